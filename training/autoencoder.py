@@ -1,0 +1,94 @@
+"""Train the autoencoder of `scenes`: 64×64×3 pixels to 8×8 latents, the AutoencoderKL of Stable Diffusion 1.x in miniature.
+
+    python training/autoencoder.py --minutes 15
+
+Trains on 32×32 crops of scenes (four times the steps of whole pictures at one cost; the network is convolutional),
+the last fifth on whole ones. Resumes from its last checkpoint.
+"""
+
+import argparse
+import time
+
+import torch
+from diffusers import AutoencoderKL
+
+from training.common import WORK, Ema, load, log, one_cycle, save, to_tensor
+from training.data import SceneSource
+
+WHOLE_FROM = 0.8  # share of the steps after which whole pictures are used
+KL_WEIGHT = 1e-5
+
+
+def build(latent_channels: int, CHANNELS) -> AutoencoderKL:
+    model = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * len(CHANNELS),
+        up_block_types=("UpDecoderBlock2D",) * len(CHANNELS),
+        block_out_channels=CHANNELS,
+        layers_per_block=1,
+        latent_channels=latent_channels,
+        norm_num_groups=8,
+        mid_block_add_attention=False,
+        sample_size=64,
+    )
+    for name, value in model.named_parameters():
+        if ".resnets." in name and ".conv2." in name:
+            torch.nn.init.zeros_(value)
+    return model
+
+
+def batch(source: SceneSource, whole: bool, size: int) -> torch.Tensor:
+    """`size` crops of 32×32, or a quarter as many whole pictures."""
+    pictures = to_tensor(source.pictures(size if not whole else size // 4))
+    if whole:
+        return pictures
+    rng = source.rng
+    corners = rng.integers(0, 33, (size, 2))
+    return torch.stack([p[:, y : y + 32, x : x + 32] for p, (y, x) in zip(pictures, corners, strict=True)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--latent-channels", type=int, default=4)
+    parser.add_argument("--name", default="autoencoder")
+    parser.add_argument("--channels", default="24,48,64")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--crops", type=int, default=12)
+    parser.add_argument("--peak", type=float, default=2e-3)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    model = build(options.latent_channels, tuple(int(c) for c in options.channels.split(","))).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=options.peak, betas=(0.9, 0.99), weight_decay=0)
+    ema = Ema(model, 0.998)
+    path, step = WORK / f"{options.name}.pt", 0
+    if state := load(path):
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        ema.shadow, step = state["ema"], state["step"]
+    source, start, total = SceneSource(seed=1000 + step), time.time(), 0.0
+    while step < options.steps and time.time() - start < 60 * options.minutes:
+        pixels = batch(source, step >= WHOLE_FROM * options.steps, options.crops).contiguous(memory_format=torch.channels_last)
+        for group in optimizer.param_groups:
+            group["lr"] = one_cycle(step, options.steps, options.peak)
+        posterior = model.encode(pixels).latent_dist
+        error = model.decode(posterior.sample()).sample - pixels
+        loss = error.square().mean() + 0.3 * error.abs().mean() + KL_WEIGHT * posterior.kl().mean() / pixels[0].numel() * 3072
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        ema.update(model, step)
+        step += 1
+        total += error.detach().square().mean().item()
+        if step % 50 == 0:
+            log(WORK / f"{options.name}.log", step=step, mse=round(total / 50, 5), minutes=round((time.time() - start) / 60, 2))
+            total = 0.0
+        if step % 250 == 0 or step == options.steps:
+            save(path, {"model": model.state_dict(), "ema": ema.shadow, "optimizer": optimizer.state_dict(), "step": step})
+    save(path, {"model": model.state_dict(), "ema": ema.shadow, "optimizer": optimizer.state_dict(), "step": step})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Draw the sprites of `scenes` from Noto Color Emoji (SIL OFL 1.1) into the package, once.
+
+    python training/make_sprites.py [FONT]      # Debian: apt-get install fonts-noto-color-emoji
+"""
+
+import sys
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from cfglab.scenes.vocabulary import OBJECTS
+
+EMOJI = dict(
+    zip(
+        OBJECTS,
+        "🧑\u200d🚀 🐎 🚀 🍎 🐈 🐕 🌳 🏠 🚗 🌞 🌙 ⭐ 🎈 🐟 🌹 🍌 🍄 🐸 🐥 🦋 🍰 🐢 🐘 🛸".split(),
+        strict=True,
+    )
+)
+SIDE = 64  # pixels of the longer side; the renderer only ever shrinks
+FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
+
+
+def draw(text: str, font: ImageFont.FreeTypeFont) -> Image.Image:
+    canvas = Image.new("RGBA", (256, 256), (0, 0, 0, 0))
+    ImageDraw.Draw(canvas).text((50, 50), text, font=font, embedded_color=True)
+    sprite = canvas.crop(canvas.getbbox())
+    scale = SIDE / max(sprite.size)
+    size = (max(1, round(sprite.width * scale)), max(1, round(sprite.height * scale)))
+    return sprite.convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA")
+
+
+def main() -> None:
+    font = ImageFont.truetype(sys.argv[1] if len(sys.argv) > 1 else FONT, 109)
+    folder = Path(__file__).parents[1] / "src/cfglab/scenes/sprites"
+    folder.mkdir(exist_ok=True)
+    for name, text in EMOJI.items():
+        draw(text, font).save(folder / f"{name}.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main()
