@@ -16,7 +16,7 @@ from training.common import WORK, Ema, load, log, one_cycle, save, to_tensor
 from training.data import SceneSource
 
 WHOLE_FROM = 0.8  # share of the steps after which whole pictures are used
-KL_WEIGHT = 1e-5
+KL_WEIGHT = 1e-6  # at 1e-5 one of the four channels collapsed to the prior
 
 
 def build(latent_channels: int, CHANNELS) -> AutoencoderKL:
@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--channels", default="24,48,64")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--crops", type=int, default=12)
+    parser.add_argument("--warmup", type=int, default=100)
     parser.add_argument("--peak", type=float, default=2e-3)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -71,7 +72,7 @@ def main() -> None:
     while step < options.steps and time.time() - start < 60 * options.minutes:
         pixels = batch(source, step >= WHOLE_FROM * options.steps, options.crops).contiguous(memory_format=torch.channels_last)
         for group in optimizer.param_groups:
-            group["lr"] = one_cycle(step, options.steps, options.peak)
+            group["lr"] = one_cycle(step, options.steps, options.peak, warmup=options.warmup)
         posterior = model.encode(pixels).latent_dist
         error = model.decode(posterior.sample()).sample - pixels
         loss = error.square().mean() + 0.3 * error.abs().mean() + KL_WEIGHT * posterior.kl().mean() / pixels[0].numel() * 3072
