@@ -1,0 +1,14 @@
+"""`scenes`: the bundled text-to-image model, its world of emoji-style objects, and its judge."""
+
+from importlib.resources import files
+from pathlib import Path
+
+
+def folder() -> Path:
+    """The bundled pipeline, a folder in the on-disk format of Stable Diffusion 1.x."""
+    return Path(str(files("cfglab.scenes") / "weights" / "scenes"))
+
+
+def twin_folder() -> Path:
+    """The weak twin: an early snapshot of the bundled denoiser, a folder of one `UNet2DConditionModel`."""
+    return Path(str(files("cfglab.scenes") / "weights" / "twin"))

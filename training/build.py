@@ -1,0 +1,29 @@
+"""Rebuild everything under `src/cfglab/scenes/weights` from nothing. Each step resumes; see training/README.md for the hours.
+
+    python training/build.py
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+STEPS = (
+    ("make_sprites.py",),
+    ("autoencoder.py", "--steps", "5300", "--minutes", "1e9"),
+    ("latents.py", "--count", "40000"),
+    ("reader.py", "--which", "1"),
+    ("reader.py", "--which", "2"),
+    ("denoiser.py", "--steps", "7000", "--decay", "1500"),
+    ("export.py",),
+)
+
+
+def main() -> None:
+    root = Path(__file__).parents[1]
+    for script, *arguments in STEPS:
+        print(f"== {script} {' '.join(arguments)}", flush=True)
+        subprocess.run([sys.executable, "-m", f"training.{script.removesuffix('.py')}", *arguments], cwd=root, check=True)
+
+
+if __name__ == "__main__":
+    main()
