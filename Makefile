@@ -1,0 +1,62 @@
+# The words of this project; CI uses the same. Everything is installed into .venv, once.
+#   make run        the first experiment, ending with its report      make test       the tests
+#   make setup      only install                                      make test-all   with the slow ones
+#   make check      format, lint, types                               make bench      measure the overhead
+#   make docs       write the generated pages of docs/ again
+# Another Python: make run PYTHON=python3.12        Another folder for the run: make run OUT=runs/mine
+
+PYTHON ?= python3
+OUT ?= runs/k-decay
+JOBS ?= 2
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Two threads that wait for each other on a busy machine lose more than they gain.
+CALM := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+RECIPE := pyproject.toml constraints.txt $(wildcard compat/pyproject.toml)
+PACKAGES := -e . $(if $(wildcard compat/pyproject.toml),-e compat)
+
+.PHONY: help run setup test test-all check bench docs
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+run: .venv/.run
+	$(BIN)/cfglab run k-decay --model scenes --out $(OUT)
+
+setup: .venv/.run .venv/.dev
+
+test: setup
+	$(CALM) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow"
+
+test-all: setup
+	$(CALM) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: .venv/.run
+	$(CALM) $(BIN)/python benchmarks/overhead.py
+
+docs: .venv/.run
+	$(BIN)/python docs/generate.py
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "cfglab: there is no $(PYTHON) here; install Python 3.11 or newer, or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "cfglab: $$($(PYTHON) --version 2>&1) is too old, Python 3.11 or newer is needed; name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "cfglab: $(PYTHON) cannot make a virtual environment; install its venv module (Debian, Ubuntu: python3-venv) and try again" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# What running needs, and no more; the stamps keep a second call from installing again.
+.venv/.run: $(RECIPE) | $(BIN)/python
+	$(PIP) install --quiet -c constraints.txt $(PACKAGES)
+	@touch $@
+
+# The tools of development. `pip install --group` needs a pip of 2025.
+.venv/.dev: .venv/.run
+	$(PIP) install --quiet --upgrade "pip>=25.1"
+	$(PIP) install --quiet -c constraints.txt --group dev
+	@touch $@

@@ -1,0 +1,154 @@
+"""Imports go downwards only, in the order that docs/architecture.md states; lazy imports inside functions count too."""
+
+import ast
+import re
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "cfglab"
+# Where an outside library may be imported. Everything else in cfglab works without it.
+AT_HOME = {
+    "diffusers": {"pipelines", "hosts"},
+    "transformers": {"pipelines"},
+    "typer": {"cli"},
+    "jinja2": {"report"},
+    "matplotlib": {"report"},
+    "sqlite3": {"experiments"},
+}
+
+
+def layers() -> dict[str, int]:
+    """Name of each layer -> its height; names that share a height stand side by side in the document."""
+    section = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("## Layers", 1)[1]
+    line = next(line for line in section.splitlines() if "→" in line)
+    return {name: rank for rank, part in enumerate(line.split("→")) for name in re.findall(r"`(\w+)`", part)}
+
+
+def layer_of(path: Path, source: Path) -> str:
+    return path.relative_to(source).parts[0].removesuffix(".py")
+
+
+def imports(path: Path, source: Path) -> Iterator[tuple[int, str]]:
+    """(line, dotted module) of every import in a file, wherever it stands; `from cfglab import x` gives `cfglab.x`."""
+    package = ["cfglab", *path.relative_to(source).parent.parts]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            if module == "cfglab":
+                yield from ((node.lineno, f"cfglab.{alias.name}") for alias in node.names)
+            else:
+                yield node.lineno, module
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in (
+            "import_module",
+            "__import__",
+        ):
+            first = node.args[0] if node.args else None
+            if isinstance(first, ast.Constant) and isinstance(first.value, str):
+                yield node.lineno, first.value
+
+
+def faults(source: Path) -> list[str]:
+    """Each import that breaks the order, as one line that names file, line and rule."""
+    order, found = layers(), []
+    edges: dict[str, set[str]] = {}
+    for path in sorted(source.rglob("*.py")):
+        layer = layer_of(path, source)
+        if layer in (
+            "__init__",
+            "__main__",
+        ):  # the index resolves names of every layer, `python -m cfglab` is the command line
+            continue
+        if layer not in order:
+            found.append(f"{path.relative_to(source)}: the layer {layer!r} is not in docs/architecture.md")
+            continue
+        for line, module in imports(path, source):
+            where = f"{path.relative_to(source)}:{line}"
+            top, _, rest = module.partition(".")
+            if top in AT_HOME and layer not in AT_HOME[top]:
+                found.append(f"{where}: {top} is imported in {', '.join(sorted(AT_HOME[top]))} only")
+            if top != "cfglab" or rest == "__version__":
+                continue
+            target = rest.split(".")[0]
+            if target not in order:
+                found.append(f"{where}: {module} goes through the index, import from its own module")
+            elif order[target] > order[layer]:
+                found.append(f"{where}: {layer} may not import {target}, which is above it")
+            elif target != layer:
+                edges.setdefault(layer, set()).add(target)
+    try:
+        TopologicalSorter(edges).prepare()
+    except CycleError as error:
+        found.append(f"layers import each other in a ring: {' -> '.join(error.args[1])}")
+    return found
+
+
+def test_imports_go_downwards_only() -> None:
+    assert faults(SOURCE) == []
+
+
+def test_the_order_is_the_documents() -> None:
+    order = layers()
+    assert (
+        order["errors"]
+        < order["schedules"]
+        < order["guidance"]
+        < order["pipelines"]
+        < order["experiments"]
+        < order["cli"]
+    )
+    assert order["pipelines"] == order["scenes"] == order["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("file", "code", "words"),
+    [
+        ("schedules/base.py", "from cfglab.pipelines.load import load\n", "schedules may not import pipelines"),
+        (
+            "schedules/base.py",
+            "def f():\n    from ..report import html\n",
+            "base.py:2: schedules may not import report",
+        ),
+        ("guidance/base.py", "import cfglab.experiments\n", "guidance may not import experiments"),
+        ("metrics/sets.py", "from cfglab import experiments\n", "metrics may not import experiments"),
+        ("step.py", "from cfglab import Cosine\n", "goes through the index"),
+        ("step.py", "import importlib\nx = importlib.import_module('cfglab.report')\n", "step may not import report"),
+        (
+            "schedules/base.py",
+            "def f():\n    import diffusers.utils\n",
+            "diffusers is imported in hosts, pipelines only",
+        ),
+        ("helpers/base.py", "x = 1\n", "the layer 'helpers' is not in docs/architecture.md"),
+    ],
+)
+def test_a_planted_upward_import_is_found(tmp_path: Path, file: str, code: str, words: str) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(code)
+    found = faults(tmp_path)
+    assert len(found) == 1
+    assert words in found[0]
+
+
+def test_a_planted_ring_is_found(tmp_path: Path) -> None:
+    for file, code in {
+        "scenes/a.py": "from cfglab.metrics import b\n",
+        "metrics/b.py": "from cfglab.scenes import a\n",
+    }.items():
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).write_text(code)
+    assert "in a ring" in faults(tmp_path)[0]
+
+
+def test_downward_and_level_imports_are_fine(tmp_path: Path) -> None:
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "html.py").write_text(
+        "import jinja2\nfrom ..experiments.store import Store\nfrom cfglab import __version__\n"
+    )
+    assert faults(tmp_path) == []
