@@ -1,0 +1,63 @@
+"""One denoising step, as schedules and transforms see it. Loads no torch."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cfglab.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One denoising step of a run of `count` steps; both calls of a two-call step share the `index`.
+
+    `sigma` is noise over signal where the model is evaluated (flow: t / (1 - t)), `next_sigma` is the same at the end
+    of the step (0 after the last one), `alpha` is the signal's factor, `x = alpha * (x0 + sigma * epsilon)`, and
+    `host_sigma` is the sampler's own number. None means: not known.
+    """
+
+    index: int
+    count: int
+    timestep: float | None = None
+    sigma: float | None = None
+    next_sigma: float | None = None
+    alpha: float | None = None
+    host_sigma: float | None = None
+
+    @property
+    def progress(self) -> float:
+        """The elapsed fraction of the run, index / count: 0 at the first step, below 1 at the last."""
+        return self.index / self.count
+
+
+def steps(count: int, sigmas: Sequence[float] | None = None) -> list[Step]:
+    """The steps of a run without a model, for curves and lists of values.
+
+    `sigmas` (noise over signal, falling) has `count` entries, or `count + 1` with the end of the last step; without the
+    last one the run ends at 0. Raises InputError for a count below 1, another length, or values that are not finite,
+    negative or rising.
+    """
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise InputError(f"{count!r} steps: a run has at least one step, a whole number; ask for 1 or more.")
+    if sigmas is None:
+        return [Step(index, count) for index in range(count)]
+    levels = [float(sigma) for sigma in sigmas]
+    if len(levels) == count:
+        levels.append(0.0)
+    if len(levels) != count + 1:
+        raise InputError(
+            f"{len(levels)} sigmas for {count} steps: a step has one sigma; give {count} of them, "
+            f"or {count + 1} with the end of the last step."
+        )
+    for level, after in zip(levels, [*levels[1:], 0.0], strict=True):
+        if not math.isfinite(level) or level < 0 or after > level:
+            raise InputError(
+                f"sigma {level!r} followed by {after!r}: noise over signal is finite, not negative and falls from step "
+                "to step; give them in the order of sampling, for a flow model as t / (1 - t)."
+            )
+    return [
+        Step(
+            index, count, sigma=levels[index], next_sigma=levels[index + 1], alpha=1 / math.sqrt(1 + levels[index] ** 2)
+        )
+        for index in range(count)
+    ]
