@@ -1,0 +1,1 @@
+"""The import name of the notebooks' schedules and transforms, over cfglab."""

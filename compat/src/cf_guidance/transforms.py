@@ -1,0 +1,85 @@
+"""The guidance transforms of the notebooks by their published names, over `cfglab.guidance`.
+
+The norms here are taken over the whole tensor, batch included, as in cf_guidance 0.0.3: the images of a batch change
+each other. `cfglab.PredictionNorm`, `UpdateNorm` and `FullNorm` do the same to each image alone; at one image a batch
+the two agree.
+"""
+
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any, ClassVar
+
+import torch
+
+from cfglab.errors import InputError
+from cfglab.guidance import FullNorm, Guidance, PredictionNorm, Transform, UpdateNorm
+from cfglab.schedules import Constant
+from cfglab.step import Step
+
+__all__ = ["BaseNormGuidance", "FullNormGuidance", "GuidanceTfm", "TNormGuidance"]
+
+
+class GuidanceTfm:
+    """Plain classifier-free guidance, `u + g * (t - u)`, with g looked up by the index of the step.
+
+    `schedules` is a dict with one entry `g`: a list with one scale a step (what `get_cos_sched` returns; an array or a
+    tensor will do), or one number for every step. Further arguments are accepted and not used, as published.
+    """
+
+    name: ClassVar[str] = "CFGuidance"
+    transforms: ClassVar[tuple[Transform, ...]] = ()
+
+    def __init__(self, schedules: Mapping[str, Sequence[float] | float], *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        self.schedules = schedules
+
+    def encode(self, u: torch.Tensor, t: torch.Tensor, idx: int | None = None) -> torch.Tensor:
+        """The guided prediction at step `idx`, from the unconditional `u` and the conditional `t`, both (batch, …).
+
+        The arithmetic of norms is float32 whatever the dtype of the tensors, which the result keeps. Never NaN: where
+        `u` equals `t` the result is `t` (the published T-Norm divides zero by zero there). Raises InputError where the
+        schedule has no value for `idx`.
+        """
+        guide = Guidance(Constant(self.scheduler("g", idx)), self.transforms).start("epsilon")
+        return guide.combine(u[None], t[None], Step(index=0, count=1))[0]  # the whole batch as one image
+
+    __call__ = encode
+
+    def scheduler(self, name: str, idx: int | None) -> float:
+        """The value of the schedule `name` at step `idx`."""
+        if name not in self.schedules:
+            raise InputError(f"no schedule {name!r} among {sorted(self.schedules)}: pass {{{name!r}: [one value a step]}}.")
+        values = self.schedules[name]
+        if isinstance(values, Real):
+            return float(values)
+        if callable(values):
+            raise InputError(
+                f"{name!r} is {values!r}: this transform knows the index of the step only; "
+                "pass its list, schedule.values(steps), or give the schedule itself to cfglab.guide."
+            )
+        if idx is None or not -len(values) <= idx < len(values):
+            raise InputError(
+                f"step {idx} of the schedule {name!r} with {len(values)} values: "
+                "it needs one value for each step; make it as long as the run."
+            )
+        return float(values[idx])
+
+
+class BaseNormGuidance(GuidanceTfm):
+    """The guided prediction scaled to the norm of the unconditional one."""
+
+    name = "BaseNormGuidance"
+    transforms = (PredictionNorm(space="model"),)
+
+
+class TNormGuidance(GuidanceTfm):
+    """The update `t - u` scaled to the norm of `u` before g multiplies it, so g is small: 0.05 to 0.3."""
+
+    name = "TNormGuidance"
+    transforms = (UpdateNorm(space="model"),)
+
+
+class FullNormGuidance(TNormGuidance, BaseNormGuidance):
+    """The update scaled as in TNormGuidance, then the guided prediction as in BaseNormGuidance."""
+
+    name = "FullNormGuidance"
+    transforms = (FullNorm(space="model"),)

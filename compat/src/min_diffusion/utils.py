@@ -1,0 +1,86 @@
+"""The notebooks' plot helpers and device choice, by their published names and signatures."""
+
+from collections.abc import Sequence
+from textwrap import wrap
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.axes import Axes
+from PIL.Image import Image
+
+__all__ = ["get_device", "image_grid", "plot_grid", "show_image"]
+
+TITLE_HEIGHT = 30  # pixels above each picture
+
+
+def get_device() -> str:
+    """The best device of this machine: `cuda`, `mps:0` or `cpu`."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps:0" if torch.backends.mps.is_available() else "cpu"
+
+
+def show_image(image: Image, scale: float = 0.5, plot: bool = True) -> Image:
+    """The picture resized by `scale`; `plot` also draws it into a new figure."""
+    small = image.resize((int(image.width * scale), int(image.height * scale)))
+    if plot:
+        plt.figure()
+        plt.imshow(small)
+        plt.axis("off")
+    return small
+
+
+def image_grid(
+    images: Sequence[Image],
+    rows: int = 1,
+    width: int = 256,
+    height: int = 256,
+    title: str | Sequence[str] | None = None,
+) -> None:
+    """Draw the pictures into a new figure of at least `rows` rows, each `width` by `height` pixels.
+
+    `title` is one title a picture, or one text that is numbered.
+    """
+    titles = _titles(title, len(images))
+    for axes, image, text in zip(_grid(len(images), rows, width, height), images, titles, strict=True):
+        axes.imshow(image)
+        axes.set_title("\n".join(wrap(text, width=70)), fontsize="x-large")
+        axes.axis("off")
+
+
+def plot_grid(
+    scheds: Sequence[Sequence[float]],
+    rows: int = 1,
+    width: int = 256,
+    height: int = 256,
+    titles: str | Sequence[str] | None = None,
+) -> None:
+    """Draw the schedules into a new figure of at least `rows` rows, each curve `width` by `height` pixels.
+
+    `titles` is one title a curve, or one text that is numbered.
+    """
+    texts = _titles(titles, len(scheds))
+    for axes, schedule, text in zip(_grid(len(scheds), rows, width, height), scheds, texts, strict=True):
+        axes.plot(schedule)
+        axes.set_title("\n".join(wrap(text, width=30)), fontsize="x-large")
+        axes.set_xlabel("Diffusion Timesteps")
+        axes.set_ylabel("Guidance Parameter")
+    plt.tight_layout()
+
+
+def _titles(title: str | Sequence[str] | None, count: int) -> list[str]:
+    if title is None or isinstance(title, str):
+        return [f"{title or 'Frame'}: {index}" for index in range(count)]
+    return list(title)
+
+
+def _grid(count: int, rows: int, width: int, height: int) -> list[Axes]:
+    """The first `count` axes of a new figure; the rest of the last row stays blank."""
+    columns = max(1, count // rows)
+    rows = -(-count // columns)
+    pixel = 1 / plt.rcParams["figure.dpi"]
+    size = (columns * width * pixel, rows * (height + TITLE_HEIGHT) * pixel)
+    _, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    for blank in axes.flat[count:]:
+        blank.axis("off")
+    return list(axes.flat[:count])
