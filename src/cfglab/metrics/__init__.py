@@ -1,0 +1,10 @@
+"""What is measured: pure functions on pictures and on features, each with its unit and its direction. No torch.
+
+`pictures` (one number a picture), `alignment` (what a judge reads back), `sets` (one number for a set of features),
+`jackknife` and `byprompt` (their intervals), `registry` (the words).
+"""
+
+from cfglab.metrics.estimate import Estimate
+from cfglab.metrics.registry import METRICS, Metric
+
+__all__ = ["METRICS", "Estimate", "Metric"]

@@ -1,0 +1,53 @@
+"""Does the picture show what the prompt asked for? The asked scene beside what a judge read back."""
+
+from typing import Protocol
+
+from cfglab.scenes.vocabulary import Scene, read_caption
+
+UNORDERED = "next to"
+
+
+class ReadScene(Protocol):
+    """A judge's answer for one picture; None where it sees none of the world's words."""
+
+    @property
+    def a(self) -> str | None: ...
+    @property
+    def relation(self) -> str | None: ...
+    @property
+    def b(self) -> str | None: ...
+    @property
+    def background(self) -> str | None: ...
+
+
+def alignment(asked: Scene, read: ReadScene) -> dict[str, float]:
+    """1.0 or 0.0 for each part that the prompt states, and `alignment` for all of it together.
+
+    Keys: `alignment`, `alignment_a`, and where stated `alignment_b`, `alignment_relation`, `alignment_background`.
+    Whether object and relation are stated together or alone is part of `alignment`: where one object was asked for,
+    a picture with a second object or a relation is not right, however good its first object.
+    `next to` has no order: where the asked or the read relation is `next to`, the two objects are matched in
+    whichever order fits better. An unstated background is not judged.
+    """
+    first, second = _objects(asked, read)
+    parts = {"alignment_a": first == asked.a}
+    if asked.relation is not None:
+        parts |= {"alignment_b": second == asked.b, "alignment_relation": asked.relation == read.relation}
+    if asked.background is not None:
+        parts["alignment_background"] = asked.background == read.background
+    alone = asked.relation is not None or (read.relation is None and read.b is None)
+    return {"alignment": float(alone and all(parts.values()))} | {name: float(right) for name, right in parts.items()}
+
+
+def prompt_alignment(prompt: str, read: ReadScene) -> dict[str, float]:
+    """`alignment` of a prompt's scene; empty for a prompt that is no sentence of this world (nothing to judge)."""
+    asked = read_caption(prompt)
+    return {} if asked is None else alignment(asked, read)
+
+
+def _objects(asked: Scene, read: ReadScene) -> tuple[str | None, str | None]:
+    """The read objects, in the order in which they are held against the asked ones."""
+    straight, swapped = (read.a, read.b), (read.b, read.a)
+    if UNORDERED not in (asked.relation, read.relation):
+        return straight
+    return max((straight, swapped), key=lambda pair: (pair[0] == asked.a) + (pair[1] == asked.b))

@@ -1,0 +1,78 @@
+"""Distances between rows of features, a block at a time: 10,000 x 10,000 of them never stand in memory at once."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cfglab.errors import InputError
+
+FloatArray = NDArray[np.float64]
+BLOCK_BYTES = 64 * 2**20  # of one float64 block; a few live at a time
+
+
+def as_features(features: Any, name: str, at_least: int = 1) -> FloatArray:
+    """float64 (n, d) with n >= `at_least`.
+
+    Raises:
+        InputError: another shape, too few rows, or values that are not finite.
+    """
+    array = np.asarray(features, dtype=np.float64)
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise InputError(f"{name} features of shape {array.shape}: the shape must be (n, d), one row a picture")
+    if len(array) < at_least:
+        raise InputError(f"{len(array)} {name} features: at least {at_least} are needed; sample more pictures")
+    if not np.isfinite(array).all():
+        raise InputError(f"{name} features hold values that are not finite; drop the pictures they come from")
+    return array
+
+
+def same_width(real: FloatArray, generated: FloatArray) -> None:
+    """Raises InputError unless both sides have the same number of feature dimensions."""
+    if real.shape[1] != generated.shape[1]:
+        raise InputError(
+            f"real features have {real.shape[1]} dimensions and generated ones {generated.shape[1]}: "
+            "they must be equal; read both with the same judge"
+        )
+
+
+def row_blocks(rows: int, columns: int) -> Iterator[slice]:
+    """Slices over `rows` such that a float64 block of that many rows x `columns` stays under BLOCK_BYTES."""
+    height = max(1, BLOCK_BYTES // (8 * max(1, columns)))
+    for start in range(0, rows, height):
+        yield slice(start, min(start + height, rows))
+
+
+def squared_blocks(a: FloatArray, b: FloatArray) -> Iterator[tuple[slice, FloatArray]]:
+    """(slice of a's rows, squared Euclidean distances of those rows to all of b), block after block.
+
+    Both sides are shifted by b's mean first, which changes no distance and keeps |a|^2 + |b|^2 - 2ab accurate.
+    """
+    centre = b.mean(axis=0)
+    a, b = a - centre, b - centre
+    norms_a, norms_b = (a * a).sum(axis=1), (b * b).sum(axis=1)
+    for rows in row_blocks(len(a), len(b)):
+        block = a[rows] @ b.T
+        block *= -2.0
+        block += norms_a[rows, None]
+        block += norms_b
+        np.maximum(block, 0.0, out=block)
+        yield rows, block
+
+
+def squared_radii(features: FloatArray, k: int) -> FloatArray:
+    """Squared distance of each row to its k-th nearest other row, (n,).
+
+    Raises:
+        InputError: k below 1, or not more than k rows.
+    """
+    if not 1 <= k < len(features):
+        raise InputError(
+            f"k = {k} with {len(features)} pictures: k must be at least 1 and below the number of pictures"
+        )
+    radii = np.empty(len(features))
+    for rows, block in squared_blocks(features, features):
+        block[np.arange(block.shape[0]), np.arange(rows.start, rows.stop)] = np.inf
+        radii[rows] = np.partition(block, k - 1, axis=1)[:, k - 1]
+    return radii

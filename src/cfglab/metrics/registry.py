@@ -1,0 +1,122 @@
+"""The words for what is measured: name, unit, direction, title, and what it says in one line."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Metric(BaseModel):
+    """One measured quantity. `better` is None where neither direction is a virtue by itself.
+
+    `of` says what carries the number: one picture (paired by prompt and seed), the pictures of one prompt
+    (averaged over prompts), or the whole set of a setting.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    unit: str
+    better: Literal["higher", "lower"] | None
+    title: str
+    says: str
+    of: Literal["picture", "prompt", "set"] = "picture"
+
+
+_ALIGNMENT = (
+    ("alignment", "Alignment", "The judge reads back everything the prompt states."),
+    ("alignment_a", "First object", "The judge sees the first object of the prompt."),
+    ("alignment_b", "Second object", "The judge sees the second object of the prompt."),
+    ("alignment_relation", "Relation", "The judge sees the relation of the prompt: riding, next to, above."),
+    ("alignment_background", "Background", "The judge sees the background of the prompt."),
+)
+
+_ALL = (
+    *(Metric(name=name, unit="share", better="higher", title=title, says=says) for name, title, says in _ALIGNMENT),
+    Metric(
+        name="saturation",
+        unit="0 to 1",
+        better=None,
+        title="Saturation",
+        says="Mean HSV saturation of the clamped picture; it grows with over-guidance.",
+    ),
+    Metric(
+        name="clipped_share",
+        unit="share",
+        better="lower",
+        title="Clipped share",
+        says="Share of pixel values outside [-1, 1] before clamping: burnt highlights and crushed shadows.",
+    ),
+    Metric(
+        name="contrast",
+        unit="luma, range 1",
+        better=None,
+        title="Contrast",
+        says="Standard deviation of the luma over the picture, before clamping (RMS contrast).",
+    ),
+    Metric(
+        name="kid",
+        unit="squared MMD",
+        better="lower",
+        title="KID",
+        says="Distance between the features of pictures and of real scenes; unbiased, so it may be below 0.",
+        of="set",
+    ),
+    Metric(
+        name="fid",
+        unit="squared distance",
+        better="lower",
+        title="FID",
+        says="Fréchet distance to real scenes; biased upwards by an amount that depends on N: compare at equal N.",
+        of="set",
+    ),
+    Metric(
+        name="precision",
+        unit="share",
+        better="higher",
+        title="Precision",
+        says="Share of pictures that lie among the real scenes (k nearest neighbours).",
+        of="set",
+    ),
+    Metric(
+        name="recall",
+        unit="share",
+        better="higher",
+        title="Recall",
+        says="Share of real scenes that lie among the pictures; falls as variety is lost.",
+        of="set",
+    ),
+    Metric(
+        name="density",
+        unit="ratio, real is 1",
+        better="higher",
+        title="Density",
+        says="How many real neighbourhoods hold a picture, against what real scenes would give; may exceed 1.",
+        of="set",
+    ),
+    Metric(
+        name="coverage",
+        unit="share",
+        better="higher",
+        title="Coverage",
+        says="Share of real neighbourhoods that hold at least one picture.",
+        of="set",
+    ),
+    Metric(
+        name="vendi",
+        unit="pictures",
+        better="higher",
+        title="Vendi score",
+        says="Effective number of different pictures of one prompt (cosine kernel), averaged over prompts.",
+        of="prompt",
+    ),
+    Metric(
+        name="pairwise_distance",
+        unit="feature units",
+        better="higher",
+        title="Distance within a prompt",
+        says="Mean feature distance between two pictures of one prompt, averaged over prompts.",
+        of="prompt",
+    ),
+)
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}

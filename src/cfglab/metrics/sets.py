@@ -1,0 +1,159 @@
+"""One number for a set of pictures, from feature arrays (n, d), one row a picture. In float64, exact, no subsets.
+
+All but KID depend on how many pictures there are: compare settings at the same N, against the same real features,
+beside a real-against-real floor of that N.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cfglab.metrics.distances import as_features, row_blocks, same_width, squared_blocks, squared_radii
+
+FloatArray = NDArray[np.float64]
+K = 5
+
+
+def kid(real: Any, generated: Any) -> float:
+    """Kernel inception distance: the unbiased squared MMD with the kernel (x.y / d + 1)^3.
+
+    Binkowski et al., 1801.01401, over all rows instead of subsets. Its mean is 0 for two samples of one distribution,
+    so it may be negative. Needs two rows a side; not scaled by 1000.
+
+    Raises:
+        InputError: other shapes, too few rows, values that are not finite.
+    """
+    real, generated = as_features(real, "real", 2), as_features(generated, "generated", 2)
+    same_width(real, generated)
+    return (
+        kernel_self_mean(real)
+        + kernel_self_mean(generated)
+        - 2.0 * float(kernel_sums(generated, real).sum()) / (len(real) * len(generated))
+    )
+
+
+def kernel_block(a: FloatArray, b: FloatArray) -> FloatArray:
+    """KID's kernel (x.y / d + 1)^3 between the rows of a and of b."""
+    block = a @ b.T
+    block /= a.shape[1]
+    block += 1.0
+    return block**3
+
+
+def kernel_sums(a: FloatArray, b: FloatArray) -> FloatArray:
+    """For each row of a the sum of the kernel over all rows of b, (len(a),)."""
+    return np.concatenate([kernel_block(a[rows], b).sum(axis=1) for rows in row_blocks(len(a), len(b))])
+
+
+def kernel_diagonal(a: FloatArray) -> FloatArray:
+    """The kernel of each row with itself, (len(a),)."""
+    return ((a * a).sum(axis=1) / a.shape[1] + 1.0) ** 3
+
+
+def kernel_self_mean(a: FloatArray) -> float:
+    """The kernel's mean over all pairs of two different rows."""
+    return float(kernel_sums(a, a).sum() - kernel_diagonal(a).sum()) / (len(a) * (len(a) - 1))
+
+
+def fid(real: Any, generated: Any) -> float:
+    """Fréchet distance between Gaussians fitted to the two sides (Heusel et al., 1706.08500, Eq. 6).
+
+    Covariances divide by n - 1. Biased upwards by an amount that depends on n and on the setting (1911.07023): use at
+    most 64 dimensions, the same n everywhere, and say n beside the number.
+
+    Raises:
+        InputError: other shapes, fewer than two rows, values that are not finite.
+    """
+    real, generated = as_features(real, "real", 2), as_features(generated, "generated", 2)
+    same_width(real, generated)
+    return frechet(real.mean(axis=0), covariance(real), generated.mean(axis=0), covariance(generated))
+
+
+def covariance(features: FloatArray) -> FloatArray:
+    """(d, d), divided by n - 1."""
+    return np.atleast_2d(np.cov(features, rowvar=False))
+
+
+def frechet(mean_a: FloatArray, cov_a: FloatArray, mean_b: FloatArray, cov_b: FloatArray) -> float:
+    """|m_a - m_b|^2 + tr(A + B - 2 (A^(1/2) B A^(1/2))^(1/2)), by two symmetric eigen-decompositions.
+
+    Always real and never negative, also for singular covariances (fewer pictures than dimensions).
+    """
+    values, vectors = np.linalg.eigh(cov_a)
+    root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+    overlap = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ cov_b @ root), 0.0)).sum()
+    gap = mean_a - mean_b
+    return max(0.0, float(gap @ gap + np.trace(cov_a) + np.trace(cov_b) - 2.0 * overlap))
+
+
+def precision_recall(real: Any, generated: Any, k: int = K) -> tuple[float, float]:
+    """Share of pictures inside the real manifold, share of real scenes inside the pictures' manifold.
+
+    A manifold is the union of balls around its rows that reach to the k-th nearest other row (Kynkäänniemi et al.,
+    1904.06991, Eq. 1).
+
+    Raises:
+        InputError: other shapes, not more than k rows a side, values that are not finite.
+    """
+    real, generated = as_features(real, "real"), as_features(generated, "generated")
+    same_width(real, generated)
+    radii_real, radii_generated = squared_radii(real, k), squared_radii(generated, k)
+    precise = np.zeros(len(generated), dtype=bool)
+    recalled = np.zeros(len(real), dtype=bool)
+    for rows, block in squared_blocks(real, generated):
+        precise |= (block <= radii_real[rows, None]).any(axis=0)
+        recalled[rows] = (block <= radii_generated).any(axis=1)
+    return float(precise.mean()), float(recalled.mean())
+
+
+def density_coverage(real: Any, generated: Any, k: int = K) -> tuple[float, float]:
+    """Real balls per picture over k (1 for real against real, no upper limit), share of real balls that hold a picture.
+
+    Naeem et al., 2002.09797, Eq. 4 and 5: only balls around real scenes, so a lonely picture cannot inflate them.
+
+    Raises:
+        InputError: other shapes, not more than k real rows, values that are not finite.
+    """
+    real, generated = as_features(real, "real"), as_features(generated, "generated")
+    same_width(real, generated)
+    radii = squared_radii(real, k)
+    balls = 0
+    covered = np.zeros(len(real), dtype=bool)
+    for rows, block in squared_blocks(real, generated):
+        inside = block <= radii[rows, None]
+        balls += int(inside.sum())
+        covered[rows] = inside.any(axis=1)
+    return balls / (k * len(generated)), float(covered.mean())
+
+
+def vendi(features: Any) -> float:
+    """Effective number of different pictures, 1 .. n, with the cosine kernel (Friedman and Dieng, 2210.02410, Eq. 3).
+
+    exp of the Shannon entropy of the eigenvalues of K / n, K the cosines between rows. A row of zeros has no
+    direction: all such rows count as one more direction, at right angles to every other.
+
+    Raises:
+        InputError: another shape, no row, values that are not finite.
+    """
+    rows = as_features(features, "generated")
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit = np.hstack([np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0), norms == 0])
+    gram = unit @ unit.T if len(unit) <= unit.shape[1] else unit.T @ unit
+    weights = np.linalg.eigvalsh(gram / len(unit))
+    weights = weights[weights > 1e-15]
+    return float(np.exp(-(weights * np.log(weights)).sum()))
+
+
+def mean_pairwise_distance(features: Any) -> float:
+    """Mean Euclidean distance over all pairs of two different rows, in feature units.
+
+    Raises:
+        InputError: another shape, fewer than two rows, values that are not finite.
+    """
+    rows = as_features(features, "generated", 2)
+    total = 0.0
+    for part, block in squared_blocks(rows, rows):
+        block[np.arange(block.shape[0]), np.arange(part.start, part.stop)] = 0.0
+        total += float(np.sqrt(block).sum())
+    return total / (len(rows) * (len(rows) - 1))
