@@ -66,7 +66,7 @@ def odd_canvas(rng: np.random.Generator) -> np.ndarray:
 
 
 class Labeller:
-    """A seeded stream of pictures with answers. Every composition occurs, held-out ones too: a judge must know them all."""
+    """A seeded stream of pictures with answers. Held-out compositions occur too: a judge must know them all."""
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -128,8 +128,8 @@ class Labeller:
     def small(self) -> Labelled:
         """One object of any size anywhere."""
         rng, scene = self.rng, self.scene(None)
-        canvas, place = _background(str(scene.background), rng), rng.uniform(12, 52, 2)
-        _paste(canvas, scene.a, int(rng.integers(23, 47)), *place, bool(rng.integers(0, 2)))
+        canvas, x, y = _background(str(scene.background), rng), rng.uniform(12, 52), rng.uniform(12, 52)
+        _paste(canvas, scene.a, int(rng.integers(23, 47)), x, y, bool(rng.integers(0, 2)))
         return np.asarray(canvas), answer(scene.a, None, None, scene.background)
 
     def empty(self) -> Labelled:
@@ -181,9 +181,18 @@ class Labeller:
         top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
         box, source = picture[top:bottom, left:right], twin[top:bottom, left:right]
         first = part == "a" if scene.relation != "next to" else (left + right) / 2 < SIZE / 2
+        shape = (picture != twin).any(-1)[top:bottom, left:right]
+        spoiled = self._spoil(box, source)
+        while min(self._changed(spoiled, clean, shape) for clean in (box, source)) < 0.25:
+            spoiled = self._spoil(box, source)
         picture = picture.copy()
-        picture[top:bottom, left:right] = self._spoil(box, source)
+        picture[top:bottom, left:right] = spoiled
         return picture, (0, 0, found[2], found[3]) if first else (found[0], 0, 0, found[3])
+
+    @staticmethod
+    def _changed(spoiled: np.ndarray, clean: np.ndarray, shape: np.ndarray) -> float:
+        """Share of the object's pixels that look different."""
+        return float((np.abs(spoiled.astype(int) - clean).sum(-1) > 60)[shape].mean())
 
     def _spoil(self, box: np.ndarray, other: np.ndarray) -> np.ndarray:
         rng, how = self.rng, self.rng.integers(0, 6)
@@ -214,10 +223,10 @@ class Labeller:
     def diagonal(self) -> Labelled:
         """Two objects in no relation. Which is `a` has no answer."""
         rng, scene = self.rng, self.scene("above")
-        canvas, x = _background(str(scene.background), rng), rng.integers(0, 2)
+        canvas, rising = _background(str(scene.background), rng), int(rng.integers(0, 2))
         for name, at in ((scene.a, 0), (scene.b, 1)):
-            place = (17 + 30 * (at ^ x), 17 + 30 * at) + rng.uniform(-3, 3, 2)
-            _paste(canvas, str(name), int(rng.integers(23, 30)), *place, bool(rng.integers(0, 2)))
+            x, y = 17 + 30 * (at ^ rising) + rng.uniform(-3, 3), 17 + 30 * at + rng.uniform(-3, 3)
+            _paste(canvas, str(name), int(rng.integers(23, 30)), x, y, bool(rng.integers(0, 2)))
         return np.asarray(canvas), (ASK_NOT, 0, ASK_NOT, number(scene.background, NAMES))
 
     def crowded(self) -> Labelled:
