@@ -1,0 +1,132 @@
+"""One denoiser call for a doubled batch [uncond; cond]: only the rows somebody needs, equal rows once.
+
+A batch of B images is 2 B rows; row i is image i without its prompt, row B + i with it. Knows no pipeline: tensors,
+Steps and Guides come in, the guided prediction comes out.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cfglab.denoisers.trace import StepRecord
+from cfglab.errors import InputError
+from cfglab.guidance import Guidance, Space
+from cfglab.step import Step
+
+
+class GuidedRows:
+    """One run of B images, each with its own guidance.
+
+    `guidances` holds one guidance per image: a Guidance, or any object whose `start(prediction)` returns something with
+    `combine(uncond, cond, step, latents)`. Images of one guidance share a Guide and are combined as one batch.
+    """
+
+    def __init__(self, guidances: Sequence[Any], prediction: Space = "epsilon", run: int = 0) -> None:
+        groups: dict[Any, list[int]] = {}
+        specs: dict[Any, Any] = {}
+        for image, spec in enumerate(guidances):
+            key = spec if isinstance(spec, Guidance) else id(spec)
+            specs[key] = spec
+            groups.setdefault(key, []).append(image)
+        self.images = len(guidances)
+        self.run = run
+        self._groups = [(specs[key].start(prediction), images) for key, images in groups.items()]
+        self._equal = EqualRows()
+
+    def predict(
+        self,
+        step: Step,
+        sample: Tensor,
+        conditioning: Sequence[Tensor],
+        denoise: Callable[[list[int] | None], Tensor],
+    ) -> tuple[Tensor, StepRecord]:
+        """The guided prediction (B, ...) of this call, and its record.
+
+        `sample` (2 B, ...) is what the denoiser sees; `conditioning` are the other tensors of 2 B rows. `denoise` runs
+        the given rows in their order, or all of them for None.
+        """
+        total = 2 * self.images
+        if len(sample) != total:
+            raise InputError(
+                f"{len(sample)} rows for {self.images} images: the batch is [uncond; cond], {total} rows; give one "
+                "guidance per image, pictures per prompt included."
+            )
+        needs = [_needs(guide, step) for guide, _ in self._groups]
+        wanted = [i for (uncond, _), (_, images) in zip(needs, self._groups, strict=True) if uncond for i in images]
+        wanted += [
+            self.images + i for (_, cond), (_, images) in zip(needs, self._groups, strict=True) if cond for i in images
+        ]
+        labels = self._equal.labels(sample, conditioning)
+        first = {}
+        for row in sorted(wanted):
+            first.setdefault(labels[row], row)
+        rows = list(first.values())
+        output = denoise(None if rows == list(range(total)) else rows)
+        place = {label: position for position, label in enumerate(first)}
+
+        parts, scales, gaps = [], [1.0] * self.images, []
+        for (guide, images), (with_uncond, with_cond) in zip(self._groups, needs, strict=True):
+            uncond = take(output, [place[labels[i]] for i in images]) if with_uncond else None
+            cond = take(output, [place[labels[self.images + i]] for i in images]) if with_cond else None
+            parts.append(guide.combine(uncond, cond, step, take(sample, images)))
+            for image in images:
+                scales[image] = guide.scale(step) if hasattr(guide, "scale") else None
+            if uncond is not None and cond is not None:
+                gaps.append((tuple(images), (cond.detach().float() - uncond.detach().float()).flatten(1).norm(dim=1)))
+        record = StepRecord(self.run, step, tuple(scales), len(rows), total - len(rows), tuple(gaps))
+        return self._gather(parts), record
+
+    def _gather(self, parts: list[Tensor]) -> Tensor:
+        if len(parts) == 1:
+            return parts[0]
+        order = [image for _, images in self._groups for image in images]
+        return take(torch.cat(parts), [order.index(image) for image in range(self.images)])
+
+
+class EqualRows:
+    """Which rows of a batch are equal bit for bit, call after call.
+
+    Groups only ever split: the first call compares all rows, later ones compare what is new, and only inside groups
+    that are still together. So a run whose rows all differ compares once, rows that share cost one small comparison a
+    call, and noise added by the sampler or latents edited by a callback cannot go unseen.
+    """
+
+    def __init__(self) -> None:
+        self._labels: list[int] = []
+        self._known: list[tuple[Tensor, int]] = []
+
+    def labels(self, sample: Tensor, conditioning: Sequence[Tensor]) -> list[int]:
+        """One label a row; rows of one label are equal in `sample` and in every tensor of `conditioning`."""
+        if len(self._labels) != len(sample):
+            self._labels, self._known = [0] * len(sample), []
+        now = [(tensor, 0 if tensor.is_inference() else tensor._version) for tensor in conditioning]
+        new = [tensor for tensor, version in now if not any(tensor is t and version == v for t, v in self._known)]
+        for tensor in (sample, *new):
+            self._labels = _split(self._labels, tensor)
+        self._known = now
+        return self._labels
+
+
+def take(tensor: Tensor, rows: list[int]) -> Tensor:
+    """Those rows of a tensor, in that order; a view where they are consecutive."""
+    if rows == list(range(rows[0], rows[0] + len(rows))):
+        return tensor[rows[0] : rows[0] + len(rows)]
+    return tensor[torch.tensor(rows, device=tensor.device)]
+
+
+def _split(labels: list[int], tensor: Tensor) -> list[int]:
+    together = [row for row, label in enumerate(labels) if labels.count(label) > 1]
+    if not together:
+        return labels
+    content = take(tensor.detach(), together).contiguous().reshape(len(together), -1).view(torch.uint8).cpu().numpy()
+    keys: list[tuple[int, bytes]] = [(label, b"") for label in labels]
+    for row, data in zip(together, content, strict=True):
+        keys[row] = (labels[row], data.tobytes())
+    order: dict[tuple[int, bytes], int] = {}
+    return [order.setdefault(key, len(order)) for key in keys]
+
+
+def _needs(guide: Any, step: Step) -> tuple[bool, bool]:
+    return guide.needs(step) if hasattr(guide, "needs") else (True, True)

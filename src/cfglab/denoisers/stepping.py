@@ -1,0 +1,149 @@
+"""The Step of each denoiser call, read off a diffusers scheduler by counting calls. Duck-typed: loads no torch."""
+
+import math
+from typing import Any
+
+from cfglab.errors import InputError
+from cfglab.step import Step
+
+
+class StepReader:
+    """Call `next()` once per denoiser call. A new run is seen by `scheduler.timesteps` being a new object.
+
+    Counting is the only reading that is right for every sampler: `step_index` is missing or None on many, a timestep
+    stands twice in the list of two-call samplers, and the timestep argument is not always a timestep.
+    """
+
+    def __init__(self, scheduler: Any) -> None:
+        self.scheduler = scheduler
+        self.call = -1
+        """0 at the first denoiser call of a run."""
+        self._timesteps: Any = None
+        self._steps: list[Step] = []
+
+    def next(self) -> Step:
+        """The Step of this call. Raises InputError past the end of the run or before `set_timesteps`."""
+        if self.scheduler.timesteps is not self._timesteps:
+            self._timesteps = self.scheduler.timesteps  # kept, so that its id is not used again
+            self._steps = read_steps(self.scheduler)
+            self.call = -1
+        self.call += 1
+        if self.call >= len(self._steps):
+            raise InputError(
+                f"denoiser call {self.call + 1} of a run of {len(self._steps)} calls: the step cannot be known; "
+                "call scheduler.set_timesteps(...) before each run."
+            )
+        return self._steps[self.call]
+
+
+def read_steps(scheduler: Any) -> list[Step]:
+    """The Step of every denoiser call of the run that `scheduler.set_timesteps` prepared.
+
+    sigma is noise over signal where the model is evaluated, `next_sigma` the one at the end of the interval;
+    both calls of a two-call sampler (Heun, KDPM2, the SDE solver) share the index. With a `begin_index` (picture to
+    picture) the run starts there and `count` is what is left. Unknown samplers get no sigma rather than a wrong one.
+    """
+    timesteps = [float(t) for t in scheduler.timesteps.tolist()]
+    begin = getattr(scheduler, "begin_index", None) or 0
+    calls = range(begin, len(timesteps))
+    indices = [_interval(scheduler, call) for call in range(len(timesteps))]
+    first, count = indices[begin], indices[-1] + 1 - indices[begin]
+    hosts = getattr(scheduler, "sigmas", None)
+    if hosts is not None and len(hosts) > len(timesteps):
+        levels = _from_sigmas(scheduler, [float(s) for s in hosts.tolist()], indices)
+    elif hasattr(scheduler, "alphas_cumprod"):
+        levels = _from_alphas(scheduler, timesteps, indices)
+    else:
+        levels = [(None, None, None)] * len(timesteps)
+    steps = []
+    for call in calls:
+        host, sigma, after = levels[call]
+        alpha = None if sigma is None else _alpha(scheduler, sigma)
+        steps.append(Step(indices[call] - first, count, timesteps[call], sigma, after, alpha, host))
+    return steps
+
+
+def prediction_of(scheduler: Any) -> str:
+    """What a model driven by this scheduler predicts, as a space; "model" where it is none of those known."""
+    if _is_flow(scheduler):
+        return "flow"
+    if _get(scheduler, "sigma_data") is not None:
+        return "model"  # EDM preconditioning: neither epsilon nor v of x = alpha (x0 + sigma epsilon)
+    kinds = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v", "flow_prediction": "flow"}
+    return kinds.get(str(_get(scheduler, "prediction_type")), "model")
+
+
+def _interval(scheduler: Any, call: int) -> int:
+    if getattr(scheduler, "order", 1) == 2:
+        return call // 2
+    if hasattr(scheduler, "prk_timesteps"):  # PNDM: Runge-Kutta start of four calls a step, or a repeated first step
+        start = len(scheduler.prk_timesteps)
+        if start:
+            return call // 4 if call < start else start // 4 + call - start
+        return max(0, call - 1) if len(scheduler.plms_timesteps) > scheduler.num_inference_steps else call
+    return call
+
+
+def _from_sigmas(
+    scheduler: Any, hosts: list[float], indices: list[int]
+) -> list[tuple[float | None, float | None, float | None]]:
+    flow, two = _is_flow(scheduler), getattr(scheduler, "order", 1) == 2
+    levels: list[tuple[float | None, float | None, float | None]] = []
+    for call, index in enumerate(indices):
+        host, after = hosts[call], hosts[2 * index + 1] if two else hosts[call + 1]
+        if two and call % 2:
+            host = _second_evaluation(scheduler, hosts, call)
+        levels.append((host, _over_signal(host, flow), _over_signal(after, flow)))
+    return levels
+
+
+def _second_evaluation(scheduler: Any, hosts: list[float], call: int) -> float:
+    if hasattr(scheduler, "sigmas_up"):  # KDPM2 ancestral: stored at the start of the interval
+        return float(scheduler.sigmas_interpol[call - 1])
+    if hasattr(scheduler, "sigmas_interpol"):  # KDPM2: stored at its end
+        return float(scheduler.sigmas_interpol[call])
+    if hasattr(scheduler, "mid_point_sigma"):  # SDE solver: half way in log sigma
+        return math.sqrt(hosts[call - 1] * hosts[call])
+    return hosts[call]  # Heun: at the end of the interval
+
+
+def _from_alphas(
+    scheduler: Any, timesteps: list[float], indices: list[int]
+) -> list[tuple[float | None, float | None, float | None]]:
+    signal = [float(a) for a in scheduler.alphas_cumprod.tolist()]
+    last = len(signal) - 1
+
+    def sigma(t: float) -> float:
+        kept = signal[min(last, max(0, round(t)))]
+        return math.inf if kept <= 0 else math.sqrt((1 - kept) / kept)
+
+    starts = {index: t for t, index in zip(reversed(timesteps), reversed(indices), strict=True)}
+    kept = float(getattr(scheduler, "final_alpha_cumprod", 1.0))
+    end = math.sqrt((1 - kept) / kept)
+    ends = {index: sigma(starts[index + 1]) if index + 1 in starts else end for index in starts}
+    return [(sigma(t), sigma(t), ends[index]) for t, index in zip(timesteps, indices, strict=True)]
+
+
+def _over_signal(host: float, flow: bool) -> float:
+    if not flow:
+        return host
+    return math.inf if host >= 1 else host / (1 - host)
+
+
+def _alpha(scheduler: Any, sigma: float) -> float:
+    if _is_flow(scheduler):
+        return 1 / (1 + sigma)
+    data = _get(scheduler, "sigma_data")
+    return 1 / math.hypot(1.0 if data is None else float(data), sigma)
+
+
+def _is_flow(scheduler: Any) -> bool:
+    return bool(
+        "FlowMatch" in type(scheduler).__name__
+        or _get(scheduler, "use_flow_sigmas")
+        or _get(scheduler, "prediction_type") == "flow_prediction"
+    )
+
+
+def _get(scheduler: Any, name: str) -> Any:
+    return getattr(scheduler.config, name, None)

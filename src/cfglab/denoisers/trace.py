@@ -1,0 +1,77 @@
+"""What a guided run did: one record a denoiser call, tensors read only when somebody looks."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cfglab.step import Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class StepRecord:
+    """One denoiser call. `run` counts the pipeline calls inside one context, from 0."""
+
+    run: int
+    step: Step
+    w: tuple[float | None, ...]
+    """The scale of each image; 1 where guidance is off, None where a guidance of another kind does not say."""
+    rows_run: int
+    rows_saved: int
+    gaps: "tuple[tuple[tuple[int, ...], Tensor], ...]" = field(default=(), repr=False)
+
+    @property
+    def difference(self) -> tuple[float | None, ...]:
+        """The L2 norm of cond - uncond of each image, None where only one of them was run. Waits for the device."""
+        known = {image: value for images, gap in self.gaps for image, value in zip(images, gap.tolist(), strict=True)}
+        return tuple(known.get(image) for image in range(len(self.w)))
+
+
+@dataclass(eq=False)
+class Trace:
+    """The records of everything that ran inside one `guide(...)`."""
+
+    steps: list[StepRecord] = field(default_factory=list)
+
+    @property
+    def rows_run(self) -> int:
+        """Rows the denoiser ran."""
+        return sum(record.rows_run for record in self.steps)
+
+    @property
+    def rows_saved(self) -> int:
+        """Rows that plain guidance would have run as well."""
+        return sum(record.rows_saved for record in self.steps)
+
+    def table(self) -> str:
+        """One line a denoiser call: run, step, sigma, w, |cond - uncond| (both as a range over the images), rows."""
+        head = ("run", "step", "sigma", "w", "|cond - uncond|", "rows run", "rows saved")
+        lines = [head, *map(_cells, self.steps), ("", "", "", "", "all", str(self.rows_run), str(self.rows_saved))]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+        return "\n".join(
+            "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
+        )
+
+
+def _cells(record: StepRecord) -> tuple[str, ...]:
+    step = record.step
+    sigma = "-" if step.sigma is None else f"{step.sigma:.4g}"
+    place = f"{step.index + 1}/{step.count}"
+    return (
+        str(record.run),
+        place,
+        sigma,
+        _range(record.w),
+        _range(record.difference),
+        str(record.rows_run),
+        str(record.rows_saved),
+    )
+
+
+def _range(values: tuple[float | None, ...]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    low, high = f"{min(known):.4g}", f"{max(known):.4g}"
+    return low if low == high else f"{low} to {high}"

@@ -1,0 +1,101 @@
+"""Transform: what is done to the guided prediction besides scaling, as a frozen value."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError
+
+from cfglab.errors import InputError
+from cfglab.guidance.names import Space
+from cfglab.schedules.fields import Real, explain, nearest
+from cfglab.schedules.text import number
+from cfglab.step import Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TRANSFORMS: dict[str, type["Transform"]] = {}
+"""Every transform by its kind, the name it has in text and in JSON; a subclass with a kind enters itself."""
+
+
+def _share(value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError("it must be between 0 (plain CFG) and 1 (the full transform); write one such as 0.5.")
+    return value
+
+
+class Transform(BaseModel):
+    """Two optional hooks, called with float32 (or float64) tensors of shape (n, ...) in the transform's own `space`.
+
+    Each hook's result is blended linearly with its input: `strength` 0 is plain CFG, 1 the full transform. A subclass
+    defines `kind`, its fields, and the hooks it needs; it treats each of the n images alone and keeps no memory.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+    strength: Annotated[Real, AfterValidator(_share)] = 1.0
+    space: Space = "epsilon"
+
+    def __init__(self, **data: Any) -> None:
+        owner = str(type(self).model_fields["kind"].default)
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise InputError(
+                explain(error, owner, [name for name in type(self).model_fields if name != "kind"])
+            ) from None
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        kind = cls.model_fields["kind"].default
+        if isinstance(kind, str):
+            TRANSFORMS[kind] = cls
+
+    def update(self, update: "Tensor", uncond: "Tensor", cond: "Tensor", step: Step) -> "Tensor":  # noqa: ARG002
+        """Acts on `cond - uncond` before the scale."""
+        return update
+
+    def prediction(self, guided: "Tensor", uncond: "Tensor", cond: "Tensor", step: Step) -> "Tensor":  # noqa: ARG002
+        """Acts on the guided prediction `uncond + w * update`."""
+        return guided
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return [
+            (name, value)
+            for name, value in super().__repr_args__()
+            if name is not None and name != "kind" and value != type(self).model_fields[name].default
+        ]
+
+    def __str__(self) -> str:
+        """The text form, such as `prediction_norm(strength=0.5)`."""
+        fields = [
+            f"{name}={value if isinstance(value, str) else number(value)}" for name, value in self.__repr_args__()
+        ]
+        return f"{self.kind}({', '.join(fields)})"
+
+
+def as_transform(value: Any) -> Transform:
+    """A Transform from itself or from its JSON object. Raises InputError for anything else."""
+    if isinstance(value, Transform):
+        return value
+    if not isinstance(value, dict) or "kind" not in value:
+        raise InputError(
+            f"{value!r} is no transform: it is an object with a kind; write {{'kind': 'prediction_norm'}}."
+        )
+    return transform_class(str(value["kind"]))(**value)
+
+
+def transform_class(kind: str) -> type[Transform]:
+    """The class of a kind. Raises InputError with the known kinds."""
+    if kind not in TRANSFORMS:
+        known = sorted(TRANSFORMS)
+        raise InputError(
+            f"no transform {kind!r}: there are {', '.join(known)};{nearest(kind, known) or ' write one of them.'}"
+        )
+    return TRANSFORMS[kind]
+
+
+AnyTransform = Annotated[SerializeAsAny[Transform], BeforeValidator(as_transform)]
+"""A field that takes any transform, or its JSON object."""
