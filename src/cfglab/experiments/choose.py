@@ -1,0 +1,107 @@
+"""Choose on one half, report on the other: the best setting of a sweep without the winner's curse."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from cfglab.errors import InputError
+from cfglab.experiments.pairs import Better, Pairs, ResultLike, rank
+from cfglab.experiments.statistics import Difference, Key
+
+
+class SplitChoice(BaseModel):
+    """The setting that was best on one half (`chosen_on`), and its difference on the other half, `reported_on`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metric: str
+    baseline: str
+    setting: str
+    split: Literal["prompts", "seeds"]
+    candidates: int
+    chosen_on: Difference
+    reported_on: Difference
+
+    def __str__(self) -> str:
+        chosen, reported = self.chosen_on, self.reported_on
+        said = f"{reported.mean:+.3g}"
+        if reported.low is not None:
+            said += f" [{reported.low:+.3g}, {reported.high:+.3g}], p = {reported.p:.3g}"
+        only = "; for this prompt only, seeds are resampled" if reported.resampled == "seeds" else ""
+        return (
+            f"{self.metric}: '{self.setting}' less '{self.baseline}', the best of {self.candidates} on one half of the "
+            f"{self.split} ({chosen.mean:+.3g} there, flattered by the choice, n = {chosen.n}); "
+            f"on the other half {said} (n = {reported.n} of {reported.n_prompts} prompts{only})."
+        )
+
+
+def best_on_split(
+    results: Iterable[ResultLike],
+    metric: str,
+    baseline: str,
+    *,
+    split: Literal["prompts", "seeds"] = "prompts",
+    better: Better | None = None,
+    seed: int = 0,
+) -> SplitChoice:
+    """Choose the best setting on one half of the prompts (or seeds), report its difference on the other half.
+
+    The halves are drawn at random by `seed` from the sorted prompts (or seeds). The reported difference is a single
+    planned comparison: it needs no correction and is not flattered by the choice.
+
+    Args:
+        better: the direction, where the metric has none of its own.
+
+    Raises:
+        InputError: as `compare`; a split with fewer than two units; no setting with pairs in both halves; a metric
+            without a direction when `better` is not given.
+    """
+    pairs = Pairs.of(results, metric, baseline)
+    better = better or pairs.better
+    if better is None:
+        raise InputError(f"metric '{metric}' has no better direction; say which: better='higher' or better='lower'")
+    first = _first_half(pairs, split, seed)
+    part = _PART[split]
+    chosen_on = {name: pairs.difference(name, lambda key: key[part] in first) for name in pairs.settings}
+    candidates = sorted(
+        (name for name, difference in chosen_on.items() if difference.n),
+        key=lambda name: rank(chosen_on[name].mean, better),
+    )
+    if not candidates:
+        raise InputError(
+            f"no setting shares a prompt and seed with '{baseline}' in the choosing half; run more {split}"
+        )
+    best = candidates[0]
+    reported = pairs.difference(best, lambda key: key[part] not in first)
+    if not reported.n:
+        raise InputError(
+            f"'{best}' shares no prompt and seed with '{baseline}' in the reporting half; run more {split}"
+        )
+    return SplitChoice(
+        metric=metric,
+        baseline=baseline,
+        setting=best,
+        split=split,
+        candidates=len(candidates),
+        chosen_on=chosen_on[best],
+        reported_on=reported,
+    )
+
+
+_PART: dict[str, int] = {"prompts": 0, "seeds": 1}
+
+
+def _first_half(pairs: Pairs, split: str, seed: int) -> set[str | int]:
+    if split not in _PART:
+        raise InputError(f"split '{split}' is unknown: it must be 'prompts' or 'seeds'")
+    keys: set[Key] = {key for values in pairs.values.values() for key in values}
+    units: list[str | int] = sorted({key[_PART[split]] for key in keys}, key=lambda unit: (str(type(unit)), unit))
+    if len(units) < 2:
+        raise InputError(
+            f"split '{split}' finds {len(units)} to split: choosing on one half and reporting on the other needs at "
+            f"least two; run more {split}"
+        )
+    order = np.random.default_rng(seed).permutation(len(units))
+    return {units[i] for i in order[: len(units) // 2]}
