@@ -1,0 +1,80 @@
+"""Classifier-free guidance as a program and a laboratory. This file is the index: public names, grouped by file.
+
+`import cfglab` loads nothing else: each name is imported when it is first used, so that
+help, lists and stored runs cost no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_NAMES: dict[str, tuple[str, ...]] = {
+    "errors": ("CfglabError", "InputError", "MachineError", "NotMatchable"),
+    "step": ("Step", "StepReader", "steps"),
+    "schedules": ("Schedule", "Constant", "Linear", "Cosine", "Power", "Table", "Function", "as_schedule", "parse"),
+    "guidance": ("Transform", "Guidance", "Guide", "PredictionNorm", "UpdateNorm", "FullNorm", "parse_guidance"),
+    "pipelines": ("load", "guide", "Trace", "weights_hash"),
+    "metrics": ("METRICS", "Metric"),
+    "experiments": ("Experiment", "Setting", "Cell", "Store", "Result", "Estimate", "Run", "Comparison"),
+}
+_WHERE = {name: module for module, names in _NAMES.items() for name in names}
+__all__ = ["__version__", *_WHERE]
+
+if TYPE_CHECKING:
+    from cfglab.errors import CfglabError as CfglabError
+    from cfglab.errors import InputError as InputError
+    from cfglab.errors import MachineError as MachineError
+    from cfglab.errors import NotMatchable as NotMatchable
+    from cfglab.experiments import Cell as Cell
+    from cfglab.experiments import Comparison as Comparison
+    from cfglab.experiments import Estimate as Estimate
+    from cfglab.experiments import Experiment as Experiment
+    from cfglab.experiments import Result as Result
+    from cfglab.experiments import Run as Run
+    from cfglab.experiments import Setting as Setting
+    from cfglab.experiments import Store as Store
+    from cfglab.guidance import FullNorm as FullNorm
+    from cfglab.guidance import Guidance as Guidance
+    from cfglab.guidance import Guide as Guide
+    from cfglab.guidance import PredictionNorm as PredictionNorm
+    from cfglab.guidance import Transform as Transform
+    from cfglab.guidance import UpdateNorm as UpdateNorm
+    from cfglab.guidance import parse_guidance as parse_guidance
+    from cfglab.metrics import METRICS as METRICS
+    from cfglab.metrics import Metric as Metric
+    from cfglab.pipelines import Trace as Trace
+    from cfglab.pipelines import guide as guide
+    from cfglab.pipelines import load as load
+    from cfglab.pipelines import weights_hash as weights_hash
+    from cfglab.schedules import Constant as Constant
+    from cfglab.schedules import Cosine as Cosine
+    from cfglab.schedules import Function as Function
+    from cfglab.schedules import Linear as Linear
+    from cfglab.schedules import Power as Power
+    from cfglab.schedules import Schedule as Schedule
+    from cfglab.schedules import Table as Table
+    from cfglab.schedules import as_schedule as as_schedule
+    from cfglab.schedules import parse as parse
+    from cfglab.step import Step as Step
+    from cfglab.step import StepReader as StepReader
+    from cfglab.step import steps as steps
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        value = getattr(import_module(f"cfglab.{_WHERE[name]}"), name)
+    elif name in _NAMES:
+        value = import_module(f"cfglab.{name}")
+    else:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, __all__, n=1)
+        hint = f"did you mean {near[0]}?" if near else "its public names are in cfglab.__all__."
+        raise AttributeError(f"module 'cfglab' has no attribute {name!r}; {hint}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_NAMES})
