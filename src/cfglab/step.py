@@ -34,8 +34,8 @@ def steps(count: int, sigmas: Sequence[float] | None = None) -> list[Step]:
     """The steps of a run without a model, for curves and lists of values.
 
     `sigmas` (noise over signal, falling) has `count` entries, or `count + 1` with the end of the last step; without the
-    last one the run ends at 0. Raises InputError for a count below 1, another length, or values that are not finite,
-    negative or rising.
+    last one the run ends at 0. A run that starts at pure noise starts at infinity. Raises InputError for a count below
+    1, another length, or values that are negative, rising or no numbers.
     """
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise InputError(f"{count!r} steps: a run has at least one step, a whole number; ask for 1 or more.")
@@ -50,14 +50,9 @@ def steps(count: int, sigmas: Sequence[float] | None = None) -> list[Step]:
             f"or {count + 1} with the end of the last step."
         )
     for level, after in zip(levels, [*levels[1:], 0.0], strict=True):
-        if not math.isfinite(level) or level < 0 or after > level:
+        if math.isnan(level) or level < 0 or after > level:
             raise InputError(
-                f"sigma {level!r} followed by {after!r}: noise over signal is finite, not negative and falls from step "
-                "to step; give them in the order of sampling, for a flow model as t / (1 - t)."
+                f"sigma {level!r} followed by {after!r}: noise over signal is a number, not negative, and falls from "
+                "step to step; give them in the order of sampling, for a flow model as t / (1 - t)."
             )
-    return [
-        Step(
-            index, count, sigma=levels[index], next_sigma=levels[index + 1], alpha=1 / math.sqrt(1 + levels[index] ** 2)
-        )
-        for index in range(count)
-    ]
+    return [Step(index, count, sigma=levels[index], next_sigma=levels[index + 1]) for index in range(count)]

@@ -1,0 +1,246 @@
+"""Schedules made of schedules. Where a part is off, so is what is made of it; a switch is what its active part is."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, Self
+
+from pydantic import Field, model_validator
+
+from cfglab.errors import InputError
+from cfglab.schedules.base import Schedule
+from cfglab.schedules.fields import Moment, Real, Whole, Window, boundary
+from cfglab.step import Step
+
+if TYPE_CHECKING:
+    from cfglab.schedules.union import AnySchedule
+
+
+class _Around(Schedule):
+    """One schedule, changed: off where it is off."""
+
+    base: "AnySchedule"
+
+    def is_on(self, step: Step) -> bool:
+        return self.base.is_on(step)
+
+    def reads_sigma(self) -> bool:
+        return self.base.reads_sigma()
+
+
+def _keep_steps(owner: str, schedule: Schedule) -> None:
+    """Refuse what reads sigma where `owner` asks for w at another step than the run's, whose sigma is not known."""
+    if schedule.reads_sigma():
+        raise ValueError(
+            f"{schedule}, {owner}: another step's sigma is not known; write .{owner} first and .inside(sigma=…) last."
+        )
+
+
+class Inverted(_Around):
+    """low + high - w, by default between the declared min and max of the base."""
+
+    kind: Literal["inverted"] = Field("inverted", repr=False)
+    low: Real | None = None
+    high: Real | None = None
+
+    @model_validator(mode="after")
+    def _has_range(self) -> Self:
+        if (self.low is None) != (self.high is None):
+            raise ValueError(
+                f"inverted(low={self.low}, high={self.high}): a range has two ends; give both, or neither."
+            )
+        if self.low is None and self.base.span() is None:
+            raise ValueError(
+                f"{self.base}, inverted: composites and functions declare no min and max; "
+                "write .inverted(low=1, high=7.5)."
+            )
+        return self
+
+    def span(self) -> tuple[float, float] | None:
+        if self.low is not None and self.high is not None:
+            return (self.low, self.high)
+        return self.base.span()
+
+    def _w(self, step: Step) -> float:
+        low, high = self.span() or (0.0, 0.0)
+        return low + high - self.base(step)
+
+
+class Reversed(_Around):
+    """The base's values from the last step to the first."""
+
+    kind: Literal["reversed"] = Field("reversed", repr=False)
+
+    @model_validator(mode="after")
+    def _reads_no_sigma(self) -> Self:
+        _keep_steps("reversed()", self.base)
+        return self
+
+    def _mirror(self, step: Step) -> Step:
+        return Step(step.count - 1 - step.index, step.count)
+
+    def span(self) -> tuple[float, float] | None:
+        return self.base.span()
+
+    def is_on(self, step: Step) -> bool:
+        return self.base.is_on(self._mirror(step))
+
+    def _w(self, step: Step) -> float:
+        return self.base(self._mirror(step))
+
+
+class Then(Schedule):
+    """The first up to the step `at`, the second from there on, each over its own part as over a whole run."""
+
+    kind: Literal["then"] = Field("then", repr=False)
+    first: "AnySchedule"
+    second: "AnySchedule"
+    at: Moment
+
+    def _active(self, step: Step) -> tuple[Schedule, Step]:
+        switch = min(boundary(self.at, step.count), step.count)
+        if step.index < switch:
+            return self.first, replace(step, count=switch)
+        return self.second, replace(step, index=step.index - switch, count=step.count - switch)
+
+    def reads_sigma(self) -> bool:
+        return self.first.reads_sigma() or self.second.reads_sigma()
+
+    def is_on(self, step: Step) -> bool:
+        schedule, part = self._active(step)
+        return schedule.is_on(part)
+
+    def _w(self, step: Step) -> float:
+        schedule, part = self._active(step)
+        return schedule(part)
+
+
+class Inside(_Around):
+    """Guidance only inside one window; off outside. The sigma window is that of arXiv:2404.07724, (low, high]."""
+
+    kind: Literal["inside"] = Field("inside", repr=False)
+    progress: Window | None = None
+    sigma: Window | None = None
+    steps: tuple[Whole, Whole] | None = None
+
+    @model_validator(mode="after")
+    def _one_window(self) -> Self:
+        given = {name: getattr(self, name) for name in ("progress", "sigma", "steps") if getattr(self, name)}
+        if len(given) != 1:
+            raise ValueError(
+                f"inside with {' and '.join(given) or 'no window'}: it takes one window; "
+                "write progress=(0.2, 0.8), sigma=(0.2, 1.6) or steps=(5, 20), and .inside(…) again for another."
+            )
+        name, (low, high) = given.popitem()
+        if not 0 <= low < high or (self.progress and high > 1):
+            rule = "0 <= a < b <= 1; write progress=(0.2, 0.8)" if self.progress else f"0 <= a < b; write {name}=(1, 5)"
+            raise ValueError(f"inside({name}=({low:g}, {high:g})): a window (a, b) has {rule}.")
+        return self
+
+    def reads_sigma(self) -> bool:
+        return self.sigma is not None or self.base.reads_sigma()
+
+    def _is_inside(self, step: Step) -> bool:
+        if self.progress:
+            return self.progress[0] <= step.progress < self.progress[1]
+        if self.steps:
+            return self.steps[0] <= step.index < self.steps[1]
+        if self.sigma is None or step.sigma is None:
+            raise InputError(
+                f"{self} at a step without sigma: the window is in noise over signal; give sigmas=, one a step."
+            )
+        return self.sigma[0] < step.sigma <= self.sigma[1]
+
+    def is_on(self, step: Step) -> bool:
+        return self._is_inside(step) and self.base.is_on(step)
+
+    def _w(self, step: Step) -> float:
+        return self.base(step)
+
+
+class WarmedUp(_Around):
+    """A line from `start` to the base's first value over `over`; the base runs over what remains."""
+
+    kind: Literal["warmed_up"] = Field("warmed_up", repr=False)
+    over: Moment
+    start: Real = 1.0
+
+    @model_validator(mode="after")
+    def _reads_no_sigma(self) -> Self:
+        _keep_steps("warmed_up()", self.base)
+        return self
+
+    def _later(self, step: Step) -> tuple[int, Step]:
+        """The warm-up's length, and the step of the base: its first one during the warm-up."""
+        length = boundary(self.over, step.count)
+        rest = max(1, step.count - length)
+        if step.index < length:
+            return length, Step(0, rest)
+        return length, replace(step, index=step.index - length, count=rest)
+
+    def is_on(self, step: Step) -> bool:
+        return self.base.is_on(self._later(step)[1])
+
+    def _w(self, step: Step) -> float:
+        length, later = self._later(step)
+        w = self.base(later)
+        return self.start + (w - self.start) * step.index / length if step.index < length else w
+
+
+def warmed_up(base: Schedule, steps: int | None, fraction: float | None, start: float) -> WarmedUp:
+    """See `Schedule.warmed_up`."""
+    given = [length for length in (steps, fraction) if length is not None]
+    if len(given) != 1:
+        raise InputError(
+            f"warmed_up(steps={steps}, fraction={fraction}): give one; write warmed_up(5) or fraction=0.1."
+        )
+    schedule = WarmedUp(base=base, over=given[0], start=start)
+    if isinstance(schedule.over, int) != (steps is not None):
+        raise InputError(
+            f"warmed_up({'steps' if fraction is None else 'fraction'}={given[0]}): steps are whole, a fraction is "
+            "between 0 and 1; write warmed_up(5) or warmed_up(fraction=0.1)."
+        )
+    return schedule
+
+
+class Clipped(_Around):
+    """The base held between low and high."""
+
+    kind: Literal["clipped"] = Field("clipped", repr=False)
+    low: Real | None = None
+    high: Real | None = None
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if self.low is None and self.high is None:
+            raise ValueError(
+                "clip without bounds: it holds w between two; write .clip(low=0, high=10), or one of them."
+            )
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"clip(low={self.low:g}, high={self.high:g}): low is at most high; swap them.")
+        return self
+
+    def _w(self, step: Step) -> float:
+        w = self.base(step)
+        if self.low is not None:
+            w = max(w, self.low)
+        return w if self.high is None else min(w, self.high)
+
+
+class Arithmetic(Schedule):
+    """left + right, left - right or left * right; off where either is off."""
+
+    kind: Literal["arithmetic"] = Field("arithmetic", repr=False)
+    op: Literal["+", "-", "*"]
+    left: "AnySchedule"
+    right: "AnySchedule"
+
+    def reads_sigma(self) -> bool:
+        return self.left.reads_sigma() or self.right.reads_sigma()
+
+    def is_on(self, step: Step) -> bool:
+        return self.left.is_on(step) and self.right.is_on(step)
+
+    def _w(self, step: Step) -> float:
+        left, right = self.left(step), self.right(step)
+        if self.op == "*":
+            return left * right
+        return left + right if self.op == "+" else left - right

@@ -1,0 +1,167 @@
+"""The shapes: one formula, one reference each. i is the step's index, N the count, W the warm-up's steps.
+
+Falling shapes go from `max` at the first step towards `min`, which they would reach at step N: the last step is just
+above it. `p = (i - W) / (N - W)` is the elapsed fraction after the warm-up, a line from `warmup_start` at step 0 to
+`max` at step W. `inverted()` makes them rise.
+"""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
+
+from cfglab.errors import InputError
+from cfglab.schedules.base import Schedule
+from cfglab.schedules.fields import Cycles, Exponent, Real, Scales, Whole
+from cfglab.step import Step
+
+
+class Constant(Schedule):
+    """w = value at every step; a plain number is read as one. `Constant(7.5)`."""
+
+    kind: Literal["constant"] = Field("constant", repr=False)
+    positional: ClassVar[int] = 1
+    value: Real
+
+    if TYPE_CHECKING:
+
+        def __init__(self, value: float) -> None: ...
+
+    def _w(self, step: Step) -> float:  # noqa: ARG002
+        return self.value
+
+    def span(self) -> tuple[float, float]:
+        return (self.value, self.value)
+
+
+class _Falling(Schedule):
+    """From max towards min after an optional linear warm-up; the subclass says how far it has come at p."""
+
+    max: Real = 7.5
+    min: Real = 1.0
+    warmup: Whole = 0
+    warmup_start: Real = 0.0
+
+    def _rest(self, p: float) -> float:
+        raise NotImplementedError
+
+    def _w(self, step: Step) -> float:
+        if step.index < self.warmup:
+            return self.warmup_start + step.index * (self.max - self.warmup_start) / self.warmup
+        p = (step.index - self.warmup) / max(1, step.count - self.warmup)
+        return self.min + (self.max - self.min) * self._rest(p)
+
+    def span(self) -> tuple[float, float]:
+        return (self.min, self.max)
+
+
+class Linear(_Falling):
+    """w = min + (max - min) (1 - p): a line. Inverted it is the linear schedule of arXiv:2404.13040, where
+    `linear(max=2*w0, min=0).inverted()` has the area of the constant w0."""
+
+    kind: Literal["linear"] = Field("linear", repr=False)
+
+    def _rest(self, p: float) -> float:
+        return 1 - p
+
+
+class Cosine(_Falling):
+    """w = min + (max - min) (1 + cos(2 pi cycles p^k)) / 2: the k-decay of arXiv:2004.05909 on a cosine.
+
+    k below 1 falls early, above 1 late. Half a cycle falls once, a whole one comes back. The same numbers as
+    cf_guidance's `get_cos_sched`, whose `cycle_mul` and `cycle_decay` change nothing within a run and so do not exist
+    here; a restart is `cosine().then(cosine(), at=0.5)`. Inverted, with min=0, it is the powered cosine of
+    arXiv:2404.13040, and with k=5 and min=1 the dynamic guidance of CogVideoX.
+    """
+
+    kind: Literal["cosine"] = Field("cosine", repr=False)
+    k: Exponent = 1.0
+    cycles: Cycles = 0.5
+
+    def _rest(self, p: float) -> float:
+        return (1 + math.cos(2 * math.pi * self.cycles * p**self.k)) / 2
+
+
+class Power(_Falling):
+    """w = min + (max - min) (1 - p^k)^power: the polynomial k-decay of arXiv:2004.05909. power = k = 1 is the line."""
+
+    kind: Literal["power"] = Field("power", repr=False)
+    power: Exponent = 2.0
+    k: Exponent = 1.0
+
+    def _rest(self, p: float) -> float:
+        return (1 - p**self.k) ** self.power
+
+
+class Table(Schedule):
+    """One w a step, from a list: `Table([8, 8, 6, 4])`; a plain list is read as one.
+
+    The text `10x8+10x6+10x4` is 10 steps at 8, then 10 at 6, then 10 at 4: steps x scale, the first step first. (The
+    lists of stable-diffusion.cpp look the same and begin at the *last* step: add `.reversed()`.) A run with more steps
+    than entries raises InputError; entries beyond the last step are not used.
+    """
+
+    kind: Literal["table"] = Field("table", repr=False)
+    positional: ClassVar[int] = 1
+    entries: Scales
+
+    if TYPE_CHECKING:
+
+        def __init__(self, entries: Any) -> None: ...
+
+    def _w(self, step: Step) -> float:
+        if len(self.entries) < step.count:
+            raise InputError(
+                f"a list of {len(self.entries)} scales for {step.count} steps: every step needs its own; "
+                f"add {step.count - len(self.entries)} or run {len(self.entries)} steps."
+            )
+        return self.entries[step.index]
+
+    def span(self) -> tuple[float, float]:
+        return (min(self.entries), max(self.entries))
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    """What a person calls a function: its name, or its class's."""
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def _refuse(function: Callable[..., Any]) -> Any:
+    raise ValueError(
+        f"the function {function_name(function)!r} cannot be stored: another run could not call it; write it as a "
+        "shape, or as the list of its values, Table(schedule.values(50))."
+    )
+
+
+def _callable(value: Any) -> Any:
+    if not callable(value):
+        raise ValueError("a function Step -> w is needed; write lambda step: 7.5 * (1 - step.progress).")
+    return value
+
+
+class Function(Schedule):
+    """A live function Step -> w; compares by identity, and refuses to be stored. `Function(lambda step: 7.5)`."""
+
+    kind: Literal["function"] = Field("function", repr=False)
+    positional: ClassVar[int] = 1
+    function: Annotated[
+        Callable[[Step], float],
+        PlainValidator(_callable),
+        PlainSerializer(_refuse),
+        WithJsonSchema({"not": {}, "description": "A live function cannot be written in JSON."}),
+    ]
+
+    if TYPE_CHECKING:
+
+        def __init__(self, function: Callable[[Step], float]) -> None: ...
+
+    def _w(self, step: Step) -> float:
+        w = self.function(step)
+        try:
+            return float(w)
+        except (TypeError, ValueError):
+            raise InputError(
+                f"{function_name(self.function)} gave {w!r} at step {step.index}: a schedule gives one number; "
+                "return w."
+            ) from None

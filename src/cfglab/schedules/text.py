@@ -1,0 +1,234 @@
+"""Schedules as text for people: `cosine(max=7.5, min=1, k=0.3).inverted()`.
+
+Numbers are constants, lists and `10x8+10x6+10x4` are tables, shapes are called by name with named fields, the words of
+the algebra follow with a dot, `+ - *` combine. `parse` walks Python's syntax tree and knows nothing else; nothing is
+evaluated. `write` is its inverse, and, with capitals, Python's repr.
+"""
+
+import ast
+import inspect
+import itertools
+import re
+from typing import Any
+
+from cfglab.errors import InputError, NotMatchable
+from cfglab.schedules.algebra import Arithmetic, Clipped, Inside, Inverted, Reversed, Then, WarmedUp
+from cfglab.schedules.base import Schedule
+from cfglab.schedules.fields import nearest, unknown_field
+from cfglab.schedules.match import Matched, Scaled
+from cfglab.schedules.shapes import Constant, Function, Table, function_name
+from cfglab.schedules.union import SHAPES, as_schedule
+
+WORDS = ("inverted", "reversed", "then", "inside", "warmed_up", "matched_to", "scaled", "clip")
+"""The words of the algebra that text may use."""
+
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
+_PART = rf"\d+\s*x\s*{_NUMBER}"
+_LIST = re.compile(rf"(?<![\w.])({_PART}(?:\s*\+\s*{_PART})*)(?![\w.])", re.IGNORECASE)
+_LONGEST = 500_000
+_MOST = 10_000
+
+
+def parse(text: str) -> Schedule:
+    """The schedule that a text describes; `str` of it is the text in its canonical form. Raises InputError.
+
+    >>> parse("cosine(max=7.5, min=1, k=0.3).inverted()").values(1)
+    [1.0]
+    >>> print(parse("10x8 + 10x6"))
+    10x8+10x6
+    """
+    shown = repr(text if len(text) <= 80 else text[:80] + "…")
+    if not text.strip() or len(text) > _LONGEST:
+        raise InputError(
+            f"{shown} is no schedule: it has 1 to {_LONGEST} letters; write 7.5 or cosine(max=7.5, min=1)."
+        )
+    try:
+        tree = ast.parse(_LIST.sub(_expand, text.strip()), mode="eval").body
+        _bound_depth(tree)
+        return as_schedule(_read(tree))
+    except NotMatchable:
+        raise
+    except InputError as error:
+        raise InputError(f"{shown}: {error}") from None
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
+        raise InputError(
+            f"{shown} is not written as a schedule is: numbers, shapes with named fields, words after a dot, + - *; "
+            "write 7.5 or cosine(max=7.5, min=1, k=0.3).inverted()."
+        ) from None
+
+
+def _expand(found: re.Match[str]) -> str:
+    """`2x8+1x6` as `[8,8,6]`."""
+    pairs = [part.lower().split("x") for part in re.split(r"\+(?=\s*\d+\s*x)", found[1], flags=re.IGNORECASE)]
+    counts = [int(count) for count, _ in pairs]
+    if min(counts) < 1 or sum(counts) > _MOST:
+        raise InputError(
+            f"parts of {min(counts)} to {max(counts)} steps, {sum(counts)} in all: a part has 1 or more steps, a list "
+            f"{_MOST} at most; write 10x8+10x6."
+        )
+    return f"[{','.join(w.strip() for (_, w), count in zip(pairs, counts, strict=True) for _ in range(count))}]"
+
+
+def _bound_depth(tree: ast.expr, most: int = 100) -> None:
+    level: list[ast.AST] = [tree]
+    for _ in range(most):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+    if level:
+        raise InputError(f"parts inside parts more than {most} deep: a schedule is simpler; write a list of scales.")
+
+
+def _read(node: ast.AST) -> Any:
+    """A number, a list or tuple of them, a name of a weight, or a Schedule."""
+    match node:
+        case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
+            return number
+        case ast.Constant(value="steps" | "effective" as weight):
+            return weight
+        case ast.List(elts=parts):
+            return [_read(part) for part in parts]
+        case ast.Tuple(elts=parts):
+            return tuple(_read(part) for part in parts)
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            value = _operand(operand)
+            return -1 * value if isinstance(value, Schedule) else -value
+        case ast.UnaryOp(op=ast.UAdd(), operand=operand):
+            return _operand(operand)
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return _operand(left) + _operand(right)
+        case ast.BinOp(left=left, op=ast.Sub(), right=right):
+            return _operand(left) - _operand(right)
+        case ast.BinOp(left=left, op=ast.Mult(), right=right):
+            return _operand(left) * _operand(right)
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords):
+            return _shape(name)(*map(_read, args), **_named(keywords))
+        case ast.Call(func=ast.Attribute(value=value, attr=word), args=args, keywords=keywords):
+            return _word(as_schedule(_read(value)), word, [_read(arg) for arg in args], _named(keywords))
+        case ast.Name(id=name):
+            _shape(name)
+            raise InputError(f"{name} without brackets: a shape is called with its fields; write {name}(…).")
+    raise InputError(
+        f"{ast.unparse(node)}: only numbers, lists, shapes, words after a dot and + - * are read; "
+        "write 0.5 * cosine(max=7.5, min=1)."
+    )
+
+
+def _operand(node: ast.AST) -> Any:
+    value = _read(node)
+    return value if isinstance(value, int | float) else as_schedule(value)
+
+
+def _named(keywords: list[ast.keyword]) -> dict[str, Any]:
+    if any(keyword.arg is None for keyword in keywords):
+        raise InputError("'**': fields are named one by one; write max=7.5, min=1.")
+    return {str(keyword.arg): _read(keyword.value) for keyword in keywords}
+
+
+def _shape(name: str) -> type[Schedule]:
+    if name == "function":
+        raise InputError("a function is not read from text: it lives in a program; write a shape or a list of scales.")
+    if name not in SHAPES:
+        hint = nearest(name, SHAPES) or " write one of them."
+        raise InputError(f"unknown shape {name!r}: the shapes are {', '.join(SHAPES)};{hint}")
+    return SHAPES[name]
+
+
+def _word(base: Schedule, word: str, args: list[Any], fields: dict[str, Any]) -> Schedule:
+    if word not in WORDS:
+        hint = nearest(word, WORDS) or " write one of them."
+        raise InputError(f"unknown word .{word}(): the words are {', '.join(WORDS)};{hint}")
+    method = getattr(base, word)
+    signature = inspect.signature(method)
+    for name in fields:
+        if name not in signature.parameters:
+            raise InputError(unknown_field(word, name, signature.parameters))
+    try:
+        signature.bind(*args, **fields)
+        return method(*args, **fields)
+    except TypeError as error:
+        raise InputError(f".{word}(): {error}; it is written {word}({', '.join(signature.parameters)}).") from None
+
+
+def write(schedule: Schedule, python: bool = False) -> str:
+    """The text of a schedule, or its repr, which Python evaluates to an equal one."""
+    if python and isinstance(schedule, Constant | Table):
+        return _receiver(schedule, python)
+    return _level(schedule, python)[0]
+
+
+def _level(schedule: Schedule, python: bool) -> tuple[str, int]:
+    """Its text and how tightly that holds together: 3 as one word, 2 as a product, 1 as a sum, 0 as a list of parts."""
+    match schedule:
+        case Constant(value=value):
+            return number(value), 3
+        case Table(entries=entries):
+            runs = [(w, len(list(same))) for w, same in itertools.groupby(entries)]
+            if python or len(runs) == len(entries):
+                return f"[{', '.join(number(w) for w in entries)}]", 3
+            return "+".join(f"{count}x{number(w)}" for w, count in runs), 0
+        case Function(function=function):
+            return (f"Function({function!r})" if python else f"function({function_name(function)})"), 3
+        case Arithmetic(op=op, left=left, right=right):
+            level = 2 if op == "*" else 1
+            both = isinstance(left, Constant) and isinstance(right, Constant)
+            first = _receiver(left, python) if both else _bracketed(left, level, python)
+            return f"{first} {op} {_bracketed(right, level + 1, python)}", level
+        case Inverted(base=base, low=low, high=high):
+            return _call(base, python, "inverted", low=low, high=high)
+        case Reversed(base=base):
+            return _call(base, python, "reversed")
+        case Then(first=first, second=second, at=at):
+            return f"{_receiver(first, python)}.then({_argument(second, python)}, at={number(at)})", 3
+        case Inside(base=base):
+            return _call(base, python, "inside", progress=schedule.progress, sigma=schedule.sigma, steps=schedule.steps)
+        case WarmedUp(base=base, over=over, start=start):
+            length = {"steps": over} if isinstance(over, int) else {"fraction": over}
+            return _call(base, python, "warmed_up", **length, start=None if start == 1 else start)
+        case Matched(base=base, target=target, limit=limit):
+            return _call(base, python, "matched_to", number(target), limit=None if limit == 15 else limit)
+        case Scaled(base=base, factor=factor):
+            return _call(base, python, "scaled", number(factor))
+        case Clipped(base=base, low=low, high=high):
+            return _call(base, python, "clip", low=low, high=high)
+    return _fields(schedule, python), 3
+
+
+def _fields(schedule: Schedule, python: bool) -> str:
+    """A shape by name with max, min and what differs from the defaults, warm-ups last."""
+    cls = type(schedule)
+    names = sorted((name for name in cls.model_fields if name != "kind"), key=lambda name: name.startswith("warmup"))
+    said = [
+        f"{name}={number(getattr(schedule, name))}"
+        for name in names
+        if name in ("max", "min") or getattr(schedule, name) != cls.model_fields[name].default
+    ]
+    return f"{cls.__name__ if python else schedule.kind}({', '.join(said)})"
+
+
+def _call(base: Schedule, python: bool, word: str, *said: str, **values: Any) -> tuple[str, int]:
+    named = [f"{name}={number(value)}" for name, value in values.items() if value is not None]
+    return f"{_receiver(base, python)}.{word}({', '.join([*said, *named])})", 3
+
+
+def _receiver(schedule: Schedule, python: bool) -> str:
+    """What a word can follow."""
+    if isinstance(schedule, Constant) or (python and isinstance(schedule, Table)):
+        return f"{type(schedule).__name__ if python else schedule.kind}({_level(schedule, python)[0]})"
+    return _bracketed(schedule, 3, python)
+
+
+def _argument(schedule: Schedule, python: bool) -> str:
+    return number(schedule.value) if isinstance(schedule, Constant) else write(schedule, python)
+
+
+def _bracketed(schedule: Schedule, least: int, python: bool) -> str:
+    if python and isinstance(schedule, Table):
+        return _receiver(schedule, python)
+    said, level = _level(schedule, python)
+    return said if level >= least else f"({said})"
+
+
+def number(value: Any) -> str:
+    """A number as people write it, exactly: 7.5, 1, 1e-07; a tuple of them in brackets."""
+    if isinstance(value, tuple):
+        return f"({', '.join(number(part) for part in value)})"
+    return repr(value).removesuffix(".0")

@@ -1,0 +1,111 @@
+"""Every kind of schedule as one field type, and the plain things that are accepted wherever a schedule is."""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
+
+from cfglab.errors import InputError
+from cfglab.schedules.algebra import Arithmetic, Clipped, Inside, Inverted, Reversed, Then, WarmedUp
+from cfglab.schedules.base import Schedule
+from cfglab.schedules.fields import explain, nearest
+from cfglab.schedules.match import Matched, Scaled
+from cfglab.schedules.shapes import Constant, Cosine, Function, Linear, Power, Table
+
+SHAPES: dict[str, type[Schedule]] = {
+    "constant": Constant,
+    "linear": Linear,
+    "cosine": Cosine,
+    "power": Power,
+    "table": Table,
+}
+"""The shapes by the name they have in text."""
+
+COMPOSITES = (Inverted, Reversed, Then, Inside, WarmedUp, Matched, Scaled, Clipped, Arithmetic)
+KINDS = (*SHAPES, "function", *(str(kind.model_fields["kind"].default) for kind in COMPOSITES))
+
+
+def _plain(value: Any) -> Any:
+    """Numbers, text, lists and functions as schedules; JSON objects are left to their kind."""
+    if not isinstance(value, dict):
+        return as_schedule(value)
+    kind = value.get("kind")
+    if kind not in KINDS:
+        hint = nearest(str(kind), KINDS) or " name one of them."
+        raise ValueError(f"a schedule of kind {kind!r}: the kinds are {', '.join(KINDS)};{hint}")
+    return value
+
+
+if TYPE_CHECKING:
+    AnySchedule = Schedule
+else:
+    AnySchedule = Annotated[
+        Constant
+        | Linear
+        | Cosine
+        | Power
+        | Table
+        | Function
+        | Inverted
+        | Reversed
+        | Then
+        | Inside
+        | WarmedUp
+        | Matched
+        | Scaled
+        | Clipped
+        | Arithmetic,
+        Field(discriminator="kind"),
+        BeforeValidator(_plain),
+    ]
+    for _kind in COMPOSITES:
+        _kind.model_rebuild(_types_namespace={"AnySchedule": AnySchedule})
+
+_ADAPTER: TypeAdapter[Schedule] = TypeAdapter(AnySchedule)
+
+
+def as_schedule(value: Any) -> Schedule:
+    """A schedule from anything that stands for one: a schedule, a number, text, a list of scales, a JSON object (a dict
+    with its kind), a function Step -> w. Raises InputError."""
+    from cfglab.schedules.text import parse
+
+    if isinstance(value, Schedule):
+        return value
+    if isinstance(value, str):
+        return parse(value)
+    if isinstance(value, dict):
+        return _validated(lambda: _ADAPTER.validate_python(value))
+    if isinstance(value, type):
+        raise InputError(f"{value.__name__} is a class: a schedule is a value; write {value.__name__}(…).")
+    if callable(value):
+        return Function(value)
+    if isinstance(value, Iterable) and getattr(value, "ndim", 1) == 1:
+        return Table(tuple(value))
+    if isinstance(value, bool) or not hasattr(value, "__float__"):
+        raise InputError(
+            f"{value!r} is no schedule: a number, text such as 'cosine(max=7.5, min=1)', a list of scales or a "
+            "function is; write one of them."
+        )
+    return Constant(value)
+
+
+def _validated(read: Callable[[], Schedule], said: str = "") -> Schedule:
+    try:
+        return read()
+    except ValidationError as error:
+        raise InputError(said + explain(error, "schedule")) from None
+
+
+def to_json(schedule: Schedule) -> str:
+    """See `Schedule.to_json`."""
+    try:
+        return schedule.model_dump_json()
+    except PydanticSerializationError as error:
+        said = str(error)
+        raise InputError(said[said.find("the function") :]) from None
+
+
+def from_json(text: str) -> Schedule:
+    """See `Schedule.from_json`."""
+    return _validated(lambda: _ADAPTER.validate_json(text), "the JSON of a schedule: ")
