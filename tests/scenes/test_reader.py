@@ -1,0 +1,217 @@
+"""The judge of scenes: it reads real pictures, and is not flattered by rubbish."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cfglab.errors import InputError
+from cfglab.scenes import reader as module
+from cfglab.scenes.reader import PARTS, Reader, Reading
+from cfglab.scenes.renderer import render
+from cfglab.scenes.vocabulary import BACKGROUNDS, Scene, triples
+from training.label import ASK_NOT, Labeller
+
+
+def tensor(pictures: list[np.ndarray]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def fresh(count: int, seed: int, held_out: bool) -> tuple[list[Scene], torch.Tensor]:
+    rng = np.random.default_rng(seed)
+    known = [s for s in triples() if s.held_out == held_out]
+    scenes = [
+        known[i].model_copy(update={"background": str(rng.choice(list(BACKGROUNDS)))})
+        for i in rng.integers(0, len(known), count)
+    ]
+    return scenes, tensor([render(scene, rng) for scene in scenes])
+
+
+def same(reading: Reading, scene: Scene) -> bool:
+    """All parts right; `next to` has no order."""
+    found, wanted = (reading.a, reading.b), (scene.a, scene.b)
+    objects = found == wanted or (scene.relation == "next to" and found == wanted[::-1])
+    return objects and (reading.relation, reading.background) == (scene.relation, scene.background)
+
+
+@pytest.fixture(scope="module", params=[1, 2])
+def reader(request: pytest.FixtureRequest) -> Iterator[Reader]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield Reader.load(request.param)
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_reads_scenes_it_has_not_seen(reader, held_out):
+    scenes, pixels = fresh(200, seed=77, held_out=held_out)
+    right = [same(found, scene) for found, scene in zip(reader.read(pixels), scenes, strict=True)]
+    assert np.mean(right) >= 0.97
+
+
+def test_a_wrong_scene_is_not_read_as_the_one_asked_for(reader):
+    scenes, pixels = fresh(200, seed=78, held_out=False)
+    shuffled = scenes[1:] + scenes[:1]
+    assert np.mean([same(found, scene) for found, scene in zip(reader.read(pixels), shuffled, strict=True)]) < 0.02
+
+
+def test_noise_is_read_as_none(reader):
+    rng = np.random.default_rng(0)
+    grey = np.zeros((20, 3, 64, 64), np.float32)
+    for rubbish in (rng.uniform(-1, 1, (60, 3, 64, 64)), rng.standard_normal((60, 3, 64, 64)), grey, grey - 1):
+        readings = reader.read(rubbish)
+        assert np.mean([r == Reading(None, None, None, None) for r in readings]) >= 0.97
+
+
+def test_two_scenes_laid_over_each_other_are_neither(reader):
+    scenes, pixels = fresh(100, seed=5, held_out=False)
+    _, others = fresh(100, seed=6, held_out=False)
+    readings = reader.read((pixels + others) / 2)
+    assert np.mean([same(found, scene) for found, scene in zip(readings, scenes, strict=True)]) <= 0.01
+    assert np.mean([found.a is None and found.b is None for found in readings]) >= 0.9
+
+
+def test_a_spoiled_object_is_none_and_the_other_stays(reader):
+    labeller = Labeller(seed=500_000)
+    pictures, answers = zip(*(labeller.spoiled_object() for _ in range(200)), strict=True)
+    readings = reader.read(tensor(list(pictures)))
+    for part in ("a", "b"):
+        column = list(PARTS).index(part)
+        wanted = [(None, *PARTS[part])[row[column]] for row in answers]
+        assert np.mean([getattr(found, part) == name for found, name in zip(readings, wanted, strict=True)]) >= 0.9
+
+
+def test_softness_and_saturation_of_a_generated_picture_are_no_error(reader):
+    scenes, pixels = fresh(200, seed=79, held_out=False)
+    soft = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(pixels, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    noisy = soft + 0.05 * torch.randn(soft.shape, generator=torch.Generator().manual_seed(0))
+    grey = noisy.mean(1, keepdim=True)
+    readings = reader.read(grey + 1.3 * (noisy - grey))
+    assert np.mean([same(found, scene) for found, scene in zip(readings, scenes, strict=True)]) >= 0.95
+
+
+def test_next_to_is_read_from_left_to_right(reader):
+    scenes, pixels = fresh(400, seed=80, held_out=False)
+    pairs = [i for i, scene in enumerate(scenes) if scene.relation == "next to"]
+    found, mirrored = reader.read(pixels[pairs]), reader.read(pixels[pairs].flip(-1))
+    swapped = [(x.a, x.b) == (y.b, y.a) for x, y in zip(found, mirrored, strict=True)]
+    assert np.mean(swapped) >= 0.95
+
+
+def test_features_are_64_floats_and_repeatable(reader):
+    _, pixels = fresh(10, seed=1, held_out=False)
+    features = reader.features(pixels)
+    assert features.shape == (10, 64)
+    assert features.dtype == np.float32
+    assert np.isfinite(features).all()
+    np.testing.assert_array_equal(features, reader.features(pixels))
+    assert len(np.unique(features.round(3), axis=0)) == 10
+    assert reader.features(pixels[:0]).shape == (0, 64)
+    assert reader.read(pixels[:0]) == []
+
+
+def test_a_batch_equals_one_by_one(reader, monkeypatch):
+    _, pixels = fresh(33, seed=2, held_out=False)
+    readings, features = reader.read(pixels), reader.features(pixels)
+    monkeypatch.setattr(module, "CHUNK", 8)
+    assert reader.read(pixels) == readings
+    assert [reader.read(one[None])[0] for one in pixels] == readings
+    alone = np.concatenate([reader.features(one[None]) for one in pixels])
+    np.testing.assert_allclose(alone, features, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(reader.features(pixels), features, rtol=1e-4, atol=1e-4)
+
+
+def test_a_numpy_array_and_values_outside_the_range_are_taken(reader):
+    scenes, pixels = fresh(4, seed=3, held_out=False)
+    burnt = pixels * 1.4
+    assert reader.read(burnt.numpy()) == reader.read(burnt.clamp(-1, 1))
+    assert reader.read(pixels.double().numpy()) == reader.read(pixels)
+    assert all(same(found, scene) for found, scene in zip(reader.read(pixels), scenes, strict=True))
+
+
+def test_a_broken_picture_shows_nothing_and_spoils_no_other(reader):
+    _, pixels = fresh(3, seed=4, held_out=False)
+    broken = pixels.clone()
+    broken[1, 0, 5, 5] = float("nan")
+    readings = reader.read(broken)
+    assert readings[1] == Reading(None, None, None, None)
+    assert [readings[0], readings[2]] == [reader.read(pixels)[i] for i in (0, 2)]
+
+
+def test_the_two_readers_are_independent():
+    first, second = Reader.load(1), Reader.load(2)
+    assert first.network.architecture != second.network.architecture
+    for which in (1, 2):
+        weights = Path(module.__file__).parent / "weights/readers" / f"reader{which}.safetensors"
+        assert weights.stat().st_size <= 1_500_000
+
+
+@pytest.mark.parametrize(
+    "pixels", [torch.zeros(3, 64, 64), torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 64, 64).byte()]
+)
+def test_other_shapes_are_refused_with_the_rule(pixels):
+    with pytest.raises(InputError, match=r"takes floats \(n, 3, 64, 64\) in \[-1, 1\]"):
+        Reader.load(1).read(pixels)
+
+
+def test_there_is_no_third_reader():
+    with pytest.raises(InputError, match="reader 3: there are two readers; ask for 1 or 2"):
+        Reader.load(3)
+
+
+def test_missing_weights_say_how_to_get_them(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "files", lambda _: tmp_path)
+    with pytest.raises(
+        InputError, match=r"reader2.safetensors: .* reinstall cfglab, or .*training/reader.py --which 2"
+    ):
+        Reader.load(2)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "text", "empty", "other"])
+def test_damaged_weights_are_refused(monkeypatch, tmp_path, damage):
+    whole = (Path(module.__file__).parent / "weights/readers/reader1.safetensors").read_bytes()
+    folder = tmp_path / "weights/readers"
+    folder.mkdir(parents=True)
+    wrong = whole.replace(b'"grid', b'"grit').replace(b'\\"grid', b'\\"grit')
+    content = {"truncated": whole[: len(whole) // 2], "text": b"hello", "empty": b"", "other": wrong}[damage]
+    (folder / "reader1.safetensors").write_bytes(content)
+    monkeypatch.setattr(module, "files", lambda _: tmp_path)
+    with pytest.raises(InputError, match=r"reader1.safetensors: the reader's weights are damaged .*; reinstall cfglab"):
+        Reader.load(1)
+
+
+def test_answers_of_labelled_pictures_say_what_was_done():
+    """The pictures that the readers learn from: `next to` from the left, and a none for every spoiled part."""
+    labeller = Labeller(seed=9)
+    for _ in range(30):
+        scene = labeller.scene("next to")
+        state = labeller.rng.bit_generator.state
+        picture, (left, relation, right, background) = labeller.pictured(scene)
+        labeller.rng.bit_generator.state = state
+        other = render(scene.model_copy(update={"a": scene.b}), labeller.rng)
+        a_is_left = np.nonzero((picture != other).any((0, 2)))[0].mean() < 32
+        names = [PARTS["a"][left - 1], PARTS["b"][right - 1]]
+        assert names == ([scene.a, scene.b] if a_is_left else [scene.b, scene.a])
+        assert (PARTS["relation"][relation - 1], PARTS["background"][background - 1]) == ("next to", scene.background)
+    for make in (
+        labeller.crowded,
+        labeller.mixed,
+        labeller.halves,
+        labeller.unreadable,
+        labeller.rubbish,
+        labeller.empty,
+    ):
+        assert all(make()[1][:3] == (0, 0, 0) for _ in range(10))
+    assert all(labeller.on_odd_canvas()[1][3] == 0 for _ in range(10))
+    assert all(0 in (row[0], row[2]) and row[1] == 0 for row in (labeller.spoiled_object()[1] for _ in range(20)))
+    assert labeller.diagonal()[1][:3] == (ASK_NOT, 0, ASK_NOT)
+
+
+def test_labelled_pictures_repeat_with_their_seed():
+    first, again, other = (Labeller(seed).labelled(20) for seed in (4, 4, 5))
+    np.testing.assert_array_equal(first[0], again[0])
+    np.testing.assert_array_equal(first[1], again[1])
+    assert first[0].shape == (20, 64, 64, 3)
+    assert (first[0] != other[0]).any()
