@@ -1,0 +1,119 @@
+"""A cell: one picture to make, and the facts about a model that its identity needs. Loads no torch."""
+
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from cfglab.errors import InputError
+from cfglab.experiments.spec import Experiment, Setting
+from cfglab.guidance import Guidance
+
+
+class Cell(BaseModel):
+    """One picture to make: everything that it depends on, except versions and the device, which are recorded beside it.
+
+    `weights` is the hash of the model's folder, `sampler_config` the model's own scheduler config, sizes are in pixels.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    weights: str
+    prompt: str
+    negative: str
+    seed: int
+    steps: int
+    width: int
+    height: int
+    sampler: str
+    sampler_config: dict[str, Any]
+    dtype: str
+    guidance: Guidance
+
+    @cached_property
+    def id(self) -> str:
+        """sha256 (64 hex digits) of the cell's canonical JSON."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class ModelFacts(BaseModel):
+    """What a cell takes from the model's folder: the weights' hash, the scheduler's config, the size of a picture.
+
+    `factor` is pixels per latent along a side.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weights: str
+    sampler_config: dict[str, Any]
+    width: int
+    height: int
+    factor: int
+
+
+def cells(experiment: Experiment, model: ModelFacts | None = None) -> list[tuple[Setting, Cell]]:
+    """Every cell of an experiment with its setting: settings, then prompts, then seeds.
+
+    Raises InputError for a size that the model cannot draw.
+    """
+    model = model or model_facts(experiment.model)
+    width, height = experiment.width or model.width, experiment.height or model.height
+    for name, size in (("width", width), ("height", height)):
+        if size % model.factor:
+            raise InputError(f"{name} {size}: {experiment.model} draws multiples of {model.factor}; change {name}.")
+    return [
+        (
+            setting,
+            Cell(
+                model=experiment.model,
+                weights=model.weights,
+                prompt=prompt,
+                negative=experiment.negative,
+                seed=seed,
+                steps=experiment.steps,
+                width=width,
+                height=height,
+                sampler=experiment.sampler,
+                sampler_config=model.sampler_config,
+                dtype=experiment.dtype,
+                guidance=setting.guidance,
+            ),
+        )
+        for setting in experiment.settings
+        for prompt in experiment.prompts
+        for seed in experiment.seeds
+    ]
+
+
+def model_facts(name: str) -> ModelFacts:
+    """Read the facts from a model's folder: `scenes`, a folder, or a hub id (fetched where it is not there yet)."""
+    from cfglab.pipelines.folder import locate, weights_hash
+
+    folder = locate(name)
+    scheduler = _json(folder / "scheduler" / "scheduler_config.json")
+    blocks = _json(folder / "vae" / "config.json").get("block_out_channels", [0])
+    factor = 2 ** (len(blocks) - 1)
+    size = _json(folder / "unet" / "config.json").get("sample_size") or 64
+    latent_height, latent_width = size if isinstance(size, list) else (size, size)
+    return ModelFacts(
+        weights=weights_hash(folder),
+        sampler_config={key: value for key, value in scheduler.items() if key != "_diffusers_version"},
+        width=latent_width * factor,
+        height=latent_height * factor,
+        factor=factor,
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: cannot be read ({error}); give a folder in the format of Stable Diffusion."
+        ) from error
+    return dict(content)

@@ -1,0 +1,68 @@
+"""Draw a batch of cells with a loaded pipeline. The one place where an experiment meets torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cfglab.errors import InputError
+from cfglab.experiments.cell import Cell
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Pictures of a batch: float32 `(n, 3, h, w)`, about [-1, 1] but not clamped, and the denoiser's rows."""
+
+    pixels: np.ndarray
+    rows_run: int
+    rows_saved: int
+
+
+def draw(pipe: Any, batch: Sequence[Cell]) -> Drawn:
+    """Draw the cells of one batch, which share everything but prompt, seed and guidance.
+
+    Every cell's starting noise is its own: float32, on the CPU, from its seed, whatever the device, dtype and batch.
+    """
+    import torch
+
+    from cfglab.pipelines import guide
+
+    first = batch[0]
+    factor = 2 ** (len(pipe.vae.config.block_out_channels) - 1)
+    shape = (1, pipe.unet.config.in_channels, first.height // factor, first.width // factor)
+    generators = [torch.Generator("cpu").manual_seed(cell.seed) for cell in batch]
+    noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
+    with torch.no_grad(), guide(pipe, [cell.guidance for cell in batch]) as trace:
+        latents = pipe(
+            prompt=[cell.prompt for cell in batch],
+            negative_prompt=[cell.negative for cell in batch],
+            width=first.width,
+            height=first.height,
+            num_inference_steps=first.steps,
+            guidance_scale=7.5,  # guide() says what the scale is; this only has to be above 1
+            latents=noise.to(pipe.device, pipe.unet.dtype),
+            generator=generators,
+            output_type="latent",
+        ).images
+        pixels = torch.cat([_decoded(pipe, part) for part in latents.split(16)])
+    return Drawn(pixels.numpy(), trace.rows_run, trace.rows_saved)
+
+
+def _decoded(pipe: Any, latents: Any) -> Any:
+    """Latents `(n, c, h, w)` as pixels, float32 on the CPU, before any clamping."""
+    config = pipe.vae.config
+    latents = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
+    return pipe.vae.decode(latents.to(pipe.vae.dtype), return_dict=False)[0].float().cpu()
+
+
+def check_prompts(pipe: Any, prompts: Sequence[str]) -> None:
+    """Raises InputError for a prompt longer than the text encoder reads: it would be cut, and nobody would know."""
+    most = pipe.tokenizer.model_max_length
+    for prompt in prompts:
+        count = len(pipe.tokenizer(prompt, truncation=False, verbose=False).input_ids)
+        if count > most:
+            raise InputError(
+                f"prompt {prompt[:40]!r}…: {count} tokens, but this text encoder reads {most}; shorten it by "
+                f"{count - most} tokens."
+            )

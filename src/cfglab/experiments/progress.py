@@ -1,0 +1,29 @@
+"""The progress bar of a run: pictures, their rate, the time that is left. Only where somebody looks."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def progress_bar(total: int, quiet: bool) -> Iterator[Callable[[int], object]]:
+    """Yields a function that counts pictures. Drawn on the error stream, and not at all where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("drawing"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as progress:
+        task = progress.add_task("drawing", total=total, rate="")
+
+        def advance(pictures: int) -> None:
+            progress.advance(task, pictures)
+            speed = progress.tasks[0].finished_speed or progress.tasks[0].speed
+            progress.update(task, rate=f"{speed:.2g} pictures/s" if speed else "")
+
+        yield advance

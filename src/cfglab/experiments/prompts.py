@@ -1,0 +1,107 @@
+"""Prompts and seeds as people write them: sentences, generated sets of the world of scenes, files, ranges."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cfglab.errors import InputError
+from cfglab.scenes.vocabulary import BACKGROUNDS, RELATIONS, Scene, caption, triples
+
+_SET = re.compile(r"scenes:(\d+)")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+
+
+def prompt_set(text: str) -> tuple[str, ...]:
+    """The N prompts that `scenes:N` stands for: N compositions of two objects from the world of scenes.
+
+    Always the same ones: one after another a composition seen in training and one held out, the relations in turn, a
+    background stated in half of the prompts of each kind. `scenes:16` begins with the same prompts as `scenes:64`.
+    Raises InputError when there are not that many.
+    """
+    found = _SET.fullmatch(text)
+    if not found:
+        raise InputError(f"prompts {text!r}: a set of prompts is written scenes:N, as in scenes:64.")
+    wanted = int(found[1])
+    pools = {
+        (held_out, relation): iter(sorted(_compositions(held_out, relation), key=_shuffled))
+        for held_out in (False, True)
+        for relation in RELATIONS
+    }
+    prompts: list[str] = []
+    for index in range(wanted):
+        scene = next(pools[index % 2 == 1, RELATIONS[index // 2 % len(RELATIONS)]], None)
+        if scene is None:
+            raise InputError(f"prompts {text!r}: there are only {index} such compositions; ask for scenes:{index}.")
+        colours = list(BACKGROUNDS)
+        background = colours[index // 4 % len(colours)] if index // 2 % 2 else None
+        prompts.append(caption(scene.model_copy(update={"background": background})))
+    if not prompts:
+        raise InputError(f"prompts {text!r}: at least one prompt is needed; write scenes:16.")
+    return tuple(prompts)
+
+
+def _compositions(held_out: bool, relation: str) -> Iterable[Scene]:
+    """One scene for every pair in a relation; of an unordered pair only the first order."""
+    found: dict[tuple[str, str | None, str | None], Scene] = {}
+    for scene in triples((relation,)):
+        if scene.held_out == held_out:
+            found.setdefault(scene.triple, scene)
+    return found.values()
+
+
+def _shuffled(scene: Scene) -> bytes:
+    return hashlib.sha256(f"prompt set|{caption(scene)}".encode()).digest()
+
+
+def expand_prompts(entries: str | Sequence[str]) -> tuple[str, ...]:
+    """Sentences as they are, `scenes:N` as its N prompts."""
+    listed = [entries] if isinstance(entries, str) else entries
+    return tuple(p for entry in listed for p in (prompt_set(entry) if entry.startswith("scenes:") else (entry,)))
+
+
+def read_prompts(values: Sequence[str]) -> tuple[str, ...]:
+    """Prompts from a command line: sentences, `scenes:N`, and `@file` with a prompt on each line that is not empty.
+
+    Raises InputError for a file that cannot be read or holds no prompt.
+    """
+    prompts: list[str] = []
+    for value in values:
+        if not value.startswith("@"):
+            prompts.append(value)
+            continue
+        try:
+            lines = [line.strip() for line in Path(value[1:]).read_text(encoding="utf-8").splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not UTF-8 text"
+            raise InputError(
+                f"prompts {value}: the file cannot be read ({reason}); give a text file, @file."
+            ) from error
+        if not any(lines):
+            raise InputError(f"prompts {value}: the file holds no prompt; write one a line.")
+        prompts += [line for line in lines if line]
+    return expand_prompts(prompts)
+
+
+def read_seeds(value: int | str | Sequence[int | str]) -> tuple[int, ...]:
+    """Seeds: `7`, `0..7` (both ends included), or a list of these. Raises InputError for anything else."""
+    if isinstance(value, list | tuple):
+        return tuple(seed for part in value for seed in read_seeds(part))
+    text = str(value).strip() if not isinstance(value, bool) else ""
+    if found := _RANGE.fullmatch(text):
+        first, last = int(found[1]), int(found[2])
+        if first > last or last - first >= 100_000:
+            rule = "a range runs upwards and holds at most 100000 seeds"
+            raise InputError(f"seeds {text!r}: {rule}; write {min(first, last)}..{min(first, last) + 7}.")
+        return tuple(range(first, last + 1))
+    if not re.fullmatch(r"\d+", text):
+        raise InputError(f"seeds {value!r}: a seed is a whole number, 0 or more; write 7, 0..7 or a list.")
+    return (int(text),)
+
+
+def write_seeds(seeds: Sequence[int]) -> int | str | list[int]:
+    """The short form that `read_seeds` reads back."""
+    if len(seeds) == 1:
+        return seeds[0]
+    upwards = list(range(seeds[0], seeds[0] + len(seeds))) == list(seeds)
+    return f"{seeds[0]}..{seeds[-1]}" if upwards else list(seeds)

@@ -1,0 +1,62 @@
+"""Draw a picture again from what is recorded in it: the same batch, and so the same pixels."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cfglab.errors import InputError
+from cfglab.experiments.cell import model_facts
+from cfglab.experiments.files import write_whole
+from cfglab.experiments.picture import encode, read_pixels, read_record, to_bytes
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """The copy, and the largest difference of any of its bytes from the picture: 0 where it is the same."""
+
+    path: Path
+    largest_difference: int
+    notes: tuple[str, ...]
+
+    @property
+    def identical(self) -> bool:
+        """Whether every pixel is the same."""
+        return self.largest_difference == 0
+
+
+def reproduce(image: Path | str, out: Path | str, device: str = "auto") -> Reproduction:
+    """Replay the batch recorded in a picture of a run and write its picture to `out`.
+
+    `notes` says which versions differ from the recorded ones, in which case pixels may differ too. Raises InputError
+    for a picture without a record and for a model whose weights are not the recorded ones, MachineError when `out`
+    cannot be written.
+    """
+    from cfglab.experiments.draw import draw
+    from cfglab.experiments.run import versions
+    from cfglab.pipelines import load
+
+    record, before = read_record(image), read_pixels(image)
+    cell = record.cell
+    model = model_facts(cell.model)
+    if model.weights != cell.weights:
+        raise InputError(
+            f"{image}: was drawn with weights {cell.weights[:12]} of {cell.model}, but the ones here are "
+            f"{model.weights[:12]}; install the version that drew it ({_listed(record.versions)})."
+        )
+    pipe = load(cell.model, device=device, dtype=cell.dtype, sampler=cell.sampler)
+    pipe.set_progress_bar_config(disable=True)
+    pixels = to_bytes(draw(pipe, record.batch).pixels)
+    now = versions()
+    write_whole(Path(out), encode(pixels, record.batch, now)[record.index])
+    after = pixels[record.index].astype(np.int16)
+    notes = tuple(
+        f"{name}: {then} then, {now.get(name, 'none')} now"
+        for name, then in record.versions.items()
+        if now.get(name) != then
+    )
+    return Reproduction(Path(out), int(np.abs(after - before).max()), notes)
+
+
+def _listed(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())

@@ -1,0 +1,234 @@
+"""An experiment: a baseline and settings, each drawn for every prompt and seed. A frozen value; loads no torch."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+
+from cfglab.errors import InputError, NotMatchable
+from cfglab.experiments.document import (
+    Document,
+    LeftOut,
+    SettingDocument,
+    changed,
+    check,
+    one_line,
+    read_yaml,
+    text,
+    written_out,
+)
+from cfglab.experiments.document import read_assignments as read_assignments
+from cfglab.experiments.prompts import expand_prompts, read_seeds, write_seeds
+from cfglab.experiments.prompts import read_prompts as read_prompts
+from cfglab.guidance import Guidance
+from cfglab.guidance.text import parse_guidance
+from cfglab.schedules.fields import nearest
+
+if TYPE_CHECKING:
+    from cfglab.experiments.cell import Cell, ModelFacts
+    from cfglab.experiments.run import Run
+
+
+class Setting(BaseModel):
+    """A named Guidance of an experiment; its cells are prompts × seeds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    group: str
+    title: str
+    guidance: Guidance
+
+    @field_validator("guidance", mode="before")
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        return parse_guidance(text(value)) if isinstance(value, str | int | float) else value
+
+
+class Experiment(BaseModel):
+    """A set of cells: the settings, the baseline first, each with every prompt and seed. Raises InputError in one line.
+
+    The device is no part of it, and neither are the model's weights: a run records which they were.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    title: str = ""
+    question: str = ""
+    model: str = "scenes"
+    prompts: tuple[str, ...]
+    negative: str = ""
+    seeds: tuple[int, ...]
+    steps: int = 50
+    sampler: str = "lms"
+    width: int | None = None
+    height: int | None = None
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    baseline: Setting
+    settings: tuple[Setting, ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise InputError(one_line(error, Experiment)) from None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.steps < 1:
+            raise InputError(f"steps {self.steps}: a run has at least one step; write 50.")
+        for name, size in (("width", self.width), ("height", self.height)):
+            if size is not None and (size < 8 or size % 8):
+                raise InputError(f"{name} {size}: a size is a multiple of 8; leave it out for the model's own.")
+        for name, values in (("prompts", self.prompts), ("seeds", self.seeds)):
+            _check_distinct(name, values)
+        _check_distinct("settings", [setting.name for setting in self.settings])
+        if not self.settings or self.settings[0] != self.baseline:
+            raise InputError(f"settings of {self.name!r}: the baseline is the first of them; put it there.")
+        for setting in self.settings:
+            _try_out(setting, self.steps)
+        return self
+
+    @classmethod
+    def preset(cls, name: str, *, set: Mapping[str, Any] | None = None, **fields: Any) -> Self:
+        """A preset by name, changed: `preset("k-decay", model="scenes", set={"groups.0.axes.k": [0.3, 1]})`.
+
+        `fields` are top-level fields of the YAML file, those that are None being left as the preset has them; `set` has
+        dotted paths into it. Raises InputError with the nearest name for a preset or a field that does not exist.
+        """
+        known = preset_names()
+        if name not in known:
+            hint = nearest(name, known) or " or give a YAML file."
+            raise InputError(f"{name!r} is no preset; there are {', '.join(known)};{hint}")
+        source = files("cfglab.experiments") / "presets" / f"{name}.yaml"
+        return cls.from_yaml(source.read_text(encoding="utf-8"), set=set, **fields)
+
+    @classmethod
+    def from_yaml(cls, source: Path | str, *, set: Mapping[str, Any] | None = None, **fields: Any) -> Self:
+        """An experiment from a YAML file or text, changed as in `preset`."""
+        given = {name: _plain(value) for name, value in fields.items() if value is not None}
+        return cls._from_document(check(changed(read_yaml(source), {**given, **(set or {})})))
+
+    @classmethod
+    def _from_document(cls, document: Document) -> Self:
+        first = document.baseline
+        baseline = _setting(SettingDocument(group="baseline", **first.model_dump()))
+        settings, left_out = [baseline], list(document.left_out)
+        for written in written_out(document):
+            try:
+                setting = _setting(written)
+                _try_out(setting, document.steps)
+            except NotMatchable as reason:
+                left_out.append(LeftOut(name=written.name, reason=str(reason)))
+            else:
+                settings.append(setting)
+        fields = document.model_dump(exclude={"constants", "groups", "baseline", "settings", "left_out"})
+        fields |= {"prompts": expand_prompts(document.prompts), "seeds": read_seeds(document.seeds)}
+        return cls(**fields, baseline=baseline, settings=tuple(settings), left_out=tuple(left_out))
+
+    def to_yaml(self) -> str:
+        """The experiment as YAML, every setting written out; `from_yaml` reads it back to an equal value."""
+        document = self.model_dump(mode="json", exclude={"settings", "baseline", "left_out"})
+        document = {name: value for name, value in document.items() if value not in ("", None)}
+        document["seeds"] = write_seeds(self.seeds)
+        document["baseline"] = _written(self.baseline, "name", "title")
+        document["settings"] = [_written(setting, "name", "group", "title") for setting in self.settings[1:]]
+        if self.left_out:
+            document["left_out"] = [reason.model_dump() for reason in self.left_out]
+        return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+
+    @cached_property
+    def id(self) -> str:
+        """sha256 (hex) of everything but the title and the question: what the pictures and their names depend on."""
+        content = self.model_dump(mode="json", exclude={"title", "question"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def differs_from(self, other: "Experiment") -> str:
+        """`'k-decay', not 'scale'`; for two of one name the fields that differ: `'k-decay' with seeds …, not …`."""
+        if self.name != other.name:
+            return f"the experiment {self.name!r}, not {other.name!r}"
+        for field in type(self).model_fields:
+            mine, its = getattr(self, field), getattr(other, field)
+            if mine != its and field not in ("title", "question"):
+                if field in ("baseline", "settings", "left_out"):
+                    return f"the experiment {self.name!r} with other settings than asked for now"
+                if field == "seeds":
+                    mine, its = write_seeds(mine), write_seeds(its)
+                return f"the experiment {self.name!r} with {field} {_short(mine)}, not {_short(its)}"
+        return f"the experiment {self.name!r}"
+
+    def setting(self, name: str) -> Setting:
+        """The setting of that name. Raises InputError with the nearest name."""
+        for setting in self.settings:
+            if setting.name == name:
+                return setting
+        known = [setting.name for setting in self.settings]
+        raise InputError(f"{name!r} is no setting of {self.name}:{nearest(name, known) or f' it has {known[0]}, …'}")
+
+    def cells(self, model: "ModelFacts | None" = None) -> "list[tuple[Setting, Cell]]":
+        """Every cell with its setting: settings, then prompts, then seeds. `model`, if not given, is read from disk."""
+        from cfglab.experiments.cell import cells
+
+        return cells(self, model)
+
+    def run(self, folder: Path | str, device: str = "auto", **options: Any) -> "Run":
+        """Draw and score what the folder does not hold yet; see `cfglab.experiments.run.run`."""
+        from cfglab.experiments.run import run
+
+        return run(self, folder, device, **options)
+
+
+def preset_names() -> list[str]:
+    """The names that `Experiment.preset` knows."""
+    folder = files("cfglab.experiments") / "presets"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def _setting(written: SettingDocument) -> Setting:
+    try:
+        guidance = parse_guidance(text(written.guidance))
+    except NotMatchable:
+        raise
+    except InputError as error:
+        raise InputError(f"setting {written.name!r}: {error}") from error
+    return Setting(name=written.name, group=written.group, title=written.title or written.name, guidance=guidance)
+
+
+def _try_out(setting: Setting, steps: int) -> None:
+    """Ask for w at every step, on noise levels like those of Stable Diffusion, so that a bad schedule is said now."""
+    levels = [14.6 * (0.03 / 14.6) ** (index / max(1, steps - 1)) for index in range(steps)]
+    try:
+        setting.guidance.schedule.values(steps, levels)
+    except NotMatchable:
+        raise
+    except InputError as error:
+        raise InputError(f"setting {setting.name!r}: {error}") from error
+
+
+def _check_distinct(name: str, values: Sequence[Any]) -> None:
+    if not values:
+        raise InputError(f"{name}: there are none; give at least one.")
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise InputError(f"{name}: {value!r} is there twice; results are paired by it, so leave one out.")
+
+
+def _written(setting: Setting, *fields: str) -> dict[str, str]:
+    return {**{field: getattr(setting, field) for field in fields}, "guidance": str(setting.guidance)}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple | range) else value
+
+
+def _short(value: Any) -> str:
+    shown = repr(value) if isinstance(value, tuple) else str(value)
+    return shown if len(shown) <= 60 else f"{shown[:60]}…"

@@ -1,0 +1,278 @@
+"""The run folder: pictures, results and the experiment they belong to. Reading one loads no torch.
+
+    images/<cell id>.png   every picture, with the cell and the batch it was drawn in as metadata
+    results.sqlite         one row a cell, metrics of pictures and of sets (WAL: one writer, any number of readers)
+    results.csv            the same for people, written whole at the end of each session
+    experiment.yaml        the experiment; `cfglab run` reads it back
+    versions.json          the versions that each session ran with
+
+A picture is written whole before its row, so every row points at a picture that is there.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+from cfglab.errors import InputError, MachineError
+from cfglab.experiments.files import only_writer, refuse, sweep, write_whole
+from cfglab.experiments.results import Result as Result
+from cfglab.experiments.results import Row as Row
+from cfglab.experiments.results import results_csv
+from cfglab.experiments.spec import Experiment
+from cfglab.metrics.estimate import Estimate as Estimate
+
+DATABASE = "results.sqlite"
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS results (
+    position INTEGER PRIMARY KEY, cell TEXT NOT NULL, setting TEXT NOT NULL,
+    prompt TEXT NOT NULL, seed INTEGER NOT NULL, status TEXT NOT NULL, image TEXT, error TEXT, settled INTEGER NOT NULL, sha256 TEXT,
+    rows_run REAL NOT NULL, rows_saved REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS metrics (
+    cell TEXT NOT NULL, metric TEXT NOT NULL, value REAL NOT NULL, PRIMARY KEY (cell, metric)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS set_metrics (
+    setting TEXT NOT NULL, metric TEXT NOT NULL, value REAL NOT NULL, low REAL, high REAL, n INTEGER NOT NULL,
+    PRIMARY KEY (setting, metric)) WITHOUT ROWID;
+"""
+
+
+class Store:
+    """A run folder, open for reading (`Store.open`) or as its one writer (`Store.create`). Also a context manager."""
+
+    def __init__(self, folder: Path, database: sqlite3.Connection, held: ExitStack) -> None:
+        self.folder = folder
+        self._database = database
+        self._held = held
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Self:
+        """Open a run for reading, also while another process writes it.
+
+        Raises InputError when the folder holds no run or the results cannot be read.
+        """
+        folder = Path(folder)
+        path = folder / DATABASE
+        if not path.is_file():
+            raise InputError(f"{folder}: holds no run, there is no {DATABASE}; give a folder that `cfglab run` wrote.")
+        with _plain_errors(folder), ExitStack() as held:
+            database = _connect_reader(path)
+            held.callback(database.close)
+            store = cls(folder, database, held.pop_all())
+        store.experiment  # noqa: B018  an unreadable experiment is said here, not later
+        return store
+
+    @classmethod
+    def check(cls, folder: Path | str, experiment: Experiment) -> bool:
+        """Whether the folder holds a run of `experiment` already; False when it is free for a new one.
+
+        Raises InputError when it holds another experiment, or files that are no run.
+        """
+        folder = Path(folder)
+        if not (folder / DATABASE).is_file():
+            _check_free(folder)
+            return False
+        with cls.open(folder) as store:
+            store._check_same(experiment)
+        return True
+
+    @classmethod
+    def create(cls, folder: Path | str, experiment: Experiment) -> Self:
+        """Be the one writer of a new run of `experiment`, or of the same experiment's run that is already there.
+
+        Raises InputError when the folder holds another experiment, other files, or has another writer, and
+        MachineError when it cannot be written.
+        """
+        folder = Path(folder)
+        if not (folder / DATABASE).is_file():
+            _check_free(folder)
+        with _plain_errors(folder), ExitStack() as held:
+            held.enter_context(only_writer(folder))
+            database = sqlite3.connect(folder / DATABASE, isolation_level=None)
+            held.callback(database.close)
+            database.execute("PRAGMA journal_mode=WAL")
+            database.executescript(_SCHEMA)
+            store = cls(folder, database, held.pop_all())
+        try:
+            store._begin(experiment)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def _begin(self, experiment: Experiment) -> None:
+        if self.meta("experiment") is None:
+            self.set_meta("experiment", experiment.model_dump_json())
+        self._check_same(experiment)
+        try:
+            (self.folder / "images").mkdir(exist_ok=True)
+        except OSError as error:
+            raise refuse(self.folder / "images", error) from error
+        sweep(self.folder)
+        sweep(self.folder / "images")
+        write_whole(self.folder / "experiment.yaml", experiment.to_yaml().encode())
+
+    def _check_same(self, experiment: Experiment) -> None:
+        if self.experiment.id != experiment.id:
+            raise InputError(f"{self.folder}: holds {self.experiment.differs_from(experiment)}; choose another --out.")
+
+    def close(self) -> None:
+        """Close the database and, for a writer, let the next one in."""
+        self._held.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # reading
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The experiment that this run holds."""
+        text = self.meta("experiment")
+        if text is None:
+            raise InputError(f"{self.folder}: the run was never begun; run the experiment again with this --out.")
+        return Experiment.model_validate_json(text)
+
+    def meta(self, key: str) -> str | None:
+        """A text recorded under `key`, None when there is none."""
+        with _plain_errors(self.folder):
+            found = self._database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return found[0] if found else None
+
+    def rows(self) -> list[Row]:
+        """Every recorded result in the experiment's order, with what the writer needs to know of it."""
+        with _plain_errors(self.folder):
+            metrics: dict[str, dict[str, float]] = {}
+            for cell, metric, value in self._database.execute("SELECT cell, metric, value FROM metrics"):
+                metrics.setdefault(cell, {})[metric] = value
+            cursor = self._database.execute("SELECT * FROM results ORDER BY position")
+            names = [column[0] for column in cursor.description]
+            records = [dict(zip(names, values, strict=True)) for values in cursor]
+        return [
+            Row(
+                settled=bool(record.pop("settled")),
+                sha256=record.pop("sha256"),
+                result=Result.model_validate({**record, "metrics": metrics.get(record["cell"], {})}),
+            )
+            for record in records
+        ]
+
+    def results(self) -> list[Result]:
+        """Every cell that was drawn or failed so far, in the experiment's order: setting, prompt, seed."""
+        return [row.result for row in self.rows()]
+
+    def set_metrics(self) -> dict[str, dict[str, Estimate]]:
+        """Metrics of sets of pictures by setting and metric; the setting `real` is real pictures against real ones."""
+        table: dict[str, dict[str, Estimate]] = {}
+        with _plain_errors(self.folder):
+            for setting, metric, value, low, high, n in self._database.execute("SELECT * FROM set_metrics"):
+                table.setdefault(setting, {})[metric] = Estimate(value=value, low=low, high=high, n=n)
+        return table
+
+    # writing
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Record a text under `key`."""
+        with self._transaction() as database:
+            database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def record(self, rows: Iterable[Row]) -> None:
+        """Record results, all or none; a picture and its metrics replace what was known of the cell."""
+        with self._transaction() as database:
+            for row in rows:
+                it = row.result
+                database.execute(
+                    "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        *(it.position, it.cell, it.setting, it.prompt, it.seed, it.status, it.image, it.error),
+                        *(row.settled, row.sha256, it.rows_run, it.rows_saved),
+                    ),
+                )
+                database.execute("DELETE FROM metrics WHERE cell = ?", (it.cell,))
+                _insert_metrics(database, {it.cell: it.metrics})
+
+    def record_metrics(self, metrics: Mapping[str, Mapping[str, float]]) -> None:
+        """Add metrics of pictures, by cell id and metric."""
+        with self._transaction() as database:
+            _insert_metrics(database, metrics)
+
+    def record_set_metrics(self, table: Mapping[str, Mapping[str, Estimate]]) -> None:
+        """Replace all metrics of sets, by setting and metric."""
+        with self._transaction() as database:
+            database.execute("DELETE FROM set_metrics")
+            database.executemany(
+                "INSERT INTO set_metrics VALUES (?, ?, ?, ?, ?, ?)",
+                [(s, m, e.value, e.low, e.high, e.n) for s, row in table.items() for m, e in row.items()],
+            )
+
+    def write_csv(self) -> Path:
+        """Write results.csv whole: one line a cell, one column a metric."""
+        text = results_csv(self.results(), {setting.name: setting for setting in self.experiment.settings})
+        path = self.folder / "results.csv"
+        write_whole(path, text.encode())
+        return path
+
+    def note_versions(self, versions: Mapping[str, str]) -> None:
+        """Add this session's versions to versions.json when they are new there."""
+        path = self.folder / "versions.json"
+        sessions = json.loads(path.read_text()) if path.is_file() else []
+        if not sessions or sessions[-1] != dict(versions):
+            write_whole(path, (json.dumps([*sessions, dict(versions)], indent=1) + "\n").encode())
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with _plain_errors(self.folder):
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+
+
+def _insert_metrics(database: sqlite3.Connection, metrics: Mapping[str, Mapping[str, float]]) -> None:
+    database.executemany(
+        "INSERT OR REPLACE INTO metrics VALUES (?, ?, ?)",
+        [(cell, name, value) for cell, values in metrics.items() for name, value in values.items()],
+    )
+
+
+def _connect_reader(path: Path) -> sqlite3.Connection:
+    """A read-only connection; on a medium where even the WAL's index cannot be made, the file as it lies there."""
+    address = path.resolve().as_uri()
+    database = sqlite3.connect(f"{address}?mode=ro", uri=True, isolation_level=None)
+    try:
+        database.execute("SELECT count(*) FROM meta")
+    except sqlite3.OperationalError:
+        database.close()
+        database = sqlite3.connect(f"{address}?mode=ro&immutable=1", uri=True, isolation_level=None)
+    return database
+
+
+def _check_free(folder: Path) -> None:
+    """A new run wants an empty folder or none: nothing of anybody else's is ever mixed in or overwritten."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: a run is a folder, but this is a file; choose another --out.")
+    if folder.exists() and any(entry.name != ".lock" for entry in folder.iterdir()):
+        raise InputError(f"{folder}: holds other files and no run; choose another --out.")
+
+
+@contextmanager
+def _plain_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "full" in str(error):
+            raise MachineError(f"{folder}: the disk is full; free some space and run again.") from error
+        raise MachineError(f"{folder / DATABASE}: {error}; choose another --out, or check the folder.") from error
+    except sqlite3.DatabaseError as error:
+        raise InputError(
+            f"{folder / DATABASE}: is not a run's results ({error}); restore it, or run again with another --out."
+        ) from error
