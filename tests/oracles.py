@@ -1,4 +1,4 @@
-"""The published packages, as oracles: in a folder of their own, loaded under names of their own, never mixed with ours."""
+"""The published packages as oracles: in a folder of their own, under names of their own, never mixed with ours."""
 
 import importlib
 import importlib.util
@@ -18,7 +18,7 @@ TOOLS = Path(__file__).resolve().parents[1] / ".tools"
 
 @dataclass(frozen=True)
 class Published:
-    """cf-guidance 0.0.3 and min-diffusion 0.0.3 in `folder`; put it on the path of a subprocess, or load from it here."""
+    """cf-guidance 0.0.3 and min-diffusion 0.0.3 in `folder`: for the path of a subprocess, or to load from here."""
 
     folder: Path
 
@@ -41,7 +41,7 @@ class Published:
 
 
 def install_published() -> Published:
-    """Install the published packages once into `.tools/published`; test workers that start together wait for the first."""
+    """Install the published packages once into `.tools/published`; workers that start together wait for the first."""
     TOOLS.mkdir(exist_ok=True)
     folder = TOOLS / "published"
     with FileLock(TOOLS / "published.lock"):
@@ -55,11 +55,9 @@ def install_published() -> Published:
 
 @contextmanager
 def stubbed_k_diffusion() -> Iterator[None]:
-    """min-diffusion 0.0.3 does not import without k_diffusion, which it does not require; its Euler branch never uses it."""
+    """min-diffusion 0.0.3 does not import without k_diffusion, which it does not require; Euler needs none."""
     stubs = {name: _Stub(name) for name in ("k_diffusion", "k_diffusion.external", "k_diffusion.sampling")}
-    stubs["k_diffusion"].__dict__.update(
-        external=stubs["k_diffusion.external"], sampling=stubs["k_diffusion.sampling"]
-    )
+    stubs["k_diffusion"].__dict__.update(external=stubs["k_diffusion.external"], sampling=stubs["k_diffusion.sampling"])
     present = {name: sys.modules[name] for name in stubs if name in sys.modules}
     sys.modules.update(stubs)
     try:

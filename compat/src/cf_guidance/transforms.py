@@ -5,8 +5,7 @@ each other. `cfglab.PredictionNorm`, `UpdateNorm` and `FullNorm` do the same to 
 the two agree.
 """
 
-from collections.abc import Mapping, Sequence
-from numbers import Real
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any, ClassVar
 
 import torch
@@ -47,15 +46,17 @@ class GuidanceTfm:
     def scheduler(self, name: str, idx: int | None) -> float:
         """The value of the schedule `name` at step `idx`."""
         if name not in self.schedules:
-            raise InputError(f"no schedule {name!r} among {sorted(self.schedules)}: pass {{{name!r}: [one value a step]}}.")
+            raise InputError(
+                f"no schedule {name!r} among {sorted(self.schedules)}: pass {{{name!r}: [one value a step]}}."
+            )
         values = self.schedules[name]
-        if isinstance(values, Real):
-            return float(values)
         if callable(values):
             raise InputError(
                 f"{name!r} is {values!r}: this transform knows the index of the step only; "
                 "pass its list, schedule.values(steps), or give the schedule itself to cfglab.guide."
             )
+        if not isinstance(values, Sized):
+            return float(values)
         if idx is None or not -len(values) <= idx < len(values):
             raise InputError(
                 f"step {idx} of the schedule {name!r} with {len(values)} values: "
@@ -68,18 +69,18 @@ class BaseNormGuidance(GuidanceTfm):
     """The guided prediction scaled to the norm of the unconditional one."""
 
     name = "BaseNormGuidance"
-    transforms = (PredictionNorm(space="model"),)
+    transforms: ClassVar[tuple[Transform, ...]] = (PredictionNorm(space="model"),)
 
 
 class TNormGuidance(GuidanceTfm):
     """The update `t - u` scaled to the norm of `u` before g multiplies it, so g is small: 0.05 to 0.3."""
 
     name = "TNormGuidance"
-    transforms = (UpdateNorm(space="model"),)
+    transforms: ClassVar[tuple[Transform, ...]] = (UpdateNorm(space="model"),)
 
 
 class FullNormGuidance(TNormGuidance, BaseNormGuidance):
     """The update scaled as in TNormGuidance, then the guided prediction as in BaseNormGuidance."""
 
     name = "FullNormGuidance"
-    transforms = (FullNorm(space="model"),)
+    transforms: ClassVar[tuple[Transform, ...]] = (FullNorm(space="model"),)

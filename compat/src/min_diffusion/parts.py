@@ -1,0 +1,78 @@
+"""What MinimalDiffusion is put together from: its noise, its autoencoder, a transform of the notebook as a guidance."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+
+from cfglab.errors import InputError
+from cfglab.step import Step
+
+GuideTfm = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+
+BETTER_VAES = {"ema": "stabilityai/sd-vae-ft-ema", "mse": "stabilityai/sd-vae-ft-mse"}
+
+
+class CalledByIndex:
+    """A transform of the notebook, `(uncond, cond, index) -> prediction`, where cfglab expects a guidance."""
+
+    def __init__(self, guide_tfm: GuideTfm) -> None:
+        self.guide_tfm = guide_tfm
+
+    def start(self, prediction: str) -> "CalledByIndex":  # noqa: ARG002 (it acts on whatever the model predicts)
+        return self
+
+    def combine(
+        self,
+        uncond: torch.Tensor,
+        cond: torch.Tensor,
+        step: Step,
+        latents: torch.Tensor | None = None,  # noqa: ARG002
+    ) -> torch.Tensor:
+        return self.guide_tfm(uncond, cond, step.index)
+
+
+class Part:
+    """An attribute of MinimalDiffusion that is the pipeline's: `model.unet` reads it, `model.scheduler = x` sets it."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, model: Any, owner: type) -> Any:
+        return self if model is None else getattr(model.loaded(), self.name)
+
+    def __set__(self, model: Any, value: Any) -> None:
+        setattr(model.loaded(), self.name, value)
+
+
+def copied_state(generator: torch.Generator | None) -> torch.Tensor:
+    """The state of a CPU generator, or of torch's own; for one of another device that of a CPU one with its seed."""
+    generator = torch.default_generator if generator is None else generator
+    if generator.device.type != "cpu":
+        generator = torch.Generator().manual_seed(generator.initial_seed())
+    return generator.get_state().clone()
+
+
+def load_better_vae(name: str, pipe: StableDiffusionPipeline) -> AutoencoderKL:
+    """The autoencoder `ema` or `mse` of stability.ai, or that of a local folder, on the pipeline's device and dtype."""
+    folder = Path(name)
+    if name not in BETTER_VAES and not folder.is_dir():
+        raise InputError(
+            f"better_vae={name!r}: 'ema', 'mse' or a local folder with an autoencoder; '' for the model's own."
+        )
+    try:
+        vae = AutoencoderKL.from_pretrained(
+            BETTER_VAES.get(name, name), torch_dtype=pipe.vae.dtype, use_safetensors=True
+        )
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"better_vae={name!r} cannot be loaded ({reason}); '' takes the model's own.") from error
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    if factor != pipe.vae_scale_factor:
+        raise InputError(
+            f"better_vae={name!r} makes {factor} pixels of one latent, this model's own {pipe.vae_scale_factor}: "
+            "they have to be the same; '' takes the model's own."
+        )
+    return vae.to(pipe.device)

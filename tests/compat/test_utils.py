@@ -1,0 +1,77 @@
+"""The plot helpers by the published signatures, and the grids that the published ones cannot draw."""
+
+import inspect
+from collections.abc import Iterator
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from PIL import Image
+
+from min_diffusion import utils
+from tests.oracles import Published
+
+mpl.use("agg")
+
+
+@pytest.fixture(autouse=True)
+def _close_figures() -> Iterator[None]:
+    yield
+    plt.close("all")
+
+
+def pictures(count: int) -> list[Image.Image]:
+    return [Image.new("RGB", (8, 8), (index, 0, 0)) for index in range(count)]
+
+
+def drawn() -> list[plt.Axes]:
+    """The axes of the current figure that show something."""
+    return [axes for axes in plt.gcf().axes if axes.images or axes.lines]
+
+
+@pytest.mark.parametrize("name", ["show_image", "image_grid", "plot_grid", "get_device"])
+def test_the_signatures_are_the_published_ones(published: Published, name: str) -> None:
+    theirs = inspect.signature(getattr(published.module("min_diffusion.utils"), name)).parameters
+    ours = inspect.signature(getattr(utils, name)).parameters
+    assert [(n, p.default) for n, p in ours.items()] == [(n, p.default) for n, p in theirs.items()]
+
+
+@pytest.mark.parametrize(("count", "rows"), [(10, 2), (4, 2), (2, 1), (10, 4), (10, 3), (3, 3)])
+def test_grids_have_the_published_layout(published: Published, count: int, rows: int) -> None:
+    shapes = []
+    for module in (published.module("min_diffusion.utils"), utils):
+        for draw, values in ((module.image_grid, pictures(count)), (module.plot_grid, [[1.0, 2.0]] * count)):
+            draw(values, rows, 100, 120, ["a title"] * count)
+            figure = plt.gcf()
+            shapes.append((figure.axes[0].get_gridspec().get_geometry(), tuple(figure.get_size_inches()), len(drawn())))
+    assert shapes[:2] == shapes[2:]
+
+
+@pytest.mark.parametrize(("count", "rows"), [(1, 1), (11, 4), (3, 5), (7, 2)])
+def test_every_picture_and_curve_is_drawn(count: int, rows: int) -> None:
+    utils.image_grid(pictures(count), rows=rows)
+    assert [int(axes.images[0].get_array()[0, 0, 0]) for axes in drawn()] == list(range(count))
+    utils.plot_grid([[1.0, index] for index in range(count)], rows=rows)
+    assert [axes.lines[0].get_ydata()[1] for axes in drawn()] == list(range(count))
+
+
+def test_titles_are_given_numbered_or_frames() -> None:
+    utils.image_grid(pictures(2), title=["one", "two"])
+    assert [axes.get_title() for axes in drawn()] == ["one", "two"]
+    utils.image_grid(pictures(2), title="picture")
+    assert [axes.get_title() for axes in drawn()] == ["picture: 0", "picture: 1"]
+    utils.plot_grid([[1.0], [2.0]])
+    assert [axes.get_title() for axes in drawn()] == ["Frame: 0", "Frame: 1"]
+
+
+def test_show_image_resizes_and_draws_when_asked() -> None:
+    picture = Image.new("RGB", (12, 8))
+    assert utils.show_image(picture, plot=False).size == (6, 4)
+    assert plt.get_fignums() == []
+    assert utils.show_image(picture, scale=2).size == (24, 16)
+    assert len(drawn()) == 1
+
+
+def test_the_device_is_one_that_torch_has() -> None:
+    assert torch.zeros(1, device=utils.get_device()).device.type == utils.get_device().removesuffix(":0")
