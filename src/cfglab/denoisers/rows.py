@@ -59,20 +59,23 @@ class GuidedRows:
             self.images + i for (_, cond), (_, images) in zip(needs, self._groups, strict=True) if cond for i in images
         ]
         labels = self._equal.labels(sample, conditioning)
-        first = {}
+        first: dict[int, int] = {}
         for row in sorted(wanted):
             first.setdefault(labels[row], row)
         rows = list(first.values())
         output = denoise(None if rows == list(range(total)) else rows)
         place = {label: position for position, label in enumerate(first)}
 
-        parts, scales, gaps = [], [1.0] * self.images, []
+        parts, gaps = [], []
+        scales: list[float | None] = [None] * self.images
         for (guide, images), (with_uncond, with_cond) in zip(self._groups, needs, strict=True):
             uncond = take(output, [place[labels[i]] for i in images]) if with_uncond else None
             cond = take(output, [place[labels[self.images + i]] for i in images]) if with_cond else None
             parts.append(guide.combine(uncond, cond, step, take(sample, images)))
-            for image in images:
-                scales[image] = guide.scale(step) if hasattr(guide, "scale") else None
+            if hasattr(guide, "scale"):
+                w = guide.scale(step)
+                for image in images:
+                    scales[image] = w
             if uncond is not None and cond is not None:
                 gaps.append((tuple(images), (cond.detach().float() - uncond.detach().float()).flatten(1).norm(dim=1)))
         record = StepRecord(self.run, step, tuple(scales), len(rows), total - len(rows), tuple(gaps))

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from cfglab.errors import InputError
+from cfglab.guidance.names import Space
 from cfglab.step import Step
 
 
@@ -63,13 +64,13 @@ def read_steps(scheduler: Any) -> list[Step]:
     return steps
 
 
-def prediction_of(scheduler: Any) -> str:
+def prediction_of(scheduler: Any) -> Space:
     """What a model driven by this scheduler predicts, as a space; "model" where it is none of those known."""
     if _is_flow(scheduler):
         return "flow"
     if _get(scheduler, "sigma_data") is not None:
         return "model"  # EDM preconditioning: neither epsilon nor v of x = alpha (x0 + sigma epsilon)
-    kinds = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v", "flow_prediction": "flow"}
+    kinds: dict[str, Space] = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v", "flow_prediction": "flow"}
     return kinds.get(str(_get(scheduler, "prediction_type")), "model")
 
 

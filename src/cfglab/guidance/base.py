@@ -79,16 +79,15 @@ class Guide:
         Raises InputError for a missing or differently shaped prediction and a conversion that cannot be done.
         """
         with_uncond, with_cond = self.needs(step)
-        if (with_uncond and uncond is None) or (with_cond and cond is None):
-            raise InputError(
-                f"a {'conditional' if uncond is not None else 'unconditional'} prediction of None at step {step.index} "
-                f"of {self.guidance}: it is needed there; ask needs(step) before leaving one out."
-            )
         if not with_uncond and cond is not None:
             return cond
         if not with_cond and uncond is not None:
             return uncond
-        assert uncond is not None and cond is not None
+        if uncond is None or cond is None:
+            raise InputError(
+                f"no {'conditional' if cond is None else 'unconditional'} prediction at step {step.index} of "
+                f"{self.guidance}: it is needed there; ask needs(step) before leaving one out."
+            )
         if uncond.shape != cond.shape:
             raise InputError(
                 f"predictions of shape {tuple(uncond.shape)} and {tuple(cond.shape)}: the unconditional and the "
@@ -105,21 +104,21 @@ class Guide:
         from cfglab.guidance.spaces import convert, ratio, wide
 
         u, c = wide(uncond), wide(cond)
-        pairs = {}
-        for space in {self._space(transform) for transform in self._active}:
-            pairs[space] = [convert(x, latents, step, self.prediction, space) for x in (u, c)]
+        spaces = {self._space(transform) for transform in self._active}
+        us = {space: convert(u, latents, step, self.prediction, space) for space in spaces}
+        cs = {space: convert(c, latents, step, self.prediction, space) for space in spaces}
         update = c - u
         for transform in self._having("update"):
             space = self._space(transform)
             factor = ratio(step, self.prediction, space)
             before = update if factor == 1 else update * factor
-            after = transform.update(before, *pairs[space], step)
+            after = transform.update(before, us[space], cs[space], step)
             update = _blend(update, before, after, transform.strength, factor)
         guided = u + w * update
         for transform in self._having("prediction"):
             space = self._space(transform)
             before = convert(guided, latents, step, self.prediction, space)
-            after = transform.prediction(before, *pairs[space], step)
+            after = transform.prediction(before, us[space], cs[space], step)
             guided = _blend(guided, before, after, transform.strength, ratio(step, self.prediction, space))
         return guided
 

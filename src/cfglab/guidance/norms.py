@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class PredictionNorm(Transform):
-    """`p -> p * ||u|| / ||p||` (cf_guidance's BaseNorm): the guided prediction at the length of the unconditional one.
+    """The guided prediction at the length of the unconditional one: `p -> p * ||u|| / ||p||` (cf_guidance's BaseNorm).
 
     Close to guidance rescale (2305.08891, section 3.4) at phi = 1, with ||u|| in place of the conditional deviation.
     """
@@ -22,7 +22,7 @@ class PredictionNorm(Transform):
 
 
 class UpdateNorm(Transform):
-    """`c - u -> (c - u) / ||c - u|| * ||u||` (cf_guidance's T-Norm): the update at the length of the prediction.
+    """The update at the length of the prediction: `c - u -> (c - u) / ||c - u|| * ||u||` (cf_guidance's T-Norm).
 
     The same as plain CFG with the scale `w / (||c - u|| / ||u||)`, so useful w are small, 0.05 to 0.5.
     """
@@ -34,7 +34,7 @@ class UpdateNorm(Transform):
 
 
 class FullNorm(Transform):
-    """Both: the update at the length of u, then the guided prediction at the length of u (cf_guidance's FullNorm)."""
+    """The update, then the guided prediction, at the length of the unconditional one (cf_guidance's FullNorm)."""
 
     kind: Literal["full_norm"] = "full_norm"
 

@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
 from cfglab.denoisers.rows import GuidedRows, take
@@ -18,6 +17,7 @@ from cfglab.denoisers.stepping import StepReader, prediction_of
 from cfglab.denoisers.trace import Trace
 from cfglab.errors import InputError
 from cfglab.guidance.text import as_guidance
+from cfglab.pipelines.quiet import StableDiffusionPipeline
 
 _ACTIVE: dict[int, "_Guided"] = {}
 _CLASSES: dict[type, type] = {}
@@ -66,8 +66,8 @@ def _guided_class(base: type) -> type:
     """One subclass per denoiser class, of the same name: a fresh one each time would recompile compiled models."""
     if base not in _CLASSES:
 
-        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-            plain = super(cls, self).__call__
+        def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+            plain = base.__call__.__get__(self)
             guided = _ACTIVE.get(id(self))
             return plain(*args, **kwargs) if guided is None else guided(plain, *args, **kwargs)
 
@@ -93,8 +93,7 @@ class _Guided:
         step = self._reader.next()
         if self._rows is None or self._reader.call == 0:
             self._rows = self._start(len(sample))
-        batched: list[Tensor] = []
-        _walk((args, kwargs), len(sample), lambda tensor: batched.append(tensor) or tensor)
+        batched = _batched((args, kwargs), len(sample))
         returned: list[Any] = []
 
         def denoise(rows: list[int] | None) -> Tensor:
@@ -136,6 +135,18 @@ class _Guided:
         prediction = prediction_of(self.pipe.scheduler)
         self._runs += 1
         return GuidedRows(specs, prediction, run=self._runs - 1)
+
+
+def _batched(value: Any, rows: int) -> list[Tensor]:
+    """Every tensor of that many rows in a nest of tuples, lists and dicts."""
+    found: list[Tensor] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    _walk(value, rows, note)
+    return found
 
 
 def _walk(value: Any, rows: int, change: Callable[[Tensor], Tensor]) -> Any:

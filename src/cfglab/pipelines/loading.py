@@ -1,0 +1,93 @@
+"""A StableDiffusionPipeline from a name, quietly, with every fault as one line."""
+
+from pathlib import Path
+
+import torch
+
+from cfglab.errors import InputError, MachineError
+from cfglab.pipelines.folder import locate
+from cfglab.pipelines.quiet import StableDiffusionPipeline, quiet
+from cfglab.pipelines.samplers import make_sampler
+from cfglab.schedules.fields import nearest
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def load(
+    name: str | Path = "scenes",
+    *,
+    device: str = "auto",
+    dtype: str = "float32",
+    sampler: str | None = None,
+    revision: str | None = None,
+    allow_pickle: bool = False,
+) -> StableDiffusionPipeline:
+    """The pipeline of `scenes`, of a folder, or of a hub id (naming one is consent to download it), ready to call.
+
+    `device` "auto" takes CUDA, then Apple's GPU, then the CPU. `sampler` is one of SAMPLERS; None keeps the model's
+    own. A safety checker is never loaded. Pickled weights are refused unless `allow_pickle`, and then read with
+    weights-only loading. Raises InputError for what was asked wrongly, MachineError where the machine fails.
+    """
+    if dtype not in DTYPES:
+        raise InputError(f"no dtype {dtype!r}: there are {', '.join(DTYPES)};{nearest(dtype, DTYPES) or ' name one.'}")
+    target = find_device(device)
+    folder = locate(name, revision, allow_pickle)
+    with quiet():
+        pipe = _read(folder, DTYPES[dtype], allow_pickle)
+        if sampler is not None:
+            pipe.scheduler = make_sampler(sampler, pipe.scheduler.config)
+    try:
+        return pipe.to(target)
+    except RuntimeError as error:
+        raise MachineError(f"{folder} does not fit on {target}: {_first_line(error)}; try device='cpu'.") from error
+
+
+def find_device(name: str) -> torch.device:
+    """The torch device of that name. Raises InputError where it is none, or this machine has none."""
+    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in has.items() if there))
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"no device {name!r}: there are auto, cpu, cuda, cuda:1 and mps; name one.") from None
+    if not has.get(device.type, True) or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+        raise InputError(f"device {name!r}: this machine has none; use auto or cpu.")
+    return device
+
+
+def check_prompt(pipe: StableDiffusionPipeline, prompt: str) -> None:
+    """Raise InputError if the text encoder would not see all of the prompt, saying which words it would lose."""
+    limit = int(pipe.tokenizer.model_max_length)
+    with quiet():
+        tokens = pipe.tokenizer(prompt, truncation=False)["input_ids"]
+    if len(tokens) > limit:
+        lost = pipe.tokenizer.decode(tokens[limit - 1 : -1], clean_up_tokenization_spaces=False).strip()
+        shown = prompt if len(prompt) <= 60 else f"{prompt[:60]}…"
+        raise InputError(
+            f"prompt {shown!r} has {len(tokens) - 2} tokens: the text encoder reads {limit - 2}, so {lost[:60]!r} "
+            "would be lost; shorten it."
+        )
+
+
+def _read(folder: Path, dtype: torch.dtype, allow_pickle: bool) -> StableDiffusionPipeline:
+    try:
+        return StableDiffusionPipeline.from_pretrained(
+            folder,
+            torch_dtype=dtype,
+            use_safetensors=None if allow_pickle else True,
+            local_files_only=True,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+    except MemoryError as error:
+        raise MachineError(f"{folder} does not fit into memory; free some, or use dtype='bfloat16'.") from error
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{folder} cannot be read as a Stable Diffusion pipeline: {_first_line(error)}; copy or download it again."
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:300]
