@@ -3,7 +3,6 @@
 import hashlib
 import json
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from cfglab.errors import InputError
 from cfglab.experiments.spec import Experiment, Setting
 from cfglab.guidance import Guidance
+from cfglab.pipelines.folder import locate, read_json, weights_hash
 
 
 class Cell(BaseModel):
@@ -90,15 +90,13 @@ def cells(experiment: Experiment, model: ModelFacts | None = None) -> list[tuple
     ]
 
 
-def model_facts(name: str) -> ModelFacts:
+def model_facts(name: str, revision: str | None = None, allow_pickle: bool = False) -> ModelFacts:
     """Read the facts from a model's folder: `scenes`, a folder, or a hub id (fetched where it is not there yet)."""
-    from cfglab.pipelines.folder import locate, weights_hash
-
-    folder = locate(name)
-    scheduler = _json(folder / "scheduler" / "scheduler_config.json")
-    blocks = _json(folder / "vae" / "config.json").get("block_out_channels", [0])
+    folder = locate(name, revision, allow_pickle)
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+    blocks = read_json(folder / "vae" / "config.json").get("block_out_channels", [0])
     factor = 2 ** (len(blocks) - 1)
-    size = _json(folder / "unet" / "config.json").get("sample_size") or 64
+    size = read_json(folder / "unet" / "config.json").get("sample_size") or 64
     latent_height, latent_width = size if isinstance(size, list) else (size, size)
     return ModelFacts(
         weights=weights_hash(folder),
@@ -107,13 +105,3 @@ def model_facts(name: str) -> ModelFacts:
         height=latent_height * factor,
         factor=factor,
     )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: cannot be read ({error}); give a folder in the format of Stable Diffusion."
-        ) from error
-    return dict(content)

@@ -1,4 +1,4 @@
-"""The YAML file of an experiment: its fields, its templates and axes, and changes to it by dotted path."""
+"""The YAML file of an experiment: its fields, its templates and its axes."""
 
 import itertools
 import re
@@ -105,69 +105,6 @@ def read_yaml(source: Path | str) -> dict[str, Any]:
     return document
 
 
-def read_assignments(texts: list[str]) -> dict[str, Any]:
-    """`--set field=value` texts as a mapping of dotted paths to values; a value is read as YAML."""
-    changes: dict[str, Any] = {}
-    for text in texts:
-        path, equals, value = text.partition("=")
-        if not equals or not path.strip():
-            raise InputError(f"--set {text}: write field=value, as in --set steps=20 or --set groups.0.axes.k=[0.3,1].")
-        try:
-            changes[path.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise InputError(f"--set {text}: the value is no YAML; quote it, as in --set 'steps=20'.") from error
-    return changes
-
-
-def changed(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the document with values set at dotted paths, such as `groups.0.axes.k` or `groups.k-decay.axes.k`.
-
-    Raises InputError with the nearest name for a path that leads nowhere.
-    """
-    result: Any = _copied(document)
-    for path, value in changes.items():
-        node, fields = result, Document.model_fields
-        *parents, last = path.split(".")
-        for part in parents:
-            node = node[_key(node, part, fields, path)]
-            fields = {"groups": GroupDocument, "baseline": BaselineDocument}.get(part, BaseModel).model_fields or fields
-            if not isinstance(node, dict | list):
-                raise InputError(f"--set {path}: {part} holds one value and nothing below it; set {part} itself.")
-        node[_key(node, last, fields if _is_model(parents) else {}, path)] = value
-    return dict(result)
-
-
-def _is_model(parents: list[str]) -> bool:
-    """Whether the last part of a path names a field of the format rather than an axis or constant of one's own."""
-    return not parents or (parents[-1] not in ("axes", "constants"))
-
-
-def _key(node: Any, part: str, fields: Mapping[str, Any], path: str) -> Any:
-    if isinstance(node, list):
-        if re.fullmatch(r"\d+", part) and int(part) < len(node):
-            return int(part)
-        known = [str(item.get("name", "")) for item in node if isinstance(item, dict)]
-        if part in known:
-            return known.index(part)
-        numbers = f"0 to {len(node) - 1}" if len(node) > 1 else "0"
-        listed = f"{', '.join(known)} or {numbers}" if known else numbers
-        raise InputError(f"--set {path}: there is no {part!r}; it has {listed};{nearest(part, known) or ' use one.'}")
-    known = [*dict.fromkeys([*node, *fields])]
-    if part not in known:
-        raise InputError(
-            f"--set {path}: there is no field {part!r}; it has {', '.join(known)};{nearest(part, known) or ' use one.'}"
-        )
-    if part not in node and part in ("constants",):
-        node[part] = {}
-    return part
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _copied(item) for key, item in value.items()}
-    return [_copied(item) for item in value] if isinstance(value, list) else value
-
-
 def check(document: Mapping[str, Any]) -> Document:
     """The document with every field known and of its type. Raises InputError in one line."""
     try:
@@ -193,8 +130,21 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _fields_at(model: type[BaseModel], where: tuple[int | str, ...]) -> list[str]:
-    inner = {"groups": GroupDocument, "baseline": BaselineDocument, "settings": SettingDocument, "left_out": LeftOut}
-    return list((inner.get(str(where[0]), model) if len(where) > 1 else model).model_fields)
+    return fields_of(str(where[0])) if len(where) > 1 else list(model.model_fields)
+
+
+def fields_of(part: str = "") -> list[str]:
+    """The fields of the document, or of one of its parts that have fields of their own."""
+    match part:
+        case "":
+            return list(Document.model_fields)
+        case "baseline":
+            return list(BaselineDocument.model_fields)
+        case "groups":
+            return list(GroupDocument.model_fields)
+        case "settings":
+            return list(SettingDocument.model_fields)
+    return []
 
 
 def written_out(document: Document) -> list[SettingDocument]:

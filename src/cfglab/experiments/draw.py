@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from cfglab.errors import InputError
 from cfglab.experiments.cell import Cell
 
 
@@ -54,15 +53,3 @@ def _decoded(pipe: Any, latents: Any) -> Any:
     config = pipe.vae.config
     latents = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
     return pipe.vae.decode(latents.to(pipe.vae.dtype), return_dict=False)[0].float().cpu()
-
-
-def check_prompts(pipe: Any, prompts: Sequence[str]) -> None:
-    """Raises InputError for a prompt longer than the text encoder reads: it would be cut, and nobody would know."""
-    most = pipe.tokenizer.model_max_length
-    for prompt in prompts:
-        count = len(pipe.tokenizer(prompt, truncation=False, verbose=False).input_ids)
-        if count > most:
-            raise InputError(
-                f"prompt {prompt[:40]!r}…: {count} tokens, but this text encoder reads {most}; shorten it by "
-                f"{count - most} tokens."
-            )

@@ -83,7 +83,7 @@ def read_prompts(values: Sequence[str]) -> tuple[str, ...]:
     return expand_prompts(prompts)
 
 
-def read_seeds(value: int | str | Sequence[int | str]) -> tuple[int, ...]:
+def read_seeds(value: float | str | Sequence[int | str]) -> tuple[int, ...]:
     """Seeds: `7`, `0..7` (both ends included), or a list of these. Raises InputError for anything else."""
     if isinstance(value, list | tuple):
         return tuple(seed for part in value for seed in read_seeds(part))

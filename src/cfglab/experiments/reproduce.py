@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from cfglab.errors import InputError
 from cfglab.experiments.cell import model_facts
 from cfglab.experiments.files import write_whole
 from cfglab.experiments.picture import encode, read_pixels, read_record, to_bytes
+from cfglab.experiments.versions import versions
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,12 @@ class Reproduction:
         """Whether every pixel is the same."""
         return self.largest_difference == 0
 
+    def __str__(self) -> str:
+        same = "the same pixels" if self.identical else f"pixels that differ by up to {self.largest_difference} of 255"
+        return "\n".join((f"{self.path}: {same}", *(f"note: {note}" for note in self.notes)))
 
-def reproduce(image: Path | str, out: Path | str, device: str = "auto") -> Reproduction:
+
+def reproduce(image: Path | str, out: Path | str, device: str = "auto", *, allow_pickle: bool = False) -> Reproduction:
     """Replay the batch recorded in a picture of a run and write its picture to `out`.
 
     `notes` says which versions differ from the recorded ones, in which case pixels may differ too. Raises InputError
@@ -33,18 +39,20 @@ def reproduce(image: Path | str, out: Path | str, device: str = "auto") -> Repro
     cannot be written.
     """
     from cfglab.experiments.draw import draw
-    from cfglab.experiments.run import versions
     from cfglab.pipelines import load
 
     record, before = read_record(image), read_pixels(image)
     cell = record.cell
-    model = model_facts(cell.model)
+    hub: dict[str, Any] = {"allow_pickle": allow_pickle}
+    if "/" in cell.model and len(cell.weights) == 40 and not Path(cell.model).exists():
+        hub["revision"] = cell.weights  # what identifies the weights of a hub model is its commit
+    model = model_facts(cell.model, **hub)
     if model.weights != cell.weights:
         raise InputError(
             f"{image}: was drawn with weights {cell.weights[:12]} of {cell.model}, but the ones here are "
             f"{model.weights[:12]}; install the version that drew it ({_listed(record.versions)})."
         )
-    pipe = load(cell.model, device=device, dtype=cell.dtype, sampler=cell.sampler)
+    pipe = load(cell.model, device=device, dtype=cell.dtype, sampler=cell.sampler, **hub)
     pipe.set_progress_bar_config(disable=True)
     pixels = to_bytes(draw(pipe, record.batch).pixels)
     now = versions()

@@ -35,7 +35,7 @@ class Result(BaseModel):
 
 
 class Row(BaseModel):
-    """A result and what only the writer needs: is it settled or to be tried again, and the hash of its picture's file."""
+    """A result and what only the writer needs: settled or to be tried again, and the hash of its picture's file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

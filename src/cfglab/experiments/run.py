@@ -5,13 +5,11 @@ interrupted repeats the same batches and ends with the same pictures; one that i
 """
 
 import hashlib
-import platform
-import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +22,10 @@ from cfglab.experiments.files import write_whole
 from cfglab.experiments.picture import encode, to_bytes
 from cfglab.experiments.plan import batches
 from cfglab.experiments.progress import progress_bar
+from cfglab.experiments.reproduce import reproduce as reproduce
 from cfglab.experiments.spec import Experiment, Setting
 from cfglab.experiments.store import Result, Row, Store
+from cfglab.experiments.versions import versions
 from cfglab.metrics.pictures import clipped_share, contrast, saturation
 
 NOT_FINITE = "the picture has values that are not finite (NaN or infinity); try dtype float32 or a smaller scale"
@@ -56,18 +56,27 @@ class Run:
 
 
 def run(
-    experiment: Experiment, folder: Path | str, device: str = "auto", *, score: bool = True, quiet: bool = False
+    experiment: Experiment,
+    folder: Path | str,
+    device: str = "auto",
+    *,
+    revision: str | None = None,
+    allow_pickle: bool = False,
+    score: bool = True,
+    quiet: bool = False,
 ) -> Run:
     """Draw and score every cell of `experiment` that `folder` does not hold yet.
 
     A batch in which the model fails is recorded as failed, with the traceback, and the run goes on; it is tried again
-    next time. A picture that is not finite stays failed. `Run.failed` counts both.
+    next time. A picture that is not finite stays failed. `Run.failed` counts both. `revision` and `allow_pickle` are
+    about hub models, see `cfglab.load`; without `score` pictures are only drawn.
 
     Raises InputError for a model, sampler, size or prompt that cannot be drawn, for a folder that holds something else
     or has another writer, and MachineError for a folder or disk that cannot be written. What was drawn is kept.
     """
     folder = Path(folder)
-    model = model_facts(experiment.model)
+    hub: dict[str, Any] = {"revision": revision, "allow_pickle": allow_pickle}
+    model = model_facts(experiment.model, **hub)
     planned = cells(experiment, model)
     places: Places = {}
     for position, (setting, cell) in enumerate(planned):
@@ -76,30 +85,31 @@ def run(
 
     pipe: Any = None
     if not Store.check(folder, experiment) or _unsettled(folder, plan, model, places):
-        pipe = _load(experiment, device)  # before anything is written: a model or prompt that is refused leaves nothing
+        pipe = _load(experiment, device, hub)  # first, so that a model or prompt that is refused leaves nothing
     with Store.create(folder, experiment) as store:
         todo = _unsettled(folder, plan, model, places)
         if todo and pipe is None:
-            pipe = _load(experiment, device)
+            pipe = _load(experiment, device, hub)
         try:
             drawn = _draw_all(store, pipe, todo, places, model, quiet) if todo else 0
             if score:
                 from cfglab.experiments.scoring import score as score_run
 
-                score_run(store, quiet=quiet)
+                score_run(store)
         finally:
             store.write_csv()
         failed = sum(result.status == "failed" for result in store.results())
     return Run(folder, drawn, failed)
 
 
-def _load(experiment: Experiment, device: str) -> Any:
-    from cfglab.experiments.draw import check_prompts
-    from cfglab.pipelines import load
+def _load(experiment: Experiment, device: str, hub: dict[str, Any]) -> Any:
+    """The pipeline, once every prompt was found to fit its text encoder."""
+    from cfglab.pipelines import check_prompt, load
 
-    pipe = load(experiment.model, device=device, dtype=experiment.dtype, sampler=experiment.sampler)
+    pipe = load(experiment.model, device=device, dtype=experiment.dtype, sampler=experiment.sampler, **hub)
     pipe.set_progress_bar_config(disable=True)
-    check_prompts(pipe, [*experiment.prompts, experiment.negative])
+    for prompt in (*experiment.prompts, experiment.negative):
+        check_prompt(pipe, prompt)
     return pipe
 
 
@@ -162,7 +172,7 @@ def _draw_batch(folder: Path, pipe: Any, batch: Sequence[Cell], places: Places, 
         return [row for cell in batch for row in _failed(cell, places, said, settled=False)]
     finite = np.isfinite(drawn.pixels).all(axis=(1, 2, 3))
     files = encode(to_bytes(np.nan_to_num(drawn.pixels)), batch, seen)
-    metrics = pixel_metrics(drawn.pixels[finite])
+    metrics = _pixel_metrics(drawn.pixels[finite])
     rows: list[Row] = []
     for cell, good, file in zip(batch, finite, files, strict=True):
         if not good:
@@ -170,7 +180,7 @@ def _draw_batch(folder: Path, pipe: Any, batch: Sequence[Cell], places: Places, 
             continue
         image = f"images/{cell.id}.png"
         write_whole(folder / image, file)
-        done = {"status": "done", "image": image, "metrics": next(metrics)}
+        done: dict[str, Any] = {"status": "done", "image": image, "metrics": next(metrics)}
         done |= {"rows_run": drawn.rows_run / len(batch), "rows_saved": drawn.rows_saved / len(batch)}
         digest = hashlib.sha256(file).hexdigest()
         rows += [Row(result=result, settled=True, sha256=digest) for result in _results(cell, places, **done)]
@@ -189,21 +199,10 @@ def _results(cell: Cell, places: Places, **fields: Any) -> list[Result]:
     ]
 
 
-def pixel_metrics(pixels: np.ndarray) -> Iterable[dict[str, float]]:
+def _pixel_metrics(pixels: np.ndarray) -> Iterator[dict[str, float]]:
     """Metrics of each picture of `(n, 3, h, w)`, measured before clamping."""
     if not len(pixels):
         return iter(())
     named = {"saturation": saturation, "clipped_share": clipped_share, "contrast": contrast}
     columns = {name: measure(pixels).tolist() for name, measure in named.items()}
     return iter([dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)])
-
-
-def versions() -> dict[str, str]:
-    """The versions that pixels depend on, besides the cell."""
-    found = {"python": platform.python_version(), "machine": f"{sys.platform} {platform.machine()}"}
-    for package in ("cfglab", "torch", "diffusers", "transformers", "numpy"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

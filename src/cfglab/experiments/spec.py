@@ -12,22 +12,23 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from cfglab.errors import InputError, NotMatchable
+from cfglab.experiments.changes import changed
+from cfglab.experiments.changes import read_assignments as read_assignments
 from cfglab.experiments.document import (
     Document,
     LeftOut,
     SettingDocument,
-    changed,
     check,
     one_line,
     read_yaml,
     text,
     written_out,
 )
-from cfglab.experiments.document import read_assignments as read_assignments
 from cfglab.experiments.prompts import expand_prompts, read_seeds, write_seeds
 from cfglab.experiments.prompts import read_prompts as read_prompts
 from cfglab.guidance import Guidance
 from cfglab.guidance.text import parse_guidance
+from cfglab.pipelines.samplers import SAMPLERS
 from cfglab.schedules.fields import nearest
 
 if TYPE_CHECKING:
@@ -85,12 +86,17 @@ class Experiment(BaseModel):
     def _check(self) -> Self:
         if self.steps < 1:
             raise InputError(f"steps {self.steps}: a run has at least one step; write 50.")
+        if self.sampler not in SAMPLERS:
+            hint = nearest(self.sampler, SAMPLERS) or " name one."
+            raise InputError(f"sampler {self.sampler!r}: there are {', '.join(SAMPLERS)};{hint}")
         for name, size in (("width", self.width), ("height", self.height)):
             if size is not None and (size < 8 or size % 8):
                 raise InputError(f"{name} {size}: a size is a multiple of 8; leave it out for the model's own.")
         for name, values in (("prompts", self.prompts), ("seeds", self.seeds)):
             _check_distinct(name, values)
         _check_distinct("settings", [setting.name for setting in self.settings])
+        if "real" in (setting.name for setting in self.settings):
+            raise InputError("setting 'real': results keep that name for real pictures; choose another.")
         if not self.settings or self.settings[0] != self.baseline:
             raise InputError(f"settings of {self.name!r}: the baseline is the first of them; put it there.")
         for setting in self.settings:

@@ -30,8 +30,8 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS results (
     position INTEGER PRIMARY KEY, cell TEXT NOT NULL, setting TEXT NOT NULL,
-    prompt TEXT NOT NULL, seed INTEGER NOT NULL, status TEXT NOT NULL, image TEXT, error TEXT, settled INTEGER NOT NULL, sha256 TEXT,
-    rows_run REAL NOT NULL, rows_saved REAL NOT NULL);
+    prompt TEXT NOT NULL, seed INTEGER NOT NULL, status TEXT NOT NULL, image TEXT, error TEXT,
+    settled INTEGER NOT NULL, sha256 TEXT, rows_run REAL NOT NULL, rows_saved REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS metrics (
     cell TEXT NOT NULL, metric TEXT NOT NULL, value REAL NOT NULL, PRIMARY KEY (cell, metric)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS set_metrics (
