@@ -147,8 +147,14 @@ def fields_of(part: str = "") -> list[str]:
     return []
 
 
-def written_out(document: Document) -> list[SettingDocument]:
-    """Every setting but the baseline: the listed ones, then each group's product of axes."""
+def written_out(document: Document) -> tuple[SettingDocument, list[SettingDocument]]:
+    """The baseline, and every other setting: the listed ones, then each group's product of axes."""
+    first, names = document.baseline, document.constants
+    baseline = SettingDocument(name=first.name, group="baseline", title=first.title, guidance=first.guidance)
+    if names:
+        filled = {"title": fill(first.title, names, "baseline.title")}
+        filled |= {"guidance": fill(text(first.guidance), names, "baseline.guidance")}
+        baseline = baseline.model_copy(update=filled)
     settings = list(document.settings)
     for group in document.groups:
         axes = {name: values if isinstance(values, list) else [values] for name, values in group.axes.items()}
@@ -167,7 +173,7 @@ def written_out(document: Document) -> list[SettingDocument]:
                     guidance=fill(text(group.guidance), names, f"groups.{group.name}.guidance"),
                 )
             )
-    return settings
+    return baseline, settings
 
 
 def fill(template: str, names: Mapping[str, Scalar], where: str) -> str:

@@ -125,10 +125,10 @@ class Experiment(BaseModel):
 
     @classmethod
     def _from_document(cls, document: Document) -> Self:
-        first = document.baseline
-        baseline = _setting(SettingDocument(group="baseline", **first.model_dump()))
+        first, others = written_out(document)
+        baseline = _setting(first)
         settings, left_out = [baseline], list(document.left_out)
-        for written in written_out(document):
+        for written in others:
             try:
                 setting = _setting(written)
                 _try_out(setting, document.steps)
