@@ -142,6 +142,8 @@ def _note(pairs: Pairs, differences: list[Difference], tested: int) -> str:
             "Detectable: the true difference that as many pairs would find in 80 of 100 experiments at p < 0.05, "
             "before the correction; smaller ones may be there unseen."
         ]
+    if any(d.n > 1 and d.low is None for d in differences):
+        sentences += ["A row whose differences are all alike shows no interval: its spread is unknown, not zero."]
     if tested > 1:
         sentences += [
             f"p (Holm) is corrected for the family of these {tested} comparisons, not for other metrics, baselines "

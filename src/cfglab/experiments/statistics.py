@@ -2,7 +2,8 @@
 
 What is resampled is the *cluster*: the prompt, because two pictures of one prompt are not independent and a claim
 about a setting is a claim about prompts. With a single prompt the cluster is the picture, and every number then
-speaks about that prompt only. With a single picture there is no interval and no p.
+speaks about that prompt only. With a single picture there is no interval and no p, and no interval either where
+all clusters are exactly alike: sixteen right pictures of sixteen do not make 100 % certain.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ class Difference(BaseModel):
     """Mean of a - b over pairs, its 95 % interval, and what the data could have shown.
 
     Attributes:
+        low, high: the interval; None where the spread is unknown, with one cluster or with clusters all alike.
         n_prompts: prompts with at least one pair.
         n: pairs.
         dropped: (prompt, seed) that only one side has.
@@ -130,6 +132,12 @@ class _Clusters:
         residuals = self.sums - self.counts * self.mean
         return float(np.sqrt(groups / (groups - 1) * (residuals**2).sum()) / self.counts.sum())
 
+    @property
+    def spread(self) -> bool:
+        """False for one cluster and for clusters that are all alike: then nothing is known about the spread."""
+        means = self.sums / self.counts
+        return len(means) > 1 and bool(np.ptp(means) > 1e-12 * np.abs(means).max())
+
 
 def _finite(values: Mapping[Key, float]) -> dict[Key, float]:
     return {key: float(value) for key, value in values.items() if np.isfinite(value)}
@@ -145,15 +153,15 @@ def _clusters(values: Mapping[Key, float]) -> _Clusters:
 
 
 def _interval(clusters: _Clusters, draws: int, seed: int) -> tuple[float | None, float | None]:
-    """95 %: a cluster bootstrap of the mean from eight clusters on, Student's t on the clusters below, None for one.
+    """95 %: a cluster bootstrap of the mean from eight clusters on, Student's t below, None without spread.
 
     The bootstrap's percentiles are widened for few clusters, from 2.5 % to Phi(-sqrt(G / (G - 1)) t(G - 1, .975)):
     the expanded percentile interval of Hesterberg, The American Statistician 69 (2015), 1411.5279. The plain one is
     too narrow by a factor sqrt((G - 1) / G) and by the ratio of normal to t quantiles.
     """
-    groups = len(clusters.sums)
-    if groups < 2:
+    if not clusters.spread:
         return None, None
+    groups = len(clusters.sums)
     t = float(stdtrit(groups - 1, 0.975))
     if groups < SMALLEST_BOOTSTRAP:
         half = t * clusters.standard_error
@@ -191,9 +199,9 @@ def _sign_flip_p(sums: FloatArray, draws: int, seed: int) -> float:
 
 
 def _smallest_detectable(clusters: _Clusters) -> float | None:
-    groups = len(clusters.sums)
-    if groups < 2 or clusters.standard_error == 0:
+    if not clusters.spread:
         return None
+    groups = len(clusters.sums)
     return float(stdtrit(groups - 1, 0.975) + stdtrit(groups - 1, 0.8)) * clusters.standard_error
 
 

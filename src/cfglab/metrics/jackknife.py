@@ -57,12 +57,8 @@ class Jackknife:
 
     @property
     def estimate(self) -> Estimate:
-        """The value, not corrected for bias, with its 95 % interval."""
-        error = self.standard_error
-        if error is None:
-            return Estimate(value=self.value, n=self.n)
-        half = float(stdtrit(len(self.without) - 1, LEVEL)) * error
-        return Estimate(value=self.value, low=self.value - half, high=self.value + half, n=self.n)
+        """The value, not corrected for bias, with its 95 % interval; none where no prompt makes a difference."""
+        return _estimate(self.value, self.standard_error or 0.0, len(self.without), self.n)
 
     def __sub__(self, other: "Jackknife") -> "Jackknife":
         if self.prompts != other.prompts:
@@ -118,8 +114,15 @@ def half_samples(
     halves = [random.choice(len(prompts), size=kept, replace=False) for _ in range(draws)]
     values = [metric(np.concatenate([arrays[prompts[i]] for i in half])) for half in halves]
     error = float(np.std(values)) * np.sqrt(kept / (len(prompts) - kept))
-    value, margin = metric(whole), float(stdtrit(len(prompts) - 1, LEVEL)) * error
-    return Estimate(value=value, low=value - margin, high=value + margin, n=len(whole))
+    return _estimate(metric(whole), error, len(prompts), len(whole))
+
+
+def _estimate(value: float, error: float, groups: int, n: int) -> Estimate:
+    """value -+ t(groups - 1) errors. An error of nothing is an unknown spread (recall 0 in every half), no sure value."""
+    if error <= 1e-12 * abs(value):
+        return Estimate(value=value, n=n)
+    half = float(stdtrit(groups - 1, LEVEL)) * error
+    return Estimate(value=value, low=value - half, high=value + half, n=n)
 
 
 def by_prompt(features: Mapping[str, Any]) -> dict[str, FloatArray]:

@@ -38,7 +38,7 @@ def kernel_block(a: FloatArray, b: FloatArray) -> FloatArray:
     block = a @ b.T
     block /= a.shape[1]
     block += 1.0
-    return block**3
+    return block * block * block  # `block**3` calls pow for each number, ten times slower
 
 
 def kernel_sums(a: FloatArray, b: FloatArray) -> FloatArray:
