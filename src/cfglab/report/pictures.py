@@ -1,0 +1,75 @@
+"""A run's pictures as text that an HTML file can hold: data URIs up to a budget, links to `images/` beyond it."""
+
+import base64
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from PIL import Image, UnidentifiedImageError
+
+from cfglab.experiments.store import Result
+
+BUDGET = 36_000_000
+"""Characters of embedded pictures; with the page itself the file stays under about 40 MB."""
+
+EXACT = 128
+"""Pictures up to this many pixels a side are embedded without loss."""
+
+LARGEST = 512
+"""Larger pictures are embedded as previews with this longest side, in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Album:
+    """`sources` maps a cell id to what an `img` shows: a data URI, or the file's address relative to the run folder.
+
+    `unreadable` maps a cell id to why its picture cannot be shown; `side` is the longest side of a picture, in pixels.
+    """
+
+    sources: Mapping[str, str]
+    unreadable: Mapping[str, str]
+    embedded: int
+    linked: int
+    side: int
+
+
+def album(folder: Path, results: Iterable[Result], budget: int = BUDGET) -> Album:
+    """Embed pictures in the order given until the budget is spent; those after it are linked.
+
+    Small pictures become lossless WebP, large ones previews. Metadata is left out: it is in
+    the files.
+    """
+    sources: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
+    embedded = spent = side = 0
+    for result in results:
+        if result.image is None:
+            continue
+        if spent >= budget:
+            sources[result.cell] = quote(result.image)
+            continue
+        try:
+            uri, longest = data_uri(folder / result.image)
+        except (OSError, UnidentifiedImageError, ValueError) as error:
+            missing = isinstance(error, FileNotFoundError)
+            unreadable[result.cell] = f"{result.image} {'is missing' if missing else 'is no readable picture'}"
+            continue
+        sources[result.cell] = uri
+        embedded, spent, side = embedded + 1, spent + len(uri), max(side, longest)
+    return Album(sources, unreadable, embedded, len(sources) - embedded, side)
+
+
+def data_uri(path: Path) -> tuple[str, int]:
+    """A picture file as a data URI, and the longest side of the file's picture in pixels. Raises OSError."""
+    with Image.open(path) as file:
+        picture = file.convert("RGB")
+    longest = max(picture.size)
+    buffer = io.BytesIO()
+    if longest <= EXACT:
+        picture.save(buffer, "WEBP", lossless=True, method=2)
+    else:
+        picture.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+        picture.save(buffer, "WEBP", quality=84, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}", longest

@@ -1,0 +1,234 @@
+"""What a run shows, as values: settings with curves, doses, means, intervals, differences. No pixels, no torch."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cfglab.errors import InputError
+from cfglab.experiments.compare import Comparison, SplitChoice, best_on_split, compare
+from cfglab.experiments.spec import Experiment, Setting
+from cfglab.experiments.statistics import mean_interval
+from cfglab.experiments.store import Result, Store
+from cfglab.metrics import METRICS, Metric
+from cfglab.report.axes import Axis, axis_of
+from cfglab.report.noise import standard_sigmas
+from cfglab.step import steps
+
+REAL = "real"
+"""The name under which a store keeps set metrics of real pictures against real ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A mean with its 95 % interval, both ends None where there is none, and the count of pictures it rests on."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+
+    @classmethod
+    def of(cls, estimate: Any) -> "Number":
+        return cls(estimate.value, estimate.low, estimate.high, estimate.n)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A setting less the baseline, paired by prompt and seed: mean, 95 % interval, p, p after Holm, what n could see."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    p: float | None
+    p_holm: float | None
+    smallest_detectable: float | None
+    n: int
+
+    @property
+    def found(self) -> bool:
+        """Whether a difference was found: p after Holm below 0.05."""
+        return self.p_holm is not None and self.p_holm < 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One setting. `values` is w at each step, None where guidance is off; empty where w depends on the pictures."""
+
+    setting: Setting
+    baseline: bool
+    values: tuple[float | None, ...]
+    dose: float | None
+    effective: float | None
+    done: int
+    failed: int
+    missing: int
+    means: Mapping[str, Number]
+    differences: Mapping[str, Difference]
+    sets: Mapping[str, Number]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The settings of one group, in the experiment's order, and the axis they sweep where there is one."""
+
+    name: str
+    rows: tuple[Row, ...]
+    axis: Axis | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """All that a report says in numbers.
+
+    `floors` are real pictures against real ones, `notes` say what the comparison of each metric rests on, `held_back`
+    is the best setting chosen on one half of the prompts (of the seeds, with one prompt) and judged on the other.
+    """
+
+    experiment: Experiment
+    rows: tuple[Row, ...]
+    metrics: tuple[Metric, ...]
+    sets: tuple[Metric, ...]
+    floors: Mapping[str, Number]
+    main: Metric | None
+    notes: Mapping[str, str]
+    held_back: SplitChoice | None
+    cells: Mapping[tuple[str, str, int], Result]
+
+    @property
+    def baseline(self) -> Row:
+        return next(row for row in self.rows if row.baseline)
+
+    @property
+    def best(self) -> Row | None:
+        """The setting, baseline aside, with the best mean of the main metric; the first of equals."""
+        main = self.main
+        others = [row for row in self.rows if not row.baseline and main and main.name in row.means]
+        if not main or not others:
+            return None
+        sign = -1 if main.better == "lower" else 1
+        return max(others, key=lambda row: sign * row.means[main.name].value)
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The groups of the experiment, the baseline's own left out."""
+        found: dict[str, list[Row]] = defaultdict(list)
+        for row in self.rows:
+            if not row.baseline:
+                found[row.setting.group].append(row)
+        return tuple(Group(name, tuple(rows), axis_of([row.setting for row in rows])) for name, rows in found.items())
+
+    @property
+    def pictures(self) -> int:
+        """The largest count of pictures that a setting has."""
+        return max((row.done for row in self.rows), default=0)
+
+
+def build(store: Store) -> Tables:
+    """Read a run and compute every number of its report. Raises InputError where the folder cannot be read."""
+    experiment, results = store.experiment, store.results()
+    metrics = _metrics(name for result in results for name in result.metrics)
+    set_metrics = store.set_metrics()
+    baseline = experiment.baseline.name
+    compared = {it.name: found for it in metrics if (found := _compared(results, it.name, baseline))}
+    differences = {name: _differences(found) for name, found in compared.items()}
+    main = main_metric(metrics)
+    by_setting: dict[str, list[Result]] = defaultdict(list)
+    for result in results:
+        by_setting[result.setting].append(result)
+    wanted = len(experiment.prompts) * len(experiment.seeds)
+    rows = []
+    for setting in experiment.settings:
+        own = by_setting[setting.name]
+        done = sum(result.status == "done" for result in own)
+        values, dose, effective = curve(setting, experiment.steps)
+        rows.append(
+            Row(
+                setting=setting,
+                baseline=setting.name == baseline,
+                values=values,
+                dose=dose,
+                effective=effective,
+                done=done,
+                failed=len(own) - done,
+                missing=wanted - len(own),
+                means={metric.name: mean for metric in metrics if (mean := _mean(own, metric.name))},
+                differences={name: table[setting.name] for name, table in differences.items() if setting.name in table},
+                sets={name: Number.of(number) for name, number in set_metrics.get(setting.name, {}).items()},
+            )
+        )
+    return Tables(
+        experiment=experiment,
+        rows=tuple(rows),
+        metrics=metrics,
+        sets=_metrics(name for table in set_metrics.values() for name in table),
+        floors={name: Number.of(number) for name, number in set_metrics.get(REAL, {}).items()},
+        main=main,
+        notes={name: found.note for name, found in compared.items()},
+        held_back=_held_back(results, experiment, main) if main else None,
+        cells={(result.setting, result.prompt, result.seed): result for result in results},
+    )
+
+
+def curve(setting: Setting, count: int) -> tuple[tuple[float | None, ...], float | None, float | None]:
+    """(w at each of `count` steps with None where guidance is off, dose, effective dose at s = 1).
+
+    Noise levels are those of Stable Diffusion 1.x. Empty and None where w cannot be known without a picture.
+    """
+    schedule, sigmas = setting.guidance.schedule, standard_sigmas(count)
+    try:
+        values = tuple(schedule(step) if schedule.is_on(step) else None for step in steps(count, sigmas))
+        return values, schedule.dose(count, sigmas), schedule.effective_dose(sigmas)
+    except InputError:
+        return (), None, None
+
+
+def main_metric(metrics: Sequence[Metric]) -> Metric | None:
+    """The metric that the report ranks by: alignment where it was measured, else the first with a direction."""
+    ranked = [metric for metric in metrics if metric.better and metric.of == "picture"]
+    return next((metric for metric in ranked if metric.name == "alignment"), ranked[0] if ranked else None)
+
+
+def _metrics(names: Any) -> tuple[Metric, ...]:
+    """The words of the metrics that were measured: in the registry's order, then those it does not know, by name."""
+    measured = set(names)
+    unknown = [
+        Metric(name=name, unit="", better=None, title=name.replace("_", " ").capitalize(), says="")
+        for name in sorted(measured - METRICS.keys())
+    ]
+    return (*(metric for name, metric in METRICS.items() if name in measured), *unknown)
+
+
+def _mean(results: Sequence[Result], metric: str) -> Number | None:
+    values = {
+        (it.prompt, it.seed): it.metrics[metric] for it in results if it.status == "done" and metric in it.metrics
+    }
+    return Number.of(mean_interval(values)) if values else None
+
+
+def _compared(results: Sequence[Result], metric: str, baseline: str) -> Comparison | None:
+    """None where there is nothing to compare with, as before the baseline's first picture."""
+    try:
+        return compare(results, metric, baseline)
+    except InputError:
+        return None
+
+
+def _differences(comparison: Comparison) -> dict[str, Difference]:
+    """By setting, those that share a prompt and seed with the baseline."""
+    return {
+        row.setting: Difference(row.difference, row.low, row.high, row.p, row.p_holm, row.smallest_detectable, row.n)
+        for row in comparison.rows
+        if row.difference is not None
+    }
+
+
+def _held_back(results: Sequence[Result], experiment: Experiment, main: Metric) -> SplitChoice | None:
+    """None with fewer than three settings, where nothing is chosen, or with too few pictures to halve."""
+    if len(experiment.settings) < 3:
+        return None
+    split: Literal["prompts", "seeds"] = "prompts" if len(experiment.prompts) > 1 else "seeds"
+    try:
+        return best_on_split(results, main.name, experiment.baseline.name, split=split)
+    except InputError:
+        return None

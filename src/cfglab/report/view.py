@@ -1,0 +1,177 @@
+"""From tables to what the page draws: a colour, a small curve and a place on the score's scale for every setting."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from cfglab.experiments.store import Result
+from cfglab.metrics import Metric
+from cfglab.report.axes import SHADES, Axis
+from cfglab.report.pictures import Album
+from cfglab.report.tables import Number, Row, Tables
+
+ACCENT = "var(--accent)"
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """One setting as the page shows it: its number, its colour and place in the map, its curve as an SVG path."""
+
+    key: int
+    row: Row
+    place: int | None
+    path: str
+
+    @property
+    def title(self) -> str:
+        return self.row.setting.title or self.row.setting.name
+
+    @property
+    def colour(self) -> str:
+        return ACCENT if self.place is None else f"var(--v{self.place})"
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """One group: its faces in order and the axis that they sweep."""
+
+    name: str
+    faces: tuple[Face, ...]
+    axis: Axis | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The span on which scores of one metric, or differences in it, are drawn as small bars."""
+
+    low: float
+    high: float
+
+    def percent(self, value: float) -> float:
+        """Where a value stands, in per cent from the left, held within the bar."""
+        share = (value - self.low) / ((self.high - self.low) or 1)
+        return round(100 * min(1.0, max(0.0, share)), 2)
+
+
+def faces(tables: Tables) -> tuple[Face, ...]:
+    """Every setting in the experiment's order, coloured by its group's axis, or by its place where there is none."""
+    places: dict[str, int] = {}
+    for group in tables.groups:
+        count = len(group.rows)
+        spread = [round((index + 0.5) / count * (SHADES - 1)) for index in range(count)]
+        shades = group.axis.shades() if group.axis else spread
+        places |= {row.setting.name: place for row, place in zip(group.rows, shades, strict=True)}
+    low, high = _span(value for row in tables.rows for value in row.values if value is not None)
+    return tuple(
+        Face(key, row, places.get(row.setting.name), path(row.values, low, high)) for key, row in enumerate(tables.rows)
+    )
+
+
+def grids(tables: Tables, all_faces: Sequence[Face]) -> tuple[Grid, ...]:
+    """The groups with their faces."""
+    by_name = {face.row.setting.name: face for face in all_faces}
+    return tuple(
+        Grid(group.name, tuple(by_name[row.setting.name] for row in group.rows), group.axis) for group in tables.groups
+    )
+
+
+def path(values: Sequence[float | None], low: float, high: float) -> str:
+    """A curve as an SVG path in a box of 100 × 30, `high` near its top; broken where guidance is off."""
+    parts, pen = [], "M"
+    for index, value in enumerate(values):
+        if value is None:
+            pen = "M"
+            continue
+        x = 100 * index / max(1, len(values) - 1)
+        y = 28 - 26 * (value - low) / ((high - low) or 1)
+        parts.append(f"{pen}{x:.4g} {y:.4g}")
+        pen = "L"
+    return "".join(parts) if len(values) != 1 else "".join(parts) + "H100"
+
+
+def score_scale(rows: Sequence[Row], metric: Metric) -> Scale:
+    """From 0 to 1 for shares that reach into the upper half, else what means and intervals span."""
+    numbers = [row.means[metric.name] for row in rows if metric.name in row.means]
+    low, high = _span(value for number in numbers for value in _ends(number))
+    if metric.unit == "share":
+        return Scale(0.0, 1.0 if high > 0.5 else high * 1.1)
+    room = 0.06 * (high - low)
+    return Scale(low - room, high + room)
+
+
+def difference_scale(rows: Sequence[Row], metric: Metric) -> Scale:
+    """The same to either side of no difference."""
+    found = [row.differences[metric.name] for row in rows if metric.name in row.differences]
+    ends = [abs(value) for it in found for value in (it.low, it.mean, it.high) if value is not None]
+    reach = 1.04 * max(ends, default=1.0) or 1.0
+    return Scale(-reach, reach)
+
+
+def data(tables: Tables, all_faces: Sequence[Face], album: Album) -> dict[str, Any]:
+    """What the page's script needs. Arrays of cells run over settings, prompts, seeds; None stands for not drawn yet."""
+    experiment = tables.experiment
+    cells = [
+        tables.cells.get((face.row.setting.name, prompt, seed))
+        for face in all_faces
+        for prompt in experiment.prompts
+        for seed in experiment.seeds
+    ]
+    return {
+        "steps": experiment.steps,
+        "prompts": experiment.prompts,
+        "seeds": experiment.seeds,
+        "baseline": next(face.key for face in all_faces if face.row.baseline),
+        "metrics": [{"title": it.title, "kind": _kind(it), "main": it == tables.main} for it in tables.metrics],
+        "settings": [_setting(face) for face in all_faces],
+        "src": [_source(cell, album) for cell in cells],
+        "file": [cell.image if cell else None for cell in cells],
+        "bad": {index: bad for index, cell in enumerate(cells) if cell and (bad := fault(cell, album))},
+        "scores": [[_rounded(cell, metric.name) for cell in cells] for metric in tables.metrics],
+    }
+
+
+def fault(cell: Result, album: Album) -> str | None:
+    """Why there is no picture of a cell: the last line of its error, or what is wrong with its file."""
+    if cell.status == "failed":
+        lines = (cell.error or "").strip().splitlines()
+        return lines[-1] if lines else "failed without a message"
+    return album.unreadable.get(cell.cell)
+
+
+def _setting(face: Face) -> dict[str, Any]:
+    row = face.row
+    return {
+        "title": face.title,
+        "group": "baseline" if row.baseline else row.setting.group,
+        "text": str(row.setting.guidance),
+        "colour": face.colour,
+        "values": [None if value is None else round(value, 4) for value in row.values],
+        "dose": row.dose,
+        "effective": row.effective,
+    }
+
+
+def _kind(metric: Metric) -> str:
+    if metric.name.startswith("alignment"):
+        return "yes"
+    return "share" if metric.unit == "share" else "number"
+
+
+def _source(cell: Result | None, album: Album) -> str | None:
+    return album.sources.get(cell.cell) if cell else None
+
+
+def _rounded(cell: Result | None, metric: str) -> float | None:
+    value = cell.metrics.get(metric) if cell else None
+    return float(f"{value:.4g}") if value is not None and isfinite(value) else None
+
+
+def _ends(number: Number) -> Iterator[float]:
+    yield from (value for value in (number.low, number.value, number.high) if value is not None)
+
+
+def _span(values: Iterator[float]) -> tuple[float, float]:
+    found = list(values)
+    low, high = min(found, default=0.0), max(found, default=1.0)
+    return (low, high) if high > low else (low - 1, high + 1)

@@ -1,0 +1,204 @@
+"""Numbers as people read them, and the two sentences at the top of a report."""
+
+from dataclasses import dataclass
+from math import floor, log10
+
+from cfglab.metrics import Metric
+from cfglab.report.tables import Difference, Number, Row, Tables
+
+MINUS = "\N{MINUS SIGN}"
+NARROW = "\N{NARROW NO-BREAK SPACE}"
+
+
+def shown(value: float | None, unit: str = "") -> str:
+    """A value of a unit: shares in per cent, doses to two decimals, others to three digits; an en dash for nothing."""
+    if value is None:
+        return "–"
+    return f"{_digits(value, unit)}{_suffix(unit)}"
+
+
+def gap(value: float | None, unit: str = "") -> str:
+    """A difference of two values with its sign: shares in percentage points."""
+    if value is None:
+        return "–"
+    points = f"{NARROW}points" if unit == "share" else ""
+    return f"{_digits(value, unit, '+', fewer=1)}{points}"
+
+
+def span(low: float | None, high: float | None, unit: str = "") -> str:
+    """An interval, its unit said once; nothing where there is none."""
+    if low is None or high is None:
+        return ""
+    return f"{_digits(low, unit)} to {shown(high, unit)}"
+
+
+def gap_span(low: float | None, high: float | None, unit: str = "") -> str:
+    """The interval of a difference, its unit said once; nothing where there is none."""
+    if low is None or high is None:
+        return ""
+    return f"{_digits(low, unit, '+', fewer=1)} to {gap(high, unit)}"
+
+
+def p_value(p: float | None) -> str:
+    """p to two or three decimals, never as 0."""
+    if p is None:
+        return "–"
+    if p < 0.001:
+        return "< 0.001"
+    return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def _digits(value: float, unit: str, sign: str = "", fewer: int = 0) -> str:
+    if unit == "share":
+        value *= 100
+    size = abs(value)
+    if unit == "dose":
+        decimals = 2
+    elif size >= 0.001 or value == 0:
+        decimals = max(0, 2 - fewer - (floor(log10(size)) if value else 0))
+    else:
+        return f"{value:{sign}.2g}".replace("-", MINUS)
+    if unit == "share":
+        decimals = min(decimals, 1)
+    text = f"{value:{sign}.{decimals}f}"
+    if unit != "dose" and "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return text.replace("-", MINUS)
+
+
+def _suffix(unit: str) -> str:
+    return f"{NARROW}%" if unit == "share" else ""
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number:,}{NARROW}{one if number == 1 else many or one + 's'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Two sentences: what the numbers show, and what they do not show."""
+
+    shows: str
+    hides: str
+
+
+def verdict(tables: Tables) -> Verdict:
+    """The two sentences, made from the statistics and from what the experiment left out."""
+    best, main = tables.best, tables.main
+    if not tables.pictures:
+        return Verdict("No picture is finished yet, so there is nothing to show.", _hides(tables, None))
+    if main is None or best is None:
+        return Verdict(
+            "No score with a better and a worse end was measured, so the numbers rank nothing and the pictures speak "
+            "for themselves.",
+            _hides(tables, None),
+        )
+    base = tables.baseline.means.get(main.name)
+    if base is None:
+        return Verdict(
+            f"The baseline {_named(tables.baseline)} has no finished picture with a score, so nothing can be compared "
+            "with it yet.",
+            _hides(tables, None),
+        )
+    return Verdict(_shows(tables, main, best, base), _hides(tables, best))
+
+
+def _shows(tables: Tables, main: Metric, best: Row, base: Number) -> str:
+    mean, difference = best.means[main.name], best.differences.get(main.name)
+    others = sum(main.name in row.means for row in tables.rows) - 1
+    rank = "" if others == 1 else f", the best of {others} settings,"
+    here = f"{_named(best)}{rank} scores {shown(mean.value, main.unit)} against {shown(base.value, main.unit)} "
+    here += f"for the baseline {_named(tables.baseline)} on {main.title.lower()}"
+    if main.better == "lower":
+        here += " (lower is better)"
+    if tables.pictures == 1:
+        return f"{here}, one picture each, which describes these pictures and allows no interval and no test."
+    if difference is None or difference.low is None or difference.p_holm is None:
+        return f"{here} in {_basis(tables, mean.n)}, too few that pair with the baseline for an interval or a test."
+    facts = f"{gap(difference.mean, main.unit)}, 95{NARROW}% interval "
+    facts += f"{gap_span(difference.low, difference.high, main.unit)}, {_p_is(difference.p_holm)}"
+    facts += f" after Holm over {others}" if others > 1 else ""
+    facts += f"; {_basis(tables, difference.n)}"
+    better, worse = _found(tables, main)
+    tally = f", and {worse} of the {others} settings {'is' if worse == 1 else 'are'} worse than the baseline"
+    tally = tally if worse and others > 1 else ""
+    if difference.found and _better(main, difference):
+        return f"{here}, a difference in its favour ({facts}){tally}."
+    if difference.found:
+        return f"Nothing beats the baseline: {here}, a difference against it ({facts}){tally}."
+    blind = gap(difference.smallest_detectable, main.unit).lstrip("+") if difference.smallest_detectable else ""
+    power = f", where differences under about {blind} would mostly be missed" if blind else ""
+    lead = "No difference found in favour of any setting" if not better else "No difference found for the best mean"
+    return f"{lead}: {here} ({facts}){power}{tally}."
+
+
+def _found(tables: Tables, main: Metric) -> tuple[int, int]:
+    """How many settings a difference was found for, and against."""
+    found = [it for row in tables.rows if (it := row.differences.get(main.name)) and it.found]
+    better = sum(_better(main, it) for it in found)
+    return better, len(found) - better
+
+
+def _p_is(p: float | None) -> str:
+    return f"p = {p_value(p)}".replace("= <", "<")
+
+
+def _better(main: Metric, difference: Difference) -> bool:
+    return difference.mean < 0 if main.better == "lower" else difference.mean > 0
+
+
+def _hides(tables: Tables, best: Row | None) -> str:
+    experiment = tables.experiment
+    prompts = len(experiment.prompts)
+    scope = "one prompt" if prompts == 1 else f"these {prompts} prompts"
+    parts = [f"that this holds beyond {scope} and one model"]
+    if best is not None and _doses_differ(best, tables.baseline):
+        parts.append(
+            "whether the shape of the curve matters or only its amount "
+            f"(dose {shown(best.dose, 'dose')} against {shown(tables.baseline.dose, 'dose')})"
+        )
+    if tables.main is not None and tables.main.name != "alignment":
+        parts.append("whether the pictures show what was asked for, which was not measured")
+    sentence = f"They do not show {_listed(parts)}"
+    if best is not None and len(tables.rows) > 2:
+        sentence += "; and the best of many, picked by the same numbers that praise it, looks better than it is"
+    return sentence + "."
+
+
+def held_back(tables: Tables) -> str:
+    """One sentence on the setting chosen on one half and judged on the other; empty where that was not possible."""
+    choice, main = tables.held_back, tables.main
+    if choice is None or main is None:
+        return ""
+    row = next(row for row in tables.rows if row.setting.name == choice.setting)
+    judged = choice.reported_on
+    interval = (
+        f", 95{NARROW}% interval {gap_span(judged.low, judged.high, main.unit)}" if judged.low is not None else ""
+    )
+    test = f", {_p_is(judged.p)}" if judged.p is not None else ""
+    return (
+        f"Chosen on one half of the {choice.split} and judged on the other, {_named(row)} scores "
+        f"{gap(judged.mean, main.unit)} against the baseline{interval}{test}, {count(judged.n, 'pair')}: a number that "
+        "the choice does not flatter."
+    )
+
+
+def _doses_differ(best: Row, baseline: Row) -> bool:
+    if best.dose is None or baseline.dose is None:
+        return False
+    return abs(best.dose - baseline.dose) > 0.02 * abs(baseline.dose)
+
+
+def _named(row: Row) -> str:
+    setting = row.setting
+    title = setting.title or setting.name
+    return f"“{title}”" if row.baseline or setting.group in title else f"“{title}” of {setting.group}"
+
+
+def _basis(tables: Tables, n: int) -> str:
+    prompts = len(tables.experiment.prompts)
+    return f"{count(n, 'picture')} a setting {'of one prompt' if prompts == 1 else f'over {prompts} prompts'}"
+
+
+def _listed(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])}, nor {parts[-1]}"
