@@ -29,8 +29,11 @@ class Schedule(BaseModel):
         if len(args) > self.positional:
             said = ", ".join(map(str, args))
             raise InputError(f"{owner}({said}): values are given by name; write {owner}({names[0]}={args[0]}, …).")
+        fields = dict(zip(names, args, strict=False))
+        if twice := fields.keys() & data.keys():
+            raise InputError(f"{owner} with {', '.join(twice)} twice: a field has one value; give it once.")
         try:
-            super().__init__(**dict(zip(names, args, strict=False)), **data)
+            super().__init__(**fields, **data)
         except ValidationError as error:
             raise InputError(explain(error, owner, names)) from None
 

@@ -37,7 +37,7 @@ def _real(value: Any) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise ValueError("a finite number is needed; write one such as 7.5.")
-    return number
+    return number + 0.0  # -0.0 is 0: equal schedules have equal text
 
 
 def _whole(value: Any) -> int:

@@ -37,7 +37,7 @@ def parse(text: str) -> Schedule:
     >>> print(parse("10x8 + 10x6"))
     10x8+10x6
     """
-    shown = repr(text if len(text) <= 80 else text[:80] + "…")
+    shown = repr(_short(text))
     if not text.strip() or len(text) > _LONGEST:
         raise InputError(
             f"{shown} is no schedule: it has 1 to {_LONGEST} letters; write 7.5 or cosine(max=7.5, min=1)."
@@ -49,12 +49,16 @@ def parse(text: str) -> Schedule:
     except NotMatchable:
         raise
     except InputError as error:
-        raise InputError(f"{shown}: {error}") from None
+        raise InputError(f"{shown}: {_short(str(error), 400)}") from None
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
         raise InputError(
             f"{shown} is not written as a schedule is: numbers, shapes with named fields, words after a dot, + - *; "
             "write 7.5 or cosine(max=7.5, min=1, k=0.3).inverted()."
         ) from None
+
+
+def _short(text: str, most: int = 80) -> str:
+    return text if len(text) <= most else text[:most] + "…"
 
 
 def _expand(found: re.Match[str]) -> str:
@@ -120,6 +124,9 @@ def _operand(node: ast.AST) -> Any:
 def _named(keywords: list[ast.keyword]) -> dict[str, Any]:
     if any(keyword.arg is None for keyword in keywords):
         raise InputError("'**': fields are named one by one; write max=7.5, min=1.")
+    names = [keyword.arg for keyword in keywords]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"{twice[0]} twice: a field has one value; give it once.")
     return {str(keyword.arg): _read(keyword.value) for keyword in keywords}
 
 
