@@ -13,8 +13,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Two threads that wait for each other on a busy machine lose more than they gain.
 CALM := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
-RECIPE := pyproject.toml constraints.txt $(wildcard compat/pyproject.toml)
-PACKAGES := -e . $(if $(wildcard compat/pyproject.toml),-e compat)
+RECIPE := pyproject.toml constraints.txt compat/pyproject.toml
 
 .PHONY: help run setup test test-all check bench docs
 .DELETE_ON_ERROR:
@@ -52,7 +51,7 @@ $(BIN)/python:
 
 # What running needs, and no more; the stamps keep a second call from installing again.
 .venv/.run: $(RECIPE) | $(BIN)/python
-	$(PIP) install --quiet -c constraints.txt $(PACKAGES)
+	$(PIP) install --quiet -c constraints.txt -e . -e compat
 	@touch $@
 
 # The tools of development. `pip install --group` needs a pip of 2025.

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import cfglab
+from tests.small_run import small_run
 
 HEAVY = ("torch", "diffusers", "transformers", "matplotlib")
 SOURCE = Path(cfglab.__file__).parent
@@ -50,9 +51,10 @@ def test_a_light_command_loads_nothing_heavy(arguments: list[str]) -> None:
     assert after(*arguments) == set()
 
 
-def test_reading_a_run_loads_nothing_heavy(small_run: Path) -> None:
-    assert after("compare", str(small_run), "--metric", "alignment") == set()
-    assert loaded("import sys, cfglab\ncfglab.Store.open(sys.argv[1]).results()", str(small_run)) == set()
+def test_reading_a_run_loads_nothing_heavy(tmp_path: Path) -> None:
+    folder = str(small_run(tmp_path / "run"))
+    assert after("compare", folder, "--metric", "alignment") == set()
+    assert loaded("import sys, cfglab\nassert cfglab.Store.open(sys.argv[1]).results()", folder) == set()
 
 
 def test_this_check_can_fail() -> None:

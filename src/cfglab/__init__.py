@@ -11,9 +11,10 @@ __version__ = "0.1.0"
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "errors": ("CfglabError", "InputError", "MachineError", "NotMatchable"),
-    "step": ("Step", "StepReader", "steps"),
+    "step": ("Step", "steps"),
     "schedules": ("Schedule", "Constant", "Linear", "Cosine", "Power", "Table", "Function", "as_schedule", "parse"),
     "guidance": ("Transform", "Guidance", "Guide", "PredictionNorm", "UpdateNorm", "FullNorm", "parse_guidance"),
+    "denoisers.stepping": ("StepReader",),
     "pipelines": ("load", "guide", "Trace", "weights_hash"),
     "metrics": ("METRICS", "Metric"),
     "experiments": ("Experiment", "Setting", "Cell", "Store", "Result", "Estimate", "Run", "Comparison"),
@@ -22,6 +23,7 @@ _WHERE = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = ["__version__", *_WHERE]
 
 if TYPE_CHECKING:
+    from cfglab.denoisers.stepping import StepReader as StepReader
     from cfglab.errors import CfglabError as CfglabError
     from cfglab.errors import InputError as InputError
     from cfglab.errors import MachineError as MachineError
@@ -57,7 +59,6 @@ if TYPE_CHECKING:
     from cfglab.schedules import as_schedule as as_schedule
     from cfglab.schedules import parse as parse
     from cfglab.step import Step as Step
-    from cfglab.step import StepReader as StepReader
     from cfglab.step import steps as steps
 
 

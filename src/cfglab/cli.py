@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cfglab.errors import CfglabError
+from cfglab.errors import CfglabError, MachineError
 
 app = typer.Typer(
     add_completion=False,
@@ -119,9 +119,14 @@ def run(
     own = experiment.endswith((".yaml", ".yml"))
     read = Experiment.from_yaml if own else Experiment.preset
     chosen = read(experiment, set=read_assignments(changes or []), **fields)
-    options = {"revision": revision, "allow_pickle": allow_pickle, "quiet": quiet}
-    done = chosen.run(out or Path("runs") / chosen.name, device=device, **options)
+    options = {"revision": revision} if revision else {}
+    done = chosen.run(out or Path("runs") / chosen.name, device, allow_pickle=allow_pickle, quiet=quiet, **options)
+    print(f"{done.drawn} pictures drawn, {len(done.store.results())} in the run")
     print(f"report: {done.report()}")
+    if done.failed:
+        raise MachineError(
+            f"{done.failed} pictures failed, results.csv in {done.folder} says why; run it again to retry."
+        )
 
 
 @app.command()
@@ -189,7 +194,9 @@ def report(folder: Folder) -> None:
 @app.command()
 def compare(
     folder: Folder,
-    baseline: Annotated[str, typer.Option(metavar="SETTING", help="The setting the others are compared with.")] = "",
+    baseline: Annotated[
+        str | None, typer.Option(metavar="SETTING", help="What the others are compared with.  [default: the run's own]")
+    ] = None,
     metric: Annotated[str, typer.Option(metavar="NAME", help="One of cfglab list metrics.")] = "alignment",
 ) -> None:
     """Compare the settings of a run with a baseline.
@@ -203,7 +210,7 @@ def compare(
     """
     from cfglab.experiments import Run
 
-    print(Run.open(folder).compare(metric, baseline=baseline or None))
+    print(Run(folder).compare(metric, baseline))
 
 
 @app.command()
@@ -220,9 +227,14 @@ def reproduce(
     Example:
       cfglab reproduce runs/k-decay/images/0f3c….png --out copy.png
     """
-    from cfglab.experiments.run import reproduce as again
+    from cfglab.experiments.reproduce import reproduce as again
 
-    print(again(image, out, device=device))
+    copy = again(image, out, device)
+    if copy.identical:
+        print(f"{copy.path}: the same pixels as {image}")
+        return
+    notes = f" ({'; '.join(copy.notes)})" if copy.notes else ""
+    raise MachineError(f"{copy.path}: differs from {image} by up to {copy.largest_difference} of 255{notes}.")
 
 
 def main() -> None:
