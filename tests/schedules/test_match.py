@@ -1,5 +1,6 @@
 """Doses, against the published numbers and the exact law they come from; and the same shape at another dose."""
 
+import itertools
 import math
 
 import numpy as np
@@ -57,7 +58,7 @@ def test_the_effective_dose_is_where_the_flow_ends(schedule, s):
     m_u, m_c, x = 0.7, 2.0, 0.7
     for w, start, end in zip(schedule.values(20, levels), levels, levels[1:], strict=False):
         grid = np.linspace(start, end, 401)
-        for a, b in zip(grid, grid[1:], strict=False):  # Runge's midpoint rule
+        for a, b in itertools.pairwise(grid):  # Runge's midpoint rule
             mean = m_u + w * (m_c - m_u)
             middle = x + (b - a) / 2 * a * (x - mean) / (s**2 + a**2)
             x += (b - a) * (a + b) / 2 * (middle - mean) / (s**2 + ((a + b) / 2) ** 2)

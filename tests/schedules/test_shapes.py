@@ -32,7 +32,7 @@ def test_golden_table(k):
 
 
 def test_cosine_is_the_published_schedule(published):
-    """Three thousand random settings, the odd ones included: max below min, warm-ups longer than the run, many cycles."""
+    """Three thousand random settings, odd ones included: max below min, warm-ups longer than the run, many cycles."""
     get_cos_sched = published.module("cf_guidance.schedules").get_cos_sched
     chance = random.Random(20221124)
     for _ in range(3000):
@@ -81,7 +81,7 @@ def test_the_other_shapes_are_their_formulas(n, warmup):
 
 
 def test_published_relatives():
-    """Inverted k-decay is Wang's powered cosine (min 0), CogVideoX's dynamic guidance (k 5, min 1); a line has its area."""
+    """Inverted k-decay is the powered cosine (min 0), CogVideoX's guidance (k 5, min 1); a line has its area."""
     n, g = 40, 6.0
     powered = [(1 - math.cos(math.pi * (i / n) ** 3)) / 2 * g for i in range(n)]
     assert Cosine(max=g, min=0, k=3).inverted().values(n) == pytest.approx(powered)
@@ -101,9 +101,9 @@ def test_a_table_has_a_scale_for_every_step():
 def test_functions_are_called_with_the_step():
     assert Function(lambda step: 10 * step.progress).values(5) == [0, 2, 4, 6, 8]
     with pytest.raises(InputError, match=r"gave None at step 0: a schedule gives one number; return w\."):
-        Function(lambda step: None).values(2)
+        Function(lambda _: None).values(2)
     with pytest.raises(InputError, match=r"w = inf at step 0 of function\(<lambda>\): w is finite"):
-        Function(lambda step: math.inf).values(2)
+        Function(lambda _: math.inf).values(2)
 
 
 def test_a_long_warmup_never_divides_by_zero():

@@ -190,5 +190,5 @@ def test_stored_json_is_pinned():
         assert parse(text).to_json() == line
         assert Cosine.from_json(line) == parse(text)
     for broken in ("{", "[", '{"kind":"cosine","q":1}', '{"kind":"x"}', "null"):
-        with pytest.raises(InputError, match="^the JSON of a schedule: "):
+        with pytest.raises(InputError, match=r"^the JSON of a schedule: "):
             Cosine.from_json(broken)
