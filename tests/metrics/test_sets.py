@@ -9,7 +9,6 @@ import pytest
 from cfglab.errors import InputError
 from cfglab.metrics import distances
 from cfglab.metrics.sets import density_coverage, fid, frechet, kid, mean_pairwise_distance, precision_recall, vendi
-
 from tests.metrics import naive
 
 

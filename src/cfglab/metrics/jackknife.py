@@ -118,7 +118,7 @@ def half_samples(
 
 
 def _estimate(value: float, error: float, groups: int, n: int) -> Estimate:
-    """value -+ t(groups - 1) errors. An error of nothing is an unknown spread (recall 0 in every half), no sure value."""
+    """value -+ t(groups - 1) errors. No error at all is an unknown spread (recall 0 in every half)."""
     if error <= 1e-12 * abs(value):
         return Estimate(value=value, n=n)
     half = float(stdtrit(groups - 1, LEVEL)) * error
