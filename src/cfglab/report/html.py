@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cfglab.experiments.store import Store
-from cfglab.report import plots, view, words
+from cfglab.report import numbers, plots, view, words
 from cfglab.report.axes import SHADES
 from cfglab.report.pictures import BUDGET, Album, album
 from cfglab.report.tables import Tables, build
@@ -69,7 +69,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    spoken = (words.shown, words.gap, words.span, words.gap_span, words.p_value, words.count)
+    spoken = (numbers.shown, numbers.gap, numbers.span, numbers.gap_span, numbers.p_value, numbers.count)
     environment.globals |= {function.__name__: function for function in spoken}
     return environment
 
@@ -107,7 +107,7 @@ def _first_sources(tables: Tables, faces: Sequence[view.Face], pictures: Album) 
     return [pictures.sources.get(cell.cell) if cell else None for cell in cells]
 
 
-def _group_figures(tables: Tables, grid: view.Grid, faces: Sequence[view.Face]) -> dict[str, Markup]:
+def _group_figures(tables: Tables, grid: view.Grid, faces: Sequence[view.Face]) -> dict[str, Markup | None]:
     """The curves of a group, and its scores over the axis where there are an axis and scores."""
     base = next(face for face in faces if face.row.baseline)
     marked = grid.axis.marked if grid.axis else None
@@ -117,7 +117,7 @@ def _group_figures(tables: Tables, grid: view.Grid, faces: Sequence[view.Face]) 
         for face, value in zip(grid.faces, values, strict=True)
         if face.row.values
     ]
-    figures: dict[str, Markup] = {}
+    figures: dict[str, Markup | None] = {"curves": None, "scores": None}
     label = f"{grid.axis.name} = {grid.axis.marked:g}" if grid.axis else None
     if lines:
         dashed = plots.Curve(base.key, base.row.values, 0)

@@ -5,16 +5,13 @@ Figures hold no words of the user's: legends are in the page. The same numbers g
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
-from pathlib import Path
 from typing import Any
 
-from cfglab.errors import InputError
-from cfglab.experiments.files import write_whole
 from cfglab.report.axes import SHADES, Axis
-from cfglab.report.tables import Number
+from cfglab.report.estimates import Number
 
 _INK, _RULE, _ACCENT = "#010203", "#010204", "#010205"
 _VARIABLES = {_INK: "currentColor", _RULE: "var(--rule)", _ACCENT: "var(--accent)"} | {
@@ -85,10 +82,11 @@ def curves(lines: Sequence[Curve], baseline: Curve | None = None, label: str | N
             axes.plot(off, color=shade(line.place), linewidth=1.2, linestyle=(0, (1, 2)), gid=gid)
         if line.marked and label:
             at, value = _roomy(line.values)
-            axes.annotate(label, (at, value), (9, 7), textcoords="offset points", weight="bold", gid="halo")
+            axes.annotate(label, (at, value), (9, 7), textcoords="offset points", weight="bold", color=_INK, gid="halo")
     if baseline and baseline.values:
         flat = [1.0 if value is None else value for value in baseline.values]
         axes.plot(flat, color=_ACCENT, linewidth=1.6, linestyle=(0, (5, 3)), gid=f"curve-{baseline.key}")
+    axes.locator_params(axis="x", integer=True)
     axes.set(xlabel="step", ylabel="scale w")
     axes.margins(x=0.015)
     return _svg(figure)
@@ -129,34 +127,6 @@ def scores(
     axes.set(xlabel=xlabel, ylabel=f"{ylabel}, %" if percent else ylabel)
     axes.margins(x=0.05, y=0.12)
     return _svg(figure)
-
-
-def save_curves(lines: Mapping[str, Sequence[float]], path: Path) -> Path:
-    """Save schedules (label -> w at each step) as a picture; the file's ending says which kind (.png, .svg, .pdf).
-
-    Raises InputError for an ending that matplotlib cannot write, MachineError where the file cannot be written.
-    """
-    from matplotlib import rc_context
-    from matplotlib.backend_bases import FigureCanvasBase
-    from matplotlib.figure import Figure
-
-    known = sorted(FigureCanvasBase.get_supported_filetypes())
-    kind = path.suffix.removeprefix(".").lower()
-    if kind not in known:
-        raise InputError(f"{path}: a picture's name ends in .{', .'.join(known)}; write curves.png.")
-    buffer = io.BytesIO()
-    with rc_context({"svg.hashsalt": "cfglab"}):
-        figure = Figure(figsize=(7, 4.2), layout="constrained")
-        axes = figure.subplots()
-        for label, values in lines.items():
-            axes.plot(values, label=label.replace("$", r"\$"))
-        axes.set(xlabel="step", ylabel="scale w")
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-        figure.legend(loc="outside lower center", frameon=False, fontsize="small")
-        figure.savefig(buffer, format=kind, dpi=160)
-    write_whole(path, buffer.getvalue())
-    return path
 
 
 def _whisker(axes: Any, x: float, score: Number, unit: float, colour: str) -> None:

@@ -3,52 +3,19 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from cfglab.errors import InputError
-from cfglab.experiments.compare import Comparison, SplitChoice, best_on_split, compare
 from cfglab.experiments.spec import Experiment, Setting
-from cfglab.experiments.statistics import mean_interval
 from cfglab.experiments.store import Result, Store
 from cfglab.metrics import METRICS, Metric
 from cfglab.report.axes import Axis, axis_of
+from cfglab.report.estimates import Choice, Difference, Number, compared, held_back, mean_of
 from cfglab.report.noise import standard_sigmas
 from cfglab.step import steps
 
 REAL = "real"
 """The name under which a store keeps set metrics of real pictures against real ones."""
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A mean with its 95 % interval, both ends None where there is none, and the count of pictures it rests on."""
-
-    value: float
-    low: float | None
-    high: float | None
-    n: int
-
-    @classmethod
-    def of(cls, estimate: Any) -> "Number":
-        return cls(estimate.value, estimate.low, estimate.high, estimate.n)
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A setting less the baseline, paired by prompt and seed: mean, 95 % interval, p, p after Holm, what n could see."""
-
-    mean: float
-    low: float | None
-    high: float | None
-    p: float | None
-    p_holm: float | None
-    smallest_detectable: float | None
-    n: int
-
-    @property
-    def found(self) -> bool:
-        """Whether a difference was found: p after Holm below 0.05."""
-        return self.p_holm is not None and self.p_holm < 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +59,7 @@ class Tables:
     floors: Mapping[str, Number]
     main: Metric | None
     notes: Mapping[str, str]
-    held_back: SplitChoice | None
+    held_back: Choice | None
     cells: Mapping[tuple[str, str, int], Result]
 
     @property
@@ -130,8 +97,7 @@ def build(store: Store) -> Tables:
     metrics = _metrics(name for result in results for name in result.metrics)
     set_metrics = store.set_metrics()
     baseline = experiment.baseline.name
-    compared = {it.name: found for it in metrics if (found := _compared(results, it.name, baseline))}
-    differences = {name: _differences(found) for name, found in compared.items()}
+    comparisons = {metric.name: compared(results, metric, baseline) for metric in metrics}
     main = main_metric(metrics)
     by_setting: dict[str, list[Result]] = defaultdict(list)
     for result in results:
@@ -152,8 +118,10 @@ def build(store: Store) -> Tables:
                 done=done,
                 failed=len(own) - done,
                 missing=wanted - len(own),
-                means={metric.name: mean for metric in metrics if (mean := _mean(own, metric.name))},
-                differences={name: table[setting.name] for name, table in differences.items() if setting.name in table},
+                means={metric.name: mean for metric in metrics if (mean := mean_of(own, metric))},
+                differences={
+                    name: found[setting.name] for name, (found, _) in comparisons.items() if setting.name in found
+                },
                 sets={name: Number.of(number) for name, number in set_metrics.get(setting.name, {}).items()},
             )
         )
@@ -164,8 +132,8 @@ def build(store: Store) -> Tables:
         sets=_metrics(name for table in set_metrics.values() for name in table),
         floors={name: Number.of(number) for name, number in set_metrics.get(REAL, {}).items()},
         main=main,
-        notes={name: found.note for name, found in compared.items()},
-        held_back=_held_back(results, experiment, main) if main else None,
+        notes={name: note for name, (_, note) in comparisons.items()},
+        held_back=held_back(results, experiment, main) if main else None,
         cells={(result.setting, result.prompt, result.seed): result for result in results},
     )
 
@@ -197,38 +165,3 @@ def _metrics(names: Any) -> tuple[Metric, ...]:
         for name in sorted(measured - METRICS.keys())
     ]
     return (*(metric for name, metric in METRICS.items() if name in measured), *unknown)
-
-
-def _mean(results: Sequence[Result], metric: str) -> Number | None:
-    values = {
-        (it.prompt, it.seed): it.metrics[metric] for it in results if it.status == "done" and metric in it.metrics
-    }
-    return Number.of(mean_interval(values)) if values else None
-
-
-def _compared(results: Sequence[Result], metric: str, baseline: str) -> Comparison | None:
-    """None where there is nothing to compare with, as before the baseline's first picture."""
-    try:
-        return compare(results, metric, baseline)
-    except InputError:
-        return None
-
-
-def _differences(comparison: Comparison) -> dict[str, Difference]:
-    """By setting, those that share a prompt and seed with the baseline."""
-    return {
-        row.setting: Difference(row.difference, row.low, row.high, row.p, row.p_holm, row.smallest_detectable, row.n)
-        for row in comparison.rows
-        if row.difference is not None
-    }
-
-
-def _held_back(results: Sequence[Result], experiment: Experiment, main: Metric) -> SplitChoice | None:
-    """None with fewer than three settings, where nothing is chosen, or with too few pictures to halve."""
-    if len(experiment.settings) < 3:
-        return None
-    split: Literal["prompts", "seeds"] = "prompts" if len(experiment.prompts) > 1 else "seeds"
-    try:
-        return best_on_split(results, main.name, experiment.baseline.name, split=split)
-    except InputError:
-        return None

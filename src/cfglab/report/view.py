@@ -8,8 +8,9 @@ from typing import Any
 from cfglab.experiments.store import Result
 from cfglab.metrics import Metric
 from cfglab.report.axes import SHADES, Axis
+from cfglab.report.estimates import Number
 from cfglab.report.pictures import Album
-from cfglab.report.tables import Number, Row, Tables
+from cfglab.report.tables import Row, Tables
 
 ACCENT = "var(--accent)"
 
@@ -39,6 +40,11 @@ class Grid:
     name: str
     faces: tuple[Face, ...]
     axis: Axis | None
+
+    @property
+    def sometimes_off(self) -> bool:
+        """Whether some curve has steps without guidance."""
+        return any(value is None for face in self.faces for value in face.row.values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +115,7 @@ def difference_scale(rows: Sequence[Row], metric: Metric) -> Scale:
 
 
 def data(tables: Tables, all_faces: Sequence[Face], album: Album) -> dict[str, Any]:
-    """What the page's script needs. Arrays of cells run over settings, prompts, seeds; None stands for not drawn yet."""
+    """What the page's script needs. Arrays of cells run over settings, prompts, seeds; None is not drawn yet."""
     experiment = tables.experiment
     cells = [
         tables.cells.get((face.row.setting.name, prompt, seed))

@@ -1,77 +1,12 @@
-"""Numbers as people read them, and the two sentences at the top of a report."""
+"""The two sentences at the top of a report, and the one on the choice that was judged on other pictures."""
 
 from dataclasses import dataclass
-from math import floor, log10
 
+from cfglab.experiments.statistics import smallest_p
 from cfglab.metrics import Metric
-from cfglab.report.tables import Difference, Number, Row, Tables
-
-MINUS = "\N{MINUS SIGN}"
-NARROW = "\N{NARROW NO-BREAK SPACE}"
-
-
-def shown(value: float | None, unit: str = "") -> str:
-    """A value of a unit: shares in per cent, doses to two decimals, others to three digits; an en dash for nothing."""
-    if value is None:
-        return "–"
-    return f"{_digits(value, unit)}{_suffix(unit)}"
-
-
-def gap(value: float | None, unit: str = "") -> str:
-    """A difference of two values with its sign: shares in percentage points."""
-    if value is None:
-        return "–"
-    points = f"{NARROW}points" if unit == "share" else ""
-    return f"{_digits(value, unit, '+', fewer=1)}{points}"
-
-
-def span(low: float | None, high: float | None, unit: str = "") -> str:
-    """An interval, its unit said once; nothing where there is none."""
-    if low is None or high is None:
-        return ""
-    return f"{_digits(low, unit)} to {shown(high, unit)}"
-
-
-def gap_span(low: float | None, high: float | None, unit: str = "") -> str:
-    """The interval of a difference, its unit said once; nothing where there is none."""
-    if low is None or high is None:
-        return ""
-    return f"{_digits(low, unit, '+', fewer=1)} to {gap(high, unit)}"
-
-
-def p_value(p: float | None) -> str:
-    """p to two or three decimals, never as 0."""
-    if p is None:
-        return "–"
-    if p < 0.001:
-        return "< 0.001"
-    return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
-
-
-def _digits(value: float, unit: str, sign: str = "", fewer: int = 0) -> str:
-    if unit == "share":
-        value *= 100
-    size = abs(value)
-    if unit == "dose":
-        decimals = 2
-    elif size >= 0.001 or value == 0:
-        decimals = max(0, 2 - fewer - (floor(log10(size)) if value else 0))
-    else:
-        return f"{value:{sign}.2g}".replace("-", MINUS)
-    if unit == "share":
-        decimals = min(decimals, 1)
-    text = f"{value:{sign}.{decimals}f}"
-    if unit != "dose" and "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return text.replace("-", MINUS)
-
-
-def _suffix(unit: str) -> str:
-    return f"{NARROW}%" if unit == "share" else ""
-
-
-def count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number:,}{NARROW}{one if number == 1 else many or one + 's'}"
+from cfglab.report.estimates import Difference, Number
+from cfglab.report.numbers import NARROW, count, gap, gap_span, p_value, shown
+from cfglab.report.tables import Row, Tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +21,9 @@ def verdict(tables: Tables) -> Verdict:
     """The two sentences, made from the statistics and from what the experiment left out."""
     best, main = tables.best, tables.main
     if not tables.pictures:
-        return Verdict("No picture is finished yet, so there is nothing to show.", _hides(tables, None))
+        return Verdict(
+            "No picture is finished yet, so there is nothing to show.", "They appear here once pictures are scored."
+        )
     if main is None or best is None:
         return Verdict(
             "No score with a better and a worse end was measured, so the numbers rank nothing and the pictures speak "
@@ -106,7 +43,7 @@ def verdict(tables: Tables) -> Verdict:
 def _shows(tables: Tables, main: Metric, best: Row, base: Number) -> str:
     mean, difference = best.means[main.name], best.differences.get(main.name)
     others = sum(main.name in row.means for row in tables.rows) - 1
-    rank = "" if others == 1 else f", the best of {others} settings,"
+    rank = _rank(tables, main, mean, others)
     here = f"{_named(best)}{rank} scores {shown(mean.value, main.unit)} against {shown(base.value, main.unit)} "
     here += f"for the baseline {_named(tables.baseline)} on {main.title.lower()}"
     if main.better == "lower":
@@ -126,10 +63,25 @@ def _shows(tables: Tables, main: Metric, best: Row, base: Number) -> str:
         return f"{here}, a difference in its favour ({facts}){tally}."
     if difference.found:
         return f"Nothing beats the baseline: {here}, a difference against it ({facts}){tally}."
+    lead = "No difference found in favour of any setting" if not better else "No difference found for the best mean"
+    if smallest_p(difference.clusters) * others > 0.05:
+        units = "prompts" if difference.n_prompts > 1 else "pictures"
+        return f"{lead}: {here} ({facts}), and {difference.clusters} {units} are too few to find any after Holm."
     blind = gap(difference.smallest_detectable, main.unit).lstrip("+") if difference.smallest_detectable else ""
     power = f", where differences under about {blind} would mostly be missed" if blind else ""
-    lead = "No difference found in favour of any setting" if not better else "No difference found for the best mean"
     return f"{lead}: {here} ({facts}){power}{tally}."
+
+
+def _rank(tables: Tables, main: Metric, mean: Number, others: int) -> str:
+    """How the best stands among the others; equals are said, since the first of them is no better than the rest."""
+    equals = sum(
+        not row.baseline and main.name in row.means and row.means[main.name].value == mean.value for row in tables.rows
+    )
+    if others == 1:
+        return ""
+    return (
+        f", the best of {others} settings," if equals == 1 else f", first of {equals} equals among {others} settings,"
+    )
 
 
 def _found(tables: Tables, main: Metric) -> tuple[int, int]:
@@ -171,14 +123,11 @@ def held_back(tables: Tables) -> str:
     if choice is None or main is None:
         return ""
     row = next(row for row in tables.rows if row.setting.name == choice.setting)
-    judged = choice.reported_on
-    interval = (
-        f", 95{NARROW}% interval {gap_span(judged.low, judged.high, main.unit)}" if judged.low is not None else ""
-    )
-    test = f", {_p_is(judged.p)}" if judged.p is not None else ""
+    judged = choice.judged
+    interval = f", 95{NARROW}% interval {gap_span(judged.low, judged.high, main.unit)}, {_p_is(judged.p)}"
     return (
         f"Chosen on one half of the {choice.split} and judged on the other, {_named(row)} scores "
-        f"{gap(judged.mean, main.unit)} against the baseline{interval}{test}, {count(judged.n, 'pair')}: a number that "
+        f"{gap(judged.mean, main.unit)} against the baseline{interval}, {count(judged.n, 'pair')}: a number that "
         "the choice does not flatter."
     )
 

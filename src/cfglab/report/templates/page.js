@@ -17,7 +17,8 @@ const element = (tag, text, kind) => {
 const spelled = (value, kind) => {
   if (value === null) return "–";
   if (kind === "yes") return value > 0.5 ? "yes" : "no";
-  return (kind === "share" ? `${+(100 * value).toPrecision(3)}\u202f%` : String(+value.toPrecision(3))).replace("-", "−");
+  if (kind === "dose") return value.toFixed(2).replace("-", "−");
+  return (kind === "share" ? `${+(100 * value).toFixed(1)}\u202f%` : String(+value.toPrecision(3))).replace("-", "−");
 };
 
 /* the scores of the one picture shown: what the judge missed, then the other numbers */
@@ -85,7 +86,7 @@ function large(setting) {
   curve(open);
   byId("box-text").textContent = it.text;
   const facts = data.metrics.map((metric, index) => [metric.title, spelled(data.scores[index][cell], metric.kind)]).filter(([, value]) => value !== "–");
-  facts.push(["Dose", spelled(it.dose, "number")], ["Effective dose", spelled(it.effective, "number")]);
+  facts.push(["Dose", spelled(it.dose, "dose")], ["Effective dose", spelled(it.effective, "dose")]);
   byId("box-scores").replaceChildren(...facts.map(([name, value]) => {
     const row = element("div");
     row.append(element("dt", name), element("dd", value));

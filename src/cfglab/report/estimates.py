@@ -1,0 +1,116 @@
+"""Means, differences and the choice judged on other pictures, as a report says them: intervals kept within the scale."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cfglab.errors import InputError
+from cfglab.experiments.compare import best_on_split, compare
+from cfglab.experiments.spec import Experiment
+from cfglab.experiments.statistics import mean_interval
+from cfglab.experiments.store import Result
+from cfglab.metrics import Metric
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A mean with its 95 % interval, both ends None where there is none, and the count of pictures it rests on."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+
+    @classmethod
+    def of(cls, estimate: Any) -> "Number":
+        return cls(estimate.value, estimate.low, estimate.high, estimate.n)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A setting less the baseline, paired by prompt and seed: mean, 95 % interval, p, p (Holm), what n could see."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    p: float | None
+    p_holm: float | None
+    smallest_detectable: float | None
+    n: int
+    n_prompts: int
+
+    @property
+    def clusters(self) -> int:
+        """What intervals and p count as independent: prompts, or the pictures of a single prompt."""
+        return self.n_prompts if self.n_prompts > 1 else self.n
+
+    @property
+    def found(self) -> bool:
+        """Whether a difference was found: p after Holm below 0.05."""
+        return self.p_holm is not None and self.p_holm < 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The best setting on one half of the prompts (or seeds) and its difference on the half that had no say."""
+
+    setting: str
+    split: str
+    judged: Difference
+
+
+def mean_of(results: Sequence[Result], metric: Metric) -> Number | None:
+    """The mean of a metric over one setting's finished pictures; None where it was not measured."""
+    found = mean_interval(
+        {(it.prompt, it.seed): it.metrics[metric.name] for it in results if metric.name in it.metrics}
+    )
+    if found is None:
+        return None
+    return Number(found.value, _within(found.low, metric, 0), _within(found.high, metric, 0), found.n)
+
+
+def compared(results: Sequence[Result], metric: Metric, baseline: str) -> tuple[dict[str, Difference], str]:
+    """(difference by setting, what the comparison rests on); empty before the baseline has a picture to compare with."""
+    try:
+        comparison = compare(results, metric.name, baseline)
+    except InputError:
+        return {}, ""
+    differences = {
+        row.setting: _difference(row, row.difference, row.p_holm, metric)
+        for row in comparison.rows
+        if row.difference is not None
+    }
+    return differences, comparison.note
+
+
+def held_back(results: Sequence[Result], experiment: Experiment, main: Metric) -> Choice | None:
+    """None with fewer than three settings, where nothing is chosen, or with too few pictures to halve and judge."""
+    if len(experiment.settings) < 3:
+        return None
+    split: Literal["prompts", "seeds"] = "prompts" if len(experiment.prompts) > 1 else "seeds"
+    try:
+        choice = best_on_split(results, main.name, experiment.baseline.name, split=split)
+    except InputError:
+        return None
+    judged = choice.reported_on
+    if judged.mean is None or judged.low is None:
+        return None
+    return Choice(choice.setting, split, _difference(judged, judged.mean, judged.p, main))
+
+
+def _difference(row: Any, mean: float, p_holm: float | None, metric: Metric) -> Difference:
+    return Difference(
+        mean=mean,
+        low=_within(row.low, metric, -1),
+        high=_within(row.high, metric, -1),
+        p=row.p,
+        p_holm=p_holm,
+        smallest_detectable=row.smallest_detectable,
+        n=row.n,
+        n_prompts=row.n_prompts,
+    )
+
+
+def _within(end: float | None, metric: Metric, low: float) -> float | None:
+    """An interval's end, kept inside what a share (or a difference of shares) can be: that costs it no coverage."""
+    return end if end is None or metric.unit != "share" else min(1.0, max(low, end))

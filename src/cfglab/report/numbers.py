@@ -1,0 +1,72 @@
+"""Numbers as people read them: few digits, real minus signs, shares in per cent."""
+
+from math import floor, log10
+
+MINUS = "\N{MINUS SIGN}"
+NARROW = "\N{NARROW NO-BREAK SPACE}"
+
+
+def shown(value: float | None, unit: str = "") -> str:
+    """A value of a unit: shares in per cent, doses to two decimals, others to three digits; an en dash for nothing."""
+    if value is None:
+        return "–"
+    return f"{_digits(value, unit)}{_suffix(unit)}"
+
+
+def gap(value: float | None, unit: str = "") -> str:
+    """A difference of two values with its sign: shares in percentage points."""
+    if value is None:
+        return "–"
+    points = f"{NARROW}points" if unit == "share" else ""
+    return f"{_digits(value, unit, '+', fewer=1)}{points}"
+
+
+def span(low: float | None, high: float | None, unit: str = "") -> str:
+    """An interval, its unit said once; nothing where there is none."""
+    if low is None or high is None:
+        return ""
+    return f"{_digits(low, unit)} to {shown(high, unit)}"
+
+
+def gap_span(low: float | None, high: float | None, unit: str = "") -> str:
+    """The interval of a difference, its unit said once; nothing where there is none."""
+    if low is None or high is None:
+        return ""
+    return f"{_digits(low, unit, '+', fewer=1)} to {gap(high, unit)}"
+
+
+def p_value(p: float | None) -> str:
+    """p to two or three decimals, never as 0."""
+    if p is None:
+        return "–"
+    if p < 0.001:
+        return "< 0.001"
+    return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def _digits(value: float, unit: str, sign: str = "", fewer: int = 0) -> str:
+    if unit == "share":
+        value *= 100
+    size = abs(value)
+    if unit == "dose":
+        decimals = 2
+    elif size >= 0.001 or value == 0:
+        decimals = max(0, 2 - fewer - (floor(log10(size)) if value else 0))
+    else:
+        return f"{value:{sign}.2g}".replace("-", MINUS)
+    if unit == "share":
+        decimals = min(decimals, 1)
+    text = f"{value:{sign}.{decimals}f}"
+    if unit != "dose" and "." in text:
+        text = text.rstrip("0").rstrip(".")
+    if text in ("+0", "-0"):
+        return "0"
+    return text.replace("-", MINUS)
+
+
+def _suffix(unit: str) -> str:
+    return f"{NARROW}%" if unit == "share" else ""
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number:,}{NARROW}{one if number == 1 else many or one + 's'}"
