@@ -95,6 +95,8 @@ def test_a_table_has_a_scale_for_every_step():
     assert Table([8, 6, 4]).values(2) == [8, 6]
     with pytest.raises(InputError, match=r"^a list of 3 scales for 5 steps: .* add 2 or run 3 steps\.$"):
         Table([8, 6, 4]).values(5)
+    with pytest.raises(InputError, match=r"^a list of 3 scales for 4 steps"):
+        Table([8, 6, 4])(Step(0, 4))
     assert Table([8, 6, 4]).inverted().values(3) == [4, 6, 8]
 
 
