@@ -1,6 +1,6 @@
 """`MinimalDiffusion` by its published name: one prompt, one picture, over `cfglab.pipelines`."""
 
-import warnings
+from pathlib import Path
 from types import EllipsisType
 from typing import Any
 
@@ -11,14 +11,15 @@ from PIL.Image import Image
 from cf_guidance.transforms import GuidanceTfm
 from cfglab.errors import InputError
 from cfglab.guidance import Guidance
-from cfglab.pipelines import guide, load
+from cfglab.pipelines import check_prompt, guide, load
 from cfglab.schedules import Schedule
 from min_diffusion.parts import CalledByIndex, GuideTfm, Part, copied_state, load_better_vae
 
 __all__ = ["MinimalDiffusion"]
 
 STATIC_SCALE = 7.5
-OLD_SAMPLER_NAMES = {"dpm_multi": "dpm++"}
+PRECISIONS = ("fp16", "fp32")
+OLD_SAMPLER_NAMES = {"dpm_multi": "dpm++2m", "euler_ancestral": "euler-a"}
 
 
 class MinimalDiffusion:
@@ -31,7 +32,8 @@ class MinimalDiffusion:
         model_name: a model on the hub (naming it is consent to download), a local folder, or "scenes", the bundled one.
         device: "cpu", "cuda", …
         dtype: torch.float32, torch.float16 or torch.bfloat16.
-        revision: branch, tag or commit of a model on the hub.
+        revision: branch, tag or commit of a model on the hub. A local folder has none, and "fp16" and "fp32", which the
+            notebooks name where there is no such branch, are left to `dtype`: there it only selects Euler.
         generator: where the starting latents come from. Its state is copied here, so that nothing that happens later
             (loading, drawing) changes them; without it the state of torch's own generator is copied.
         use_k_diffusion: refused; `scheduler_kls` names the sampler.
@@ -78,8 +80,13 @@ class MinimalDiffusion:
         self._drawn: torch.Tensor | None = None
         self._noise = copied_state(generator)
 
-    def load(self, unet_attn_slice: bool | None = None, better_vae: str | None = None) -> None:
-        """Load the model; `generate` does it if nobody did. The arguments (November 2022) replace the constructor's."""
+    def load(
+        self, unet_attn_slice: bool | None = None, better_vae: str | None = None, *, allow_pickle: bool = False
+    ) -> None:
+        """Load the model; `generate` does it if nobody did. The arguments (November 2022) replace the constructor's.
+
+        `allow_pickle` reads a model that has no safetensors, with weights-only loading. Raises what `cfglab.load` does.
+        """
         if unet_attn_slice is not None:
             self.unet_attn_slice = unet_attn_slice
         if better_vae is not None:
@@ -89,7 +96,8 @@ class MinimalDiffusion:
             device=str(self.device),
             dtype=str(self.dtype).removeprefix("torch."),
             sampler=OLD_SAMPLER_NAMES.get(self.scheduler_kls, self.scheduler_kls),
-            revision=self.revision,
+            revision=None if self.revision in PRECISIONS or Path(self.model_name).exists() else self.revision,
+            allow_pickle=allow_pickle,
         )
         if self.better_vae:
             pipe.vae = load_better_vae(self.better_vae, pipe)
@@ -146,21 +154,19 @@ class MinimalDiffusion:
         return picture
 
     def encode_text(self, prompts: str | list[str], maxlen: int | None = None) -> torch.Tensor:
-        """The text encoder's output, (texts, maxlen, features). Warns where a text is longer than it reads."""
-        tokenizer = self.tokenizer
-        maxlen = maxlen or int(tokenizer.model_max_length)
-        for text in [prompts] if isinstance(prompts, str) else prompts:
-            tokens = tokenizer.tokenize(text)
-            if len(tokens) > maxlen - 2:  # the first and the last say where the text begins and ends
-                unread = tokenizer.convert_tokens_to_string(tokens[maxlen - 2 :]).strip()
-                warnings.warn(
-                    f"a prompt of {len(tokens)} tokens: the text encoder reads {maxlen - 2}; "
-                    f"shorten it, for this part is not read: {unread!r}",
-                    stacklevel=2,
-                )
-        inputs = tokenizer(prompts, padding="max_length", max_length=maxlen, truncation=True, return_tensors="pt")
+        """The text encoder's output, (texts, tokens, features).
+
+        A text longer than `maxlen` tokens is cut; without `maxlen`, a text longer than the encoder reads is refused
+        with an InputError that says what would be lost.
+        """
+        pipe = self.loaded()
+        if maxlen is None:
+            maxlen = int(pipe.tokenizer.model_max_length)
+            for text in [prompts] if isinstance(prompts, str) else prompts:
+                check_prompt(pipe, text)
+        inputs = pipe.tokenizer(prompts, padding="max_length", max_length=maxlen, truncation=True, return_tensors="pt")
         with torch.no_grad():
-            encoded: torch.Tensor = self.text_encoder(inputs.input_ids.to(self.loaded().device))[0]
+            encoded: torch.Tensor = pipe.text_encoder(inputs.input_ids.to(pipe.device))[0]
         return encoded
 
     def set_initial_latents(self, latents: torch.Tensor | None) -> None:
