@@ -162,6 +162,11 @@ def test_numpy_numbers_and_arrays():
     assert as_schedule(numpy.array([2.0, 3.0])) == Table([2, 3])
 
 
+def test_equal_schedules_are_stored_alike():
+    assert Constant(-0.0).to_json() == Constant(0).to_json()
+    assert str(Constant(-0.0)) == "0"
+
+
 def test_stored_json_is_pinned():
     """What older runs wrote is read for ever: these lines never change."""
     for line, text in [
