@@ -36,6 +36,7 @@ def tiny_pipeline(
                 beta_end=0.012,
                 beta_schedule="scaled_linear",
                 num_train_timesteps=1000,
+                steps_offset=1,
                 prediction_type=prediction_type,
             ),
             safety_checker=None,

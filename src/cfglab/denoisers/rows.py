@@ -4,6 +4,7 @@ A batch of B images is 2 B rows; row i is image i without its prompt, row B + i 
 Steps and Guides come in, the guided prediction comes out.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -120,7 +121,8 @@ def take(tensor: Tensor, rows: list[int]) -> Tensor:
 
 
 def _split(labels: list[int], tensor: Tensor) -> list[int]:
-    together = [row for row, label in enumerate(labels) if labels.count(label) > 1]
+    members = Counter(labels)
+    together = [row for row, label in enumerate(labels) if members[label] > 1]
     if not together:
         return labels
     content = take(tensor.detach(), together).contiguous().reshape(len(together), -1).view(torch.uint8).cpu().numpy()

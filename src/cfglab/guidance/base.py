@@ -20,7 +20,8 @@ class Guidance(BaseModel):
     """A schedule and the transforms around it: `p = uncond + w * update(cond - uncond)`, then `prediction(p)`.
 
     A value: it compares, hashes, prints (`str` is what `parse_guidance` reads, `repr` is Python) and goes to JSON and
-    back. `schedule` is anything `as_schedule` takes: a Schedule, a number, a list, text, a function.
+    back. `schedule` is anything `as_schedule` takes: a Schedule, a number, a list, text, a function; or the text of a
+    whole guidance, transforms included.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,8 +30,14 @@ class Guidance(BaseModel):
     transforms: tuple[AnyTransform, ...] = ()
 
     def __init__(self, schedule: Any, transforms: Iterable[Transform | dict[str, Any]] = ()) -> None:
+        listed = _listed(transforms)
+        if isinstance(schedule, str) and "|" in schedule:
+            from cfglab.guidance.text import parse_parts
+
+            schedule, read = parse_parts(schedule)
+            listed = (*read, *listed)
         try:
-            super().__init__(schedule=schedule, transforms=_listed(transforms))
+            super().__init__(schedule=schedule, transforms=listed)
         except ValidationError as error:
             raise InputError(explain(error, "guidance", ["schedule", "transforms"])) from None
 

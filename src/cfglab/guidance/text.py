@@ -9,7 +9,7 @@ from typing import Any
 from cfglab.errors import InputError
 from cfglab.guidance.base import Guidance
 from cfglab.guidance.transforms import Transform, transform_class
-from cfglab.schedules import parse
+from cfglab.schedules import Schedule, parse
 
 
 def parse_guidance(text: str) -> Guidance:
@@ -18,8 +18,13 @@ def parse_guidance(text: str) -> Guidance:
     >>> print(parse_guidance("7.5 | prediction_norm(strength=0.50)"))
     7.5 | prediction_norm(strength=0.5)
     """
+    return Guidance(*parse_parts(text))
+
+
+def parse_parts(text: str) -> tuple[Schedule, list[Transform]]:
+    """The schedule and the transforms of a guidance's text. Raises InputError."""
     schedule, *transforms = text.split("|")
-    return Guidance(parse(schedule), [parse_transform(one) for one in transforms])
+    return parse(schedule), [parse_transform(one) for one in transforms]
 
 
 def parse_transform(text: str) -> Transform:
@@ -41,7 +46,7 @@ def as_guidance(value: Any) -> Any:
     `start(prediction)` is left as it is. Raises InputError."""
     if isinstance(value, Guidance) or (hasattr(value, "start") and not isinstance(value, type | str)):
         return value
-    return parse_guidance(value) if isinstance(value, str) else Guidance(value)
+    return Guidance(value)
 
 
 def _value(node: ast.expr, text: str) -> Any:

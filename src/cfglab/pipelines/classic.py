@@ -37,11 +37,7 @@ def guide(pipe: StableDiffusionPipeline, guidance: Any) -> AbstractContextManage
             f"{kind.__name__} is not yet supported: guide() knows StableDiffusionPipeline and what shares its "
             "__call__; in a loop of your own use Guidance.start().combine(uncond, cond, step, latents)."
         )
-    if id(pipe.unet) in _ACTIVE:
-        raise InputError(
-            f"this {kind.__name__} is guided already: one guide() at a time; leave the outer one, or give "
-            "it a list with one guidance per image."
-        )
+    _check_free(pipe)
     several = isinstance(guidance, list | tuple)
     specs = [as_guidance(one) for one in guidance] if several else [as_guidance(guidance)]
     if not specs:
@@ -49,8 +45,17 @@ def guide(pipe: StableDiffusionPipeline, guidance: Any) -> AbstractContextManage
     return _swapped(pipe, _Guided(pipe, specs, several))
 
 
+def _check_free(pipe: StableDiffusionPipeline) -> None:
+    if id(pipe.unet) in _ACTIVE:
+        raise InputError(
+            f"this {type(pipe).__name__} is guided already: one guide() at a time; leave the other one first, or give "
+            "it a list with one guidance per image."
+        )
+
+
 @contextmanager
 def _swapped(pipe: StableDiffusionPipeline, guided: "_Guided") -> Iterator[Trace]:
+    _check_free(pipe)
     unet = pipe.unet
     original = unet.__class__
     unet.__class__ = _guided_class(original)

@@ -22,9 +22,9 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 def locate(name: str | Path, revision: str | None = None, allow_pickle: bool = False) -> Path:
     """The folder of `scenes`, of a path, or of a hub id, which is downloaded unless the hub's cache holds it.
 
-    The folder is checked before it is returned: a Stable Diffusion 1.x pipeline, every weights file whole. A copy in the
-    hub's cache is used as it is. Raises InputError for a faulty folder or an unknown name, MachineError where the hub
-    cannot be reached or the disk is full.
+    The folder is checked before it is returned: a Stable Diffusion 1.x pipeline, every weights file whole. A copy in
+    the hub's cache is used as it is. Raises InputError for a faulty folder or an unknown name, MachineError where the
+    hub cannot be reached or the disk is full.
     """
     path = Path(name).expanduser()
     if str(name) == "scenes":

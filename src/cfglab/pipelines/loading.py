@@ -1,11 +1,14 @@
 """A StableDiffusionPipeline from a name, quietly, with every fault as one line."""
 
 from pathlib import Path
+from typing import Any
 
+import diffusers
 import torch
+import transformers
 
 from cfglab.errors import InputError, MachineError
-from cfglab.pipelines.folder import locate
+from cfglab.pipelines.folder import PARTS, locate, read_json
 from cfglab.pipelines.quiet import StableDiffusionPipeline, quiet
 from cfglab.pipelines.samplers import make_sampler
 from cfglab.schedules.fields import nearest
@@ -71,22 +74,39 @@ def check_prompt(pipe: StableDiffusionPipeline, prompt: str) -> None:
 
 
 def _read(folder: Path, dtype: torch.dtype, allow_pickle: bool) -> StableDiffusionPipeline:
+    options = {"torch_dtype": dtype, "use_safetensors": None if allow_pickle else True, "local_files_only": True}
+    index = read_json(folder / "model_index.json")
     try:
+        parts = {part: _part(folder / part, index[part], options) for part in PARTS}
         return StableDiffusionPipeline.from_pretrained(
             folder,
-            torch_dtype=dtype,
-            use_safetensors=None if allow_pickle else True,
-            local_files_only=True,
+            **parts,
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,
+            local_files_only=True,
         )
+    except InputError:
+        raise
     except MemoryError as error:
         raise MachineError(f"{folder} does not fit into memory; free some, or use dtype='bfloat16'.") from error
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # whatever a damaged file makes of diffusers and transformers
         raise InputError(
             f"{folder} cannot be read as a Stable Diffusion pipeline: {_first_line(error)}; copy or download it again."
         ) from error
+
+
+def _part(folder: Path, kind: list[str], options: dict[str, Any]) -> Any:
+    """One network of the pipeline, with every one of its weights: by itself diffusers fills missing ones with noise."""
+    library = {"diffusers": diffusers, "transformers": transformers}[kind[0]]
+    network, report = getattr(library, kind[1]).from_pretrained(folder, output_loading_info=True, **options)
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise InputError(
+            f"{folder} lacks {len(missing)} of its weights, {missing[0]} first: the file belongs to another model; copy "
+            "or download it again."
+        )
+    return network
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,0 +1,94 @@
+"""Conversions against the definitions, written out in float64: x = alpha (x0 + sigma epsilon)."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from cfglab.errors import InputError
+from cfglab.guidance.spaces import convert, ratio
+from cfglab.step import Step
+
+SPACES = ("epsilon", "x0", "v", "flow")
+
+
+def truth(alpha: float, sigma: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """What the model sees, and what it would predict in each space, for one known picture and noise."""
+    generator = torch.Generator().manual_seed(1)
+    x0 = torch.randn(3, 4, 5, 5, generator=generator, dtype=torch.float64)
+    epsilon = torch.randn(3, 4, 5, 5, generator=generator, dtype=torch.float64)
+    signal, noise = alpha, alpha * sigma
+    return signal * x0 + noise * epsilon, {
+        "epsilon": epsilon,
+        "x0": x0,
+        "v": signal * epsilon - noise * x0,
+        "flow": epsilon - x0,
+    }
+
+
+@pytest.mark.parametrize("sigma", [0.03, 0.7, 1.0, 14.6])
+@pytest.mark.parametrize("kind", ["vp", "flow"])
+@pytest.mark.parametrize(("source", "target"), list(itertools.product(SPACES, SPACES)))
+def test_every_space_from_every_other(sigma: float, kind: str, source: str, target: str) -> None:
+    alpha = 1 / math.sqrt(1 + sigma**2) if kind == "vp" else 1 / (1 + sigma)
+    latents, known = truth(alpha, sigma)
+    step = Step(0, 10, sigma=sigma, alpha=alpha)
+    got = convert(known[source], latents, step, source, target)  # type: ignore[arg-type]
+    assert got.dtype == torch.float64
+    torch.testing.assert_close(got, known[target], rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize(("source", "target"), list(itertools.product(SPACES, SPACES)))
+def test_ratio_turns_differences(source: str, target: str) -> None:
+    sigma = 0.7
+    alpha = 1 / math.sqrt(1 + sigma**2)
+    latents, known = truth(alpha, sigma)
+    other = {
+        "epsilon": (latents / alpha - known["x0"] * 0.5) / sigma,
+        "x0": known["x0"] * 0.5,
+    }
+    step = Step(0, 10, sigma=sigma, alpha=alpha)
+    two = convert(other["x0"], latents, step, "x0", source)  # type: ignore[arg-type]
+    moved = convert(other["x0"], latents, step, "x0", target)  # type: ignore[arg-type]
+    factor = ratio(step, source, target)  # type: ignore[arg-type]
+    torch.testing.assert_close((known[source] - two) * factor, known[target] - moved, rtol=1e-10, atol=1e-10)
+
+
+def test_half_precision_is_converted_in_float32() -> None:
+    latents, known = truth(0.8, 0.75)
+    step = Step(0, 10, sigma=0.75, alpha=0.8)
+    half = convert(known["epsilon"].half(), latents.half(), step, "epsilon", "x0")
+    assert half.dtype == torch.float32
+    exact = convert(known["epsilon"].half().double(), latents.half().double(), step, "epsilon", "x0")
+    torch.testing.assert_close(half.double(), exact, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("step", "source", "target", "said"),
+    [
+        (Step(3, 10, sigma=1.0), "epsilon", "x0", "alpha None"),
+        (Step(3, 10, sigma=1.0, alpha=0.0), "epsilon", "v", "alpha 0.0"),
+        (Step(3, 10, alpha=0.5), "epsilon", "v", "sigma None"),
+        (Step(3, 10, sigma=math.inf, alpha=0.5), "epsilon", "v", "sigma inf"),
+        (Step(3, 10, sigma=0.0, alpha=1.0), "x0", "epsilon", "without noise x0 says nothing about 'epsilon'"),
+        (Step(3, 10, sigma=1.0, alpha=0.7), "model", "epsilon", "what this model predicts is not known"),
+    ],
+)
+def test_what_cannot_be_converted_is_said(step: Step, source: str, target: str, said: str) -> None:
+    with pytest.raises(InputError) as error:
+        convert(torch.ones(1, 2), torch.ones(1, 2), step, source, target)  # type: ignore[arg-type]
+    assert said in str(error.value)
+    assert 'space="model"' in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_latents_are_said() -> None:
+    with pytest.raises(InputError, match="without latents: turning it into 'x0' needs what the denoiser saw"):
+        convert(torch.ones(1, 2), None, Step(0, 1, sigma=1.0, alpha=0.7), "epsilon", "x0")
+
+
+def test_the_same_space_needs_nothing() -> None:
+    tensor = torch.ones(1, 2)
+    assert convert(tensor, None, Step(0, 1), "v", "v") is tensor
+    assert ratio(Step(0, 1), "model", "model") == 1
