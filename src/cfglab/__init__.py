@@ -18,6 +18,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "pipelines": ("load", "guide", "Trace", "weights_hash"),
     "metrics": ("METRICS", "Metric"),
     "experiments": ("Experiment", "Setting", "Cell", "Store", "Result", "Estimate", "Run", "Comparison"),
+    "experiments.reproduce": ("reproduce",),
 }
 _WHERE = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = ["__version__", *_WHERE]
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from cfglab.experiments import Run as Run
     from cfglab.experiments import Setting as Setting
     from cfglab.experiments import Store as Store
+    from cfglab.experiments.reproduce import reproduce as reproduce
     from cfglab.guidance import FullNorm as FullNorm
     from cfglab.guidance import Guidance as Guidance
     from cfglab.guidance import Guide as Guide

@@ -32,6 +32,8 @@ def _whole(text: str) -> int:
 Shelf = Literal["schedules", "transforms", "models", "presets", "samplers", "metrics"]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]
 
+Pickle = Annotated[bool, typer.Option("--allow-pickle", help="Read a hub model that has no safetensors, weights only.")]
+
 
 @app.callback(invoke_without_command=True)
 def options(
@@ -89,9 +91,7 @@ def run(
     revision: Annotated[
         str | None, typer.Option(metavar="NAME", help="A branch, tag or commit of a hub model.")
     ] = None,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Read a hub model that has no safetensors, weights only.")
-    ] = False,
+    allow_pickle: Pickle = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Make the pictures of an experiment, score them, write the report.
@@ -119,8 +119,8 @@ def run(
     own = experiment.endswith((".yaml", ".yml"))
     read = Experiment.from_yaml if own else Experiment.preset
     chosen = read(experiment, set=read_assignments(changes or []), **fields)
-    options = {"revision": revision} if revision else {}
-    done = chosen.run(out or Path("runs") / chosen.name, device, allow_pickle=allow_pickle, quiet=quiet, **options)
+    folder = out or Path("runs") / chosen.name
+    done = chosen.run(folder, device, revision=revision, allow_pickle=allow_pickle, quiet=quiet)
     print(f"{done.drawn} pictures drawn, {len(done.store.results())} in the run")
     print(f"report: {done.report()}")
     if done.failed:
@@ -218,6 +218,7 @@ def reproduce(
     image: Annotated[Path, typer.Argument(metavar="IMAGE.png", help="A picture of a run; it carries its own recipe.")],
     out: Annotated[Path, typer.Option(metavar="COPY.png", help="Where the new picture goes.")],
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, mps.")] = "auto",
+    allow_pickle: Pickle = False,
 ) -> None:
     """Make a picture of a run again.
 
@@ -229,7 +230,7 @@ def reproduce(
     """
     from cfglab.experiments.reproduce import reproduce as again
 
-    copy = again(image, out, device)
+    copy = again(image, out, device, allow_pickle=allow_pickle)
     if copy.identical:
         print(f"{copy.path}: the same pixels as {image}")
         return
