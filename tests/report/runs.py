@@ -12,6 +12,7 @@ from cfglab.experiments.results import Result, Row
 from cfglab.experiments.spec import Experiment, Setting
 from cfglab.experiments.store import Store
 from cfglab.metrics.pictures import clipped_share, contrast, saturation
+from cfglab.report.noise import standard_sigmas
 from cfglab.scenes.renderer import render
 from cfglab.scenes.vocabulary import Scene, read_caption
 
@@ -26,9 +27,14 @@ def experiment(**changes: object) -> Experiment:
     return Experiment.preset("k-decay", set=few if "set" not in changes else None, **changes)  # type: ignore[arg-type]
 
 
+def dose_of(setting: Setting) -> float:
+    """The mean of w over 50 steps."""
+    return setting.guidance.schedule.dose(50, standard_sigmas(50))
+
+
 def rising_with_dose(setting: Setting) -> float:
     """A law in which only the amount of guidance counts: best near a dose of 4.5."""
-    dose = setting.guidance.schedule.dose(50)
+    dose = dose_of(setting)
     return float(0.15 + 0.7 * np.exp(-((dose - 4.5) ** 2) / 8))
 
 
@@ -98,7 +104,7 @@ def _row(
 
 def _picture(setting: Setting, prompt: str, seed: int) -> np.ndarray:
     """A scene of the prompt, float (64, 64, 3) in [-1, 1] or beyond: faded by a low dose, burnt by a high one."""
-    dose = setting.guidance.schedule.dose(50)
+    dose = dose_of(setting)
     rng = np.random.default_rng(seed)
     scene = read_caption(prompt) or Scene(a="frog", relation="next to", b="mushroom")
     pixels = render(scene, rng).astype(np.float64) / 127.5 - 1

@@ -45,12 +45,15 @@ def axis_of(settings: Sequence[Setting]) -> Axis | None:
         return None
     named = [{key: float(value) for key, value in _NAMED.findall(setting.name)} for setting in settings]
     leaves = [dict(_leaves(setting.guidance.model_dump(mode="json"))) for setting in settings]
-    return _single(named) or _single(leaves)
+    return _single(named, _varying(named)) if _varying(named) else _single(leaves, _varying(leaves))
 
 
-def _single(fields: list[dict[str, Any]]) -> Axis | None:
+def _varying(fields: list[dict[str, Any]]) -> list[str]:
     names = sorted({name for field in fields for name in field})
-    varying = [name for name in names if len({repr(field.get(name)) for field in fields}) > 1]
+    return [name for name in names if len({repr(field.get(name)) for field in fields}) > 1]
+
+
+def _single(fields: list[dict[str, Any]], varying: list[str]) -> Axis | None:
     if len(varying) != 1:
         return None
     values = [field.get(varying[0]) for field in fields]

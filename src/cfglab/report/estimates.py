@@ -1,4 +1,4 @@
-"""Means, differences and the choice judged on other pictures, as a report says them: intervals kept within the scale."""
+"""Means, differences, and the choice judged on other pictures: intervals are kept within the scale of the metric."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ def mean_of(results: Sequence[Result], metric: Metric) -> Number | None:
 
 
 def compared(results: Sequence[Result], metric: Metric, baseline: str) -> tuple[dict[str, Difference], str]:
-    """(difference by setting, what the comparison rests on); empty before the baseline has a picture to compare with."""
+    """(difference by setting, what the comparison rests on); empty before the baseline has a picture to compare."""
     try:
         comparison = compare(results, metric.name, baseline)
     except InputError:

@@ -121,7 +121,7 @@ def _group_figures(tables: Tables, grid: view.Grid, faces: Sequence[view.Face]) 
     label = f"{grid.axis.name} = {grid.axis.marked:g}" if grid.axis else None
     if lines:
         dashed = plots.Curve(base.key, base.row.values, 0)
-        figures["curves"] = Markup(plots.curves(lines, dashed, label))
+        figures["curves"] = Markup(plots.curves(f"curves of {grid.name}", lines, dashed, label))
     main = tables.main
     if grid.axis and main:
         points = [
@@ -132,6 +132,7 @@ def _group_figures(tables: Tables, grid: view.Grid, faces: Sequence[view.Face]) 
         if points:
             figures["scores"] = Markup(
                 plots.scores(
+                    f"scores of {grid.name}",
                     points,
                     xlabel=grid.axis.name,
                     ylabel=main.title.lower() if main.title.isascii() else "score",
@@ -158,6 +159,7 @@ def _dose_figure(tables: Tables, grids: Sequence[view.Grid]) -> Markup | None:
         return None
     return Markup(
         plots.scores(
+            "scores by dose",
             points,
             xlabel="dose: mean w over the steps",
             ylabel=main.title.lower() if main.title.isascii() else "score",

@@ -19,7 +19,6 @@ _VARIABLES = {_INK: "currentColor", _RULE: "var(--rule)", _ACCENT: "var(--accent
 }
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "cfglab",
     "font.size": 10.5,
     "text.color": _INK,
     "axes.labelcolor": _INK,
@@ -70,8 +69,11 @@ class Point:
     shape: str = "o"
 
 
-def curves(lines: Sequence[Curve], baseline: Curve | None = None, label: str | None = None) -> str:
-    """All curves of a group in one pair of axes, the marked one thick with its `label`, the baseline dashed."""
+def curves(name: str, lines: Sequence[Curve], baseline: Curve | None = None, label: str | None = None) -> str:
+    """All curves of a group in one pair of axes, the marked one thick with its `label`, the baseline dashed.
+
+    `name` sets the figure's ids apart from those of the page's other figures.
+    """
     figure, axes = _figure()
     for line in sorted(lines, key=lambda line: line.marked):
         on = [float("nan") if value is None else value for value in line.values]
@@ -89,10 +91,11 @@ def curves(lines: Sequence[Curve], baseline: Curve | None = None, label: str | N
     axes.locator_params(axis="x", integer=True)
     axes.set(xlabel="step", ylabel="scale w")
     axes.margins(x=0.015)
-    return _svg(figure)
+    return _svg(figure, name)
 
 
 def scores(
+    name: str,
     points: Sequence[Point],
     *,
     xlabel: str,
@@ -126,7 +129,7 @@ def scores(
         axes.set_xticks(kept, [f"{value:g}" for value in kept])
     axes.set(xlabel=xlabel, ylabel=f"{ylabel}, %" if percent else ylabel)
     axes.margins(x=0.05, y=0.12)
-    return _svg(figure)
+    return _svg(figure, name)
 
 
 def _whisker(axes: Any, x: float, score: Number, unit: float, colour: str) -> None:
@@ -164,12 +167,12 @@ def _figure() -> tuple[Any, Any]:
         return figure, figure.subplots()
 
 
-def _svg(figure: Any) -> str:
+def _svg(figure: Any, name: str) -> str:
     """The figure as an `svg` element: no prologue, no global style, no ids but those that are referred to."""
     from matplotlib import rc_context
 
     buffer = io.StringIO()
-    with rc_context(_STYLE):
+    with rc_context({**_STYLE, "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
