@@ -6,16 +6,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 
 from min_diffusion.core import MinimalDiffusion
 from tests.compat.hub import COMMIT, serve
-
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation:DeprecationWarning"
-)  # diffusers with numpy 2.4
 
 NOTEBOOK = """
 import sys

@@ -17,10 +17,6 @@ from cfglab.errors import CfglabError, InputError
 from min_diffusion.core import MinimalDiffusion
 from tests.oracles import Published
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation:DeprecationWarning"
-)  # diffusers with numpy 2.4
-
 
 def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)

@@ -16,10 +16,6 @@ from cf_guidance.transforms import GuidanceTfm, TNormGuidance
 from min_diffusion.core import MinimalDiffusion
 from tests.oracles import Published
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation:DeprecationWarning"
-)  # diffusers with numpy 2.4
-
 PROMPT, STEPS = "a b c", 4
 MODELS = ["tiny", "tiny_v"]
 DTYPES = [torch.float32, torch.bfloat16]
