@@ -1,10 +1,24 @@
 """Experiments: what to draw (spec), where it is kept (store), drawing it (run), comparing. Reading loads no torch."""
 
-from cfglab.experiments.cell import Cell as Cell
-from cfglab.experiments.compare import Comparison as Comparison
-from cfglab.experiments.run import Run as Run
-from cfglab.experiments.spec import Experiment as Experiment
-from cfglab.experiments.spec import Setting as Setting
-from cfglab.experiments.store import Estimate as Estimate
-from cfglab.experiments.store import Result as Result
-from cfglab.experiments.store import Store as Store
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from cfglab.experiments.cell import Cell
+from cfglab.experiments.results import Result
+from cfglab.experiments.spec import Experiment, Setting
+from cfglab.experiments.store import Store
+from cfglab.metrics.estimate import Estimate
+
+if TYPE_CHECKING:
+    from cfglab.experiments.compare import Comparison
+    from cfglab.experiments.run import Run
+
+__all__ = ["Cell", "Comparison", "Estimate", "Experiment", "Result", "Run", "Setting", "Store"]
+
+_WHEN_USED = {"Comparison": "cfglab.experiments.compare", "Run": "cfglab.experiments.run"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHEN_USED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_WHEN_USED[name]), name)

@@ -1,25 +1,22 @@
 """A cell: one picture to make, and the facts about a model that its identity needs. Loads no torch."""
 
-import hashlib
-import json
-from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from cfglab.errors import InputError
+from cfglab.experiments.identity import Identified
 from cfglab.experiments.spec import Experiment, Setting
 from cfglab.guidance import Guidance
 from cfglab.pipelines.folder import locate, read_json, weights_hash
 
 
-class Cell(BaseModel):
+class Cell(Identified):
     """One picture to make: everything that it depends on, except versions and the device, which are recorded beside it.
 
-    `weights` is the hash of the model's folder, `sampler_config` the model's own scheduler config, sizes are in pixels.
+    `id` names it. `weights` is the hash of the model's folder, `sampler_config` the model's own scheduler config, sizes
+    are in pixels.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str
     weights: str
@@ -33,12 +30,6 @@ class Cell(BaseModel):
     sampler_config: dict[str, Any]
     dtype: str
     guidance: Guidance
-
-    @cached_property
-    def id(self) -> str:
-        """sha256 (64 hex digits) of the cell's canonical JSON."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
 
 
 class ModelFacts(BaseModel):

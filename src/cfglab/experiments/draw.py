@@ -34,8 +34,7 @@ def draw(pipe: Any, batch: Sequence[Cell]) -> Drawn:
     noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
     with torch.no_grad(), guide(pipe, [cell.guidance for cell in batch]) as trace:
         latents = pipe(
-            prompt=[cell.prompt for cell in batch],
-            negative_prompt=[cell.negative for cell in batch],
+            **_conditioning(pipe, batch),
             width=first.width,
             height=first.height,
             num_inference_steps=first.steps,
@@ -46,6 +45,19 @@ def draw(pipe: Any, batch: Sequence[Cell]) -> Drawn:
         ).images
         pixels = torch.cat([_decoded(pipe, part) for part in latents.split(16)])
     return Drawn(pixels.numpy(), trace.rows_run, trace.rows_saved)
+
+
+def _conditioning(pipe: Any, batch: Sequence[Cell]) -> dict[str, Any]:
+    """The text of each cell, every distinct prompt encoded alone: equal prompts are then equal bit for bit, so that
+    their rows can be shared, which rows of one larger encoded batch are not."""
+    import torch
+
+    encoded = {}
+    for cell in batch:
+        if cell.prompt not in encoded:
+            encoded[cell.prompt] = pipe.encode_prompt([cell.prompt], pipe.device, 1, True, [cell.negative])
+    positive, negative = zip(*(encoded[cell.prompt] for cell in batch), strict=True)
+    return {"prompt_embeds": torch.cat(positive), "negative_prompt_embeds": torch.cat(negative)}
 
 
 def _decoded(pipe: Any, latents: Any) -> Any:

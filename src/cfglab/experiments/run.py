@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cfglab.errors import InputError
 from cfglab.experiments.cell import Cell, ModelFacts, cells, model_facts
-from cfglab.experiments.compare import Comparison, compare
 from cfglab.experiments.files import write_whole
 from cfglab.experiments.picture import encode, to_bytes
 from cfglab.experiments.plan import batches
@@ -27,6 +26,9 @@ from cfglab.experiments.spec import Experiment, Setting
 from cfglab.experiments.store import Result, Row, Store
 from cfglab.experiments.versions import versions
 from cfglab.metrics.pictures import clipped_share, contrast, saturation
+
+if TYPE_CHECKING:
+    from cfglab.experiments.compare import Comparison
 
 NOT_FINITE = "the picture has values that are not finite (NaN or infinity); try dtype float32 or a smaller scale"
 Places = dict[str, list[tuple[int, Setting]]]  # cell id -> position in the experiment, setting
@@ -45,8 +47,10 @@ class Run:
         """The folder, open for reading."""
         return Store.open(self.folder)
 
-    def compare(self, metric: str, baseline: str | None = None) -> Comparison:
+    def compare(self, metric: str, baseline: str | None = None) -> "Comparison":
         """Every setting against the baseline, paired by prompt and seed; see `cfglab.experiments.compare`."""
+        from cfglab.experiments.compare import compare
+
         return compare(self.store.results(), metric, baseline or self.store.experiment.baseline.name)
 
     def report(self) -> Path:

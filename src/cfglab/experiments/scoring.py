@@ -17,6 +17,7 @@ from cfglab.experiments.store import Store
 from cfglab.metrics.alignment import alignment
 from cfglab.metrics.byprompt import Reference, set_metrics
 from cfglab.metrics.estimate import Estimate
+from cfglab.scenes.renderer import SIZE, render
 from cfglab.scenes.vocabulary import Scene, read_caption
 
 if TYPE_CHECKING:
@@ -38,13 +39,13 @@ def score(store: Store) -> None:
     asked = {prompt: scene for prompt in store.experiment.prompts if (scene := read_caption(prompt))}
     done = [result for result in store.results() if result.status == "done" and result.prompt in asked]
     state = hashlib.sha256(f"1|{READER}|{ENOUGH}|{[result.cell for result in done]}".encode()).hexdigest()
-    if not done or store.meta("scored") == state:
+    whole = all("alignment" in result.metrics for result in done)  # a picture made anew has lost its own
+    if not done or (whole and store.meta("scored") == state):
         return
-    from cfglab.scenes.reader import Reader
-    from cfglab.scenes.renderer import SIZE
-
     if read_pixels(store.folder / str(done[0].image)).shape != (SIZE, SIZE, 3):
         return
+    from cfglab.scenes.reader import Reader
+
     try:
         reader = Reader.load(READER)
     except InputError as error:
@@ -105,8 +106,6 @@ def _set_metrics(
 
 def real_features(reader: "Reader", scene: Scene, count: int, stream: int) -> np.ndarray:
     """Features, (count, 64), of real pictures of a scene; the same ones each time, others for another `stream`."""
-    from cfglab.scenes.renderer import render
-
     key = hashlib.sha256(scene.model_dump_json().encode()).digest()
     rng = np.random.default_rng([stream, int.from_bytes(key[:8])])
     return np.concatenate(

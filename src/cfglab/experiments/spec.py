@@ -1,12 +1,9 @@
 """An experiment: a baseline and settings, each drawn for every prompt and seed. A frozen value; loads no torch."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
@@ -24,6 +21,7 @@ from cfglab.experiments.document import (
     text,
     written_out,
 )
+from cfglab.experiments.identity import Identified
 from cfglab.experiments.prompts import expand_prompts, read_seeds, write_seeds
 from cfglab.experiments.prompts import read_prompts as read_prompts
 from cfglab.guidance import Guidance
@@ -52,13 +50,14 @@ class Setting(BaseModel):
         return parse_guidance(text(value)) if isinstance(value, str | int | float) else value
 
 
-class Experiment(BaseModel):
+class Experiment(Identified):
     """A set of cells: the settings, the baseline first, each with every prompt and seed. Raises InputError in one line.
 
-    The device is no part of it, and neither are the model's weights: a run records which they were.
+    Its `id` is of everything but the title and the question. The device is no part of it, and neither are the model's
+    weights: a run records which they were.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    unnamed: ClassVar[frozenset[str]] = frozenset({"title", "question"})
 
     name: str
     title: str = ""
@@ -84,8 +83,7 @@ class Experiment(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.steps < 1:
-            raise InputError(f"steps {self.steps}: a run has at least one step; write 50.")
+        _check_steps(self.steps)
         if self.sampler not in SAMPLERS:
             hint = nearest(self.sampler, SAMPLERS) or " name one."
             raise InputError(f"sampler {self.sampler!r}: there are {', '.join(SAMPLERS)};{hint}")
@@ -125,6 +123,7 @@ class Experiment(BaseModel):
 
     @classmethod
     def _from_document(cls, document: Document) -> Self:
+        _check_steps(document.steps)
         first, others = written_out(document)
         baseline = _setting(first)
         settings, left_out = [baseline], list(document.left_out)
@@ -150,12 +149,6 @@ class Experiment(BaseModel):
         if self.left_out:
             document["left_out"] = [reason.model_dump() for reason in self.left_out]
         return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
-
-    @cached_property
-    def id(self) -> str:
-        """sha256 (hex) of everything but the title and the question: what the pictures and their names depend on."""
-        content = self.model_dump(mode="json", exclude={"title", "question"})
-        return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def differs_from(self, other: "Experiment") -> str:
         """`'k-decay', not 'scale'`; for two of one name the fields that differ: `'k-decay' with seeds …, not …`."""
@@ -217,6 +210,11 @@ def _try_out(setting: Setting, steps: int) -> None:
         raise
     except InputError as error:
         raise InputError(f"setting {setting.name!r}: {error}") from error
+
+
+def _check_steps(steps: int) -> None:
+    if steps < 1:
+        raise InputError(f"steps {steps}: a run has at least one step; write 50.")
 
 
 def _check_distinct(name: str, values: Sequence[Any]) -> None:

@@ -137,7 +137,13 @@ class Store:
         text = self.meta("experiment")
         if text is None:
             raise InputError(f"{self.folder}: the run was never begun; run the experiment again with this --out.")
-        return Experiment.model_validate_json(text)
+        try:
+            return Experiment.model_validate_json(text)
+        except ValueError as error:
+            raise InputError(
+                f"{self.folder}: the experiment in it cannot be read, another version wrote it; "
+                "run it again with another --out."
+            ) from error
 
     def meta(self, key: str) -> str | None:
         """A text recorded under `key`, None when there is none."""
@@ -232,7 +238,8 @@ class Store:
             try:
                 yield self._database
             except BaseException:
-                self._database.execute("ROLLBACK")
+                if self._database.in_transaction:  # a full disk has rolled it back already
+                    self._database.execute("ROLLBACK")
                 raise
             self._database.execute("COMMIT")
 

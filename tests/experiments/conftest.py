@@ -1,0 +1,27 @@
+"""A tiny random model on disk, and small experiments on it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cfglab.experiments.spec import Experiment
+from tests.experiments.examples import SMALL
+from tests.tiny import tiny_pipeline
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random pipeline that draws pictures of 64×64."""
+    return tiny_pipeline(tmp_path_factory.mktemp("tiny") / "model", factor=4)
+
+
+@pytest.fixture
+def small(tiny: Path) -> Callable[..., Experiment]:
+    """`small(steps=2, set={…})`: three settings, two prompts, two seeds, twelve pictures on the tiny model."""
+
+    def make(**changes: Any) -> Experiment:
+        return Experiment.from_yaml(SMALL, **{"model": str(tiny), **changes})
+
+    return make

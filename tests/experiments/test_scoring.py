@@ -1,0 +1,164 @@
+"""Scores of a run in the world of scenes, with a judge whose answers are known."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cfglab.errors import InputError
+from cfglab.experiments import scoring
+from cfglab.experiments.cell import ModelFacts, cells
+from cfglab.experiments.picture import encode
+from cfglab.experiments.results import Result, Row
+from cfglab.experiments.spec import Experiment
+from cfglab.experiments.store import Store
+from cfglab.scenes.reader import Reader, Reading
+from cfglab.scenes.renderer import render
+from cfglab.scenes.vocabulary import Scene, read_caption
+
+FACTS = ModelFacts(weights="0" * 64, sampler_config={}, width=64, height=64, factor=4)
+YAML = """
+name: judged
+prompts: [a photograph of a cat riding a dog, a photograph of a frog on a blue background, something else]
+seeds: 0..3
+baseline: {name: real scenes, guidance: 1}
+groups: [{name: noise, guidance: 15}]
+"""
+
+
+class Judge:
+    """Sees a cat riding a dog everywhere; its features are coarse pixels."""
+
+    calls = 0
+
+    def read(self, pixels: np.ndarray) -> list[Reading]:
+        Judge.calls += 1
+        return [Reading("cat", "riding", "dog", "blue")] * len(pixels)
+
+    def features(self, pixels: np.ndarray) -> np.ndarray:
+        assert pixels.dtype == np.float32
+        assert np.abs(pixels).max() <= 1
+        coarse = pixels.reshape(len(pixels), 3, 4, 16, 4, 16).mean(axis=(3, 5))
+        return coarse.reshape(len(pixels), -1)
+
+
+@pytest.fixture(autouse=True)
+def judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    Judge.calls = 0
+    monkeypatch.setattr(Reader, "load", lambda which: Judge() if which == 2 else pytest.fail("the wrong judge"))
+    monkeypatch.setattr(scoring, "REFERENCE", 200)
+
+
+def fill(folder: Path, experiment: Experiment, picture: Callable[[str, str, np.random.Generator], np.ndarray]) -> None:
+    """A run with a picture in every cell."""
+    with Store.create(folder, experiment) as store:
+        for position, (setting, cell) in enumerate(cells(experiment, FACTS)):
+            rng = np.random.default_rng([position, 7])
+            pixels = picture(setting.name, cell.prompt, rng)
+            (folder / "images" / f"{cell.id}.png").write_bytes(encode(pixels[None], [cell], {})[0])
+            known: dict[str, Any] = {"setting": setting.name, "prompt": cell.prompt, "seed": cell.seed}
+            result = Result(cell=cell.id, position=position, status="done", image=f"images/{cell.id}.png", **known)
+            store.record([Row(result=result, settled=True)])
+
+
+def scene_or_noise(setting: str, prompt: str, rng: np.random.Generator) -> np.ndarray:
+    if setting == "noise":
+        return rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    return render(read_caption(prompt) or Scene(a="cat"), rng)
+
+
+def test_alignment_is_what_the_judge_read_and_other_prompts_are_left_alone(tmp_path: Path) -> None:
+    experiment = Experiment.from_yaml(YAML)
+    fill(tmp_path, experiment, scene_or_noise)
+    with Store.create(tmp_path, experiment) as store:
+        scoring.score(store)
+        by_prompt = {result.prompt: result.metrics for result in store.results()}
+        sets = store.set_metrics()
+    riding, frog, other = experiment.prompts
+    assert by_prompt[riding] == dict.fromkeys(("alignment", "alignment_a", "alignment_b", "alignment_relation"), 1.0)
+    assert by_prompt[frog] == {"alignment": 0.0, "alignment_a": 0.0, "alignment_background": 1.0}
+    assert by_prompt[other] == {}
+    # eight pictures a setting: too few for distances to real scenes, two prompts: too few for intervals
+    assert set(sets) == {"real scenes", "noise", "real"}
+    assert {frozenset(row) for row in sets.values()} == {frozenset(("vendi", "pairwise_distance"))}
+    assert {estimate.n for row in sets.values() for estimate in row.values()} == {8}
+    assert all(estimate.low is None for row in sets.values() for estimate in row.values())
+
+
+def test_sets_of_enough_pictures_are_held_against_real_ones(tmp_path: Path) -> None:
+    experiment = Experiment.from_yaml(YAML, prompts="scenes:8", seeds="0..15")
+    fill(tmp_path, experiment, scene_or_noise)
+    with Store.create(tmp_path, experiment) as store:
+        scoring.score(store)
+        sets = store.set_metrics()
+    wanted = {"kid", "fid", "precision", "recall", "density", "coverage", "vendi", "pairwise_distance"}
+    assert all(set(row) == wanted for row in sets.values())
+    assert sets["noise"]["fid"].value > 5 * sets["real scenes"]["fid"].value
+    assert sets["noise"]["kid"].value > 5 * abs(sets["real scenes"]["kid"].value)
+    assert sets["noise"]["recall"].value == 0
+    assert sets["real scenes"]["recall"].value > 0.5
+    floor, drawn = sets["real"]["fid"], sets["real scenes"]["fid"]  # both are real scenes: the floor is no better
+    assert floor.value == pytest.approx(drawn.value, rel=0.5)
+    assert floor.n == drawn.n == 128
+    assert drawn.low is not None
+    assert drawn.high is not None
+    assert drawn.low < drawn.value < drawn.high
+
+
+def test_scores_are_kept_and_made_anew_when_pictures_came_in(tmp_path: Path) -> None:
+    experiment = Experiment.from_yaml(YAML)
+    fill(tmp_path, experiment, scene_or_noise)
+    with Store.create(tmp_path, experiment) as store:
+        scoring.score(store)
+        after = Judge.calls
+        scoring.score(store)
+        assert Judge.calls == after
+        redrawn = [row for row in store.rows() if row.result.position == 0]
+        bare = [row.model_copy(update={"result": row.result.model_copy(update={"metrics": {}})}) for row in redrawn]
+        store.record(bare)
+        scoring.score(store)
+        assert Judge.calls > after
+        assert store.results()[0].metrics["alignment"] == 1.0
+
+
+def test_a_missing_judge_is_said_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def missing(_: int) -> None:
+        raise InputError("reader2.safetensors: not here")
+
+    monkeypatch.setattr(Reader, "load", missing)
+    experiment = Experiment.from_yaml(YAML)
+    fill(tmp_path, experiment, scene_or_noise)
+    with Store.create(tmp_path, experiment) as store, caplog.at_level(logging.WARNING):
+        scoring.score(store)
+        assert store.set_metrics() == {}
+    assert [record.getMessage() for record in caplog.records] == [
+        "no alignment and no set metrics: reader2.safetensors: not here"
+    ]
+
+
+def test_pictures_of_another_size_and_other_worlds_need_no_judge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Reader, "load", lambda _: pytest.fail("the judge was asked"))
+    large = Experiment.from_yaml(YAML)
+    fill(tmp_path / "large", large, lambda *_: np.zeros((128, 128, 3), np.uint8))
+    other = Experiment.from_yaml(YAML, prompts=["something else"])
+    fill(tmp_path / "other", other, lambda *_: np.zeros((64, 64, 3), np.uint8))
+    for folder, experiment in (("large", large), ("other", other)):
+        with Store.create(tmp_path / folder, experiment) as store:
+            scoring.score(store)
+            assert store.set_metrics() == {}
+
+
+def test_reference_and_floor_are_fixed_and_apart() -> None:
+    scene = Scene(a="cat", relation="riding", b="dog")
+    judge: Any = Judge()
+    one = scoring.real_features(judge, scene, 5, 0)
+    assert one.shape == (5, 48)
+    assert (one == scoring.real_features(judge, scene, 5, 0)).all()
+    assert not (one == scoring.real_features(judge, scene, 5, 1)).any(axis=1).all()

@@ -1,0 +1,190 @@
+"""Experiments: from YAML and back, templates, changes by dotted path, and what is refused in one line."""
+
+import subprocess
+import sys
+
+import pytest
+
+from cfglab.errors import InputError
+from cfglab.experiments.spec import Experiment, Setting, preset_names, read_assignments
+from tests.experiments.examples import SMALL
+
+
+def test_axes_are_a_product_and_templates_are_filled() -> None:
+    experiment = Experiment.from_yaml(
+        SMALL.replace("k={k})", "k={k}, min={low})")
+        .replace("min=1, ", "")
+        .replace("[0.3, 1]}", "[0.3, 1.0], low: [1, 2]}")
+    )
+    assert [setting.name for setting in experiment.settings] == [
+        "constant",
+        *("falling k=0.3, low=1", "falling k=0.3, low=2", "falling k=1, low=1", "falling k=1, low=2"),
+    ]
+    assert experiment.settings[2].title == "k = 0.3"
+    assert str(experiment.settings[2].guidance) == "cosine(max=7.5, min=2, k=0.3)"
+    assert experiment.settings[0] == experiment.baseline
+    assert experiment.baseline.group == "baseline"
+
+
+def test_constants_fill_baseline_and_groups() -> None:
+    text = SMALL.replace("baseline:", "constants: {best: 3}\nbaseline:").replace('"7.5"', '"{best}"')
+    experiment = Experiment.from_yaml(text, set={"constants.best": 4})
+    assert str(experiment.baseline.guidance) == "4"
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_read_and_survive_the_round_trip(name: str) -> None:
+    experiment = Experiment.preset(name)
+    assert experiment.name == name
+    assert experiment.question.endswith("?")
+    assert Experiment.from_yaml(experiment.to_yaml()) == experiment
+    assert Experiment.model_validate_json(experiment.model_dump_json()) == experiment
+    assert len(experiment.prompts) * len(experiment.seeds) >= 16
+
+
+def test_the_sweep_has_the_published_numbers() -> None:
+    experiment = Experiment.preset("k-decay")
+    means = {setting.name: round(setting.guidance.schedule.dose(50), 4) for setting in experiment.settings}
+    assert len(means) == 21
+    assert means["constant"] == 7.5
+    assert (means["k-decay k=0.1"], means["k-decay k=5"]) == (1.3344, 6.6122)
+    assert (means["inverted k=0.1"], means["inverted k=5"]) == (7.1656, 1.8878)
+
+
+def test_part_one_changes_one_parameter_at_a_time_and_warms_up_from_zero() -> None:
+    experiment = Experiment.preset("part1")
+    assert len(experiment.settings) == 2 + 9
+    warm = experiment.setting("warm-up warmup=10").guidance.schedule.values(50)
+    assert warm[0] == 0
+    assert warm[10] == 7.5
+
+
+def test_equal_dose_is_equal_and_what_cannot_be_matched_is_left_out_with_the_reason() -> None:
+    experiment = Experiment.preset("k-decay-equal-dose")
+    for setting in experiment.settings:
+        assert setting.guidance.schedule.dose(50) == pytest.approx(3)
+    assert [left.name for left in experiment.left_out][:2] == ["k-decay k=0.1", "k-decay k=0.2"]
+    assert "beyond the limit 15" in experiment.left_out[0].reason
+    with pytest.raises(InputError, match=r"it would reach w = 137\.1"):
+        Experiment.preset("k-decay-equal-dose", set={"baseline.guidance": "cosine(k=0.1).matched_to(8)"})
+
+
+def test_fields_and_dotted_paths_change_a_preset() -> None:
+    experiment = Experiment.preset(
+        "k-decay",
+        prompts=("a", "b"),
+        seeds="3..4",
+        steps=20,
+        negative=None,
+        set={"groups.0.axes.k": [0.3, 1], "groups.inverted.axes.k": 2, "baseline.title": "base", "width": 128},
+    )
+    assert experiment.prompts == ("a", "b")
+    assert experiment.seeds == (3, 4)
+    assert (experiment.steps, experiment.width, experiment.negative) == (20, 128, "")
+    assert [s.name for s in experiment.settings] == ["constant", "k-decay k=0.3", "k-decay k=1", "inverted k=2"]
+    assert experiment.baseline.title == "base"
+    assert Experiment.preset("k-decay").steps == 50  # the preset itself is untouched
+
+
+def test_assignments_are_yaml() -> None:
+    assert read_assignments(["steps=20", "groups.0.axes.k=[0.3, 1]", "negative=a = b"]) == {
+        "steps": 20,
+        "groups.0.axes.k": [0.3, 1],
+        "negative": "a = b",
+    }
+    with pytest.raises(InputError, match=r"--set steps: write field=value"):
+        read_assignments(["steps"])
+    with pytest.raises(InputError, match="the value is no YAML"):
+        read_assignments(["steps=[1"])
+
+
+def test_the_id_is_of_the_content_and_not_of_the_title() -> None:
+    one = Experiment.from_yaml(SMALL)
+    assert len(one.id) == 64
+    assert one.id == Experiment.from_yaml(SMALL, question="Another?", title="Another").id
+    others = {"seeds": "0..2", "steps": 4, "prompts": ["a cat"], "negative": "blur", "sampler": "euler", "model": "m"}
+    ids = {Experiment.from_yaml(SMALL, **{field: value}).id for field, value in others.items()}
+    ids.add(Experiment.from_yaml(SMALL, set={"groups.0.axes.k": [0.3, 1, 2]}).id)
+    ids.add(Experiment.from_yaml(SMALL, set={"baseline.guidance": "7.4"}).id)
+    assert len(ids | {one.id}) == len(others) + 3
+
+
+def test_what_differs_between_two_experiments_is_named() -> None:
+    one = Experiment.from_yaml(SMALL)
+    assert one.differs_from(Experiment.preset("scale")) == "the experiment 'small', not 'scale'"
+    assert one.differs_from(Experiment.from_yaml(SMALL, seeds=5)) == "the experiment 'small' with seeds 0..1, not 5"
+    assert "other settings" in one.differs_from(Experiment.from_yaml(SMALL, set={"groups.0.axes.k": 2}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"steps": 0}, "steps 0: a run has at least one step"),
+        ({"steps": "many"}, "steps: 'many': input should be a valid integer"),
+        ({"stepz": 5}, "there is no field 'stepz'; .* did you mean steps?"),
+        ({"dtype": "float8"}, "dtype: 'float8': input should be 'float32', 'float16' or 'bfloat16'"),
+        ({"sampler": "lmx"}, "sampler 'lmx': there are .* did you mean lms?"),
+        ({"width": 100}, "width 100: a size is a multiple of 8"),
+        ({"prompts": []}, "prompts: there are none; give at least one"),
+        ({"prompts": ["a", "a"]}, "prompts: 'a' is there twice"),
+        ({"seeds": [1, 1]}, "seeds: 1 is there twice"),
+        ({"seeds": "7..3"}, "seeds '7..3': a range runs upwards"),
+        ({"seeds": -1}, "seeds -1: a seed is a whole number, 0 or more"),
+        ({"groups.0.axes.q": [1]}, "there is no field 'q'; there are k;"),
+        ({"groups.1.axes.k": [1]}, "there is no '1'; there is 0 falling;"),
+        ({"groups.fallin.axes.k": [1]}, "there is no 'fallin'; there is 0 falling; did you mean falling?"),
+        ({"groups.0.guidanc": "3"}, "there is no field 'guidanc'; .* did you mean guidance?"),
+        ({"constants.w": 3}, "constants is not in this experiment yet; set constants as a whole"),
+        ({"steps.count": 3}, "steps is one value with nothing below it; set steps itself"),
+        ({"groups.0.axes.k": []}, "groups.falling.axes.k: has no values"),
+        ({"groups.0.axes.k": [0.3, 0]}, r"setting 'falling k=0': .*k=0.*above 0"),
+        ({"groups.0.axes.k": ["nan"]}, "setting 'falling k=nan'"),
+        ({"groups.0.axes.k": [1, 1]}, "settings: 'falling k=1' is there twice"),
+        ({"groups.0.guidance": "cosin(k={k})"}, "setting 'falling k=0.3': .*cosine"),
+        ({"groups.0.guidance": "{q}"}, r"groups.falling.guidance: \{q\} is no axis of this group; it has k;"),
+        ({"baseline.guidance": "10x2"}, "a list of 10 scales for 11 steps"),
+        ({"baseline.name": "real"}, "setting 'real': results keep that name"),
+        ({"groups": "all"}, "groups: 'all': input should be a valid list"),
+    ],
+)
+def test_bad_experiments_are_refused_in_one_line(changes: dict[str, object], words: str) -> None:
+    if "baseline.guidance" in changes:
+        changes = {**changes, "steps": 11}
+    with pytest.raises(InputError, match=words) as caught:
+        Experiment.from_yaml(SMALL, set=changes)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_unknown_presets_and_unreadable_files() -> None:
+    with pytest.raises(InputError, match=r"'k-deacy' is no preset; there are .* did you mean k-decay?"):
+        Experiment.preset("k-deacy")
+    with pytest.raises(InputError, match=r"none\.yaml: the file cannot be read \(No such file"):
+        Experiment.from_yaml("none.yaml")
+    with pytest.raises(InputError, match="no YAML at line 3, column 6"):
+        Experiment.from_yaml("name: x\nprompts: [a\nseeds: 3}")
+    with pytest.raises(InputError, match="an experiment is a mapping of fields"):
+        Experiment.from_yaml("just words")
+    with pytest.raises(InputError, match="baseline: is missing; write it, as a preset does"):
+        Experiment.from_yaml("name: x\nprompts: [a]")
+
+
+def test_settings_and_experiments_in_python() -> None:
+    base = Setting(name="base", group="baseline", title="base", guidance=3)
+    other = Setting(name="other", group="other", title="other", guidance="cosine(max=3) | prediction_norm()")
+    experiment = Experiment(name="own", prompts=("a cat",), seeds=(0,), baseline=base, settings=(base, other))
+    assert experiment.setting("other") == other
+    assert Experiment.from_yaml(experiment.to_yaml()) == experiment
+    with pytest.raises(InputError, match=r"'othr' is no setting of own: did you mean other?"):
+        experiment.setting("othr")
+    with pytest.raises(InputError, match="the baseline is the first of them"):
+        Experiment(name="own", prompts=("a cat",), seeds=(0,), baseline=base, settings=(other, base))
+
+
+def test_reading_and_planning_load_no_torch() -> None:
+    code = (
+        "import sys, cfglab.experiments, cfglab.experiments.scoring; from cfglab.experiments import Experiment;"
+        "Experiment.preset('k-decay'); print(sorted({'torch', 'diffusers', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
