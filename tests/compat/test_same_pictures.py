@@ -13,6 +13,7 @@ from PIL import Image
 import cfglab
 from cf_guidance.schedules import get_cos_sched
 from cf_guidance.transforms import GuidanceTfm, TNormGuidance
+from cfglab.errors import InputError
 from min_diffusion.core import MinimalDiffusion
 from tests.oracles import Published
 
@@ -132,6 +133,15 @@ def test_every_way_to_say_the_scale_is_one(tiny: Path) -> None:
 
 def by_hand(u: torch.Tensor, t: torch.Tensor, idx: int) -> torch.Tensor:  # noqa: ARG001
     return u + 7.5 * (t - u)
+
+
+def test_their_schedule_runs_out_where_the_sampler_calls_twice_and_ours_does_not(
+    published: Published, tiny: Path
+) -> None:
+    tfm = GuidanceTfm({"g": [7.5] * STEPS})
+    with pytest.raises(InputError, match="step 4 of the schedule 'g' with 4 values"):
+        TheirModel(published, tiny, torch.float32, "HeunDiscreteScheduler").generate(tfm, torch.zeros(1, 4, 16, 16))
+    model(tiny, torch.float32, scheduler_kls="heun").generate(PROMPT, tfm, steps=STEPS)
 
 
 def test_the_schedule_matters_and_a_norm_too(tiny: Path) -> None:
