@@ -15,7 +15,7 @@ from cfglab.experiments.store import Store
 from cfglab.report import numbers, plots, view, words
 from cfglab.report.axes import SHADES
 from cfglab.report.pictures import BUDGET, Album, album
-from cfglab.report.tables import Tables, build
+from cfglab.report.tables import Tables, build, comparable
 
 SHOWN_FAILURES = 40
 _SHAPES = ("o", "s", "^", "v", "P", "X")
@@ -145,7 +145,7 @@ def _group_figures(tables: Tables, grid: view.Grid, faces: Sequence[view.Face]) 
 
 
 def _dose_figure(tables: Tables, grids: Sequence[view.Grid]) -> Markup | None:
-    """Scores of all settings over their dose, one mark a group; None where fewer than three settings have both."""
+    """Scores over the dose, one mark a group; None for fewer than three settings whose dose means the baseline's w."""
     main, base = tables.main, tables.baseline
     if main is None:
         return None
@@ -153,7 +153,7 @@ def _dose_figure(tables: Tables, grids: Sequence[view.Grid]) -> Markup | None:
         plots.Point(face.key, face.row.dose, face.row.means[main.name], face.place or 0, _SHAPES[index % len(_SHAPES)])
         for index, grid in enumerate(grids)
         for face in grid.faces
-        if face.row.dose is not None and main.name in face.row.means
+        if face.row.dose is not None and main.name in face.row.means and comparable(face.row, base)
     ]
     if len(points) < 3:
         return None

@@ -151,6 +151,11 @@ def curve(setting: Setting, count: int) -> tuple[tuple[float | None, ...], float
         return (), None, None
 
 
+def comparable(one: Row, other: Row) -> bool:
+    """Whether two doses mean the same: a transform changes what the scale does, so both need the same ones."""
+    return one.setting.guidance.transforms == other.setting.guidance.transforms
+
+
 def main_metric(metrics: Sequence[Metric]) -> Metric | None:
     """The metric that the report ranks by: alignment where it was measured, else the first with a direction."""
     ranked = [metric for metric in metrics if metric.better and metric.of == "picture"]

@@ -6,7 +6,7 @@ from cfglab.experiments.statistics import smallest_p
 from cfglab.metrics import Metric
 from cfglab.report.estimates import Difference, Number
 from cfglab.report.numbers import NARROW, count, gap, gap_span, p_value, shown
-from cfglab.report.tables import Row, Tables
+from cfglab.report.tables import Row, Tables, comparable
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def held_back(tables: Tables) -> str:
 
 
 def _doses_differ(best: Row, baseline: Row) -> bool:
-    if best.dose is None or baseline.dose is None:
+    if best.dose is None or baseline.dose is None or not comparable(best, baseline):
         return False
     return abs(best.dose - baseline.dose) > 0.02 * abs(baseline.dose)
 

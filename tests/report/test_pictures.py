@@ -1,0 +1,60 @@
+"""Pictures inside the page, up to a budget."""
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cfglab.experiments.results import Result
+from cfglab.report.pictures import album, data_uri
+
+
+def result(number: int, image: str | None) -> Result:
+    return Result(cell=f"c{number}", position=number, setting="s", prompt="p", seed=number, status="done", image=image)
+
+
+def picture(path: Path, side: int) -> np.ndarray:
+    pixels = np.random.default_rng(side).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+def opened(uri: str) -> Image.Image:
+    head, _, body = uri.partition(",")
+    assert head == "data:image/webp;base64"
+    return Image.open(io.BytesIO(base64.b64decode(body)))
+
+
+def test_small_pictures_are_exact(tmp_path: Path) -> None:
+    pixels = picture(tmp_path / "a.png", 64)
+    uri, side = data_uri(tmp_path / "a.png")
+    assert side == 64
+    np.testing.assert_array_equal(np.asarray(opened(uri).convert("RGB")), pixels)
+
+
+def test_large_pictures_become_previews(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", 600)
+    uri, side = data_uri(tmp_path / "a.png")
+    assert side == 600
+    assert opened(uri).size == (512, 512)
+
+
+def test_beyond_the_budget_pictures_are_linked(tmp_path: Path) -> None:
+    results = []
+    for number in range(4):
+        picture(tmp_path / f"p {number}.png", 32)
+        results.append(result(number, f"p {number}.png"))
+    one = len(data_uri(tmp_path / "p 0.png")[0])
+    found = album(tmp_path, results, budget=one + 1)
+    assert (found.embedded, found.linked) == (2, 2)
+    assert found.sources["c1"].startswith("data:")
+    assert found.sources["c2"] == "p%202.png"
+
+
+def test_a_damaged_or_missing_picture_is_said(tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    found = album(tmp_path, [result(0, "bad.png"), result(1, "gone.png"), result(2, None)])
+    assert found.sources == {}
+    assert found.unreadable == {"c0": "bad.png is no readable picture", "c1": "gone.png is missing"}
