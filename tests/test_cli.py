@@ -13,6 +13,7 @@ import pytest
 
 import cfglab
 from cfglab.cli import call
+from tests.small_run import YAML as SMALL
 from tests.small_run import small_run
 
 ROOT = Path(__file__).parents[1]
@@ -141,8 +142,8 @@ def test_compare_is_paired_with_the_baseline(tmp_path: Path, capsys: pytest.Capt
         (["run", "k-decai"], "'k-decai' is no preset; there are"),
         (["run", "k-decai"], "k-decay"),
         (["run", "nowhere.yaml"], "nowhere.yaml: the file cannot be read (No such file or directory)"),
-        (["run", "k-decay", "--steps", "0"], "0 steps: a run has at least one step"),
-        (["run", "k-decay", "--steps", "-3"], "-3 steps: a run has at least one step"),
+        (["run", "k-decay", "--steps", "0"], "steps 0: a run has at least one step; write 50."),
+        (["run", "k-decay", "--steps", "-3"], "steps -3: a run has at least one step; write 50."),
         (["run", "k-decay", "--seeds", "7..0"], "seeds '7..0': a range runs upwards"),
         (["run", "k-decay", "--seeds", "one"], "seeds 'one': a seed is a whole number, 0 or more; write 7, 0..7"),
         (["run", "k-decay", "--prompts", "@none.txt"], "@none.txt: the file cannot be read"),
@@ -264,6 +265,20 @@ def test_prompts_come_from_the_command_line_and_from_files(
     assert experiment.prompts == ("a", "c", "d")
     assert (experiment.negative, experiment.steps, experiment.sampler) == ("e", 2, "euler")
     capsys.readouterr()
+
+
+def test_pictures_that_failed_are_said_and_the_report_is_still_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("small.yaml").write_text(SMALL, encoding="utf-8")
+    done = cfglab.Run(small_run(tmp_path / "run"), drawn=34, failed=2)
+    monkeypatch.setattr("cfglab.Experiment.run", lambda *_, **__: done)
+    monkeypatch.setattr("cfglab.Run.report", lambda run: run.folder / "report.html")
+    assert call(["run", "small.yaml"]) == 1
+    out, err = capsys.readouterr()
+    assert out.endswith("/run/report.html\n")
+    assert err.startswith("cfglab: 2 pictures failed, results.csv in ")
+    assert err.endswith("says why; run it again to retry.\n")
 
 
 def test_a_folder_in_the_way_is_left_alone(tiny: str, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
