@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,23 @@ from cfglab.experiments.picture import read_pixels, read_record
 from cfglab.experiments.run import Run, reproduce
 from cfglab.experiments.spec import Experiment
 from cfglab.experiments.store import Store
+from cfglab.pipelines import loading
 
 Small = Callable[..., Experiment]
 real_draw = drawing.draw
+real_load = loading.load
 
 
 @pytest.fixture(autouse=True)
 def batches_of_three(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four batches in the small experiment: one for each prompt and seed."""
+    """Four batches in the small experiment: one for each prompt and seed. A model is read from disk once."""
     monkeypatch.setattr(planning, "largest", lambda *_: 3)
+    monkeypatch.setattr(loading, "load", load_once)
+
+
+@cache
+def load_once(name: str, **options: Any) -> Any:
+    return real_load(name, **options)
 
 
 @pytest.fixture(scope="module")
