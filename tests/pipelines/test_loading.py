@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from cfglab.errors import InputError, MachineError
 from cfglab.pipelines import SAMPLERS, check_prompt, load, locate, weights_hash
@@ -166,12 +167,19 @@ def test_a_cached_hub_model_needs_no_network(folder: Path, monkeypatch: pytest.M
     ("fault", "kind", "words"),
     [
         (OSError("Could not find the necessary `safetensors` weights in ..."), InputError, r"--allow-pickle"),
-        (OSError(28, "No space left on device"), MachineError, "the disk is full"),
-        (OSError("cannot reach"), MachineError, "could not be downloaded: cannot reach"),
+        (OSError(28, "No space left on device"), MachineError, "does not fit on the disk: it is full"),
+        (OSError("cannot reach"), MachineError, "the hub cannot be reached: check the network"),
+        (
+            type("ConnectError", (Exception,), {"__module__": "httpx2"})(),
+            MachineError,
+            "the hub cannot be reached: check the network",
+        ),
+        (LocalEntryNotFoundError("offline"), MachineError, "the hub cannot be reached: check the network"),
+        (EntryNotFoundError("404: no model_index.json"), InputError, "the hub has none .404: no model_index.json."),
     ],
 )
 def test_faults_of_a_download(
-    fault: OSError, kind: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch
+    fault: Exception, kind: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from cfglab.pipelines.quiet import StableDiffusionPipeline
 

@@ -142,22 +142,28 @@ def _from_hub(name: str, revision: str | None, allow_pickle: bool) -> Path:
 
 
 def _download(name: str, revision: str | None, allow_pickle: bool) -> Path:
-    from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
-    from cfglab.pipelines.quiet import StableDiffusionPipeline
+    from cfglab.pipelines.quiet import StableDiffusionPipeline, quiet
 
     at = f" at revision {revision!r}" if revision else ""
     try:
-        # without its safety checker, which no picture of an experiment passes through
-        return Path(
-            StableDiffusionPipeline.download(
+        with quiet():  # the hub shows its own progress; the safety checker stays there
+            folder = StableDiffusionPipeline.download(
                 name,
                 revision=revision,
                 use_safetensors=None if allow_pickle else True,
                 safety_checker=None,
                 feature_extractor=None,
             )
-        )
+        return Path(folder)
+    except LocalEntryNotFoundError:
+        raise _unreachable(name) from None
     except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise InputError(
@@ -170,7 +176,19 @@ def _download(name: str, revision: str | None, allow_pickle: bool) -> Path:
                 f"{name!r}{at} has no safetensors weights, only pickles, which can run code when they are read; if you "
                 "trust its source, allow_pickle=True (--allow-pickle) reads them with weights-only loading."
             ) from None
-        why = "the disk is full" if error.errno == errno.ENOSPC else str(error).strip().splitlines()[0]
-        raise MachineError(
-            f"{name!r}{at} could not be downloaded: {why}; the download resumes when run again."
-        ) from None
+        if error.errno == errno.ENOSPC:
+            raise MachineError(
+                f"{name!r} does not fit on the disk: it is full; free some space and run again."
+            ) from None
+        raise _unreachable(name) from error
+    except Exception as error:
+        if type(error).__module__.startswith("httpx"):  # the hub's client lets its connection's own errors through
+            raise _unreachable(name) from error
+        raise
+
+
+def _unreachable(name: str) -> MachineError:
+    return MachineError(
+        f"{name!r} is no folder here and not whole in the hub's cache, and the hub cannot be reached: check the "
+        "network and run again (a download resumes), or give a folder."
+    )

@@ -103,7 +103,7 @@ def _part(folder: Path, kind: list[str], options: dict[str, Any]) -> Any:
     missing = sorted(report["missing_keys"])
     if missing:
         raise InputError(
-            f"{folder} lacks {len(missing)} of its weights, {missing[0]} first: the file belongs to another model; copy "
+            f"{folder} lacks {len(missing)} of its weights, {missing[0]} first: the file is of another model; copy "
             "or download it again."
         )
     return network
