@@ -1,6 +1,6 @@
-"""Train the autoencoder of `scenes`: 64×64×3 pixels to 8×8 latents, the AutoencoderKL of Stable Diffusion 1.x in miniature.
+"""Train the autoencoder of `scenes`: 64×64×3 pixels to 16×16×4 latents, the `AutoencoderKL` of SD 1.x in miniature.
 
-    python training/autoencoder.py --minutes 15
+    python training/autoencoder.py --steps 5300
 
 Trains on 32×32 crops of scenes (four times the steps of whole pictures at one cost; the network is convolutional),
 the last fifth on whole ones. Resumes from its last checkpoint.
@@ -12,20 +12,22 @@ import time
 import torch
 from diffusers import AutoencoderKL
 
-from training.common import WORK, Ema, load, log, one_cycle, save, to_tensor
+from training.common import WORK, Ema, checkpoint, log, one_cycle, resume, to_tensor
 from training.data import SceneSource
 
+CHANNELS = (24, 48, 64)
 WHOLE_FROM = 0.8  # share of the steps after which whole pictures are used
 KL_WEIGHT = 1e-6  # at 1e-5 one of the four channels collapsed to the prior
 
 
-def build(latent_channels: int, CHANNELS) -> AutoencoderKL:
+def build() -> AutoencoderKL:
+    """A fresh autoencoder; the residual branches start at zero, so that at first the network is nearly linear."""
     model = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * len(CHANNELS),
         up_block_types=("UpDecoderBlock2D",) * len(CHANNELS),
         block_out_channels=CHANNELS,
         layers_per_block=1,
-        latent_channels=latent_channels,
+        latent_channels=4,
         norm_num_groups=8,
         mid_block_add_attention=False,
         sample_size=64,
@@ -48,34 +50,29 @@ def batch(source: SceneSource, whole: bool, size: int) -> torch.Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=15)
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--latent-channels", type=int, default=4)
-    parser.add_argument("--name", default="autoencoder")
-    parser.add_argument("--channels", default="24,48,64")
+    parser.add_argument("--minutes", type=float, default=1e9)
+    parser.add_argument("--steps", type=int, default=5300)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--crops", type=int, default=12)
-    parser.add_argument("--warmup", type=int, default=100)
+    parser.add_argument("--crops", type=int, default=12, help="a batch: that many crops, or a quarter as many pictures")
     parser.add_argument("--peak", type=float, default=2e-3)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    model = build(options.latent_channels, tuple(int(c) for c in options.channels.split(","))).to(memory_format=torch.channels_last)
+    model = build().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.peak, betas=(0.9, 0.99), weight_decay=0)
     ema = Ema(model, 0.998)
-    path, step = WORK / f"{options.name}.pt", 0
-    if state := load(path):
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        ema.shadow, step = state["ema"], state["step"]
+    path = WORK / "autoencoder.pt"
+    step = resume(path, model, optimizer, ema)
     source, start, total = SceneSource(seed=1000 + step), time.time(), 0.0
     while step < options.steps and time.time() - start < 60 * options.minutes:
-        pixels = batch(source, step >= WHOLE_FROM * options.steps, options.crops).contiguous(memory_format=torch.channels_last)
+        whole = step >= WHOLE_FROM * options.steps
+        pixels = batch(source, whole, options.crops).contiguous(memory_format=torch.channels_last)
         for group in optimizer.param_groups:
-            group["lr"] = one_cycle(step, options.steps, options.peak, warmup=options.warmup)
+            group["lr"] = one_cycle(step, options.steps, options.peak)
         posterior = model.encode(pixels).latent_dist
         error = model.decode(posterior.sample()).sample - pixels
-        loss = error.square().mean() + 0.3 * error.abs().mean() + KL_WEIGHT * posterior.kl().mean() / pixels[0].numel() * 3072
+        rate = KL_WEIGHT * posterior.kl().mean() * (32 * 32) / pixels[0, 0].numel()
+        loss = error.square().mean() + 0.3 * error.abs().mean() + rate
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -84,11 +81,12 @@ def main() -> None:
         step += 1
         total += error.detach().square().mean().item()
         if step % 50 == 0:
-            log(WORK / f"{options.name}.log", step=step, mse=round(total / 50, 5), minutes=round((time.time() - start) / 60, 2))
+            minutes = round((time.time() - start) / 60, 2)
+            log(WORK / "autoencoder.log", step=step, mse=round(total / 50, 5), minutes=minutes)
             total = 0.0
-        if step % 250 == 0 or step == options.steps:
-            save(path, {"model": model.state_dict(), "ema": ema.shadow, "optimizer": optimizer.state_dict(), "step": step})
-    save(path, {"model": model.state_dict(), "ema": ema.shadow, "optimizer": optimizer.state_dict(), "step": step})
+        if step % 250 == 0:
+            checkpoint(path, model, optimizer, ema, step)
+    checkpoint(path, model, optimizer, ema, step)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Rebuild everything under `src/cfglab/scenes/weights` from nothing. Each step resumes; see training/README.md for the hours.
+"""Rebuild everything under `src/cfglab/scenes/weights` from nothing; each step resumes. Hours: training/README.md.
 
-    python training/build.py
+python training/build.py
 """
 
 import subprocess
@@ -22,7 +22,9 @@ def main() -> None:
     root = Path(__file__).parents[1]
     for script, *arguments in STEPS:
         print(f"== {script} {' '.join(arguments)}", flush=True)
-        subprocess.run([sys.executable, "-m", f"training.{script.removesuffix('.py')}", *arguments], cwd=root, check=True)
+        subprocess.run(
+            [sys.executable, "-m", f"training.{script.removesuffix('.py')}", *arguments], cwd=root, check=True
+        )
 
 
 if __name__ == "__main__":

@@ -25,6 +25,22 @@ def load(path: Path) -> dict | None:
     return torch.load(path, weights_only=True) if path.exists() else None
 
 
+def checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: "Ema", step: int) -> None:
+    state = {"model": model.state_dict(), "ema": ema.shadow, "optimizer": optimizer.state_dict(), "step": step}
+    save(path, state)
+
+
+def resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: "Ema") -> int:
+    """Bring everything back to the last checkpoint; returns its step, 0 where there is none."""
+    state = load(path)
+    if state is None:
+        return 0
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    ema.shadow = state["ema"]
+    return int(state["step"])
+
+
 def log(path: Path, **values: float | int | str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S"), **values})

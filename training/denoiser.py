@@ -13,17 +13,19 @@ import time
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from PIL import Image
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from cfglab.scenes.vocabulary import Scene
-from training.common import WORK, Ema, load, log, save
+from training.common import WORK, Ema, checkpoint, log, resume, save
 from training.data import SceneSource
-from training.tokenizer import MAX_LENGTH, build as build_tokenizer
+from training.tokenizer import MAX_LENGTH
+from training.tokenizer import build as build_tokenizer
 
 WIDTH = 160
+OFFSET = 0.1  # a little noise constant over the picture: without it the mean colour shines through at t = 999
 SCHEDULER = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 PROMPTS = (
     "a photograph of an astronaut riding a horse",
@@ -110,8 +112,6 @@ def sample(model: TextToImage, captions: Captions, prompts: tuple[str, ...], w: 
 @torch.no_grad()
 def picture(model: TextToImage, captions: Captions, path: str) -> None:
     """A sheet: the fixed prompts at w = 1 above w = 5."""
-    from diffusers import AutoencoderKL
-
     vae = AutoencoderKL.from_pretrained(WORK / "vae").eval()
     rows = []
     for w in (1.0, 5.0):
@@ -139,11 +139,8 @@ def main() -> None:
     model = TextToImage(tokenizer).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.peak, betas=(0.9, 0.99), weight_decay=0.01)
     ema = Ema(model, 0.999)
-    path, step = WORK / "denoiser.pt", 0
-    if state := load(path):
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        ema.shadow, step = state["ema"], state["step"]
+    path = WORK / "denoiser.pt"
+    step = resume(path, model, optimizer, ema)
     torch.manual_seed(step)
     source.rng = np.random.default_rng([3, step])
     latents = torch.from_numpy(np.load(WORK / "latents.npy"))
@@ -152,16 +149,13 @@ def main() -> None:
     alphas = (1 - betas).cumprod(0).float()
     weights = (5 * (1 - alphas) / alphas).clamp(max=1)
 
-    def checkpoint(name: str) -> None:
-        save(WORK / name, {"model": model.state_dict(), "ema": ema.shadow, "optimizer": optimizer.state_dict(), "step": step})
-
     start, total, seen = time.time(), 0.0, 0
     while step < options.steps and time.time() - start < 60 * options.minutes:
         chosen = source.rng.integers(0, len(scenes), options.batch)
         texts = ["" if source.rng.random() < 0.1 else source.caption(scenes[i]) for i in chosen]
         clean = latents[chosen].float()
         timesteps = torch.randint(0, 1000, (options.batch,))
-        noise = torch.randn_like(clean)
+        noise = torch.randn_like(clean) + OFFSET * torch.randn(options.batch, 4, 1, 1)
         signal = alphas[timesteps][:, None, None, None]
         noisy = (signal.sqrt() * clean + (1 - signal).sqrt() * noise).contiguous(memory_format=torch.channels_last)
         for group in optimizer.param_groups:
@@ -180,17 +174,17 @@ def main() -> None:
             log(WORK / "denoiser.log", step=step, loss=round(total / seen, 5), minutes=minutes)
             total, seen = 0.0, 0
         if step % 250 == 0:
-            checkpoint("denoiser.pt")
+            checkpoint(path, model, optimizer, ema, step)
         if step == options.twin:
             save(WORK / "twin.pt", {"ema": ema.shadow, "step": step})
         if step == options.steps - options.decay:
-            checkpoint("denoiser-before-decay.pt")
+            checkpoint(WORK / "denoiser-before-decay.pt", model, optimizer, ema, step)
         if step % 1000 == 0:
             backup = {name: value.clone() for name, value in model.state_dict().items()}
             model.load_state_dict(ema.shadow)
             picture(model.eval(), captions, str(WORK / f"sheet-{step:06d}.png"))
             model.train().load_state_dict(backup)
-    checkpoint("denoiser.pt")
+    checkpoint(path, model, optimizer, ema, step)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Write the trained parts into the package in the on-disk format of Stable Diffusion 1.x, float16 safetensors.
 
-    python training/export.py
+python training/export.py
 """
 
 import shutil
@@ -37,7 +37,14 @@ def main() -> None:
     model = trained("denoiser.pt", TextToImage(tokenizer))
     scheduler = PNDMScheduler(**SCHEDULER, skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1)
     pipeline = StableDiffusionPipeline(
-        vae, model.text, tokenizer, model.unet, scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        vae,
+        model.text,
+        tokenizer,
+        model.unet,
+        scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
     )
     card = WEIGHTS / "scenes/README.md"
     text = card.read_text() if card.exists() else ""

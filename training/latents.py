@@ -2,8 +2,8 @@
 
     python training/latents.py --count 40000
 
-Per channel the latents are brought to mean 0 and the standard deviation of Stable Diffusion 1.x (1 / 0.18215) by folding
-the affine map into the 1×1 convolutions around the latent, so `scaling_factor` is the usual 0.18215.
+Per channel the latents are brought to mean 0 and the standard deviation of Stable Diffusion 1.x (1 / 0.18215) by
+folding the affine map into the 1×1 convolutions around the latent, so `scaling_factor` is the usual 0.18215.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def frozen_autoencoder() -> AutoencoderKL:
     state = load(WORK / "autoencoder.pt")
     if state is None:
         raise SystemExit("no autoencoder.pt: run `python training/autoencoder.py` first")
-    vae = build(4, (24, 48, 64)).eval()
+    vae = build().eval()
     vae.load_state_dict(state["ema"])
     fold(vae, to_tensor(SceneSource(seed=7).pictures(512)))
     vae.register_to_config(scaling_factor=SCALING)

@@ -1,6 +1,6 @@
 """Draw the sprites of `scenes` from Noto Color Emoji (SIL OFL 1.1) into the package, once.
 
-    python training/make_sprites.py [FONT]      # Debian: apt-get install fonts-noto-color-emoji
+python training/make_sprites.py [FONT]      # Debian: apt-get install fonts-noto-color-emoji
 """
 
 import sys
@@ -10,13 +10,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cfglab.scenes.vocabulary import OBJECTS
 
-EMOJI = dict(
-    zip(
-        OBJECTS,
-        "🧑\u200d🚀 🐎 🚀 🍎 🐈 🐕 🌳 🏠 🚗 🌞 🌙 ⭐ 🎈 🐟 🌹 🍌 🍄 🐸 🐥 🦋 🍰 🐢 🐘 🛸".split(),
-        strict=True,
-    )
-)
+DRAWN = (
+    *("🧑\u200d🚀", "🐎", "🚀", "🍎", "🐈", "🐕", "🌳", "🏠", "🚗", "🌞", "🌙", "⭐"),
+    *("🎈", "🐟", "🌹", "🍌", "🍄", "🐸", "🐥", "🦋", "🍰", "🐢", "🐘", "🛸"),
+)  # in the order of OBJECTS
 SIDE = 64  # pixels of the longer side; the renderer only ever shrinks
 FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 
@@ -34,7 +31,7 @@ def main() -> None:
     font = ImageFont.truetype(sys.argv[1] if len(sys.argv) > 1 else FONT, 109)
     folder = Path(__file__).parents[1] / "src/cfglab/scenes/sprites"
     folder.mkdir(exist_ok=True)
-    for name, text in EMOJI.items():
+    for name, text in zip(OBJECTS, DRAWN, strict=True):
         draw(text, font).save(folder / f"{name}.png", optimize=True)
 
 

@@ -45,7 +45,7 @@ def pool() -> tuple[np.ndarray, np.ndarray]:
 def load_autoencoder() -> AutoencoderKL | None:
     if (state := load(WORK / "autoencoder.pt")) is None:
         return None
-    model = autoencoder.build(4, (24, 48, 64))
+    model = autoencoder.build()
     model.load_state_dict(state["ema"])
     return model.eval().requires_grad_(False)
 
@@ -201,7 +201,9 @@ def main() -> None:
     WEIGHTS.mkdir(parents=True, exist_ok=True)
     halves = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in network.state_dict().items()}
     config = {"architecture": network.architecture, "seed": options.which, "steps": options.steps}
-    save_file(halves, WEIGHTS / f"reader{options.which}.safetensors", metadata={"config": json.dumps(config)})
+    path = WEIGHTS / f"reader{options.which}.safetensors"
+    save_file(halves, path, metadata={"config": json.dumps(config)})
+    path.chmod(0o644)
     found = summary(Reader.load(options.which))
     (WORK / f"reader{options.which}.json").write_text(json.dumps(found, indent=1))
     print(json.dumps(found, indent=1))

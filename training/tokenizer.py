@@ -1,4 +1,4 @@
-"""The tokenizer of `scenes`: a byte-level `CLIPTokenizer` whose words are the world's; any other text falls back to bytes."""
+"""The tokenizer of `scenes`: a byte-level `CLIPTokenizer` of the world's words; other text falls back to bytes."""
 
 from collections import Counter
 from itertools import pairwise
@@ -6,11 +6,13 @@ from itertools import pairwise
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTokenizer
 
-
 from cfglab.scenes.vocabulary import BACKGROUNDS, OBJECTS, RELATIONS
 
 MAX_LENGTH = 32
-EXTRA = "a an the on background photograph photo picture drawing of style with and in scene image high quality".split()
+EXTRA = (
+    *("a", "an", "the", "on", "of", "with", "and", "in", "background", "photograph", "photo", "picture", "drawing"),
+    *("style", "scene", "image", "high", "quality"),
+)
 
 
 def train_merges(words: list[str]) -> list[tuple[str, str]]:
