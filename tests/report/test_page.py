@@ -97,7 +97,8 @@ def test_nothing_is_asked_of_the_network(run: Path, seen: Page) -> None:
 
 def test_every_setting_has_a_picture_titled_as_in_the_experiment(seen: Page) -> None:
     cards = seen.all("article", "card")
-    assert [card["data-setting"] for card in cards] == ["0", "3", *"123456"] or len(cards) == 8
+    assert [card["data-setting"] for card in cards][0] == "0"  # the baseline, then the best, then the groups
+    assert [card["data-setting"] for card in cards][2:] == [*"123456"]
     for title in ("k = 0.3", "k = 1", "k = 3", "inverted, k = 0.3", "constant, 7.5"):
         assert title in seen.texts
     shown = [it for it in seen.all("img") if it.get("src")]
@@ -147,9 +148,7 @@ def test_the_table_has_doses_intervals_and_corrected_p(run: Path) -> None:
     text = (run / "report.html").read_text(encoding="utf-8")
     table = text[text.index("<h2>Every setting") :]
     assert table.count('<tr class="base">') == 1
-    assert 'data-sort="4.315">4.32<' in table.replace("4.3149999999999995", "4.315").replace(
-        "4.3150000000000004", "4.315"
-    )
+    assert re.search(r'data-sort="4\.31(5|49)\d*">4\.32<', table)
     assert "p (Holm)" in table
     assert table.count('class="bar"') == 6
 

@@ -50,6 +50,7 @@ def render(store: Store, folder: Path, budget: int = BUDGET) -> str:
             pictures=pictures,
             sources=_first_sources(tables, faces, pictures),
             failures=_failures(tables, pictures),
+            shown_failures=SHOWN_FAILURES,
             palette=palette(),
             versions=_versions(folder),
             yaml=tables.experiment.to_yaml(),

@@ -42,6 +42,11 @@ class Grid:
     axis: Axis | None
 
     @property
+    def plain(self) -> bool:
+        """Whether every setting is a scale alone; a transform gives w = 1 another meaning."""
+        return not any(face.row.setting.guidance.transforms for face in self.faces)
+
+    @property
     def sometimes_off(self) -> bool:
         """Whether some curve has steps without guidance."""
         return any(value is None for face in self.faces for value in face.row.values)
