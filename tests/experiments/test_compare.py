@@ -78,11 +78,13 @@ def test_failed_pictures_drop_their_pair_and_are_counted() -> None:
     results[3] = results[3]._replace(status="failed", metrics={})
     results[80] = results[80]._replace(status="failed", metrics={})
     results[85] = results[85]._replace(metrics={"alignment": float("nan")})
+    for both in (10, 90):  # one picture that failed on both sides is one pair lost
+        results[both] = results[both]._replace(status="failed", metrics={})
     row = compare(results, "alignment", "constant").rows[0]
-    assert (row.n, row.dropped) == (77, 3)
+    assert (row.n, row.dropped) == (76, 4)
     kept = of(results, "high").keys() & of(results, "constant").keys() - {(results[85].prompt, results[85].seed)}
     assert row.mean == pytest.approx(np.mean([of(results, "high")[key] for key in kept]))
-    assert "Up to 3 pairs a setting were dropped" in compare(results, "alignment", "constant").note
+    assert "Up to 4 pairs a setting were dropped" in compare(results, "alignment", "constant").note
 
 
 def test_a_part_that_prompts_do_not_state_is_not_a_dropped_pair() -> None:

@@ -97,12 +97,15 @@ def test_the_bootstrap_interval_nears_the_t_interval_for_bell_shaped_clusters() 
     assert found.high == pytest.approx(expected.high, abs=0.06 * width)
 
 
-@pytest.mark.parametrize("prompts", [2, 4, 8, 16, 64])
+@pytest.mark.parametrize(("prompts", "trials"), [(4, 600), (8, 600), (64, 400)])
 @pytest.mark.parametrize("kind", ["normal", "share"])
-def test_intervals_cover_the_truth(prompts: int, kind: str) -> None:
-    """Prompts differ in what a setting does to them; `share` are differences of 0/1 scores, as alignment gives."""
+def test_intervals_cover_the_truth(prompts: int, trials: int, kind: str) -> None:
+    """Prompts differ in what a setting does to them; `share` are differences of 0/1 scores, as alignment gives.
+
+    The trials make the simulation's own error about one percent, a third of the room that the bounds leave.
+    """
     random = np.random.default_rng(prompts)
-    trials, hits, without = 250, 0, 0
+    hits, without = 0, 0
     for trial in range(trials):
         effect = 0.15 + 0.2 * random.normal(size=(prompts, 1))
         if kind == "normal":
@@ -113,14 +116,13 @@ def test_intervals_cover_the_truth(prompts: int, kind: str) -> None:
             lift = random.choice([0.0, 0.3], size=(prompts, 1))
             a, b = (random.random((2, prompts, 8)) < np.stack([share + lift, share])).astype(float)
             truth = 0.15
-        found = paired(pictures(a), pictures(b), draws=1200, seed=trial)
+        found = paired(pictures(a), pictures(b), draws=1000, seed=trial)
         if found.low is None or found.high is None:
-            without += 1  # two prompts with the same share: no interval is claimed
+            without += 1  # all prompts with the same share: no interval is claimed
         else:
             hits += found.low <= truth <= found.high
-    most = 1.0 if (prompts, kind) == (2, "share") else 0.98  # without its ties, this one is on the safe side
-    assert 0.92 <= hits / (trials - without) <= most
-    assert without < (50 if prompts == 2 else 1)
+    assert 0.92 <= hits / (trials - without) <= 0.98
+    assert without < 0.02 * trials
 
 
 def test_resampling_pictures_instead_of_prompts_would_cover_too_little() -> None:
