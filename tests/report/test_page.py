@@ -97,7 +97,7 @@ def test_nothing_is_asked_of_the_network(run: Path, seen: Page) -> None:
 
 def test_every_setting_has_a_picture_titled_as_in_the_experiment(seen: Page) -> None:
     cards = seen.all("article", "card")
-    assert [card["data-setting"] for card in cards][0] == "0"  # the baseline, then the best, then the groups
+    assert cards[0]["data-setting"] == "0"  # the baseline, then the best, then the groups
     assert [card["data-setting"] for card in cards][2:] == [*"123456"]
     for title in ("k = 0.3", "k = 1", "k = 3", "inverted, k = 0.3", "constant, 7.5"):
         assert title in seen.texts
