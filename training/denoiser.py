@@ -26,7 +26,13 @@ from training.tokenizer import build as build_tokenizer
 
 WIDTH = 160
 OFFSET = 0.1  # a little noise constant over the picture: without it the mean colour shines through at t = 999
-SCHEDULER = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+BETAS = (0.00085, 0.012)
+SCHEDULER = {
+    "num_train_timesteps": 1000,
+    "beta_start": BETAS[0],
+    "beta_end": BETAS[1],
+    "beta_schedule": "scaled_linear",
+}
 PROMPTS = (
     "a photograph of an astronaut riding a horse",
     "a frog next to a mushroom on a green background",
@@ -136,7 +142,8 @@ def main() -> None:
     torch.manual_seed(0)
     tokenizer = build_tokenizer()
     captions, source = Captions(tokenizer), SceneSource(seed=3)
-    model = TextToImage(tokenizer).to(memory_format=torch.channels_last)
+    model = TextToImage(tokenizer)
+    model.unet.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.peak, betas=(0.9, 0.99), weight_decay=0.01)
     ema = Ema(model, 0.999)
     path = WORK / "denoiser.pt"
@@ -145,7 +152,7 @@ def main() -> None:
     source.rng = np.random.default_rng([3, step])
     latents = torch.from_numpy(np.load(WORK / "latents.npy"))
     scenes = [Scene.model_validate(scene) for scene in json.loads((WORK / "latents.json").read_text())]
-    betas = torch.linspace(SCHEDULER["beta_start"] ** 0.5, SCHEDULER["beta_end"] ** 0.5, 1000, dtype=torch.float64) ** 2
+    betas = torch.linspace(BETAS[0] ** 0.5, BETAS[1] ** 0.5, 1000, dtype=torch.float64) ** 2
     alphas = (1 - betas).cumprod(0).float()
     weights = (5 * (1 - alphas) / alphas).clamp(max=1)
 

@@ -2,7 +2,7 @@
 
 
 class CfglabError(Exception):
-    """Base of all errors that cfglab raises on purpose. The command line prints the message and exits with `exit_code`."""
+    """Base of all errors raised on purpose. The command line prints the message and exits with `exit_code`."""
 
     exit_code = 2
 

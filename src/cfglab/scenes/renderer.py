@@ -1,7 +1,7 @@
 """Draw a scene: sprites pasted on a softly shaded background, 64×64 pixels, about a thousand a second.
 
 Positions, sizes and mirroring vary with the seed; the relation fixes the layout:
-`riding`: the rider overlaps the back of a larger mount · `above`: one over the other with a gap · `next to`: side by side.
+`riding`: the rider overlaps the back of a larger mount; `above`: one over the other, with a gap; `next to`: side by side.
 """
 
 from functools import cache
@@ -67,5 +67,7 @@ def render(scene: Scene, rng: np.random.Generator) -> np.ndarray:
         bottom = 61 + 2 * jitter[1]
         seat = bottom - 0.72 * height
         _paste(canvas, scene.b, mount, x, bottom - height / 2, mirror_b)
-        _paste(canvas, scene.a, rider, x + 3 * jitter[2], seat - _sprite(scene.a, rider, mirror_a).height / 2 + 2, mirror_a)
+        _paste(
+            canvas, scene.a, rider, x + 3 * jitter[2], seat - _sprite(scene.a, rider, mirror_a).height / 2 + 2, mirror_a
+        )
     return np.asarray(canvas)

@@ -94,5 +94,8 @@ def triples(relations: tuple[str | None, ...] = (None, *RELATIONS)) -> list[Scen
         if relation is None:
             scenes += [Scene(a=a) for a in OBJECTS]
         else:
-            scenes += [Scene.model_validate({"a": a, "relation": relation, "b": b}) for a, b in itertools.permutations(OBJECTS, 2)]
+            scenes += [
+                Scene.model_validate({"a": a, "relation": relation, "b": b})
+                for a, b in itertools.permutations(OBJECTS, 2)
+            ]
     return scenes
