@@ -1,7 +1,7 @@
 """Draw a scene: sprites pasted on a softly shaded background, 64×64 pixels, about a thousand a second.
 
 Positions, sizes and mirroring vary with the seed; the relation fixes the layout:
-`riding`: the rider overlaps the back of a larger mount; `above`: one over the other, with a gap; `next to`: side by side.
+`riding`, the rider overlaps the back of a larger mount; `above`, one over the other; `next to`, side by side.
 """
 
 from functools import cache
