@@ -1,5 +1,7 @@
 """`get_cos_sched` by its published name and signature, over `cfglab.Cosine`."""
 
+from operator import index
+
 from cfglab.schedules import Cosine
 
 __all__ = ["get_cos_sched"]
@@ -40,7 +42,7 @@ def get_cos_sched(
         warmup=num_warmup_steps,
         warmup_start=warmup_init_val,
     )
-    values = cosine.values(num_steps)
+    values = cosine.values(index(num_steps))
     if cycle_limit > 0:
         return values
-    return [*values[:num_warmup_steps], *[min_val] * (num_steps - num_warmup_steps)]
+    return [*values[: cosine.warmup], *[min_val] * (num_steps - cosine.warmup)]
