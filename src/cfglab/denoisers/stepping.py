@@ -51,7 +51,7 @@ def read_steps(scheduler: Any) -> list[Step]:
     first, count = indices[begin], indices[-1] + 1 - indices[begin]
     hosts = getattr(scheduler, "sigmas", None)
     if hosts is not None and len(hosts) > len(timesteps):
-        levels = _from_sigmas(scheduler, [float(s) for s in hosts.tolist()], indices)
+        levels = _from_sigmas(scheduler, [float(s) for s in hosts.tolist()], len(timesteps))
     elif hasattr(scheduler, "alphas_cumprod"):
         levels = _from_alphas(scheduler, timesteps, indices)
     else:
@@ -86,14 +86,13 @@ def _interval(scheduler: Any, call: int) -> int:
 
 
 def _from_sigmas(
-    scheduler: Any, hosts: list[float], indices: list[int]
+    scheduler: Any, hosts: list[float], calls: int
 ) -> list[tuple[float | None, float | None, float | None]]:
     flow, two = _is_flow(scheduler), getattr(scheduler, "order", 1) == 2
     levels: list[tuple[float | None, float | None, float | None]] = []
-    for call, index in enumerate(indices):
-        host, after = hosts[call], hosts[2 * index + 1] if two else hosts[call + 1]
-        if two and call % 2:
-            host = _second_evaluation(scheduler, hosts, call)
+    for call in range(calls):
+        host = _second_evaluation(scheduler, hosts, call) if two and call % 2 else hosts[call]
+        after = hosts[call + 1]  # two-call samplers list each end of an interval twice
         levels.append((host, _over_signal(host, flow), _over_signal(after, flow)))
     return levels
 
