@@ -13,6 +13,8 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "errors": ("CfglabError", "InputError", "MachineError", "NotMatchable"),
     "step": ("Step", "steps"),
     "schedules": ("Schedule", "Constant", "Linear", "Cosine", "Power", "Table", "Function", "as_schedule", "parse"),
+    "schedules.curves": ("Beta", "C2FG"),
+    "schedules.sampled": ("CFGPlusPlus", "CogVideoXShipped"),
     "guidance": ("Transform", "Guidance", "Guide", "PredictionNorm", "UpdateNorm", "FullNorm", "parse_guidance"),
     "denoisers.stepping": ("StepReader",),
     "pipelines": ("load", "guide", "Trace", "weights_hash"),
@@ -60,6 +62,10 @@ if TYPE_CHECKING:
     from cfglab.schedules import Table as Table
     from cfglab.schedules import as_schedule as as_schedule
     from cfglab.schedules import parse as parse
+    from cfglab.schedules.curves import C2FG as C2FG
+    from cfglab.schedules.curves import Beta as Beta
+    from cfglab.schedules.sampled import CFGPlusPlus as CFGPlusPlus
+    from cfglab.schedules.sampled import CogVideoXShipped as CogVideoXShipped
     from cfglab.step import Step as Step
     from cfglab.step import steps as steps
 

@@ -78,7 +78,7 @@ def test_a_function_prints_but_is_not_read():
 MISTAKES = [
     (
         "cosin(max=7.5)",
-        "unknown shape 'cosin': the shapes are constant, linear, cosine, power, table; did you mean cosine?",
+        "unknown shape 'cosin': the shapes are constant, linear, cosine, power, table, beta, c2fg, cfg_plus_plus,",
     ),
     ("Cosine(max=7.5)", "did you mean cosine?"),
     ("cosine(maks=7.5)", "cosine has no 'maks': it takes max, min, warmup, warmup_start, k, cycles; did you mean max?"),

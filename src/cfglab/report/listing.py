@@ -8,18 +8,18 @@ from cfglab.experiments.spec import preset_names
 from cfglab.guidance import TRANSFORMS
 from cfglab.metrics import METRICS
 from cfglab.pipelines import SAMPLERS
-from cfglab.schedules import SHAPES
+from cfglab.schedules import PUBLISHED, SHAPES
 
 Rows = list[tuple[str, str]]
 
 
 def schedules() -> Rows:
-    """The shapes by their name in text, then the words that combine them."""
+    """The shapes and the published schedules by their name in text, then the words that combine them."""
     from cfglab.schedules import Schedule
     from cfglab.schedules.text import WORDS
 
     words = [(f".{word}(…)", _first(getattr(Schedule, word))) for word in WORDS]
-    return [(f"{name}(…)", _first(shape)) for name, shape in SHAPES.items()] + words
+    return [(f"{name}(…)", _first(shape)) for name, shape in {**SHAPES, **PUBLISHED}.items()] + words
 
 
 def transforms() -> Rows:

@@ -107,7 +107,7 @@ class Schedule(BaseModel):
         return None
 
     def reads_sigma(self) -> bool:
-        """Whether the schedule needs the step's sigma, as `inside(sigma=…)` does."""
+        """Whether the schedule needs what only the sampler knows: sigma, as `inside(sigma=…)` does, or the timestep."""
         return False
 
     # -- the algebra ---------------------------------------------------------------------------------------------

@@ -57,8 +57,8 @@ class _Falling(Schedule):
 
 
 class Linear(_Falling):
-    """w = min + (max - min) (1 - p): a line. Inverted it is the linear schedule of arXiv:2404.13040, where
-    `linear(max=2*w0, min=0).inverted()` has the area of the constant w0."""
+    """w = min + (max - min) (1 - p): a line. Inverted it is the linear schedule of arXiv:2404.13040:
+    `linear(max=2*w0-1, min=1).inverted()` has the area of the constant w0."""
 
     kind: Literal["linear"] = Field("linear", repr=False)
 
@@ -71,8 +71,8 @@ class Cosine(_Falling):
 
     k below 1 falls early, above 1 late. Half a cycle falls once, a whole one comes back. The same numbers as
     cf_guidance's `get_cos_sched`, whose `cycle_mul` and `cycle_decay` change nothing within a run and so do not exist
-    here; a restart is `cosine().then(cosine(), at=0.5)`. Inverted, with min=0, it is the powered cosine of
-    arXiv:2404.13040, and with k=5 and min=1 the dynamic guidance of CogVideoX.
+    here; a restart is `cosine().then(cosine(), at=0.5)`. Inverted, with min=1, it is the powered cosine of
+    arXiv:2404.13040, whose weight is w - 1, and with k=5 the dynamic guidance of CogVideoX as meant.
     """
 
     kind: Literal["cosine"] = Field("cosine", repr=False)
@@ -98,8 +98,8 @@ class Table(Schedule):
     """One w a step, from a list: `Table([8, 8, 6, 4])`; a plain list is read as one.
 
     The text `10x8+10x6+10x4` is 10 steps at 8, then 10 at 6, then 10 at 4: steps x scale, the first step first. (The
-    lists of stable-diffusion.cpp look the same and begin at the *last* step: add `.reversed()`.) A run with more steps
-    than entries raises InputError; entries beyond the last step are not used.
+    lists of stable-diffusion.cpp are scale x steps, the last step first: `from_sd_cpp` reads them.) A run with more
+    steps than entries raises InputError; entries beyond the last step are not used.
     """
 
     kind: Literal["table"] = Field("table", repr=False)

@@ -1,14 +1,15 @@
 """Schedules as text for people: `cosine(max=7.5, min=1, k=0.3).inverted()`.
 
-Numbers are constants, lists and `10x8+10x6+10x4` are tables, shapes are called by name with named fields, the words of
-the algebra follow with a dot, `+ - *` combine. `parse` walks Python's syntax tree and knows nothing else; nothing is
-evaluated. `write` is its inverse, and, with capitals, Python's repr.
+Numbers are constants, lists and `10x8+10x6+10x4` are tables, shapes and the constructors of `published.py` are called
+by name with named fields, the words of the algebra follow with a dot, `+ - *` combine. `parse` walks Python's syntax
+tree and knows nothing else; nothing is evaluated. `write` is its inverse, and, with capitals, Python's repr.
 """
 
 import ast
 import inspect
 import itertools
 import re
+from collections.abc import Callable
 from typing import Any
 
 from cfglab.errors import InputError, NotMatchable
@@ -16,6 +17,7 @@ from cfglab.schedules.algebra import Arithmetic, Clipped, Inside, Inverted, Reve
 from cfglab.schedules.base import Schedule
 from cfglab.schedules.fields import nearest, unknown_field
 from cfglab.schedules.match import Matched, Scaled
+from cfglab.schedules.published import PUBLISHED
 from cfglab.schedules.shapes import Constant, Function, Table, function_name
 from cfglab.schedules.union import SHAPES, as_schedule
 
@@ -130,11 +132,13 @@ def _named(keywords: list[ast.keyword]) -> dict[str, Any]:
     return {str(keyword.arg): _read(keyword.value) for keyword in keywords}
 
 
-def _shape(name: str) -> type[Schedule]:
+def _shape(name: str) -> Callable[..., Schedule]:
     if name == "function":
         raise InputError("a function is not read from text: it lives in a program; write a shape or a list of scales.")
+    if name in PUBLISHED:
+        return PUBLISHED[name]
     if name not in SHAPES:
-        hint = nearest(name, SHAPES) or " write one of them."
+        hint = nearest(name, [*SHAPES, *PUBLISHED]) or " write one of them, or a published one: cfglab list schedules."
         raise InputError(f"unknown shape {name!r}: the shapes are {', '.join(SHAPES)};{hint}")
     return SHAPES[name]
 

@@ -9,8 +9,10 @@ from pydantic_core import PydanticSerializationError
 from cfglab.errors import InputError
 from cfglab.schedules.algebra import Arithmetic, Clipped, Inside, Inverted, Reversed, Then, WarmedUp
 from cfglab.schedules.base import Schedule
+from cfglab.schedules.curves import C2FG, Beta
 from cfglab.schedules.fields import explain, nearest
 from cfglab.schedules.match import Matched, Scaled
+from cfglab.schedules.sampled import CFGPlusPlus, CogVideoXShipped
 from cfglab.schedules.shapes import Constant, Cosine, Function, Linear, Power, Table
 
 SHAPES: dict[str, type[Schedule]] = {
@@ -19,6 +21,10 @@ SHAPES: dict[str, type[Schedule]] = {
     "cosine": Cosine,
     "power": Power,
     "table": Table,
+    "beta": Beta,
+    "c2fg": C2FG,
+    "cfg_plus_plus": CFGPlusPlus,
+    "cogvideox_shipped": CogVideoXShipped,
 }
 """The shapes by the name they have in text."""
 
@@ -46,6 +52,10 @@ else:
         | Cosine
         | Power
         | Table
+        | Beta
+        | C2FG
+        | CFGPlusPlus
+        | CogVideoXShipped
         | Function
         | Inverted
         | Reversed
