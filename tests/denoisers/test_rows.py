@@ -136,17 +136,18 @@ def test_a_batch_gives_each_image_what_it_gets_alone(shared: bool) -> None:
     specs = [
         Guidance(7.5),
         Guidance("cosine(max=7.5, min=1, k=0.3)"),
-        Guidance(7.5),
         Guidance(Constant(5).inside(progress=(0.3, 0.7)), [FullNorm(strength=0.5)]),
+        Guidance(7.5),
+        Guidance("cosine(max=7.5, min=1, k=0.3)"),
         Guidance(1),
         Guidance(0),
     ]
-    seeds, prompts = ([1] * 6, [1] * 6) if shared else ([1, 2, 3, 4, 5, 6], [1, 1, 2, 2, 3, 3])
+    seeds, prompts = ([1] * 7, [1] * 7) if shared else ([1, 2, 3, 4, 5, 6, 7], [1, 1, 2, 2, 3, 3, 4])
     latents, text = images(seeds, prompts)
     together, trace, _ = sample(specs, latents, text)
     assert trace.rows_saved > 0
     for i, spec in enumerate(specs):
-        alone, _, _ = sample([spec], latents[i : i + 1], text[[i, 6 + i]])
+        alone, _, _ = sample([spec], latents[i : i + 1], text[[i, 7 + i]])
         torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-6, atol=1e-6)
 
 
