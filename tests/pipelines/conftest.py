@@ -10,12 +10,6 @@ from cfglab.pipelines import load
 from tests.tiny import tiny_pipeline
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Warnings are errors; these are torch's and numpy's own quarrel, raised inside diffusers' schedulers."""
-    config.addinivalue_line("filterwarnings", "ignore:__array__ implementation doesn't accept:DeprecationWarning")
-    config.addinivalue_line("filterwarnings", "ignore:__array_wrap__ must accept context:DeprecationWarning")
-
-
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_pipeline(tmp_path_factory.mktemp("tiny") / "epsilon")
