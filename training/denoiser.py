@@ -2,9 +2,10 @@
 
     python training/denoiser.py --steps 7000 --decay 1500
 
-Epsilon prediction, the noise schedule of Stable Diffusion 1.x, min-SNR weighting (2303.09556, gamma 5), 10 % caption
-dropout, an exponential moving average. The learning rate is constant after warm-up and falls linearly over the last
-`--decay` steps; the state before the fall is kept, so a longer run can go on from it. Resumes from its last checkpoint.
+Epsilon prediction, the noise schedule of Stable Diffusion 1.x, min-SNR weighting (2303.09556, gamma 5) times 1 / alpha,
+which lifts the steps that decide the background, 10 % caption dropout, an exponential moving average. The learning rate
+is constant after warm-up and falls linearly over the last `--decay` steps; the state before the fall is kept, so that a
+longer run can go on from it. Resumes from its last checkpoint.
 """
 
 import argparse
@@ -154,7 +155,7 @@ def main() -> None:
     scenes = [Scene.model_validate(scene) for scene in json.loads((WORK / "latents.json").read_text())]
     betas = torch.linspace(BETAS[0] ** 0.5, BETAS[1] ** 0.5, 1000, dtype=torch.float64) ** 2
     alphas = (1 - betas).cumprod(0).float()
-    weights = (5 * (1 - alphas) / alphas).clamp(max=1)
+    weights = (5 * (1 - alphas) / alphas).clamp(max=1) / alphas.sqrt()
 
     start, total, seen = time.time(), 0.0, 0
     while step < options.steps and time.time() - start < 60 * options.minutes:
