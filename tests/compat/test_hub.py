@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from min_diffusion.core import MinimalDiffusion
-from tests.compat.hub import COMMIT, serve
+from tests.hub import COMMIT, serve
 
 NOTEBOOK = """
 import sys

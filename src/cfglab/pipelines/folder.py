@@ -142,6 +142,7 @@ def _from_hub(name: str, revision: str | None, allow_pickle: bool) -> Path:
 
 
 def _download(name: str, revision: str | None, allow_pickle: bool) -> Path:
+    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
         LocalEntryNotFoundError,
@@ -154,6 +155,7 @@ def _download(name: str, revision: str | None, allow_pickle: bool) -> Path:
     at = f" at revision {revision!r}" if revision else ""
     try:
         with quiet():  # the hub shows its own progress; the safety checker stays there
+            hf_hub_download(name, "model_index.json", revision=revision)  # says what is missing; diffusers would not
             folder = StableDiffusionPipeline.download(
                 name,
                 revision=revision,
