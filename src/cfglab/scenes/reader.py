@@ -31,7 +31,10 @@ PARTS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a picture shows; None is "none of these". In `next to`, `a` is the object on the left."""
+    """What a picture shows; None is "none of these".
+
+    In `next to`, `a` is the object on the left. There is a relation only where both its objects were read.
+    """
 
     a: str | None
     relation: str | None
@@ -139,7 +142,9 @@ class Reader:
         for chunk in self._chunks(pixels):
             usable = chunk.isfinite().flatten(1).all(1)
             logits = self.network(chunk.nan_to_num())
-            classes = torch.stack([logits[part].argmax(1) * usable for part in PARTS], 1).tolist()
+            found = {part: logits[part].argmax(1) * usable for part in PARTS}
+            found["relation"] *= (found["a"] > 0) & (found["b"] > 0)
+            classes = torch.stack([found[part] for part in PARTS], 1).tolist()
             readings += [Reading(*(_name(part, i) for part, i in zip(PARTS, row, strict=True))) for row in classes]
         return readings
 
