@@ -10,10 +10,10 @@ from pathlib import Path
 STEPS = (
     ("make_sprites.py",),
     ("autoencoder.py", "--steps", "5300", "--minutes", "1e9"),
-    ("latents.py", "--count", "40000"),
+    ("latents.py", "--count", "30000"),
     ("reader.py", "--which", "1"),
     ("reader.py", "--which", "2"),
-    ("denoiser.py", "--steps", "7000", "--decay", "1500"),
+    ("denoiser.py", "--steps", "4600", "--decay", "1000"),
     ("export.py",),
 )
 

@@ -1,6 +1,6 @@
 """Train the text encoder and the denoiser of `scenes` together on cached latents.
 
-    python training/denoiser.py --steps 7000 --decay 1500
+    python training/denoiser.py --steps 4600 --decay 1000
 
 Epsilon prediction, the noise schedule of Stable Diffusion 1.x, min-SNR weighting (2303.09556, gamma 5) times 1 / alpha,
 which lifts the steps that decide the background, 10 % caption dropout, an exponential moving average. The learning rate
@@ -131,8 +131,8 @@ def picture(model: TextToImage, captions: Captions, path: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=7000)
-    parser.add_argument("--decay", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=4600)
+    parser.add_argument("--decay", type=int, default=1000)
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--peak", type=float, default=6e-4)

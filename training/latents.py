@@ -1,6 +1,6 @@
 """Freeze the autoencoder and encode scenes once, so that the denoiser trains from a file.
 
-    python training/latents.py --count 40000
+    python training/latents.py --count 30000
 
 Per channel the latents are brought to mean 0 and the standard deviation of Stable Diffusion 1.x (1 / 0.18215) by
 folding the affine map into the 1×1 convolutions around the latent, so `scaling_factor` is the usual 0.18215.
@@ -48,7 +48,7 @@ def frozen_autoencoder() -> AutoencoderKL:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=40_000)
+    parser.add_argument("--count", type=int, default=30_000)
     options = parser.parse_args()
     vae, source = frozen_autoencoder(), SceneSource(seed=11)
     vae.save_pretrained(WORK / "vae")
