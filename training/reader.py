@@ -21,7 +21,7 @@ from torch.nn import functional
 from cfglab.scenes.reader import PARTS, Network, Reader
 from cfglab.scenes.vocabulary import triples
 from training import autoencoder
-from training.common import WORK, Ema, load, log, one_cycle, save, to_tensor
+from training.common import WORK, Ema, checkpoint, load, log, one_cycle, resume, to_tensor
 from training.label import Labeller
 
 WEIGHTS = Path(__file__).parents[1] / "src/cfglab/scenes/weights/readers"
@@ -142,11 +142,8 @@ def train(which: int, steps: int, minutes: float) -> Network | None:
     network = Network(ARCHITECTURE[which])
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK, weight_decay=0.02)
-    ema, path, step = Ema(network, 0.998), WORK / f"reader{which}.pt", 0
-    if state := load(path):
-        network.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        ema.shadow, step = state["ema"], state["step"]
+    ema, path = Ema(network, 0.998), WORK / f"reader{which}.pt"
+    step = resume(path, network, optimizer, ema)
     start, total = time.time(), 0.0
     while step < steps and time.time() - start < 60 * minutes:
         rng = np.random.default_rng((which, step))
@@ -171,18 +168,11 @@ def train(which: int, steps: int, minutes: float) -> Network | None:
         step += 1
         total += loss.item()
         if step % 100 == 0:
-            log(
-                WORK / f"reader{which}.log",
-                step=step,
-                loss=round(total / 100, 4),
-                minutes=round((time.time() - start) / 60, 2),
-            )
+            took = round((time.time() - start) / 60, 2)
+            log(WORK / f"reader{which}.log", step=step, loss=round(total / 100, 4), minutes=took)
             total = 0.0
         if step % 500 == 0 or step == steps:
-            save(
-                path,
-                {"model": network.state_dict(), "ema": ema.shadow, "optimizer": optimizer.state_dict(), "step": step},
-            )
+            checkpoint(path, network, optimizer, ema, step)
     network.load_state_dict(ema.shadow)
     return network if step >= steps else None
 
