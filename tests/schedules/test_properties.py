@@ -1,5 +1,6 @@
 """Laws that every schedule keeps, on schedules nobody wrote down."""
 
+import inspect
 import itertools
 import math
 
@@ -10,8 +11,22 @@ from pydantic import BaseModel, TypeAdapter
 
 import cfglab.schedules
 from cfglab.errors import InputError
-from cfglab.schedules import AnySchedule, Constant, Cosine, Linear, Power, Schedule, Table, parse
-from cfglab.step import steps
+from cfglab.schedules import (
+    C2FG,
+    PUBLISHED,
+    AnySchedule,
+    Beta,
+    CFGPlusPlus,
+    CogVideoXShipped,
+    Constant,
+    Cosine,
+    Linear,
+    Power,
+    Schedule,
+    Table,
+    parse,
+)
+from cfglab.step import Step, steps
 
 usual = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -24,6 +39,28 @@ shapes = st.one_of(
     st.builds(Cosine, **ramp, k=positive, cycles=st.floats(0, 6)),
     st.builds(Power, **ramp, k=positive, power=positive),
     st.lists(st.one_of(real, st.sampled_from([1.0, 7.5])), min_size=20, max_size=25).map(Table),
+)
+curves = st.one_of(
+    st.builds(Beta, scale=real, a=st.floats(1, 9), b=st.floats(1, 9)),
+    st.builds(C2FG, max=real, rate=st.floats(0, 9)),
+)
+arguments = {
+    "w0": real,
+    "w": real,
+    "scale": real,
+    "low": real,
+    "s": positive,
+    "at": st.floats(0.01, 0.99),
+    "sigma": st.tuples(st.floats(0, 1), st.floats(1.1, 9)),
+    "steps": st.sampled_from([48, 20]),
+}
+published = st.one_of(
+    st.builds(make, **{name: arguments[name] for name in inspect.signature(make).parameters})
+    for make in PUBLISHED.values()
+)
+sampled = st.one_of(
+    st.builds(CFGPlusPlus, lam=st.floats(0, 1), eta=st.floats(0, 1)),
+    st.builds(CogVideoXShipped, scale=real),
 )
 moments = st.one_of(st.integers(1, 25), st.floats(0.01, 0.99))
 windows = st.one_of(
@@ -51,7 +88,7 @@ def wider(parts):
     )
 
 
-nested = st.recursive(shapes, wider, max_leaves=4)
+nested = st.recursive(st.one_of(shapes, curves, published, sampled), wider, max_leaves=4)
 
 
 @st.composite
@@ -91,7 +128,17 @@ def test_calls_and_lists_agree_and_are_finite(schedule, n):
     assert all(schedule.is_on(step) or w == 1 for step, w in zip(steps(n, sigmas), values, strict=True))
 
 
-@given(shapes, st.integers(1, 20))
+@given(st.one_of(curves, published, sampled), st.integers(1, 20))
+@usual
+def test_published_schedules_are_finite_on_every_run(schedule, n):
+    """With all that a sampler knows; a list is used as far as it goes."""
+    sigmas = [4 * 0.7**i for i in range(n)] + [0.0]
+    run = [Step(i, n, timestep=999 * (n - i) / n, sigma=sigmas[i], next_sigma=sigmas[i + 1]) for i in range(n)]
+    assert all(math.isfinite(schedule(step)) for step in run)
+    assert [schedule(step) for step in reversed(run)] == [schedule(step) for step in run][::-1]
+
+
+@given(st.one_of(shapes, curves.filter(lambda curve: curve.span())), st.integers(1, 20))
 @usual
 def test_inversion_is_an_involution(shape, n):
     assert shape.inverted().inverted().values(n) == pytest.approx(shape.values(n), abs=1e-9)
