@@ -11,8 +11,8 @@ STEPS = (
     ("make_sprites.py",),
     ("autoencoder.py", "--steps", "5300", "--minutes", "1e9"),
     ("latents.py", "--count", "30000"),
-    ("reader.py", "--which", "1"),
-    ("reader.py", "--which", "2"),
+    ("reader.py", "--which", "1", "--steps", "2200"),
+    ("reader.py", "--which", "2", "--steps", "5000"),
     ("denoiser.py", "--steps", "4600", "--decay", "1000"),
     ("export.py",),
 )
