@@ -181,11 +181,14 @@ def test_a_cached_hub_model_needs_no_network(folder: Path, monkeypatch: pytest.M
 def test_faults_of_a_download(
     fault: Exception, kind: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import huggingface_hub
+
     from cfglab.pipelines.quiet import StableDiffusionPipeline
 
     def download(*_: Any, **__: Any) -> None:
         raise fault
 
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: "model_index.json")
     monkeypatch.setattr(StableDiffusionPipeline, "download", download)
     with pytest.raises(kind, match=words):
         load("somebody/something-that-is-not-cached", device="cpu")
