@@ -17,6 +17,7 @@ from cfglab.experiments.store import Store
 from cfglab.metrics.alignment import alignment
 from cfglab.metrics.byprompt import Reference, set_metrics
 from cfglab.metrics.estimate import Estimate
+from cfglab.scenes import reader_file
 from cfglab.scenes.renderer import SIZE, render
 from cfglab.scenes.vocabulary import Scene, read_caption
 
@@ -38,7 +39,9 @@ def score(store: Store) -> None:
     """Score every picture that was drawn, unless all of that was done before, which is known without loading torch."""
     asked = {prompt: scene for prompt in store.experiment.prompts if (scene := read_caption(prompt))}
     done = [result for result in store.results() if result.status == "done" and result.prompt in asked]
-    state = hashlib.sha256(f"1|{READER}|{ENOUGH}|{[result.cell for result in done]}".encode()).hexdigest()
+    judge = reader_file(READER)
+    judged_by = hashlib.sha256(judge.read_bytes()).hexdigest() if judge.is_file() else None
+    state = hashlib.sha256(f"1|{judged_by}|{ENOUGH}|{[result.cell for result in done]}".encode()).hexdigest()
     whole = all("alignment" in result.metrics for result in done)  # a picture made anew has lost its own
     if not done or (whole and store.meta("scored") == state):
         return

@@ -12,3 +12,8 @@ def folder() -> Path:
 def twin_folder() -> Path:
     """The weak twin: an early snapshot of the bundled denoiser, a folder of one `UNet2DConditionModel`."""
     return Path(str(files("cfglab.scenes") / "weights" / "twin"))
+
+
+def reader_file(which: int) -> Path:
+    """The weights of reader 1 or 2, the judges."""
+    return Path(str(files("cfglab.scenes") / "weights" / "readers" / f"reader{which}.safetensors"))
