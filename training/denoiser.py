@@ -145,6 +145,7 @@ def main() -> None:
     captions, source = Captions(tokenizer), SceneSource(seed=3)
     model = TextToImage(tokenizer)
     model.unet.to(memory_format=torch.channels_last)
+    model.unet.compile()
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.peak, betas=(0.9, 0.99), weight_decay=0.01)
     ema = Ema(model, 0.999)
     path = WORK / "denoiser.pt"
@@ -190,7 +191,8 @@ def main() -> None:
         if step % 1000 == 0:
             backup = {name: value.clone() for name, value in model.state_dict().items()}
             model.load_state_dict(ema.shadow)
-            picture(model.eval(), captions, str(WORK / f"sheet-{step:06d}.png"))
+            with torch.compiler.set_stance("force_eager"):
+                picture(model.eval(), captions, str(WORK / f"sheet-{step:06d}.png"))
             model.train().load_state_dict(backup)
     checkpoint(path, model, optimizer, ema, step)
 

@@ -70,6 +70,7 @@ SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"
 HOSTS = {
     "DDIMScheduler": (dict(SD, clip_sample=False, set_alpha_to_one=False, steps_offset=1), 0.0),
     "DDIMScheduler eta 1": (dict(SD, clip_sample=False, set_alpha_to_one=True, steps_offset=1), 1.0),
+    "DDPMScheduler": (dict(SD, clip_sample=False), 1.0),
     "EulerDiscreteScheduler": (SD, 0.0),
     "EulerAncestralDiscreteScheduler": (SD, 1.0),
     "FlowMatchEulerDiscreteScheduler": ({"shift": 3.0}, 0.0),
