@@ -1,9 +1,9 @@
 """Train the autoencoder of `scenes`: 64×64×3 pixels to 16×16×4 latents, the `AutoencoderKL` of SD 1.x in miniature.
 
-    python training/autoencoder.py --steps 5300
+    python training/autoencoder.py --steps 9500 --whole-from 0.45
 
 Trains on 32×32 crops of scenes (four times the steps of whole pictures at one cost; the network is convolutional),
-the last fifth on whole ones. Resumes from its last checkpoint.
+later on whole ones. Resumes from its last checkpoint.
 """
 
 import argparse
@@ -16,7 +16,6 @@ from training.common import WORK, Ema, checkpoint, log, one_cycle, resume, to_te
 from training.data import SceneSource
 
 CHANNELS = (24, 48, 64)
-WHOLE_FROM = 0.8  # share of the steps after which whole pictures are used
 KL_WEIGHT = 1e-6  # at 1e-5 one of the four channels collapsed to the prior
 
 
@@ -51,7 +50,8 @@ def batch(source: SceneSource, whole: bool, size: int) -> torch.Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=1e9)
-    parser.add_argument("--steps", type=int, default=5300)
+    parser.add_argument("--steps", type=int, default=9500)
+    parser.add_argument("--whole-from", type=float, default=0.45, help="the share of the steps done on crops")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--crops", type=int, default=12, help="a batch: that many crops, or a quarter as many pictures")
     parser.add_argument("--peak", type=float, default=2e-3)
@@ -65,7 +65,7 @@ def main() -> None:
     step = resume(path, model, optimizer, ema)
     source, start, total = SceneSource(seed=1000 + step), time.time(), 0.0
     while step < options.steps and time.time() - start < 60 * options.minutes:
-        whole = step >= WHOLE_FROM * options.steps
+        whole = step >= options.whole_from * options.steps
         pixels = batch(source, whole, options.crops).contiguous(memory_format=torch.channels_last)
         for group in optimizer.param_groups:
             group["lr"] = one_cycle(step, options.steps, options.peak)

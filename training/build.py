@@ -9,7 +9,7 @@ from pathlib import Path
 
 STEPS = (
     ("make_sprites.py",),
-    ("autoencoder.py", "--steps", "5300", "--minutes", "1e9"),
+    ("autoencoder.py", "--steps", "9500"),
     ("latents.py", "--count", "30000"),
     ("reader.py", "--which", "1", "--steps", "2200"),
     ("reader.py", "--which", "2", "--steps", "5000"),
