@@ -1,15 +1,18 @@
 """Tiny random models of diffusers' pipelines: one module a family, one `Case` a pipeline class.
 
-A module of this package (except `parts`, what the families share) has one `FAMILY = Family(name, cases)`; it is found by
-its being here. Nothing is read from the network; every weight is random, drawn from a fixed seed.
+A module of this package (except `parts`, what the families share) has one `FAMILY = Family(name, cases)`; it is found
+by its being here. Nothing is read from the network; every weight is random, drawn from a fixed seed.
 """
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
+
+import diffusers
 
 Pipe = Any
 Style = Literal["batched", "lists", "interleaved", "three parts", "two calls", "embedded", "guider"]
@@ -45,10 +48,17 @@ class Case:
     variance: Literal["none", "discarded", "used"] = "none"  # a second half of the channels
     before: str = ""  # what is done to u and c before they are combined
     after: str = ""  # what is done to the combined prediction before scheduler.step
-    callback: bool = True  # takes callback_on_step_end
-    images: bool = True  # takes num_images_per_prompt
-    negative: bool = True  # takes negative_prompt
+    variant: str = ""  # where one class is built in two ways
     slow: bool = False
+
+    @property
+    def name(self) -> str:
+        """The class, with its variant."""
+        return f"{self.cls}-{self.variant}" if self.variant else self.cls
+
+    def accepts(self, argument: str) -> bool:
+        """Whether the pipeline takes this argument (callback_on_step_end, num_images_per_prompt, negative_prompt)."""
+        return argument in inspect.signature(getattr(diffusers, self.cls).__call__).parameters
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,6 @@ def cases() -> tuple[Case, ...]:
     return tuple(case for family in families() for case in family.cases)
 
 
-def case(cls: str) -> Case:
-    """The case of one pipeline class; KeyError if there is none."""
-    return {case.cls: case for case in cases()}[cls]
+def case(name: str) -> Case:
+    """The case of that name (its class, with its variant); KeyError if there is none."""
+    return {case.name: case for case in cases()}[name]
