@@ -9,7 +9,7 @@ from torch import Tensor
 from cfglab.denoisers.rows import EqualRows, GuidedRows, take
 from cfglab.denoisers.trace import Trace
 from cfglab.errors import InputError
-from cfglab.guidance import FullNorm, Guidance, PredictionNorm
+from cfglab.guidance import FullNorm, Guidance, PredictionNorm, Variation
 from cfglab.schedules import Constant
 from cfglab.step import Step, steps
 
@@ -20,7 +20,8 @@ class Denoiser:
     def __init__(self, sample: Tensor, text: Tensor) -> None:
         self.sample, self.text, self.calls = sample, text, list[int]()
 
-    def __call__(self, rows: list[int] | None) -> Tensor:
+    def __call__(self, rows: list[int] | None, variation: Variation | None) -> Tensor:
+        assert variation is None
         sample, text = (x if rows is None else take(x, rows) for x in (self.sample, self.text))
         self.calls.append(len(sample))
         return sample * 0.9 + text.reshape(-1, 4, 1, 1)
@@ -173,7 +174,7 @@ def test_a_guidance_of_another_kind() -> None:
 def test_a_batch_of_another_size_is_said() -> None:
     rows = GuidedRows([Guidance(3)] * 2)
     with pytest.raises(InputError, match=r"3 rows for 2 images: the batch is \[uncond; cond\], 4 rows"):
-        rows.predict(Step(0, 1), torch.zeros(3, 1), [], lambda _: torch.zeros(3, 1))
+        rows.predict(Step(0, 1), torch.zeros(3, 1), [], lambda *_: torch.zeros(3, 1))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int64])

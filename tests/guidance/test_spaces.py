@@ -68,7 +68,10 @@ def test_half_precision_is_converted_in_float32() -> None:
     ("step", "source", "target", "said"),
     [
         (Step(3, 10, sigma=1.0), "epsilon", "x0", "alpha None"),
-        (Step(3, 10, sigma=1.0, alpha=0.0), "epsilon", "v", "alpha 0.0"),
+        (Step(3, 10, sigma=1.0, alpha=0.0), "epsilon", "v", "alpha 0.0 and sigma 1.0"),
+        (Step(3, 10, sigma=math.nan, alpha=0.5), "epsilon", "v", "sigma nan"),
+        (Step(3, 10, sigma=math.inf, alpha=0.0), "flow", "epsilon", "at pure noise epsilon says nothing about 'flow'"),
+        (Step(3, 10, sigma=math.inf, alpha=0.0), "epsilon", "x0", "at pure noise epsilon says nothing about 'x0'"),
         (Step(3, 10, alpha=0.5), "epsilon", "v", "sigma None"),
         (Step(3, 10, sigma=math.inf, alpha=0.5), "epsilon", "v", "sigma inf"),
         (Step(3, 10, sigma=0.0, alpha=1.0), "x0", "epsilon", "without noise x0 says nothing about 'epsilon'"),
@@ -81,6 +84,22 @@ def test_what_cannot_be_converted_is_said(step: Step, source: str, target: str, 
     assert said in str(error.value)
     assert 'space="model"' in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("source", "target"), [("flow", "x0"), ("x0", "flow"), ("v", "x0"), ("x0", "v")])
+def test_pure_noise_has_a_picture_in_every_space_but_epsilon(source: str, target: str) -> None:
+    _, known = truth(0.5, 1.0)
+    seen, picture = known["epsilon"], known["x0"]  # x = 0 * x0 + 1 * epsilon
+    there = {"x0": picture, "flow": seen - picture, "v": -picture}
+    step = Step(0, 10, sigma=math.inf, alpha=0.0)
+    got = convert(there[source], seen, step, source, target)  # type: ignore[arg-type]
+    torch.testing.assert_close(got, there[target], rtol=1e-12, atol=1e-12)
+    assert ratio(step, source, target) == -1  # type: ignore[arg-type]
+
+
+def test_latents_of_another_shape_are_said() -> None:
+    with pytest.raises(InputError, match=r"latents of shape \(1, 9\) and predictions of shape \(1, 4\)"):
+        convert(torch.ones(1, 4), torch.ones(1, 9), Step(0, 1, sigma=1.0, alpha=0.5), "flow", "x0")
 
 
 def test_missing_latents_are_said() -> None:

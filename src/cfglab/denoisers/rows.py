@@ -6,6 +6,7 @@ Steps and Guides come in, the guided prediction comes out.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,15 +14,19 @@ from torch import Tensor
 
 from cfglab.denoisers.trace import StepRecord
 from cfglab.errors import InputError
-from cfglab.guidance import Guidance, Space
+from cfglab.guidance import Guidance, Space, Variation
 from cfglab.step import Step
+
+Denoise = Callable[[list[int] | None, Variation | None], Tensor]
+"""`denoise(rows, variation)`: what an adapter gives; see `GuidedRows.predict`."""
 
 
 class GuidedRows:
     """One run of B images, each with its own guidance.
 
     `guidances` holds one guidance per image: a Guidance, or any object whose `start(prediction)` returns something with
-    `combine(uncond, cond, step, latents)`. Images of one guidance share a Guide and are combined as one batch.
+    `combine(uncond, cond, step, latents)`. Images of one guidance share a Guide and are combined as one batch, unless
+    the Guide is `alone`: then each image has its own.
     """
 
     def __init__(self, guidances: Sequence[Any], prediction: Space = "epsilon", run: int = 0) -> None:
@@ -33,20 +38,27 @@ class GuidedRows:
             groups.setdefault(key, []).append(image)
         self.images = len(guidances)
         self.run = run
-        self._groups = [(specs[key].start(prediction), images) for key, images in groups.items()]
+        self._groups: list[tuple[Any, list[int]]] = []
+        for key, images in groups.items():
+            guide = specs[key].start(prediction)
+            if getattr(guide, "alone", False):
+                self._groups += [
+                    (guide, images[:1]),
+                    *((specs[key].start(prediction), [image]) for image in images[1:]),
+                ]
+            else:
+                self._groups.append((guide, images))
         self._equal = EqualRows()
 
     def predict(
-        self,
-        step: Step,
-        sample: Tensor,
-        conditioning: Sequence[Tensor],
-        denoise: Callable[[list[int] | None], Tensor],
+        self, step: Step, sample: Tensor, conditioning: Sequence[Tensor], denoise: Denoise
     ) -> tuple[Tensor, StepRecord]:
         """The guided prediction (B, ...) of this call, and its record.
 
-        `sample` (2 B, ...) is what the denoiser sees; `conditioning` are the other tensors of 2 B rows. `denoise` runs
-        the given rows in their order, or all of them for None.
+        `sample` (2 B, ...) is what the denoiser sees; `conditioning` are the other tensors of 2 B rows.
+        `denoise(rows, variation)` runs the given rows in their order, or all of them for None; under a variation it
+        runs what `variation.inputs` makes of these rows, inside `variation.applied`. It is called once for the rows of
+        the pairs and once for every different variation, and not at all where nobody needs a row.
         """
         total = 2 * self.images
         if len(sample) != total:
@@ -54,33 +66,40 @@ class GuidedRows:
                 f"{len(sample)} rows for {self.images} images: the batch is [uncond; cond], {total} rows; give one "
                 "guidance per image, pictures per prompt included."
             )
-        needs = [_needs(guide, step) for guide, _ in self._groups]
-        wanted = [i for (uncond, _), (_, images) in zip(needs, self._groups, strict=True) if uncond for i in images]
-        wanted += [
-            self.images + i for (_, cond), (_, images) in zip(needs, self._groups, strict=True) if cond for i in images
-        ]
         labels = self._equal.labels(sample, conditioning)
-        first: dict[int, int] = {}
-        for row in sorted(wanted):
-            first.setdefault(labels[row], row)
-        rows = list(first.values())
-        output = denoise(None if rows == list(range(total)) else rows)
-        place = {label: position for position, label in enumerate(first)}
+        needs = [guide.needs(step) if hasattr(guide, "needs") else (True, True) for guide, _ in self._groups]
+        asked = [guide.variations(step) if hasattr(guide, "variations") else () for guide, _ in self._groups]
+        wanted: dict[Variation | None, list[int]] = {None: []}
+        for (_, images), (uncond, cond), variations in zip(self._groups, needs, asked, strict=True):
+            wanted[None] += [*(images if uncond else ()), *((self.images + i for i in images) if cond else ())]
+            for variation in variations:
+                wanted.setdefault(variation, []).extend(self._source(variation, images))
+        ran = {variation: _run(rows, labels, variation, denoise) for variation, rows in wanted.items() if rows}
 
-        parts, gaps = [], []
-        scales: list[float | None] = [None] * self.images
-        for (guide, images), (with_uncond, with_cond) in zip(self._groups, needs, strict=True):
-            uncond = take(output, [place[labels[i]] for i in images]) if with_uncond else None
-            cond = take(output, [place[labels[self.images + i]] for i in images]) if with_cond else None
-            parts.append(guide.combine(uncond, cond, step, take(sample, images)))
-            if hasattr(guide, "scale"):
-                w = guide.scale(step)
-                for image in images:
-                    scales[image] = w
+        parts, gaps, scales = [], [], []
+        for (guide, images), (with_uncond, with_cond), variations in zip(self._groups, needs, asked, strict=True):
+            uncond = ran[None].of(images) if with_uncond else None
+            cond = ran[None].of([self.images + i for i in images]) if with_cond else None
+            extras = [ran[variation].of(self._source(variation, images)) for variation in variations]
+            latents = take(sample, images)
+            parts.append(
+                guide.combine(uncond, cond, step, latents, extras)
+                if extras
+                else guide.combine(uncond, cond, step, latents)
+            )
+            scales.append((tuple(images), getattr(guide, "w", None)))
             if uncond is not None and cond is not None:
                 gaps.append((tuple(images), (cond.detach().float() - uncond.detach().float()).flatten(1).norm(dim=1)))
-        record = StepRecord(self.run, step, tuple(scales), len(rows), total - len(rows), tuple(gaps))
+        pairs = len(ran[None].output) if None in ran else 0
+        varied = sum(len(one.output) for variation, one in ran.items() if variation is not None)
+        plain = total + sum(len(rows) for variation, rows in wanted.items() if variation is not None)
+        record = StepRecord(
+            self.run, step, tuple(scales), pairs + varied, plain - pairs - varied, tuple(gaps), rows_varied=varied
+        )
         return self._gather(parts), record
+
+    def _source(self, variation: Variation, images: list[int]) -> list[int]:
+        return images if variation.source == "uncond" else [self.images + i for i in images]
 
     def _gather(self, parts: list[Tensor]) -> Tensor:
         if len(parts) == 1:
@@ -133,5 +152,23 @@ def _split(labels: list[int], tensor: Tensor) -> list[int]:
     return [order.setdefault(key, len(order)) for key in keys]
 
 
-def _needs(guide: Any, step: Step) -> tuple[bool, bool]:
-    return guide.needs(step) if hasattr(guide, "needs") else (True, True)
+@dataclass(frozen=True, eq=False)
+class _Ran:
+    """The output of one denoiser call, and where each row of the batch finds its own."""
+
+    output: Tensor
+    place: dict[int, int]
+    labels: list[int]
+
+    def of(self, rows: list[int]) -> Tensor:
+        return take(self.output, [self.place[self.labels[row]] for row in rows])
+
+
+def _run(wanted: list[int], labels: list[int], variation: Variation | None, denoise: Denoise) -> _Ran:
+    """The wanted rows, equal ones once."""
+    first: dict[int, int] = {}
+    for row in sorted(wanted):
+        first.setdefault(labels[row], row)
+    rows = list(first.values())
+    output = denoise(None if rows == list(range(len(labels))) else rows, variation)
+    return _Ran(output, {label: position for position, label in enumerate(first)}, list(labels))

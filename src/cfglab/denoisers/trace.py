@@ -15,11 +15,22 @@ class StepRecord:
 
     run: int
     step: Step
-    w: tuple[float | None, ...]
-    """The scale of each image; 1 where guidance is off, None where a guidance of another kind does not say."""
+    scales: "tuple[tuple[tuple[int, ...], float | Tensor | None], ...]" = field(repr=False)
     rows_run: int
     rows_saved: int
     gaps: "tuple[tuple[tuple[int, ...], Tensor], ...]" = field(default=(), repr=False)
+    rows_varied: int = 0
+    """How many of `rows_run` were further predictions, of a changed denoiser or changed inputs."""
+
+    @property
+    def w(self) -> tuple[float | None, ...]:
+        """The scale of each image; 1 where guidance is off, None where a guidance of another kind does not say. Waits
+        for the device where the schedule reads the predictions."""
+        known: dict[int, float | None] = {}
+        for images, scale in self.scales:
+            each = [scale] * len(images) if scale is None or isinstance(scale, float | int) else scale.tolist()
+            known |= zip(images, each, strict=True)
+        return tuple(known[image] for image in range(len(known)))
 
     @property
     def difference(self) -> tuple[float | None, ...]:
@@ -41,7 +52,7 @@ class Trace:
 
     @property
     def rows_saved(self) -> int:
-        """Rows that plain guidance would have run as well."""
+        """Rows that plain guidance, or a further prediction for every image, would have run as well."""
         return sum(record.rows_saved for record in self.steps)
 
     def table(self) -> str:

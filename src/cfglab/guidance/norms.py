@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Literal
 
+from cfglab.guidance.now import Now
 from cfglab.guidance.transforms import Transform
-from cfglab.step import Step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,8 +17,8 @@ class PredictionNorm(Transform):
 
     kind: Literal["prediction_norm"] = "prediction_norm"
 
-    def prediction(self, guided: "Tensor", uncond: "Tensor", cond: "Tensor", step: Step) -> "Tensor":  # noqa: ARG002
-        return _at_length_of(guided, uncond)
+    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
+        return _at_length_of(guided, now.uncond)
 
 
 class UpdateNorm(Transform):
@@ -29,8 +29,8 @@ class UpdateNorm(Transform):
 
     kind: Literal["update_norm"] = "update_norm"
 
-    def update(self, update: "Tensor", uncond: "Tensor", cond: "Tensor", step: Step) -> "Tensor":  # noqa: ARG002
-        return _at_length_of(update, uncond)
+    def update(self, update: "Tensor", now: Now) -> "Tensor":
+        return _at_length_of(update, now.uncond)
 
 
 class FullNorm(Transform):
@@ -38,11 +38,11 @@ class FullNorm(Transform):
 
     kind: Literal["full_norm"] = "full_norm"
 
-    def update(self, update: "Tensor", uncond: "Tensor", cond: "Tensor", step: Step) -> "Tensor":  # noqa: ARG002
-        return _at_length_of(update, uncond)
+    def update(self, update: "Tensor", now: Now) -> "Tensor":
+        return _at_length_of(update, now.uncond)
 
-    def prediction(self, guided: "Tensor", uncond: "Tensor", cond: "Tensor", step: Step) -> "Tensor":  # noqa: ARG002
-        return _at_length_of(guided, uncond)
+    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
+        return _at_length_of(guided, now.uncond)
 
 
 def _at_length_of(tensor: "Tensor", other: "Tensor") -> "Tensor":

@@ -1,17 +1,19 @@
 """What a prediction means, and the one linear formula between the meanings.
 
-The model sees `x = alpha * (x0 + sigma * epsilon)` (sigma is noise over signal; VP: alpha = 1 / sqrt(1 + sigma^2),
-flow: alpha = 1 - t = 1 / (1 + sigma)). With `z = x / alpha` every prediction is `a * z + b * epsilon`:
+The model sees `x = a * x0 + n * epsilon`, with the signal's factor `a = alpha` and the noise's `n = alpha * sigma`
+(sigma is noise over signal; VP: a^2 + n^2 = 1, flow: a = 1 - t, n = t). Every prediction is `p * epsilon + q * x0`:
 
-| space | meaning | a | b |
+| space | meaning | p | q |
 |---|---|---|---|
-| epsilon | the noise | 0 | 1 |
-| x0 | the clean picture, `z - sigma * epsilon` | 1 | -sigma |
-| v | `alpha * (epsilon - sigma * x0)` (2202.00512) | -alpha * sigma | alpha * (1 + sigma^2) |
-| flow | `epsilon - x0` (2209.03003) | -1 | 1 + sigma |
+| epsilon | the noise | 1 | 0 |
+| x0 | the clean picture | 0 | 1 |
+| v | `a * epsilon - n * x0` (2202.00512) | a | -n |
+| flow | `epsilon - x0` (2209.03003) | 1 | -1 |
+
+Two equations, so `y' = ((p' a - q' n) y + (q' p - p' q) x) / (p a - q n)`: finite at pure noise too, where a is 0.
 """
 
-from math import isfinite
+from math import isinf
 
 import torch
 from torch import Tensor
@@ -25,27 +27,35 @@ def convert(tensor: Tensor, latents: Tensor | None, step: Step, source: Space, t
     """The same prediction in another space. Shape (n, ...); float32 inside, or float64 where the tensor is.
 
     `latents` is what the denoiser sees, already scaled. Raises InputError where latents, sigma or alpha are missing,
-    or where the conversion divides by zero (from x0 at sigma 0, from anything at alpha 0).
+    or where one space says nothing about the other (x0 without noise, epsilon at pure noise).
     """
     tensor = wide(tensor)
     if source == target:
         return tensor
-    a, b = _factors(step, source, target)
-    c, d = _factors(step, target, source)
+    a, n = _levels(step, source, target)
+    (p, q), (to_p, to_q) = _parts(source, a, n), _parts(target, a, n)
+    _check(step, source, target, p * a - q * n, to_p * a - to_q * n)
     if latents is None:
         raise InputError(
             f"a prediction of {source!r} without latents: turning it into {target!r} needs what the denoiser saw; "
             "call combine(uncond, cond, step, latents) with the scaled model input."
         )
-    z = wide(latents) / _alpha(step)
-    return c * z + (d / b) * (tensor - a * z)
+    if latents.shape != tensor.shape:
+        raise InputError(
+            f"latents of shape {tuple(latents.shape)} and predictions of shape {tuple(tensor.shape)}: turning "
+            f'{source!r} into {target!r} needs both of one shape; use space="model" for this model.'
+        )
+    return ((to_p * a - to_q * n) * tensor + (to_q * p - to_p * q) * wide(latents)) / (p * a - q * n)
 
 
 def ratio(step: Step, source: Space, target: Space) -> float:
     """The factor that turns a difference of two predictions from `source` into `target`. Raises as `convert` does."""
     if source == target:
         return 1.0
-    return _factors(step, target, source)[1] / _factors(step, source, target)[1]
+    a, n = _levels(step, source, target)
+    (p, q), (to_p, to_q) = _parts(source, a, n), _parts(target, a, n)
+    _check(step, source, target, p * a - q * n, to_p * a - to_q * n)
+    return (to_p * a - to_q * n) / (p * a - q * n)
 
 
 def wide(tensor: Tensor) -> Tensor:
@@ -53,35 +63,36 @@ def wide(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-def _alpha(step: Step) -> float:
-    if step.alpha is None or not step.alpha > 0:
-        raise InputError(
-            f"step {step.index} has alpha {step.alpha}: a conversion between spaces divides by it, so it must be known "
-            'and above zero; give the step its alpha or use space="model".'
-        )
-    return step.alpha
-
-
-def _factors(step: Step, space: Space, other: Space) -> tuple[float, float]:
+def _levels(step: Step, space: Space, other: Space) -> tuple[float, float]:
+    """The factors of signal and noise at this step."""
     if "model" in (space, other):
         raise InputError(
             f"what this model predicts is not known, so {other!r} cannot be had from {space!r}: "
             'use space="model", or name the prediction in Guidance.start(prediction).'
         )
-    sigma, alpha = step.sigma, _alpha(step)
-    if sigma is None or not isfinite(sigma):
+    sigma, alpha = step.sigma, step.alpha
+    if sigma is None or sigma != sigma or (isinf(sigma) and alpha):
         raise InputError(
-            f"step {step.index} has sigma {sigma}: turning {space!r} into {other!r} needs the noise over signal; "
-            'give the step a finite sigma or use space="model".'
+            f"step {step.index} has sigma {sigma}: turning {space!r} into {other!r} needs the noise over signal, "
+            'infinite only where alpha is 0; give the step its sigma or use space="model".'
         )
-    if sigma == 0 and "x0" in (space, other):
+    if alpha is None or not alpha >= 0 or (alpha == 0 and not isinf(sigma)):
         raise InputError(
-            f"step {step.index} has sigma 0: without noise x0 says nothing about {({space, other} - {'x0'}).pop()!r}; "
-            'use space="model" or a sampler that does not call the model at sigma 0.'
+            f"step {step.index} has alpha {alpha} and sigma {sigma}: a conversion between spaces needs the signal's "
+            'factor, 0 only at infinite sigma; give the step its alpha or use space="model".'
         )
-    return {
-        "epsilon": (0.0, 1.0),
-        "x0": (1.0, -sigma),
-        "v": (-alpha * sigma, alpha * (1 + sigma**2)),
-        "flow": (-1.0, 1 + sigma),
-    }[space]
+    return alpha, 1.0 if isinf(sigma) else alpha * sigma
+
+
+def _parts(space: Space, a: float, n: float) -> tuple[float, float]:
+    return {"epsilon": (1.0, 0.0), "x0": (0.0, 1.0), "v": (a, -n), "flow": (1.0, -1.0)}[space]
+
+
+def _check(step: Step, source: Space, target: Space, *determinants: float) -> None:
+    if 0 in determinants:
+        known = "without noise x0" if step.sigma == 0 else "at pure noise epsilon"
+        lost = ({source, target} - {known.split()[-1]}).pop()
+        raise InputError(
+            f"step {step.index} has sigma {step.sigma}: {known} says nothing about {lost!r}; "
+            'use space="model", another space, or a sampler that does not call the model there.'
+        )

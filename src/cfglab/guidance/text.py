@@ -53,6 +53,8 @@ def _value(node: ast.expr, text: str) -> Any:
     match node:
         case ast.Constant(value=str() | int() | float() as value):
             return value
+        case ast.Tuple(elts=parts) | ast.List(elts=parts):
+            return tuple(_value(part, text) for part in parts)
         case ast.Name(id=name):
             return name
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):

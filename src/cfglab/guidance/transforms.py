@@ -1,12 +1,14 @@
 """Transform: what is done to the guided prediction besides scaling, as a frozen value."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError
 
+from cfglab.card import Card
 from cfglab.errors import InputError
 from cfglab.guidance.names import Space
+from cfglab.guidance.now import Now, Variation
 from cfglab.schedules.fields import Real, explain, nearest
 from cfglab.schedules.text import number
 from cfglab.step import Step
@@ -25,13 +27,22 @@ def _share(value: float) -> float:
 
 
 class Transform(BaseModel):
-    """Two optional hooks, called with float32 (or float64) tensors of shape (n, ...) in the transform's own `space`.
+    """Hooks around the scale, called with float32 (or float64) tensors of shape (n, ...) in the own `space`.
 
     Each hook's result is blended linearly with its input: `strength` 0 is plain CFG, 1 the full transform. A subclass
-    defines `kind`, its fields, and the hooks it needs; it treats each of the n images alone and keeps no memory.
+    defines `kind`, its fields, and the hooks it needs; it treats each of the n images alone and remembers in
+    `now.memory` only.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    card: ClassVar[Card | None] = None
+    reads_uncond: ClassVar[bool] = True
+    """False: at w = 1 it works on the conditional prediction alone, which saves the unconditional row."""
+    acts_when_equal: ClassVar[bool] = False
+    """True: it changes the prediction even where cond == uncond."""
+    alone: ClassVar[bool] = False
+    """True: the rows it needs depend on an image's own history, so every image has a Guide of its own."""
 
     kind: str
     strength: Annotated[Real, AfterValidator(_share)] = 1.0
@@ -53,13 +64,37 @@ class Transform(BaseModel):
         if isinstance(kind, str):
             TRANSFORMS[kind] = cls
 
-    def update(self, update: "Tensor", uncond: "Tensor", cond: "Tensor", step: Step) -> "Tensor":  # noqa: ARG002
+    # -- the hooks, in the order in which they run -----------------------------------------------------------------
+
+    def conditional(self, cond: "Tensor", now: Now) -> "Tensor":  # noqa: ARG002
+        """Acts on the conditional prediction, before everything else."""
+        return cond
+
+    def unconditional(self, uncond: "Tensor", now: Now) -> "Tensor":  # noqa: ARG002
+        """Acts on the unconditional prediction, before the update is formed."""
+        return uncond
+
+    def update(self, update: "Tensor", now: Now) -> "Tensor":  # noqa: ARG002
         """Acts on `cond - uncond` before the scale."""
         return update
 
-    def prediction(self, guided: "Tensor", uncond: "Tensor", cond: "Tensor", step: Step) -> "Tensor":  # noqa: ARG002
+    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":  # noqa: ARG002
         """Acts on the guided prediction `uncond + w * update`."""
         return guided
+
+    # -- what it asks of the denoiser ------------------------------------------------------------------------------
+
+    def variation(self, step: Step) -> Variation | None:  # noqa: ARG002
+        """A further prediction for this step, which the hooks find as `now.extra`."""
+        return None
+
+    def supplies(self, step: Step, memory: Mapping[str, Any]) -> Literal["uncond", "cond"] | None:  # noqa: ARG002
+        """The prediction that its hook makes without the denoiser's at this step, so that the row need not run."""
+        return None
+
+    def is_zero(self, step: Step) -> bool:  # noqa: ARG002
+        """True where the guided prediction is zero in its space: the denoiser and the other hooks are not called."""
+        return False
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         return [
@@ -71,7 +106,8 @@ class Transform(BaseModel):
     def __str__(self) -> str:
         """The text form, such as `prediction_norm(strength=0.5)`."""
         fields = [
-            f"{name}={value if isinstance(value, str) else number(value)}" for name, value in self.__repr_args__()
+            f"{name}={value if isinstance(value, str | bool) else number(value)}"
+            for name, value in self.__repr_args__()
         ]
         return f"{self.kind}({', '.join(fields)})"
 

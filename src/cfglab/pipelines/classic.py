@@ -16,6 +16,7 @@ from cfglab.denoisers.rows import GuidedRows, take
 from cfglab.denoisers.stepping import StepReader, prediction_of
 from cfglab.denoisers.trace import Trace
 from cfglab.errors import InputError
+from cfglab.guidance import Variation
 from cfglab.guidance.text import as_guidance
 from cfglab.pipelines.quiet import StableDiffusionPipeline
 
@@ -101,18 +102,24 @@ class _Guided:
         batched = _batched((args, kwargs), len(sample))
         returned: list[Any] = []
 
-        def denoise(rows: list[int] | None) -> Tensor:
-            if rows is None:
-                returned.append(plain(sample, *args, **kwargs))
-            else:
+        def denoise(rows: list[int] | None, variation: Variation | None) -> Tensor:
+            x, (some_args, some_kwargs) = sample, (args, kwargs)
+            if rows is not None:
+                x = take(sample, rows)
                 some_args, some_kwargs = _walk((args, kwargs), len(sample), lambda tensor: take(tensor, rows))
-                returned.append(plain(take(sample, rows), *some_args, **some_kwargs))
-            return returned[0][0]
+            if variation is None:
+                returned.append(plain(x, *some_args, **some_kwargs))
+                return returned[-1][0]
+            with variation.applied(self.pipe.unet) as module:
+                x, timestep, named = variation.inputs(x, some_args[0], some_kwargs)
+                call = plain if module is self.pipe.unet else module
+                returned.append(call(x, timestep, *some_args[1:], **named))
+            return returned[-1][0]
 
         guided, record = self._rows.predict(step, sample, batched, denoise)
         self.trace.steps.append(record)
         both = torch.cat([guided, guided])
-        output = returned[0]
+        output = returned[0] if returned else (both,)
         return (both, *output[1:]) if isinstance(output, tuple) else type(output)(sample=both)
 
     def _check_call(self) -> None:

@@ -1,0 +1,53 @@
+"""What a transform or a closed-loop schedule sees at one step, and the further prediction it may ask for."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from cfglab.guidance.names import Space
+from cfglab.step import Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Now:
+    """One step as a hook sees it: tensors of shape (n, ...), float32 or float64, predictions in `space`.
+
+    `w` is a number, or (n, 1, ...) where the schedule reads the predictions. `latents` is what the denoiser saw, None
+    where nobody gave it. `extra` is the prediction of the transform's own Variation, None where it asked for none. A
+    prediction that was not run, because the transform said that it does not read or that it supplies it, is stood in
+    for by the other one. `memory` is a dict of this transform in this run, kept from step to step.
+    """
+
+    step: Step
+    w: "float | Tensor"
+    uncond: "Tensor"
+    cond: "Tensor"
+    space: Space = "model"
+    latents: "Tensor | None" = None
+    extra: "Tensor | None" = None
+    memory: dict[str, Any] = field(default_factory=dict)
+
+
+class Variation(Protocol):
+    """A further prediction: the rows of `source`, run once more under a change. One more denoiser row an image.
+
+    A frozen, hashable value: equal variations at one step are one denoiser call, and rows that are equal under it run
+    once, so the change is the same for every row and every batch. It names no pipeline.
+    """
+
+    @property
+    def source(self) -> Literal["cond", "uncond"]:
+        """Whose rows are run again."""
+
+    def applied(self, denoiser: Any) -> AbstractContextManager[Any]:
+        """While it is open, `denoiser` (the module) is perturbed; it yields the module to call: `denoiser` or another
+        one. Afterwards the module is as it was, also after an error."""
+
+    def inputs(
+        self, sample: "Tensor", timestep: Any, conditioning: Mapping[str, Any]
+    ) -> "tuple[Tensor, Any, Mapping[str, Any]]":
+        """What goes in instead: the rows' sample (m, ...), the timestep, and the denoiser's other arguments by name."""
