@@ -1,6 +1,8 @@
 """What the families share: text encoders, tokenizers, autoencoders, UNets, pictures, and one way to call a pipeline."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, wraps
 from typing import Any
 
@@ -17,17 +19,23 @@ TOKENS = 77  # of CLIP
 PROMPT = "a red fox"
 
 
+@contextmanager
+def calm(seed: int) -> Iterator[None]:
+    """The global generator seeded inside and untouched outside; no warnings of diffusers about diffusers itself."""
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, message=".*(deprecated|duplicating)")
+        warnings.filterwarnings("ignore", category=UserWarning, message="(?s).*CPU [Aa]utocast")
+        torch.manual_seed(seed)
+        yield
+
+
 def seeded(build: Callable[[], Any]) -> Callable[[], Any]:
     """`build` with its random weights drawn from a fixed seed; the global generator is left as it was."""
 
     @wraps(build)
     def built() -> Any:
-        state = torch.random.get_rng_state()
-        torch.manual_seed(0)
-        try:
+        with calm(seed=0):
             pipe = build()
-        finally:
-            torch.random.set_rng_state(state)
         for component in pipe.components.values():
             if isinstance(component, nn.Module):
                 component.eval().requires_grad_(False)
@@ -71,7 +79,8 @@ def run(pipe: Any, scale: float, *, steps: int = 3, callback: Any = None, seed: 
         arguments["callback_on_step_end"] = callback
     arguments.setdefault("num_inference_steps", steps)
     arguments.setdefault("generator", torch.Generator().manual_seed(seed))
-    return tensor(pipe(**{key: value for key, value in arguments.items() if value is not OMIT})[0])
+    with calm(seed):  # some pipelines draw from the global generator, whatever they are given
+        return tensor(pipe(**{key: value for key, value in arguments.items() if value is not OMIT})[0])
 
 
 OMIT = object()  # as the value of an argument: the pipeline does not take it
@@ -128,7 +137,11 @@ def clip_tokenizer(length: int = TOKENS) -> Any:
     )
 
 
-CHAT = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+PLAIN = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 SPECIAL = ["<pad>", "</s>", "<s>", "<unk>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
 SPECIAL += ["<|image_pad|>", "<|video_pad|>", "<|endoftext|>"]
 VOCABULARY = 256 + len(SPECIAL)
@@ -245,6 +258,7 @@ def vae(channels: int = 4, *, levels: int = 2, picture_channels: int = 3, **more
             "latent_channels": channels,
             "norm_num_groups": 4,
             "sample_size": 16,
+            "force_upcast": False,
             **more,
         }
     )

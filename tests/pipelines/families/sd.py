@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from tests.pipelines.families import Case, Family, parts
-from tests.pipelines.families.parts import OMIT, PROMPT, calls, mask, pil, picture, seeded
+from tests.pipelines.families.parts import OMIT, PROMPT, calls, mask, picture, pil, seeded
 
 
 def components(**more: Any) -> dict[str, Any]:
@@ -124,12 +124,12 @@ def latent_upscale() -> Any:
         act_fn="gelu",
         attention_head_dim=8,
         norm_num_groups=None,
-        block_out_channels=(32, 32, 64),
+        block_out_channels=(32, 32, 64, 64),
         time_cond_proj_dim=128 + parts.WIDTH,
         conv_in_kernel=1,
         conv_out_kernel=1,
         cross_attention_dim=parts.WIDTH,
-        down_block_types=("KDownBlock2D", "KCrossAttnDownBlock2D", "KCrossAttnDownBlock2D"),
+        down_block_types=("KDownBlock2D", *("KCrossAttnDownBlock2D",) * 3),
         in_channels=8,
         mid_block_type=None,
         only_cross_attention=False,
@@ -137,7 +137,7 @@ def latent_upscale() -> Any:
         resnet_time_scale_shift="scale_shift",
         time_embedding_type="fourier",
         timestep_post_act="gelu",
-        up_block_types=("KCrossAttnUpBlock2D", "KCrossAttnUpBlock2D", "KUpBlock2D"),
+        up_block_types=(*("KCrossAttnUpBlock2D",) * 3, "KUpBlock2D"),
     )
     made = components() | {
         "unet": parts.loud(unet, "attn2"),
