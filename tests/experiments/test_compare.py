@@ -49,12 +49,8 @@ def test_rows_are_the_paired_differences_best_first() -> None:
     corrected = holm([expected[row.setting].p or 0 for row in found.rows])
     for row, p_holm in zip(found.rows, corrected, strict=True):
         difference = expected[row.setting]
-        assert (row.difference, row.low, row.high, row.p) == (
-            difference.mean,
-            difference.low,
-            difference.high,
-            difference.p,
-        )
+        numbers = (difference.mean, difference.low, difference.high, difference.p)
+        assert (row.difference, row.low, row.high, row.p) == pytest.approx(numbers)
         assert row.p_holm == pytest.approx(p_holm)
         assert (row.n, row.n_prompts, row.dropped) == (80, 20, 0)
         assert row.mean == pytest.approx(np.mean(list(of(results, row.setting).values())))

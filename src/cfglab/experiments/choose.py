@@ -4,11 +4,14 @@ from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from cfglab.errors import InputError
-from cfglab.experiments.pairs import Better, Pairs, ResultLike, rank
-from cfglab.experiments.statistics import Difference, Key
+from cfglab.experiments.pairs import Better, Pairs, rank
+from cfglab.experiments.scores import ResultLike
+from cfglab.experiments.statistics import Difference
+from cfglab.experiments.store import Store
 
 
 class SplitChoice(BaseModel):
@@ -38,7 +41,7 @@ class SplitChoice(BaseModel):
 
 
 def best_on_split(
-    results: Iterable[ResultLike],
+    source: Store | Iterable[ResultLike],
     metric: str,
     baseline: str,
     *,
@@ -58,13 +61,12 @@ def best_on_split(
         InputError: as `compare`; a split with fewer than two units; no setting with pairs in both halves; a metric
             without a direction when `better` is not given.
     """
-    pairs = Pairs.of(results, metric, baseline)
+    pairs = Pairs.of(source, metric, baseline)
     better = better or pairs.better
     if better is None:
         raise InputError(f"metric '{metric}' has no better direction; say which: better='higher' or better='lower'")
     first = _first_half(pairs, split, seed)
-    part = _PART[split]
-    chosen_on = {name: pairs.difference(name, lambda key: key[part] in first) for name in pairs.settings}
+    chosen_on = pairs.differences(keep=first)
     candidates = sorted(
         (name for name, difference in chosen_on.items() if difference.n),
         key=lambda name: rank(chosen_on[name].mean, better),
@@ -74,7 +76,7 @@ def best_on_split(
             f"no setting shares a prompt and seed with '{baseline}' in the choosing half; run more {split}"
         )
     best = candidates[0]
-    reported = pairs.difference(best, lambda key: key[part] not in first)
+    reported = pairs.differences([best], keep=~first)[best]
     if not reported.n:
         raise InputError(
             f"'{best}' shares no prompt and seed with '{baseline}' in the reporting half; run more {split}"
@@ -90,18 +92,19 @@ def best_on_split(
     )
 
 
-_PART: dict[str, int] = {"prompts": 0, "seeds": 1}
-
-
-def _first_half(pairs: Pairs, split: str, seed: int) -> set[str | int]:
-    if split not in _PART:
+def _first_half(pairs: Pairs, split: str, seed: int) -> NDArray[np.bool_]:
+    """Which (prompt, seed) belong to the choosing half; only prompts or seeds with a value are dealt out."""
+    if split not in ("prompts", "seeds"):
         raise InputError(f"split '{split}' is unknown: it must be 'prompts' or 'seeds'")
-    keys: set[Key] = {key for values in pairs.values.values() for key in values}
-    units: list[str | int] = sorted({key[_PART[split]] for key in keys}, key=lambda unit: (str(type(unit)), unit))
+    axis = 0 if split == "prompts" else 1
+    there = np.isfinite(np.moveaxis(pairs.scores.values, axis + 1, 1)).any(axis=0)
+    units = np.flatnonzero(there.any(axis=-1))
     if len(units) < 2:
         raise InputError(
             f"split '{split}' finds {len(units)} to split: choosing on one half and reporting on the other needs at "
             f"least two; run more {split}"
         )
     order = np.random.default_rng(seed).permutation(len(units))
-    return {units[i] for i in order[: len(units) // 2]}
+    chosen = np.zeros(np.shape(there), dtype=bool)
+    chosen[units[order[: len(units) // 2]]] = True
+    return np.moveaxis(chosen, 0, axis)

@@ -1,13 +1,14 @@
 """Every setting of a run against its baseline, paired by prompt and seed, with the correction that many looks need."""
 
 from collections.abc import Iterable
-from statistics import fmean
 
 from pydantic import BaseModel, ConfigDict
 
 from cfglab.experiments.choose import SplitChoice, best_on_split
-from cfglab.experiments.pairs import Better, Pairs, ResultLike, rank
-from cfglab.experiments.statistics import Difference, holm, mean_interval, smallest_p
+from cfglab.experiments.pairs import Better, Pairs, rank
+from cfglab.experiments.scores import ResultLike
+from cfglab.experiments.statistics import Difference, holm, smallest_p
+from cfglab.experiments.store import Store
 from cfglab.metrics.estimate import Estimate
 from cfglab.metrics.registry import METRICS
 
@@ -63,11 +64,12 @@ class Comparison(BaseModel):
         return "\n".join([*(line.rstrip() for line in text), "", self.note])
 
 
-def compare(results: Iterable[ResultLike], metric: str, baseline: str) -> Comparison:
+def compare(source: Store | Iterable[ResultLike], metric: str, baseline: str) -> Comparison:
     """Each setting less the baseline in one metric of pictures, over pairs with the same prompt and seed.
 
     Args:
-        results: one for each (setting, prompt, seed); failed ones are dropped with their partners, and counted.
+        source: a run's store, of which one metric is read, or its results, one for each (setting, prompt, seed);
+            failed ones are dropped with their partners, and counted.
         metric: a name that the results hold, e.g. `alignment`.
         baseline: a setting of the results.
 
@@ -75,14 +77,14 @@ def compare(results: Iterable[ResultLike], metric: str, baseline: str) -> Compar
         InputError: a metric that the results do not hold or that is no metric of single pictures, a baseline that is
             no setting of theirs, two results for one (setting, prompt, seed).
     """
-    pairs = Pairs.of(results, metric, baseline)
-    differences = {name: pairs.difference(name) for name in pairs.settings}
+    pairs = Pairs.of(source, metric, baseline)
+    differences = pairs.differences()
     p_values = {name: difference.p for name, difference in differences.items() if difference.p is not None}
     corrected = dict(zip(p_values, holm(list(p_values.values())), strict=True))
     rows = [
         ComparisonRow(
             setting=name,
-            mean=_mean_over_pairs(pairs, name),
+            mean=pairs.mean_over_pairs(name),
             difference=difference.mean,
             p_holm=corrected.get(name),
             **difference.model_dump(exclude={"mean", "resampled"}),
@@ -93,7 +95,7 @@ def compare(results: Iterable[ResultLike], metric: str, baseline: str) -> Compar
         metric=metric,
         baseline=baseline,
         better=pairs.better,
-        baseline_mean=mean_interval(pairs.values[baseline]),
+        baseline_mean=pairs.baseline_mean(),
         rows=tuple(sorted(rows, key=lambda row: rank(row.difference, pairs.better))),
         note=_note(pairs, list(differences.values()), len(p_values)),
     )
@@ -118,11 +120,6 @@ def table(comparison: Comparison) -> list[list[str]]:
         for row in comparison.rows
     ]
     return [list(COLUMNS), first, *rest]
-
-
-def _mean_over_pairs(pairs: Pairs, name: str) -> float | None:
-    both = pairs.values[name].keys() & pairs.values[pairs.baseline].keys()
-    return fmean(pairs.values[name][key] for key in sorted(both)) if both else None
 
 
 def _note(pairs: Pairs, differences: list[Difference], tested: int) -> str:

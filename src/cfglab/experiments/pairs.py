@@ -1,84 +1,87 @@
-"""What a run's results say about one metric, laid out for pairing: setting -> (prompt, seed) -> value."""
+"""What a run says about one metric, laid out for pairing: every setting less one baseline, picture by picture."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from math import isfinite, nan
-from typing import Literal, Protocol
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cfglab.errors import InputError
-from cfglab.experiments.statistics import Difference, Key, paired
+from cfglab.experiments.scores import ResultLike, Scores
+from cfglab.experiments.statistics import Difference, differences, means
+from cfglab.experiments.store import Store
+from cfglab.metrics.estimate import Estimate
 from cfglab.metrics.registry import METRICS
 
+FloatArray = NDArray[np.float64]
 Better = Literal["higher", "lower"]
-
-
-class ResultLike(Protocol):
-    """What is read of a stored result."""
-
-    @property
-    def setting(self) -> str: ...
-    @property
-    def prompt(self) -> str: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def status(self) -> str: ...
-    @property
-    def metrics(self) -> Mapping[str, float]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """One metric of a run against one baseline; `settings` are all others, in the order of the results."""
+    """One metric of a run against one baseline; `settings` are all others, in the order of the results.
 
-    metric: str
+    `against` is what each setting is compared with, (settings, prompts, seeds): the baseline's own values unless
+    another reference was put in their place.
+    """
+
+    scores: Scores
     baseline: str
-    values: dict[str, dict[Key, float]]
-    failed: dict[str, set[Key]]
+    against: FloatArray
 
     @classmethod
-    def of(cls, results: Iterable[ResultLike], metric: str, baseline: str) -> "Pairs":
+    def of(cls, source: Store | Iterable[ResultLike], metric: str, baseline: str) -> "Pairs":
         """
         Raises:
             InputError: a metric that the results do not hold or that is no metric of single pictures, a baseline that
                 is no setting of theirs, two results for one (setting, prompt, seed).
         """
-        values: dict[str, dict[Key, float]] = {}
-        failed: dict[str, set[Key]] = {}
-        seen: set[tuple[str, Key]] = set()
-        measured: set[str] = set()
-        for result in results:
-            key = (result.prompt, result.seed)
-            if (result.setting, key) in seen:
-                raise InputError(
-                    f"'{result.setting}' has two results for prompt '{result.prompt}', seed {result.seed}: "
-                    "pairs need one; compare one run at a time"
-                )
-            seen.add((result.setting, key))
-            mine, lost = values.setdefault(result.setting, {}), failed.setdefault(result.setting, set())
-            if result.status != "done":
-                lost.add(key)
-            elif isfinite(result.metrics.get(metric, nan)):
-                mine[key] = result.metrics[metric]
-            measured.update(result.metrics)
-        _refuse_unknown(metric, measured, baseline, values)
-        return cls(metric, baseline, values, failed)
+        scores = Scores.of(source, metric)
+        refuse_unknown_setting(baseline, scores.settings)
+        _refuse_unknown_metric(metric, scores.measured)
+        own = scores.values[scores.settings.index(baseline)]
+        return cls(scores, baseline, np.broadcast_to(own, scores.values.shape))
+
+    @property
+    def metric(self) -> str:
+        return self.scores.metric
 
     @property
     def settings(self) -> list[str]:
-        return [name for name in self.values if name != self.baseline]
+        return [name for name in self.scores.settings if name != self.baseline]
 
     @property
     def better(self) -> Better | None:
         """The metric's direction; None where it has none or is not known here."""
         return METRICS[self.metric].better if self.metric in METRICS else None
 
-    def difference(self, setting: str, keep: Callable[[Key], bool] = lambda _: True) -> Difference:
-        """`setting` less the baseline over the (prompt, seed) that `keep` accepts; failed pictures count as dropped."""
-        mine, base = ({k: v for k, v in self.values[name].items() if keep(k)} for name in (setting, self.baseline))
-        failed = {key for key in self.failed[setting] | self.failed[self.baseline] if keep(key)}
-        return paired(mine, base).model_copy(update={"dropped": len(failed | (mine.keys() ^ base.keys()))})
+    def differences(
+        self, settings: Iterable[str] | None = None, keep: NDArray[np.bool_] | None = None
+    ) -> dict[str, Difference]:
+        """Settings (all, if not named) less what they are compared with, over the (prompt, seed) where `keep`,
+        (prompts, seeds), holds. A pair with a failed or missing side is dropped and counted."""
+        names = self.settings if settings is None else list(settings)
+        rows = [self.scores.settings.index(name) for name in names]
+        base = self.scores.settings.index(self.baseline)
+        here = np.ones(self.against.shape[1:], dtype=bool) if keep is None else keep
+        mine, other = self.scores.values[rows], self.against[rows]
+        lost = self.scores.failed[rows] | self.scores.failed[base] | (np.isfinite(mine) ^ np.isfinite(other))
+        gaps = np.where(here, mine - other, np.nan)
+        dropped = (lost & here).sum(axis=(1, 2)).tolist()
+        return dict(zip(names, differences(gaps, dropped), strict=True))
+
+    def baseline_mean(self) -> Estimate | None:
+        """The baseline over all of its pictures."""
+        return means(self.scores.values[[self.scores.settings.index(self.baseline)]])[0]
+
+    def mean_over_pairs(self, setting: str) -> float | None:
+        """The mean of a setting over its pairs."""
+        row = self.scores.settings.index(setting)
+        mine = self.scores.values[row][np.isfinite(self.against[row])]
+        mine = mine[np.isfinite(mine)]
+        return float(mine.mean()) if mine.size else None
 
 
 def rank(difference: float | None, better: Better | None) -> float:
@@ -88,29 +91,35 @@ def rank(difference: float | None, better: Better | None) -> float:
     return difference if better == "lower" else -difference
 
 
-def _refuse_unknown(metric: str, measured: set[str], baseline: str, settings: Iterable[str]) -> None:
+def refuse_unknown_setting(baseline: str, settings: Iterable[str]) -> None:
+    """Raises InputError, with the nearest name, for a baseline that is no setting."""
     names = list(settings)
     if baseline not in names:
         raise InputError(f"baseline '{baseline}' is no setting of this run{_nearest(baseline, names)}")
+
+
+def _refuse_unknown_metric(metric: str, measured: Iterable[str]) -> None:
+    measured = set(measured)
     if metric in measured:
         return
     if metric in METRICS and METRICS[metric].of != "picture":
         raise InputError(
             f"metric '{metric}' belongs to a whole set of pictures, not to one, so it cannot be paired by prompt and "
-            f"seed; its intervals are in the report. Metrics of pictures: {_listed(measured)}"
+            f"seed; compare it with compare_sets. Metrics of pictures: {listed(measured)}"
         )
     if metric in METRICS:
-        raise InputError(f"metric '{metric}' was not measured in this run; measured: {_listed(measured)}")
+        raise InputError(f"metric '{metric}' was not measured in this run; measured: {listed(measured)}")
     raise InputError(f"metric '{metric}' is unknown{_nearest(metric, sorted(measured))}")
 
 
 def _nearest(name: str, known: list[str]) -> str:
     close = get_close_matches(name, known, n=1)
     hint = f"; did you mean '{close[0]}'?" if close else ";"
-    return f"{hint} Known: {_listed(known)}"
+    return f"{hint} Known: {listed(known)}"
 
 
-def _listed(names: Iterable[str], most: int = 12) -> str:
+def listed(names: Iterable[str], most: int = 12) -> str:
+    """Names in alphabetical order, the first twelve of them."""
     names = sorted(names)
     if not names:
         return "none"

@@ -51,7 +51,7 @@ class Run:
         """Every setting against the baseline, paired by prompt and seed; see `cfglab.experiments.compare`."""
         from cfglab.experiments.compare import compare
 
-        return compare(self.store.results(), metric, baseline or self.store.experiment.baseline.name)
+        return compare(self.store, metric, baseline or self.store.experiment.baseline.name)
 
     def report(self) -> Path:
         """Write report.html and return its path."""

@@ -1,4 +1,4 @@
-"""Paired statistics for pictures that share prompt and seed. numpy and scipy.special only.
+"""Paired statistics for pictures that share prompt and seed.
 
 What is resampled is the *cluster*: the prompt, because two pictures of one prompt are not independent and a claim
 about a setting is a claim about prompts. With a single prompt the cluster is the picture, and every number then
@@ -6,23 +6,20 @@ speaks about that prompt only. With a single picture there is no interval and no
 all clusters are exactly alike: sixteen right pictures of sixteen do not make 100 % certain.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from scipy.special import ndtr, stdtrit
 
+from cfglab.experiments import resampling
+from cfglab.experiments.resampling import DRAWS
+from cfglab.experiments.resampling import smallest_p as smallest_p
 from cfglab.metrics.estimate import Estimate
 
 FloatArray = NDArray[np.float64]
 Key = tuple[str, int]  # prompt, seed
-
-DRAWS = 10_000
-SMALLEST_BOOTSTRAP = 8  # clusters; below, a Student t interval
-_CHUNK = 2_000_000  # numbers drawn at a time
 
 
 class Difference(BaseModel):
@@ -60,42 +57,48 @@ def paired(
     `mean` weights pairs alike. `draws` and `seed` belong to the bootstrap and the Monte Carlo permutations; the same
     seed gives the same numbers.
     """
-    a, b = _finite(values_a), _finite(values_b)
-    pairs = {key: a[key] - b[key] for key in sorted(a.keys() & b.keys())}
-    dropped = len(a.keys() ^ b.keys())
-    if not pairs:
-        empty = {"mean": None, "low": None, "high": None, "p": None, "smallest_detectable": None}
-        return Difference(n_prompts=0, n=0, dropped=dropped, resampled=None, **empty)
-    clusters = _clusters(pairs)
-    low, high = _interval(clusters, draws, seed)
-    return Difference(
-        n_prompts=len({prompt for prompt, _ in pairs}),
-        n=len(pairs),
-        dropped=dropped,
-        resampled=resampled(pairs),
-        mean=clusters.mean,
-        low=low,
-        high=high,
-        p=_sign_flip_p(clusters.sums, draws, seed) if len(clusters.sums) > 1 else None,
-        smallest_detectable=_smallest_detectable(clusters),
-    )
+    grid = Grid({*values_a, *values_b})
+    a, b = grid.of(values_a), grid.of(values_b)
+    dropped = np.logical_xor(np.isfinite(a), np.isfinite(b)).sum()
+    return differences((a - b)[None], [int(dropped)], draws=draws, seed=seed)[0]
 
 
 def mean_interval(values: Mapping[Key, float], *, draws: int = DRAWS, seed: int = 0) -> Estimate | None:
     """Mean over pictures with its 95 % interval, clusters as in `paired`; None without any finite value."""
-    finite = _finite(values)
-    if not finite:
-        return None
-    clusters = _clusters(finite)
-    low, high = _interval(clusters, draws, seed)
-    return Estimate(value=clusters.mean, low=low, high=high, n=len(finite))
+    return means(Grid(values).of(values)[None], draws=draws, seed=seed)[0]
 
 
-def resampled(keys: Mapping[Key, float]) -> Literal["prompts", "seeds"] | None:
+def differences(values: FloatArray, dropped: Sequence[int], *, draws: int = DRAWS, seed: int = 0) -> list[Difference]:
+    """What `paired` says of each setting, all at once: `values` are a - b, (settings, prompts, seeds), NaN where there
+    is no pair; `dropped` is counted by the caller."""
+    found = []
+    for setting, moments in enumerate(_moments(values, draws, seed, test=True)):
+        pairs = np.isfinite(values[setting])
+        found.append(
+            Difference(
+                n_prompts=int(pairs.any(axis=1).sum()),
+                n=int(pairs.sum()),
+                dropped=dropped[setting],
+                resampled=_resampled(pairs),
+                **moments,
+            )
+        )
+    return found
+
+
+def means(values: FloatArray, *, draws: int = DRAWS, seed: int = 0) -> list[Estimate | None]:
+    """`mean_interval` of each setting, all at once: `values` (settings, prompts, seeds), NaN where missing."""
+    counts = np.isfinite(values).sum(axis=(1, 2))
+    return [
+        None if it["mean"] is None else Estimate(value=it["mean"], low=it["low"], high=it["high"], n=int(count))
+        for it, count in zip(_moments(values, draws, seed, test=False), counts, strict=True)
+    ]
+
+
+def resampled(keys: Iterable[Key]) -> Literal["prompts", "seeds"] | None:
     """What counts as independent among these pictures: several prompts, else seeds; None for one picture."""
-    if len({prompt for prompt, _ in keys}) > 1:
-        return "prompts"
-    return "seeds" if len(keys) > 1 else None
+    keys = set(keys)
+    return _resampled(np.isfinite(Grid(keys).of(dict.fromkeys(keys, 0.0)))) if keys else None
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -109,102 +112,59 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in corrected]
 
 
-def smallest_p(clusters: int) -> float:
-    """The smallest two-sided p that sign flips of this many clusters can give."""
-    return 2.0 / 2**clusters if 2**clusters <= DRAWS else 1.0 / (DRAWS + 1)
+class Grid:
+    """Prompts × seeds, each sorted: where every (prompt, seed) of some results has its place."""
+
+    def __init__(self, keys: Iterable[Key]) -> None:
+        keys = set(keys)
+        self.prompts = {prompt: i for i, prompt in enumerate(sorted({prompt for prompt, _ in keys}))}
+        self.seeds = {seed: i for i, seed in enumerate(sorted({seed for _, seed in keys}))}
+
+    def of(self, values: Mapping[Key, float]) -> FloatArray:
+        """The values as (prompts, seeds), NaN where there is none or it is not finite."""
+        array = np.full((len(self.prompts), len(self.seeds)), np.nan)
+        for (prompt, seed), value in values.items():
+            array[self.prompts[prompt], self.seeds[seed]] = value
+        array[~np.isfinite(array)] = np.nan
+        return array
 
 
-@dataclass(frozen=True, slots=True)
-class _Clusters:
-    """Sum and count of the values of each cluster, and one number: the mean that weights values alike."""
-
-    sums: FloatArray
-    counts: FloatArray
-
-    @property
-    def mean(self) -> float:
-        return float(self.sums.sum() / self.counts.sum())
-
-    @property
-    def standard_error(self) -> float:
-        """Of the mean, from the clusters' residuals (linearised ratio; for equal counts sd of the means / sqrt G)."""
-        groups = len(self.sums)
-        residuals = self.sums - self.counts * self.mean
-        return float(np.sqrt(groups / (groups - 1) * (residuals**2).sum()) / self.counts.sum())
-
-    @property
-    def spread(self) -> bool:
-        """False for one cluster and for clusters that are all alike: then nothing is known about the spread."""
-        means = self.sums / self.counts
-        return len(means) > 1 and bool(np.ptp(means) > 1e-12 * np.abs(means).max())
+def _resampled(there: NDArray[np.bool_]) -> Literal["prompts", "seeds"] | None:
+    if there.any(axis=1).sum() > 1:
+        return "prompts"
+    return "seeds" if there.sum() > 1 else None
 
 
-def _finite(values: Mapping[Key, float]) -> dict[Key, float]:
-    return {key: float(value) for key, value in values.items() if np.isfinite(value)}
+def _clusters(values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Sum and count of the values of each cluster of one setting: its prompts, or the pictures of its one prompt."""
+    there = np.isfinite(values)
+    if there.any(axis=1).sum() <= 1:
+        pictures = values[there]
+        return pictures, np.ones(len(pictures))
+    counts = there.sum(axis=1)
+    sums = np.where(there, values, 0.0).sum(axis=1)
+    return sums[counts > 0], counts[counts > 0].astype(np.float64)
 
 
-def _clusters(values: Mapping[Key, float]) -> _Clusters:
-    by_prompt = resampled(values) == "prompts"
-    grouped: dict[Key | str, list[float]] = {}
-    for key in sorted(values):
-        grouped.setdefault(key[0] if by_prompt else key, []).append(values[key])
-    sums = np.array([sum(group) for group in grouped.values()])
-    return _Clusters(sums, np.array([float(len(group)) for group in grouped.values()]))
-
-
-def _interval(clusters: _Clusters, draws: int, seed: int) -> tuple[float | None, float | None]:
-    """95 %: a cluster bootstrap of the mean from eight clusters on, Student's t below, None without spread.
-
-    The bootstrap's percentiles are widened for few clusters, from 2.5 % to Phi(-sqrt(G / (G - 1)) t(G - 1, .975)):
-    the expanded percentile interval of Hesterberg, The American Statistician 69 (2015), 1411.5279. The plain one is
-    too narrow by a factor sqrt((G - 1) / G) and by the ratio of normal to t quantiles.
-    """
-    if not clusters.spread:
-        return None, None
-    groups = len(clusters.sums)
-    t = float(stdtrit(groups - 1, 0.975))
-    if groups < SMALLEST_BOOTSTRAP:
-        half = t * clusters.standard_error
-        return clusters.mean - half, clusters.mean + half
-    random = np.random.default_rng(seed)
-    means = []
-    for size in _chunks(draws, groups):
-        chosen = random.integers(groups, size=(size, groups))
-        means.append(clusters.sums[chosen].sum(axis=1) / clusters.counts[chosen].sum(axis=1))
-    tail = float(ndtr(-np.sqrt(groups / (groups - 1)) * t))
-    low, high = np.quantile(np.concatenate(means), [tail, 1.0 - tail])
-    return float(low), float(high)
-
-
-def _sign_flip_p(sums: FloatArray, draws: int, seed: int) -> float:
-    """Two-sided p of the mean under sign flips of whole clusters.
-
-    Exact by enumeration where 2^G <= `draws`, else Monte Carlo with (hits + 1) / (draws + 1). A cluster that sums to 0
-    flips to itself and is left out, which changes nothing.
-    """
-    moving = sums[sums != 0]
-    if len(moving) == 0:
-        return 1.0
-    observed = abs(moving.sum()) - 1e-12 * np.abs(moving).sum()  # rounding must not break a tie
-    if 2 ** len(moving) <= draws:
-        codes = np.arange(2 ** len(moving))
-        signs = 1.0 - 2.0 * ((codes[:, None] >> np.arange(len(moving))) & 1)
-        return float((np.abs(signs @ moving) >= observed).mean())
-    random = np.random.default_rng(seed)
-    hits = 0
-    for size in _chunks(draws, len(moving)):
-        signs = 1.0 - 2.0 * random.integers(2, size=(size, len(moving)))
-        hits += int((np.abs(signs @ moving) >= observed).sum())
-    return (hits + 1) / (draws + 1)
-
-
-def _smallest_detectable(clusters: _Clusters) -> float | None:
-    if not clusters.spread:
-        return None
-    groups = len(clusters.sums)
-    return float(stdtrit(groups - 1, 0.975) + stdtrit(groups - 1, 0.8)) * clusters.standard_error
-
-
-def _chunks(draws: int, width: int) -> list[int]:
-    size = max(1, min(draws, _CHUNK // width))
-    return [size] * (draws // size) + ([draws % size] if draws % size else [])
+def _moments(values: FloatArray, draws: int, seed: int, *, test: bool) -> list[dict[str, float | None]]:
+    """mean, low and high of each setting, and p and smallest_detectable where a difference is tested."""
+    names = ("mean", "low", "high", *(("p", "smallest_detectable") if test else ()))
+    found: list[dict[str, float | None]] = [dict.fromkeys(names) for _ in values]
+    alike: dict[int, list[int]] = {}  # number of clusters -> settings
+    clusters = [_clusters(one) for one in values]
+    for setting, (sums, _) in enumerate(clusters):
+        alike.setdefault(len(sums), []).append(setting)
+    for groups, settings in alike.items():
+        if not groups:
+            continue
+        sums = np.stack([clusters[setting][0] for setting in settings])
+        counts = np.stack([clusters[setting][1] for setting in settings])
+        columns = {"mean": resampling.mean(sums, counts)}
+        columns["low"], columns["high"] = resampling.interval(sums, counts, draws, seed).T
+        if test and groups > 1:
+            columns["p"] = resampling.sign_flip_p(sums, draws, seed)
+            columns["smallest_detectable"] = resampling.smallest_detectable(sums, counts)
+        for name, column in columns.items():
+            for setting, value in zip(settings, column.tolist(), strict=True):
+                found[setting][name] = value if np.isfinite(value) else None
+    return found

@@ -15,13 +15,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from cfglab.errors import InputError, MachineError
 from cfglab.experiments.files import only_writer, refuse, sweep, write_whole
 from cfglab.experiments.results import Result as Result
 from cfglab.experiments.results import Row as Row
-from cfglab.experiments.results import results_csv
+from cfglab.experiments.results import read_results, results_csv
 from cfglab.experiments.spec import Experiment
 from cfglab.metrics.estimate import Estimate as Estimate
 
@@ -151,27 +151,22 @@ class Store:
             found = self._database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return found[0] if found else None
 
+    def select(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """The rows of an SQL query, for readers of many: plain tuples, no objects."""
+        with _plain_errors(self.folder):
+            return self._database.execute(query, values).fetchall()
+
     def rows(self) -> list[Row]:
         """Every recorded result in the experiment's order, with what the writer needs to know of it."""
-        with _plain_errors(self.folder):
-            metrics: dict[str, dict[str, float]] = {}
-            for cell, metric, value in self._database.execute("SELECT cell, metric, value FROM metrics"):
-                metrics.setdefault(cell, {})[metric] = value
-            cursor = self._database.execute("SELECT * FROM results ORDER BY position")
-            names = [column[0] for column in cursor.description]
-            records = [dict(zip(names, values, strict=True)) for values in cursor]
+        kept = self.select("SELECT settled, sha256 FROM results ORDER BY position")
         return [
-            Row(
-                settled=bool(record.pop("settled")),
-                sha256=record.pop("sha256"),
-                result=Result.model_validate({**record, "metrics": metrics.get(record["cell"], {})}),
-            )
-            for record in records
+            Row.model_construct(result=result, settled=bool(settled), sha256=sha256)
+            for result, (settled, sha256) in zip(self.results(), kept, strict=True)
         ]
 
     def results(self) -> list[Result]:
         """Every cell that was drawn or failed so far, in the experiment's order: setting, prompt, seed."""
-        return [row.result for row in self.rows()]
+        return read_results(self.select)
 
     def set_metrics(self) -> dict[str, dict[str, Estimate]]:
         """Metrics of sets of pictures by setting and metric; the setting `real` is real pictures against real ones."""
