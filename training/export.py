@@ -10,6 +10,7 @@ import torch
 from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
 from training.common import WORK, load
+from training.decoder import with_trained_decoder
 from training.denoiser import SCHEDULER, TextToImage
 from training.tokenizer import build
 
@@ -33,7 +34,7 @@ def write_tokenizer(folder: Path) -> None:
 
 def main() -> None:
     tokenizer = build()
-    vae = AutoencoderKL.from_pretrained(WORK / "vae")
+    vae = with_trained_decoder(AutoencoderKL.from_pretrained(WORK / "vae"))
     model = trained("denoiser.pt", TextToImage(tokenizer))
     scheduler = PNDMScheduler(**SCHEDULER, skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1)
     pipeline = StableDiffusionPipeline(
