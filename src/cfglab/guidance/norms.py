@@ -1,7 +1,8 @@
 """The seed's three normalisations, per image. They keep the guided prediction as long as the unconditional one."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from cfglab.card import Card, Host
 from cfglab.guidance.now import Now
 from cfglab.guidance.transforms import Transform
 
@@ -15,6 +16,15 @@ class PredictionNorm(Transform):
     Close to guidance rescale (2305.08891, section 3.4) at phi = 1, with ||u|| in place of the conditional deviation.
     """
 
+    card: ClassVar[Card] = Card(
+        title="Prediction norm (BaseNorm)",
+        says="The guided prediction at the length of the unconditional one.",
+        formula="g |u| / |g|",
+        source="cf_guidance 0.0.3, BaseNormGuidance",
+        defaults="it has no parameters",
+        hosts=(Host("cf_guidance", "lengths over the whole batch, in what the model predicts"),),
+    )
+
     kind: Literal["prediction_norm"] = "prediction_norm"
 
     def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
@@ -27,6 +37,15 @@ class UpdateNorm(Transform):
     The same as plain CFG with the scale `w / (||c - u|| / ||u||)`, so useful w are small, 0.05 to 0.5.
     """
 
+    card: ClassVar[Card] = Card(
+        title="Update norm (T-Norm)",
+        says="The update at the length of the unconditional prediction, so w is a share of it.",
+        formula="u + w (c - u) |u| / |c - u|",
+        source="cf_guidance 0.0.3, TNormGuidance",
+        defaults="it has no parameters; useful w are 0.05 to 0.5",
+        hosts=(Host("cf_guidance", "lengths over the whole batch, in what the model predicts"),),
+    )
+
     kind: Literal["update_norm"] = "update_norm"
 
     def update(self, update: "Tensor", now: Now) -> "Tensor":
@@ -35,6 +54,15 @@ class UpdateNorm(Transform):
 
 class FullNorm(Transform):
     """The update, then the guided prediction, at the length of the unconditional one (cf_guidance's FullNorm)."""
+
+    card: ClassVar[Card] = Card(
+        title="Full norm",
+        says="The update norm, then the prediction norm.",
+        formula="g |u| / |g|, g = u + w (c - u) |u| / |c - u|",
+        source="cf_guidance 0.0.3, FullNormGuidance",
+        defaults="it has no parameters",
+        hosts=(Host("cf_guidance", "lengths over the whole batch, in what the model predicts"),),
+    )
 
     kind: Literal["full_norm"] = "full_norm"
 
@@ -47,9 +75,6 @@ class FullNorm(Transform):
 
 def _at_length_of(tensor: "Tensor", other: "Tensor") -> "Tensor":
     """`tensor` (n, ...) with each image's L2 norm that of `other`; an image of zeros stays."""
-    own, wanted = _norm(tensor), _norm(other)
-    return tensor * (wanted / own.where(own > 0, 1.0))
+    from cfglab.guidance.each import norm, over
 
-
-def _norm(tensor: "Tensor") -> "Tensor":
-    return tensor.flatten(1).norm(dim=1).reshape(-1, *[1] * (tensor.ndim - 1))
+    return tensor * over(norm(other), norm(tensor), 0.0)

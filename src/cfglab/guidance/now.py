@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from cfglab.errors import InputError
 from cfglab.guidance.names import Space
 from cfglab.step import Step
 
@@ -30,6 +31,25 @@ class Now:
     latents: "Tensor | None" = None
     extra: "Tensor | None" = None
     memory: dict[str, Any] = field(default_factory=dict)
+
+    def over_w(self, tensor: "Tensor") -> "Tensor":
+        """tensor / w, zero where w is 0: added to the update, it adds `tensor` to the guided prediction."""
+        if isinstance(self.w, float | int):
+            return tensor / self.w if self.w else tensor * 0
+        return tensor / self.w.where(self.w != 0, 1.0) * (self.w != 0)
+
+    def residual(self, x0: "Tensor") -> "Tensor":
+        """`x - x0` up to a positive factor, with x as ComfyUI's samplers have it: `latents / alpha` of a VP model, the
+        latents of a flow. Along epsilon on a VP model, along the velocity on a flow. Raises InputError where the
+        latents or alpha are not known."""
+        step = self.step
+        if self.latents is None or step.sigma is None or step.alpha is None:
+            raise InputError(
+                f"step {step.index} without {'latents' if self.latents is None else 'sigma and alpha'}: this transform "
+                "compares with what the denoiser saw; call combine(uncond, cond, step, latents) with a whole step."
+            )
+        flow = step.alpha == 0 or abs(step.alpha * (1 + step.sigma) - 1) < 1e-6
+        return self.latents - x0 * (1.0 if flow else step.alpha)
 
 
 class Variation(Protocol):

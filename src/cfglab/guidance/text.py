@@ -51,7 +51,7 @@ def as_guidance(value: Any) -> Any:
 
 def _value(node: ast.expr, text: str) -> Any:
     match node:
-        case ast.Constant(value=str() | int() | float() as value):
+        case ast.Constant(value=str() | int() | float() | None as value):
             return value
         case ast.Tuple(elts=parts) | ast.List(elts=parts):
             return tuple(_value(part, text) for part in parts)

@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError
 
 from cfglab.card import Card
 from cfglab.errors import InputError
+from cfglab.guidance.fields import Strength
 from cfglab.guidance.names import Space
 from cfglab.guidance.now import Now, Variation
-from cfglab.schedules.fields import Real, explain, nearest
+from cfglab.schedules.fields import explain, nearest
 from cfglab.schedules.text import number
 from cfglab.step import Step
 
@@ -18,12 +19,6 @@ if TYPE_CHECKING:
 
 TRANSFORMS: dict[str, type["Transform"]] = {}
 """Every transform by its kind, the name it has in text and in JSON; a subclass with a kind enters itself."""
-
-
-def _share(value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ValueError("it must be between 0 (plain CFG) and 1 (the full transform); write one such as 0.5.")
-    return value
 
 
 class Transform(BaseModel):
@@ -45,7 +40,7 @@ class Transform(BaseModel):
     """True: the rows it needs depend on an image's own history, so every image has a Guide of its own."""
 
     kind: str
-    strength: Annotated[Real, AfterValidator(_share)] = 1.0
+    strength: Strength = 1.0
     space: Space = "epsilon"
 
     def __init__(self, **data: Any) -> None:

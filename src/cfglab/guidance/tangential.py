@@ -1,0 +1,45 @@
+"""TCFG: the unconditional prediction without its part across the common direction (2503.18137)."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from cfglab.card import Card, Host
+from cfglab.guidance.now import Now
+from cfglab.guidance.transforms import Transform
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class TCFG(Transform):
+    """Tangential damping: `u` projected on the leading right-singular vector of the two rows `[c; u]`, then CFG.
+
+    arXiv:2503.18137, section 3, algorithm 1, on scores. With the Gram numbers `cc`, `cu`, `uu` of one image and
+    `r = hypot(cc - uu, 2 cu)` that projection is `u (1 - (cc - uu) / r) / 2 + c cu / r`: no SVD of the pictures.
+    Where r is 0 (c and u of one length, at right angles) no direction leads, and u stays.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="Tangential damping CFG (TCFG)",
+        says="The unconditional prediction keeps only its part along the direction it shares with the conditional one.",
+        formula="u' = u (1 - (cc - uu) / r) / 2 + c cu / r, r = hypot(cc - uu, 2 cu); u' + w (c - u')",
+        paper="2503.18137",
+        source="section 3, algorithm 1; the Gram form is the same projection",
+        defaults="it has no parameters",
+        hosts=(
+            Host("diffusers", "by an SVD, in what the model predicts"),
+            Host("ComfyUI", "by an SVD, on the residual x - D: epsilon on a VP model, the velocity on a flow"),
+        ),
+    )
+
+    kind: Literal["tcfg"] = "tcfg"
+
+    def unconditional(self, uncond: "Tensor", now: Now) -> "Tensor":
+        from cfglab.guidance.each import dot
+
+        size = (dot(now.cond, now.cond) + dot(uncond, uncond)).sqrt()
+        unit = size.where(size > 0, 1.0)
+        u, c = uncond / unit, now.cond / unit
+        cc, cu, uu = dot(c, c), dot(c, u), dot(u, u)
+        r = (cc - uu).hypot(2 * cu)
+        some = r.where(r > 0, 1.0)
+        return (uncond * ((1 - (cc - uu) / some) / 2) + now.cond * (cu / some)).where(r > 0, uncond)

@@ -1,0 +1,71 @@
+"""CFG-Zero*: the unconditional prediction at its best scale, and nothing at all in the first steps (2503.18886)."""
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import model_validator
+
+from cfglab.card import Card, Host
+from cfglab.guidance.names import Space
+from cfglab.guidance.now import Now
+from cfglab.guidance.transforms import Transform
+from cfglab.schedules.fields import Whole
+from cfglab.step import Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class CFGZeroStar(Transform):
+    """CFG-Zero*: `u -> a u` with `a = <c, u> / |u|^2` per image, so `g = a u + w (c - a u)`; zero in the first steps.
+
+    arXiv:2503.18886, section 4 and algorithm 1, for the velocity of a flow. In the first `zero_steps` steps the
+    velocity is zero and the denoiser is not called. On another model the flow's velocity is `epsilon - x0`.
+
+    `as_in="comfyui"`: its node, without zero-init, which takes `a` from the residuals `x - c`, `x - u` (x as its
+    samplers see it) and scales the unconditional x0 by it.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="CFG-Zero*",
+        says="The unconditional velocity is scaled to lie closest to the conditional one; the first steps stand still.",
+        formula="a u + w (c - a u), a = <c, u> / |u|^2; 0 while index < zero_steps",
+        paper="2503.18886",
+        source="section 4, algorithm 1",
+        rows="2 (0 in the first steps)",
+        defaults="one zero step: diffusers' `zero_init_steps`; the paper says the first 4 % of the steps",
+        hosts=(
+            Host("diffusers", "runs both passes for a step that is zero; with guidance_rescale that step is NaN"),
+            Host("ComfyUI", "no zero-init; `a` of the residuals scales x0: as_in=comfyui"),
+        ),
+    )
+
+    kind: Literal["cfg_zero_star"] = "cfg_zero_star"
+    space: Space = "flow"
+    zero_steps: Whole = 1
+    as_in: Literal["paper", "comfyui"] = "paper"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_theirs(cls, data: Any) -> Any:
+        theirs = {"zero_steps": 0, "space": "x0"}
+        return {**theirs, **data} if isinstance(data, dict) and data.get("as_in") == "comfyui" else data
+
+    @model_validator(mode="after")
+    def _on_x0(self) -> "CFGZeroStar":
+        if self.as_in == "comfyui" and self.space != "x0":
+            raise ValueError(
+                f"cfg_zero_star(as_in='comfyui', space={self.space!r}): that variant scales x0; leave the space out."
+            )
+        return self
+
+    def is_zero(self, step: Step) -> bool:
+        return step.index < self.zero_steps
+
+    def unconditional(self, uncond: "Tensor", now: Now) -> "Tensor":
+        from cfglab.guidance.each import dot, over
+
+        u, c = (uncond, now.cond) if self.as_in == "paper" else (now.residual(uncond), now.residual(now.cond))
+        return uncond * over(dot(c, u), dot(u, u))
+
+    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
+        return guided * 0 if self.is_zero(now.step) else guided

@@ -1,0 +1,91 @@
+"""One or more values of every registered transform, with what the contracts need to know about them."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from cfglab.guidance import (
+    APG,
+    FDG,
+    TRANSFORMS,
+    CFGNorm,
+    CFGZeroStar,
+    EpsilonScaling,
+    FreSca,
+    ImagenThreshold,
+    MimicThreshold,
+    MomentumGuidance,
+    Rescale,
+    Skimmed,
+    Space,
+    Transform,
+)
+from cfglab.step import Step
+
+SIGMA = 1.7
+STEP = Step(4, 10, timestep=600.0, sigma=SIGMA, next_sigma=1.2, alpha=1 / math.sqrt(1 + SIGMA**2))
+NEXT = Step(5, 10, timestep=500.0, sigma=1.2, next_sigma=0.8, alpha=1 / math.sqrt(1 + 1.2**2))
+SPACES: tuple[Space, ...] = ("epsilon", "x0", "v", "flow", "model")
+
+VALUES: list[Transform] = [
+    APG(),
+    APG(eta=0.3, norm_threshold=2.5),
+    APG(as_in="diffusers", eta=0.2, momentum=-0.75, norm_threshold=3),
+    APG(as_in="comfyui", eta=0.2, momentum=0.5),
+    CFGNorm(),
+    CFGNorm(reference="uncond"),
+    CFGNorm(axis="channel", max=1, space="x0"),
+    CFGNorm(axis="last"),
+    CFGNorm(times=0.7, min=0.1, max=1),
+    CFGZeroStar(),
+    CFGZeroStar(as_in="comfyui"),
+    EpsilonScaling(),
+    EpsilonScaling(factor=1.02),
+    FDG(),
+    FDG(factors=(2, 1, 0.25)),
+    FreSca(cutoff=2),
+    ImagenThreshold(percentile=0.9),
+    ImagenThreshold(limit=0.25),
+    MimicThreshold(mimic=2),
+    MimicThreshold(mimic=2, percentile=0.9, measure="ad", per_channel=False),
+    MimicThreshold(mimic=2, measure="std"),
+    MimicThreshold(mimic=2, start="zero", measure="std", per_channel=False),
+    MomentumGuidance(),
+    MomentumGuidance(alpha=1.5, beta=0.2),
+    Rescale(),
+    Skimmed(skim=2),
+    Skimmed(skim=2, full_negative=True, flips=False),
+]
+VALUES += [kind() for name, kind in sorted(TRANSFORMS.items()) if name not in {value.kind for value in VALUES}]
+# where the fields ask for more than guidance: a length other than the reference's
+CHANGE_EQUAL = {CFGNorm(times=0.7, min=0.1, max=1)}
+# where equal predictions come back to the last digit only, because a mean of cosines is not exactly 1
+ROUNDED = {"mahiro"}
+
+
+def with_(value: Transform, **fields: object) -> Transform:
+    """The same value with other fields, checked again."""
+    return type(value)(**{**value.model_dump(exclude={"kind"}), **fields})
+
+
+def spaces_of(value: Transform) -> list[Space]:
+    """The spaces in which it may be used."""
+    from cfglab.errors import InputError
+
+    allowed = []
+    for space in SPACES:
+        try:
+            with_(value, space=space)
+        except InputError:
+            continue
+        allowed.append(space)
+    return allowed
+
+
+def batch(n: int = 3, dtype: torch.dtype = torch.float32, seed: int = 5) -> tuple[Tensor, Tensor, Tensor]:
+    """uncond, cond, latents (n, 4, 8, 8), images of different sizes."""
+    generator = torch.Generator().manual_seed(seed)
+    size = torch.tensor([1.0, 0.1, 7.0])[:n].reshape(n, 1, 1, 1)
+    uncond, change, latents = (torch.randn(n, 4, 8, 8, generator=generator) for _ in range(3))
+    return (uncond * size).to(dtype), ((uncond + 0.4 * change) * size).to(dtype), latents.to(dtype)
