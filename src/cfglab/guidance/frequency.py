@@ -32,8 +32,7 @@ def _cutoff(value: int) -> int:
 class FDG(Transform):
     """Frequency-decoupled guidance: the levels of a Laplacian pyramid of `c - u`, each at its own scale `w * factor`.
 
-    `g = u + sum of w factors[k] L_k(c - u)`, the finest level first. arXiv:2506.19713, equations of section 4 and
-    algorithm 2, for parallel weights of 1: linear, so free of the space. SDXL there has 10 for the high and 5 for the
+    `g = u + sum of w factors[k] L_k(c - u)`, the finest level first. arXiv:2506.19713, algorithm 2, for parallel weights of 1: linear, so free of the space. SDXL there has 10 for the high and 5 for the
     low band: w = 10 with the default factors. The paper's pyramid is kornia's; ours is `guidance/pyramid.py`.
     Raises InputError for predictions without height and width, as packed tokens are.
     """
@@ -43,7 +42,7 @@ class FDG(Transform):
         says="Coarse structure and fine detail of the update get scales of their own.",
         formula="u + w sum_k factor_k L_k(c - u), L a Laplacian pyramid",
         paper="2506.19713",
-        source="section 4, algorithm 2; SDXL's 10 and 5 as diffusers quotes table 8",
+        source="algorithm 2; SDXL's 10 and 5 as diffusers quotes table 8",
         defaults="factors (1, 0.5): with w = 10 the SDXL setting",
         hosts=(
             Host("diffusers", "scales (10, 5), finest first, instead of w; kornia's pyramid; also parallel weights"),

@@ -32,18 +32,15 @@ class Guide:
     """One live run: whatever has to be remembered between steps lives here and dies with it.
 
     `alone` is True where the rows that are needed depend on an image's own history: give each image its own Guide.
-    `w` is the scale of the last `combine`: a number, or (n,) where the schedule reads the predictions.
+    `w` is the scale of the last `combine`: a number, or (n,) where a transform reads it off the predictions.
     """
 
     def __init__(self, guidance: "Guidance", prediction: Space = "epsilon") -> None:
         self.guidance = guidance
         self.prediction = prediction
         self.w: float | Tensor = 1.0
-        schedule, transforms = guidance.schedule, guidance.transforms
-        self._active = [_Active(transform) for transform in transforms if transform.strength > 0]
-        self._reads = bool(getattr(schedule, "reads_predictions", False))
-        self._memory: dict[str, Any] = {}
-        self.alone = bool(getattr(schedule, "alone", False)) or any(one.transform.alone for one in self._active)
+        self._active = [_Active(transform) for transform in guidance.transforms if transform.strength > 0]
+        self.alone = any(one.transform.alone for one in self._active)
 
     def scale(self, step: Step) -> float:
         """w at this step; 1 where guidance is off."""
@@ -54,20 +51,20 @@ class Guide:
 
         (False, False) means: the denoiser is not called for them, `combine(None, None, step, latents, extras)` does.
         """
-        if not self._is_on(step):
+        if not self.guidance.schedule.is_on(step):
             return False, True
         if self._is_zero(step) is not None:
             return False, False
-        if not self._active and not self._reads:
+        if not self._active:
             w = self.scale(step)
             return w != 1, w != 0
         supplied = {one.transform.supplies(step, one.memory) for one in self._active if one.transform.strength == 1}
-        unread = not self._reads and self.scale(step) == 1 and not any(_reads_uncond(one) for one in self._active)
+        unread = self.scale(step) == 1 and not any(_reads_uncond(one) for one in self._active)
         return "uncond" not in supplied and not unread, "cond" not in supplied
 
     def variations(self, step: Step) -> tuple[Variation, ...]:
         """The further predictions this step needs, in the order in which `combine` takes them as `extras`."""
-        if not self._is_on(step) or self._is_zero(step) is not None:
+        if not self.guidance.schedule.is_on(step) or self._is_zero(step) is not None:
             return ()
         asked = (one.transform.variation(step) for one in self._active)
         return tuple(variation for variation in asked if variation is not None)
@@ -89,11 +86,11 @@ class Guide:
         Raises InputError for a missing or differently shaped prediction and a conversion that cannot be done.
         """
         with_uncond, with_cond = self.needs(step)
-        on, zero = self._is_on(step), self._is_zero(step)
+        on, zero = self.guidance.schedule.is_on(step), self._is_zero(step)
         if on and zero is not None:
             self.w = 1.0
             return self._zero(uncond if cond is None else cond, step, latents, zero)
-        plain = not on or not (self._active or self._reads)
+        plain = not on or not self._active
         if plain and not with_uncond and cond is not None:
             self.w = 1.0
             return cond
@@ -116,7 +113,6 @@ class Guide:
 
         u, c = wide(uncond), wide(cond)
         seen = None if latents is None else wide(latents)
-        w = self._scale(u, c, step, latents)
         left = iter(extras)
         active = [
             one if one.transform.variation(step) is None else replace(one, extra=next(left)) for one in self._active
@@ -125,45 +121,30 @@ class Guide:
         def there(value: "Tensor", space: Space) -> "Tensor":
             return convert(value, latents, step, self.prediction, space)
 
+        def now(one: _Active) -> Now:
+            space = self._space(one.transform)
+            extra = None if one.extra is None else there(one.extra, space)
+            return Now(step, w, there(u, space), there(c, space), space, seen, extra, one.memory)
+
         def hooked(hook: str, value: "Tensor", difference: bool = False) -> "Tensor":
             for one in active:
                 if not one.has(hook):
                     continue
                 space, factor = self._space(one.transform), ratio(step, self.prediction, self._space(one.transform))
                 before = there(value, space) if not difference else value if factor == 1 else value * factor
-                extra = None if one.extra is None else there(one.extra, space)
-                now = Now(step, w, there(u, space), there(c, space), space, seen, extra, one.memory)
-                after = getattr(one.transform, hook)(before, now)
+                after = getattr(one.transform, hook)(before, now(one))
                 value = _blend(value, before, after, one.transform.strength, factor)
             return value
 
+        w: float | Tensor = self.scale(step)
+        for one in active:
+            if one.has("scale"):
+                w = w + one.transform.strength * (one.transform.scale(w, now(one)) - w)
+        self.w = w if isinstance(w, float | int) else w.reshape(-1)
         c = hooked("conditional", c)
         u = hooked("unconditional", u)
         update = hooked("update", c - u, difference=True)
         return hooked("prediction", u + w * update)
-
-    def _scale(self, u: "Tensor", c: "Tensor", step: Step, latents: "Tensor | None") -> "float | Tensor":
-        """w for the formula, (n, 1, ...) where the schedule reads the predictions as the denoiser gave them."""
-        from cfglab.guidance.spaces import convert, wide
-
-        if not self._reads:
-            self.w = self.scale(step)
-            return self.w
-        schedule: Any = self.guidance.schedule
-        space: Space = getattr(schedule, "space", "model")
-        space = self.prediction if space == "model" else space
-        seen = None if latents is None else wide(latents)
-        u, c = (convert(one, latents, step, self.prediction, space) for one in (u, c))
-        self.w = schedule.scale(Now(step, 1.0, u, c, space, seen, None, self._memory))
-        return self.w.reshape(-1, *[1] * (u.ndim - 1))  # type: ignore[union-attr]
-
-    def _is_on(self, step: Step) -> bool:
-        """Off where the schedule says so, or where what it has read says so."""
-        schedule: Any = self.guidance.schedule
-        if not schedule.is_on(step):
-            return False
-        needs = getattr(schedule, "needs_uncond", None) if self._reads else None
-        return needs is None or bool(needs(step, self._memory))
 
     def _is_zero(self, step: Step) -> Space | None:
         """The space in which a transform makes this step's prediction zero, None where none does."""
@@ -216,7 +197,7 @@ class Guide:
 
 def _reads_uncond(one: _Active) -> bool:
     """Whether a transform at w = 1 still reads the unconditional prediction."""
-    return one.transform.reads_uncond or one.has("unconditional") or one.has("update")
+    return one.transform.reads_uncond or one.has("unconditional") or one.has("update") or one.has("scale")
 
 
 def _blend(now: "Tensor", before: "Tensor", after: "Tensor", strength: float, factor: float) -> "Tensor":

@@ -1,4 +1,4 @@
-"""What a transform or a closed-loop schedule sees at one step, and the further prediction it may ask for."""
+"""What a transform sees at one step, and the further prediction it may ask for."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Now:
     """One step as a hook sees it: tensors of shape (n, ...), float32 or float64, predictions in `space`.
 
-    `w` is a number, or (n, 1, ...) where the schedule reads the predictions. `latents` is what the denoiser saw, None
-    where nobody gave it. `extra` is the prediction of the transform's own Variation, None where it asked for none. A
+    `w` is a number, or (n, 1, ...) where a transform has read it off the predictions. `latents` is what the denoiser
+    saw, None where nobody gave it. `extra` is the prediction of the transform's own Variation, None where it asked for none. A
     prediction that was not run, because the transform said that it does not read or that it supplies it, is stood in
     for by the other one. `memory` is a dict of this transform in this run, kept from step to step.
     """

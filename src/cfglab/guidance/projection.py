@@ -23,8 +23,9 @@ class APG(Transform):
     """Adaptive projected guidance on x0: `g = c + (w - 1) (D_orth + eta D_par)`.
 
     `D = (c - u) + momentum * D_before`, shortened to `norm_threshold` where it is longer (0: never), and split along c;
-    all per image. arXiv:2410.02416, section 4 and algorithm 1. `eta` 0 to 1; negative `momentum` is the paper's reverse
-    momentum. The threshold depends on the model (15 for SDXL), so it is off by default.
+    all per image. arXiv:2410.02416, algorithm 1. `eta` 0 to 1; negative `momentum` is the paper's reverse
+    momentum, of which a two-call sampler counts every call. The threshold depends on the model (15 for SDXL), so it is
+    off by default.
 
     `as_in="diffusers"`: its guider's `u + w D'`, in what the model predicts; `as_in="comfyui"`: its node's `c + w D'`,
     on x0. Each brings that host's defaults. At w = 0 every one of them is u here.
@@ -35,7 +36,7 @@ class APG(Transform):
         says="The update is slowed by its own past, kept short, and loses its part along the conditional prediction.",
         formula="c + (w - 1) (D_orth + eta D_par), D = min(1, r / |D|) D, D = (c - u) + beta D_before",
         paper="2410.02416",
-        source="section 4, algorithm 1; on x0, as its authors say in diffusers' pull request 9626",
+        source="algorithm 1; on x0, as its authors say in diffusers' pull request 9626",
         defaults="eta 0 and momentum -0.5 as diffusers' AdaptiveProjectedMixGuidance; the threshold, the model's, off",
         hosts=(
             Host("diffusers", "u + w D' in what the model predicts, defaults eta 1, r 15: as_in=diffusers"),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Rescale(Transform):
     """Guidance rescale: `g' = phi g std(c) / std(g) + (1 - phi) g`, std over one image; phi is `strength`.
 
-    arXiv:2305.08891, section 3.4, equations 14 to 16, where phi = 0.7 goes with v-prediction and a schedule that ends
+    arXiv:2305.08891, section 3.4, where phi = 0.7 goes with v-prediction and a schedule that ends
     in pure noise. Bound to its space: on epsilon or x0 the same phi does something else.
     """
 
@@ -24,7 +24,7 @@ class Rescale(Transform):
         says="The guided prediction at the standard deviation of the conditional one, mixed with itself by phi.",
         formula="phi g std(c) / std(g) + (1 - phi) g",
         paper="2305.08891",
-        source="section 3.4, equations 14 to 16",
+        source="section 3.4",
         defaults="phi (`strength`) 0.7 and v: the paper's",
         hosts=(
             Host("diffusers", "`guidance_rescale`, in whatever the model predicts; default 0"),

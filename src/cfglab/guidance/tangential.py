@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class TCFG(Transform):
     """Tangential damping: `u` projected on the leading right-singular vector of the two rows `[c; u]`, then CFG.
 
-    arXiv:2503.18137, section 3, algorithm 1, on scores. With the Gram numbers `cc`, `cu`, `uu` of one image and
+    arXiv:2503.18137, on scores. With the Gram numbers `cc`, `cu`, `uu` of one image and
     `r = hypot(cc - uu, 2 cu)` that projection is `u (1 - (cc - uu) / r) / 2 + c cu / r`: no SVD of the pictures.
     Where r is 0 (c and u of one length, at right angles) no direction leads, and u stays.
     """
@@ -23,7 +23,7 @@ class TCFG(Transform):
         says="The unconditional prediction keeps only its part along the direction it shares with the conditional one.",
         formula="u' = u (1 - (cc - uu) / r) / 2 + c cu / r, r = hypot(cc - uu, 2 cu); u' + w (c - u')",
         paper="2503.18137",
-        source="section 3, algorithm 1; the Gram form is the same projection",
+        source="the projection by SVD as in diffusers and ComfyUI; the Gram form is equal",
         defaults="it has no parameters",
         hosts=(
             Host("diffusers", "by an SVD, in what the model predicts"),

@@ -61,6 +61,10 @@ class Transform(BaseModel):
 
     # -- the hooks, in the order in which they run -----------------------------------------------------------------
 
+    def scale(self, w: "float | Tensor", now: Now) -> "float | Tensor":  # noqa: ARG002
+        """Acts on the scale itself, from the predictions as the denoiser gave them: (n, 1, ...), one w an image."""
+        return w
+
     def conditional(self, cond: "Tensor", now: Now) -> "Tensor":  # noqa: ARG002
         """Acts on the conditional prediction, before everything else."""
         return cond

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class CFGZeroStar(Transform):
     """CFG-Zero*: `u -> a u` with `a = <c, u> / |u|^2` per image, so `g = a u + w (c - a u)`; zero in the first steps.
 
-    arXiv:2503.18886, section 4 and algorithm 1, for the velocity of a flow. In the first `zero_steps` steps the
+    arXiv:2503.18886, for the velocity of a flow. In the first `zero_steps` steps the
     velocity is zero and the denoiser is not called. On another model the flow's velocity is `epsilon - x0`.
 
     `as_in="comfyui"`: its node, without zero-init, which takes `a` from the residuals `x - c`, `x - u` (x as its
@@ -30,7 +30,7 @@ class CFGZeroStar(Transform):
         says="The unconditional velocity is scaled to lie closest to the conditional one; the first steps stand still.",
         formula="a u + w (c - a u), a = <c, u> / |u|^2; 0 while index < zero_steps",
         paper="2503.18886",
-        source="section 4, algorithm 1",
+        source="zero-init: section 4.2, as diffusers quotes it; the scale: `optimized_scale` of the authors' code",
         rows="2 (0 in the first steps)",
         defaults="one zero step: diffusers' `zero_init_steps`; the paper says the first 4 % of the steps",
         hosts=(
