@@ -3,14 +3,16 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from cfglab.errors import InputError
+from cfglab.errors import InputError, MachineError
 from cfglab.experiments import scoring
 from cfglab.experiments.cell import ModelFacts, cells
+from cfglab.experiments.compare import compare
+from cfglab.experiments.features import FeatureCache, Seen
 from cfglab.experiments.picture import encode
 from cfglab.experiments.results import Result, Row
 from cfglab.experiments.spec import Experiment
@@ -33,9 +35,11 @@ class Judge:
     """Sees a cat riding a dog everywhere; its features are coarse pixels."""
 
     calls = 0
+    seen: ClassVar[list[int]] = []
 
     def read(self, pixels: np.ndarray) -> list[Reading]:
         Judge.calls += 1
+        Judge.seen.append(len(pixels))
         return [Reading("cat", "riding", "dog", "blue")] * len(pixels)
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
@@ -78,7 +82,8 @@ def test_alignment_is_what_the_judge_read_and_other_prompts_are_left_alone(tmp_p
         by_prompt = {result.prompt: result.metrics for result in store.results()}
         sets = store.set_metrics()
     riding, frog, other = experiment.prompts
-    assert by_prompt[riding] == dict.fromkeys(("alignment", "alignment_a", "alignment_b", "alignment_relation"), 1.0)
+    parts = ("alignment", "alignment_a", "alignment_b", "alignment_relation", "alignment_seen")
+    assert by_prompt[riding] == dict.fromkeys(parts, 1.0)
     assert by_prompt[frog] == {"alignment": 0.0, "alignment_a": 0.0, "alignment_background": 1.0}
     assert by_prompt[other] == {}
     # eight pictures a setting: too few for distances to real scenes, two prompts: too few for intervals
@@ -118,10 +123,17 @@ def test_scores_are_kept_and_made_anew_when_pictures_came_in(tmp_path: Path) -> 
         assert Judge.calls == after
         redrawn = [row for row in store.rows() if row.result.position == 0]
         bare = [row.model_copy(update={"result": row.result.model_copy(update={"metrics": {}})}) for row in redrawn]
-        store.record(bare)
+        store.record(bare)  # the same picture: what the judge saw is still there
         scoring.score(store)
-        assert Judge.calls > after
+        assert Judge.calls == after
         assert store.results()[0].metrics["alignment"] == 1.0
+        image = tmp_path / str(bare[0].result.image)
+        cell = cells(experiment, FACTS)[0][1]
+        image.write_bytes(encode(np.zeros((1, 64, 64, 3), np.uint8), [cell], {})[0])
+        store.record(bare)  # another picture in its place
+        scoring.score(store)
+        assert Judge.calls == after + 1
+        assert Judge.seen[-1] == 1
 
 
 def test_a_missing_judge_is_said_and_the_run_goes_on(
@@ -162,3 +174,36 @@ def test_reference_and_floor_are_fixed_and_apart() -> None:
     assert one.shape == (5, 48)
     assert (one == scoring.real_features(judge, scene, 5, 0)).all()
     assert not (one == scoring.real_features(judge, scene, 5, 1)).any(axis=1).all()
+
+
+def test_with_prompts_shuffled_alignment_is_that_of_other_prompts(tmp_path: Path) -> None:
+    experiment = Experiment.from_yaml(YAML)
+    fill(tmp_path, experiment, scene_or_noise)
+    with Store.create(tmp_path, experiment) as store:
+        scoring.score(store)
+        found = compare(store, "alignment", "real scenes", shuffled=True)
+    # the judge sees a cat riding a dog everywhere: wrong for the frog, right for the pictures of the frog's prompt
+    # once they are held against the other prompt; a third prompt is no scene and has no say
+    assert found.chance is not None
+    assert (found.chance.value, found.chance.n) == (0.5, 16)
+    assert str(found).splitlines()[3].split()[:6] == ["prompts", "shuffled", "(chance)", "16", "0.5"]
+
+
+def test_the_cache_keeps_features_by_judge_and_picture(tmp_path: Path) -> None:
+    one = Seen(np.arange(3, dtype=np.float32), {"a": "cat", "b": None})
+    many = Seen(np.ones((4, 3), np.float32), {})
+    with FeatureCache(tmp_path) as cache:
+        cache.put("judge", {"x": one, "real": many})
+    with FeatureCache(tmp_path) as cache:
+        found = cache.get("judge", ["x", "real", "other", "x"])
+        assert cache.get("another", ["x"]) == {}
+    assert found["x"].features.tolist() == [0, 1, 2]
+    assert found["x"].said == {"a": "cat", "b": None}
+    assert found["real"].features.shape == (4, 3)
+    assert set(found) == {"x", "real"}
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "features.sqlite").write_text("no database " * 100)
+    with pytest.raises(
+        MachineError, match=r"features\.sqlite: .*; delete the file, it only keeps what can be computed"
+    ):
+        FeatureCache(tmp_path / "bad")

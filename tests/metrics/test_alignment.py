@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pytest
 
-from cfglab.metrics.alignment import alignment, prompt_alignment
+from cfglab.metrics.alignment import alignment, by_composition, prompt_alignment
 from cfglab.metrics.registry import METRICS
 from cfglab.scenes.vocabulary import Scene, caption, triples
 
@@ -78,5 +78,14 @@ def test_prompts_of_another_world_are_not_judged() -> None:
 
 
 def test_every_part_is_registered() -> None:
-    assert set(alignment(BESIDE, Read(None))) == {name for name in METRICS if name.startswith("alignment")}
+    parts = set(alignment(BESIDE, Read(None))) | {"alignment_seen", "alignment_unseen"}
+    assert parts == {name for name in METRICS if name.startswith("alignment")}
+
+
+def test_alignment_once_more_by_what_training_showed() -> None:
+    seen = next(scene for scene in triples(("riding",)) if not scene.held_out)
+    assert RIDING.held_out
+    assert by_composition(seen, 1.0) == {"alignment_seen": 1.0}
+    assert by_composition(RIDING, 0.0) == {"alignment_unseen": 0.0}
+    assert by_composition(Scene(a="cat"), 1.0) == {}
     assert all(name == metric.name and metric.says.endswith(".") for name, metric in METRICS.items())

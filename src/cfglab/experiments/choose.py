@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from cfglab.errors import InputError
+from cfglab.experiments.equal import Equal, at_equal
 from cfglab.experiments.pairs import Better, Pairs, rank
 from cfglab.experiments.scores import ResultLike
 from cfglab.experiments.statistics import Difference
@@ -15,7 +16,10 @@ from cfglab.experiments.store import Store
 
 
 class SplitChoice(BaseModel):
-    """The setting that was best on one half (`chosen_on`), and its difference on the other half, `reported_on`."""
+    """The setting that was best on one half (`chosen_on`), and its difference on the other half, `reported_on`.
+
+    `against` names the fair opponent where that is not the baseline itself.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,6 +30,7 @@ class SplitChoice(BaseModel):
     candidates: int
     chosen_on: Difference
     reported_on: Difference
+    against: str | None = None
 
     def __str__(self) -> str:
         chosen, reported = self.chosen_on, self.reported_on
@@ -33,8 +38,9 @@ class SplitChoice(BaseModel):
         if reported.low is not None:
             said += f" [{reported.low:+.3g}, {reported.high:+.3g}], p = {reported.p:.3g}"
         only = "; for this prompt only, seeds are resampled" if reported.resampled == "seeds" else ""
+        other = self.against or repr(self.baseline)
         return (
-            f"{self.metric}: '{self.setting}' less '{self.baseline}', the best of {self.candidates} on one half of the "
+            f"{self.metric}: '{self.setting}' less {other}, the best of {self.candidates} on one half of the "
             f"{self.split} ({chosen.mean:+.3g} there, flattered by the choice, n = {chosen.n}); "
             f"on the other half {said} (n = {reported.n} of {reported.n_prompts} prompts{only})."
         )
@@ -47,6 +53,7 @@ def best_on_split(
     *,
     split: Literal["prompts", "seeds"] = "prompts",
     better: Better | None = None,
+    equal: Equal | None = None,
     seed: int = 0,
 ) -> SplitChoice:
     """Choose the best setting on one half of the prompts (or seeds), report its difference on the other half.
@@ -56,6 +63,7 @@ def best_on_split(
 
     Args:
         better: the direction, where the metric has none of its own.
+        equal: choose and report at equal `dose` or `cost`, as in `compare`.
 
     Raises:
         InputError: as `compare`; a split with fewer than two units; no setting with pairs in both halves; a metric
@@ -66,7 +74,11 @@ def best_on_split(
     if better is None:
         raise InputError(f"metric '{metric}' has no better direction; say which: better='higher' or better='lower'")
     first = _first_half(pairs, split, seed)
-    chosen_on = pairs.differences(keep=first)
+    names, opponents = pairs.settings, dict[str, str]()
+    if equal is not None:
+        pairs, opponents, _ = at_equal(pairs, source, equal)
+        names = list(opponents)
+    chosen_on = pairs.differences(names, first)
     candidates = sorted(
         (name for name, difference in chosen_on.items() if difference.n),
         key=lambda name: rank(chosen_on[name].mean, better),
@@ -76,7 +88,7 @@ def best_on_split(
             f"no setting shares a prompt and seed with '{baseline}' in the choosing half; run more {split}"
         )
     best = candidates[0]
-    reported = pairs.differences([best], keep=~first)[best]
+    reported = pairs.differences([best], ~first)[best]
     if not reported.n:
         raise InputError(
             f"'{best}' shares no prompt and seed with '{baseline}' in the reporting half; run more {split}"
@@ -89,6 +101,7 @@ def best_on_split(
         candidates=len(candidates),
         chosen_on=chosen_on[best],
         reported_on=reported,
+        against=opponents.get(best),
     )
 
 

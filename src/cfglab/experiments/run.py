@@ -28,6 +28,7 @@ from cfglab.experiments.versions import versions
 from cfglab.metrics.pictures import clipped_share, contrast, saturation
 
 if TYPE_CHECKING:
+    from cfglab.experiments.choose import SplitChoice
     from cfglab.experiments.compare import Comparison
 
 NOT_FINITE = "the picture has values that are not finite (NaN or infinity); try dtype float32 or a smaller scale"
@@ -47,11 +48,17 @@ class Run:
         """The folder, open for reading."""
         return Store.open(self.folder)
 
-    def compare(self, metric: str, baseline: str | None = None) -> "Comparison":
-        """Every setting against the baseline, paired by prompt and seed; see `cfglab.experiments.compare`."""
+    def compare(self, metric: str, baseline: str | None = None, **options: Any) -> "Comparison":
+        """Every setting against the baseline, paired by prompt and seed; see `cfglab.experiments.compare.compare`."""
         from cfglab.experiments.compare import compare
 
-        return compare(self.store, metric, baseline or self.store.experiment.baseline.name)
+        return compare(self.store, metric, baseline or self.store.experiment.baseline.name, **options)
+
+    def best_on_split(self, metric: str, baseline: str | None = None, **options: Any) -> "SplitChoice":
+        """The best setting of one half of the prompts (or seeds), judged on the other half; see `compare`."""
+        from cfglab.experiments.choose import best_on_split
+
+        return best_on_split(self.store, metric, baseline or self.store.experiment.baseline.name, **options)
 
     def report(self) -> Path:
         """Write report.html and return its path."""

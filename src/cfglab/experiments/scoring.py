@@ -5,106 +5,159 @@ A prompt that is no sentence of that world, or a picture of another size, is lef
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from cfglab.errors import InputError
+from cfglab.experiments.features import FeatureCache, Seen, chunks, key_of
+from cfglab.experiments.judged import READER, aligned, asked, judge_of, said
 from cfglab.experiments.picture import read_pixels
-from cfglab.experiments.results import Result
+from cfglab.experiments.results import Row
+from cfglab.experiments.setcompare import REAL, parts_of
 from cfglab.experiments.store import Store
-from cfglab.metrics.alignment import alignment
 from cfglab.metrics.byprompt import Reference, set_metrics
 from cfglab.metrics.estimate import Estimate
-from cfglab.scenes import reader_file
 from cfglab.scenes.renderer import SIZE, render
-from cfglab.scenes.vocabulary import Scene, read_caption
+from cfglab.scenes.vocabulary import Scene
 
 if TYPE_CHECKING:
     from cfglab.scenes.reader import Reader
 
-T = TypeVar("T")
-
-READER: Literal[1, 2] = 2  # the first reader was looked at while the model was made, the second was not
-REAL = "real"
 ENOUGH = 128  # pictures of a setting from which on its distance to real scenes is measured: twice the 64 features
 REFERENCE = 10_000  # real scenes, the same for every setting
 PROMPTS_FOR_INTERVAL = 8
 WITHIN = ("vendi", "pairwise_distance")
-Features = dict[str, np.ndarray]
+VERSION = 2  # of what is computed here: another one scores a run again
+Sets = Mapping[str, Mapping[str, Sequence[np.ndarray] | np.ndarray]]  # setting -> prompt -> features of its pictures
 
 
 def score(store: Store) -> None:
     """Score every picture that was drawn, unless all of that was done before, which is known without loading torch."""
-    asked = {prompt: scene for prompt in store.experiment.prompts if (scene := read_caption(prompt))}
-    done = [result for result in store.results() if result.status == "done" and result.prompt in asked]
-    judge = reader_file(READER)
-    judged_by = hashlib.sha256(judge.read_bytes()).hexdigest() if judge.is_file() else None
-    state = hashlib.sha256(f"1|{judged_by}|{ENOUGH}|{[result.cell for result in done]}".encode()).hexdigest()
-    whole = all("alignment" in result.metrics for result in done)  # a picture made anew has lost its own
-    if not done or (whole and store.meta("scored") == state):
-        return
-    if read_pixels(store.folder / str(done[0].image)).shape != (SIZE, SIZE, 3):
-        return
-    from cfglab.scenes.reader import Reader
-
-    try:
-        reader = Reader.load(READER)
-    except InputError as error:
-        logging.getLogger("cfglab").warning("no alignment and no set metrics: %s", error)
-        return
-    features, aligned = _judge(store, reader, done, asked)
-    store.record_metrics(aligned)
-    store.record_set_metrics(_set_metrics(reader, done, features, asked))
-    store.set_meta("scored", state)
+    with Scorer(store) as scorer:
+        rows = [row for row in store.rows() if scorer.judges(row)]
+        state = f"{VERSION}|{scorer.judge}|{ENOUGH}|{[row.result.cell for row in rows]}"
+        state = hashlib.sha256(state.encode()).hexdigest()
+        whole = all("alignment" in row.result.metrics for row in rows)  # a picture made anew has lost its own
+        if rows and not (whole and store.meta("scored") == state) and scorer.pictures(rows):
+            scorer.sets(rows)
+            store.set_meta("scored", state)
 
 
-def _judge(
-    store: Store, reader: "Reader", done: Sequence[Result], asked: Mapping[str, Scene]
-) -> tuple[Features, dict[str, dict[str, float]]]:
-    """By cell id the judge's features, (64,), and the alignment of the prompt with what the judge reads."""
-    cells = {result.cell: result for result in done}
-    features: Features = {}
-    aligned = {}
-    for part in _chunks(list(cells.values())):
-        pixels = as_floats(np.stack([read_pixels(store.folder / str(result.image)) for result in part]))
-        rows, readings = reader.features(pixels), reader.read(pixels)
-        for result, row, reading in zip(part, rows, readings, strict=True):
-            features[result.cell] = row
-            aligned[result.cell] = alignment(asked[result.prompt], reading)
-    return features, aligned
+class Scorer:
+    """Judges the pictures of one run as they come, and its settings at the end. A context manager.
+
+    What the judge saw is kept in the run folder (`cfglab.experiments.features`), so a picture is read once.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.asked = asked(store)
+        self.judge = judge_of(READER)
+        self._held = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
+
+    def judges(self, row: Row) -> bool:
+        """Whether this is a picture of a scene that the judge knows the words of."""
+        return row.result.status == "done" and row.result.prompt in self.asked
+
+    def pictures(self, rows: Iterable[Row]) -> bool:
+        """Record the alignment of new pictures with their prompts; False where no judge can look at them."""
+        rows = [row for row in rows if self.judges(row)]
+        if not rows or not self._right_size(rows[0]) or self._reader is None:
+            return False
+        self.store.record_metrics(
+            {
+                row.result.cell: aligned(self.asked[row.result.prompt], seen)
+                for part in chunks(rows)
+                for row, seen in zip(part, self._look(part, self._reader), strict=True)
+            }
+        )
+        return True
+
+    def sets(self, rows: Sequence[Row]) -> None:
+        """Record the metrics of sets, of every setting and of as many real scenes, from judged pictures."""
+        assert self._reader is not None
+        sets: dict[str, dict[str, list[np.ndarray]]] = {}
+        for part in chunks(rows):
+            for row, seen in zip(part, self._look(part, self._reader), strict=True):
+                sets.setdefault(row.result.setting, {}).setdefault(row.result.prompt, []).append(seen.features)
+        most = max((len(them) for by_prompt in sets.values() for them in by_prompt.values()), default=0)
+        enough = any(sum(map(len, by_prompt.values())) >= ENOUGH for by_prompt in sets.values())
+        each = -(-REFERENCE // len(self.asked)) if enough else 8
+        reference = Reference.of(np.concatenate([self._real(scene, each, 0) for scene in self.asked.values()]))
+        real = {prompt: self._real(scene, most, 1) for prompt, scene in self.asked.items()}
+        record_sets(self.store, {REAL: real, **sets}, reference, ENOUGH if enough else None)
+
+    @cached_property
+    def _reader(self) -> "Reader | None":
+        from cfglab.scenes.reader import Reader
+
+        try:
+            return Reader.load(READER)
+        except InputError as error:
+            logging.getLogger("cfglab").warning("no alignment and no set metrics: %s", error)
+            return None
+
+    @cached_property
+    def _cache(self) -> FeatureCache:
+        return self._held.enter_context(FeatureCache(self.store.folder))
+
+    def _right_size(self, row: Row) -> bool:
+        return read_pixels(self.store.folder / str(row.result.image)).shape == (SIZE, SIZE, 3)
+
+    def _look(self, rows: Sequence[Row], reader: "Reader") -> list[Seen]:
+        """What the judge sees in each picture, from the cache where it looked before."""
+        keys = [key_of(row, self.store.folder) for row in rows]
+        known = self._cache.get(self.judge, keys)
+        new = {key: row for key, row in zip(keys, rows, strict=True) if key not in known}
+        if new:
+            files = [read_pixels(self.store.folder / str(row.result.image)) for row in new.values()]
+            pixels = as_floats(np.stack(files))
+            looked = zip(new, reader.features(pixels), reader.read(pixels), strict=True)
+            fresh = {key: Seen(features, said(reading)) for key, features, reading in looked}
+            self._cache.put(self.judge, fresh)
+            known |= fresh
+        return [known[key] for key in keys]
+
+    def _real(self, scene: Scene, count: int, stream: int) -> np.ndarray:
+        assert self._reader is not None
+        key = hashlib.sha256(f"{scene.model_dump_json()}|{count}|{stream}".encode()).hexdigest()
+        known = self._cache.get(self.judge, [key]).get(key)
+        if known is None:
+            known = Seen(real_features(self._reader, scene, count, stream), {})
+            self._cache.put(self.judge, {key: known})
+        return known.features
 
 
-def _set_metrics(
-    reader: "Reader", done: Sequence[Result], features: Features, asked: Mapping[str, Scene]
-) -> dict[str, dict[str, Estimate]]:
-    """By setting, then metric; `real` holds as many real scenes of each prompt, drawn apart from the reference."""
-    sets: dict[str, dict[str, list[np.ndarray]]] = {}
-    for result in done:
-        sets.setdefault(result.setting, {}).setdefault(result.prompt, []).append(features[result.cell])
-    most = max((len(rows) for by_prompt in sets.values() for rows in by_prompt.values()), default=0)
-    enough = any(sum(map(len, by_prompt.values())) >= ENOUGH for by_prompt in sets.values())
-    each = -(-REFERENCE // len(asked)) if enough else 8
-    real = np.concatenate([real_features(reader, scene, each, 0) for scene in asked.values()])
-    reference = Reference.of(real)
-    everything: dict[str, Mapping[str, Sequence[np.ndarray] | np.ndarray]] = {
-        REAL: {prompt: real_features(reader, scene, most, 1) for prompt, scene in asked.items()},
-        **sets,
-    }
-    table = {}
-    for name, by_prompt in everything.items():
+def record_sets(store: Store, sets: Sets, reference: Reference, enough: int | None) -> None:
+    """Measure every set and record the metrics with the parts that differences need; sets of fewer than `enough`
+    pictures (all, if None) only in what is measured within a prompt."""
+    places = {prompt: place for place, prompt in enumerate(store.experiment.prompts)}
+    table: dict[str, dict[str, Estimate]] = {}
+    parts: dict[str, dict[str, str]] = {}
+    for name, by_prompt in sets.items():
         measured = set_metrics({prompt: np.stack(list(rows)) for prompt, rows in by_prompt.items()}, reference)
         wanted = {
-            metric: found.estimate
+            metric: found
             for metric, found in measured.items()
-            if metric in WITHIN or (enough and found.n >= ENOUGH)
+            if metric in WITHIN or (enough is not None and found.n >= enough)
         }
+        parts[name] = {metric: parts_of(found, places) for metric, found in wanted.items()}
         table[name] = {
             metric: it if len(by_prompt) >= PROMPTS_FOR_INTERVAL else Estimate(value=it.value, n=it.n)
-            for metric, it in wanted.items()
+            for metric, found in wanted.items()
+            for it in (found.estimate,)
         }
-    return table
+    store.record_set_metrics(table, parts)
 
 
 def real_features(reader: "Reader", scene: Scene, count: int, stream: int) -> np.ndarray:
@@ -112,14 +165,10 @@ def real_features(reader: "Reader", scene: Scene, count: int, stream: int) -> np
     key = hashlib.sha256(scene.model_dump_json().encode()).digest()
     rng = np.random.default_rng([stream, int.from_bytes(key[:8])])
     return np.concatenate(
-        [reader.features(as_floats(np.stack([render(scene, rng) for _ in part]))) for part in _chunks(range(count))]
+        [reader.features(as_floats(np.stack([render(scene, rng) for _ in part]))) for part in chunks(range(count))]
     )
 
 
 def as_floats(pixels: np.ndarray) -> np.ndarray:
     """uint8 `(n, h, w, 3)` as float32 `(n, 3, h, w)` in [-1, 1]."""
     return pixels.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
-
-
-def _chunks(items: Sequence[T], size: int = 256) -> list[Sequence[T]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]

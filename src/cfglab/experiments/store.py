@@ -37,6 +37,8 @@ CREATE TABLE IF NOT EXISTS metrics (
 CREATE TABLE IF NOT EXISTS set_metrics (
     setting TEXT NOT NULL, metric TEXT NOT NULL, value REAL NOT NULL, low REAL, high REAL, n INTEGER NOT NULL,
     PRIMARY KEY (setting, metric)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS set_parts (
+    setting TEXT NOT NULL, metric TEXT NOT NULL, parts TEXT NOT NULL, PRIMARY KEY (setting, metric)) WITHOUT ROWID;
 """
 
 
@@ -203,13 +205,20 @@ class Store:
         with self._transaction() as database:
             _insert_metrics(database, metrics)
 
-    def record_set_metrics(self, table: Mapping[str, Mapping[str, Estimate]]) -> None:
-        """Replace all metrics of sets, by setting and metric."""
+    def record_set_metrics(
+        self, table: Mapping[str, Mapping[str, Estimate]], parts: Mapping[str, Mapping[str, str]] | None = None
+    ) -> None:
+        """Replace all metrics of sets, by setting and metric, and what their differences are computed from (JSON)."""
         with self._transaction() as database:
             database.execute("DELETE FROM set_metrics")
             database.executemany(
                 "INSERT INTO set_metrics VALUES (?, ?, ?, ?, ?, ?)",
                 [(s, m, e.value, e.low, e.high, e.n) for s, row in table.items() for m, e in row.items()],
+            )
+            database.execute("DELETE FROM set_parts")
+            database.executemany(
+                "INSERT INTO set_parts VALUES (?, ?, ?)",
+                [(s, m, text) for s, row in (parts or {}).items() for m, text in row.items()],
             )
 
     def write_csv(self) -> Path:

@@ -39,6 +39,17 @@ def alignment(asked: Scene, read: ReadScene) -> dict[str, float]:
     return {"alignment": float(alone and all(parts.values()))} | {name: float(right) for name, right in parts.items()}
 
 
+def by_composition(asked: Scene, aligned: float) -> dict[str, float]:
+    """The alignment of a composition of two objects once more, under `alignment_seen` or `alignment_unseen`.
+
+    Unseen are the one in ten compositions that no training picture showed (`Scene.held_out`). A prompt of one object
+    is no composition: empty.
+    """
+    if asked.relation is None:
+        return {}
+    return {"alignment_unseen" if asked.held_out else "alignment_seen": aligned}
+
+
 def prompt_alignment(prompt: str, read: ReadScene) -> dict[str, float]:
     """`alignment` of a prompt's scene; empty for a prompt that is no sentence of this world (nothing to judge)."""
     asked = read_caption(prompt)

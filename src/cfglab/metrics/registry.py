@@ -28,6 +28,39 @@ _ALIGNMENT = (
     ("alignment_b", "Second object", "The judge sees the second object of the prompt."),
     ("alignment_relation", "Relation", "The judge sees the relation of the prompt: riding, next to, above."),
     ("alignment_background", "Background", "The judge sees the background of the prompt."),
+    ("alignment_seen", "Alignment, seen", "Alignment on compositions of two objects that training pictures showed."),
+    ("alignment_unseen", "Alignment, unseen", "Alignment on the compositions that no training picture showed."),
+)
+
+_JUDGES = (
+    ("clip_score", "100 × cosine", "CLIPScore", "Cosine of CLIP's picture and prompt, at least 0"),
+    ("pick_score", "logit", "PickScore", "A CLIP trained on people's choices between pictures of one prompt"),
+    ("image_reward", "standard deviations", "ImageReward", "A reward model trained on people's rankings"),
+)
+_MEASURES: tuple[tuple[str, str, Literal["higher", "lower"], str], ...] = (
+    ("kid", "squared MMD", "lower", "KID"),
+    ("fid", "squared distance", "lower", "FID"),
+    ("precision", "share", "higher", "Precision"),
+    ("recall", "share", "higher", "Recall"),
+)
+_BACKBONES = (("inception", "Inception"), ("dinov2", "DINOv2"))
+_EXTERNAL = (
+    *(
+        Metric(name=name, unit=unit, better="higher", title=title, says=f"{says}; needs cfglab[metrics].")
+        for name, unit, title, says in _JUDGES
+    ),
+    *(
+        Metric(
+            name=f"{name}_{key}",
+            unit=unit,
+            better=better,
+            title=f"{title}, {backbone}",
+            says=f"{title} in the features of {backbone}, against real pictures of yours; needs cfglab[metrics].",
+            of="set",
+        )
+        for key, backbone in _BACKBONES
+        for name, unit, better, title in _MEASURES
+    ),
 )
 
 _ALL = (
@@ -119,4 +152,4 @@ _ALL = (
     ),
 )
 
-METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
+METRICS: dict[str, Metric] = {metric.name: metric for metric in (*_ALL, *_EXTERNAL)}

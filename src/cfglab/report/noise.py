@@ -1,16 +1,3 @@
-"""The noise levels of a Stable Diffusion 1.x run, for effective doses where a run stores none. Loads no torch."""
+"""The noise levels of a Stable Diffusion 1.x run, under the name that the report's modules use."""
 
-import numpy as np
-
-
-def standard_sigmas(count: int) -> list[float]:
-    """The count + 1 noise levels (sigma, noise over signal) of a run of `count` steps; the last one is 0.
-
-    Scaled-linear betas 0.00085 to 0.012 over 1,000 training steps (Rombach et al., arXiv 2112.10752, and its
-    published configuration), sampled at timesteps evenly spaced from 999 to 0, as the LMS and Euler samplers do.
-    """
-    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
-    kept = np.cumprod(1 - betas)
-    sigmas = np.sqrt((1 - kept) / kept)
-    timesteps = np.linspace(999, 0, count)
-    return [*np.interp(timesteps, np.arange(1000), sigmas).tolist(), 0.0]
+from cfglab.experiments.noise import standard_sigmas as standard_sigmas

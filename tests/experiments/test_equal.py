@@ -1,0 +1,116 @@
+"""Fair opponents: equal dose, equal cost, and the row of chance."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cfglab.errors import InputError
+from cfglab.experiments import Experiment, Result, Store
+from cfglab.experiments.choose import best_on_split
+from cfglab.experiments.compare import compare
+from cfglab.experiments.equal import rows_needed
+from cfglab.experiments.results import Row
+from cfglab.guidance.guide import Guide
+from cfglab.step import steps
+
+SETTINGS = {
+    "none": "1",
+    "two": "2",
+    "four": "4",
+    "ramp": "linear(max=4, min=2).matched_to(3)",
+    "hot": "linear(max=10, min=8).matched_to(9)",
+    "half": "constant(4).inside(progress=(0, 0.5))",  # dose 2.5
+    "as two": "linear(max=3, min=1).matched_to(2)",
+}
+VALUES = {"none": 0.0, "two": 0.2, "four": 0.6, "ramp": 0.7, "hot": 0.9, "half": 0.1, "as two": 0.25}
+
+
+def run(folder: Path, settings: dict[str, str] = SETTINGS, steps: int = 10) -> Store:
+    """Each setting scores its value everywhere, the prompts easy or hard by turns."""
+    first, *rest = settings
+    document = {
+        "prompts": "scenes:10",
+        "seeds": "0..1",
+        "steps": steps,
+        "baseline": {"name": first, "guidance": settings[first]},
+        "settings": [{"name": name, "group": "g", "guidance": settings[name]} for name in rest],
+    }
+    of = Experiment.from_yaml("name: fair", set=document)
+    rows, position = [], 0
+    for setting in of.settings:
+        for index, prompt in enumerate(of.prompts):
+            for seed in of.seeds:
+                value = VALUES[setting.name] * (1 + (index % 3 - 1) * 0.1) + 0.01 * ((index + seed) % 2)
+                it = Result(
+                    cell=f"{position}", position=position, setting=setting.name, prompt=prompt, seed=seed,
+                    status="done", metrics={"contrast": value, "alignment": value},
+                )  # fmt: skip
+                rows.append(Row(result=it, settled=True))
+                position += 1
+    store = Store.create(folder, of)
+    store.record(rows)
+    return store
+
+
+def test_equal_dose_stands_against_the_constants_around(tmp_path: Path) -> None:
+    with run(tmp_path) as store:
+        found = compare(store, "contrast", "none", equal="dose")
+        plain = {row.setting: row for row in compare(store, "contrast", "two").rows}
+        gaps = {row.setting: row for row in compare(store, "contrast", "four").rows}
+    rows = {row.setting: row for row in found.rows}
+    assert set(rows) == {"ramp", "half", "as two"}
+    assert [rows[name].against for name in ("ramp", "half", "as two")] == [
+        "w = 2 and w = 4",
+        "w = 2 and w = 4",
+        "w = 2",
+    ]
+    both = (plain["ramp"].difference or 0) + (gaps["ramp"].difference or 0)
+    assert rows["ramp"].difference == pytest.approx(both / 2)
+    near, far = plain["half"].difference or 0, gaps["half"].difference or 0
+    assert rows["half"].difference == pytest.approx(0.75 * near + 0.25 * far)
+    assert rows["as two"].difference == pytest.approx(plain["as two"].difference)
+    assert rows["as two"].low == pytest.approx(plain["as two"].low)
+    assert rows["ramp"].n_prompts == 10
+    assert "Equal dose: each setting stands against the constant scale of the same mean" in found.note
+    assert "Left out: 'hot' (dose 9, the constant scales span 1 to 4)." in found.note
+    assert "family of these 3 comparisons" in found.note
+    assert re.search(r"detectable +against\n", str(found))
+
+
+def test_equal_cost_compares_what_needs_as_many_rows(tmp_path: Path) -> None:
+    with run(tmp_path) as store:
+        settings = {setting.name: setting for setting in store.experiment.settings}
+        assert rows_needed(settings["two"], 10) == 20
+        assert rows_needed(settings["none"], 10) == 10
+        assert rows_needed(settings["half"], 10) == 15
+        for setting in settings.values():
+            guide = Guide(setting.guidance)
+            assert rows_needed(setting, 10) == sum(sum(guide.needs(step)) for step in steps(10))
+        found = compare(store, "contrast", "two", equal="cost")
+        assert {row.setting for row in found.rows} == {"four", "ramp", "hot", "as two"}
+        assert "Left out: 'none' (10 rows a picture), 'half' (15 rows a picture)." in found.note
+        alone = compare(store, "contrast", "none", equal="cost")
+        assert alone.rows == ()
+        assert alone.note.endswith("No setting is left to compare.")
+
+
+def test_choosing_at_equal_dose(tmp_path: Path) -> None:
+    with run(tmp_path) as store:
+        assert best_on_split(store, "contrast", "none", better="higher").setting == "hot"
+        found = best_on_split(store, "contrast", "none", better="higher", equal="dose")
+    assert (found.setting, found.candidates, found.against) == ("ramp", 3, "w = 2 and w = 4")
+    assert "'ramp' less w = 2 and w = 4, the best of 3" in str(found)
+
+
+def test_what_cannot_be_fair_is_refused(tmp_path: Path) -> None:
+    ramps = {name: SETTINGS[name] for name in ("ramp", "hot")}
+    with run(tmp_path, ramps) as store:
+        with pytest.raises(InputError, match="equal dose: this run has no constant scale to compare with; add a group"):
+            compare(store, "contrast", "ramp", equal="dose")
+        with pytest.raises(InputError, match="equal cost: results do not say what their guidance is"):
+            compare(store.results(), "contrast", "ramp", equal="cost")
+        with pytest.raises(InputError, match=r"shuffled prompts: .* keeps nothing of what the judge saw"):
+            compare(store, "alignment", "ramp", shuffled=True)
+        with pytest.raises(InputError, match="shuffled prompts: metric 'contrast' is not judged by its prompt"):
+            compare(store, "contrast", "ramp", shuffled=True)
