@@ -9,17 +9,22 @@ from cfglab.guidance import (
     APG,
     FDG,
     TRANSFORMS,
+    AdaptiveGuidance,
     CFGNorm,
     CFGZeroStar,
     EpsilonScaling,
+    FeedbackGuidance,
     FreSca,
     ImagenThreshold,
+    MagnitudeAware,
     MimicThreshold,
     MomentumGuidance,
     Rescale,
+    ReuseUpdate,
     Skimmed,
     Space,
     Transform,
+    UpdatePower,
 )
 from cfglab.step import Step
 
@@ -56,6 +61,12 @@ VALUES: list[Transform] = [
     Rescale(),
     Skimmed(skim=2),
     Skimmed(skim=2, full_negative=True, flips=False),
+    AdaptiveGuidance(similarity=0.3),
+    FeedbackGuidance(pi=0.95, t0=0.5, tau=0.01),
+    MagnitudeAware(alpha=0.5),
+    ReuseUpdate(every=3),
+    UpdatePower(gamma=1),
+    UpdatePower(gamma=0.5),
 ]
 VALUES += [kind() for name, kind in sorted(TRANSFORMS.items()) if name not in {value.kind for value in VALUES}]
 # where the fields ask for more than guidance: a length other than the reference's

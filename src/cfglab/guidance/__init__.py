@@ -2,7 +2,9 @@
 
 from cfglab.guidance.base import Guidance
 from cfglab.guidance.cfg_norm import CFGNorm
+from cfglab.guidance.closed_loop import MagnitudeAware, UpdatePower
 from cfglab.guidance.epsilon_scaling import EpsilonScaling
+from cfglab.guidance.feedback import FeedbackGuidance, feedback_temperature
 from cfglab.guidance.frequency import FDG, FreSca
 from cfglab.guidance.guide import Guide
 from cfglab.guidance.mahiro import MaHiRo
@@ -12,6 +14,7 @@ from cfglab.guidance.norms import FullNorm, PredictionNorm, UpdateNorm
 from cfglab.guidance.now import Now, Variation
 from cfglab.guidance.projection import APG
 from cfglab.guidance.rescale import Rescale
+from cfglab.guidance.row_saving import AdaptiveGuidance, ReuseUpdate
 from cfglab.guidance.skimmed import Skimmed
 from cfglab.guidance.tangential import TCFG
 from cfglab.guidance.text import as_guidance, parse_guidance, parse_transform
@@ -24,28 +27,34 @@ __all__ = [
     "FDG",
     "TCFG",
     "TRANSFORMS",
+    "AdaptiveGuidance",
     "AnyTransform",
     "CFGNorm",
     "CFGZeroStar",
     "EpsilonScaling",
+    "FeedbackGuidance",
     "FreSca",
     "FullNorm",
     "Guidance",
     "Guide",
     "ImagenThreshold",
     "MaHiRo",
+    "MagnitudeAware",
     "MimicThreshold",
     "MomentumGuidance",
     "Now",
     "PredictionNorm",
     "Rescale",
+    "ReuseUpdate",
     "Skimmed",
     "Space",
     "Transform",
     "UpdateNorm",
+    "UpdatePower",
     "Variation",
     "as_guidance",
     "as_transform",
+    "feedback_temperature",
     "parse_guidance",
     "parse_transform",
 ]

@@ -18,9 +18,9 @@ class Now:
     """One step as a hook sees it: tensors of shape (n, ...), float32 or float64, predictions in `space`.
 
     `w` is a number, or (n, 1, ...) where a transform has read it off the predictions. `latents` is what the denoiser
-    saw, None where nobody gave it. `extra` is the prediction of the transform's own Variation, None where it asked for none. A
-    prediction that was not run, because the transform said that it does not read or that it supplies it, is stood in
-    for by the other one. `memory` is a dict of this transform in this run, kept from step to step.
+    saw, None where nobody gave it. `extra` is the prediction of the transform's own Variation, None where it asked for
+    none. A prediction that was not run, because the transform said that it does not read or that it supplies it, is
+    stood in for by the other one. `memory` is a dict of this transform in this run, kept from step to step.
     """
 
     step: Step
