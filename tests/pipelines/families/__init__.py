@@ -7,6 +7,7 @@ by its being here. Nothing is read from the network; every weight is random, dra
 import importlib
 import inspect
 import pkgutil
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -48,6 +49,9 @@ class Case:
     variance: Literal["none", "discarded", "used"] = "none"  # a second half of the channels
     before: str = ""  # what is done to u and c before they are combined
     after: str = ""  # what is done to the combined prediction before scheduler.step
+    exact: bool = True  # scheduler.step gets the combined prediction, but for dropped channels or tokens and the sign
+    single: bool = False  # fails where num_images_per_prompt is more than 1, by its own fault
+    requires: str = ""  # a package without which diffusers does not offer this pipeline
     variant: str = ""  # where one class is built in two ways
     slow: bool = False
 
@@ -58,7 +62,9 @@ class Case:
 
     def accepts(self, argument: str) -> bool:
         """Whether the pipeline takes this argument (callback_on_step_end, num_images_per_prompt, negative_prompt)."""
-        return argument in inspect.signature(getattr(diffusers, self.cls).__call__).parameters
+        with warnings.catch_warnings():  # of modules that are imported only now
+            warnings.simplefilter("ignore")
+            return argument in inspect.signature(getattr(diffusers, self.cls).__call__).parameters
 
 
 @dataclass(frozen=True)

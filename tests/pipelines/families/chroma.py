@@ -36,8 +36,8 @@ def build(cls: str) -> Any:
     return made
 
 
-TEXT = {"prompt": PROMPT, "output_type": "latent", "height": 16, "width": 16, "max_sequence_length": 24}
-IMAGE = {**TEXT, "image": picture(), "strength": 0.7}
+TEXT: dict[str, Any] = {"prompt": PROMPT, "output_type": "latent", "height": 16, "width": 16, "max_sequence_length": 24}
+IMAGE: dict[str, Any] = {**TEXT, "image": picture(), "strength": 0.7}
 FACTS: dict[str, Any] = {"denoisers": ("transformer",), "style": "two calls", "order": "cond uncond"}
 
 FAMILY = Family(

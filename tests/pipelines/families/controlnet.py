@@ -7,7 +7,7 @@ import diffusers
 from tests.pipelines.families import Case, Family, parts, sd, sdxl
 from tests.pipelines.families.parts import PROMPT, awake, calls, mask, picture, seeded
 
-NETWORK = {
+NETWORK: dict[str, Any] = {
     "block_out_channels": parts.BLOCKS["block_out_channels"],
     "layers_per_block": 1,
     "down_block_types": parts.BLOCKS["down_block_types"],
@@ -64,12 +64,19 @@ def adapter_xl() -> Any:
     return diffusers.StableDiffusionXLAdapterPipeline(**sdxl.components(), adapter=aside)
 
 
-LATENT = {"prompt": PROMPT, "output_type": "latent"}
-TEXT = {**LATENT, "image": picture(), "height": 16, "width": 16}
-ONLY = {**LATENT, "control_image": picture(), "height": 16, "width": 16}
-IMAGE = {**LATENT, "image": picture(), "control_image": picture(), "strength": 0.7, "height": 16, "width": 16}
-INPAINT = {**IMAGE, "mask_image": mask()}
-UNION = {"control_mode": 0}
+LATENT: dict[str, Any] = {"prompt": PROMPT, "output_type": "latent"}
+TEXT: dict[str, Any] = {**LATENT, "image": picture(), "height": 16, "width": 16}
+ONLY: dict[str, Any] = {**LATENT, "control_image": picture(), "height": 16, "width": 16}
+IMAGE: dict[str, Any] = {
+    **LATENT,
+    "image": picture(),
+    "control_image": picture(),
+    "strength": 0.7,
+    "height": 16,
+    "width": 16,
+}
+INPAINT: dict[str, Any] = {**IMAGE, "mask_image": mask()}
+UNION: dict[str, Any] = {"control_mode": 0}
 
 
 def case(cls: str, kind: str, **fixed: Any) -> Case:

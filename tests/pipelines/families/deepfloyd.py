@@ -68,9 +68,9 @@ def enlarge(cls: str) -> Any:
     return made
 
 
-TEXT = {"prompt": PROMPT, "output_type": "pt", "clean_caption": False}
-IMAGE = {**TEXT, "image": picture(8), "strength": 0.7}
-LARGE = {**TEXT, "image": picture(4), "noise_level": 50}
+TEXT: dict[str, Any] = {"prompt": PROMPT, "output_type": "pt", "clean_caption": False}
+IMAGE: dict[str, Any] = {**TEXT, "image": picture(8), "strength": 0.7}
+LARGE: dict[str, Any] = {**TEXT, "image": picture(4), "noise_level": 50}
 
 
 def case(cls: str, build: Any, **fixed: Any) -> Case:

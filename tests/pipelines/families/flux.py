@@ -7,7 +7,7 @@ import diffusers
 from tests.pipelines.families import Case, Family, parts
 from tests.pipelines.families.parts import PROMPT, awake, calls, mask, picture, seeded
 
-NETWORK = {
+NETWORK: dict[str, Any] = {
     "patch_size": 1,
     "num_layers": 1,
     "num_single_layers": 1,
@@ -49,10 +49,10 @@ def build(cls: str, *, channels: int = 16, embedded: bool = False, beside: bool 
     return made
 
 
-TEXT = {"prompt": PROMPT, "output_type": "latent", "height": 16, "width": 16, "max_sequence_length": 24}
-IMAGE = {**TEXT, "image": picture(), "strength": 0.7}
-CONTROL = {"control_image": picture()}
-TRUE = {"scale_argument": "true_cfg_scale", "negative": "grey"}
+TEXT: dict[str, Any] = {"prompt": PROMPT, "output_type": "latent", "height": 16, "width": 16, "max_sequence_length": 24}
+IMAGE: dict[str, Any] = {**TEXT, "image": picture(), "strength": 0.7}
+CONTROL: dict[str, Any] = {"control_image": picture()}
+TRUE: dict[str, Any] = {"scale_argument": "true_cfg_scale", "negative": "grey"}
 
 
 def true(cls: str, facts: dict[str, Any], beside: bool = False, **fixed: Any) -> Case:
@@ -85,7 +85,7 @@ def scalar(cls: str, *, channels: int = 16, beside: bool = False, **fixed: Any) 
     )
 
 
-SHORTENED = {"before": "keeps the first tokens of u and c (the rest are the picture to be edited)"}
+SHORTENED: dict[str, Any] = {"before": "keeps the first tokens of u and c (the rest are the picture to be edited)"}
 
 FAMILY = Family(
     "Flux",

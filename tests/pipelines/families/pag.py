@@ -7,7 +7,7 @@ import diffusers
 from tests.pipelines.families import Case, Family, controlnet, sd, sdxl
 from tests.pipelines.families.parts import PROMPT, calls, mask, picture, seeded
 
-LAYERS = {"pag_applied_layers": ["mid", "up", "down"]}
+LAYERS: dict[str, Any] = {"pag_applied_layers": ["mid", "up", "down"]}
 
 
 def build(cls: str, kind: str) -> Any:
@@ -23,10 +23,10 @@ def build(cls: str, kind: str) -> Any:
     return made
 
 
-TEXT = {"prompt": PROMPT, "output_type": "latent", "pag_scale": 2.0}
-IMAGE = {**TEXT, "image": picture(), "strength": 0.7}
-INPAINT = {**IMAGE, "mask_image": mask(), "height": 16, "width": 16}
-CONTROL = {"control_image": picture()}
+TEXT: dict[str, Any] = {"prompt": PROMPT, "output_type": "latent", "pag_scale": 2.0}
+IMAGE: dict[str, Any] = {**TEXT, "image": picture(), "strength": 0.7}
+INPAINT: dict[str, Any] = {**IMAGE, "mask_image": mask(), "height": 16, "width": 16}
+CONTROL: dict[str, Any] = {"control_image": picture()}
 
 
 def case(cls: str, kind: str, **fixed: Any) -> Case:

@@ -4,18 +4,67 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, wraps
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
 import numpy as np
 import torch
-import transformers
 from PIL import Image
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor, nn
 
-WIDTH = 32  # of every text encoder
-TOKENS = 77  # of CLIP
+from tests.pipelines.families.parts_text import (
+    CHAT as CHAT,
+)
+from tests.pipelines.families.parts_text import (
+    IMAGE_TOKEN as IMAGE_TOKEN,
+)
+from tests.pipelines.families.parts_text import (
+    PLAIN as PLAIN,
+)
+from tests.pipelines.families.parts_text import (
+    SPECIAL as SPECIAL,
+)
+from tests.pipelines.families.parts_text import (
+    TOKENS as TOKENS,
+)
+from tests.pipelines.families.parts_text import (
+    VIDEO_TOKEN as VIDEO_TOKEN,
+)
+from tests.pipelines.families.parts_text import (
+    VISION_END as VISION_END,
+)
+from tests.pipelines.families.parts_text import (
+    VISION_START as VISION_START,
+)
+from tests.pipelines.families.parts_text import (
+    VOCABULARY as VOCABULARY,
+)
+from tests.pipelines.families.parts_text import (
+    WIDTH as WIDTH,
+)
+from tests.pipelines.families.parts_text import (
+    clip_pictures as clip_pictures,
+)
+from tests.pipelines.families.parts_text import (
+    clip_text as clip_text,
+)
+from tests.pipelines.families.parts_text import (
+    clip_tokenizer as clip_tokenizer,
+)
+from tests.pipelines.families.parts_text import (
+    clip_vision as clip_vision,
+)
+from tests.pipelines.families.parts_text import (
+    language as language,
+)
+from tests.pipelines.families.parts_text import (
+    t5 as t5,
+)
+from tests.pipelines.families.parts_text import (
+    tokenizer as tokenizer,
+)
+
 PROMPT = "a red fox"
 
 
@@ -25,6 +74,7 @@ def calm(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, message=".*(deprecated|duplicating)")
         warnings.filterwarnings("ignore", category=UserWarning, message="(?s).*CPU [Aa]utocast")
+        warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*torch.jit.script")
         torch.manual_seed(seed)
         yield
 
@@ -128,123 +178,6 @@ def mask(size: int = 16) -> Tensor:
     return half
 
 
-def clip_tokenizer(length: int = TOKENS) -> Any:
-    """CLIP's tokenizer knowing single letters only."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    return transformers.CLIPTokenizer(
-        vocab={token: index for index, token in enumerate(vocabulary)}, merges=[], model_max_length=length
-    )
-
-
-CHAT = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-PLAIN = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
-SPECIAL = ["<pad>", "</s>", "<s>", "<unk>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
-SPECIAL += ["<|image_pad|>", "<|video_pad|>", "<|endoftext|>"]
-VOCABULARY = 256 + len(SPECIAL)
-IMAGE_TOKEN, VIDEO_TOKEN, VISION_START, VISION_END = 8, 9, 6, 7  # places in SPECIAL
-
-
-def tokenizer(length: int = 64, *, end: bool = False, side: str = "right", chat: str = CHAT, **more: Any) -> Any:
-    """A fast tokenizer of bytes, for T5, Gemma, Llama and Qwen alike; `end` puts </s> after every text, as T5 does."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate([*SPECIAL, *letters])}
-    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    inner.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
-    if end:
-        inner.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=inner,
-        pad_token="<pad>",
-        eos_token="</s>",
-        bos_token="<s>",
-        unk_token="<unk>",
-        model_max_length=length,
-        padding_side=side,
-        chat_template=chat,
-        **more,
-    )
-
-
-def clip_text(*, projection: int | None = None, **more: Any) -> Any:
-    """CLIP's text encoder; with `projection` the kind that also gives one vector a prompt."""
-    config = transformers.CLIPTextConfig(
-        vocab_size=514,
-        hidden_size=WIDTH,
-        intermediate_size=37,
-        num_attention_heads=4,
-        num_hidden_layers=2,
-        max_position_embeddings=TOKENS,
-        bos_token_id=512,
-        eos_token_id=513,
-        pad_token_id=513,
-        projection_dim=projection or WIDTH,
-        **more,
-    )
-    return (transformers.CLIPTextModelWithProjection if projection else transformers.CLIPTextModel)(config)
-
-
-def clip_vision(*, projection: int = WIDTH, size: int = 32, patch: int = 8) -> Any:
-    """CLIP's picture encoder."""
-    return transformers.CLIPVisionModelWithProjection(
-        transformers.CLIPVisionConfig(
-            hidden_size=WIDTH,
-            intermediate_size=37,
-            num_attention_heads=4,
-            num_hidden_layers=2,
-            image_size=size,
-            patch_size=patch,
-            projection_dim=projection,
-        )
-    )
-
-
-def clip_pictures(size: int = 32) -> Any:
-    """CLIP's picture processor."""
-    return transformers.CLIPImageProcessor(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
-
-
-def t5(width: int = WIDTH, *, encoder: Any = None) -> Any:
-    """T5's encoder."""
-    return (encoder or transformers.T5EncoderModel)(
-        transformers.T5Config(
-            vocab_size=VOCABULARY,
-            d_model=width,
-            d_kv=8,
-            d_ff=37,
-            num_layers=2,
-            num_heads=4,
-            feed_forward_proj="gated-gelu",
-        )
-    )
-
-
-def language(kind: str, width: int = WIDTH, *, layers: int = 2, head: bool = False, **more: Any) -> Any:
-    """A decoder-only language model of `transformers`: "Gemma2", "Llama", "Qwen2", "Qwen3", "Mistral", "Glm", …"""
-    config = getattr(transformers, kind + "Config")(
-        **{
-            "vocab_size": VOCABULARY,
-            "hidden_size": width,
-            "intermediate_size": 37,
-            "num_hidden_layers": layers,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "head_dim": 8,
-            "max_position_embeddings": 1024,
-            "pad_token_id": 0,
-            "bos_token_id": 2,
-            "eos_token_id": 1,
-            **more,
-        }
-    )
-    return getattr(transformers, kind + ("ForCausalLM" if head else "Model"))(config)
-
-
 def vae(channels: int = 4, *, levels: int = 2, picture_channels: int = 3, **more: Any) -> Any:
     """A Stable Diffusion autoencoder: pictures 2 ** (levels - 1) times as wide as latents."""
     return diffusers.AutoencoderKL(
@@ -264,13 +197,34 @@ def vae(channels: int = 4, *, levels: int = 2, picture_channels: int = 3, **more
     )
 
 
+class Shown(nn.Module):
+    """In place of an autoencoder where a pipeline gives no latents: shows them as a picture, too pale to be clipped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(scaling_factor=1.0, block_out_channels=(8, 8))
+        self.dtype, self.device = torch.float32, torch.device("cpu")
+
+    def decode(self, latents: Tensor) -> Any:
+        return SimpleNamespace(sample=latents / 64)
+
+
+def shown(**fixed: Any) -> Callable[..., Tensor]:
+    """A `Case.call` of a pipeline with `Shown`: its pictures made latents again."""
+
+    def call(pipe: Any, scale: float, **arguments: Any) -> Tensor:
+        return (run(pipe, scale, **{**fixed, **arguments}) - 0.5) * 128
+
+    return call
+
+
 def flux_vae(channels: int = 4, **more: Any) -> Any:
     """The autoencoder of SD3 and Flux: shifted latents, no quantisation layers."""
     shifted = {"use_quant_conv": False, "use_post_quant_conv": False, "shift_factor": 0.06, "scaling_factor": 1.5}
     return vae(channels, **{**shifted, **more})
 
 
-BLOCKS = {
+BLOCKS: dict[str, Any] = {
     "sample_size": 8,
     "block_out_channels": (16, 32),
     "layers_per_block": 1,

@@ -7,7 +7,7 @@ import diffusers
 from tests.pipelines.families import Case, Family, parts
 from tests.pipelines.families.parts import PROMPT, awake, calls, mask, picture, seeded
 
-NETWORK = {
+NETWORK: dict[str, Any] = {
     "sample_size": 8,
     "patch_size": 2,
     "in_channels": 16,
@@ -53,10 +53,10 @@ def build(cls: str, *, channels: int | None = None, **more: Any) -> Any:
     return made
 
 
-TEXT = {"prompt": PROMPT, "output_type": "latent", "height": 16, "width": 16, "max_sequence_length": 24}
-IMAGE = {**TEXT, "image": picture(), "strength": 0.7}
-LAYERS = {"pag_applied_layers": ["blocks.0"]}
-PERTURBED = {"style": "three parts", "combine": "three parts"}
+TEXT: dict[str, Any] = {"prompt": PROMPT, "output_type": "latent", "height": 16, "width": 16, "max_sequence_length": 24}
+IMAGE: dict[str, Any] = {**TEXT, "image": picture(), "strength": 0.7}
+LAYERS: dict[str, Any] = {"pag_applied_layers": ["blocks.0"]}
+PERTURBED: dict[str, Any] = {"style": "three parts", "combine": "three parts"}
 
 FAMILY = Family(
     "Stable Diffusion 3",

@@ -8,7 +8,7 @@ from tests.pipelines.families import Case, Family, parts
 from tests.pipelines.families.parts import PROMPT, calls, mask, picture, seeded
 
 TIME = 8  # width of each of the six sizes that go into the time embedding
-ADDED = {
+ADDED: dict[str, Any] = {
     "addition_embed_type": "text_time",
     "addition_time_embed_dim": TIME,
     "projection_class_embeddings_input_dim": 6 * TIME + parts.WIDTH,
@@ -33,7 +33,7 @@ def components(**more: Any) -> dict[str, Any]:
     }
 
 
-LATENT = {"prompt": PROMPT, "output_type": "latent"}
+LATENT: dict[str, Any] = {"prompt": PROMPT, "output_type": "latent"}
 
 
 @seeded

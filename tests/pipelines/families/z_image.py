@@ -8,7 +8,7 @@ import torch
 from tests.pipelines.families import Case, Family, parts
 from tests.pipelines.families.parts import PROMPT, calls, mask, picture, seeded
 
-NETWORK = {
+NETWORK: dict[str, Any] = {
     "all_patch_size": (2,),
     "all_f_patch_size": (1,),
     "dim": 32,
@@ -47,8 +47,8 @@ def build(cls: str) -> Any:
     return made
 
 
-TEXT = {"prompt": PROMPT, "output_type": "latent", "height": 16, "width": 16, "max_sequence_length": 48}
-IMAGE = {**TEXT, "image": picture(), "strength": 0.7}
+TEXT: dict[str, Any] = {"prompt": PROMPT, "output_type": "latent", "height": 16, "width": 16, "max_sequence_length": 48}
+IMAGE: dict[str, Any] = {**TEXT, "image": picture(), "strength": 0.7}
 FACTS: dict[str, Any] = {
     "off": 0.0,
     "offset": 1.0,

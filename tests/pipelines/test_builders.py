@@ -1,0 +1,112 @@
+"""The tiny pipelines do what their `Case` says, before anything of cfglab touches them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.pipelines.families import Case, cases
+
+STEPS = 3
+SAMPLED = {"HunyuanDiTControlNetPipeline", "StableDiffusion3ControlNetPipeline"}  # control latents drawn row by row
+
+
+def every(*styles: str) -> list[Any]:
+    """All cases of these styles (of every style, if none is named), the slow ones marked."""
+    return [
+        pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.slow else [])
+        for case in cases()
+        if not styles or case.style in styles
+    ]
+
+
+def built(case: Case) -> Any:
+    if case.requires:
+        pytest.importorskip(case.requires)
+    return case.build()
+
+
+@contextmanager
+def watched(pipe: Any, case: Case) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+    """What the denoisers return, and what the sampler is given, call by call."""
+    returned: list[Tensor] = []
+    stepped: list[Tensor] = []
+
+    def rows(_module: Any, _inputs: Any, output: Any) -> None:
+        first = output if isinstance(output, Tensor) else output[0]
+        returned.append(torch.stack(first) if isinstance(first, list) else first.clone())
+
+    step = pipe.scheduler.step
+
+    def seen(*arguments: Any, **named: Any) -> Any:
+        stepped.append((arguments[0] if arguments else named["model_output"]).clone())
+        return step(*arguments, **named)
+
+    hooks = [getattr(pipe, name).register_forward_hook(rows) for name in case.denoisers]
+    pipe.scheduler.step = seen
+    try:
+        yield returned, stepped
+    finally:
+        del pipe.scheduler.step
+        for hook in hooks:
+            hook.remove()
+
+
+def halves(case: Case, returned: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """(uncond, cond) of the first step."""
+    first, second = returned[:2] if case.style == "two calls" else returned[0].chunk(2)
+    tokens = min(first.shape[1], second.shape[1])  # Ideogram's conditional network returns its text too
+    first, second = first[:, -tokens:], second[:, -tokens:]
+    return (first, second) if case.order == "uncond cond" else (second, first)
+
+
+def near(a: Tensor, b: Tensor) -> bool:
+    return bool((a - b).norm() <= 1e-4 * b.norm())
+
+
+def test_no_case_is_there_twice() -> None:
+    names = [case.name for case in cases()]
+    assert sorted(set(names)) == sorted(names)
+
+
+@pytest.mark.parametrize("case", every())
+def test_it_runs_repeats_and_hears_its_scale(case: Case) -> None:
+    pipe = built(case)
+    assert type(pipe).__name__ == case.cls
+    low, high = case.scales
+    first = case.call(pipe, low, steps=STEPS)
+    assert torch.isfinite(first).all()
+    assert torch.equal(case.call(pipe, low, steps=STEPS), first)
+    assert torch.equal(case.call(case.build(), low, steps=STEPS), first)
+    other = case.call(pipe, high, steps=STEPS)
+    assert (other - first).norm() > 0.015 * first.norm()  # a blind comparison proves nothing
+
+
+@pytest.mark.parametrize("case", every("batched", "lists", "two calls"))
+def test_the_layout_is_as_stated(case: Case) -> None:
+    pipe = built(case)
+    scale = case.scales[0]
+    with watched(pipe, case) as (returned, stepped):
+        case.call(pipe, scale, steps=STEPS)
+    uncond, cond = halves(case, returned)
+    assert len(returned) == len(stepped) * (2 if case.style == "two calls" else 1)
+    assert (cond - uncond).norm() > 0.02 * cond.norm()
+    if (
+        case.off is not None and case.cls not in SAMPLED
+    ):  # the first step starts from the same latents, so the order shows
+        with watched(pipe, case) as (alone, _):
+            case.call(pipe, case.off, steps=STEPS)
+        assert near(cond, alone[0][:, -cond.shape[1] :])
+    if case.combine != "other" and case.exact:
+        weight = scale + case.offset
+        guided = uncond + weight * (cond - uncond)
+        if case.variance == "used":
+            kept = guided.shape[1] // 2
+            guided = torch.cat([guided[:, :kept], cond[:, kept:]], dim=1)
+        if "sign is flipped" in case.before + case.after:
+            guided = -guided
+        given = stepped[0][: len(guided)]  # DiT's sampler is given the doubled batch
+        assert near(given.reshape(-1), guided[:, : given.shape[1]].reshape(-1))
