@@ -3,7 +3,8 @@
     python benchmarks/large_run.py [CELLS] [FOLDER]
 
 The run is made, not drawn: scores that follow a law, and no pictures. Every row is a fresh process; its time includes
-starting Python, its memory is the largest resident set of that process.
+starting Python (the processor's time beside it, which a busy machine does not stretch), its memory is the largest
+resident set of that process.
 """
 
 import hashlib
@@ -36,7 +37,11 @@ LOOKS = {
 HEAD = (
     "import sys\nfrom cfglab.cli import call\nfrom cfglab import Store\nfolder, cells = sys.argv[1], int(sys.argv[2])\n"
 )
-TAIL = "\nimport resource, sys\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+TAIL = """
+import resource, sys
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss, file=sys.stderr)
+"""
 
 
 def make(folder: Path, cells: int = CELLS, prompts: int = PROMPTS, seeds: int = SEEDS) -> int:
@@ -99,8 +104,8 @@ def main(cells: str = str(CELLS), where: str = "") -> None:
             seconds = time.perf_counter() - start
             if done.returncode:
                 sys.exit(f"{name}: {done.stderr}")
-            kilobytes = int(done.stderr.split()[-1])
-            print(f"{name:32} {seconds:6.2f} s {kilobytes / 1024:7.0f} MiB")
+            cpu, kilobytes = map(float, done.stderr.split()[-2:])
+            print(f"{name:32} {seconds:6.2f} s {cpu:6.2f} s of processor {kilobytes / 1024:7.0f} MiB")
 
 
 if __name__ == "__main__":
