@@ -81,6 +81,12 @@ def test_it_runs_repeats_and_hears_its_scale(case: Case) -> None:
     assert torch.isfinite(first).all()
     assert torch.equal(case.call(pipe, low, steps=STEPS), first)
     assert torch.equal(case.call(case.build(), low, steps=STEPS), first)
+    if case.accepts("num_images_per_prompt"):
+        if case.single:
+            with pytest.raises(RuntimeError, match="must match"):
+                case.call(pipe, low, steps=STEPS, images=2)
+        else:
+            assert len(case.call(pipe, low, steps=STEPS, images=2)) == 2 * len(first)
     other = case.call(pipe, high, steps=STEPS)
     assert (other - first).norm() > 0.015 * first.norm()  # a blind comparison proves nothing
 

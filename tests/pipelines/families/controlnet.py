@@ -7,6 +7,7 @@ import diffusers
 from tests.pipelines.families import Case, Family, parts, sd, sdxl
 from tests.pipelines.families.parts import PROMPT, awake, calls, mask, picture, seeded
 
+RESCALED = {"StableDiffusionXLControlNetInpaintPipeline", "StableDiffusionXLControlNetUnionInpaintPipeline"}
 NETWORK: dict[str, Any] = {
     "block_out_channels": parts.BLOCKS["block_out_channels"],
     "layers_per_block": 1,
@@ -80,7 +81,15 @@ UNION: dict[str, Any] = {"control_mode": 0}
 
 
 def case(cls: str, kind: str, **fixed: Any) -> Case:
-    return Case(cls, "controlnet", build(cls, kind), calls(**fixed), prediction="epsilon", helpers=("controlnet",))
+    return Case(
+        cls,
+        "controlnet",
+        build(cls, kind),
+        calls(**fixed),
+        prediction="epsilon",
+        helpers=("controlnet",),
+        after="guidance_rescale" if cls in RESCALED else "",
+    )
 
 
 FAMILY = Family(

@@ -7,6 +7,13 @@ import diffusers
 from tests.pipelines.families import Case, Family, controlnet, sd, sdxl
 from tests.pipelines.families.parts import PROMPT, calls, mask, picture, seeded
 
+RESCALED = {
+    "StableDiffusionPAGPipeline",
+    "StableDiffusionPAGInpaintPipeline",
+    "StableDiffusionXLPAGPipeline",
+    "StableDiffusionXLPAGImg2ImgPipeline",
+    "StableDiffusionXLPAGInpaintPipeline",
+}
 LAYERS: dict[str, Any] = {"pag_applied_layers": ["mid", "up", "down"]}
 
 
@@ -39,6 +46,7 @@ def case(cls: str, kind: str, **fixed: Any) -> Case:
         prediction="epsilon",
         style="three parts",
         combine="three parts",
+        after="guidance_rescale" if cls in RESCALED else "",
     )
 
 
