@@ -116,3 +116,36 @@ def test_the_layout_is_as_stated(case: Case) -> None:
             guided = -guided
         given = stepped[0][: len(guided)]  # DiT's sampler is given the doubled batch
         assert near(given.reshape(-1), guided[:, : given.shape[1]].reshape(-1))
+
+
+@pytest.mark.parametrize("case", every("three parts"))
+def test_three_parts_are_combined_as_stated(case: Case) -> None:
+    pipe = built(case)
+    scale = case.scales[0]
+    with watched(pipe, case) as (returned, stepped):
+        case.call(pipe, scale, steps=STEPS)
+    assert len(returned) == len(stepped)
+    one, two, three = returned[0].chunk(3)
+    if case.order == "other":  # InstructPix2Pix: with words, with the picture alone, with neither
+        guided = three + scale * (one - two) + 1.5 * (two - three)
+    else:  # uncond, cond, cond with perturbed attention
+        guided = one + scale * (two - one) + 2.0 * (two - three)
+    assert not torch.equal(two, three)
+    assert near(stepped[0], guided[:, : stepped[0].shape[1]])
+
+
+@pytest.mark.parametrize("case", every("embedded"))
+def test_an_embedded_scale_is_an_input(case: Case) -> None:
+    pipe = built(case)
+    (name,) = case.denoisers
+    scales: list[Tensor] = []
+    hook = getattr(pipe, name).register_forward_pre_hook(
+        lambda _module, _inputs, named: scales.append(named["guidance"].clone()), with_kwargs=True
+    )
+    low, high = case.scales
+    case.call(pipe, low, steps=2)
+    steps = len(scales)
+    case.call(pipe, high, steps=2)
+    hook.remove()
+    assert steps in (1, 2)  # one with strength
+    assert near(scales[-1] * low, scales[0] * high)
