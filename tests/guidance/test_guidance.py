@@ -138,7 +138,7 @@ def test_a_function_is_a_schedule() -> None:
         (lambda: parse_guidance("7.5 | prediction_norm(strength=2*3)"), "is not written as a transform is"),
         (lambda: parse_guidance("7.5 | __import__('os')"), "is not written as a transform is"),
         (lambda: parse_guidance("7.5 | "), "is not written as a transform is"),
-        (lambda: parse_guidance("7.5 | full_nrm()"), "no transform 'full_nrm': there are apg, "),
+        (lambda: parse_guidance("7.5 | full_nrm()"), "did you mean full_norm?"),
         (lambda: parse_guidance("prediction_norm()"), "prediction_norm"),
     ],
 )

@@ -51,7 +51,7 @@ class CFGNorm(Transform):
     @model_validator(mode="after")
     def _in_order(self) -> "CFGNorm":
         if self.max is not None and self.max < self.min:
-            raise ValueError(f"cfg_norm(min={self.min}, max={self.max}): min is at most max; swap them.")
+            raise ValueError(f"cfg_norm(min={self.min:g}, max={self.max:g}): min is at most max; swap them.")
         return self
 
     def prediction(self, guided: "Tensor", now: Now) -> "Tensor":

@@ -32,8 +32,9 @@ def _cutoff(value: int) -> int:
 class FDG(Transform):
     """Frequency-decoupled guidance: the levels of a Laplacian pyramid of `c - u`, each at its own scale `w * factor`.
 
-    `g = u + sum of w factors[k] L_k(c - u)`, the finest level first. arXiv:2506.19713, algorithm 2, for parallel weights of 1: linear, so free of the space. SDXL there has 10 for the high and 5 for the
-    low band: w = 10 with the default factors. The paper's pyramid is kornia's; ours is `guidance/pyramid.py`.
+    `g = u + sum of w factors[k] L_k(c - u)`, the finest level first. arXiv:2506.19713, algorithm 2, for parallel
+    weights of 1: linear, so free of the space. SDXL there has 10 for the high and 5 for the low band: w = 10 with the
+    default factors. The paper's pyramid is kornia's; ours is `guidance/pyramid.py`.
     Raises InputError for predictions without height and width, as packed tokens are.
     """
 

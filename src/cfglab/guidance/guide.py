@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from cfglab.guidance.base import Guidance
 
 
+_CHANGES = {"conditional": "cond", "unconditional": "uncond"}
+"""What a hook changes of that which the next one sees."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Active:
     """A transform of this run, its memory, and the further prediction it got at this step."""
@@ -121,10 +125,11 @@ class Guide:
         def there(value: "Tensor", space: Space) -> "Tensor":
             return convert(value, latents, step, self.prediction, space)
 
-        def now(one: _Active) -> Now:
+        def now(one: _Active, **changed: "Tensor") -> Now:
             space = self._space(one.transform)
-            extra = None if one.extra is None else there(one.extra, space)
-            return Now(step, w, there(u, space), there(c, space), space, seen, extra, one.memory)
+            given = {"uncond": u, "cond": c} | ({} if one.extra is None else {"extra": one.extra})
+            here = {name: there(given[name], space) for name in given if name not in changed} | changed
+            return Now(step, w, space=space, latents=seen, memory=one.memory, **here)
 
         def hooked(hook: str, value: "Tensor", difference: bool = False) -> "Tensor":
             for one in active:
@@ -132,7 +137,8 @@ class Guide:
                     continue
                 space, factor = self._space(one.transform), ratio(step, self.prediction, self._space(one.transform))
                 before = there(value, space) if not difference else value if factor == 1 else value * factor
-                after = getattr(one.transform, hook)(before, now(one))
+                changed = {_CHANGES[hook]: before} if hook in _CHANGES else {}
+                after = getattr(one.transform, hook)(before, now(one, **changed))
                 value = _blend(value, before, after, one.transform.strength, factor)
             return value
 
