@@ -20,16 +20,29 @@ from cfglab.step import Step
 Denoise = Callable[[list[int] | None, Variation | None], Tensor]
 """`denoise(rows, variation)`: what an adapter gives; see `GuidedRows.predict`."""
 
+Finish = Callable[[Tensor, Tensor, list[int]], Tensor]
+"""`finish(guided, cond, images)`: what the host does with the guided prediction; see `GuidedRows.predict`."""
+
 
 class GuidedRows:
     """One run of B images, each with its own guidance.
 
     `guidances` holds one guidance per image: a Guidance, or any object whose `start(prediction)` returns something with
     `combine(uncond, cond, step, latents)`. Images of one guidance share a Guide and are combined as one batch, unless
-    the Guide is `alone`: then each image has its own.
+    the Guide is `alone`: then each image has its own. `channels` is how many leading channels are guided, where the
+    rest (a learned variance) follow the conditional prediction. `shaped` is False where a prediction may have another
+    shape than the sample: then it is taken from a conditional row even where the guided prediction is zero.
     """
 
-    def __init__(self, guidances: Sequence[Any], prediction: Space = "epsilon", run: int = 0) -> None:
+    def __init__(
+        self,
+        guidances: Sequence[Any],
+        prediction: Space = "epsilon",
+        run: int = 0,
+        *,
+        channels: int | None = None,
+        shaped: bool = True,
+    ) -> None:
         groups: dict[Any, list[int]] = {}
         specs: dict[Any, Any] = {}
         for image, spec in enumerate(guidances):
@@ -38,6 +51,7 @@ class GuidedRows:
             groups.setdefault(key, []).append(image)
         self.images = len(guidances)
         self.run = run
+        self._channels, self._shaped = channels, shaped
         self._groups: list[tuple[Any, list[int]]] = []
         for key, images in groups.items():
             guide = specs[key].start(prediction)
@@ -50,8 +64,22 @@ class GuidedRows:
                 self._groups.append((guide, images))
         self._equal = EqualRows()
 
+    def wanted(self, step: Step, *, finished: bool = False) -> dict[Variation | None, list[int]]:
+        """The rows this step needs, by the variation they run under; None are the pairs. Equal ones are not yet one."""
+        rows: dict[Variation | None, list[int]] = {None: []}
+        for (_, images), (uncond, cond), variations in self._asked(step, finished):
+            rows[None] += [*(images if uncond else ()), *((self.images + i for i in images) if cond else ())]
+            for variation in variations:
+                rows.setdefault(variation, []).extend(self._source(variation, images))
+        return rows
+
     def predict(
-        self, step: Step, sample: Tensor, conditioning: Sequence[Tensor], denoise: Denoise
+        self,
+        step: Step,
+        sample: Tensor,
+        conditioning: Sequence[Tensor],
+        denoise: Denoise,
+        finish: Finish | None = None,
     ) -> tuple[Tensor, StepRecord]:
         """The guided prediction (B, ...) of this call, and its record.
 
@@ -59,6 +87,7 @@ class GuidedRows:
         `denoise(rows, variation)` runs the given rows in their order, or all of them for None; under a variation it
         runs what `variation.inputs` makes of these rows, inside `variation.applied`. It is called once for the rows of
         the pairs and once for every different variation, and not at all where nobody needs a row.
+        `finish(guided, cond, images)` is applied to what each group of images gets, in channels that are guided.
         """
         total = 2 * self.images
         if len(sample) != total:
@@ -67,26 +96,26 @@ class GuidedRows:
                 "guidance per image, pictures per prompt included."
             )
         labels = self._equal.labels(sample, conditioning)
-        needs = [guide.needs(step) if hasattr(guide, "needs") else (True, True) for guide, _ in self._groups]
-        asked = [guide.variations(step) if hasattr(guide, "variations") else () for guide, _ in self._groups]
-        wanted: dict[Variation | None, list[int]] = {None: []}
-        for (_, images), (uncond, cond), variations in zip(self._groups, needs, asked, strict=True):
-            wanted[None] += [*(images if uncond else ()), *((self.images + i for i in images) if cond else ())]
-            for variation in variations:
-                wanted.setdefault(variation, []).extend(self._source(variation, images))
+        wanted = self.wanted(step, finished=finish is not None)
         ran = {variation: _run(rows, labels, variation, denoise) for variation, rows in wanted.items() if rows}
 
         parts, gaps, scales = [], [], []
-        for (guide, images), (with_uncond, with_cond), variations in zip(self._groups, needs, asked, strict=True):
-            uncond = ran[None].of(images) if with_uncond else None
-            cond = ran[None].of([self.images + i for i in images]) if with_cond else None
-            extras = [ran[variation].of(self._source(variation, images)) for variation in variations]
-            latents = take(sample, images)
-            parts.append(
-                guide.combine(uncond, cond, step, latents, extras)
-                if extras
-                else guide.combine(uncond, cond, step, latents)
-            )
+        for (guide, images), (with_uncond, with_cond), variations in self._asked(step, finish is not None):
+            given = [
+                ran[None].of(images) if with_uncond else None,
+                ran[None].of([self.images + i for i in images]) if with_cond else None,
+                *(ran[variation].of(self._source(variation, images)) for variation in variations),
+            ]
+            uncond, cond, *extras = [None if one is None else one[:, : self._channels] for one in given]
+            like = next((one for one in (cond, uncond, *extras) if one is not None), None)
+            latents = _cropped(take(sample, images), like)
+            more = (extras,) if extras else ()
+            guided = guide.combine(uncond, cond, step, latents, *more)
+            if finish is not None and cond is not None:
+                guided = finish(guided, cond, images)
+            if self._channels is not None and given[1] is not None:
+                guided = torch.cat([guided, given[1][:, self._channels :].to(guided.dtype)], dim=1)
+            parts.append(guided)
             scales.append((tuple(images), getattr(guide, "w", None)))
             if uncond is not None and cond is not None:
                 gaps.append((tuple(images), (cond.detach().float() - uncond.detach().float()).flatten(1).norm(dim=1)))
@@ -97,6 +126,18 @@ class GuidedRows:
             self.run, step, tuple(scales), pairs + varied, plain - pairs - varied, tuple(gaps), rows_varied=varied
         )
         return self._gather(parts), record
+
+    def _asked(
+        self, step: Step, finished: bool
+    ) -> list[tuple[tuple[Any, list[int]], tuple[bool, bool], tuple[Variation, ...]]]:
+        """Each group with what it needs of the unconditional and the conditional rows, and its variations."""
+        asked = []
+        for guide, images in self._groups:
+            uncond, cond = guide.needs(step) if hasattr(guide, "needs") else (True, True)
+            cond = cond or finished or self._channels is not None or not (self._shaped or uncond)
+            variations = tuple(guide.variations(step)) if hasattr(guide, "variations") else ()
+            asked.append(((guide, images), (uncond, cond), variations))
+        return asked
 
     def _source(self, variation: Variation, images: list[int]) -> list[int]:
         return images if variation.source == "uncond" else [self.images + i for i in images]
@@ -137,6 +178,18 @@ def take(tensor: Tensor, rows: list[int]) -> Tensor:
     if rows == list(range(rows[0], rows[0] + len(rows))):
         return tensor[rows[0] : rows[0] + len(rows)]
     return tensor[torch.tensor(rows, device=tensor.device)]
+
+
+def _cropped(sample: Tensor, like: Tensor | None) -> Tensor | None:
+    """The leading part of what the denoiser saw that has the shape of its prediction; None where there is none.
+
+    Pictures to be edited, masks and other conditions are further channels, frames or tokens behind the latents.
+    """
+    if like is None or sample.shape == like.shape:
+        return sample
+    if sample.ndim != like.ndim or any(mine < other for mine, other in zip(sample.shape, like.shape, strict=True)):
+        return None
+    return sample[tuple(slice(size) for size in like.shape)]
 
 
 def _split(labels: list[int], tensor: Tensor) -> list[int]:
