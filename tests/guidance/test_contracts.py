@@ -17,11 +17,12 @@ PREDICTIONS: tuple[Space, ...] = ("epsilon", "v", "flow")
 
 
 def run(value: Transform, prediction: Space, w: float, *seen: tuple[Tensor, Tensor, Tensor]) -> list[Tensor]:
-    """The guided predictions of consecutive steps with one Guide. A further prediction, where one is asked for, is a
-    worse one: beyond cond, seen from uncond."""
+    """The guided predictions of consecutive steps with one Guide. A further prediction, where one is asked for, has
+    every second column of uncond and the others of cond."""
     guide, guided = Guidance(w, [value]).start(prediction), []
     for step, (u, c, x) in zip((STEP, NEXT), seen, strict=False):
-        guided.append(guide.combine(u, c, step, x, [u + 1.3 * (c - u)] * len(guide.variations(step))))
+        extra = torch.where(torch.arange(u.shape[-1]) % 2 == 0, u, c)
+        guided.append(guide.combine(u, c, step, x, [extra] * len(guide.variations(step))))
     return guided
 
 
@@ -132,10 +133,12 @@ def test_memory_dies_with_the_guide_and_off_steps_are_not_transformed(value: Tra
 def test_at_w_1_only_what_is_read_is_needed(value: Transform) -> None:
     uncond, cond, latents = batch()
     guide = Guidance(1, [value]).start("v")
-    needed = (value.reads_uncond or _has(value, "update") or _has(value, "unconditional"), True)
+    supplied = value.supplies(STEP, {})
+    reads = value.reads_uncond or _has(value, "update") or _has(value, "unconditional")
+    needed = (reads and supplied != "uncond", supplied != "cond")
     assert guide.needs(STEP) == needed
     extras = [cond] * len(guide.variations(STEP))
-    got = guide.combine(uncond if needed[0] else None, cond, STEP, latents, extras)
+    got = guide.combine(uncond if needed[0] else None, cond if needed[1] else None, STEP, latents, extras)
     assert torch.equal(got, Guidance(1, [value]).start("v").combine(uncond, cond, STEP, latents, extras))
 
 

@@ -10,9 +10,11 @@ from cfglab.guidance.guide import Guide
 from cfglab.guidance.mahiro import MaHiRo
 from cfglab.guidance.momentum import MomentumGuidance
 from cfglab.guidance.names import Space
+from cfglab.guidance.noisy_conditions import CADS, ICG
 from cfglab.guidance.norms import FullNorm, PredictionNorm, UpdateNorm
 from cfglab.guidance.now import Now, Variation
 from cfglab.guidance.projection import APG
+from cfglab.guidance.prompts import Composed, DualCFG, PerpNeg
 from cfglab.guidance.rescale import Rescale
 from cfglab.guidance.row_saving import AdaptiveGuidance, ReuseUpdate
 from cfglab.guidance.skimmed import Skimmed
@@ -20,17 +22,26 @@ from cfglab.guidance.tangential import TCFG
 from cfglab.guidance.text import as_guidance, parse_guidance, parse_transform
 from cfglab.guidance.thresholding import ImagenThreshold, MimicThreshold
 from cfglab.guidance.transforms import TRANSFORMS, AnyTransform, Transform, as_transform
+from cfglab.guidance.weak_models import register_weak_model, weak_models
+from cfglab.guidance.weaker import PAG, SEG, AutoGuidance, SkipLayers
 from cfglab.guidance.zero_star import CFGZeroStar
 
 __all__ = [
     "APG",
+    "CADS",
     "FDG",
+    "ICG",
+    "PAG",
+    "SEG",
     "TCFG",
     "TRANSFORMS",
     "AdaptiveGuidance",
     "AnyTransform",
+    "AutoGuidance",
     "CFGNorm",
     "CFGZeroStar",
+    "Composed",
+    "DualCFG",
     "EpsilonScaling",
     "FeedbackGuidance",
     "FreSca",
@@ -43,10 +54,12 @@ __all__ = [
     "MimicThreshold",
     "MomentumGuidance",
     "Now",
+    "PerpNeg",
     "PredictionNorm",
     "Rescale",
     "ReuseUpdate",
     "Skimmed",
+    "SkipLayers",
     "Space",
     "Transform",
     "UpdateNorm",
@@ -57,4 +70,6 @@ __all__ = [
     "feedback_temperature",
     "parse_guidance",
     "parse_transform",
+    "register_weak_model",
+    "weak_models",
 ]

@@ -4,12 +4,16 @@ The schedule comes first, transforms follow, each after a bar. Nothing is evalua
 """
 
 import ast
+import re
 from typing import Any
 
 from cfglab.errors import InputError
 from cfglab.guidance.base import Guidance
 from cfglab.guidance.transforms import Transform, transform_class
 from cfglab.schedules import Schedule, parse
+
+_BAR = re.compile(r"""\|(?=(?:[^'"]|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")*$)""")
+"""A bar outside quotes."""
 
 
 def parse_guidance(text: str) -> Guidance:
@@ -23,7 +27,7 @@ def parse_guidance(text: str) -> Guidance:
 
 def parse_parts(text: str) -> tuple[Schedule, list[Transform]]:
     """The schedule and the transforms of a guidance's text. Raises InputError."""
-    schedule, *transforms = text.split("|")
+    schedule, *transforms = _BAR.split(text)
     return parse(schedule), [parse_transform(one) for one in transforms]
 
 

@@ -1,6 +1,7 @@
 """Transform: what is done to the guided prediction besides scaling, as a frozen value."""
 
 from collections.abc import Iterable, Mapping
+from keyword import iskeyword
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError
@@ -104,11 +105,17 @@ class Transform(BaseModel):
 
     def __str__(self) -> str:
         """The text form, such as `prediction_norm(strength=0.5)`."""
-        fields = [
-            f"{name}={value if isinstance(value, str | bool) else number(value)}"
-            for name, value in self.__repr_args__()
-        ]
+        fields = [f"{name}={_said(value)}" for name, value in self.__repr_args__()]
         return f"{self.kind}({', '.join(fields)})"
+
+
+def _said(value: Any) -> str:
+    """A field's value as `parse_transform` reads it: one word bare, other text in quotes and without a bar."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_said, value))}{',' if len(value) == 1 else ''})"
+    if isinstance(value, str) and not (value.isidentifier() and not iskeyword(value)):
+        return repr(value).replace("|", r"\x7c")
+    return value if isinstance(value, str) else repr(value) if isinstance(value, bool) else number(value)
 
 
 def as_transform(value: Any) -> Transform:

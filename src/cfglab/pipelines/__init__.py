@@ -3,22 +3,41 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from cfglab.guidance.weak_models import register_weak_model
 from cfglab.pipelines.folder import locate, weights_hash
 from cfglab.pipelines.samplers import SAMPLERS
 
 if TYPE_CHECKING:
     from cfglab.denoisers.trace import Trace
     from cfglab.pipelines.classic import guide
+    from cfglab.pipelines.guider import Guider, to_guider
     from cfglab.pipelines.loading import check_prompt, load
+    from cfglab.pipelines.saving import save_with_guider
 
 _HEAVY = {
+    "Guider": "cfglab.pipelines.guider",
     "Trace": "cfglab.denoisers.trace",
     "check_prompt": "cfglab.pipelines.loading",
     "guide": "cfglab.pipelines.classic",
     "load": "cfglab.pipelines.loading",
+    "save_with_guider": "cfglab.pipelines.saving",
+    "to_guider": "cfglab.pipelines.guider",
 }
 
-__all__ = ["SAMPLERS", "Trace", "check_prompt", "guide", "load", "locate", "weights_hash"]
+__all__ = [
+    "SAMPLERS",
+    "Guider",
+    "Trace",
+    "check_prompt",
+    "guide",
+    "load",
+    "locate",
+    "save_with_guider",
+    "to_guider",
+    "weights_hash",
+]
+
+register_weak_model("twin", lambda denoiser: import_module("cfglab.pipelines.weak").twin(denoiser))
 
 
 def __getattr__(name: str) -> Any:

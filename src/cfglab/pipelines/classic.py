@@ -18,6 +18,7 @@ from cfglab.denoisers.trace import Trace
 from cfglab.errors import InputError
 from cfglab.guidance import Variation
 from cfglab.guidance.text import as_guidance
+from cfglab.pipelines.encoding import Encodings
 from cfglab.pipelines.quiet import StableDiffusionPipeline
 
 _ACTIVE: dict[int, "_Guided"] = {}
@@ -91,6 +92,7 @@ class _Guided:
         self._reader = StepReader(pipe.scheduler)
         self._rows: GuidedRows | None = None
         self._runs = 0
+        self._encodings = Encodings(pipe)
 
     def __call__(self, plain: Callable[..., Any], sample: Tensor, *args: Any, **kwargs: Any) -> Any:
         self._check_call()
@@ -110,8 +112,10 @@ class _Guided:
             if variation is None:
                 returned.append(plain(x, *some_args, **some_kwargs))
                 return returned[-1][0]
+            prompt = getattr(variation, "prompt", None)
+            own = some_kwargs if prompt is None else self._encodings.put(prompt, some_kwargs)
             with variation.applied(self.pipe.unet) as module:
-                x, timestep, named = variation.inputs(x, some_args[0], some_kwargs)
+                x, timestep, named = variation.inputs(x, some_args[0], own)
                 call = plain if module is self.pipe.unet else module
                 returned.append(call(x, timestep, *some_args[1:], **named))
             return returned[-1][0]
@@ -146,6 +150,7 @@ class _Guided:
         specs = self.specs if self.several else list(self.specs) * images
         prediction = prediction_of(self.pipe.scheduler)
         self._runs += 1
+        self._encodings = Encodings(self.pipe)
         return GuidedRows(specs, prediction, run=self._runs - 1)
 
 

@@ -1,0 +1,201 @@
+"""Variations that make a denoiser worse: another network, identity attention, blurred queries, skipped layers."""
+
+import inspect
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from cfglab.errors import InputError
+from cfglab.guidance.reaching import blocks, hooked, self_attentions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """A Variation of the conditional rows with their inputs as they are."""
+
+    @property
+    def source(self) -> Literal["cond", "uncond"]:
+        return "cond"
+
+    def inputs(
+        self, sample: "Tensor", timestep: Any, conditioning: Mapping[str, Any]
+    ) -> "tuple[Tensor, Any, Mapping[str, Any]]":
+        return sample, timestep, conditioning
+
+
+@dataclass(frozen=True)
+class IdentityAttention(Perturbed):
+    """Self-attention in these layers gives every position its own value: the attention map is the identity."""
+
+    layers: tuple[str, ...]
+
+    @contextmanager
+    def applied(self, denoiser: "Module") -> "Iterator[Module]":
+        found = self_attentions(denoiser, self.layers, "pag")
+
+        def set_them(handles: list[Any]) -> None:
+            for attention in map(_untyped, found):
+                value: list[Tensor] = []
+                handles.append(attention.to_v.register_forward_hook(_keep(value)))
+                handles.append(_out(attention).register_forward_pre_hook(_instead(value)))
+
+        with hooked(set_them):
+            yield denoiser
+
+
+@dataclass(frozen=True)
+class BlurredQueries(Perturbed):
+    """The queries of self-attention in these layers, blurred over the picture by a Gaussian of `sigma` positions."""
+
+    layers: tuple[str, ...]
+    sigma: float | None = None
+    """None is infinite: every query is their mean."""
+
+    @contextmanager
+    def applied(self, denoiser: "Module") -> "Iterator[Module]":
+        found = self_attentions(denoiser, self.layers, "seg")
+        size: list[tuple[int, int]] = []
+
+        def note(_: "Module", args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            sample = next(one for one in (*args, *kwargs.values()) if hasattr(one, "shape"))
+            size[:] = [(int(sample.shape[-2]), int(sample.shape[-1]))]
+
+        def blurred(_: "Module", __: Any, queries: "Tensor") -> "Tensor":
+            return self._blur(queries, *size[0])
+
+        def set_them(handles: list[Any]) -> None:
+            handles.append(denoiser.register_forward_pre_hook(note, with_kwargs=True))
+            handles.extend(attention.to_q.register_forward_hook(blurred) for attention in map(_untyped, found))
+
+        with hooked(set_them):
+            yield denoiser
+
+    def _blur(self, queries: "Tensor", height: int, width: int) -> "Tensor":
+        """(n, positions, channels), the positions a smaller picture of the sample's proportions."""
+        if self.sigma is None:
+            return queries.mean(1, keepdim=True).expand_as(queries)
+        positions = queries.shape[1]
+        rows = round(math.sqrt(positions * height / width))
+        if rows == 0 or positions % rows:
+            raise InputError(
+                f"seg(sigma={self.sigma:g}): {positions} positions are no picture of {height} x {width}'s proportions; "
+                "use sigma=None, the infinite blur."
+            )
+        picture = queries.transpose(1, 2).unflatten(2, (rows, positions // rows))
+        for dim in (2, 3):
+            picture = _gaussian(picture, self.sigma, dim)
+        return picture.flatten(2).transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class SkippedLayers(Perturbed):
+    """These layers give back what they were given."""
+
+    layers: tuple[str, ...]
+    method: str = "skip_layers"
+
+    @contextmanager
+    def applied(self, denoiser: "Module") -> "Iterator[Module]":
+        found = blocks(denoiser, self.layers, self.method)
+        names = dict(zip(found, self.layers, strict=True))
+
+        def skipped(block: "Module", args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+            return self._input_of(names[block], block, args, kwargs, output)
+
+        def set_them(handles: list[Any]) -> None:
+            handles.extend(block.register_forward_hook(skipped, with_kwargs=True) for block in found)
+
+        with hooked(set_them):
+            yield denoiser
+
+    def _input_of(self, layer: str, block: "Module", args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        """The inputs that a block's outputs stand for: one of the same shape each, in the block's own order."""
+        named = inspect.signature(type(block).forward).bind(block, *args, **kwargs).arguments
+        hidden = named.get("hidden_states", next((one for one in args if hasattr(one, "shape")), None))
+        streams = [one for one in (hidden, named.get("encoder_hidden_states")) if one is not None]
+
+        def stream(one: "Tensor") -> "Tensor":
+            fitting = [known for known in streams if known.shape == one.shape]
+            several = isinstance(output, tuple) and sum(hasattr(part, "shape") for part in output) > 1
+            if not fitting or (several and len(fitting) > 1):
+                said = "changes the shape" if not fitting else "has two streams of one shape"
+                raise InputError(
+                    f"{self.method}: layer {layer!r}, a {type(block).__name__}, {said}, so it cannot be skipped; name "
+                    "another one as layers=…"
+                )
+            return fitting[0]
+
+        if isinstance(output, tuple | list):
+            return type(output)(stream(part) if hasattr(part, "shape") else part for part in output)
+        return stream(output)
+
+
+@dataclass(frozen=True)
+class OtherModel(Perturbed):
+    """The rows run through another network of the same interface, by its name in the registry."""
+
+    model: str
+
+    def applied(self, denoiser: "Module") -> "AbstractContextManager[Any]":
+        from contextlib import nullcontext
+
+        from cfglab.guidance.weak_models import weak_model
+
+        return nullcontext(weak_model(self.model, denoiser))
+
+
+def _untyped(module: "Module") -> Any:
+    """An attention's parts are modules, which torch's types do not know."""
+    return module
+
+
+def _out(attention: Any) -> Any:
+    """The projection after the attention: to_out, or the first of its list."""
+    out = attention.to_out
+    return out[0] if hasattr(out, "__getitem__") else out
+
+
+def _keep(value: "list[Tensor]") -> Any:
+    def keep(_: "Module", __: Any, output: "Tensor") -> None:
+        value[:] = [output]
+
+    return keep
+
+
+def _instead(value: "list[Tensor]") -> Any:
+    def instead(_: "Module", args: "tuple[Tensor, ...]") -> "tuple[Tensor, ...]":
+        if not value or value[0].shape != args[0].shape:
+            seen = tuple(value[0].shape) if value else "none"
+            raise InputError(
+                f"pag: the values of this attention ({seen}) are not of the shape of what it gives "
+                f"({tuple(args[0].shape)}): fused or grouped projections; unfuse them, or name another layer."
+            )
+        return (value.pop(), *args[1:])
+
+    return instead
+
+
+def _gaussian(picture: "Tensor", sigma: float, dim: int) -> "Tensor":
+    """Blurred along one dimension, edges reflected; the kernel spans 6 sigma, and the picture at most."""
+    import torch
+    from torch.nn import functional
+
+    length = picture.shape[dim]
+    taps = math.ceil(6 * sigma) + 1 - math.ceil(6 * sigma) % 2
+    taps = min(taps, length - (length % 2 - 1))
+    half = taps // 2
+    if half >= length:  # a single row or column
+        return picture
+    kernel = torch.exp(-0.5 * (torch.arange(-half, half + 1, device=picture.device) / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).to(picture.dtype)
+    channels = picture.shape[1]
+    shape = (channels, 1, taps, 1) if dim == 2 else (channels, 1, 1, taps)
+    pad = (0, 0, half, half) if dim == 2 else (half, half, 0, 0)
+    weights = kernel.reshape(1, 1, *shape[2:]).expand(shape)
+    return functional.conv2d(functional.pad(picture, pad, mode="reflect"), weights, groups=channels)

@@ -1,0 +1,104 @@
+"""Reaching into a denoiser: finding its layers by name, and hooks that are gone afterwards. Loads torch when called."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from cfglab.errors import InputError
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+STACKS = ("transformer_blocks", "blocks", "layers", "single_transformer_blocks")
+"""What transformers call their list of blocks; a layer that is a number is one of the first of these."""
+
+
+def self_attentions(denoiser: "Module", layers: tuple[str, ...], method: str) -> "list[Module]":
+    """Every self-attention in the named layers: modules with to_q, to_v and to_out that read no text.
+
+    A layer is part of a dotted name, such as `mid`, `up_blocks.1` or `blocks.14`, as in diffusers' pag_applied_layers.
+    Raises InputError where a layer has none, or where text and picture share one attention.
+    """
+    check_hooks(denoiser, method)
+    found = []
+    for layer in layers:
+        inside = [module for name, module in denoiser.named_modules() if _within(name, layer, denoiser)]
+        attentions = [module for module in inside if _is_self_attention(module)]
+        if not attentions:
+            raise InputError(
+                f"{method}: no self-attention in layer {layer!r} of {_named(denoiser)}; {_existing(denoiser)}"
+            )
+        if any(getattr(module, "add_k_proj", None) is not None for module in attentions):
+            raise InputError(
+                f"{method}: in layer {layer!r} of {_named(denoiser)} text and picture share one attention, of which "
+                "the method says nothing; use skip_layers there."
+            )
+        found += [module for module in attentions if module not in found]
+    return found
+
+
+def blocks(denoiser: "Module", layers: tuple[str, ...], method: str) -> "list[Module]":
+    """The module of each layer: `mid`, a dotted name, or a block's number. Raises InputError where there is none."""
+    check_hooks(denoiser, method)
+    modules = dict(denoiser.named_modules())
+    found = []
+    for layer in layers:
+        name = _full(layer, denoiser)
+        if not layer or name not in modules:
+            raise InputError(f"{method}: no layer {layer!r} in {_named(denoiser)}; {_existing(denoiser)}")
+        found.append(modules[name])
+    return found
+
+
+def check_hooks(denoiser: "Module", method: str) -> None:
+    """Raise InputError for a compiled denoiser: it ignores hooks set afterwards, so nothing would be perturbed."""
+    for module in denoiser.modules():
+        if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
+            raise InputError(
+                f"{method} on a compiled {_named(getattr(module, '_orig_mod', module))}: it reaches into the network "
+                "by hooks, which a compiled one ignores; use the model uncompiled."
+            )
+
+
+@contextmanager
+def hooked(set_them: Callable[[list[Any]], None]) -> Iterator[None]:
+    """While it is open the hooks are there whose handles `set_them` puts into its list."""
+    handles: list[Any] = []
+    try:
+        set_them(handles)
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _full(layer: str, denoiser: "Module") -> str:
+    """The dotted name that a layer stands for."""
+    if layer == "mid":
+        return "mid_block"
+    if layer.isdigit():
+        stack = next((name for name in STACKS if hasattr(denoiser, name)), STACKS[0])
+        return f"{stack}.{layer}"
+    return layer
+
+
+def _within(name: str, layer: str, denoiser: "Module") -> bool:
+    return bool(layer) and f".{_full(layer, denoiser)}." in f".{name}."
+
+
+def _is_self_attention(module: "Module") -> bool:
+    parts = all(hasattr(module, part) for part in ("to_q", "to_k", "to_v", "to_out"))
+    return parts and not getattr(module, "is_cross_attention", False)
+
+
+def _named(module: Any) -> str:
+    return type(module).__name__
+
+
+def _existing(denoiser: "Module") -> str:
+    """What may be named instead."""
+    mid = ["mid"] if getattr(denoiser, "mid_block", None) is not None else []
+    stacks = [f"0 to {len(getattr(denoiser, name)) - 1}" for name in STACKS if hasattr(denoiser, name)][:1]
+    sides = [f"{side}.0" for side in ("down_blocks", "up_blocks") if hasattr(denoiser, side)]
+    said = ", ".join([*mid, *stacks, *sides]) or "parts of dotted names"
+    return f"it has {said}; name one as layers=…"
