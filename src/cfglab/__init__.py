@@ -18,6 +18,8 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "guidance": ("Transform", "Guidance", "Guide", "PredictionNorm", "UpdateNorm", "FullNorm", "parse_guidance"),
     "denoisers.stepping": ("StepReader",),
     "pipelines": ("load", "guide", "Trace", "weights_hash"),
+    "pipelines.guider": ("to_guider", "Guider"),
+    "pipelines.saving": ("save_with_guider",),
     "metrics": ("METRICS", "Metric"),
     "experiments": ("Experiment", "Setting", "Cell", "Store", "Result", "Estimate", "Run", "Comparison"),
     "experiments.reproduce": ("reproduce",),
@@ -53,6 +55,9 @@ if TYPE_CHECKING:
     from cfglab.pipelines import guide as guide
     from cfglab.pipelines import load as load
     from cfglab.pipelines import weights_hash as weights_hash
+    from cfglab.pipelines.guider import Guider as Guider
+    from cfglab.pipelines.guider import to_guider as to_guider
+    from cfglab.pipelines.saving import save_with_guider as save_with_guider
     from cfglab.schedules import Constant as Constant
     from cfglab.schedules import Cosine as Cosine
     from cfglab.schedules import Function as Function
