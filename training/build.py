@@ -11,10 +11,11 @@ STEPS = (
     ("make_sprites.py",),
     ("autoencoder.py", "--steps", "9500"),
     ("latents.py", "--count", "30000"),
-    ("decoder.py", "--steps", "12000"),
+    ("decoder.py", "--steps", "9000"),
     ("reader.py", "--which", "1", "--steps", "2200"),
     ("reader.py", "--which", "2", "--steps", "5000"),
-    ("denoiser.py", "--steps", "4600", "--decay", "1000"),
+    ("denoiser.py", "--steps", "8200", "--decay", "2700"),
+    ("twin.py", "--steps", "400"),
     ("export.py",),
 )
 

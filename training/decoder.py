@@ -31,7 +31,7 @@ def with_trained_decoder(vae: AutoencoderKL) -> AutoencoderKL:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=12000)
+    parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--peak", type=float, default=8e-4)

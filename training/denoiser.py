@@ -1,6 +1,6 @@
 """Train the text encoder and the denoiser of `scenes` together on cached latents.
 
-    python training/denoiser.py --steps 4600 --decay 1000
+    python training/denoiser.py --steps 8200 --decay 2700
 
 Epsilon prediction, the noise schedule of Stable Diffusion 1.x, min-SNR weighting (2303.09556, gamma 5) times 1 / alpha,
 which lifts the steps that decide the background, 10 % caption dropout, an exponential moving average. The learning rate
@@ -11,6 +11,7 @@ longer run can go on from it. Resumes from its last checkpoint.
 import argparse
 import json
 import time
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -98,6 +99,39 @@ class Captions:
         return torch.stack([self.rows[text] for text in texts])
 
 
+class Batch(NamedTuple):
+    """Noisy latents `(n, 4, 16, 16)`, their timesteps `(n,)`, the noise in them, captions, weights of the loss."""
+
+    noisy: torch.Tensor
+    timesteps: torch.Tensor
+    noise: torch.Tensor
+    tokens: torch.Tensor
+    weights: torch.Tensor
+
+
+class Batches:
+    """Batches of n cached scenes at random noise levels, each scene with a new caption."""
+
+    def __init__(self, captions: Captions, source: SceneSource, n: int) -> None:
+        self.captions, self.source, self.n = captions, source, n
+        self.latents = torch.from_numpy(np.load(WORK / "latents.npy"))
+        self.scenes = [Scene.model_validate(scene) for scene in json.loads((WORK / "latents.json").read_text())]
+        betas = torch.linspace(BETAS[0] ** 0.5, BETAS[1] ** 0.5, 1000, dtype=torch.float64) ** 2
+        self.alphas = (1 - betas).cumprod(0).float()
+        self.weights = (5 * (1 - self.alphas) / self.alphas).clamp(max=1) / self.alphas.sqrt()
+
+    def next(self) -> Batch:
+        random = self.source.rng
+        chosen = random.integers(0, len(self.scenes), self.n)
+        texts = ["" if random.random() < 0.1 else self.source.caption(self.scenes[i]) for i in chosen]
+        clean = self.latents[chosen].float()
+        timesteps = torch.randint(0, 1000, (self.n,))
+        noise = torch.randn_like(clean) + OFFSET * torch.randn(self.n, 4, 1, 1)
+        signal = self.alphas[timesteps][:, None, None, None]
+        noisy = (signal.sqrt() * clean + (1 - signal).sqrt() * noise).contiguous(memory_format=torch.channels_last)
+        return Batch(noisy, timesteps, noise, self.captions(texts), self.weights[timesteps])
+
+
 def learning_rate(step: int, steps: int, decay: int, peak: float, warmup: int = 200) -> float:
     return peak * min(1.0, (step + 1) / warmup, max(0.0, (steps - step) / max(1, decay)) + 0.003)
 
@@ -131,12 +165,12 @@ def picture(model: TextToImage, captions: Captions, path: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=4600)
-    parser.add_argument("--decay", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=8200)
+    parser.add_argument("--decay", type=int, default=2700)
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--peak", type=float, default=6e-4)
-    parser.add_argument("--twin", type=int, default=1200, help="the step whose averaged weights become the weak twin")
+    parser.add_argument("--twin", type=int, default=1200, help="the step whose averaged weights begin the weak twin")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -152,25 +186,15 @@ def main() -> None:
     step = resume(path, model, optimizer, ema)
     torch.manual_seed(step)
     source.rng = np.random.default_rng([3, step])
-    latents = torch.from_numpy(np.load(WORK / "latents.npy"))
-    scenes = [Scene.model_validate(scene) for scene in json.loads((WORK / "latents.json").read_text())]
-    betas = torch.linspace(BETAS[0] ** 0.5, BETAS[1] ** 0.5, 1000, dtype=torch.float64) ** 2
-    alphas = (1 - betas).cumprod(0).float()
-    weights = (5 * (1 - alphas) / alphas).clamp(max=1) / alphas.sqrt()
+    batches = Batches(captions, source, options.batch)
 
     start, total, seen = time.time(), 0.0, 0
     while step < options.steps and time.time() - start < 60 * options.minutes:
-        chosen = source.rng.integers(0, len(scenes), options.batch)
-        texts = ["" if source.rng.random() < 0.1 else source.caption(scenes[i]) for i in chosen]
-        clean = latents[chosen].float()
-        timesteps = torch.randint(0, 1000, (options.batch,))
-        noise = torch.randn_like(clean) + OFFSET * torch.randn(options.batch, 4, 1, 1)
-        signal = alphas[timesteps][:, None, None, None]
-        noisy = (signal.sqrt() * clean + (1 - signal).sqrt() * noise).contiguous(memory_format=torch.channels_last)
+        batch = batches.next()
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, options.steps, options.decay, options.peak)
-        error = (model(noisy, timesteps, captions(texts)) - noise).square().mean((1, 2, 3))
-        loss = (weights[timesteps] * error).mean()
+        error = (model(batch.noisy, batch.timesteps, batch.tokens) - batch.noise).square().mean((1, 2, 3))
+        loss = (batch.weights * error).mean()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

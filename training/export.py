@@ -53,8 +53,8 @@ def main() -> None:
     pipeline.to(torch.float16).save_pretrained(WEIGHTS / "scenes", safe_serialization=True)
     write_tokenizer(WEIGHTS / "scenes/tokenizer")
     card.write_text(text)
-    if (WORK / "twin.pt").exists():
-        twin: UNet2DConditionModel = trained("twin.pt", TextToImage(tokenizer)).unet
+    if (WORK / "twin-fitted.pt").exists():
+        twin: UNet2DConditionModel = trained("twin-fitted.pt", TextToImage(tokenizer)).unet
         twin.half().save_pretrained(WEIGHTS / "twin", safe_serialization=True)
     for path in sorted(WEIGHTS.rglob("*.safetensors")):
         print(f"{path.stat().st_size / 2**20:7.2f} MB  {path.relative_to(WEIGHTS)}")

@@ -84,6 +84,9 @@ def run(
     sampler: Annotated[str | None, typer.Option(metavar="NAME", help="One of cfglab list samplers.")] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, mps.")] = "auto",
     dtype: Annotated[str | None, typer.Option(metavar="NAME", help="float32, float16 or bfloat16.")] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the denoiser: a slow start, faster after.")
+    ] = False,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Another value for any field of the experiment; repeat."),
@@ -115,6 +118,7 @@ def run(
         "steps": steps,
         "sampler": sampler,
         "dtype": dtype,
+        "compile": compiled or None,
     }
     own = experiment.endswith((".yaml", ".yml"))
     read = Experiment.from_yaml if own else Experiment.preset

@@ -29,6 +29,7 @@ class Cell(Identified):
     sampler: str
     sampler_config: dict[str, Any]
     dtype: str
+    compile: bool = False
     guidance: Guidance
 
 
@@ -72,6 +73,7 @@ def cells(experiment: Experiment, model: ModelFacts | None = None) -> list[tuple
                 sampler=experiment.sampler,
                 sampler_config=model.sampler_config,
                 dtype=experiment.dtype,
+                compile=experiment.compile,
                 guidance=setting.guidance,
             ),
         )

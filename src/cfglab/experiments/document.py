@@ -73,6 +73,7 @@ class Document(BaseModel):
     width: int | None = None
     height: int | None = None
     dtype: str = "float32"
+    compile: bool = False
     constants: dict[str, Scalar] = {}
     baseline: BaselineDocument
     groups: list[GroupDocument] = []

@@ -52,7 +52,7 @@ def reproduce(image: Path | str, out: Path | str, device: str = "auto", *, allow
             f"{image}: was drawn with weights {cell.weights[:12]} of {cell.model}, but the ones here are "
             f"{model.weights[:12]}; install the version that drew it ({_listed(record.versions)})."
         )
-    pipe = load(cell.model, device=device, dtype=cell.dtype, sampler=cell.sampler, **hub)
+    pipe = load(cell.model, device=device, dtype=cell.dtype, sampler=cell.sampler, compiled=cell.compile, **hub)
     pipe.set_progress_bar_config(disable=True)
     pixels = to_bytes(draw(pipe, record.batch).pixels)
     now = versions()

@@ -117,7 +117,14 @@ def _load(experiment: Experiment, device: str, hub: dict[str, Any]) -> Any:
     """The pipeline, once every prompt was found to fit its text encoder."""
     from cfglab.pipelines import check_prompt, load
 
-    pipe = load(experiment.model, device=device, dtype=experiment.dtype, sampler=experiment.sampler, **hub)
+    pipe = load(
+        experiment.model,
+        device=device,
+        dtype=experiment.dtype,
+        sampler=experiment.sampler,
+        compiled=experiment.compile,
+        **hub,
+    )
     pipe.set_progress_bar_config(disable=True)
     for prompt in (*experiment.prompts, experiment.negative):
         check_prompt(pipe, prompt)

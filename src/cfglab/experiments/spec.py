@@ -71,6 +71,7 @@ class Experiment(Identified):
     width: int | None = None
     height: int | None = None
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    compile: bool = False
     baseline: Setting
     settings: tuple[Setting, ...]
     left_out: tuple[LeftOut, ...] = ()

@@ -8,6 +8,7 @@ import torch
 import transformers
 
 from cfglab.errors import InputError, MachineError
+from cfglab.pipelines.blocks import compile_in_blocks
 from cfglab.pipelines.folder import PARTS, locate, read_json
 from cfglab.pipelines.quiet import StableDiffusionPipeline, quiet
 from cfglab.pipelines.samplers import make_sampler
@@ -22,13 +23,15 @@ def load(
     device: str = "auto",
     dtype: str = "float32",
     sampler: str | None = None,
+    compiled: bool = False,
     revision: str | None = None,
     allow_pickle: bool = False,
 ) -> StableDiffusionPipeline:
     """The pipeline of `scenes`, of a folder, or of a hub id (naming one is consent to download it), ready to call.
 
     `device` "auto" takes CUDA, then Apple's GPU, then the CPU. `sampler` is one of SAMPLERS; None keeps the model's
-    own. A safety checker is never loaded. Pickled weights are refused unless `allow_pickle`, and then read with
+    own. `compiled` runs the denoiser through torch.compile, in blocks of a fixed size: slow to start, faster after. A
+    safety checker is never loaded. Pickled weights are refused unless `allow_pickle`, and then read with
     weights-only loading. Raises InputError for what was asked wrongly, MachineError where the machine fails.
     """
     if dtype not in DTYPES:
@@ -39,6 +42,8 @@ def load(
         pipe = _read(folder, DTYPES[dtype], allow_pickle)
         if sampler is not None:
             pipe.scheduler = make_sampler(sampler, pipe.scheduler.config)
+    if compiled:
+        compile_in_blocks(pipe.unet)
     try:
         return pipe.to(target)
     except RuntimeError as error:

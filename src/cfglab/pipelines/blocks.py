@@ -1,0 +1,41 @@
+"""A compiled denoiser that always sees the same number of rows.
+
+A compiled network is compiled anew for every batch size it meets, and guidance asks for another number of rows at
+almost every step. So the rows are run in blocks of one size, the last one filled up with rows that are thrown away.
+Small blocks waste few rows; on a CPU 16 are as fast as 32.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cfglab.pipelines.nest import walk
+
+ROWS = 16
+
+
+def compile_in_blocks(denoiser: torch.nn.Module, rows: int = ROWS) -> None:
+    """Compile `denoiser.forward` for inputs of exactly `rows` rows, and split and fill up whatever is asked of it."""
+    denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    compiled = torch.compile(denoiser.forward, dynamic=False)
+
+    def forward(sample: Tensor, *args: Any, return_dict: bool = True, **kwargs: Any) -> Any:
+        asked = len(sample)
+        outputs = []
+        for start in range(0, asked, rows):
+            block_args, block_kwargs = walk(((sample, *args), kwargs), asked, partial(_block, start=start, rows=rows))
+            outputs.append(compiled(*block_args, **block_kwargs, return_dict=False)[0])
+        prediction = torch.cat(outputs)[:asked]
+        return {"sample": prediction} if return_dict else (prediction,)
+
+    denoiser.forward = forward  # type: ignore[method-assign]
+
+
+def _block(tensor: Tensor, start: int, rows: int) -> Tensor:
+    """Those rows, the last block's first row repeated until it is full; pictures channels last."""
+    part = tensor[start : start + rows]
+    if len(part) < rows:
+        part = torch.cat([part, part[:1].expand(rows - len(part), *part.shape[1:])])
+    return part.contiguous(memory_format=torch.channels_last) if part.ndim == 4 else part
