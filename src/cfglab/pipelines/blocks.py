@@ -30,7 +30,7 @@ def compile_in_blocks(denoiser: torch.nn.Module, rows: int = ROWS) -> None:
         prediction = torch.cat(outputs)[:asked]
         return {"sample": prediction} if return_dict else (prediction,)
 
-    denoiser.forward = forward  # type: ignore[method-assign]
+    denoiser.forward = forward
 
 
 def _block(tensor: Tensor, start: int, rows: int) -> Tensor:
