@@ -29,9 +29,9 @@ class GuidedRows:
 
     `guidances` holds one guidance per image: a Guidance, or any object whose `start(prediction)` returns something with
     `combine(uncond, cond, step, latents)`. Images of one guidance share a Guide and are combined as one batch, unless
-    the Guide is `alone`: then each image has its own. `channels` is how many leading channels are guided, where the
-    rest (a learned variance) follow the conditional prediction. `shaped` is False where a prediction may have another
-    shape than the sample: then it is taken from a conditional row even where the guided prediction is zero.
+    the Guide is `alone`: then each image has its own. `channels` says how many leading channels of so many are guided,
+    where the rest (a learned variance) follow the conditional prediction. `shaped` is False where a prediction may have
+    another shape than the sample: then it is taken from a conditional row even where the guided prediction is zero.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class GuidedRows:
         prediction: Space = "epsilon",
         run: int = 0,
         *,
-        channels: int | None = None,
+        channels: Callable[[int], int] | None = None,
         shaped: bool = True,
     ) -> None:
         groups: dict[Any, list[int]] = {}
@@ -99,14 +99,14 @@ class GuidedRows:
         wanted = self.wanted(step, finished=finish is not None)
         ran = {variation: _run(rows, labels, variation, denoise) for variation, rows in wanted.items() if rows}
 
-        parts, gaps, scales = [], [], []
+        parts, gaps, angles, scales = [], [], [], []
         for (guide, images), (with_uncond, with_cond), variations in self._asked(step, finish is not None):
             given = [
                 ran[None].of(images) if with_uncond else None,
                 ran[None].of([self.images + i for i in images]) if with_cond else None,
                 *(ran[variation].of(self._source(variation, images)) for variation in variations),
             ]
-            uncond, cond, *extras = [None if one is None else one[:, : self._channels] for one in given]
+            uncond, cond, *extras = [None if one is None else self._guided(one) for one in given]
             like = next((one for one in (cond, uncond, *extras) if one is not None), None)
             latents = _cropped(take(sample, images), like)
             more = (extras,) if extras else ()
@@ -114,16 +114,26 @@ class GuidedRows:
             if finish is not None and cond is not None:
                 guided = finish(guided, cond, images)
             if self._channels is not None and given[1] is not None:
-                guided = torch.cat([guided, given[1][:, self._channels :].to(guided.dtype)], dim=1)
+                guided = torch.cat([guided, given[1][:, guided.shape[1] :].to(guided.dtype)], dim=1)
             parts.append(guided)
             scales.append((tuple(images), getattr(guide, "w", None)))
             if uncond is not None and cond is not None:
-                gaps.append((tuple(images), (cond.detach().float() - uncond.detach().float()).flatten(1).norm(dim=1)))
+                gap, angle = _apart(uncond, cond)
+                gaps.append((tuple(images), gap))
+                angles.append((tuple(images), angle))
         pairs = len(ran[None].output) if None in ran else 0
         varied = sum(len(one.output) for variation, one in ran.items() if variation is not None)
         plain = total + sum(len(rows) for variation, rows in wanted.items() if variation is not None)
         record = StepRecord(
-            self.run, step, tuple(scales), pairs + varied, plain - pairs - varied, tuple(gaps), rows_varied=varied
+            self.run,
+            step,
+            tuple(scales),
+            pairs + varied,
+            plain - pairs - varied,
+            tuple(gaps),
+            rows_varied=varied,
+            angles=tuple(angles),
+            shares=_shares(wanted, labels),
         )
         return self._gather(parts), record
 
@@ -138,6 +148,9 @@ class GuidedRows:
             variations = tuple(guide.variations(step)) if hasattr(guide, "variations") else ()
             asked.append(((guide, images), (uncond, cond), variations))
         return asked
+
+    def _guided(self, prediction: Tensor) -> Tensor:
+        return prediction if self._channels is None else prediction[:, : self._channels(prediction.shape[1])]
 
     def _source(self, variation: Variation, images: list[int]) -> list[int]:
         return images if variation.source == "uncond" else [self.images + i for i in images]
@@ -171,6 +184,24 @@ class EqualRows:
             self._labels = _split(self._labels, tensor)
         self._known = now
         return self._labels
+
+
+def _apart(uncond: Tensor, cond: Tensor) -> tuple[Tensor, Tensor]:
+    """(L2 norm of cond - uncond, cosine of the angle between them) of each image, float32 (B,)."""
+    u, c = uncond.detach().float().flatten(1), cond.detach().float().flatten(1)
+    return (c - u).norm(dim=1), torch.nn.functional.cosine_similarity(c, u, dim=1)
+
+
+def _shares(wanted: dict[Variation | None, list[int]], labels: list[int]) -> tuple[tuple[float, float], ...]:
+    """(rows run, rows saved) of each image: k rows that are equal cost each of them 1 / k."""
+    images = len(labels) // 2
+    run, asked = [0.0] * images, [2.0] * images
+    for variation, rows in wanted.items():
+        equal = Counter(labels[row] for row in rows)
+        for row in rows:
+            run[row % images] += 1 / equal[labels[row]]
+            asked[row % images] += variation is not None
+    return tuple((mine, plain - mine) for mine, plain in zip(run, asked, strict=True))
 
 
 def take(tensor: Tensor, rows: list[int]) -> Tensor:

@@ -21,6 +21,9 @@ class StepRecord:
     gaps: "tuple[tuple[tuple[int, ...], Tensor], ...]" = field(default=(), repr=False)
     rows_varied: int = 0
     """How many of `rows_run` were further predictions, of a changed denoiser or changed inputs."""
+    angles: "tuple[tuple[tuple[int, ...], Tensor], ...]" = field(default=(), repr=False)
+    shares: tuple[tuple[float, float], ...] = field(default=(), repr=False)
+    """Of each image: rows run, a shared one counted in equal parts, and rows saved. They add up to the two counts."""
 
     @property
     def w(self) -> tuple[float | None, ...]:
@@ -35,7 +38,16 @@ class StepRecord:
     @property
     def difference(self) -> tuple[float | None, ...]:
         """The L2 norm of cond - uncond of each image, None where only one of them was run. Waits for the device."""
-        known = {image: value for images, gap in self.gaps for image, value in zip(images, gap.tolist(), strict=True)}
+        return self._each(self.gaps)
+
+    @property
+    def cosine(self) -> tuple[float | None, ...]:
+        """The cosine of the angle between cond and uncond of each image, None where only one of them was run. Waits for
+        the device."""
+        return self._each(self.angles)
+
+    def _each(self, found: "tuple[tuple[tuple[int, ...], Tensor], ...]") -> tuple[float | None, ...]:
+        known = {image: value for images, some in found for image, value in zip(images, some.tolist(), strict=True)}
         return tuple(known.get(image) for image in range(len(self.w)))
 
 

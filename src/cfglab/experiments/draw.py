@@ -7,15 +7,18 @@ from typing import Any
 import numpy as np
 
 from cfglab.experiments.cell import Cell
+from cfglab.experiments.traces import cell_traces
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Pictures of a batch: float32 `(n, 3, h, w)`, about [-1, 1] but not clamped, and the denoiser's rows."""
+    """Pictures of a batch: float32 `(n, 3, h, w)`, about [-1, 1] but not clamped, the denoiser's rows, and the trace of
+    each picture as `CellTrace.encode` gives it."""
 
     pixels: np.ndarray
     rows_run: int
     rows_saved: int
+    traces: tuple[bytes, ...] = ()
 
 
 def draw(pipe: Any, batch: Sequence[Cell]) -> Drawn:
@@ -44,7 +47,8 @@ def draw(pipe: Any, batch: Sequence[Cell]) -> Drawn:
             output_type="latent",
         ).images
         pixels = torch.cat([_decoded(pipe, part) for part in latents.split(16)])
-    return Drawn(pixels.numpy(), trace.rows_run, trace.rows_saved)
+    traces = tuple(one.encode() for one in cell_traces(trace, len(batch)))
+    return Drawn(pixels.numpy(), trace.rows_run, trace.rows_saved, traces)
 
 
 def _conditioning(pipe: Any, batch: Sequence[Cell]) -> dict[str, Any]:

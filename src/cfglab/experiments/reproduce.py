@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cfglab.errors import InputError
 from cfglab.experiments.cell import model_facts
 from cfglab.experiments.files import write_whole
-from cfglab.experiments.picture import encode, read_pixels, read_record, to_bytes
+from cfglab.experiments.picture import Record, encode, read_pixels, read_record, to_bytes
 from cfglab.experiments.versions import versions
+
+if TYPE_CHECKING:
+    from cfglab.experiments.draw import Drawn
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,24 @@ def reproduce(image: Path | str, out: Path | str, device: str = "auto", *, allow
     for a picture without a record and for a model whose weights are not the recorded ones, MachineError when `out`
     cannot be written.
     """
+    record, before = read_record(image), read_pixels(image)
+    pixels = to_bytes(replay(image, record, device, allow_pickle=allow_pickle).pixels)
+    now = versions()
+    write_whole(Path(out), encode(pixels, record.batch, now)[record.index])
+    after = pixels[record.index].astype(np.int16)
+    notes = tuple(
+        f"{name}: {then} then, {now.get(name, 'none')} now"
+        for name, then in record.versions.items()
+        if now.get(name) != then
+    )
+    return Reproduction(Path(out), int(np.abs(after - before).max()), notes)
+
+
+def replay(image: Path | str, record: Record, device: str = "auto", *, allow_pickle: bool = False) -> "Drawn":
+    """Draw the batch of a picture's record again. Raises InputError where the model here is not the recorded one."""
     from cfglab.experiments.draw import draw
     from cfglab.pipelines import load
 
-    record, before = read_record(image), read_pixels(image)
     cell = record.cell
     hub: dict[str, Any] = {"allow_pickle": allow_pickle}
     if "/" in cell.model and len(cell.weights) == 40 and not Path(cell.model).exists():
@@ -54,16 +71,7 @@ def reproduce(image: Path | str, out: Path | str, device: str = "auto", *, allow
         )
     pipe = load(cell.model, device=device, dtype=cell.dtype, sampler=cell.sampler, compiled=cell.compile, **hub)
     pipe.set_progress_bar_config(disable=True)
-    pixels = to_bytes(draw(pipe, record.batch).pixels)
-    now = versions()
-    write_whole(Path(out), encode(pixels, record.batch, now)[record.index])
-    after = pixels[record.index].astype(np.int16)
-    notes = tuple(
-        f"{name}: {then} then, {now.get(name, 'none')} now"
-        for name, then in record.versions.items()
-        if now.get(name) != then
-    )
-    return Reproduction(Path(out), int(np.abs(after - before).max()), notes)
+    return draw(pipe, record.batch)
 
 
 def _listed(versions: dict[str, str]) -> str:

@@ -37,13 +37,15 @@ class Result(BaseModel):
 
 
 class Row(BaseModel):
-    """A result and what only the writer needs: settled or to be tried again, and the hash of its picture's file."""
+    """A result and what only the writer needs: settled or to be tried again, the hash of its picture's file, and the
+    picture's trace as `CellTrace.encode` gives it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     result: Result
     settled: bool
     sha256: str | None = None
+    trace: bytes | None = None
 
 
 Select = Callable[[str], list[tuple[Any, ...]]]

@@ -192,7 +192,7 @@ def _draw_batch(folder: Path, pipe: Any, batch: Sequence[Cell], places: Places, 
     files = encode(to_bytes(np.nan_to_num(drawn.pixels)), batch, seen)
     metrics = _pixel_metrics(drawn.pixels[finite])
     rows: list[Row] = []
-    for cell, good, file in zip(batch, finite, files, strict=True):
+    for cell, good, file, trace in zip(batch, finite, files, drawn.traces, strict=True):
         if not good:
             rows += _failed(cell, places, NOT_FINITE, settled=True)
             continue
@@ -201,7 +201,8 @@ def _draw_batch(folder: Path, pipe: Any, batch: Sequence[Cell], places: Places, 
         done: dict[str, Any] = {"status": "done", "image": image, "metrics": next(metrics)}
         done |= {"rows_run": drawn.rows_run / len(batch), "rows_saved": drawn.rows_saved / len(batch)}
         digest = hashlib.sha256(file).hexdigest()
-        rows += [Row(result=result, settled=True, sha256=digest) for result in _results(cell, places, **done)]
+        done_rows = _results(cell, places, **done)
+        rows += [Row(result=result, settled=True, sha256=digest, trace=trace) for result in done_rows]
     return rows
 
 

@@ -1,7 +1,7 @@
 """The run folder: pictures, results and the experiment they belong to. Reading one loads no torch.
 
     images/<cell id>.png   every picture, with the cell and the batch it was drawn in as metadata
-    results.sqlite         one row a cell, metrics of pictures and of sets (WAL: one writer, any number of readers)
+    results.sqlite         one row a cell, its trace, metrics of pictures and of sets (WAL: one writer, many readers)
     results.csv            the same for people, written whole at the end of each session
     experiment.yaml        the experiment; `cfglab run` reads it back
     versions.json          the versions that each session ran with
@@ -39,6 +39,7 @@ CREATE TABLE IF NOT EXISTS set_metrics (
     PRIMARY KEY (setting, metric)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS set_parts (
     setting TEXT NOT NULL, metric TEXT NOT NULL, parts TEXT NOT NULL, PRIMARY KEY (setting, metric)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS traces (cell TEXT PRIMARY KEY, trace BLOB NOT NULL);
 """
 
 
@@ -198,6 +199,9 @@ class Store:
                     ),
                 )
                 database.execute("DELETE FROM metrics WHERE cell = ?", (it.cell,))
+                database.execute("DELETE FROM traces WHERE cell = ?", (it.cell,))
+                if row.trace is not None:
+                    database.execute("INSERT INTO traces VALUES (?, ?)", (it.cell, row.trace))
                 _insert_metrics(database, {it.cell: it.metrics})
 
     def record_metrics(self, metrics: Mapping[str, Mapping[str, float]]) -> None:
