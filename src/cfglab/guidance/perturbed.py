@@ -192,8 +192,8 @@ def _gaussian(picture: "Tensor", sigma: float, dim: int) -> "Tensor":
     half = taps // 2
     if half >= length:  # a single row or column
         return picture
-    kernel = torch.exp(-0.5 * (torch.arange(-half, half + 1, device=picture.device) / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).to(picture.dtype)
+    kernel = torch.exp(-0.5 * (torch.arange(-half, half + 1, dtype=torch.float64) / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).to(picture)
     channels = picture.shape[1]
     shape = (channels, 1, taps, 1) if dim == 2 else (channels, 1, 1, taps)
     pad = (0, 0, half, half) if dim == 2 else (half, half, 0, 0)

@@ -27,7 +27,8 @@ def parse_guidance(text: str) -> Guidance:
 
 def parse_parts(text: str) -> tuple[Schedule, list[Transform]]:
     """The schedule and the transforms of a guidance's text. Raises InputError."""
-    schedule, *transforms = _BAR.split(text)
+    parts = _BAR.split(text)
+    schedule, *transforms = parts if len(parts) > 1 else text.split("|")  # a quote that never ends is its part's fault
     return parse(schedule), [parse_transform(one) for one in transforms]
 
 

@@ -1,0 +1,185 @@
+"""Further predictions through guide(): diffusers' PAG pipeline, the twin, and prompts encoded by the pipeline."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import StableDiffusionPAGPipeline
+from torch import Tensor
+
+from cfglab.denoisers.trace import Trace
+from cfglab.errors import InputError
+from cfglab.guidance import register_weak_model
+from cfglab.guidance.weak_models import _WEAK
+from cfglab.pipelines import guide, load
+from cfglab.pipelines.encoding import Encodings
+from cfglab.pipelines.weak import twin
+
+CLOSE = {"rtol": 0, "atol": 2e-3}
+"""Latents of size 10 to 100 after a few steps; kernels round differently for another number of rows."""
+
+
+def draw(
+    pipe: Any, guidance: Any, prompt: str | list[str] = "a cat", seeds: Sequence[int] = (0,), **kwargs: Any
+) -> tuple[Tensor, Trace]:
+    """Final latents (B, 4, 16, 16) and the trace."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    kwargs = {"num_inference_steps": 4, "output_type": "latent", **kwargs}
+    with guide(pipe, guidance) as trace:
+        return pipe(prompt, generator=generators, **kwargs).images, trace
+
+
+@pytest.mark.parametrize(("w", "text"), [(5.0, "5 | pag(s=2)"), (1.0, "1 | pag(s=2)")])
+def test_pag_is_diffusers_pag_pipeline(pipe: Any, w: float, text: str) -> None:
+    theirs = StableDiffusionPAGPipeline(**pipe.components, pag_applied_layers="mid", requires_safety_checker=False)
+    theirs.set_progress_bar_config(disable=True)
+    expected = theirs(
+        "a cat",
+        num_inference_steps=4,
+        generator=torch.Generator().manual_seed(0),
+        guidance_scale=w,
+        pag_scale=2.0,
+        output_type="latent",
+    ).images
+    got, trace = draw(pipe, text)
+    torch.testing.assert_close(got, expected, **CLOSE)
+    assert (got - draw(pipe, w)[0]).abs().max() > 0.05
+    assert [record.rows_run for record in trace.steps] == [3 if w != 1 else 2] * 4
+
+
+EVERY = [
+    "5 | pag()",
+    "5 | seg(sigma=1)",
+    "5 | skip_layers(layers=mid, start=0, stop=0.5)",
+    "1 | autoguidance(w=2, skip=mid)",
+    "5 | icg()",
+    "5 | cads(tau1=0.2)",
+    "5 | perp_neg(prompt=dog)",
+    "5 | composed(prompt=dog, weight=0.5)",
+    "5 | dual_cfg(prompt=dog)",
+]
+ROWS = {"icg": 2, "cads": 2, "autoguidance": 2, "skip_layers": None}
+
+
+@pytest.mark.parametrize("text", EVERY)
+def test_a_batch_is_its_images_and_rows_are_counted(pipe: Any, text: str) -> None:
+    alone, trace = draw(pipe, text)
+    together, _ = draw(pipe, [text, "3", text], ["a dog", "a cat", "a cat"], (3, 0, 0))
+    torch.testing.assert_close(together[2:], alone, **CLOSE)
+    plain = draw(pipe, text.split(" |")[0])[0]
+    assert (alone - plain).abs().max() > 0.05
+    kind = text.split("| ")[1].split("(")[0]
+    expected = [3, 3, 2, 2] if kind == "skip_layers" else [ROWS.get(kind, 3)] * 4
+    assert [record.rows_run for record in trace.steps] == expected
+    assert torch.equal(draw(pipe, text)[0], alone)
+
+
+def test_equal_rows_run_once_under_a_further_prompt(pipe: Any) -> None:
+    specs = ["5 | perp_neg(prompt=dog)", "3 | perp_neg(prompt=dog)", "5 | perp_neg(prompt=fish)"]
+    _, trace = draw(pipe, specs, ["a cat"] * 3, (0, 0, 0))
+    assert trace.steps[0].rows_run == 4  # uncond, cond, dog, fish
+
+
+def test_a_further_prompt_is_what_the_pipeline_makes_of_it(pipe: Any) -> None:
+    # c' of the same prompt: composed with weight 1 doubles the scale, with weight -1 leaves the unconditional one
+    twice = draw(pipe, "2 | composed(prompt='a cat')")[0]
+    torch.testing.assert_close(twice, draw(pipe, "4")[0], **CLOSE)
+    torch.testing.assert_close(draw(pipe, "2 | composed(prompt='a cat', weight=-1)")[0], draw(pipe, "0")[0], **CLOSE)
+    torch.testing.assert_close(draw(pipe, "5 | dual_cfg(prompt='a cat', middle=2)")[0], draw(pipe, "2")[0], **CLOSE)
+    nothing = draw(pipe, "5 | dual_cfg(prompt='', middle=2)")[0]  # m is u
+    torch.testing.assert_close(nothing, draw(pipe, "5")[0], **CLOSE)
+
+
+def test_a_prompt_is_encoded_once_a_run(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    encode = type(pipe).encode_prompt
+
+    @functools.wraps(encode)
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        seen.append(kwargs["prompt"] if "prompt" in kwargs else args[1])
+        return encode(*args, **kwargs)
+
+    monkeypatch.setattr(type(pipe), "encode_prompt", counted)
+    with guide(pipe, "5 | perp_neg(prompt=dog) | composed(prompt=dog)"):
+        for _ in range(2):
+            pipe("a cat", num_inference_steps=3, output_type="latent")
+    assert seen == ["a cat", "dog", "a cat", "dog"]
+
+
+def test_a_prompt_that_cannot_be_put_in_is_refused() -> None:
+    class Pipe:
+        _execution_device = "cpu"
+
+        def encode_prompt(self, prompt: str, device: Any) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+            return torch.zeros(1, 7, 4), torch.ones(1)
+
+    put = Encodings(Pipe()).put
+    text = torch.zeros(2, 7, 4)
+    assert torch.equal(put("dog", {"encoder_hidden_states": text + 1})["encoder_hidden_states"], text)
+    with pytest.raises(InputError, match=r"prompt 'dog' cannot be put into a Pipe: its text is no single tensor"):
+        put("dog", {"class_labels": text})
+    with pytest.raises(InputError, match="its text has encoder_attention_mask"):
+        put("dog", {"encoder_hidden_states": text, "encoder_attention_mask": text})
+    with pytest.raises(InputError, match=r"it encodes to \(7, 4\), where the rows have \(9, 4\)"):
+        put("dog", {"encoder_hidden_states": torch.zeros(2, 9, 4)})
+    with pytest.raises(InputError, match="no text_embeds comes of it"):
+        put("dog", {"encoder_hidden_states": text, "added_cond_kwargs": {"text_embeds": text[:, 0]}})
+
+
+def test_an_error_inside_leaves_the_pipeline_as_it_was(pipe: Any) -> None:
+    plain = draw(pipe, 3)[0]
+    for text in ("3 | pag(layers=7)", "3 | autoguidance(w=2, model=nobody)", "3 | autoguidance(w=2, model=twin)"):
+        with pytest.raises(InputError):
+            draw(pipe, text)
+    assert torch.equal(draw(pipe, 3)[0], plain)
+
+
+# -- the twin --------------------------------------------------------------------------------------------------------
+
+
+def test_the_twin_is_the_bundled_models_and_no_others(pipe: Any) -> None:
+    with pytest.raises(InputError, match="model=twin: it is the twin of the bundled model, and this UNet2DCond"):
+        twin(pipe.unet)
+
+
+@pytest.fixture(scope="module")
+def scenes() -> Any:
+    pipe = load("scenes", device="cpu", sampler="ddim")
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_autoguidance_with_the_twin_extrapolates_from_it(scenes: Any) -> None:
+    weak = twin(scenes.unet)
+    assert weak is twin(scenes.unet)
+    assert weak.dtype == scenes.unet.dtype
+    assert not weak.training
+    got, trace = draw(scenes, "1 | autoguidance(w=1.8, model=twin)", "a red apple", num_inference_steps=3)
+    assert [record.rows_run for record in trace.steps] == [2] * 3
+    scheduler = scenes.scheduler
+    with torch.no_grad():
+        text, _ = scenes.encode_prompt("a red apple", "cpu", 1, False)
+        scheduler.set_timesteps(3)
+        x = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)) * scheduler.init_noise_sigma
+        for t in scheduler.timesteps:
+            seen = scheduler.scale_model_input(x, t)
+            good, bad = (unet(seen, t, encoder_hidden_states=text).sample for unet in (scenes.unet, weak))
+            x = scheduler.step(torch.lerp(bad, good, 1.8), t, x).prev_sample
+    torch.testing.assert_close(got, x, **CLOSE)
+
+
+def test_a_weaker_model_of_ones_own(pipe: Any, tiny_v_folder: Path) -> None:
+    other = load(tiny_v_folder, device="cpu").unet
+    register_weak_model("mine", other)
+    try:
+        got = draw(pipe, "1 | autoguidance(w=0, model=mine)")[0]  # all of it the weaker one's
+    finally:
+        del _WEAK["mine"]
+    theirs, pipe.unet = pipe.unet, other
+    try:
+        torch.testing.assert_close(got, draw(pipe, 1)[0], **CLOSE)
+    finally:
+        pipe.unet = theirs
