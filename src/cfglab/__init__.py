@@ -17,7 +17,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "schedules.sampled": ("CFGPlusPlus", "CogVideoXShipped"),
     "guidance": ("Transform", "Guidance", "Guide", "PredictionNorm", "UpdateNorm", "FullNorm", "parse_guidance"),
     "denoisers.stepping": ("StepReader",),
-    "pipelines": ("load", "guide", "Trace", "weights_hash"),
+    "pipelines": ("load", "guide", "attach", "detach", "Profile", "Trace", "weights_hash"),
     "pipelines.guider": ("to_guider", "Guider"),
     "pipelines.saving": ("save_with_guider",),
     "metrics": ("METRICS", "Metric"),
@@ -51,7 +51,10 @@ if TYPE_CHECKING:
     from cfglab.guidance import parse_guidance as parse_guidance
     from cfglab.metrics import METRICS as METRICS
     from cfglab.metrics import Metric as Metric
+    from cfglab.pipelines import Profile as Profile
     from cfglab.pipelines import Trace as Trace
+    from cfglab.pipelines import attach as attach
+    from cfglab.pipelines import detach as detach
     from cfglab.pipelines import guide as guide
     from cfglab.pipelines import load as load
     from cfglab.pipelines import weights_hash as weights_hash

@@ -1,6 +1,7 @@
 """The Step of each denoiser call, read off a diffusers scheduler by counting calls. Duck-typed: loads no torch."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from cfglab.errors import InputError
@@ -22,33 +23,67 @@ class StepReader:
         self._timesteps: Any = None
         self._steps: list[Step] = []
 
-    def next(self) -> Step:
-        """The Step of this call. Raises InputError past the end of the run or before `set_timesteps`."""
-        if self.scheduler.timesteps is not self._timesteps:
-            self._timesteps = self.scheduler.timesteps  # kept, so that its id is not used again
-            self._steps = read_steps(self.scheduler)
-            self.call = -1
+    def next(self, timestep: Callable[[], float | None] | None = None, length: int | None = None) -> Step:
+        """The Step of this call. Raises InputError past the end of the run or before `set_timesteps`.
+
+        `timestep` reads the number the denoiser is given and `length` is how many timesteps the run has, where the host
+        knows them: with these a run that starts late is seen although the scheduler was not told.
+        """
+        step = self.peek(timestep, length)
         self.call += 1
-        if self.call >= len(self._steps):
+        return step
+
+    def peek(self, timestep: Callable[[], float | None] | None = None, length: int | None = None) -> Step:
+        """The Step that `next()` will give."""
+        if self.scheduler.timesteps is not self._timesteps:
+            begin, end = run_of(self.scheduler, timestep, length)
+            self._timesteps = self.scheduler.timesteps  # kept, so that its id is not used again
+            self._steps = read_steps(self.scheduler, begin, end)
+            self.call = -1
+        if self.call + 1 >= len(self._steps):
             raise InputError(
-                f"denoiser call {self.call + 1} of a run of {len(self._steps)} calls: the step cannot be known; "
+                f"denoiser call {self.call + 2} of a run of {len(self._steps)} calls: the step cannot be known; "
                 "call scheduler.set_timesteps(...) before each run."
             )
-        return self._steps[self.call]
+        return self._steps[self.call + 1]
+
+    def restart(self) -> None:
+        """Forget the run: the next call is the first of another one, whatever became of this one."""
+        self._timesteps = None
 
 
-def read_steps(scheduler: Any) -> list[Step]:
+def run_of(scheduler: Any, timestep: Callable[[], float | None] | None, length: int | None) -> tuple[int, int]:
+    """Where in `scheduler.timesteps` a run begins and ends (exclusive).
+
+    A `begin_index` says it. Schedulers without one (DDIM, DDPM, PNDM) are not told: then it is where the first timestep
+    stands, or, where the denoiser gets another number (a fraction of it), what `length` leaves out.
+    """
+    count = len(scheduler.timesteps)
+    begin = getattr(scheduler, "begin_index", None)
+    missing = count - length if length is not None and 0 < length <= count else 0
+    if begin is None:
+        seen = timestep() if timestep is not None else None
+        times = scheduler.timesteps.tolist()
+        scaled = seen is None or (seen <= 1 < max(times))
+        places = [] if scaled or seen is None else [i for i, t in enumerate(times) if _same(t, seen)]
+        begin = missing if missing in places or not places else places[0]
+    return begin, min(count, begin + length) if missing and length is not None else count
+
+
+def read_steps(scheduler: Any, begin: int | None = None, end: int | None = None) -> list[Step]:
     """The Step of every denoiser call of the run that `scheduler.set_timesteps` prepared.
 
     sigma is noise over signal where the model is evaluated, `next_sigma` the one at the end of the interval;
-    both calls of a two-call sampler (Heun, KDPM2, the SDE solver) share the index. With a `begin_index` (picture to
-    picture) the run starts there and `count` is what is left. Unknown samplers get no sigma rather than a wrong one.
+    both calls of a two-call sampler (Heun, KDPM2, the SDE solver) share the index. With a `begin` (by default the
+    scheduler's own `begin_index`: picture to picture) the run starts there, it ends at `end`, and `count` is what lies
+    between. Unknown samplers get no sigma rather than a wrong one.
     """
     timesteps = [float(t) for t in scheduler.timesteps.tolist()]
-    begin = getattr(scheduler, "begin_index", None) or 0
-    calls = range(begin, len(timesteps))
+    if begin is None:
+        begin = getattr(scheduler, "begin_index", None) or 0
+    calls = range(begin, len(timesteps) if end is None else end)
     indices = [_interval(scheduler, call) for call in range(len(timesteps))]
-    first, count = indices[begin], indices[-1] + 1 - indices[begin]
+    first, count = indices[begin], indices[calls[-1]] + 1 - indices[begin]
     hosts = getattr(scheduler, "sigmas", None)
     if hosts is not None and len(hosts) > len(timesteps):
         levels = _from_sigmas(scheduler, [float(s) for s in hosts.tolist()], len(timesteps))
@@ -143,6 +178,10 @@ def _is_flow(scheduler: Any) -> bool:
         or _get(scheduler, "use_flow_sigmas")
         or _get(scheduler, "prediction_type") == "flow_prediction"
     )
+
+
+def _same(a: float, b: float) -> bool:
+    return abs(a - b) <= 1e-5 * max(1.0, abs(a))
 
 
 def _get(scheduler: Any, name: str) -> Any:

@@ -9,13 +9,17 @@ from cfglab.pipelines.samplers import SAMPLERS
 
 if TYPE_CHECKING:
     from cfglab.denoisers.trace import Trace
-    from cfglab.pipelines.classic import guide
+    from cfglab.pipelines.classic import attach, detach, guide
     from cfglab.pipelines.guider import Guider, to_guider
     from cfglab.pipelines.loading import check_prompt, load
+    from cfglab.pipelines.profiles import Profile
     from cfglab.pipelines.saving import save_with_guider
 
 _HEAVY = {
+    "attach": "cfglab.pipelines.classic",
+    "detach": "cfglab.pipelines.classic",
     "Guider": "cfglab.pipelines.guider",
+    "Profile": "cfglab.pipelines.profiles",
     "Trace": "cfglab.denoisers.trace",
     "check_prompt": "cfglab.pipelines.loading",
     "guide": "cfglab.pipelines.classic",
@@ -27,8 +31,11 @@ _HEAVY = {
 __all__ = [
     "SAMPLERS",
     "Guider",
+    "Profile",
     "Trace",
+    "attach",
     "check_prompt",
+    "detach",
     "guide",
     "load",
     "locate",

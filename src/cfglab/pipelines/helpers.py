@@ -1,0 +1,77 @@
+"""Networks that run before the denoiser on the same rows (ControlNets): theirs are saved too."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cfglab.denoisers.rows import EqualRows, take
+from cfglab.pipelines.calls import Call
+from cfglab.pipelines.embedded import Embedded
+
+
+def help_call(run: Any, call: Call, name: str) -> Any:
+    """The output for all rows, of which only those that the coming step needs were run, and equal ones once.
+
+    What stands in the place of a row that nobody needs is another row; the denoiser does not run that one either. A
+    call with other rows than the batch's (once for both calls of a step, or `guess_mode`) is left as it is.
+    """
+    if run.way == "embedded":
+        return _embedded(run, call)
+    parts = run.profile.parts
+    if (
+        run.way != "batched"
+        or len(parts) != 2
+        or call.count % 2
+        or _alone(call)
+        or (run.rows is None and _odd(run, call))
+    ):
+        return call.run()
+    images = call.count // 2
+    if run.rows is not None and run.rows.images != images:
+        return call.run()
+    rows = run.start(call, images)
+    if run.cached:
+        return call.run()
+    starts = {part: position * images for position, part in enumerate(parts)}
+    step = run.upcoming(call)
+    wanted = {row for needed in rows.wanted(step, finished=run.after is not None).values() for row in needed}
+    needed = sorted(starts["cond"] + row - images if row >= images else starts["uncond"] + row for row in wanted)
+    labels = run.alike.setdefault(name, EqualRows()).labels(call.sample, call.tensors())
+    firsts: dict[int, int] = {}
+    for row in needed:
+        firsts.setdefault(labels[row], row)
+    chosen = sorted(firsts.values())
+    if not chosen or len(chosen) == call.count:
+        return call.run()
+    place = {labels[row]: position for position, row in enumerate(chosen)}
+    return _spread(call.run(chosen), len(chosen), [place.get(label, 0) for label in labels])
+
+
+def _alone(call: Call) -> bool:
+    return bool(call.kwargs.get("guess_mode"))
+
+
+def _odd(run: Any, call: Call) -> bool:
+    """At the first call of a run: the two halves of this batch are not one batch twice."""
+    sample = call.sample
+    return run.profile.alike and not torch.equal(*sample.chunk(2))
+
+
+def _embedded(run: Any, call: Call) -> Any:
+    style: Embedded = run.style
+    if call.kwargs.get(run.profile.embedded) is None:
+        return call.run()
+    style.start(call.count)
+    return call.plain(*call.args, **style.changed(call, style.scales(run.upcoming(call))))
+
+
+def _spread(output: Any, count: int, rows: list[int]) -> Any:
+    """The same nest with every tensor of `count` rows given these rows."""
+    if isinstance(output, Tensor):
+        return take(output, rows) if output.ndim > 0 and len(output) == count else output
+    if isinstance(output, dict):
+        return type(output)(**{key: _spread(item, count, rows) for key, item in output.items()})
+    if isinstance(output, list | tuple):
+        return type(output)(_spread(item, count, rows) for item in output)
+    return output

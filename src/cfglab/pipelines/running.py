@@ -1,0 +1,203 @@
+"""One open guide(): the runs of the pipeline inside it, and what every denoiser call of a run needs to know."""
+
+import inspect
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cfglab.denoisers.rows import EqualRows, GuidedRows
+from cfglab.denoisers.stepping import StepReader, prediction_of
+from cfglab.denoisers.trace import StepRecord, Trace
+from cfglab.errors import InputError
+from cfglab.pipelines.calls import Call
+from cfglab.pipelines.encoding import Encodings
+from cfglab.pipelines.finishing import After, finishing
+from cfglab.pipelines.profiles import Layout, Profile
+from cfglab.pipelines.refusals import check_on, check_specs, way_of
+from cfglab.step import Step
+
+
+class Guided:
+    """What lives as long as the context: the guidance, the trace, and the run that is under way."""
+
+    def __init__(self, pipe: Any, profile: Profile, specs: Sequence[Any], several: bool, *, keep: bool = True) -> None:
+        self._pipe = weakref.ref(pipe)
+        self.profile, self.specs, self.several, self.keep = profile, list(specs), several, keep
+        self.trace = Trace()
+        self.run: Run | None = None
+        self.context: str | None = None
+        """The name a pipeline gave to its `cache_context`."""
+        self.runs = 0
+        self.reader = StepReader(pipe.scheduler)
+
+    @property
+    def pipe(self) -> Any:
+        return self._pipe()
+
+    def call_pipeline(self, plain: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The pipeline's own call, guided."""
+        signature = inspect.signature(plain)
+        bound = signature.bind(*args, **kwargs)
+        complete = signature.bind(*args, **kwargs)
+        complete.apply_defaults()
+        way = way_of(self.pipe, self.profile, complete.arguments)
+        if way == self.profile.layout:
+            bound.arguments.update({name: value for name, value in self.profile.fixed if name in signature.parameters})
+        if not self.keep:
+            self.trace.steps.clear()
+        self.run = Run(self, way, complete.arguments)
+        self.reader.restart()
+        try:
+            result = plain(*bound.args, **bound.kwargs)
+            self.run.finish()
+            return result
+        finally:
+            self.run, self.context = None, None
+            self.runs += 1
+
+    def call_module(self, plain: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """A component's own call, guided; untouched outside a run of the pipeline."""
+        if self.run is None:
+            return plain(*args, **kwargs)
+        call = Call(module, plain, args, kwargs, self.profile)
+        return self.run.guided_call(call, self._name(module))
+
+    def _name(self, module: nn.Module) -> str:
+        names = (*self.profile.denoisers, *self.profile.helpers)
+        return next(name for name in names if getattr(self.pipe, name, None) is module)
+
+
+class Run:
+    """One call of the pipeline."""
+
+    def __init__(self, guided: Guided, way: Layout, arguments: dict[str, Any]) -> None:
+        self.guided, self.way, self.arguments = guided, way, arguments
+        self.profile = guided.profile
+        self.after: After | None = finishing(self.profile, arguments)
+        self.rows: GuidedRows | None = None
+        self.cached = False
+        """A cache of the denoiser wants every row at every step."""
+        self.encodings = Encodings(guided.pipe)
+        self.template: Any = None
+        """An output of the denoiser, for steps at which it is not run."""
+        self.alike: dict[str, EqualRows] = {}
+        self.style = _style(way)(self)
+        self._bad: list[tuple[Step, Tensor]] = []
+
+    def guided_call(self, call: Call, name: str) -> Any:
+        """What a component's call gives instead of its own output."""
+        if name in self.profile.helpers:
+            from cfglab.pipelines.helpers import help_call
+
+            return help_call(self, call, name)
+        return self.style.call(call, name)
+
+    def finish(self) -> None:
+        """The pipeline is through. Raises InputError where it was not guided after all."""
+        self.style.finish()
+        for step, bad in self._bad:
+            if bool(bad):
+                raise self._no_number(step)
+
+    def step(self, call: Call) -> Step:
+        """The Step of this call, which is the next one."""
+        return self._reader.next(lambda: call.timestep, self._length())
+
+    def upcoming(self, call: Call) -> Step:
+        """The Step that the next denoiser call will have."""
+        return self._reader.peek(lambda: call.timestep, self._length())
+
+    def start(self, call: Call, images: int) -> GuidedRows:
+        """The rows of this run, made at its first call."""
+        if self.rows is None:
+            check_on(self.guided.pipe, self.profile, self.arguments)
+            guided = self.guided
+            specs = check_specs(guided.specs, images) if guided.several else guided.specs * images
+            space = self.profile.space or prediction_of(guided.pipe.scheduler)
+            channels = _guided_channels(self.profile, call)
+            self.rows = GuidedRows(specs, space, guided.runs, channels=channels, shaped=_same_shape(call.module))
+            self.cached = has_cache(call.module)
+        if self.rows.images != images:
+            raise InputError(
+                f"{images} images at one step and {self.rows.images} at another of {type(self.guided.pipe).__name__}: "
+                "a run has one batch; draw with one size of batch."
+            )
+        return self.rows
+
+    def note(self, record: StepRecord, guided: Tensor, **changed: Any) -> None:
+        """Enter a step into the trace, and see that it is a number: at once on the CPU, else at the end of the run."""
+        self.guided.trace.steps.append(replace(record, **changed) if changed else record)
+        bad = guided.detach().sum(dtype=torch.float32).isnan()
+        if bad.device.type != "cpu":
+            self._bad.append((record.step, bad))
+        elif bool(bad):
+            raise self._no_number(record.step)
+
+    def _length(self) -> int | None:
+        """How many timesteps the pipeline says its run has."""
+        pipe = self.guided.pipe
+        return getattr(pipe, "_num_timesteps", None) or getattr(pipe, "num_timesteps", None)
+
+    @property
+    def _reader(self) -> StepReader:
+        if self.guided.reader.scheduler is not self.guided.pipe.scheduler:
+            self.guided.reader = StepReader(self.guided.pipe.scheduler)
+        return self.guided.reader
+
+    def _no_number(self, step: Step) -> InputError:
+        said = " and ".join(dict.fromkeys(str(spec) for spec in self.guided.specs))
+        return InputError(
+            f"NaN in the guided prediction at step {step.index + 1} of {step.count} under {said}: the network or the "
+            "guidance overflowed; try a lower scale, or float32 in place of float16."
+        )
+
+
+def has_cache(module: nn.Module) -> bool:
+    """Whether blocks of this denoiser keep what they computed at an earlier step (FirstBlockCache, PAB, ...)."""
+    if getattr(module, "is_cache_enabled", False):
+        return True
+    registries = (getattr(part, "_diffusers_hook", None) for part in module.modules())
+    names = {name for registry in registries if registry is not None for name in registry.hooks}
+    return any("cache" in name or "broadcast" in name for name in names)
+
+
+def _style(way: Layout) -> Any:
+    from cfglab.pipelines.batched import Batched
+    from cfglab.pipelines.embedded import Embedded
+    from cfglab.pipelines.two_calls import TwoCalls
+
+    return {"batched": Batched, "two calls": TwoCalls, "embedded": Embedded}[way]
+
+
+def _guided_channels(profile: Profile, call: Call) -> Callable[[int], int] | None:
+    variance = profile.variance
+    if profile.kept:
+        tokens = _kept_tokens(profile, call)
+        return lambda width: min(width, tokens)
+    if isinstance(variance, int):
+        return lambda _: variance
+    if variance == "half":
+        return lambda width: width // 2
+    if variance == "twice":
+        channels = call.sample.shape[1]
+        return lambda width: width // 2 if width == 2 * channels else width
+    return None
+
+
+def _kept_tokens(profile: Profile, call: Call) -> int:
+    """How many of the leading tokens are the picture that is made, and not one that is edited."""
+    ids = call.named.get(profile.kept)
+    if isinstance(ids, Tensor):  # (tokens, 3) or (1, tokens, 4): the first number is 0 for the picture that is made
+        return int((ids.reshape(-1, ids.shape[-1])[: ids.shape[-2], 0] == 0).sum())
+    first = ids[0][0] if isinstance(ids, list | tuple) and isinstance(ids[0], list | tuple) else None
+    return call.sample.shape[1] if first is None else int(first[0] * first[1] * first[2])
+
+
+def _same_shape(module: nn.Module) -> bool:
+    config: Any = getattr(getattr(module, "_orig_mod", module), "config", None)
+    channels = [getattr(config, name, None) for name in ("in_channels", "out_channels")]
+    return channels[0] is not None and channels[1] in (None, channels[0])
