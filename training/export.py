@@ -37,6 +37,7 @@ def main() -> None:
     vae = with_trained_decoder(AutoencoderKL.from_pretrained(WORK / "vae"))
     model = trained("denoiser.pt", TextToImage(tokenizer))
     scheduler = PNDMScheduler(**SCHEDULER, skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1)
+    scheduler.register_to_config(clip_sample=False)  # as in SD 1.x: for the samplers that would clip latents
     pipeline = StableDiffusionPipeline(
         vae,
         model.text,
