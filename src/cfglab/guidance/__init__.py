@@ -1,5 +1,6 @@
 """Guidance: a schedule and transforms, and the arithmetic that applies them. Loads torch only when it computes."""
 
+from cfglab.guidance.attention_guidance import NAG
 from cfglab.guidance.base import Guidance
 from cfglab.guidance.cfg_norm import CFGNorm
 from cfglab.guidance.closed_loop import MagnitudeAware, UpdatePower
@@ -31,6 +32,7 @@ __all__ = [
     "CADS",
     "FDG",
     "ICG",
+    "NAG",
     "PAG",
     "SEG",
     "TCFG",

@@ -56,9 +56,10 @@ class Variation(Protocol):
     """A further prediction: the rows of `source`, run once more under a change. One more denoiser row an image.
 
     One with a `prompt` of its own (text) gets the encoding of it in the place of its rows' own, before `inputs`; a host
-    that cannot encode a text refuses it. A frozen, hashable value: equal variations at one step are one denoiser call,
-    and rows that are equal under it run once, so the change is the same for every row and every batch. It names no
-    pipeline.
+    that cannot encode a text refuses it. One that also is `beside` keeps its own, and finds the arguments with the
+    other text in `conditioning["prompted"]`. A frozen, hashable value: equal variations at one step are one denoiser
+    call, and rows that are equal under it run once, so the change is the same for every row and every batch. It names
+    no pipeline.
     """
 
     @property

@@ -37,6 +37,23 @@ def self_attentions(denoiser: "Module", layers: tuple[str, ...], method: str) ->
     return found
 
 
+def cross_attentions(denoiser: "Module", method: str) -> "list[Module]":
+    """Every attention from the picture to the text alone. Raises InputError where there is none."""
+    found = [
+        module
+        for module in denoiser.modules()
+        if _is_attention(module)
+        and getattr(module, "is_cross_attention", False)
+        and getattr(module, "add_k_proj", None) is None
+    ]
+    if not found:
+        raise InputError(
+            f"{method}: no cross-attention in {_named(denoiser)}, where text and picture share one attention or there "
+            "is no text; use a negative prompt and a schedule there."
+        )
+    return found
+
+
 def blocks(denoiser: "Module", layers: tuple[str, ...], method: str) -> "list[Module]":
     """The module of each layer: `mid`, a dotted name, or a block's number. Raises InputError where there is none."""
     check_hooks(denoiser, method)
@@ -86,9 +103,12 @@ def _within(name: str, layer: str, denoiser: "Module") -> bool:
     return bool(layer) and f".{_full(layer, denoiser)}." in f".{name}."
 
 
+def _is_attention(module: "Module") -> bool:
+    return all(hasattr(module, part) for part in ("to_q", "to_k", "to_v", "to_out"))
+
+
 def _is_self_attention(module: "Module") -> bool:
-    parts = all(hasattr(module, part) for part in ("to_q", "to_k", "to_v", "to_out"))
-    return parts and not getattr(module, "is_cross_attention", False)
+    return _is_attention(module) and not getattr(module, "is_cross_attention", False)
 
 
 def _named(module: Any) -> str:
