@@ -5,31 +5,33 @@ diffusers does not hand over is taken where it is: the scheduler from the loop t
 further predictions at the denoiser's call (`onecall`).
 """
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
-from pydantic_core import PydanticSerializationError
 from torch import Tensor
 
 from cfglab.denoisers.rows import GuidedRows, take
 from cfglab.denoisers.stepping import prediction_of
 from cfglab.denoisers.trace import Trace
-from cfglab.errors import InputError
+from cfglab.errors import InputError, MachineError
 from cfglab.guidance import Guidance, Space, Variation
-from cfglab.guidance.text import as_guidance
 from cfglab.pipelines.looping import Looping, host_of
 from cfglab.pipelines.onecall import instead, release, sample_of, varied
 from cfglab.pipelines.quiet import quiet
+from cfglab.pipelines.written import read, written
 from cfglab.schedules import Constant
 from cfglab.step import Step
 
 with quiet():
+    from diffusers import __version__ as diffusers_version
     from diffusers.guiders import BaseGuidance
     from diffusers.guiders.guider_utils import GuiderOutput
+
+_CALLED = ("set_state", "_prepare_batch", "_prepare_batch_from_block_state", "register_to_config")
+"""What a guider calls of diffusers' own."""
 
 
 def to_guider(guidance: Any) -> "Guider":
@@ -64,13 +66,17 @@ class Guider(BaseGuidance):  # type: ignore[misc]
     _input_predictions: ClassVar[list[str]] = [_CONDITIONAL.name, _UNCONDITIONAL.name]
 
     def __init__(self, guidance: Any) -> None:
+        if missing := [name for name in _CALLED if not hasattr(BaseGuidance, name)]:
+            raise MachineError(
+                f"diffusers {diffusers_version} has guiders without {', '.join(missing)}: cfglab knows those of 0.42; "
+                "install that version, or use guide(pipe, …) on a classic pipeline."
+            )
         super().__init__()
         self.several = isinstance(guidance, list | tuple)
-        self.guidances = [_read(one) for one in (guidance if self.several else [guidance])]
+        self.guidances = [read(one) for one in (guidance if self.several else [guidance])]
         if not self.guidances:
             raise InputError("an empty list of guidances: give one for all images, or one per image.")
         self.trace = Trace()
-        self._unstored = ""
         self._runs = 0
         self._loop = Looping()
         self._now: Step | None = None
@@ -79,7 +85,8 @@ class Guider(BaseGuidance):  # type: ignore[misc]
         self._distinct = torch.empty(0)
         self._plan: list[_Batch] = []
         self._latents: Any = None
-        self.register_to_config(guidance=self._stored())
+        stored, self._unstored = written(self.guidances)
+        self.register_to_config(guidance=stored if stored is None or self.several else stored[0])
 
     # -- what a pipeline asks, in the order in which it asks -------------------------------------------------------
 
@@ -228,23 +235,6 @@ class Guider(BaseGuidance):  # type: ignore[misc]
         self._latents = sample_of(args, kwargs)
         return module(*args, **kwargs)
 
-    # -- what is stored --------------------------------------------------------------------------------------------
-
-    def _stored(self) -> Any:
-        """The guidance as JSON objects; None, and the reason noted, where it cannot be written."""
-        stored = []
-        for one in self.guidances:
-            if not isinstance(one, Guidance):
-                self._unstored = f"{one!r} cannot be written: only a Guidance is stored; give to_guider one."
-                return None
-            try:
-                stored.append(json.loads(one.model_dump_json()))
-            except PydanticSerializationError as error:
-                said = str(error)
-                self._unstored = said[max(said.find("the function"), 0) :]
-                return None
-        return stored if self.several else stored[0]
-
     def _said(self) -> str:
         return "a list of guidances" if self.several else str(self.guidances[0])
 
@@ -256,16 +246,6 @@ def _further(variation: Variation, number: int) -> _Batch:
             "guide(pipe, …) on a classic pipeline."
         )
     return _Batch(f"pred_{variation.source}_{number}", 1 if variation.source == "uncond" else 0, variation)
-
-
-def _read(value: Any) -> Any:
-    """A guidance from what stands for one, the JSON object of a Guidance included."""
-    if value is None:
-        raise InputError(
-            "no guidance in this configuration of a guider: it was made of something that cannot be stored; "
-            "make the guider with to_guider(guidance)."
-        )
-    return Guidance(**value) if isinstance(value, dict) and "schedule" in value else as_guidance(value)
 
 
 def _batched(latents: Any, like: Tensor) -> Tensor:
