@@ -1,0 +1,22 @@
+"""What is claimed of every pipeline that the tests run, and where it is not bit for bit."""
+
+from tests.pipelines.families import Case
+
+ROUNDS = 5e-6
+"""The largest relative difference where the pipeline's own formula rounds otherwise than `u + w (c - u)`."""
+
+BY_CLASS = {
+    "StableDiffusionLatentUpscalePipeline": "preconditions u and c apart, here their combination",
+    "Ideogram4Pipeline": "its formula is g c + (1 - g) u",
+    "StableDiffusionInstructPix2PixPipeline": "adds its three terms in another order",
+    "StableDiffusionXLInstructPix2PixPipeline": "adds its three terms in another order",
+}
+BY_FORMULA = {
+    "lerp": "torch.lerp rounds otherwise",
+    "c + g (c - u)": "its formula is c + g (c - u)",
+}
+
+
+def cause(case: Case) -> str:
+    """Why guide() at the same scale differs in the last bits; "" where it does not."""
+    return BY_CLASS.get(case.cls, BY_FORMULA.get(case.combine, ""))
