@@ -20,8 +20,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from cfglab.errors import InputError
 from cfglab.guidance import register_weak_model, weak_models
 from cfglab.guidance.now import Variation
-from cfglab.guidance.perturbed import BlurredQueries, IdentityAttention, OtherModel, SkippedLayers
-from cfglab.guidance.weak_models import _WEAK
+from cfglab.guidance.perturbed import BlurredQueries, IdentityAttention
+from cfglab.guidance.skipping import RandomBlocks, SkippedLayers
+from cfglab.guidance.weak_models import _WEAK, OtherModel
 from tests.pipelines.families.sd3 import NETWORK
 from tests.tiny import _unet
 
@@ -214,6 +215,25 @@ def test_diffusers_own_skip_swaps_the_streams_of_stable_diffusion_3(sd3: Any) ->
     apply_layer_skip(hooked, LayerSkipConfig([1], "transformer_blocks"))
     with pytest.raises(RuntimeError):
         joint(hooked)
+
+
+def test_random_blocks_are_a_share_drawn_at_every_step(unet: Any, sd3: Any) -> None:
+    first = "down_blocks.0.attentions.0.transformer_blocks.0"
+    every = {
+        MID.removesuffix(".attn1"),
+        *(f"up_blocks.1.attentions.{i}.transformer_blocks.0" for i in (0, 1)),
+    }
+    drawn = [RandomBlocks(0.3, 0, index).layers(unet) for index in range(40)]
+    assert {len(one) for one in drawn} == {1}
+    assert {name for one in drawn for name in one} == every
+    assert first not in every
+    assert drawn == [RandomBlocks(0.3, 0, index).layers(unet) for index in range(40)]
+    assert drawn != [RandomBlocks(0.3, 1, index).layers(unet) for index in range(40)]
+    assert set(RandomBlocks(1.0, 0, 0).layers(sd3)) == {"transformer_blocks.1", "transformer_blocks.2"}
+    (name,) = RandomBlocks(0.01, 0, 5).layers(unet)
+    assert torch.equal(run(unet, RandomBlocks(0.01, 0, 5)), run(unet, SkippedLayers((name,))))
+    with pytest.raises(InputError, match="s2: Linear has no two transformer blocks"):
+        RandomBlocks(0.1, 0, 0).layers(nn.Linear(1, 1))
 
 
 # -- another model ---------------------------------------------------------------------------------------------------

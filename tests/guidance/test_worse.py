@@ -11,8 +11,10 @@ from diffusers.hooks.smoothed_energy_guidance_utils import SmoothedEnergyGuidanc
 from torch import Tensor
 
 from cfglab.errors import InputError
-from cfglab.guidance import PAG, SEG, AutoGuidance, Guidance, SkipLayers, Transform, parse_guidance
-from cfglab.guidance.perturbed import BlurredQueries, IdentityAttention, OtherModel, SkippedLayers
+from cfglab.guidance import PAG, SEG, AutoGuidance, Guidance, S2Guidance, SkipLayers, Transform, parse_guidance
+from cfglab.guidance.perturbed import BlurredQueries, IdentityAttention
+from cfglab.guidance.skipping import RandomBlocks, SkippedLayers
+from cfglab.guidance.weak_models import OtherModel
 from cfglab.step import Step, steps
 from tests.guidance.examples import STEP, batch
 
@@ -40,6 +42,7 @@ def ours(w: float, transform: Transform, step: Step = EARLY) -> Tensor:
         (PAG(), 3.0),
         (SEG(s=1.5), 1.5),
         (SkipLayers(layers=7), 2.8),
+        (S2Guidance(), 0.25),
     ],
     ids=str,
 )
@@ -81,6 +84,8 @@ def test_what_each_asks_for() -> None:
 def test_they_act_in_their_part_of_the_run() -> None:
     acting = [SkipLayers(layers=7).variation(step) is not None for step in steps(20)]
     assert acting == [False, True, True, True] + [False] * 16
+    drawn = [S2Guidance(seed=5).variation(step) for step in steps(10)]
+    assert drawn == [None, *(RandomBlocks(0.1, 5, index) for index in range(1, 9)), None]
     outside = Guidance(3, [SkipLayers(layers=7)]).start()
     u, c, _ = three()
     assert outside.variations(STEP) == ()

@@ -55,6 +55,7 @@ EVERY = [
     "5 | seg(sigma=1)",
     "5 | skip_layers(layers=mid, start=0, stop=0.5)",
     "1 | autoguidance(w=2, skip=mid)",
+    "5 | s2(omega=1)",
     "5 | icg()",
     "5 | cads(tau1=0.2)",
     "5 | nag(s=5, prompt=dog)",
@@ -63,7 +64,7 @@ EVERY = [
     "5 | composed(prompt=dog, weight=0.5)",
     "5 | dual_cfg(prompt=dog)",
 ]
-ROWS = {"icg": 2, "cads": 2, "nag": 2, "autoguidance": 2, "skip_layers": None}
+ROWS = {"icg": 2, "cads": 2, "nag": 2, "autoguidance": 2}
 
 
 @pytest.mark.parametrize("text", EVERY)
@@ -74,7 +75,8 @@ def test_a_batch_is_its_images_and_rows_are_counted(pipe: Any, text: str) -> Non
     plain = draw(pipe, text.split(" |")[0])[0]
     assert (alone - plain).abs().max() > 0.05
     kind = text.split("| ")[1].split("(")[0]
-    expected = [3, 3, 2, 2] if kind == "skip_layers" else [ROWS.get(kind, 3) - text.startswith("1 | nag")] * 4
+    windows = {"skip_layers": [3, 3, 2, 2], "s2": [2, 3, 3, 3]}
+    expected = windows[kind] if kind in windows else [ROWS.get(kind, 3) - text.startswith("1 | nag")] * 4
     assert [record.rows_run for record in trace.steps] == expected
     assert torch.equal(draw(pipe, text)[0], alone)
 

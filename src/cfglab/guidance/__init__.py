@@ -14,17 +14,19 @@ from cfglab.guidance.names import Space
 from cfglab.guidance.noisy_conditions import CADS, ICG
 from cfglab.guidance.norms import FullNorm, PredictionNorm, UpdateNorm
 from cfglab.guidance.now import Now, Variation
+from cfglab.guidance.perturbed_attention import PAG, SEG
 from cfglab.guidance.projection import APG
 from cfglab.guidance.prompts import Composed, DualCFG, PerpNeg
 from cfglab.guidance.rescale import Rescale
 from cfglab.guidance.row_saving import AdaptiveGuidance, ReuseUpdate
 from cfglab.guidance.skimmed import Skimmed
+from cfglab.guidance.skipped_layers import S2Guidance, SkipLayers
 from cfglab.guidance.tangential import TCFG
 from cfglab.guidance.text import as_guidance, parse_guidance, parse_transform
 from cfglab.guidance.thresholding import ImagenThreshold, MimicThreshold
 from cfglab.guidance.transforms import TRANSFORMS, AnyTransform, Transform, as_transform
 from cfglab.guidance.weak_models import register_weak_model, weak_models
-from cfglab.guidance.weaker import PAG, SEG, AutoGuidance, SkipLayers
+from cfglab.guidance.weaker import AutoGuidance
 from cfglab.guidance.zero_star import CFGZeroStar
 
 __all__ = [
@@ -60,6 +62,7 @@ __all__ = [
     "PredictionNorm",
     "Rescale",
     "ReuseUpdate",
+    "S2Guidance",
     "Skimmed",
     "SkipLayers",
     "Space",

@@ -1,14 +1,13 @@
-"""Variations that make a denoiser worse: another network, identity attention, blurred queries, skipped layers."""
+"""Variations of self-attention: the identity for its map, and blurred queries."""
 
-import inspect
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from cfglab.errors import InputError
-from cfglab.guidance.reaching import blocks, hooked, self_attentions
+from cfglab.guidance.reaching import hooked, self_attentions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,63 +90,6 @@ class BlurredQueries(Perturbed):
         for dim in (2, 3):
             picture = _gaussian(picture, self.sigma, dim)
         return picture.flatten(2).transpose(1, 2)
-
-
-@dataclass(frozen=True)
-class SkippedLayers(Perturbed):
-    """These layers give back what they were given."""
-
-    layers: tuple[str, ...]
-    method: str = "skip_layers"
-
-    @contextmanager
-    def applied(self, denoiser: "Module") -> "Iterator[Module]":
-        found = blocks(denoiser, self.layers, self.method)
-        names = dict(zip(found, self.layers, strict=True))
-
-        def skipped(block: "Module", args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-            return self._input_of(names[block], block, args, kwargs, output)
-
-        def set_them(handles: list[Any]) -> None:
-            handles.extend(block.register_forward_hook(skipped, with_kwargs=True) for block in found)
-
-        with hooked(set_them):
-            yield denoiser
-
-    def _input_of(self, layer: str, block: "Module", args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        """The inputs that a block's outputs stand for: one of the same shape each, in the block's own order."""
-        named = inspect.signature(type(block).forward).bind(block, *args, **kwargs).arguments
-        hidden = named.get("hidden_states", next((one for one in args if hasattr(one, "shape")), None))
-        streams = [one for one in (hidden, named.get("encoder_hidden_states")) if one is not None]
-
-        def stream(one: "Tensor") -> "Tensor":
-            fitting = [known for known in streams if known.shape == one.shape]
-            several = isinstance(output, tuple) and sum(hasattr(part, "shape") for part in output) > 1
-            if not fitting or (several and len(fitting) > 1):
-                said = "changes the shape" if not fitting else "has two streams of one shape"
-                raise InputError(
-                    f"{self.method}: layer {layer!r}, a {type(block).__name__}, {said}, so it cannot be skipped; name "
-                    "another one as layers=…"
-                )
-            return fitting[0]
-
-        if isinstance(output, tuple | list):
-            return type(output)(stream(part) if hasattr(part, "shape") else part for part in output)
-        return stream(output)
-
-
-@dataclass(frozen=True)
-class OtherModel(Perturbed):
-    """The rows run through another network of the same interface, by its name in the registry."""
-
-    model: str
-
-    def applied(self, denoiser: "Module") -> "AbstractContextManager[Any]":
-        from contextlib import nullcontext
-
-        from cfglab.guidance.weak_models import weak_model
-
-        return nullcontext(weak_model(self.model, denoiser))
 
 
 def _untyped(module: "Module") -> Any:

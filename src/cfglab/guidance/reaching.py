@@ -67,6 +67,15 @@ def blocks(denoiser: "Module", layers: tuple[str, ...], method: str) -> "list[Mo
     return found
 
 
+def transformer_blocks(denoiser: "Module") -> list[str]:
+    """The names of its blocks in order: of a transformer those of its stacks, of a UNet those inside its levels."""
+    stacks = [name for name in STACKS if hasattr(denoiser, name)]
+    if stacks:
+        return [f"{name}.{index}" for name in stacks for index in range(len(getattr(denoiser, name)))]
+    parts = (name.rpartition(".") for name, _ in denoiser.named_modules())
+    return [f"{stack}.{last}" for stack, _, last in parts if last.isdigit() and stack.endswith("transformer_blocks")]
+
+
 def check_hooks(denoiser: "Module", method: str) -> None:
     """Raise InputError for a compiled denoiser: it ignores hooks set afterwards, so nothing would be perturbed."""
     for module in denoiser.modules():

@@ -1,9 +1,12 @@
 """Weaker denoisers by name, for guidance by a worse model. Loads no torch."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from cfglab.errors import InputError
+from cfglab.guidance.perturbed import Perturbed
 from cfglab.schedules.fields import nearest
 
 _WEAK: dict[str, Callable[[Any], Any]] = {}
@@ -39,3 +42,13 @@ def weak_model(name: str, denoiser: Any) -> Any:
 def _is_function(model: Any) -> bool:
     """Whether it makes a network rather than being one: networks are called too, but have parameters."""
     return callable(model) and not hasattr(model, "parameters")
+
+
+@dataclass(frozen=True)
+class OtherModel(Perturbed):
+    """The rows run through another network of the same interface, by its name in the registry."""
+
+    model: str
+
+    def applied(self, denoiser: Any) -> AbstractContextManager[Any]:
+        return nullcontext(weak_model(self.model, denoiser))
