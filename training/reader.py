@@ -20,8 +20,8 @@ from torch.nn import functional
 
 from cfglab.scenes.reader import PARTS, Network, Reader
 from cfglab.scenes.vocabulary import triples
-from training import autoencoder
-from training.common import WORK, Ema, checkpoint, load, log, one_cycle, resume, to_tensor
+from training.common import WORK, Ema, checkpoint, log, one_cycle, resume, to_tensor
+from training.decoder import with_trained_decoder
 from training.label import Labeller
 
 WEIGHTS = Path(__file__).parents[1] / "src/cfglab/scenes/weights/readers"
@@ -43,11 +43,9 @@ def pool() -> tuple[np.ndarray, np.ndarray]:
 
 
 def load_autoencoder() -> AutoencoderKL | None:
-    if (state := load(WORK / "autoencoder.pt")) is None:
+    if not (WORK / "vae").exists():
         return None
-    model = autoencoder.build()
-    model.load_state_dict(state["ema"])
-    return model.eval().requires_grad_(False)
+    return with_trained_decoder(AutoencoderKL.from_pretrained(WORK / "vae")).eval().requires_grad_(False)
 
 
 def rebuild(model: AutoencoderKL, pictures: np.ndarray, seed: int, noise: float) -> np.ndarray:

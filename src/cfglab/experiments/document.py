@@ -42,7 +42,7 @@ class SettingDocument(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    group: str
+    group: str = "settings"
     title: str = ""
     guidance: Scalar
 
