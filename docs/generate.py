@@ -1,6 +1,10 @@
-"""Write the generated pages of docs/ again: help/*.txt, what every command prints for --help. `make docs` runs this."""
+"""Write the generated pages of docs/ again: help/*.txt, what every command prints for --help, and methods.md.
+
+`make docs` runs this.
+"""
 
 import os
+import sys
 from pathlib import Path
 
 os.environ |= {"COLUMNS": "100", "NO_COLOR": "1"}  # before the command line asks how wide the terminal is
@@ -8,6 +12,10 @@ os.environ |= {"COLUMNS": "100", "NO_COLOR": "1"}  # before the command line ask
 from typer.testing import CliRunner
 
 from cfglab.cli import app
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from docs.methods_page import PAGE, methods_page
 
 HELP = Path(__file__).parent / "help"
 
@@ -28,7 +36,8 @@ def main() -> None:
             old.unlink()
     for page, text in texts.items():
         (HELP / page).write_text(text, encoding="utf-8")
-    print(f"{len(texts)} pages in {HELP}")
+    PAGE.write_text(methods_page(), encoding="utf-8")
+    print(f"{len(texts)} pages in {HELP}, {PAGE}")
 
 
 if __name__ == "__main__":

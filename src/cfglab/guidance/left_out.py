@@ -1,0 +1,93 @@
+"""Published methods that are not here, each with the reason."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A method, its arXiv id if it has one, and why there is none of it."""
+
+    title: str
+    paper: str | None
+    reason: str
+
+
+LEFT_OUT = (
+    LeftOut(
+        "Time-step guidance (TSG)",
+        "2407.02687",
+        "the noise t^alpha s n goes into the embedding of the time step; whether that is the one before or after its "
+        "layers, and the unit of t, decide its size, and what could be read of the paper settles neither.",
+    ),
+    LeftOut(
+        "Self-attention guidance (SAG)",
+        "2210.00939",
+        "its further input is made from the attention map and the prediction of the same step, and a further "
+        "prediction is asked for before either is known. diffusers has StableDiffusionSAGPipeline.",
+    ),
+    LeftOut(
+        "LinearAG",
+        "2312.12487",
+        "the unconditional prediction is a regression on earlier ones, whose coefficients are fitted per model and are "
+        "not published. `adaptive` is the other method of that paper.",
+    ),
+    LeftOut(
+        "Compress Guidance",
+        "2408.11194",
+        "printed for the gradients of a classifier; its form for classifier-free guidance would be our reading. "
+        "`reuse` is the simplest of that family.",
+    ),
+    LeftOut(
+        "FasterCache's unconditional branch",
+        "2410.19355",
+        "the moment at which its two weights change places could not be read anywhere; diffusers has it as a hook.",
+    ),
+    LeftOut(
+        "Annealing guidance scale",
+        "2506.24108",
+        "w comes of a trained network, published for SDXL only, and the sampler renoises as CFG++ does.",
+    ),
+    LeftOut(
+        "Dynamic CFG via online feedback",
+        "2509.16131",
+        "a search at every step with evaluators trained for it; there is no code.",
+    ),
+    LeftOut(
+        "Rectified-CFG++",
+        "2510.07631",
+        "a predictor and a corrector: the sampler's step is another one, not only the combination.",
+    ),
+    LeftOut(
+        "Characteristic guidance",
+        "2312.07586",
+        "a fixed point with an unknown number of evaluations inside the step, not a combination of predictions.",
+    ),
+    LeftOut(
+        "S-CFG",
+        "2404.05384",
+        "a scale per region, from segmentation by attention maps of the same step.",
+    ),
+    LeftOut(
+        "Stage-wise weights",
+        "2509.22007",
+        "an analysis that recommends the middle of the run; a curve with numbers could not be checked. "
+        "`limited_interval` and `wang_lambda` are of that shape.",
+    ),
+    LeftOut(
+        "NGMS",
+        None,
+        "A1111 leaves the unconditional row out at every other step below a noise level; `reuse` saves the same rows, "
+        "and keeps the last update instead of none.",
+    ),
+    LeftOut(
+        "AutomaticCFG, SMC-CFG",
+        "2603.03281",
+        "the first has no description but its code, the second was seen second-hand only.",
+    ),
+    LeftOut(
+        "SWG, TPG, PLADIS",
+        "2411.10257",
+        "crops, shuffled tokens (2506.10036) and sparse attention make the prediction worse in other ways; none was "
+        "checked against its paper yet. A Variation of one's own can be any of them.",
+    ),
+)
