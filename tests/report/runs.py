@@ -11,10 +11,12 @@ from PIL import Image
 from cfglab.experiments.results import Result, Row
 from cfglab.experiments.spec import Experiment, Setting
 from cfglab.experiments.store import Store
+from cfglab.experiments.traces import CellTrace
 from cfglab.metrics.pictures import clipped_share, contrast, saturation
 from cfglab.report.noise import standard_sigmas
 from cfglab.scenes.renderer import render
 from cfglab.scenes.vocabulary import Scene, read_caption
+from cfglab.step import steps
 
 Chance = Callable[[Setting], float]
 Score = Callable[[Setting, str, int], dict[str, float]]
@@ -59,6 +61,7 @@ def make(
     message: str = "Traceback (most recent call last):\n  …\nRuntimeError: out of memory",
     score: Score | None = None,
     side: int = 64,
+    traced: bool = True,
 ) -> Path:
     """Write a run of `of` into `folder`: every cell, except the positions that `fail` and those from `stop` on."""
     rows, position = [], 0
@@ -67,7 +70,9 @@ def make(
             for prompt in of.prompts:
                 for seed in of.seeds:
                     if stop is None or position < stop:
-                        rows.append(_row(folder, setting, prompt, seed, position, chance, fail, message, score, side))
+                        rows.append(
+                            _row(folder, setting, prompt, seed, position, chance, fail, message, score, side, traced)
+                        )
                     position += 1
         store.record(rows)
         store.note_versions({"cfglab": "0.1.0", "torch": "2.13.0", "python": "3.11.2", "device": "cpu"})
@@ -86,6 +91,7 @@ def _row(
     message: str,
     score: Score | None,
     side: int,
+    traced: bool,
 ) -> Row:
     cell = hashlib.sha256(json.dumps([str(setting.guidance), prompt, seed]).encode()).hexdigest()
     where = {"cell": cell, "position": position, "setting": setting.name, "prompt": prompt, "seed": seed}
@@ -98,8 +104,26 @@ def _row(
     to_bytes = np.clip((pixels + 1) * 127.5, 0, 255).astype(np.uint8)
     Image.fromarray(to_bytes).resize((side, side), Image.Resampling.BICUBIC).save(folder / image)
     return Row(
-        result=Result(**where, status="done", image=image, metrics=metrics, rows_run=75, rows_saved=25), settled=True
+        result=Result(**where, status="done", image=image, metrics=metrics, rows_run=75, rows_saved=25),
+        settled=True,
+        trace=trace(setting, seed).encode() if traced else None,
     )
+
+
+def trace(setting: Setting, seed: int, count: int = 50) -> CellTrace:
+    """Traces with the schedule's own w, gaps that fall over the steps, and a shared first step."""
+    sigmas = standard_sigmas(count)
+    rng = np.random.default_rng(seed)
+    schedule = setting.guidance.schedule
+    table = np.empty((7, count), np.float32)
+    for step in steps(count, sigmas):
+        gap = (2 + rng.random()) * (1 - step.index / count) + 0.2
+        saved = 1.2 if step.index == 0 else 0.0
+        table[:, step.index] = (
+            *(step.index, step.sigma, schedule(step)),
+            *(gap, 1 - 0.002 * gap**2, 2 - saved, saved),
+        )
+    return CellTrace(table)
 
 
 def _picture(setting: Setting, prompt: str, seed: int) -> np.ndarray:

@@ -7,12 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cfglab.experiments.results import Result
 from cfglab.report.pictures import album, data_uri
-
-
-def result(number: int, image: str | None) -> Result:
-    return Result(cell=f"c{number}", position=number, setting="s", prompt="p", seed=number, status="done", image=image)
 
 
 def picture(path: Path, side: int) -> np.ndarray:
@@ -42,19 +37,23 @@ def test_large_pictures_become_previews(tmp_path: Path) -> None:
 
 
 def test_beyond_the_budget_pictures_are_linked(tmp_path: Path) -> None:
-    results = []
-    for number in range(4):
-        picture(tmp_path / f"p {number}.png", 32)
-        results.append(result(number, f"p {number}.png"))
+    names = [f"p {number}.png" for number in range(4)]
+    for name in names:
+        picture(tmp_path / name, 32)
     one = len(data_uri(tmp_path / "p 0.png")[0])
-    found = album(tmp_path, results, budget=one + 1)
+    found = album(tmp_path, names, budget=one + 1)
     assert (found.embedded, found.linked) == (2, 2)
-    assert found.sources["c1"].startswith("data:")
-    assert found.sources["c2"] == "p%202.png"
+    assert found.sources["p 1.png"].startswith("data:")
+    assert found.sources["p 2.png"] == "p%202.png"
+
+
+def test_a_budget_of_nothing_reads_nothing(tmp_path: Path) -> None:
+    found = album(tmp_path, ["gone.png"], budget=0)
+    assert (found.sources, found.unreadable) == ({"gone.png": "gone.png"}, {})
 
 
 def test_a_damaged_or_missing_picture_is_said(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no picture")
-    found = album(tmp_path, [result(0, "bad.png"), result(1, "gone.png"), result(2, None)])
+    found = album(tmp_path, ["bad.png", "gone.png"])
     assert found.sources == {}
-    assert found.unreadable == {"c0": "bad.png is no readable picture", "c1": "gone.png is missing"}
+    assert found.unreadable == {"bad.png": "bad.png is no readable picture", "gone.png": "gone.png is missing"}

@@ -53,11 +53,12 @@ def test_counts_means_and_differences(tmp_path: Path) -> None:
     assert (it.rows[-1].done, it.rows[-1].missing) == (4, 12)
     assert it.pictures == 16
     row = it.rows[1]
-    values = {
-        (name, seed): result.metrics["saturation"]
-        for (name, _, seed), result in it.cells.items()
-        if result.status == "done"
-    }
+    with Store.open(tmp_path / "run") as store:
+        values = {
+            (result.setting, result.seed): result.metrics["saturation"]
+            for result in store.results()
+            if result.status == "done"
+        }
     own = [value for (name, _), value in values.items() if name == row.setting.name]
     assert row.means["saturation"].value == pytest.approx(sum(own) / 15)
     pairs = [

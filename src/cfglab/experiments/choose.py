@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from cfglab.errors import InputError
 from cfglab.experiments.equal import Equal, at_equal
 from cfglab.experiments.pairs import Better, Pairs, rank
-from cfglab.experiments.scores import ResultLike
+from cfglab.experiments.scores import ResultLike, Scores
 from cfglab.experiments.statistics import Difference
 from cfglab.experiments.store import Store
 
@@ -47,7 +47,7 @@ class SplitChoice(BaseModel):
 
 
 def best_on_split(
-    source: Store | Iterable[ResultLike],
+    source: Store | Scores | Iterable[ResultLike],
     metric: str,
     baseline: str,
     *,

@@ -8,7 +8,7 @@ from cfglab.experiments.comparison import Comparison, ComparisonRow, table
 from cfglab.experiments.equal import Equal, at_equal, explain
 from cfglab.experiments.judged import chance
 from cfglab.experiments.pairs import Pairs, rank
-from cfglab.experiments.scores import ResultLike
+from cfglab.experiments.scores import ResultLike, Scores
 from cfglab.experiments.setcompare import compare_sets
 from cfglab.experiments.statistics import Difference, holm, smallest_p
 from cfglab.experiments.store import Store
@@ -19,7 +19,7 @@ __all__ = ["Comparison", "ComparisonRow", "SplitChoice", "best_on_split", "compa
 
 
 def compare(
-    source: Store | Iterable[ResultLike],
+    source: Store | Scores | Iterable[ResultLike],
     metric: str,
     baseline: str,
     *,
@@ -29,8 +29,8 @@ def compare(
     """Each setting less the baseline: over pairs with the same prompt and seed, or of sets of the same prompts.
 
     Args:
-        source: a run's store, of which one metric is read, or its results, one for each (setting, prompt, seed);
-            failed ones are dropped with their partners, and counted.
+        source: a run's store, of which one metric is read, that metric's Scores, or the results, one for each
+            (setting, prompt, seed); failed ones are dropped with their partners, and counted.
         metric: a name that the results hold, e.g. `alignment`; from a store also one of sets, e.g. `kid`.
         baseline: a setting of the results.
         equal: compare at equal `dose` or `cost` (see `cfglab.experiments.equal`); needs a store.
@@ -73,7 +73,7 @@ def compare(
     )
 
 
-def _chance(source: Store | Iterable[ResultLike], metric: str) -> Estimate:
+def _chance(source: Store | Scores | Iterable[ResultLike], metric: str) -> Estimate:
     if metric != "alignment" or not isinstance(source, Store):
         raise InputError(f"shuffled prompts: metric '{metric}' is not judged by its prompt; compare alignment of a run")
     found = chance(source)

@@ -13,7 +13,7 @@ import numpy as np
 from cfglab.errors import InputError
 from cfglab.experiments.noise import standard_sigmas
 from cfglab.experiments.pairs import Pairs
-from cfglab.experiments.scores import ResultLike
+from cfglab.experiments.scores import ResultLike, Scores
 from cfglab.experiments.spec import Experiment, Setting
 from cfglab.experiments.store import Store
 from cfglab.guidance.guide import Guide
@@ -46,7 +46,7 @@ def rows_needed(setting: Setting, count: int) -> int | None:
 
 
 def at_equal(
-    pairs: Pairs, source: Store | Iterable[ResultLike], equal: Equal
+    pairs: Pairs, source: Store | Scores | Iterable[ResultLike], equal: Equal
 ) -> tuple[Pairs, dict[str, str], dict[str, str]]:
     """(pairs against fair opponents, setting -> its opponent, setting -> why it has none).
 

@@ -32,7 +32,7 @@ class Pairs:
     against: FloatArray
 
     @classmethod
-    def of(cls, source: Store | Iterable[ResultLike], metric: str, baseline: str) -> "Pairs":
+    def of(cls, source: Store | Scores | Iterable[ResultLike], metric: str, baseline: str) -> "Pairs":
         """
         Raises:
             InputError: a metric that the results do not hold or that is no metric of single pictures, a baseline that

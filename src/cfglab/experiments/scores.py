@@ -49,12 +49,16 @@ class Scores:
     measured: frozenset[str]
 
     @classmethod
-    def of(cls, source: "Store | Iterable[ResultLike]", metric: str) -> "Scores":
-        """From a store, of which only this metric is read, or from results.
+    def of(cls, source: "Store | Scores | Iterable[ResultLike]", metric: str) -> "Scores":
+        """From a store, of which only this metric is read, or from results; Scores of this metric as they are.
 
         Raises:
             InputError: two results for one (setting, prompt, seed).
         """
+        if isinstance(source, Scores) and source.metric == metric:
+            return source
+        if isinstance(source, Scores):
+            raise InputError(f"these scores are of '{source.metric}', not of '{metric}'; read that one")
         return _read(source, metric) if isinstance(source, Store) else _gather(source, metric)
 
 

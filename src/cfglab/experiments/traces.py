@@ -46,7 +46,7 @@ class CellTrace:
 
     def __str__(self) -> str:
         """A table, one line a denoiser call."""
-        lines = [_HEADS]
+        lines: list[tuple[str, ...]] = [_HEADS]
         for step, *others, run, saved in self.values.T.tolist():
             lines.append((f"{step + 1:.0f}", *map(_cell, others), f"{run:.3g}", f"{saved:.3g}"))
         lines.append(("", "", "", "", "all", *(f"{total:.4g}" for total in np.nansum(self.values[-2:], axis=1))))

@@ -4,20 +4,37 @@ from pathlib import Path
 
 __all__ = ["report"]
 
+MOST = 5000
+"""Pictures that one self-contained file is for; the page of a larger run reads them from files beside it."""
 
-def report(folder: Path | str) -> Path:
-    """Write `report.html` into a run folder and return its path.
 
-    One self-contained file: pictures and curves are inside, nothing is requested from anywhere. Pictures beyond 40 MB
-    are linked from `images/` beside it. Raises InputError where the folder holds no run, MachineError where the file
-    cannot be written.
+def report(folder: Path | str, *, most: int = MOST) -> Path:
+    """Write `report.html` into a run folder and return its path; beside it `report.csv` and `report.json`.
+
+    Up to `most` pictures it is one self-contained file: pictures, curves and traces are inside, and nothing is
+    requested from anywhere; pictures beyond 40 MB are linked from `images/` beside it. The page of a larger run loads
+    what is looked at from `images/` and from pages in a folder `report/`; keep them together. Raises InputError where
+    the folder holds no run, MachineError where files cannot be written.
     """
+    import shutil
+
     from cfglab.experiments.files import write_whole
     from cfglab.experiments.store import Store
+    from cfglab.report import exports, pages
     from cfglab.report.html import render
+    from cfglab.report.tables import build
 
-    path = Path(folder) / "report.html"
-    with Store.open(Path(folder)) as store:
-        page = render(store, Path(folder))
+    folder = Path(folder)
+    with Store.open(folder) as store:
+        tables, traces = build(store), pages.Traces.of(store)
+    large = sum(row.done for row in tables.rows) > most
+    page = render(tables, folder, traces, large=large)
+    if large:
+        pages.write(folder, tables.columns, traces, [metric.name for metric in tables.metrics])
+    else:
+        shutil.rmtree(folder / pages.FOLDER, ignore_errors=True)
+    write_whole(folder / "report.csv", exports.as_csv(tables).encode())
+    write_whole(folder / "report.json", exports.as_json(tables).encode())
+    path = folder / "report.html"
     write_whole(path, page.encode())
     return path

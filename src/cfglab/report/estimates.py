@@ -1,15 +1,13 @@
 """Means, differences, and the choice judged on other pictures: intervals are kept within the scale of the metric."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from cfglab.errors import InputError
 from cfglab.experiments.compare import best_on_split, compare
-from cfglab.experiments.spec import Experiment
-from cfglab.experiments.statistics import mean_interval
-from cfglab.experiments.store import Result
+from cfglab.experiments.statistics import means
 from cfglab.metrics import Metric
+from cfglab.report.columns import Columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +57,18 @@ class Choice:
     judged: Difference
 
 
-def mean_of(results: Sequence[Result], metric: Metric) -> Number | None:
-    """The mean of a metric over one setting's finished pictures; None where it was not measured."""
-    found = mean_interval(
-        {(it.prompt, it.seed): it.metrics[metric.name] for it in results if metric.name in it.metrics}
-    )
-    if found is None:
-        return None
-    return Number(found.value, _within(found.low, metric, 0), _within(found.high, metric, 0), found.n)
+def means_of(columns: Columns, metric: Metric) -> list[Number | None]:
+    """The mean of a metric over each setting's finished pictures; None where it was not measured."""
+    return [
+        Number(it.value, _within(it.low, metric, 0), _within(it.high, metric, 0), it.n) if it else None
+        for it in means(columns.scores[metric.name])
+    ]
 
 
-def compared(results: Sequence[Result], metric: Metric, baseline: str) -> tuple[dict[str, Difference], str]:
+def compared(columns: Columns, metric: Metric, baseline: str) -> tuple[dict[str, Difference], str]:
     """(difference by setting, what the comparison rests on); empty before the baseline has a picture to compare."""
     try:
-        comparison = compare(results, metric.name, baseline)
+        comparison = compare(columns.of(metric.name), metric.name, baseline)
     except InputError:
         return {}, ""
     differences = {
@@ -83,13 +79,14 @@ def compared(results: Sequence[Result], metric: Metric, baseline: str) -> tuple[
     return differences, comparison.note
 
 
-def held_back(results: Sequence[Result], experiment: Experiment, main: Metric) -> Choice | None:
+def held_back(columns: Columns, main: Metric) -> Choice | None:
     """None with fewer than three settings, where nothing is chosen, or with too few pictures to halve and judge."""
+    experiment = columns.experiment
     if len(experiment.settings) < 3:
         return None
     split: Literal["prompts", "seeds"] = "prompts" if len(experiment.prompts) > 1 else "seeds"
     try:
-        choice = best_on_split(results, main.name, experiment.baseline.name, split=split)
+        choice = best_on_split(columns.of(main.name), main.name, experiment.baseline.name, split=split)
     except InputError:
         return None
     judged = choice.reported_on

@@ -2,33 +2,45 @@
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from cfglab.experiments.store import Store
 from cfglab.report import numbers, plots, view, words
-from cfglab.report.axes import SHADES
+from cfglab.report.data import cell_data, fault_of, page_data
+from cfglab.report.pages import FOLDER, PICTURES, TRACES, Traces
 from cfglab.report.pictures import BUDGET, Album, album
-from cfglab.report.tables import Tables, build, comparable
+from cfglab.report.tables import Tables, comparable
 
 SHOWN_FAILURES = 40
+SHOWN_CARDS = 24
+"""Settings of a group up to which its curves and pictures stand in a section of their own."""
 _SHAPES = ("o", "s", "^", "v", "P", "X")
 _MARKS = ("●", "■", "▲", "▼", "✚", "✖")
+_STYLES = ("palette", "page", "explore", "dialogs", "frontier")
+_SCRIPTS = (
+    *("base", "cells", "drawing", "cards", "traces", "large", "flicker"),
+    *("grid", "list", "explore", "frontier", "tables", "start"),
+)
+"""In the order in which they run: each uses the words of those before it."""
 
 
-def render(store: Store, folder: Path, budget: int = BUDGET) -> str:
-    """The whole page of a run as HTML text. `budget` bounds the characters of embedded pictures."""
-    tables = build(store)
-    pictures = album(folder, _by_seed(tables), budget)
+def render(tables: Tables, folder: Path, traces: Traces, *, large: bool = False, budget: int = BUDGET) -> str:
+    """The whole page of a run as HTML text. `budget` bounds the characters of embedded pictures; a `large` page embeds
+    none and reads its cells from the pages beside it."""
+    pictures = album(folder, _by_seed(tables), 0 if large else budget)
     faces = view.faces(tables)
     grids = view.grids(tables, faces)
     best = tables.best
+    data = page_data(tables, faces, traces)
+    if large:
+        data["pages"] = {"folder": FOLDER, "pictures": PICTURES, "traces": TRACES}
+    else:
+        data |= cell_data(tables.columns, pictures, tables.metrics, traces)
     return (
         _environment()
         .get_template("page.html.j2")
@@ -46,17 +58,19 @@ def render(store: Store, folder: Path, budget: int = BUDGET) -> str:
             best=next((face for face in faces if face.row is best), None),
             score_scale=view.score_scale(tables.rows, tables.main) if tables.main else None,
             difference_scale=view.difference_scale(tables.rows, tables.main) if tables.main else None,
-            data=view.data(tables, faces, pictures),
+            data=data,
+            large=large,
+            frontier=len([it for it in data["measures"] if any(row["numbers"] for row in data["settings"])]) > 1,
             pictures=pictures,
             sources=_first_sources(tables, faces, pictures),
             failures=_failures(tables, pictures),
             shown_failures=SHOWN_FAILURES,
-            palette=palette(),
+            shown_cards=SHOWN_CARDS,
             versions=_versions(folder),
             yaml=tables.experiment.to_yaml(),
             commands=_commands(tables),
-            style=_asset("page.css"),
-            script=_asset("page.js"),
+            style=_assets(f"{name}.css" for name in _STYLES),
+            script=_assets(f"script/{name}.js" for name in _SCRIPTS),
         )
     )
 
@@ -75,41 +89,30 @@ def _environment() -> Environment:
     return environment
 
 
-def _asset(name: str) -> Markup:
-    return Markup((files("cfglab.report") / "templates" / name).read_text(encoding="utf-8"))
+def _assets(names: Iterable[str]) -> Markup:
+    folder = files("cfglab.report") / "templates"
+    return Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in names))
 
 
-def palette() -> tuple[tuple[str, str], ...]:
-    """The sequential map (viridis, without its ends that vanish on the page) for light and for dark, as hex colours."""
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
-    viridis = colormaps["viridis"]
-    steps = [place / (SHADES - 1) for place in range(SHADES)]
-    return tuple((to_hex(viridis(0.86 * step)), to_hex(viridis(0.26 + 0.72 * step))) for step in steps)
-
-
-def _by_seed(tables: Tables) -> list[Any]:
-    """The results in the order in which pictures are embedded: all settings of the first seed and prompt first."""
-    experiment = tables.experiment
-    order = [
-        (row.setting.name, prompt, seed)
-        for seed in experiment.seeds
-        for prompt in experiment.prompts
-        for row in tables.rows
-    ]
-    return [tables.cells[key] for key in order if key in tables.cells]
+def _by_seed(tables: Tables) -> Iterator[str]:
+    """The pictures in the order in which they are embedded: all settings of the first seed and prompt first."""
+    columns = tables.columns
+    settings, prompts, seeds = columns.shape
+    order = (columns.position(s, p, q) for q in range(seeds) for p in range(prompts) for s in range(settings))
+    return (image for position in order if (image := columns.images[position]))
 
 
 def _first_sources(tables: Tables, faces: Sequence[view.Face], pictures: Album) -> list[str | None]:
     """What each setting shows before the script runs: its picture of the first prompt and seed."""
-    first = tables.experiment.prompts[0], tables.experiment.seeds[0]
-    cells = [tables.cells.get((face.row.setting.name, *first)) for face in faces]
-    return [pictures.sources.get(cell.cell) if cell else None for cell in cells]
+    images = [tables.columns.images[tables.columns.position(face.key)] for face in faces]
+    return [pictures.sources.get(image) if image else None for image in images]
 
 
 def _group_figures(tables: Tables, grid: view.Grid, faces: Sequence[view.Face]) -> dict[str, Markup | None]:
     """The curves of a group, and its scores over the axis where there are an axis and scores."""
+    figures: dict[str, Markup | None] = {"curves": None, "scores": None}
+    if len(grid.faces) > SHOWN_CARDS:
+        return figures
     base = next(face for face in faces if face.row.baseline)
     marked = grid.axis.marked if grid.axis else None
     values = grid.axis.values if grid.axis else (None,) * len(grid.faces)
@@ -118,7 +121,6 @@ def _group_figures(tables: Tables, grid: view.Grid, faces: Sequence[view.Face]) 
         for face, value in zip(grid.faces, values, strict=True)
         if face.row.values
     ]
-    figures: dict[str, Markup | None] = {"curves": None, "scores": None}
     label = f"{grid.axis.name} = {grid.axis.marked:g}" if grid.axis else None
     if lines:
         dashed = plots.Curve(base.key, base.row.values, 0)
@@ -156,7 +158,7 @@ def _dose_figure(tables: Tables, grids: Sequence[view.Grid]) -> Markup | None:
         for face in grid.faces
         if face.row.dose is not None and main.name in face.row.means and comparable(face.row, base)
     ]
-    if len(points) < 3:
+    if not 3 <= len(points) <= 4 * SHOWN_CARDS:
         return None
     return Markup(
         plots.scores(
@@ -173,19 +175,22 @@ def _dose_figure(tables: Tables, grids: Sequence[view.Grid]) -> Markup | None:
 
 def _failures(tables: Tables, pictures: Album) -> list[tuple[str, str, int, str]]:
     """(setting's title, prompt, seed, message) of every cell without a picture."""
-    titles = {row.setting.name: row.setting.title or row.setting.name for row in tables.rows}
-    found = [(cell, view.fault(cell, pictures)) for cell in tables.cells.values()]
-    return [(titles[cell.setting], cell.prompt, cell.seed, message) for cell, message in found if message]
+    columns, settings = tables.columns, tables.experiment.settings
+    places = range(len(columns.images)) if pictures.unreadable else sorted(columns.errors)
+    found = [(columns.where(place), fault_of(columns, place, pictures)) for place in places]
+    titles = [setting.title or setting.name for setting in settings]
+    return [(titles[setting], prompt, seed, fault) for (setting, prompt, seed), fault in found if fault]
 
 
 def _commands(tables: Tables) -> list[tuple[str, str]]:
     baseline = shlex.quote(tables.experiment.baseline.name)
     metric = shlex.quote(tables.main.name if tables.main else "alignment")
-    image = next((cell.image for cell in tables.cells.values() if cell.image), "images/….png")
+    image = next((image for image in tables.columns.images if image), "images/….png")
     return [
         ("Continue this run, or check that it is complete", "cfglab run experiment.yaml --out ."),
         ("Compare every setting with the baseline", f"cfglab compare . --baseline {baseline} --metric {metric}"),
         ("Make one picture again", f"cfglab reproduce {shlex.quote(image)} --out copy.png"),
+        ("What guidance did in each step of one picture", f"cfglab trace {shlex.quote(image)}"),
         ("Write this page again", "cfglab report ."),
     ]
 

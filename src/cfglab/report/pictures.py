@@ -9,8 +9,6 @@ from urllib.parse import quote
 
 from PIL import Image, UnidentifiedImageError
 
-from cfglab.experiments.store import Result
-
 BUDGET = 36_000_000
 """Characters of embedded pictures; with the page itself the file stays under about 40 MB."""
 
@@ -23,9 +21,9 @@ LARGEST = 512
 
 @dataclass(frozen=True, slots=True)
 class Album:
-    """`sources` maps a cell id to what an `img` shows: a data URI, or the file's address relative to the run folder.
+    """`sources` maps a picture's file to what an `img` shows: a data URI, or its address relative to the run folder.
 
-    `unreadable` maps a cell id to why its picture cannot be shown; `side` is the longest side of a picture, in pixels.
+    `unreadable` maps a file to why it cannot be shown; `side` is the longest side of a picture, in pixels.
     """
 
     sources: Mapping[str, str]
@@ -35,28 +33,26 @@ class Album:
     side: int
 
 
-def album(folder: Path, results: Iterable[Result], budget: int = BUDGET) -> Album:
-    """Embed pictures in the order given until the budget is spent; those after it are linked.
+def album(folder: Path, images: Iterable[str], budget: int = BUDGET) -> Album:
+    """Embed pictures, files relative to the run folder, in the order given until the budget is spent; link the others.
 
-    Small pictures become lossless WebP, large ones previews. Metadata is left out: it is in
-    the files.
+    Small pictures become lossless WebP, large ones previews. Metadata is left out: it is in the files. A budget of 0
+    reads no file.
     """
     sources: dict[str, str] = {}
     unreadable: dict[str, str] = {}
     embedded = spent = side = 0
-    for result in results:
-        if result.image is None:
-            continue
+    for image in dict.fromkeys(images):
         if spent >= budget:
-            sources[result.cell] = quote(result.image)
+            sources[image] = quote(image)
             continue
         try:
-            uri, longest = data_uri(folder / result.image)
+            uri, longest = data_uri(folder / image)
         except (OSError, UnidentifiedImageError, ValueError) as error:
             missing = isinstance(error, FileNotFoundError)
-            unreadable[result.cell] = f"{result.image} {'is missing' if missing else 'is no readable picture'}"
+            unreadable[image] = f"{image} {'is missing' if missing else 'is no readable picture'}"
             continue
-        sources[result.cell] = uri
+        sources[image] = uri
         embedded, spent, side = embedded + 1, spent + len(uri), max(side, longest)
     return Album(sources, unreadable, embedded, len(sources) - embedded, side)
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from cfglab.errors import InputError
 from cfglab.experiments.spec import Experiment, Setting
-from cfglab.experiments.store import Result, Store
+from cfglab.experiments.store import Store
 from cfglab.metrics import METRICS, Metric
 from cfglab.report.axes import Axis, axis_of
-from cfglab.report.estimates import Choice, Difference, Number, compared, held_back, mean_of
+from cfglab.report.columns import Columns
+from cfglab.report.estimates import Choice, Difference, Number, compared, held_back, means_of
 from cfglab.report.noise import standard_sigmas
 from cfglab.step import steps
 
@@ -60,7 +61,7 @@ class Tables:
     main: Metric | None
     notes: Mapping[str, str]
     held_back: Choice | None
-    cells: Mapping[tuple[str, str, int], Result]
+    columns: Columns
 
     @property
     def baseline(self) -> Row:
@@ -93,20 +94,18 @@ class Tables:
 
 def build(store: Store) -> Tables:
     """Read a run and compute every number of its report. Raises InputError where the folder cannot be read."""
-    experiment, results = store.experiment, store.results()
-    metrics = _metrics(name for result in results for name in result.metrics)
+    columns = Columns.read(store)
+    experiment = columns.experiment
+    metrics = _metrics(columns.scores)
     set_metrics = store.set_metrics()
     baseline = experiment.baseline.name
-    comparisons = {metric.name: compared(results, metric, baseline) for metric in metrics}
+    comparisons = {metric.name: compared(columns, metric, baseline) for metric in metrics}
+    means = {metric.name: means_of(columns, metric) for metric in metrics}
     main = main_metric(metrics)
-    by_setting: dict[str, list[Result]] = defaultdict(list)
-    for result in results:
-        by_setting[result.setting].append(result)
     wanted = len(experiment.prompts) * len(experiment.seeds)
+    done, failed = columns.done().sum(axis=(1, 2)).tolist(), columns.failed().sum(axis=(1, 2)).tolist()
     rows = []
-    for setting in experiment.settings:
-        own = by_setting[setting.name]
-        done = sum(result.status == "done" for result in own)
+    for place, setting in enumerate(experiment.settings):
         values, dose, effective = curve(setting, experiment.steps)
         rows.append(
             Row(
@@ -115,10 +114,10 @@ def build(store: Store) -> Tables:
                 values=values,
                 dose=dose,
                 effective=effective,
-                done=done,
-                failed=len(own) - done,
-                missing=wanted - len(own),
-                means={metric.name: mean for metric in metrics if (mean := mean_of(own, metric))},
+                done=done[place],
+                failed=failed[place],
+                missing=wanted - done[place] - failed[place],
+                means={name: mean for name, column in means.items() if (mean := column[place])},
                 differences={
                     name: found[setting.name] for name, (found, _) in comparisons.items() if setting.name in found
                 },
@@ -133,8 +132,8 @@ def build(store: Store) -> Tables:
         floors={name: Number.of(number) for name, number in set_metrics.get(REAL, {}).items()},
         main=main,
         notes={name: note for name, (_, note) in comparisons.items()},
-        held_back=held_back(results, experiment, main) if main else None,
-        cells={(result.setting, result.prompt, result.seed): result for result in results},
+        held_back=held_back(columns, main) if main else None,
+        columns=columns,
     )
 
 

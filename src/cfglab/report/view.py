@@ -2,14 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import isfinite
-from typing import Any
 
-from cfglab.experiments.store import Result
 from cfglab.metrics import Metric
 from cfglab.report.axes import SHADES, Axis
 from cfglab.report.estimates import Number
-from cfglab.report.pictures import Album
 from cfglab.report.tables import Row, Tables
 
 ACCENT = "var(--accent)"
@@ -117,65 +113,6 @@ def difference_scale(rows: Sequence[Row], metric: Metric) -> Scale:
     ends = [abs(value) for it in found for value in (it.low, it.mean, it.high) if value is not None]
     reach = 1.04 * max(ends, default=1.0) or 1.0
     return Scale(-reach, reach)
-
-
-def data(tables: Tables, all_faces: Sequence[Face], album: Album) -> dict[str, Any]:
-    """What the page's script needs. Arrays of cells run over settings, prompts, seeds; None is not drawn yet."""
-    experiment = tables.experiment
-    cells = [
-        tables.cells.get((face.row.setting.name, prompt, seed))
-        for face in all_faces
-        for prompt in experiment.prompts
-        for seed in experiment.seeds
-    ]
-    return {
-        "steps": experiment.steps,
-        "prompts": experiment.prompts,
-        "seeds": experiment.seeds,
-        "baseline": next(face.key for face in all_faces if face.row.baseline),
-        "metrics": [{"title": it.title, "kind": _kind(it), "main": it == tables.main} for it in tables.metrics],
-        "settings": [_setting(face) for face in all_faces],
-        "src": [_source(cell, album) for cell in cells],
-        "file": [cell.image if cell else None for cell in cells],
-        "bad": {index: bad for index, cell in enumerate(cells) if cell and (bad := fault(cell, album))},
-        "scores": [[_rounded(cell, metric.name) for cell in cells] for metric in tables.metrics],
-    }
-
-
-def fault(cell: Result, album: Album) -> str | None:
-    """Why there is no picture of a cell: the last line of its error, or what is wrong with its file."""
-    if cell.status == "failed":
-        lines = (cell.error or "").strip().splitlines()
-        return lines[-1] if lines else "failed without a message"
-    return album.unreadable.get(cell.cell)
-
-
-def _setting(face: Face) -> dict[str, Any]:
-    row = face.row
-    return {
-        "title": face.title,
-        "group": "baseline" if row.baseline else row.setting.group,
-        "text": str(row.setting.guidance),
-        "colour": face.colour,
-        "values": [None if value is None else round(value, 4) for value in row.values],
-        "dose": row.dose,
-        "effective": row.effective,
-    }
-
-
-def _kind(metric: Metric) -> str:
-    if metric.name.startswith("alignment"):
-        return "yes"
-    return "share" if metric.unit == "share" else "number"
-
-
-def _source(cell: Result | None, album: Album) -> str | None:
-    return album.sources.get(cell.cell) if cell else None
-
-
-def _rounded(cell: Result | None, metric: str) -> float | None:
-    value = cell.metrics.get(metric) if cell else None
-    return float(f"{value:.4g}") if value is not None and isfinite(value) else None
 
 
 def _ends(number: Number) -> Iterator[float]:

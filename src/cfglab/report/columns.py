@@ -1,0 +1,142 @@
+"""Every cell of a run in columns, by its position (settings × prompts × seeds): 100,000 of them in a second."""
+
+import gc
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cfglab.experiments.scores import Scores
+from cfglab.experiments.spec import Experiment
+from cfglab.experiments.store import Store
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What is known of every cell. Lists run over positions; None is not drawn, or has no picture.
+
+    `errors` maps a position to the last line of its error. `scores` holds an array of (settings, prompts, seeds) for
+    each metric, NaN where it was not measured.
+    """
+
+    experiment: Experiment
+    cells: Sequence[str | None]
+    images: Sequence[str | None]
+    errors: Mapping[int, str]
+    scores: Mapping[str, FloatArray]
+
+    @classmethod
+    def read(cls, store: Store) -> "Columns":
+        """Everything of a run in two queries. Raises InputError where the folder cannot be read."""
+        experiment = store.experiment
+        shape = len(experiment.settings), len(experiment.prompts), len(experiment.seeds)
+        count = shape[0] * shape[1] * shape[2]
+        cells: list[str | None] = [None] * count
+        images: list[str | None] = [None] * count
+        errors: dict[int, str] = {}
+        positions: dict[str, list[int]] = defaultdict(list)
+        with _no_collection():
+            for position, cell, status, image, error in store.select(
+                "SELECT position, cell, status, image, error FROM results"
+            ):
+                cells[position] = cell
+                if status == "done":
+                    images[position] = image
+                    positions[cell].append(position)
+                else:
+                    lines = (error or "").strip().splitlines()
+                    errors[position] = lines[-1] if lines else "failed without a message"
+            scores = _scores(store, positions, shape)
+        return cls(experiment, cells, images, errors, scores)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Settings, prompts, seeds."""
+        return len(self.experiment.settings), len(self.experiment.prompts), len(self.experiment.seeds)
+
+    def position(self, setting: int, prompt: int = 0, seed: int = 0) -> int:
+        """Where a cell stands, by the places of its setting, prompt and seed in the experiment."""
+        _, prompts, seeds = self.shape
+        return (setting * prompts + prompt) * seeds + seed
+
+    def where(self, position: int) -> tuple[int, str, int]:
+        """(place of the setting, prompt, seed) of a position."""
+        setting, prompt, seed = np.unravel_index(position, self.shape)
+        return int(setting), self.experiment.prompts[prompt], self.experiment.seeds[seed]
+
+    def done(self) -> NDArray[np.bool_]:
+        """Which cells have a picture, (settings, prompts, seeds)."""
+        found = [cell is not None and position not in self.errors for position, cell in enumerate(self.cells)]
+        return np.array(found, dtype=bool).reshape(self.shape)
+
+    def failed(self) -> NDArray[np.bool_]:
+        """Which cells failed, (settings, prompts, seeds)."""
+        found = np.zeros(self.shape, dtype=bool)
+        found.flat[list(self.errors)] = True
+        return found
+
+    def of(self, metric: str) -> Scores:
+        """One metric as comparisons read it: without the settings of which nothing was recorded."""
+        experiment, recorded = self.experiment, self.done() | self.failed()
+        there = np.atleast_1d(recorded.any(axis=(1, 2)))
+        prompts = sorted(range(self.shape[1]), key=experiment.prompts.__getitem__)
+        seeds = sorted(range(self.shape[2]), key=experiment.seeds.__getitem__)
+        return Scores(
+            metric=metric,
+            settings=tuple(it.name for it, known in zip(experiment.settings, there, strict=True) if known),
+            prompts=tuple(experiment.prompts[i] for i in prompts),
+            seeds=tuple(experiment.seeds[i] for i in seeds),
+            values=self.scores[metric][there][:, prompts][:, :, seeds],
+            failed=self.failed()[there][:, prompts][:, :, seeds],
+            measured=frozenset(self.scores),
+        )
+
+
+def _scores(store: Store, positions: Mapping[str, Sequence[int]], shape: tuple[int, int, int]) -> dict[str, FloatArray]:
+    """Every metric as an array; a cell that several settings ask for has its value in all of their places."""
+    names, owners, values = _measured(store)
+    first = {cell: places[0] for cell, places in positions.items()}
+    places = np.array([first.get(owner, -1) for owner in owners], dtype=np.int64)
+    table = np.full((len(names), shape[0] * shape[1] * shape[2]), np.nan)
+    table[:, places[places >= 0]] = values[:, places >= 0]
+    for own, *others in (them for them in positions.values() if len(them) > 1):
+        table[:, others] = table[:, [own]]
+    table[~np.isfinite(table)] = np.nan
+    return {name: table[row].reshape(shape) for row, name in enumerate(names)}
+
+
+def _measured(store: Store) -> tuple[list[str], list[str], FloatArray]:
+    """(names of the metrics, cells, their values (metrics, cells)), NaN where a cell has no such metric.
+
+    Where every cell has every metric, which is the rule and costs half the time, the order alone says whose they are.
+    """
+    owners = [cell for (cell,) in store.select("SELECT DISTINCT cell FROM metrics ORDER BY cell")]
+    rows = store.select("SELECT metric, value FROM metrics ORDER BY cell, metric")
+    if not rows:
+        return [], [], np.empty((0, 0))
+    metrics, values = zip(*rows, strict=True)
+    names = sorted(set(metrics))
+    if metrics == tuple(names) * len(owners):
+        return names, owners, np.array(values, dtype=np.float64).reshape(-1, len(names)).T
+    table = np.full((len(names), len(owners)), np.nan)
+    row_of, column_of = ({name: place for place, name in enumerate(them)} for them in (names, owners))
+    for owner, metric, value in store.select("SELECT cell, metric, value FROM metrics"):
+        table[row_of[metric], column_of[owner]] = value
+    return names, owners, table
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """The collector of cyclic garbage rests: half of the time would be its looking through rows that are all kept."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()

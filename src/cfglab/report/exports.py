@@ -1,0 +1,88 @@
+"""The report's numbers for other programs: a line a setting as CSV, and everything it says as JSON."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from cfglab.report.estimates import Difference, Number
+from cfglab.report.tables import Row, Tables
+from cfglab.report.words import held_back, verdict
+
+
+def as_csv(tables: Tables) -> str:
+    """One line a setting: doses, counts, and of every metric its mean, interval and difference to the baseline."""
+    names = [metric.name for metric in tables.metrics]
+    lines = [dict(_flat(row, names, [metric.name for metric in tables.sets])) for row in tables.rows]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def as_json(tables: Tables) -> str:
+    """The experiment, every setting with its curve and numbers, the floors, and the sentences."""
+    said = verdict(tables)
+    document = {
+        "experiment": tables.experiment.model_dump(mode="json", exclude={"settings", "baseline"}),
+        "baseline": tables.baseline.setting.name,
+        "best": tables.best.setting.name if tables.best else None,
+        "main_metric": tables.main.name if tables.main else None,
+        "metrics": [metric.model_dump() for metric in (*tables.metrics, *tables.sets)],
+        "settings": [_setting(row) for row in tables.rows],
+        "floors": _plain(tables.floors),
+        "held_back": asdict(tables.held_back) if tables.held_back else None,
+        "notes": dict(tables.notes),
+        "says": {"shows": said.shows, "hides": said.hides, "held_back": held_back(tables)},
+    }
+    return json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+
+def _setting(row: Row) -> dict[str, Any]:
+    return {
+        "name": row.setting.name,
+        "group": row.setting.group,
+        "title": row.setting.title,
+        "guidance": str(row.setting.guidance),
+        "baseline": row.baseline,
+        "w": list(row.values),
+        "dose": row.dose,
+        "effective_dose": row.effective,
+        "pictures": {"done": row.done, "failed": row.failed, "missing": row.missing},
+        "means": _plain(row.means),
+        "differences": _plain(row.differences),
+        "sets": _plain(row.sets),
+    }
+
+
+def _plain(numbers: Any) -> dict[str, Any]:
+    return {name: asdict(number) for name, number in numbers.items()}
+
+
+def _flat(row: Row, names: list[str], sets: list[str]) -> Iterator[tuple[str, Any]]:
+    yield from {"setting": row.setting.name, "group": row.setting.group, "guidance": str(row.setting.guidance)}.items()
+    yield from {"dose": row.dose, "effective_dose": row.effective}.items()
+    yield from {"done": row.done, "failed": row.failed, "missing": row.missing}.items()
+    for name in names:
+        yield from _mean(name, row.means.get(name))
+        yield from _difference(name, row.differences.get(name))
+    for name in sets:
+        yield from _mean(name, row.sets.get(name))
+
+
+def _mean(name: str, number: Number | None) -> Iterator[tuple[str, Any]]:
+    yield name, number and number.value
+    yield f"{name}_low", number and number.low
+    yield f"{name}_high", number and number.high
+    yield f"{name}_n", number and number.n
+
+
+def _difference(name: str, it: Difference | None) -> Iterator[tuple[str, Any]]:
+    yield f"{name}_difference", it and it.mean
+    yield f"{name}_difference_low", it and it.low
+    yield f"{name}_difference_high", it and it.high
+    yield f"{name}_p", it and it.p
+    yield f"{name}_p_holm", it and it.p_holm

@@ -1,0 +1,103 @@
+"""The pages of a large run: what a script reads when somebody looks, in files of `report/` beside `report.html`.
+
+A page opened from disk may not read files, but it may run scripts: each file calls `cfglab(kind, number, content)`.
+
+    pictures-<n>.js  files and faults of PICTURES positions     scores-<m>.js  one metric of every cell
+    traces-<n>.js    traces of TRACES positions                 (numbers are float32, little-endian, base64)
+"""
+
+import base64
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cfglab.experiments.files import refuse
+from cfglab.experiments.store import Store
+from cfglab.experiments.traces import COLUMNS, CellTrace, stored_traces
+from cfglab.report.columns import Columns
+
+FOLDER = "report"
+PICTURES = 2048
+TRACES = 1024
+SHOWN = COLUMNS[2:]
+"""What the page draws of a trace: w, difference, cosine, rows_run, rows_saved."""
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """The traces that a run keeps, by cell; `steps` and `sigmas` are those of every denoiser call, alike in all."""
+
+    kept: Mapping[str, bytes]
+    steps: tuple[int, ...]
+    sigmas: tuple[float | None, ...]
+
+    @classmethod
+    def of(cls, store: Store) -> "Traces":
+        """Empty where the run keeps none. Traces of another length than most are left out."""
+        kept = stored_traces(store)
+        if not kept:
+            return cls({}, (), ())
+        size = Counter(map(len, kept.values())).most_common(1)[0][0]
+        one = CellTrace.decode(next(data for data in kept.values() if len(data) == size))
+        steps = tuple(int(step or 0) for step in one.column("step"))
+        sigmas = tuple(None if it is None else float(f"{it:.5g}") for it in one.column("sigma"))
+        return cls({cell: data for cell, data in kept.items() if len(data) == size}, steps, sigmas)
+
+    def block(self, cells: Sequence[str | None]) -> Floats:
+        """The traces of some cells, (cells, SHOWN, calls); NaN where there is none."""
+        calls = len(self.steps)
+        table = np.full((len(cells), len(COLUMNS), calls), np.nan, "<f4")
+        for place, cell in enumerate(cells):
+            if cell is not None and (data := self.kept.get(cell)):
+                table[place] = np.frombuffer(data, "<f4").reshape(len(COLUMNS), calls)
+        return table[:, 2:]
+
+
+def float_text(values: NDArray[Any]) -> str:
+    """An array as the page's script reads it: float32, little-endian, base64."""
+    return base64.b64encode(np.ascontiguousarray(values, "<f4").tobytes()).decode()
+
+
+def write(folder: Path, columns: Columns, traces: Traces, metrics: Sequence[str]) -> None:
+    """Write the pages of a run and put them in the place of older ones. Raises MachineError where that fails."""
+    fresh, there = folder / f"{FOLDER}.part", folder / FOLDER
+    try:
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir()
+        for name, text in _files(columns, traces, metrics):
+            (fresh / name).write_text(text, encoding="ascii")
+        shutil.rmtree(there, ignore_errors=True)
+        fresh.rename(there)
+    except OSError as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise refuse(there, error) from error
+
+
+def _files(columns: Columns, traces: Traces, metrics: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for number, name in enumerate(metrics):
+        yield f"scores-{number}.js", _call("scores", number, float_text(columns.scores[name]))
+    count = len(columns.images)
+    for number, start in enumerate(range(0, count, PICTURES)):
+        here = range(start, min(start + PICTURES, count))
+        bad = {place: columns.errors[place] for place in here if place in columns.errors}
+        yield (
+            f"pictures-{number}.js",
+            _call("pictures", number, {"file": columns.images[start : here.stop], "bad": bad}),
+        )
+    if traces.steps:
+        for number, start in enumerate(range(0, count, TRACES)):
+            text = float_text(traces.block(columns.cells[start : start + TRACES]))
+            yield f"traces-{number}.js", _call("traces", number, text)
+
+
+def _call(kind: str, number: int, content: Any) -> str:
+    return f"cfglab({json.dumps(kind)},{number},{json.dumps(content)})\n"

@@ -1,0 +1,60 @@
+/* the pictures by their score: which one is shown, the order, and which ones are kept */
+const LISTED = 48;
+const scoring = { metric: Math.max(0, data.metrics.findIndex((metric) => metric.main)), order: "designed", keep: "all", least: null, most: null, scope: "all", start: 0 };
+
+const byScore = (one, other) => {
+  if (one === null || other === null) return (one === null) - (other === null);
+  return scoring.order === "highest" ? other - one : one - other;
+};
+function passes(position) {
+  const score = scoreOf(scoring.metric, position);
+  if (data.metrics[scoring.metric]?.kind === "yes") return scoring.keep === "all" || (score !== null && (score > 0.5) === (scoring.keep === "yes"));
+  if (scoring.least === null && scoring.most === null) return true;
+  return score !== null && score >= (scoring.least ?? -Infinity) && score <= (scoring.most ?? Infinity);
+}
+/* every cell that has a score, or, where nothing was measured, a picture */
+function candidates() {
+  const found = [], judged = data.metrics.length > 0;
+  for (let position = 0; position < S * P * Q; position++) {
+    if (scoring.scope === "prompt" && Math.floor(position / Q) % P !== chosen.prompt) continue;
+    if (judged ? scoreOf(scoring.metric, position) === null : !pages && !fileOf(position)) continue;
+    if (passes(position)) found.push(position);
+  }
+  if (scoring.order === "designed") return found;
+  const values = data.scores[scoring.metric];
+  return found.sort((one, other) => byScore(values[one], values[other]) || one - other);
+}
+function showList() {
+  withCells([], () => {
+    const found = candidates();
+    scoring.start = Math.min(scoring.start, LISTED * Math.floor(Math.max(0, found.length - 1) / LISTED));
+    const shown = found.slice(scoring.start, scoring.start + LISTED);
+    withCells(shown, () => {
+      const list = element("div", undefined, "listed");
+      for (const position of shown) {
+        const item = element("div"), name = element("span", nameOf(position), "label");
+        name.title = name.textContent;
+        item.append(...tile(position), name);
+        list.append(item);
+      }
+      if (!shown.length) list.append(element("p", "No picture has such a score.", "note"));
+      byId("pictures").replaceChildren(list);
+    });
+    pageOfList(found.length);
+  }, { pictures: false });
+}
+function pageOfList(count) {
+  const where = byId("pager-columns"), turn = (by, text, label) => {
+    const button = element("button", text);
+    button.type = "button";
+    button.disabled = scoring.start + by < 0 || scoring.start + by >= count;
+    button.setAttribute("aria-label", label);
+    button.addEventListener("click", () => { scoring.start += by; showList(); });
+    return button;
+  };
+  where.hidden = false;
+  byId("pager-rows").hidden = true;
+  const last = Math.min(count, scoring.start + LISTED);
+  const text = element("span", count ? `${(scoring.start + 1).toLocaleString("en")} to ${last.toLocaleString("en")} of ${count.toLocaleString("en")} pictures` : "no pictures");
+  where.replaceChildren(turn(-LISTED, "‹", "earlier pictures"), text, turn(LISTED, "›", "later pictures"));
+}
