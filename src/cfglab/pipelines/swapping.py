@@ -36,13 +36,13 @@ def swap(pipe: Any, guided: Guided) -> None:
     check_free(pipe)
     for one in (pipe, *_components(pipe, guided)):
         _ACTIVE[one] = guided
-        one.__class__ = _guided_class(type(one))
+        object.__setattr__(one, "__class__", _guided_class(type(one)))  # past the __setattr__ of compiled modules
 
 
 def swap_back(guided: Guided) -> None:
     """Leave everything as it was."""
     for one in [one for one, by in _ACTIVE.items() if by is guided]:
-        one.__class__ = _ORIGINAL[type(one)]
+        object.__setattr__(one, "__class__", _ORIGINAL[type(one)])
         del _ACTIVE[one]
 
 

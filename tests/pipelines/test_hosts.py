@@ -1,0 +1,204 @@
+"""guide() beside all else that may be done to a pipeline: offload, casting, adapters, compiling, caches, hooks."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from cfglab.pipelines import guide
+from cfglab.step import Step
+from tests.pipelines.families import Case, case
+from tests.pipelines.moving import moved
+
+CPU = torch.device("cpu")
+SCALES = (3.0, 1.0, 5.0)
+
+
+def schedule(step: Step) -> float:
+    return SCALES[step.index]
+
+
+def same_as_untouched(made: Case, pipe: Any) -> None:
+    """Twice in one context and once more, at one scale and on a schedule; and untouched afterwards."""
+    before = made.call(pipe, 3.0, steps=3)
+    wanted = moved(pipe, made, SCALES, steps=3)
+    kinds = {name: type(part) for name, part in pipe.components.items()}
+    with guide(pipe, 3.0):
+        for _ in range(2):
+            assert torch.equal(made.call(pipe, 5.0, steps=3), before)
+    with guide(pipe, schedule) as trace:
+        first, second = (made.call(pipe, 5.0, steps=3) for _ in range(2))
+    assert torch.equal(first, second)
+    assert (first - wanted).norm() <= 1e-5 * wanted.norm()
+    assert trace.rows_saved == 2  # one a run
+    assert torch.equal(made.call(pipe, 3.0, steps=3), before)
+    assert {name: type(part) for name, part in pipe.components.items()} == kinds
+    assert not torch.equal(made.call(pipe, 5.0, steps=3), before)
+
+
+def layers(pipe: Any) -> None:
+    from peft import LoraConfig
+
+    torch.manual_seed(0)
+    config = LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False)
+    getattr(pipe, "unet", getattr(pipe, "transformer", None)).add_adapter(config)
+
+
+def denoiser(pipe: Any) -> Any:
+    return getattr(pipe, "unet", getattr(pipe, "transformer", None))
+
+
+def sequential(pipe: Any) -> None:
+    from accelerate import cpu_offload
+
+    cpu_offload(denoiser(pipe), CPU)
+
+
+WAYS: dict[str, Callable[[Any], Any]] = {
+    "model offload": lambda pipe: pipe.enable_model_cpu_offload(device="cpu"),
+    "sequential offload": sequential,
+    "group offload of the pipeline": lambda pipe: pipe.enable_group_offload(
+        onload_device=CPU, offload_type="leaf_level"
+    ),
+    "group offload of the denoiser": lambda pipe: denoiser(pipe).enable_group_offload(
+        onload_device=CPU, offload_device=CPU, offload_type="block_level", num_blocks_per_group=1
+    ),
+    "layerwise casting": lambda pipe: denoiser(pipe).enable_layerwise_casting(torch.float16, torch.float32),
+    "attention slicing": lambda pipe: pipe.enable_attention_slicing(1),
+    "LoRA": layers,
+    "hooks of one's own": lambda pipe: denoiser(pipe).register_forward_hook(lambda _m, _i, output: (output[0] * 1.01,)),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", ["StableDiffusionPipeline", "FluxPipeline"])
+def test_beside(way: str, name: str) -> None:
+    if way == "LoRA":
+        pytest.importorskip("peft")
+    if name == "FluxPipeline" and way == "attention slicing":
+        pytest.skip("Flux has none")
+    made = case(name)
+    pipe = made.build()
+    WAYS[way](pipe)
+    same_as_untouched(made, pipe)
+
+
+def test_offload_that_is_enabled_inside() -> None:
+    made = case("StableDiffusionPipeline")
+    pipe = made.build()
+    before = made.call(pipe, 3.0, steps=3)
+    with guide(pipe, 3.0):
+        pipe.enable_model_cpu_offload(device="cpu")
+        for _ in range(2):
+            assert torch.equal(made.call(pipe, 5.0, steps=3), before)
+    assert torch.equal(made.call(pipe, 3.0, steps=3), before)
+
+
+COMPILED: dict[str, tuple[Callable[[Any, Any], Any], tuple[int, int, int]]] = {
+    # graphs: untouched, then guided (one more where the class is part of the graph), then for rows that are left out
+    "whole": (lambda pipe, backend: wrap(pipe, fullgraph=True, backend=backend), (1, 1, 2)),
+    "whole, dynamic": (lambda pipe, backend: wrap(pipe, fullgraph=True, dynamic=True, backend=backend), (1, 1, 2)),
+    "in place": (lambda pipe, backend: pipe.unet.compile(fullgraph=True, backend=backend), (1, 2, 3)),
+    "repeated blocks": (
+        lambda pipe, backend: pipe.unet.compile_repeated_blocks(fullgraph=True, backend=backend),
+        (2, 2, 4),
+    ),
+}
+
+
+def wrap(pipe: Any, **options: Any) -> None:
+    pipe.unet = torch.compile(pipe.unet, **options)
+
+
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=[] if way == "repeated blocks" else [pytest.mark.slow]) for way in COMPILED]
+)
+def test_compiled(way: str) -> None:
+    made = case("StableDiffusionPipeline")
+    compiled, graphs = COMPILED[way]
+    made_graphs: list[int] = []
+
+    def backend(graph: Any, _inputs: Any) -> Any:
+        made_graphs.append(1)
+        return graph.forward
+
+    torch._dynamo.reset()
+    pipe = made.build()
+    compiled(pipe, backend)
+    counts = []
+    before = made.call(pipe, 3.0, steps=3)
+    counts.append(len(made_graphs))
+    with guide(pipe, 3.0):
+        assert torch.equal(made.call(pipe, 5.0, steps=3), before)
+    counts.append(len(made_graphs))
+    for _ in range(2):  # the second context makes no graph again
+        with guide(pipe, schedule):
+            made.call(pipe, 5.0, steps=3)
+    counts.append(len(made_graphs))
+    assert tuple(counts) == graphs
+    assert torch.equal(made.call(pipe, 3.0, steps=3), before)
+    torch._dynamo.reset()
+
+
+def first_block(_pipe: Any) -> Any:
+    from diffusers import FirstBlockCacheConfig
+
+    return FirstBlockCacheConfig(threshold=0.3)
+
+
+def broadcast(pipe: Any) -> Any:
+    from diffusers import PyramidAttentionBroadcastConfig
+
+    return PyramidAttentionBroadcastConfig(
+        spatial_attention_block_skip_range=2,
+        spatial_attention_timestep_skip_range=(-1, 1001),
+        spatial_attention_block_identifiers=["transformer_blocks"],
+        current_timestep_callback=lambda: pipe._current_timestep,
+    )
+
+
+def faster(pipe: Any) -> Any:
+    from diffusers import FasterCacheConfig
+
+    return FasterCacheConfig(
+        spatial_attention_block_skip_range=2,
+        spatial_attention_timestep_skip_range=(-1, 1001),
+        unconditional_batch_skip_range=2,
+        unconditional_batch_timestep_skip_range=(-1, 1001),
+        spatial_attention_block_identifiers=["transformer_blocks"],
+        tensor_format="BCFHW",
+        current_timestep_callback=lambda: pipe._current_timestep,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("FluxPipeline", first_block),
+        ("WanPipeline", first_block),
+        ("LTXPipeline", broadcast),
+        ("CogVideoXPipeline", faster),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:torch.meshgrid")
+def test_caches_keep_every_row(name: str, config: Callable[[Any], Any]) -> None:
+    """What a cache kept at one step must have the rows of the next, so none is left out: right, and nothing saved."""
+    made = case(name)
+    pipe = made.build()
+    plain = made.call(pipe, 3.0, steps=3)
+    denoiser(pipe).enable_cache(config(pipe))
+    cached = made.call(pipe, 3.0, steps=3)
+    assert not torch.equal(cached, plain)  # it does something
+    with guide(pipe, 3.0):
+        assert torch.equal(made.call(pipe, 5.0, steps=3), cached)
+    wanted: Tensor = moved(pipe, made, SCALES, steps=3)
+    with guide(pipe, schedule) as trace:
+        guided = made.call(pipe, 5.0, steps=3)
+    assert (guided - wanted).norm() <= 1e-5 * wanted.norm()
+    assert (trace.rows_run, trace.rows_saved) == (6, 0)
+    denoiser(pipe).disable_cache()
+    with guide(pipe, schedule) as trace:
+        made.call(pipe, 5.0, steps=3)
+    assert trace.rows_saved == 1
