@@ -23,6 +23,7 @@ from cfglab.guidance.now import Variation
 from cfglab.guidance.perturbed import BlurredQueries, IdentityAttention
 from cfglab.guidance.skipping import RandomBlocks, SkippedLayers
 from cfglab.guidance.weak_models import _WEAK, OtherModel
+from cfglab.pipelines.blocks import compile_in_blocks
 from tests.pipelines.families.sd3 import NETWORK
 from tests.tiny import _unet
 
@@ -314,6 +315,33 @@ def test_fused_projections_are_refused(unet: Any) -> None:
     fused.fuse_qkv_projections()
     with pytest.raises(InputError, match=r"pag: the values of this attention \(none\) are not of the shape"):
         run(fused, IdentityAttention(("mid",)))
+
+
+def test_a_denoiser_compiled_in_blocks_runs_its_own_forward_under_a_perturbation(
+    unet: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def compiled(forward: Any, **_: Any) -> Any:
+        return lambda *args, **kwargs: (calls.append("compiled"), forward(*args, **kwargs))[1]
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    inside = copy.deepcopy(unet)
+    compile_in_blocks(inside, rows=2)
+    outside = inside.forward
+    with IdentityAttention(("mid",)).applied(inside):
+        assert inside.forward == inside.uncompiled
+        assert type(inside.uncompiled.__self__) is type(unet)
+    assert inside.forward is outside
+    sample, text = rows()
+    with torch.no_grad():
+        plain = inside(sample, 500, encoder_hidden_states=text)["sample"]
+        torch.testing.assert_close(plain, run(unet), rtol=1e-10, atol=1e-12)
+        assert calls == ["compiled"]
+        with IdentityAttention(("mid",)).applied(inside) as module:
+            got = module(sample, 500, encoder_hidden_states=text).sample
+    torch.testing.assert_close(got, run(unet, IdentityAttention(("mid",))), rtol=1e-10, atol=1e-12)
+    assert calls == ["compiled"]
 
 
 @pytest.mark.parametrize("variation", [IdentityAttention(("mid",)), BlurredQueries(("mid",)), SkippedLayers(("mid",))])

@@ -55,7 +55,7 @@ class NormalizedAttention:
             for attention in found:
                 handles.extend(_Guided(attention, self).hooks())
 
-        with hooked(set_them):
+        with hooked(denoiser, set_them):
             yield denoiser
 
     def guided(self, positive: "Tensor", negative: "Tensor") -> "Tensor":

@@ -44,7 +44,7 @@ class IdentityAttention(Perturbed):
                 handles.append(attention.to_v.register_forward_hook(_keep(value)))
                 handles.append(_out(attention).register_forward_pre_hook(_instead(value)))
 
-        with hooked(set_them):
+        with hooked(denoiser, set_them):
             yield denoiser
 
 
@@ -72,7 +72,7 @@ class BlurredQueries(Perturbed):
             handles.append(denoiser.register_forward_pre_hook(note, with_kwargs=True))
             handles.extend(attention.to_q.register_forward_hook(blurred) for attention in map(_untyped, found))
 
-        with hooked(set_them):
+        with hooked(denoiser, set_them):
             yield denoiser
 
     def _blur(self, queries: "Tensor", height: int, width: int) -> "Tensor":

@@ -87,15 +87,21 @@ def check_hooks(denoiser: "Module", method: str) -> None:
 
 
 @contextmanager
-def hooked(set_them: Callable[[list[Any]], None]) -> Iterator[None]:
-    """While it is open the hooks are there whose handles `set_them` puts into its list."""
+def hooked(denoiser: "Module", set_them: Callable[[list[Any]], None]) -> Iterator[None]:
+    """While it is open the hooks are there whose handles `set_them` puts into its list, and a denoiser that was
+    compiled as a whole, and has kept its own forward as `uncompiled`, runs that one."""
     handles: list[Any] = []
+    compiled, own = denoiser.forward, getattr(denoiser, "uncompiled", None)
     try:
         set_them(handles)
+        if own is not None:
+            denoiser.forward = own
         yield
     finally:
         for handle in handles:
             handle.remove()
+        if own is not None:
+            denoiser.forward = compiled
 
 
 def _full(layer: str, denoiser: "Module") -> str:

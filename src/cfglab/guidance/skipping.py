@@ -34,7 +34,7 @@ class SkippedLayers(Perturbed):
         def set_them(handles: list[Any]) -> None:
             handles.extend(block.register_forward_hook(skipped, with_kwargs=True) for block in found)
 
-        with hooked(set_them):
+        with hooked(denoiser, set_them):
             yield denoiser
 
     def _input_of(self, layer: str, block: "Module", args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:

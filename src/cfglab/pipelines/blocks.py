@@ -17,7 +17,8 @@ ROWS = 16
 
 
 def compile_in_blocks(denoiser: torch.nn.Module, rows: int = ROWS) -> None:
-    """Compile `denoiser.forward` for inputs of exactly `rows` rows, and split and fill up whatever is asked of it."""
+    """Compile `denoiser.forward` for inputs of exactly `rows` rows, and split and fill up whatever is asked of it. Its
+    own forward stays as `denoiser.uncompiled`, for what has to hear hooks."""
     denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     compiled = torch.compile(denoiser.forward, dynamic=False)
 
@@ -30,6 +31,7 @@ def compile_in_blocks(denoiser: torch.nn.Module, rows: int = ROWS) -> None:
         prediction = torch.cat(outputs)[:asked]
         return {"sample": prediction} if return_dict else (prediction,)
 
+    object.__setattr__(denoiser, "uncompiled", denoiser.forward)
     denoiser.forward = forward
 
 

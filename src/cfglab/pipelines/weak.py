@@ -7,13 +7,14 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from cfglab.errors import InputError
+from cfglab.pipelines.blocks import compile_in_blocks
 from cfglab.pipelines.quiet import quiet
 from cfglab.scenes import twin_folder
 
 
 def twin(denoiser: Any) -> UNet2DConditionModel:
-    """The twin on the device and in the dtype of `denoiser`, read once. Raises InputError for another network than the
-    bundled model's."""
+    """The twin on the device and in the dtype of `denoiser`, compiled where that is, read once. Raises InputError for
+    another network than the bundled model's."""
     config = UNet2DConditionModel.load_config(twin_folder())
     ours = {key: value for key, value in config.items() if not key.startswith("_")}
     theirs = dict(getattr(denoiser, "config", {}))
@@ -23,7 +24,7 @@ def twin(denoiser: Any) -> UNet2DConditionModel:
             "a weaker version of yours with register_weak_model(name, model)."
         )
     parameter = next(denoiser.parameters())
-    return _twin(parameter.device, parameter.dtype)
+    return _twin(parameter.device, parameter.dtype, hasattr(denoiser, "uncompiled"))
 
 
 def _frozen(value: Any, like: Any) -> Any:
@@ -32,9 +33,12 @@ def _frozen(value: Any, like: Any) -> Any:
 
 
 @lru_cache(maxsize=2)
-def _twin(device: torch.device, dtype: torch.dtype) -> UNet2DConditionModel:
+def _twin(device: torch.device, dtype: torch.dtype, compiled: bool) -> UNet2DConditionModel:
     with quiet():
         network = UNet2DConditionModel.from_pretrained(
             twin_folder(), torch_dtype=dtype, use_safetensors=True, local_files_only=True
         )
-    return network.to(device).requires_grad_(False).eval()
+    network = network.to(device).requires_grad_(False).eval()
+    if compiled:
+        compile_in_blocks(network)
+    return network
