@@ -92,15 +92,18 @@ SPECS: list[Any] = [
     Guidance(4, [PredictionNorm(space="x0")]),
     Guidance(4, [AdaptiveGuidance(similarity=0.9)]),
     Guidance(6, [ReuseUpdate()]),
+    Guidance(3, [AwayFrom()]),
+    Guidance(3, [AwayFrom(worse=Shrunk("uncond"))]),
 ]
 
 
 def test_every_image_of_a_list_follows_its_own_guidance(pipe: Any) -> None:
-    prompts, seeds = ["a fox", "a cat", "a fox", "a dog", "a cat"], [1, 2, 3, 4, 5]
+    prompts, seeds = ["a fox", "a cat", "a fox", "a dog", "a cat", "a hen", "a fox"], [1, 2, 3, 4, 5, 6, 7]
     together = draw(pipe, SPECS, prompts, seeds)
     trace = pipe.guider.trace
     assert trace.steps[-1].w[:2] == (5, 1)
-    assert trace.rows_run == 4 * 10  # the rows of a batch run together: some image needs them at every step
+    assert [record.rows_run for record in trace.steps] == [28, 28, 14, 14]  # some image needs them at every step
+    assert [record.rows_varied for record in trace.steps] == [14, 14, 0, 0]
     assert trace.rows_saved == 0
     for index, spec in enumerate(SPECS):
         alone = draw(pipe, spec, prompts[index : index + 1], seeds[index : index + 1])

@@ -11,6 +11,7 @@ from cfglab.denoisers.stepping import read_steps
 from cfglab.errors import InputError, MachineError
 from cfglab.guidance import Guidance, MomentumGuidance, PredictionNorm
 from cfglab.pipelines.guider import to_guider
+from cfglab.pipelines.looping import Looping
 from cfglab.schedules import Linear
 from tests.pipelines.families import parts
 from tests.pipelines.modular import MODULAR
@@ -196,6 +197,15 @@ def test_a_loop_that_copies_its_timesteps_is_counted(pipe: Any) -> None:
         assert guider._now == read_steps(pipe.scheduler)[index]
     with pytest.raises(InputError, match="call 4 of a run of 3 calls"):
         guider.set_state(3, 3, 0.0)
+
+
+def test_going_back_is_a_new_run_also_on_the_same_timesteps(pipe: Any) -> None:
+    pipe.scheduler.set_timesteps(4)
+    loop, seen = Looping(), []
+    for counter in (0, 1, 2, 0, 1, 1):
+        step, new = loop.step(pipe.scheduler, counter, pipe.scheduler.timesteps[counter])
+        seen.append((step.index, new))
+    assert seen == [(0, True), (1, False), (2, False), (0, True), (1, False), (1, True)]
 
 
 def test_guiders_of_another_diffusers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -214,8 +214,10 @@ class Guider(BaseGuidance):  # type: ignore[misc]
         seen = None if self._latents is None else _batched(self._latents, cond)
         sample = self._distinct if seen is None else torch.cat([seen, seen])
         guided, record = self._rows.predict(step, sample, [self._distinct], denoise)
-        ran, plain = images * len(given), record.rows_run + record.rows_saved
-        self.trace.steps.append(replace(record, rows_run=ran, rows_saved=plain - ran))
+        varied = images * sum(batch.variation is not None for batch in self._plan)
+        ran = images * len(given)  # the rows of a call run together
+        record = replace(record, rows_run=ran, rows_saved=2 * images + varied - ran, rows_varied=varied)
+        self.trace.steps.append(record)
         return guided
 
     def _rows_of(self, images: int) -> GuidedRows:

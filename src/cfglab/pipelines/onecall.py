@@ -25,14 +25,14 @@ def instead(denoiser: nn.Module, call: Call) -> None:
     release(denoiser)
     original = type(denoiser)
     _WAITING[id(denoiser)] = original, call
-    _become(denoiser, _waiting(original))
+    denoiser.__class__ = _waiting(original)
 
 
 def release(denoiser: nn.Module) -> Call | None:
     """The module as it was, and the call that was waiting, if any."""
     original, call = _WAITING.pop(id(denoiser), (None, None))
     if original is not None:
-        _become(denoiser, original)
+        denoiser.__class__ = original
     return call
 
 
@@ -74,7 +74,3 @@ def _waiting(base: type) -> type:
         names = {"__call__": __call__, "__module__": base.__module__, "__doc__": base.__doc__}
         _CLASSES[base] = type(base.__name__, (base,), names)
     return _CLASSES[base]
-
-
-def _become(module: nn.Module, cls: type) -> None:
-    object.__setattr__(module, "__class__", cls)  # a compiled module passes attributes on to the one inside
