@@ -39,6 +39,8 @@ def off_error(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> InputEr
     """The call makes no unconditional prediction."""
     name, value = profile.scale, arguments.get(profile.scale)
     asked = f"pass any {name} above {profile.off or 0:g}"
+    if "neither" in profile.parts:
+        asked += " and an image_guidance_scale of 1 or more"
     if profile.negatives:
         asked += f" and a {profile.negatives[0]}"
     return InputError(

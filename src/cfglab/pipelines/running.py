@@ -90,6 +90,8 @@ class Run:
 
     def guided_call(self, call: Call, name: str) -> Any:
         """What a component's call gives instead of its own output."""
+        if self.rows is None and self.way != "embedded":
+            check_on(self.guided.pipe, self.profile, self.arguments)
         if name in self.profile.helpers:
             from cfglab.pipelines.helpers import help_call
 
@@ -114,7 +116,6 @@ class Run:
     def start(self, call: Call, images: int) -> GuidedRows:
         """The rows of this run, made at its first call."""
         if self.rows is None:
-            check_on(self.guided.pipe, self.profile, self.arguments)
             guided = self.guided
             specs = check_specs(guided.specs, images) if guided.several else guided.specs * images
             space = self.profile.space or prediction_of(guided.pipe.scheduler)

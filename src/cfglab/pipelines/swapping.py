@@ -96,8 +96,8 @@ def _reduced(base: Any) -> Callable[..., Any]:
     """Copies and pickles are of the original class: they are not guided."""
 
     def reduce(self: Any, protocol: Any) -> Any:
-        made, arguments, *rest = base.__reduce_ex__(self, protocol)
-        return (made, tuple(base if one is type(self) else one for one in arguments), *rest)
+        _, _, *rest = base.__reduce_ex__(self, protocol)
+        return (object.__new__, (base,), *rest)
 
     return reduce
 

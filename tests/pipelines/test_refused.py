@@ -1,0 +1,264 @@
+"""What guide() refuses, in one clear line, and that the pipeline is whole afterwards."""
+
+import copy
+import pickle
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from cfglab.errors import InputError
+from cfglab.guidance import APG, Guidance, PredictionNorm
+from cfglab.pipelines import Profile, attach, detach, guide
+from cfglab.pipelines.profiles import profile_of
+from cfglab.pipelines.table import profiles
+from tests.pipelines.families import Case, case
+
+
+@cache
+def pipe_of(name: str) -> Any:
+    return case(name).build()
+
+
+def untouched(made: Case, pipe: Any) -> Tensor:
+    return made.call(pipe, made.scales[0], steps=2)
+
+
+def refused(name: str, guidance: Any, words: str, scale: float | None = None, **arguments: Any) -> None:
+    """The call inside guide() is refused with these words, and the pipeline is as it was."""
+    made, pipe = case(name), pipe_of(name)
+    before, kinds = untouched(made, pipe), {part: type(value) for part, value in pipe.components.items()}
+    with pytest.raises(InputError, match=words) as refusal, guide(pipe, guidance):
+        made.call(pipe, made.scales[1] if scale is None else scale, **{"steps": 3, **arguments})
+    assert "\n" not in str(refusal.value)
+    assert {part: type(value) for part, value in pipe.components.items()} == kinds
+    assert torch.equal(untouched(made, pipe), before)
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "arguments", "words"),
+    [
+        ("StableDiffusionPipeline", 1.0, {}, "guidance_scale=1.0 inside guide.*any guidance_scale above 1 .it is not"),
+        ("StableDiffusion3Pipeline", 0.5, {}, "guidance_scale=0.5 inside guide"),
+        ("IFPipeline", 1.0, {}, "guidance_scale=1.0 inside guide"),
+        ("ZImagePipeline", 0.0, {}, "any guidance_scale above 0"),
+        ("FluxPipeline", 1.0, {}, "true_cfg_scale=1.0 .*above 1 and a negative_prompt"),
+        ("FluxPipeline", 4.0, {"negative": None}, "true_cfg_scale=4.0 .* and a negative_prompt"),
+        ("QwenImagePipeline", 4.0, {"negative": None}, "true_cfg_scale=4.0 .* and a negative_prompt"),
+        ("WanPipeline", 1.0, {}, "guidance_scale=1.0 inside guide"),
+        ("StableDiffusionInstructPix2PixPipeline", 3.0, {"image_guidance_scale": 0.5}, "an image_guidance_scale of 1"),
+    ],
+)
+def test_a_call_without_guidance(name: str, scale: float, arguments: dict[str, Any], words: str) -> None:
+    refused(name, 3.0, words, scale, **arguments)
+
+
+def test_a_network_that_was_distilled() -> None:
+    made = case("FluxControlPipeline-embedded")
+    pipe = made.build()
+    pipe.transformer.register_to_config(guidance_embeds=False)
+    with pytest.raises(InputError, match="FluxControlPipeline with a distilled transformer"), guide(pipe, 3.0):
+        made.call(pipe, 3.0)
+    klein = case("Flux2KleinPipeline").build()
+    klein.register_to_config(is_distilled=True)
+    with pytest.raises(InputError, match=r"guidance_scale=3\.0 inside guide"), guide(klein, 3.0):
+        case("Flux2KleinPipeline").call(klein, 3.0)
+
+
+@pytest.mark.parametrize(
+    "name", ["StableDiffusionPipeline", "FluxPipeline", "FluxPipeline-embedded", "ZImagePipeline", "DiTPipeline"]
+)
+def test_a_list_of_another_length(name: str) -> None:
+    refused(name, [2.0, 3.0], "2 guidances for 1 images: a list holds one per image")
+
+
+@pytest.mark.parametrize("name", ["StableDiffusionPipeline", "FluxPipeline"])
+def test_a_table_shorter_than_the_run(name: str) -> None:
+    refused(name, [[3.0, 2.0]], "2 ")
+
+
+def test_transforms_on_an_embedded_scale() -> None:
+    refused("FluxPipeline-embedded", Guidance(3, [PredictionNorm()]), "FluxPipeline, whose scale is an input")
+    refused("Flux2Pipeline", "3 | prediction_norm()", "one prediction, which transforms cannot act on")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("StableDiffusion3Pipeline", {"skip_guidance_layers": [0]}, r"skip_guidance_layers=\[0\] .*skips layers"),
+        ("BriaPipeline", {"normalize": True}, r"normalize=True .*rescale"),
+        ("ZImagePipeline", {"cfg_truncation": 0.5}, r"cfg_truncation=0.5 .*inside\("),
+        ("Lumina2Pipeline", {"cfg_trunc_ratio": 0.5}, r"cfg_trunc_ratio=0.5 .*inside\("),
+    ],
+)
+def test_what_would_be_lost(name: str, arguments: dict[str, Any], words: str) -> None:
+    refused(name, 3.0, words, **arguments)
+
+
+@pytest.mark.parametrize("name", ["StableDiffusionPipeline", "FluxPipeline", "FluxPipeline-embedded"])
+def test_a_prediction_that_is_no_number(name: str) -> None:
+    made, pipe = case(name), pipe_of(name)
+    network = getattr(pipe, made.denoisers[0])
+    calls: list[int] = []
+
+    def broken(_module: Any, _args: Any, output: Any) -> Any:
+        calls.append(1)
+        return (output[0] * float("nan"),) if len(calls) > 2 else None
+
+    hook = network.register_forward_hook(broken)
+    step = 2 if made.style == "two calls" else 3
+    try:
+        with (
+            pytest.raises(InputError, match=f"NaN in the guided prediction at step {step} of 3 under 3"),
+            guide(pipe, 3),
+        ):
+            made.call(pipe, made.scales[1], steps=3)
+    finally:
+        hook.remove()
+    assert torch.isfinite(untouched(made, pipe)).all()
+
+
+def test_a_class_that_is_not_known() -> None:
+    pipe = pipe_of("StableDiffusionPipeline")
+
+    class Mine(type(pipe)):  # type: ignore[misc]
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            return super().__call__(*args, **kwargs)
+
+    mine = Mine(**pipe.components, requires_safety_checker=False)
+    mine.set_progress_bar_config(disable=True)
+    with pytest.raises(InputError, match=r"Mine cannot be guided: .*no combine of two .*profile=Profile\(\.\.\.\)"):
+        guide(mine, 3.0)
+    made = case("StableDiffusionPipeline")
+    with guide(mine, 3.0, profile=Profile()):
+        assert torch.equal(made.call(mine, 5.0), made.call(pipe, 3.0))
+
+
+def test_a_subclass_with_the_same_call_is_its_parent() -> None:
+    pipe = pipe_of("StableDiffusionPipeline")
+
+    class Renamed(type(pipe)):  # type: ignore[misc]
+        """Of the same call."""
+
+    assert (
+        profile_of(Renamed(**pipe.components, requires_safety_checker=False)) == profiles()["StableDiffusionPipeline"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "profile", "words"),
+    [
+        (
+            "StableDiffusionPipeline",
+            Profile(parts=("uncond", "cond", "perturbed")),
+            "2 rows in the first denoiser call",
+        ),
+        ("StableDiffusionPipeline", Profile(denoisers=("vae",)), "did not call its vae"),
+        ("FluxPipeline", profiles()["SanaPipeline"], "1 rows in the first denoiser call"),
+        (
+            "HiDreamImagePipeline",
+            Profile(denoisers=("transformer",), dims=(("encoder_hidden_states_llama3", 2),)),
+            "rows in 'encoder_hidden_states_llama3' of a call with 2",
+        ),
+        ("StableDiffusionUpscalePipeline", Profile(layout="two calls", parts=("cond", "uncond")), "no unconditional"),
+    ],
+)
+def test_a_profile_that_does_not_fit(name: str, profile: Profile, words: str) -> None:
+    made, pipe = case(name), pipe_of(name)
+    before = untouched(made, pipe)
+    with pytest.raises(InputError, match=words), guide(pipe, 3.0, profile=profile):
+        made.call(pipe, made.scales[1], steps=3)
+    assert torch.equal(untouched(made, pipe), before)
+
+
+def test_a_diffusers_that_is_laid_out_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = profiles() | {"StableDiffusionPipeline": Profile(parts=("cond", "uncond"))}
+    monkeypatch.setattr("cfglab.pipelines.table.profiles", lambda: changed)
+    with pytest.raises(InputError, match=r"not laid out as cfglab knows it .*\[uncond; cond\]"):
+        guide(pipe_of("StableDiffusionPipeline"), 3.0)
+
+
+def test_pipelines_that_are_guided_otherwise() -> None:
+    from diffusers import HunyuanImagePipeline, KandinskyV22CombinedPipeline
+
+    for kind, words in ((HunyuanImagePipeline, "to_guider"), (KandinskyV22CombinedPipeline, "made of two pipelines")):
+        with pytest.raises(InputError, match=words):
+            guide(object.__new__(kind), 3.0)
+    with pytest.raises(InputError, match="str cannot be guided"):
+        guide("pipe", 3.0)
+
+
+def test_one_guide_at_a_time() -> None:
+    from diffusers import StableDiffusionImg2ImgPipeline
+
+    pipe = pipe_of("StableDiffusionPipeline")
+    other = StableDiffusionImg2ImgPipeline(**pipe.components, requires_safety_checker=False)
+    with guide(pipe, 3.0):
+        with pytest.raises(InputError, match="StableDiffusionPipeline is guided already: one guide"):
+            guide(pipe, 5.0)
+        with pytest.raises(InputError, match="its denoiser is, as part of a StableDiffusionPipeline"):
+            guide(other, 5.0)
+        with pytest.raises(InputError, match="guided already"):
+            attach(pipe, 5.0)
+        with pytest.raises(InputError, match="is inside guide"):
+            detach(pipe)
+
+
+def test_a_pipeline_that_shares_the_denoiser_runs_untouched() -> None:
+    from diffusers import StableDiffusionImg2ImgPipeline
+
+    made, pipe = case("StableDiffusionImg2ImgPipeline"), pipe_of("StableDiffusionPipeline")
+    other = StableDiffusionImg2ImgPipeline(**pipe.components, requires_safety_checker=False)
+    other.set_progress_bar_config(disable=True)
+    before = made.call(other, 5.0)
+    with guide(pipe, 1.5) as trace:
+        assert torch.equal(made.call(other, 5.0), before)
+    assert not trace.steps
+
+
+@pytest.mark.parametrize("name", ["StableDiffusionPipeline", "FluxPipeline"])
+def test_attach_stays_until_detach(name: str) -> None:
+    made, pipe = case(name), pipe_of(name)
+    before, wanted = untouched(made, pipe), made.call(pipe, 5.0, steps=2)
+    trace = attach(pipe, 5.0)
+    for _ in range(2):
+        assert torch.equal(untouched(made, pipe), wanted)
+        assert [record.step.index for record in trace.steps] == [0, 1]  # of the latest call
+    copied = copy.deepcopy(pipe)
+    assert torch.equal(untouched(made, copied), before)  # a copy is not guided
+    assert type(copied) is not type(pipe)
+    network = getattr(pipe, made.denoisers[0])
+    assert type(pickle.loads(pickle.dumps(network))) is type(getattr(copied, made.denoisers[0]))
+    detach(pipe)
+    assert torch.equal(untouched(made, pipe), before)
+    with pytest.raises(InputError, match="is not guided: detach"):
+        detach(pipe)
+
+
+def test_an_attached_pipeline_can_be_forgotten() -> None:
+    import gc
+    import weakref
+
+    pipe = case("StableDiffusionPipeline").build()
+    attach(pipe, 3.0)
+    case("StableDiffusionPipeline").call(pipe, 5.0, steps=1)
+    seen = weakref.ref(pipe.unet)
+    del pipe
+    gc.collect()
+    assert seen() is None
+
+
+def test_a_transform_that_needs_latents_it_cannot_have() -> None:
+    """APG on x0 needs them; a prediction of another shape than the sample has none."""
+    made, pipe = case("StableDiffusionLatentUpscalePipeline"), pipe_of("StableDiffusionLatentUpscalePipeline")
+    with pytest.raises(InputError, match="space"), guide(pipe, Guidance(3, [APG(space="x0")])):
+        made.call(pipe, 3.0, steps=2)
+
+
+def test_profiles_say_what_is_wrong_with_them() -> None:
+    with pytest.raises(InputError, match="layout"):
+        Profile(layout="both")
+    with pytest.raises(InputError, match="denoiser"):
+        Profile(denoiser=("unet",))
