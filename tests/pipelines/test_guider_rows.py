@@ -139,6 +139,7 @@ def test_reused_updates_save_their_rows(pipe: Any) -> None:
     draw(pipe, Guidance(4, [ReuseUpdate(every=2)]), ["a fox"], [1])
     assert [record.rows_run for record in pipe.guider.trace.steps] == [2, 1, 2, 1]
     assert pipe.guider.trace.rows_saved == 2
+    assert [record.shares for record in pipe.guider.trace.steps] == [((2, 0),), ((1, 1),)] * 2
 
 
 def test_a_step_that_needs_no_prediction_runs_the_conditional_one() -> None:

@@ -214,9 +214,15 @@ class Guider(BaseGuidance):  # type: ignore[misc]
         seen = None if self._latents is None else _batched(self._latents, cond)
         sample = self._distinct if seen is None else torch.cat([seen, seen])
         guided, record = self._rows.predict(step, sample, [self._distinct], denoise)
-        varied = images * sum(batch.variation is not None for batch in self._plan)
-        ran = images * len(given)  # the rows of a call run together
-        record = replace(record, rows_run=ran, rows_saved=2 * images + varied - ran, rows_varied=varied)
+        ran, further = len(given), sum(batch.variation is not None for batch in self._plan)
+        saved = 2 + further - ran  # of each image: the rows of a call run together
+        record = replace(
+            record,
+            rows_run=images * ran,
+            rows_saved=images * saved,
+            rows_varied=images * further,
+            shares=((float(ran), float(saved)),) * images,
+        )
         self.trace.steps.append(record)
         return guided
 
