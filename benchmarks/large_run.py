@@ -2,9 +2,9 @@
 
     python benchmarks/large_run.py [CELLS] [FOLDER]
 
-The run is made, not drawn: scores that follow a law, and no pictures. Every row is a fresh process; its time includes
-starting Python (the processor's time beside it, which a busy machine does not stretch), its memory is the largest
-resident set of that process.
+The run is made, not drawn: scores that follow a law, traces, and no pictures. Every row is a fresh process;
+its time includes starting Python (the processor's time beside it, which a busy machine does not stretch), its memory
+is the largest resident set of that process.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ import numpy as np
 
 from cfglab.experiments import Experiment, Result, Store
 from cfglab.experiments.results import Row
+from cfglab.experiments.traces import COLUMNS, CellTrace
 from cfglab.metrics import Estimate
 
 CELLS = 100_000
@@ -59,6 +60,7 @@ def make(folder: Path, cells: int = CELLS, prompts: int = PROMPTS, seeds: int = 
     experiment = Experiment.from_yaml("name: large", set=document)
     random = np.random.default_rng(0)
     easy = random.normal(size=(prompts, seeds))
+    trace = CellTrace(random.random((len(COLUMNS), experiment.steps), np.float32)).encode()
     rows, position = [], 0
     for index, setting in enumerate(experiment.settings):
         score = easy + 0.01 * index * (1 - index / settings) + random.normal(size=easy.shape)
@@ -80,7 +82,7 @@ def make(folder: Path, cells: int = CELLS, prompts: int = PROMPTS, seeds: int = 
                     rows_run=100.0,
                     rows_saved=0.0,
                 )
-                rows.append(Row.model_construct(result=result, settled=True, sha256=cell))
+                rows.append(Row.model_construct(result=result, settled=True, sha256=cell, trace=trace))
                 position += 1
     with Store.create(folder, experiment) as store:
         store.record(rows)

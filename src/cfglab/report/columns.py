@@ -14,14 +14,15 @@ from cfglab.experiments.spec import Experiment
 from cfglab.experiments.store import Store
 
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
     """What is known of every cell. Lists run over positions; None is not drawn, or has no picture.
 
-    `errors` maps a position to the last line of its error. `scores` holds an array of (settings, prompts, seeds) for
-    each metric, NaN where it was not measured.
+    `errors` maps a position to the last line of its error. Arrays are (settings, prompts, seeds): `done` has a picture,
+    `failed` has none and says why, and `scores` hold each metric, NaN where it was not measured.
     """
 
     experiment: Experiment
@@ -29,6 +30,8 @@ class Columns:
     images: Sequence[str | None]
     errors: Mapping[int, str]
     scores: Mapping[str, FloatArray]
+    done: BoolArray
+    failed: BoolArray
 
     @classmethod
     def read(cls, store: Store) -> "Columns":
@@ -52,7 +55,10 @@ class Columns:
                     lines = (error or "").strip().splitlines()
                     errors[position] = lines[-1] if lines else "failed without a message"
             scores = _scores(store, positions, shape)
-        return cls(experiment, cells, images, errors, scores)
+        failed = np.zeros(shape, dtype=bool)
+        failed.flat[list(errors)] = True
+        done = np.array([cell is not None for cell in cells]).reshape(shape) & ~failed
+        return cls(experiment, cells, images, errors, scores, done, failed)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -69,21 +75,10 @@ class Columns:
         setting, prompt, seed = np.unravel_index(position, self.shape)
         return int(setting), self.experiment.prompts[prompt], self.experiment.seeds[seed]
 
-    def done(self) -> NDArray[np.bool_]:
-        """Which cells have a picture, (settings, prompts, seeds)."""
-        found = [cell is not None and position not in self.errors for position, cell in enumerate(self.cells)]
-        return np.array(found, dtype=bool).reshape(self.shape)
-
-    def failed(self) -> NDArray[np.bool_]:
-        """Which cells failed, (settings, prompts, seeds)."""
-        found = np.zeros(self.shape, dtype=bool)
-        found.flat[list(self.errors)] = True
-        return found
-
     def of(self, metric: str) -> Scores:
         """One metric as comparisons read it: without the settings of which nothing was recorded."""
-        experiment, recorded = self.experiment, self.done() | self.failed()
-        there = np.atleast_1d(recorded.any(axis=(1, 2)))
+        experiment = self.experiment
+        there = np.atleast_1d((self.done | self.failed).any(axis=(1, 2)))
         prompts = sorted(range(self.shape[1]), key=experiment.prompts.__getitem__)
         seeds = sorted(range(self.shape[2]), key=experiment.seeds.__getitem__)
         return Scores(
@@ -92,7 +87,7 @@ class Columns:
             prompts=tuple(experiment.prompts[i] for i in prompts),
             seeds=tuple(experiment.seeds[i] for i in seeds),
             values=self.scores[metric][there][:, prompts][:, :, seeds],
-            failed=self.failed()[there][:, prompts][:, :, seeds],
+            failed=self.failed[there][:, prompts][:, :, seeds],
             measured=frozenset(self.scores),
         )
 

@@ -38,7 +38,15 @@ def as_json(tables: Tables) -> str:
         "notes": dict(tables.notes),
         "says": {"shows": said.shows, "hides": said.hides, "held_back": held_back(tables)},
     }
-    return json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    lines = (f"{json.dumps(key)}: {_text(value)}" for key, value in document.items())
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _text(value: Any) -> str:
+    """A list with a line for each of its items, anything else in one line."""
+    if not isinstance(value, list):
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return "[\n " + ",\n ".join(map(_text, value)) + "]"
 
 
 def _setting(row: Row) -> dict[str, Any]:
@@ -59,7 +67,7 @@ def _setting(row: Row) -> dict[str, Any]:
 
 
 def _plain(numbers: Any) -> dict[str, Any]:
-    return {name: asdict(number) for name, number in numbers.items()}
+    return {name: {field: getattr(it, field) for field in it.__slots__} for name, it in numbers.items()}
 
 
 def _flat(row: Row, names: list[str], sets: list[str]) -> Iterator[tuple[str, Any]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -32,7 +33,7 @@ _SCRIPTS = (
 def render(tables: Tables, folder: Path, traces: Traces, *, large: bool = False, budget: int = BUDGET) -> str:
     """The whole page of a run as HTML text. `budget` bounds the characters of embedded pictures; a `large` page embeds
     none and reads its cells from the pages beside it."""
-    pictures = album(folder, _by_seed(tables), 0 if large else budget)
+    pictures = Album({}, {}, 0, 0, 0) if large else album(folder, _by_seed(tables), budget)
     faces = view.faces(tables)
     grids = view.grids(tables, faces)
     best = tables.best
@@ -62,7 +63,7 @@ def render(tables: Tables, folder: Path, traces: Traces, *, large: bool = False,
             large=large,
             frontier=len([it for it in data["measures"] if any(row["numbers"] for row in data["settings"])]) > 1,
             pictures=pictures,
-            sources=_first_sources(tables, faces, pictures),
+            sources=_first_sources(tables, faces, pictures, large),
             failures=_failures(tables, pictures),
             shown_failures=SHOWN_FAILURES,
             shown_cards=SHOWN_CARDS,
@@ -102,10 +103,11 @@ def _by_seed(tables: Tables) -> Iterator[str]:
     return (image for position in order if (image := columns.images[position]))
 
 
-def _first_sources(tables: Tables, faces: Sequence[view.Face], pictures: Album) -> list[str | None]:
+def _first_sources(tables: Tables, faces: Sequence[view.Face], pictures: Album, large: bool) -> list[str | None]:
     """What each setting shows before the script runs: its picture of the first prompt and seed."""
     images = [tables.columns.images[tables.columns.position(face.key)] for face in faces]
-    return [pictures.sources.get(image) if image else None for image in images]
+    shown = [image and (quote(image) if large else pictures.sources.get(image)) for image in images]
+    return [source or None for source in shown]
 
 
 def _group_figures(tables: Tables, grid: view.Grid, faces: Sequence[view.Face]) -> dict[str, Markup | None]:

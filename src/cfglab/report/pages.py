@@ -46,20 +46,21 @@ class Traces:
         kept = stored_traces(store)
         if not kept:
             return cls({}, (), ())
-        size = Counter(map(len, kept.values())).most_common(1)[0][0]
-        one = CellTrace.decode(next(data for data in kept.values() if len(data) == size))
+        sizes = Counter(map(len, kept.values()))
+        size = sizes.most_common(1)[0][0]
+        if len(sizes) > 1:
+            kept = {cell: data for cell, data in kept.items() if len(data) == size}
+        one = CellTrace.decode(next(iter(kept.values())))
         steps = tuple(int(step or 0) for step in one.column("step"))
         sigmas = tuple(None if it is None else float(f"{it:.5g}") for it in one.column("sigma"))
-        return cls({cell: data for cell, data in kept.items() if len(data) == size}, steps, sigmas)
+        return cls(kept, steps, sigmas)
 
     def block(self, cells: Sequence[str | None]) -> Floats:
         """The traces of some cells, (cells, SHOWN, calls); NaN where there is none."""
         calls = len(self.steps)
-        table = np.full((len(cells), len(COLUMNS), calls), np.nan, "<f4")
-        for place, cell in enumerate(cells):
-            if cell is not None and (data := self.kept.get(cell)):
-                table[place] = np.frombuffer(data, "<f4").reshape(len(COLUMNS), calls)
-        return table[:, 2:]
+        nothing = np.full((len(COLUMNS), calls), np.nan, "<f4").tobytes()
+        data = b"".join([self.kept.get(cell or "", nothing) for cell in cells])
+        return np.frombuffer(data, "<f4").reshape(len(cells), len(COLUMNS), calls)[:, 2:]
 
 
 def float_text(values: NDArray[Any]) -> str:
@@ -84,20 +85,22 @@ def write(folder: Path, columns: Columns, traces: Traces, metrics: Sequence[str]
 
 def _files(columns: Columns, traces: Traces, metrics: Sequence[str]) -> Iterator[tuple[str, str]]:
     for number, name in enumerate(metrics):
-        yield f"scores-{number}.js", _call("scores", number, float_text(columns.scores[name]))
+        yield f"scores-{number}.js", _call("scores", number, _quoted(columns.scores[name]))
     count = len(columns.images)
     for number, start in enumerate(range(0, count, PICTURES)):
         here = range(start, min(start + PICTURES, count))
         bad = {place: columns.errors[place] for place in here if place in columns.errors}
-        yield (
-            f"pictures-{number}.js",
-            _call("pictures", number, {"file": columns.images[start : here.stop], "bad": bad}),
-        )
+        content = {"file": columns.images[start : here.stop], "bad": bad}
+        yield f"pictures-{number}.js", _call("pictures", number, json.dumps(content))
     if traces.steps:
         for number, start in enumerate(range(0, count, TRACES)):
-            text = float_text(traces.block(columns.cells[start : start + TRACES]))
-            yield f"traces-{number}.js", _call("traces", number, text)
+            block = traces.block(columns.cells[start : start + TRACES])
+            yield f"traces-{number}.js", _call("traces", number, _quoted(block))
 
 
-def _call(kind: str, number: int, content: Any) -> str:
-    return f"cfglab({json.dumps(kind)},{number},{json.dumps(content)})\n"
+def _call(kind: str, number: int, content: str) -> str:
+    return f'cfglab("{kind}",{number},{content})\n'
+
+
+def _quoted(values: NDArray[Any]) -> str:
+    return f'"{float_text(values)}"'

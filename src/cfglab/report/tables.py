@@ -103,7 +103,7 @@ def build(store: Store) -> Tables:
     means = {metric.name: means_of(columns, metric) for metric in metrics}
     main = main_metric(metrics)
     wanted = len(experiment.prompts) * len(experiment.seeds)
-    done, failed = columns.done().sum(axis=(1, 2)).tolist(), columns.failed().sum(axis=(1, 2)).tolist()
+    done, failed = (them.sum(axis=(1, 2)).tolist() for them in (columns.done, columns.failed))
     rows = []
     for place, setting in enumerate(experiment.settings):
         values, dose, effective = curve(setting, experiment.steps)
