@@ -9,6 +9,7 @@ from cfglab.denoisers.rows import Finish, take
 from cfglab.errors import InputError
 from cfglab.guidance import Variation
 from cfglab.pipelines.calls import Call, predicted, with_prediction
+from cfglab.pipelines.profiles import Part
 from cfglab.step import Step
 
 ROWS = 2
@@ -24,7 +25,8 @@ class Batched:
 
     def __init__(self, run: Any) -> None:
         self.run = run
-        self._parts = run.profile.parts
+        unperturbed = "perturbed" in run.profile.parts and not run.arguments.get("pag_scale", True)
+        self._parts: tuple[Part, ...] = ("uncond", "cond") if unperturbed else run.profile.parts
 
     def call(self, call: Call, _name: str) -> Any:
         run, parts = self.run, len(self._parts)
@@ -104,7 +106,8 @@ class Batched:
         part = dict(zip(self._parts, every.split(images), strict=True))
         pipe = self.run.guided.pipe
         if "perturbed" in part:
-            return pipe._get_pag_scale(step.timestep) * (part["cond"] - part["perturbed"])
+            time = pipe.scheduler.timesteps.new_tensor(step.timestep)
+            return pipe._get_pag_scale(time) * (part["cond"] - part["perturbed"])
         scale = float(self.run.arguments.get("image_guidance_scale", 1.0))
         return (scale - 1) * (part["uncond"] - part["neither"])
 

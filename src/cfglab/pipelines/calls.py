@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from cfglab.denoisers.rows import take
 from cfglab.errors import InputError
@@ -153,8 +154,8 @@ class Call:
     def _listed(self, items: Any, change: Callable[[Tensor, int, int], Tensor], rows: list[int] | None) -> Any:
         if rows is not None:
             return type(items)(items[row] for row in rows)
-        same = len({item.shape for item in items}) == 1
-        change(torch.stack(list(items)) if same else torch.arange(self.count), 0, 1)
+        change(pad_sequence([item.reshape(-1) for item in items], batch_first=True), 0, 1)
+        change(torch.tensor([item.numel() for item in items]), 0, 1)
         return items
 
     def _check(self, name: str, length: int) -> None:

@@ -36,8 +36,8 @@ def rescaled(guided: Tensor, cond: Tensor, share: float) -> Tensor:
 
 def last_norm(guided: Tensor, cond: Tensor) -> Tensor:
     """The length of c along the last dimension: Qwen-Image's tokens, Lumina 2's rows of a latent."""
-    wanted = torch.norm(cond, dim=-1, keepdim=True)
-    return guided * (wanted / torch.norm(guided, dim=-1, keepdim=True))
+    own = torch.norm(guided, dim=-1, keepdim=True)
+    return guided * torch.where(own > 0, torch.norm(cond, dim=-1, keepdim=True) / own, 1.0)
 
 
 def under_ceiling(guided: Tensor, cond: Tensor, times: float) -> Tensor:

@@ -69,6 +69,8 @@ class TwoCalls:
         run.note(record, guided, rows_run=ran, rows_saved=record.rows_run + record.rows_saved - ran)
         guided = -guided if run.profile.negated else guided
         first.given[:, -guided.shape[1] :].copy_(guided)  # Ideogram's text stands in front
+        if run.profile.after == "token norm":  # which divides by the length of the combination: c = 0, u = 1 gives 0
+            guided = torch.where(guided.any(dim=-1, keepdim=True), guided, 1.0)
         return with_prediction(run.template, guided)
 
     def finish(self) -> None:
