@@ -91,6 +91,14 @@ def test_a_second_run_is_the_first_again_also_where_guidance_ended_early(pipe: A
     assert len(longer) == len(guider.trace.steps) == 5
 
 
+@pytest.mark.parametrize("name", ["Wan", "SD3", "Qwen-Image"])
+def test_negative_embeddings_are_there_in_the_run_after_guidance_ended_early(name: str) -> None:
+    modular = MODULAR[name]
+    pipe = modular.use(modular.build(), to_guider(Linear(max=8, min=2).inside(progress=(0, 0.5))))
+    first = modular.run(pipe, steps=4)
+    assert all(map(torch.equal, modular.run(pipe, steps=4), first))
+
+
 @pytest.mark.parametrize("call", [1, 2, 5])
 def test_a_run_broken_off_leaves_nothing_behind(pipe: Any, call: int) -> None:
     guidance = Guidance(Linear(max=8, min=2).inside(progress=(0, 0.7)), [PredictionNorm(), MomentumGuidance()])
