@@ -1,0 +1,81 @@
+"""Axes of any number, read off the settings' names."""
+
+import pytest
+
+from cfglab.experiments.spec import Experiment, Setting
+from cfglab.report.pivot import pivot, swept
+
+HEAD = "name: x\nprompts: [a cat, a dog]\nbaseline: {name: base, guidance: 3}\n"
+
+
+def made(groups: str) -> Experiment:
+    return Experiment.from_yaml(f"{HEAD}{groups}\n")
+
+
+def setting(name: str, group: str = "g") -> Setting:
+    return Setting(name=name, group=group, title="", guidance="3")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("g k=0.3", {"k": "0.3"}),
+        ("g k=0.3, w=2", {"k": "0.3", "w": "2"}),
+        ("g shape=cosine(max=7.5, min=1), w=2", {"shape": "cosine(max=7.5, min=1)", "w": "2"}),
+        ("g list=[1, 2], w=2", {"list": "[1, 2]", "w": "2"}),
+        ("g", {}),
+        ("a name of its own", {}),
+        ("k=1 and more, by hand", {}),
+    ],
+)
+def test_names_tell_axes(name: str, fields: dict[str, str]) -> None:
+    assert swept(setting(name)) == fields
+
+
+def test_three_axes_of_two_groups() -> None:
+    it = made(
+        """groups:
+  - {name: cosine, guidance: "cosine(max={w}, min={m}, k={k})", axes: {w: [10, 3], m: [0, 1], k: [1, 0.3, 3]}}
+  - {name: linear, guidance: "linear(max={w}, min={m})", axes: {w: [3, 5], m: [0]}}"""
+    )
+    found = pivot(it.settings, 2)
+    values = {axis.name: axis.values for axis in found.axes}
+    assert list(values) == ["setting", "group", "w", "m", "k"]
+    assert (values["w"], values["m"], values["k"]) == (("3", "5", "10"), ("0", "1"), ("0.3", "1", "3"))
+    assert values["group"] == ("cosine", "linear")
+    assert found.at[0] == (-1,) * 5  # the baseline stands on no axis
+    for one, place in zip(it.settings[1:], found.at[1:], strict=True):
+        told = swept(one)
+        assert found.axes[0].values[place[0]] == one.title
+        for number, axis in enumerate(found.axes[1:], 1):
+            expected = one.group if axis.name == "group" else told.get(axis.name)
+            assert (axis.values[place[number]] if place[number] >= 0 else None) == expected
+    assert (found.rows, found.columns) == ("group", "w")
+
+
+def test_the_first_look() -> None:
+    one = "  - {name: a, guidance: '{w}', axes: {w: [1, 2, 3]}}"
+    two = "  - {name: a, guidance: 'cosine(max={w}, k={k})', axes: {w: [2, 3], k: [1, 2, 3]}}"
+    other = "  - {name: b, guidance: 'linear(max={w})', axes: {w: [2, 3]}}"
+    plain = "  - {name: c, guidance: 7}\n  - {name: d, guidance: 9}"
+
+    def looks(groups: str, prompts: int) -> tuple[str, str]:
+        found = pivot(made(f"groups:\n{groups}").settings, prompts)
+        return found.rows, found.columns
+
+    assert looks(one, 2) == ("prompt", "w")
+    assert looks(one, 1) == ("seed", "w")
+    assert looks(two, 2) == ("w", "k")
+    assert looks(f"{one}\n{other}", 2) == ("group", "w")
+    assert looks(plain, 1) == ("seed", "setting")
+
+
+def test_an_axis_may_not_take_the_name_of_another_thing() -> None:
+    it = made("groups:\n  - {name: a, guidance: '{seed}', axes: {seed: [1, 2]}}")
+    assert [axis.name for axis in pivot(it.settings, 1).axes] == ["setting"]
+
+
+def test_a_baseline_alone() -> None:
+    found = pivot(made("").settings, 1)
+    assert [axis.values for axis in found.axes] == [()]
+    assert found.at == ((-1,),)
