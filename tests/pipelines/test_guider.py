@@ -94,3 +94,15 @@ def test_a_transform_that_needs_sigma_and_latents_gets_them(made: Any) -> None:
     assert away(ours[-1], plain[-1]) > 5e-4
     assert {id(one): type(one) for one in networks.values()} == kinds
     assert isinstance(pipe.guider, Guider)
+
+
+@pytest.mark.parametrize("name", ["SD3", "Wan"])
+def test_half_precision_is_diffusers_own_too(name: str) -> None:
+    modular = MODULAR[name]
+    pipe = modular.build().to(torch.bfloat16)
+    own = modular.run(modular.use(pipe, ClassifierFreeGuidance(guidance_scale=4.0)))
+    assert all(map(torch.equal, modular.run(modular.use(pipe, to_guider(4))), own))
+    normed = modular.run(modular.use(pipe, to_guider(Guidance(4, [PredictionNorm(space="x0")]))))
+    assert normed[-1].dtype == own[-1].dtype
+    assert torch.isfinite(normed[-1]).all()
+    assert not torch.equal(normed[-1], own[-1])
