@@ -50,7 +50,8 @@ class Case:
     before: str = ""  # what is done to u and c before they are combined
     after: str = ""  # what is done to the combined prediction before scheduler.step
     exact: bool = True  # scheduler.step gets the combined prediction, but for dropped channels or tokens and the sign
-    single: bool = False  # fails where num_images_per_prompt is more than 1, by its own fault
+    single: bool = False  # fails where more than one is asked for each prompt, by its own fault
+    one: bool = False  # makes one for each prompt, whatever num_videos_per_prompt says
     requires: str = ""  # a package without which diffusers does not offer this pipeline
     variant: str = ""  # where one class is built in two ways
     slow: bool = False
