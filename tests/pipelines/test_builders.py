@@ -84,7 +84,7 @@ def test_it_runs_repeats_and_hears_its_scale(case: Case) -> None:
     assert torch.equal(case.call(case.build(), low, steps=STEPS), first)
     if any(case.accepts(count) for count in COUNTS) and not case.one:
         if case.single:
-            with pytest.raises((RuntimeError, ValueError), match="must match|not yet supported"):
+            with pytest.raises((RuntimeError, ValueError), match=r"must match|not yet supported"):
                 case.call(pipe, low, steps=STEPS, images=2)
         else:
             assert len(case.call(pipe, low, steps=STEPS, images=2)) == 2 * len(first)
