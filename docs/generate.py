@@ -1,4 +1,4 @@
-"""Write the generated pages of docs/ again: help/*.txt, what every command prints for --help, and methods.md.
+"""Write the generated pages of docs/ again: help/*.txt, what every command prints for --help, methods.md and pipelines.md.
 
 `make docs` runs this.
 """
@@ -16,6 +16,7 @@ from cfglab.cli import app
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from docs.methods_page import PAGE, methods_page
+from tests.pipelines import page as pipelines
 
 HELP = Path(__file__).parent / "help"
 
@@ -37,7 +38,8 @@ def main() -> None:
     for page, text in texts.items():
         (HELP / page).write_text(text, encoding="utf-8")
     PAGE.write_text(methods_page(), encoding="utf-8")
-    print(f"{len(texts)} pages in {HELP}, {PAGE}")
+    pipelines.PAGE.write_text(pipelines.page(), encoding="utf-8")
+    print(f"{len(texts)} pages in {HELP}, {PAGE}, {pipelines.PAGE}")
 
 
 if __name__ == "__main__":

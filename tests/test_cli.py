@@ -166,6 +166,7 @@ def test_compare_is_paired_with_the_baseline(tmp_path: Path, capsys: pytest.Capt
         (["report", "nowhere"], "nowhere: holds no run"),
         (["compare", "nowhere"], "nowhere: holds no run"),
         (["reproduce", "nowhere.png", "--out", "copy.png"], "nowhere.png"),
+        (["trace", "nowhere.png"], "nowhere.png: there is no such picture"),
         (["reproduce", "picture.png"], "Missing option '--out'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -244,6 +245,10 @@ def test_a_run_draws_continues_reports_and_reproduces(
     image = str(Path("runs/tiny") / str(store.results()[5].image))
     assert call(["reproduce", image, "--out", "copy.png"]) == 0
     assert capsys.readouterr().out == f"copy.png: the same pixels as {image}\n"
+    assert call(["trace", image]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].split() == ["step", "sigma", "w", "|cond", "-", "uncond|", "cosine", "rows", "run", "rows", "saved"]
+    assert len(out) == 1 + 2 + 1
     assert call(["report", "runs/tiny"]) == 0
     assert capsys.readouterr().out == "report: runs/tiny/report.html\n"
     assert call(["compare", "runs/tiny", "--metric", "contrast"]) == 0

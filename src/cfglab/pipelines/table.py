@@ -4,12 +4,9 @@ from functools import cache
 from typing import Any
 
 from cfglab.pipelines.profiles import Profile
+from cfglab.pipelines.table_read import READ, RESCALED, TRANSFORMER, TRUE, TWO
 
-RESCALED: dict[str, Any] = {"after": "rescale", "fixed": (("guidance_rescale", 0.0),)}
 CONTROLLED: dict[str, Any] = {"helpers": ("controlnet",)}
-TRANSFORMER: dict[str, Any] = {"denoisers": ("transformer",)}
-TWO: dict[str, Any] = {**TRANSFORMER, "layout": "two calls", "parts": ("cond", "uncond")}
-TRUE: dict[str, Any] = {**TWO, "scale": "true_cfg_scale", "negatives": ("negative_prompt", "negative_prompt_embeds")}
 FIRST: dict[str, Any] = {"parts": ("cond", "uncond")}
 PAG: dict[str, Any] = {"parts": ("uncond", "cond", "perturbed")}
 PIX2PIX: dict[str, Any] = {"parts": ("cond", "uncond", "neither"), "alike": False}
@@ -125,7 +122,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "CogVideoXPipeline CogVideoXImageToVideoPipeline CogVideoXVideoToVideoPipeline": {**TRANSFORMER, "wide": True},
     "LTXPipeline LTXImageToVideoPipeline": {**TRANSFORMER, **RESCALED, "wide": True},
     "LTXConditionPipeline": {**TRANSFORMER, **RESCALED, "negated": True},
-    "WanPipeline WanImageToVideoPipeline WanVideoToVideoPipeline WanVACEPipeline": {
+    "WanVideoToVideoPipeline": TWO,
+    "WanPipeline WanImageToVideoPipeline WanVACEPipeline": {
         **TWO,
         "denoisers": ("transformer", "transformer_2"),
     },
@@ -151,4 +149,4 @@ ELSEWHERE: dict[str, str] = dict.fromkeys(_GUIDERS.split(), GUIDER) | dict.fromk
 @cache
 def profiles() -> dict[str, Profile]:
     """Every profile by the name of its class."""
-    return {name: Profile(**row) for names, row in ROWS.items() for name in names.split()}
+    return {name: Profile(**row) for names, row in (ROWS | READ).items() for name in names.split()}

@@ -1,0 +1,108 @@
+"""From data to noise and back: `x = a * x0 + n * epsilon` on three paths, the levels of a run, one seed a sample.
+
+| path | a | n | with s = n / a, noise over signal |
+|---|---|---|---|
+| ve, variance exploding | 1 | s | EDM's, arXiv:2206.00364 |
+| vp, variance preserving | 1 / sqrt(1 + s²) | s / sqrt(1 + s²) | DDPM's, arXiv:2006.11239 |
+| flow, rectified flow | 1 / (1 + s) | s / (1 + s) = t | arXiv:2209.03003 |
+
+Loads no torch until something is drawn.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from cfglab.errors import InputError
+from cfglab.step import Step, steps
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Path = Literal["ve", "vp", "flow"]
+LARGEST_SEED = 2**63 - 1
+
+
+def alpha(path: Path, sigma: float) -> float:
+    """The signal's factor at a noise over signal; 0 at pure noise, which `ve` never is. Raises InputError."""
+    match path:
+        case "ve":
+            if math.isinf(sigma):
+                raise InputError("sigma inf on the path 've': its noise only grows; start at a finite sigma such as 80.")
+            return 1.0
+        case "vp":
+            return 1 / math.hypot(1.0, sigma)
+        case "flow":
+            return 1 / (1 + sigma)
+    raise InputError(f"path {path!r}: there are ve, vp, flow; name one of them.")
+
+
+def noise_of(step: Step) -> tuple[float, float]:
+    """(a, n) where the model is evaluated. Raises InputError for a step without sigma or alpha."""
+    if step.sigma is None or step.alpha is None:
+        raise InputError(
+            f"step {step.index} without sigma and alpha: an exact prediction depends on both; build the steps with "
+            "noise_steps(sigmas, path)."
+        )
+    return step.alpha, 1.0 if math.isinf(step.sigma) else step.alpha * step.sigma
+
+
+def noise_steps(sigmas: Sequence[float], path: Path = "ve") -> list[Step]:
+    """The steps of a run over these n + 1 levels (noise over signal, falling) on a path, each with its alpha.
+
+    `host_sigma` is t on a flow, else sigma. Raises InputError for levels that are no run.
+    """
+    if len(sigmas) < 2:
+        raise InputError(f"{len(sigmas)} levels: a run of n steps has n + 1, the last being its end; add 0.")
+    bare = steps(len(sigmas) - 1, sigmas)
+    return [_on_path(step, path) for step in bare]
+
+
+def _on_path(step: Step, path: Path) -> Step:
+    sigma = float(step.sigma or 0.0)
+    a = alpha(path, sigma)
+    host = sigma if path != "flow" else 1.0 - a
+    return Step(step.index, step.count, 1000 * host if path == "flow" else None, sigma, step.next_sigma, a, host)
+
+
+def karras(count: int, largest: float = 80.0, smallest: float = 0.002, rho: float = 7.0) -> list[float]:
+    """count + 1 levels from `largest` to `smallest`, evenly in sigma^(1/rho), then 0 (arXiv:2206.00364, eq. 5).
+
+    Raises InputError for fewer than 2 steps or levels that do not fall.
+    """
+    if count < 2 or not 0 < smallest < largest < math.inf or not rho > 0:
+        raise InputError(
+            f"{count} steps from {largest} to {smallest} with rho {rho}: two steps or more, falling between finite "
+            "levels above 0; write karras(32)."
+        )
+    first, last = largest ** (1 / rho), smallest ** (1 / rho)
+    return [*((first + i / (count - 1) * (last - first)) ** rho for i in range(count)), 0.0]
+
+
+def flow_levels(count: int, shift: float = 1.0) -> list[float]:
+    """count + 1 levels, t / (1 - t), of a rectified flow from pure noise (t = 1, infinite) to 0, evenly in t.
+
+    `shift` above 1 spends more steps at high noise (arXiv:2403.03206, eq. 23): it multiplies every level.
+    """
+    if count < 1 or not shift > 0:
+        raise InputError(f"{count} steps with shift {shift}: one step or more, and a shift above 0; write 32.")
+    return [math.inf if i == 0 else shift * (count - i) / i for i in range(count)] + [0.0]
+
+
+def draws(seeds: Sequence[int], uniform: int, *normal: int) -> "tuple[Tensor, ...]":
+    """Random numbers of each seed's own generator, in this order: (n, uniform) uniform ones where that is above 0,
+    then (n, m) normal ones for each m. A sample is the same in every batch. Raises InputError for seeds that are none.
+    """
+    import torch
+
+    if not len(seeds) or any(isinstance(s, bool) or not 0 <= s <= LARGEST_SEED for s in seeds):
+        raise InputError("seeds: one whole number of 0 or more a sample, and at least one; write range(1000).")
+    generator = torch.Generator()
+    rows: list[tuple[Tensor, ...]] = []
+    for seed in seeds:
+        generator.manual_seed(int(seed))
+        first = [torch.rand(uniform, generator=generator, dtype=torch.float64)] if uniform else []
+        rows.append(
+            (*first, *(torch.randn(size, generator=generator, dtype=torch.float64) for size in normal))
+        )
+    return tuple(torch.stack(column) for column in zip(*rows, strict=True))

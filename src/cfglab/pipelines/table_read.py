@@ -1,0 +1,48 @@
+"""Profiles of pipeline classes that the tests do not run: read from diffusers' source, and checked against the tensors
+at the first call as all are."""
+
+from typing import Any
+
+RESCALED: dict[str, Any] = {"after": "rescale", "fixed": (("guidance_rescale", 0.0),)}
+TRANSFORMER: dict[str, Any] = {"denoisers": ("transformer",)}
+TWO: dict[str, Any] = {**TRANSFORMER, "layout": "two calls", "parts": ("cond", "uncond")}
+TRUE: dict[str, Any] = {**TWO, "scale": "true_cfg_scale", "negatives": ("negative_prompt", "negative_prompt_embeds")}
+FRAMES: dict[str, Any] = {"blocks": ("encoder_hidden_states",)}
+
+READ: dict[str, dict[str, Any]] = {
+    # -- Stable Diffusion and SDXL -------------------------------------------------------------------------------------
+    "AltDiffusionImg2ImgPipeline StableDiffusionInpaintPipelineLegacy StableDiffusionModelEditingPipeline "
+    "StableDiffusionControlNetXSPipeline StableDiffusionXLControlNetXSPipeline PaintByExamplePipeline": {},
+    "AltDiffusionPipeline StableDiffusionLDM3DPipeline": RESCALED,
+    # -- video ---------------------------------------------------------------------------------------------------------
+    "AnimateDiffControlNetPipeline AnimateDiffVideoToVideoControlNetPipeline AnimateDiffSparseControlNetPipeline "
+    "PIAPipeline": FRAMES,
+    "AnimateDiffSDXLPipeline": {**FRAMES, **RESCALED},
+    "TextToVideoSDPipeline VideoToVideoSDPipeline": {},
+    "I2VGenXLPipeline": {"alike": False},
+    "CogVideoXFunControlPipeline ConsisIDPipeline MochiPipeline": {**TRANSFORMER, "wide": True},
+    "AllegroPipeline": TRANSFORMER,
+    "LattePipeline": {**TRANSFORMER, "variance": "twice"},
+    "EasyAnimatePipeline EasyAnimateInpaintPipeline EasyAnimateControlPipeline": {
+        **TRANSFORMER,
+        **RESCALED,
+        "variance": "twice",
+    },
+    "SanaVideoPipeline": {**TRANSFORMER, "wide": True, "variance": "twice"},
+    "HunyuanVideoPipeline HunyuanVideoImageToVideoPipeline HunyuanSkyreelsImageToVideoPipeline": {
+        **TRUE,
+        "embedded": "guidance",
+    },
+    "Kandinsky5T2VPipeline Kandinsky5I2VPipeline Kandinsky5T2IPipeline Kandinsky5I2IPipeline "
+    "SkyReelsV2Pipeline SkyReelsV2ImageToVideoPipeline WanAnimatePipeline": TWO,
+    "LucyEditPipeline": {**TWO, "denoisers": ("transformer", "transformer_2")},
+    # -- pictures ------------------------------------------------------------------------------------------------------
+    "KandinskyPipeline KandinskyImg2ImgPipeline KandinskyInpaintPipeline KandinskyV22ControlnetImg2ImgPipeline": {
+        "variance": "half"
+    },
+    "KandinskyPriorPipeline": {"denoisers": ("prior",)},
+    "OvisImagePipeline": TWO,
+    # -- sound ---------------------------------------------------------------------------------------------------------
+    "AudioLDMPipeline AudioLDM2Pipeline MusicLDMPipeline": {},
+    "StableAudioPipeline": TRANSFORMER,
+}

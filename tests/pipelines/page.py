@@ -1,0 +1,168 @@
+"""docs/pipelines.md: every guided pipeline class of diffusers, from the cases that the tests run and the profiles.
+
+python -m tests.pipelines.page      writes it
+"""
+
+import inspect
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import diffusers
+
+from cfglab.pipelines.profiles import Profile
+from cfglab.pipelines.source import Source, read_source
+from cfglab.pipelines.table import ELSEWHERE, profiles
+from tests.pipelines.families import Case, cases, families
+from tests.pipelines.results import ROUNDS, cause
+
+PAGE = Path(__file__).parents[2] / "docs" / "pipelines.md"
+
+HEAD = """# Pipelines
+
+`with guide(pipe, guidance): pipe(...)` on diffusers {version}. This page is written by the tests (`make docs`): every
+class of the first table is built tiny, run untouched and under `guide()`, at one scale, on a schedule that leaves rows
+out, with a guidance an image, and untouched again.
+
+The generic rule: the denoiser is called once a step with rows `[uncond; cond]`, every tensor of that many rows on its
+first dimension holds rows, and what the pipeline makes of two equal predictions is that prediction. `guide()` runs the
+rows that somebody needs, combines them itself, and hands the pipeline the guided prediction in every row; where there
+are two calls a step, it writes it into both. What the tables say beyond that is in a class's `Profile`. A class that is
+not here is refused, unless you say how it is laid out:
+
+```python
+with cfglab.guide(pipe, guidance, profile=cfglab.Profile(layout="two calls", parts=("cond", "uncond"))):
+    ...
+```
+"""
+
+RUN = """
+## Run by the tests: {count} classes of {families} model families
+
+"same" compares with the untouched pipeline at the same scale: **bit** for bit, or within {rounds:g} of its size for the
+cause given. A schedule that leaves rows out is within 1e-5 of the pipeline's own formula with a moving scale (other
+sizes of batch round differently). Rows of ControlNets are left out with those of the denoiser.
+
+| class | family | layout | beyond the generic rule | same |
+|---|---|---|---|---|
+"""
+
+READ = """
+## Not run: profiles read from the source
+
+Guided by these profiles, which the first call of a run checks against the tensors. Compare once with the untouched
+pipeline before you rely on one.
+
+| class | layout | beyond the generic rule |
+|---|---|---|
+"""
+
+REFUSED = """
+## Refused
+
+| class | why, and what its source looks like |
+|---|---|
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    run: dict[str, list[Case]] = {}
+    for case in cases():
+        run.setdefault(case.cls, []).append(case)
+    parts = [HEAD.format(version=diffusers.__version__)]
+    parts.append(RUN.format(count=len(run), families=len({case.family for case in cases()}), rounds=ROUNDS))
+    parts += [_row(*_ran(cls, several)) for cls, several in sorted(run.items())]
+    others = {name: kind for name, kind in classes() if name not in run}
+    parts.append(READ)
+    parts += [_row(f"`{name}`", *_layout(profiles()[name])) for name in sorted(others) if name in profiles()]
+    parts.append(REFUSED)
+    parts += [_row(f"`{name}`", ELSEWHERE[name]) for name in sorted(others) if name in ELSEWHERE]
+    unknown = {name: read_source(kind) for name, kind in others.items() if name not in profiles() | ELSEWHERE}
+    parts += [_row(f"`{name}`", source.said) for name, source in sorted(unknown.items()) if _guided(source)]
+    rest = [f"`{name}`" for name, source in sorted(unknown.items()) if not _guided(source)]
+    parts.append(f"\nNo combine of two predictions was found in the source of {', '.join(rest)}.\n")
+    return "".join(parts)
+
+
+def classes() -> Iterator[tuple[str, Any]]:
+    """Every pipeline class that diffusers exports and that can be imported here."""
+    for name in sorted(dir(diffusers)):
+        if "Pipeline" not in name or "Modular" in name or name.startswith(("AutoPipeline", "Flax", "Onnx")):
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                kind = getattr(diffusers, name)
+            except (ImportError, RuntimeError):
+                continue
+        if not inspect.isclass(kind) or not issubclass(kind, diffusers.DiffusionPipeline) or kind.__name__ != name:
+            continue
+        if kind is not diffusers.DiffusionPipeline and "__call__" in {key for one in kind.__mro__ for key in vars(one)}:
+            yield name, kind
+
+
+def _ran(cls: str, several: list[Case]) -> tuple[str, ...]:
+    layout, beyond = _layout(profiles()[cls])
+    ways = {case.style for case in several}
+    if len(ways) > 1 or ("embedded" in ways and profiles()[cls].layout != "embedded"):
+        layout = layout if len(ways) > 1 else f"{layout} (run as {', '.join(ways)})"
+    causes = list(dict.fromkeys(found for case in several if (found := cause(case))))
+    return f"`{cls}`", several[0].family, layout, beyond, "; ".join(causes) or "bit"
+
+
+def _layout(profile: Profile) -> tuple[str, str]:
+    """How the batch is laid out, and what the profile says beyond the generic rule."""
+    if profile.layout == "two calls":
+        layout = f"two calls, {profile.parts[0]} first"
+    elif profile.layout == "embedded":
+        layout = f"the input `{profile.embedded}`"
+    else:
+        layout = f"[{'; '.join(profile.parts)}]" + (", python lists" if profile.lists else "")
+    if profile.layout != "embedded" and profile.embedded:
+        layout += f", or the input `{profile.embedded}`"
+    return layout, "; ".join(_beyond(profile))
+
+
+def _beyond(profile: Profile) -> Iterator[str]:
+    variance = {"half": "half of the channels follow c", "twice": "a learned variance follows c", "": ""}
+    if profile.variance:
+        yield variance.get(str(profile.variance), f"guides {profile.variance} channels, the rest follow c")
+    if profile.kept:
+        yield "guides the tokens of the new picture only"
+    if profile.wide:
+        yield "combined in float32"
+    if profile.negated:
+        yield "the sign is flipped"
+    after = {
+        "rescale": "`guidance_rescale` is kept",
+        "token norm": "its norm of every token is kept",
+        "row norm": "`cfg_normalization` is kept",
+        "ceiling": "`cfg_normalization` is kept",
+    }
+    if profile.after:
+        yield after[profile.after]
+    if profile.dims:
+        yield ", ".join(f"rows of `{name}` on dimension {dim}" for name, dim in profile.dims)
+    if profile.blocks:
+        yield ", ".join(f"`{name}` repeats every row" for name in profile.blocks)
+    if profile.networks:
+        yield "two networks"
+    if "perturbed" in profile.parts or "neither" in profile.parts:
+        yield "the third part is kept, every row is run"
+    if profile.refused:
+        yield "; ".join(f"`{name}` is refused" for name, *_ in profile.refused)
+
+
+def _guided(source: Source) -> bool:
+    return bool(source.formula or source.parts)
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    print(f"{PAGE}: {len(families())} modules of cases")

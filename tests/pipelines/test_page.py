@@ -1,0 +1,57 @@
+"""docs/pipelines.md is what the cases and the profiles say, and they say the same."""
+
+import inspect
+
+import diffusers
+import pytest
+
+from cfglab.pipelines.profiles import profile_of
+from cfglab.pipelines.source import read_source
+from cfglab.pipelines.table import profiles
+from tests.pipelines import page
+from tests.pipelines.families import Case, cases
+
+
+def test_the_page_is_written() -> None:
+    assert page.PAGE.read_text(encoding="utf-8") == page.page(), "run `make docs`"
+
+
+def test_sixty_classes_of_thirty_families_are_run() -> None:
+    assert len({case.cls for case in cases()}) >= 60
+    assert len({case.family for case in cases()}) >= 30
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+def test_profile_and_case_agree(case: Case) -> None:
+    profile = profiles()[case.cls]
+    assert profile_of(object.__new__(getattr(diffusers, case.cls))) == profile
+    if case.style == "embedded":
+        assert profile.embedded
+        return
+    assert profile.scale == case.scale_argument
+    assert profile.layout == ("two calls" if case.style == "two calls" else "batched")
+    assert set(case.denoisers) <= set(profile.denoisers)
+    assert profile.helpers == case.helpers
+    assert profile.lists == (case.style == "lists")
+    assert len(profile.parts) == (3 if case.style == "three parts" else 2)
+    if case.order != "other":
+        assert profile.parts[:2] == tuple(case.order.split())
+    assert bool(profile.variance) == (case.variance != "none") or case.cls.startswith("Sana")
+    assert profile.off == case.off or case.off is None or profile.networks
+    assert profile.negated == ("sign is flipped" in case.before + case.after)
+
+
+@pytest.mark.parametrize("name", profiles())
+def test_what_a_profile_names_is_there(name: str) -> None:
+    try:
+        kind = getattr(diffusers, name)
+        arguments = inspect.signature(kind.__call__).parameters
+    except ImportError as error:
+        pytest.skip(str(error))
+    profile = profiles()[name]
+    parts = inspect.signature(kind.__init__).parameters
+    assert {*profile.denoisers, *profile.helpers} <= set(parts)
+    named = {argument for argument, _ in profile.fixed} | {argument for argument, *_ in profile.refused}
+    assert named <= set(arguments)
+    assert profile.layout == "embedded" or profile.scale in arguments
+    assert ("rescale" in read_source(kind).after) == (profile.after == "rescale")
