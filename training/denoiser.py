@@ -134,6 +134,11 @@ class Batches:
         return Batch(noisy, timesteps, noise, self.captions(texts), self.weights[timesteps])
 
 
+def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
+    """The learning rate is set before every step."""
+    return torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=0.01)
+
+
 def learning_rate(step: int, steps: int, decay: int, peak: float, warmup: int = 200) -> float:
     return peak * min(1.0, (step + 1) / warmup, max(0.0, (steps - step) / max(1, decay)) + 0.003)
 
@@ -182,8 +187,7 @@ def main() -> None:
     model = TextToImage(tokenizer)
     model.unet.to(memory_format=torch.channels_last)
     model.unet.compile()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=options.peak, betas=(0.9, 0.99), weight_decay=0.01)
-    ema = Ema(model, 0.996)
+    optimizer, ema = optimizer_of(model), Ema(model, 0.996)
     path = WORK / "denoiser.pt"
     step = resume(path, model, optimizer, ema)
     torch.manual_seed(step)

@@ -46,25 +46,30 @@ def frozen_autoencoder() -> AutoencoderKL:
     return vae.to(memory_format=torch.channels_last)
 
 
+@torch.no_grad()
+def encode(vae: AutoencoderKL, count: int) -> None:
+    """Write the frozen autoencoder, and the latents and scenes of `count` pictures, into the training folder."""
+    source = SceneSource(seed=11)
+    vae.save_pretrained(WORK / "vae")
+    latents = np.empty((count, 4, 16, 16), np.float16)
+    scenes = []
+    for start in range(0, count, 64):
+        chunk = [source.scene() for _ in range(min(64, count - start))]
+        pixels = to_tensor(np.stack([source.picture(scene) for scene in chunk]))
+        mean = vae.encode(pixels.contiguous(memory_format=torch.channels_last)).latent_dist.mean
+        latents[start : start + len(chunk)] = (mean * SCALING).numpy()
+        scenes += [scene.model_dump() for scene in chunk]
+        if start % 6400 == 0:
+            print(start, flush=True)
+    np.save(WORK / "latents.npy", latents)
+    (WORK / "latents.json").write_text(json.dumps(scenes))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=30_000)
     options = parser.parse_args()
-    vae, source = frozen_autoencoder(), SceneSource(seed=11)
-    vae.save_pretrained(WORK / "vae")
-    latents = np.empty((options.count, 4, 16, 16), np.float16)
-    scenes = []
-    with torch.no_grad():
-        for start in range(0, options.count, 64):
-            chunk = [source.scene() for _ in range(min(64, options.count - start))]
-            pixels = to_tensor(np.stack([source.picture(scene) for scene in chunk]))
-            mean = vae.encode(pixels.contiguous(memory_format=torch.channels_last)).latent_dist.mean
-            latents[start : start + len(chunk)] = (mean * SCALING).numpy()
-            scenes += [scene.model_dump() for scene in chunk]
-            if start % 6400 == 0:
-                print(start, flush=True)
-    np.save(WORK / "latents.npy", latents)
-    (WORK / "latents.json").write_text(json.dumps(scenes))
+    encode(frozen_autoencoder(), options.count)
 
 
 if __name__ == "__main__":
