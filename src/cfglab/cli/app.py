@@ -1,0 +1,52 @@
+"""The application, and the arguments that several commands share."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def whole(text: str) -> int:
+    """A whole number, or the parser's complaint."""
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a whole number, such as 50") from None
+
+
+Shelf = Literal["schedules", "transforms", "models", "presets", "samplers", "metrics"]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]
+Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, mps.")]
+Pickle = Annotated[bool, typer.Option("--allow-pickle", help="Read a hub model that has no safetensors, weights only.")]
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: ARG001 (read in `call`)
+) -> None:
+    """Classifier-free guidance as a program and a laboratory.
+
+    w is the guidance scale, uncond + w * (cond - uncond): w = 1 is no guidance.
+
+    \b
+    Examples:
+      cfglab run k-decay --model scenes --out runs/k-decay
+      cfglab plot 'cosine(max=7.5, min=1, k=0.3)' 'cosine(max=7.5, min=1, k=0.3).inverted()'
+      cfglab compare runs/k-decay --baseline constant --metric alignment
+      cfglab list presets
+    """
+    if version:
+        from cfglab import __version__
+
+        print(f"cfglab {__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())

@@ -1,0 +1,82 @@
+"""cfglab run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cfglab.cli.app import Device, Pickle, app, whole
+from cfglab.errors import MachineError
+
+
+@app.command()
+def run(
+    experiment: Annotated[
+        str,
+        typer.Argument(metavar="PRESET|FILE.yaml", help="A preset (cfglab list presets), or a file of your own."),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="scenes, a folder, or a hub id; naming a hub id is consent to download it."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The folder of the run.  [default: runs/<name>]")
+    ] = None,
+    prompts: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT|@FILE", help="A prompt; repeat for more; @FILE has one a line.")
+    ] = None,
+    negative: Annotated[str | None, typer.Option(metavar="TEXT", help="The negative prompt.")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="N|A..B", help="One seed, or a range with both its ends: 0..7.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(metavar="N", parser=whole, help="Denoising steps.")] = None,
+    sampler: Annotated[str | None, typer.Option(metavar="NAME", help="One of cfglab list samplers.")] = None,
+    device: Device = "auto",
+    dtype: Annotated[str | None, typer.Option(metavar="NAME", help="float32, float16 or bfloat16.")] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the denoiser: a slow start, faster after.")
+    ] = False,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Another value for any field of the experiment; repeat."),
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A branch, tag or commit of a hub model.")
+    ] = None,
+    allow_pickle: Pickle = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+) -> None:
+    """Make the pictures of an experiment, score them, write the report.
+
+    What the experiment does not say otherwise comes from the preset or the file. Stopped? Run it again, it continues.
+
+    \b
+    Examples:
+      cfglab run k-decay
+      cfglab run k-decay --model prompthero/openjourney --device cuda --dtype float16
+      cfglab run k-decay --prompts 'a photograph of a cat' --prompts @more.txt --seeds 0..7 --out runs/cat
+      cfglab run mine.yaml --steps 20 --set width=128
+    """
+    from cfglab.experiments.spec import Experiment, read_assignments, read_prompts
+
+    fields = {
+        "model": model,
+        "prompts": read_prompts(prompts) if prompts else None,
+        "negative": negative,
+        "seeds": seeds,
+        "steps": steps,
+        "sampler": sampler,
+        "dtype": dtype,
+        "compile": compiled or None,
+    }
+    own = experiment.endswith((".yaml", ".yml"))
+    read = Experiment.from_yaml if own else Experiment.preset
+    chosen = read(experiment, set=read_assignments(changes or []), **fields)
+    folder = out or Path("runs") / chosen.name
+    done = chosen.run(folder, device, revision=revision, allow_pickle=allow_pickle, quiet=quiet)
+    print(f"{done.drawn} pictures drawn, {len(done.store.results())} in the run")
+    print(f"report: {done.report()}")
+    if done.failed:
+        raise MachineError(
+            f"{done.failed} pictures failed, results.csv in {done.folder} says why; run it again to retry."
+        )

@@ -1,0 +1,54 @@
+"""Commands about one picture of a run: cfglab reproduce, trace."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cfglab.cli.app import Device, Pickle, app
+from cfglab.errors import MachineError
+
+
+@app.command()
+def reproduce(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE.png", help="A picture of a run; it carries its own recipe.")],
+    out: Annotated[Path, typer.Option(metavar="COPY.png", help="Where the new picture goes.")],
+    device: Device = "auto",
+    allow_pickle: Pickle = False,
+) -> None:
+    """Make a picture of a run again.
+
+    The picture carries its own recipe; says whether the pixels are the same.
+
+    \b
+    Example:
+      cfglab reproduce runs/k-decay/images/0f3c….png --out copy.png
+    """
+    from cfglab.experiments.reproduce import reproduce as again
+
+    copy = again(image, out, device, allow_pickle=allow_pickle)
+    if copy.identical:
+        print(f"{copy.path}: the same pixels as {image}")
+        return
+    notes = f" ({'; '.join(copy.notes)})" if copy.notes else ""
+    raise MachineError(f"{copy.path}: differs from {image} by up to {copy.largest_difference} of 255{notes}.")
+
+
+@app.command()
+def trace(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE.png", help="A picture of a run.")],
+    device: Device = "auto",
+    allow_pickle: Pickle = False,
+) -> None:
+    """Show what guidance did in every step of a picture.
+
+    sigma, w, the norm of cond - uncond, the cosine of their angle, and denoiser rows run and saved, equal rows being
+    shared evenly. As the picture's run keeps it; a picture out of its run is drawn again.
+
+    \b
+    Example:
+      cfglab trace runs/k-decay/images/0f3c….png
+    """
+    from cfglab.experiments.traces import trace_of
+
+    print(trace_of(image, device, allow_pickle=allow_pickle))

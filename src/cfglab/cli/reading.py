@@ -1,0 +1,63 @@
+"""Commands that read a run: cfglab report, compare."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from cfglab.cli.app import Folder, app
+from cfglab.errors import InputError
+
+
+@app.command()
+def report(folder: Folder) -> None:
+    """Write the report of a run again.
+
+    From the stored results, without a model; says where the report is. Beside report.html stand its numbers,
+    report.csv and report.json; of more than 5,000 pictures the page reads those that are looked at from report/.
+    """
+    from cfglab.report import report as write
+
+    print(f"report: {write(folder)}")
+
+
+@app.command()
+def compare(
+    folder: Folder,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="SETTING", help="What the others are compared with.  [default: the run's own]")
+    ] = None,
+    metric: Annotated[str, typer.Option(metavar="NAME", help="One of cfglab list metrics.")] = "alignment",
+    equal: Annotated[
+        Literal["dose", "cost"] | None,
+        typer.Option(help="Against the constant scale of the same dose, or only settings that cost as many rows."),
+    ] = None,
+    choose: Annotated[
+        Literal["prompts", "seeds"] | None,
+        typer.Option(help="Choose the best setting on one half of these, and report it on the other half."),
+    ] = None,
+    shuffled: Annotated[
+        bool, typer.Option("--shuffled", help="Add a row of chance: each picture judged by another prompt.")
+    ] = False,
+) -> None:
+    """Compare the settings of a run with a baseline.
+
+    Paired by prompt and seed: the difference, its 95 % interval (prompts are resampled, not pictures), p, p after
+    Holm's correction, n, and the smallest difference that this run could have found. Metrics of sets, such as kid, are
+    compared by leaving out prompts.
+
+    \b
+    Examples:
+      cfglab compare runs/k-decay --baseline constant --metric alignment
+      cfglab compare runs/scale --metric kid
+      cfglab compare runs/k-decay --equal dose
+      cfglab compare runs/k-decay --choose prompts
+    """
+    from cfglab.experiments import Run
+
+    run = Run(folder)
+    if choose and shuffled:
+        raise InputError("--shuffled adds a row to the table, and --choose prints none; leave one of them out.")
+    if choose:
+        print(run.best_on_split(metric, baseline, split=choose, equal=equal))
+    else:
+        print(run.compare(metric, baseline, equal=equal, shuffled=shuffled))
