@@ -2,8 +2,8 @@
 
     python training/unpack.py --step 8200
 
-Writes the frozen autoencoder, freshly encoded latents and `denoiser.pt` at that step: the shipped averages, rounded to
-float16 as they are, with an optimizer that has seen nothing.
+Writes the frozen autoencoder, freshly encoded latents, `denoiser.pt` at that step and `twin.pt`: the shipped averages,
+rounded to float16 as they are, with an optimizer that has seen nothing.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import argparse
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel
 
-from training.common import WORK, Ema, checkpoint
+from training.common import WORK, Ema, checkpoint, save
 from training.denoiser import TextToImage, optimizer_of
 from training.export import WEIGHTS
 from training.latents import encode
@@ -28,6 +28,9 @@ def main() -> None:
     model.unet.load_state_dict(UNet2DConditionModel.from_pretrained(shipped / "unet").float().state_dict())
     model.text.load_state_dict(CLIPTextModel.from_pretrained(shipped / "text_encoder").float().state_dict())
     checkpoint(WORK / "denoiser.pt", model, optimizer_of(model), Ema(model, 0.0), options.step)
+    twin = UNet2DConditionModel.from_pretrained(WEIGHTS / "twin").float()
+    model.unet.load_state_dict(twin.state_dict())
+    save(WORK / "twin.pt", {"ema": model.state_dict(), "step": options.step})
     vae = AutoencoderKL.from_pretrained(shipped / "vae").float().eval()
     encode(vae.to(memory_format=torch.channels_last), options.count)
 
