@@ -8,6 +8,7 @@ rounded to float16 as they are, with an optimizer that has seen nothing.
 
 import argparse
 
+import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel
 
