@@ -13,7 +13,7 @@ from cfglab.step import Step
 from tests.pipelines.families import Case
 from tests.pipelines.moving import counted, moved
 from tests.pipelines.results import ROUNDS, cause
-from tests.pipelines.test_builders import built, every
+from tests.pipelines.test_builders import COUNTS, built, every
 
 STEPS = 3
 
@@ -85,7 +85,7 @@ def test_a_schedule_that_skips_rows(made: tuple[Case, Any]) -> None:
 
 def test_every_image_has_its_own_guidance(made: tuple[Case, Any]) -> None:
     case, pipe = made
-    if case.single or not (case.accepts("num_images_per_prompt") or case.accepts("num_videos_per_prompt")):
+    if case.single or not any(case.accepts(count) for count in COUNTS):
         pytest.skip("one image a call")
     scales = case.scales
     try:

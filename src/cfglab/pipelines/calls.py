@@ -16,7 +16,7 @@ from cfglab.guidance import Variation
 from cfglab.pipelines.profiles import Profile
 
 TIMES = ("timestep", "timesteps", "t", "r", "timestep_ratio")
-WHOLE = ("image_rotary_emb", "img_ids", "txt_ids", "control_type_idx", "rope_interpolation_scale")
+WHOLE = ("image_rotary_emb", "rotary_embedding", "img_ids", "txt_ids", "control_type_idx", "rope_interpolation_scale")
 """Arguments that hold no rows in any model of diffusers, whatever their length."""
 
 

@@ -4,13 +4,12 @@ from functools import cache
 from typing import Any
 
 from cfglab.pipelines.profiles import Profile
-from cfglab.pipelines.table_read import READ, RESCALED, TRANSFORMER, TRUE, TWO
+from cfglab.pipelines.table_read import EMBEDDED, READ, RESCALED, TRANSFORMER, TRUE, TWO
 
 CONTROLLED: dict[str, Any] = {"helpers": ("controlnet",)}
 FIRST: dict[str, Any] = {"parts": ("cond", "uncond")}
 PAG: dict[str, Any] = {"parts": ("uncond", "cond", "perturbed")}
 PIX2PIX: dict[str, Any] = {"parts": ("cond", "uncond", "neither"), "alike": False}
-EMBEDDED: dict[str, Any] = {**TRANSFORMER, "layout": "embedded", "embedded": "guidance", "off": None}
 SKIPPED = ("skip_guidance_layers", None, "a transform that skips layers")
 SD3: dict[str, Any] = {**TRANSFORMER, "refused": (SKIPPED,)}
 FLUX: dict[str, Any] = {**TRUE, "embedded": "guidance"}
@@ -46,8 +45,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "StableDiffusionControlNetPAGPipeline StableDiffusionControlNetPAGInpaintPipeline "
     "StableDiffusionXLControlNetPAGPipeline StableDiffusionXLControlNetPAGImg2ImgPipeline": {**PAG, **CONTROLLED},
     # -- batched transformers ------------------------------------------------------------------------------------------
-    "AuraFlowPipeline BriaFiboPipeline": TRANSFORMER,
-    "PRXPipeline": TRANSFORMER,
+    "AuraFlowPipeline BriaFiboPipeline PRXPipeline StableAudioPipeline": TRANSFORMER,
     "BriaPipeline": {**TRANSFORMER, "refused": (("normalize", False, "rescale"),)},
     "CogView3PlusPipeline": {**TRANSFORMER, "wide": True},
     "SanaPipeline": {**TRANSFORMER, "wide": True, "variance": "twice"},
@@ -87,7 +85,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "StableCascadePriorPipeline WuerstchenPriorPipeline": {**FIRST, "denoisers": ("prior",)},
     "StableCascadeDecoderPipeline WuerstchenDecoderPipeline": {**FIRST, "denoisers": ("decoder",)},
     # -- two calls a step ----------------------------------------------------------------------------------------------
-    "FluxPipeline FluxImg2ImgPipeline FluxInpaintPipeline": FLUX,
+    "FluxPipeline FluxImg2ImgPipeline FluxInpaintPipeline HunyuanVideoPipeline": FLUX,
     "FluxControlNetPipeline": {**FLUX, **CONTROLLED},
     "FluxKontextPipeline FluxKontextInpaintPipeline": {**FLUX, "kept": "img_ids"},
     "Flux2KleinPipeline Flux2KleinInpaintPipeline": {**TWO, "kept": "img_ids"},
@@ -115,8 +113,7 @@ ROWS: dict[str, dict[str, Any]] = {
     },
     # -- the scale is an input -----------------------------------------------------------------------------------------
     "FluxControlPipeline FluxFillPipeline Flux2Pipeline SanaSprintPipeline": EMBEDDED,
-    "FluxControlImg2ImgPipeline FluxControlInpaintPipeline SanaSprintImg2ImgPipeline": EMBEDDED,
-    "FluxControlNetImg2ImgPipeline FluxControlNetInpaintPipeline": {**EMBEDDED, **CONTROLLED},
+    "FluxControlNetImg2ImgPipeline": {**EMBEDDED, **CONTROLLED},
     # -- video ---------------------------------------------------------------------------------------------------------
     "AnimateDiffPipeline AnimateDiffVideoToVideoPipeline": {"blocks": ("encoder_hidden_states",)},
     "CogVideoXPipeline CogVideoXImageToVideoPipeline CogVideoXVideoToVideoPipeline": {**TRANSFORMER, "wide": True},

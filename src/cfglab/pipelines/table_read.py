@@ -7,6 +7,7 @@ RESCALED: dict[str, Any] = {"after": "rescale", "fixed": (("guidance_rescale", 0
 TRANSFORMER: dict[str, Any] = {"denoisers": ("transformer",)}
 TWO: dict[str, Any] = {**TRANSFORMER, "layout": "two calls", "parts": ("cond", "uncond")}
 TRUE: dict[str, Any] = {**TWO, "scale": "true_cfg_scale", "negatives": ("negative_prompt", "negative_prompt_embeds")}
+EMBEDDED: dict[str, Any] = {**TRANSFORMER, "layout": "embedded", "embedded": "guidance", "off": None}
 FRAMES: dict[str, Any] = {"blocks": ("encoder_hidden_states",)}
 
 READ: dict[str, dict[str, Any]] = {
@@ -29,7 +30,7 @@ READ: dict[str, dict[str, Any]] = {
         "variance": "twice",
     },
     "SanaVideoPipeline": {**TRANSFORMER, "wide": True, "variance": "twice"},
-    "HunyuanVideoPipeline HunyuanVideoImageToVideoPipeline HunyuanSkyreelsImageToVideoPipeline": {
+    "HunyuanVideoImageToVideoPipeline HunyuanSkyreelsImageToVideoPipeline": {
         **TRUE,
         "embedded": "guidance",
     },
@@ -42,7 +43,8 @@ READ: dict[str, dict[str, Any]] = {
     },
     "KandinskyPriorPipeline": {"denoisers": ("prior",)},
     "OvisImagePipeline": TWO,
+    "FluxControlImg2ImgPipeline FluxControlInpaintPipeline SanaSprintImg2ImgPipeline": EMBEDDED,
+    "FluxControlNetInpaintPipeline": {**EMBEDDED, "helpers": ("controlnet",)},
     # -- sound ---------------------------------------------------------------------------------------------------------
     "AudioLDMPipeline AudioLDM2Pipeline MusicLDMPipeline": {},
-    "StableAudioPipeline": TRANSFORMER,
 }
