@@ -10,7 +10,8 @@ from torch import Tensor
 
 from cfglab.errors import InputError
 from cfglab.guidance import CADS, ICG, Guidance, parse_guidance
-from cfglab.guidance.noised import NoisedText, signatures
+from cfglab.guidance.variations.row_noise import signatures
+from cfglab.guidance.variations.texts import NoisedText
 from cfglab.step import Step, steps
 from tests.guidance.examples import batch
 

@@ -20,9 +20,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from cfglab.errors import InputError
 from cfglab.guidance import register_weak_model, weak_models
 from cfglab.guidance.now import Variation
-from cfglab.guidance.perturbed import BlurredQueries, IdentityAttention
-from cfglab.guidance.skipping import RandomBlocks, SkippedLayers
-from cfglab.guidance.weak_models import _WEAK, OtherModel
+from cfglab.guidance.variations.attention import BlurredQueries, IdentityAttention
+from cfglab.guidance.variations.layers import RandomBlocks, SkippedLayers
+from cfglab.guidance.variations.models import _WEAK, OtherModel
 from cfglab.pipelines.blocks import compile_in_blocks
 from tests.pipelines.families.sd3 import NETWORK
 from tests.tiny import _unet
@@ -355,3 +355,9 @@ def test_a_compiled_denoiser_is_refused(unet: Any, variation: Any) -> None:
         with pytest.raises(InputError, match=rf"on a compiled {name}: it reaches into the network by hooks"):
             variation.applied(denoiser).__enter__()
     assert math.isfinite(float(run(unet).sum()))
+
+
+@pytest.mark.parametrize("variation", [IdentityAttention(("mid",)), SkippedLayers(("mid",)), BlurredQueries(("mid",))])
+def test_what_is_no_network_is_refused(variation: Any) -> None:
+    with pytest.raises(InputError, match="on a object: it reaches into the layers of a network, and this has none"):
+        variation.applied(object()).__enter__()

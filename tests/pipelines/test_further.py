@@ -13,7 +13,7 @@ from torch import Tensor
 from cfglab.denoisers.trace import Trace
 from cfglab.errors import InputError
 from cfglab.guidance import register_weak_model
-from cfglab.guidance.weak_models import _WEAK
+from cfglab.guidance.variations.models import _WEAK
 from cfglab.pipelines import guide, load
 from cfglab.pipelines.encoding import Encodings
 from cfglab.pipelines.weak import twin

@@ -1,6 +1,26 @@
-"""Guidance: a schedule and transforms, and the arithmetic that applies them. Loads torch only when it computes."""
+"""Guidance: a schedule and transforms, and the arithmetic that applies them. Loads torch only when it computes.
+
+Where each idea lives; `docs/methods.md` has the formulas:
+
+| file | methods |
+|---|---|
+| `norms` `cfg_norm` `rescale` `thresholding` | lengths: cf_guidance's three; the CFGNorm family; phi; Imagen and mcmonkey |
+| `skimmed` `mahiro` | value by value, and by agreement |
+| `projection` `tangential` `zero_star` | directions: APG, TCFG, CFG-Zero* |
+| `frequency` (over `pyramid`) | FDG, FreSca |
+| `momentum` `epsilon_scaling` | also without guidance |
+| `closed_loop` `feedback` `row_saving` | w from the predictions: MAMBO-G, beta-CFG's norm; FBG; rows left out |
+| `prompts` `attention_guidance` | a further prompt: Perp-Neg, composed, dual CFG; NAG |
+| `autoguidance` `perturbed_attention` `skipped_layers` (all `weaker`) | a worse model: PAG, SEG, SLG, S2 |
+| `noisy_conditions` | noise in the condition: ICG, CADS |
+| `left_out` | what is not here, and why |
+
+The machinery: `base` (Guidance), `guide` (one run of it), `transforms` (what a method is), `now` (what it sees),
+`spaces`, `each` (sums over one image), `fields`, `names`, `text`; `variations/` changes rows that are run once more.
+"""
 
 from cfglab.guidance.attention_guidance import NAG
+from cfglab.guidance.autoguidance import AutoGuidance
 from cfglab.guidance.base import Guidance
 from cfglab.guidance.cfg_norm import CFGNorm
 from cfglab.guidance.closed_loop import MagnitudeAware, UpdatePower
@@ -25,8 +45,7 @@ from cfglab.guidance.tangential import TCFG
 from cfglab.guidance.text import as_guidance, parse_guidance, parse_transform
 from cfglab.guidance.thresholding import ImagenThreshold, MimicThreshold
 from cfglab.guidance.transforms import TRANSFORMS, AnyTransform, Transform, as_transform
-from cfglab.guidance.weak_models import register_weak_model, weak_models
-from cfglab.guidance.weaker import AutoGuidance
+from cfglab.guidance.variations.models import register_weak_model, weak_models
 from cfglab.guidance.zero_star import CFGZeroStar
 
 __all__ = [

@@ -10,8 +10,8 @@ from cfglab.errors import InputError
 from cfglab.guidance.fields import Fraction, Positive
 from cfglab.guidance.names import Space
 from cfglab.guidance.now import Now, Variation
-from cfglab.guidance.reaching import check_hooks, cross_attentions, hooked
 from cfglab.guidance.transforms import Transform
+from cfglab.guidance.variations.hooks import check_hooks, cross_attentions, hooked
 from cfglab.schedules.fields import Real
 from cfglab.step import Step
 

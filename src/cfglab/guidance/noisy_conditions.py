@@ -9,9 +9,9 @@ from cfglab.card import Card, Host
 from cfglab.errors import InputError
 from cfglab.guidance.fields import Fraction, NotNegative
 from cfglab.guidance.names import Space
-from cfglab.guidance.noised import NoisedText
 from cfglab.guidance.now import Now, Variation
 from cfglab.guidance.transforms import Transform
+from cfglab.guidance.variations.texts import NoisedText
 from cfglab.schedules.fields import Whole
 from cfglab.step import Step
 

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from cfglab.card import Card, Host
 from cfglab.guidance.fields import NotNegative, Positive
 from cfglab.guidance.now import Variation
-from cfglab.guidance.perturbed import BlurredQueries, IdentityAttention
+from cfglab.guidance.variations.attention import BlurredQueries, IdentityAttention
 from cfglab.guidance.weaker import Layers, Weaker
 
 

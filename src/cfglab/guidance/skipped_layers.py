@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from cfglab.card import Card, Host
 from cfglab.guidance.fields import Fraction, NotNegative
 from cfglab.guidance.now import Variation
-from cfglab.guidance.skipping import RandomBlocks, SkippedLayers
+from cfglab.guidance.variations.layers import RandomBlocks, SkippedLayers
 from cfglab.guidance.weaker import Layers, Weaker
 from cfglab.schedules.fields import Whole
 from cfglab.step import Step

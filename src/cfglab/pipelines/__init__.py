@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from cfglab.guidance.weak_models import register_weak_model
+from cfglab.guidance.variations.models import register_weak_model
 from cfglab.pipelines.folder import locate, weights_hash
 from cfglab.pipelines.samplers import SAMPLERS
 

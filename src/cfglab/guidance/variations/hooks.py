@@ -77,7 +77,13 @@ def transformer_blocks(denoiser: "Module") -> list[str]:
 
 
 def check_hooks(denoiser: "Module", method: str) -> None:
-    """Raise InputError for a compiled denoiser: it ignores hooks set afterwards, so nothing would be perturbed."""
+    """Raise InputError for what is no network, and for a compiled one: it ignores hooks set afterwards, so nothing
+    would be perturbed."""
+    if not hasattr(denoiser, "named_modules"):
+        raise InputError(
+            f"{method} on a {_named(denoiser)}: it reaches into the layers of a network, and this has none; use a "
+            "method that acts on the predictions."
+        )
     for module in denoiser.modules():
         if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
             raise InputError(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cfglab.errors import InputError
-from cfglab.guidance.perturbed import Perturbed
+from cfglab.guidance.variations.attention import Perturbed
 from cfglab.schedules.fields import nearest
 
 _WEAK: dict[str, Callable[[Any], Any]] = {}

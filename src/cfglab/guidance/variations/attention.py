@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from cfglab.errors import InputError
-from cfglab.guidance.reaching import hooked, self_attentions
+from cfglab.guidance.variations.hooks import hooked, self_attentions
 
 if TYPE_CHECKING:
     from torch import Tensor

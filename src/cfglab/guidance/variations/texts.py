@@ -1,11 +1,9 @@
-"""Text encodings mixed with noise: what a row's noise is drawn from, and the Variation that puts it in."""
+"""Text encodings mixed with noise."""
 
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
 
 from cfglab.errors import InputError
@@ -44,7 +42,9 @@ class NoisedText:
     def inputs(
         self, sample: "Tensor", timestep: Any, conditioning: Mapping[str, Any]
     ) -> "tuple[Tensor, Any, Mapping[str, Any]]":
-        seeds = [_seed(self.seed, self.index, row) for row in signatures(sample)]
+        from cfglab.guidance.variations.row_noise import row_seeds
+
+        seeds = row_seeds(sample, self.seed, self.index)
         changed, texts = _texts(conditioning, lambda y, name: self._noised(y, [f"{one}{name}" for one in seeds]))
         if not texts:
             raise InputError(
@@ -57,11 +57,12 @@ class NoisedText:
         import torch
 
         from cfglab.guidance.spaces import wide
+        from cfglab.guidance.variations.row_noise import normal
 
         if len(y) != len(seeds):
             raise InputError(f"an encoding of {len(y)} rows for a sample of {len(seeds)}: noise needs one row each.")
         own = wide(y)
-        noise = torch.stack([_normal(seed, own[0]) for seed in seeds]).to(own)
+        noise = torch.stack([normal(seed, own[0]) for seed in seeds]).to(own)
         if self.own_scale:
             noise = noise * _deviation(own)
         mixed = math.sqrt(self.gamma) * own + self.scale * math.sqrt(1 - self.gamma) * noise
@@ -70,32 +71,6 @@ class NoisedText:
             back = (mixed - _mean(mixed)) / spread.where(spread > 0, 1.0) * _deviation(own) + _mean(own)
             mixed = self.psi * back + (1 - self.psi) * mixed
         return mixed.to(y.dtype)
-
-
-def signatures(sample: "Tensor") -> list[int]:
-    """32 bits a row: the signs of fixed projections of at most 4096 of its values, which rounding does not turn."""
-    rows = sample.detach().flatten(1)
-    rows = rows[:, :: max(1, rows.shape[1] // 4096)][:, :4096].float().cpu()
-    bits = (rows @ _directions(rows.shape[1]) > 0).int().tolist()
-    return [sum(bit << place for place, bit in enumerate(row)) for row in bits]
-
-
-@lru_cache(maxsize=8)
-def _directions(length: int) -> "Tensor":
-    import torch
-
-    return torch.randn(length, 32, generator=torch.Generator().manual_seed(0))
-
-
-def _seed(seed: int, index: int, signature: int) -> str:
-    return f"{seed} {index} {signature} "
-
-
-def _normal(seed: str, like: "Tensor") -> "Tensor":
-    import torch
-
-    number = int.from_bytes(blake2b(seed.encode(), digest_size=7).digest(), "little")
-    return torch.randn(like.shape, generator=torch.Generator().manual_seed(number))
 
 
 def _texts(conditioning: Mapping[str, Any], change: "Callable[[Tensor, str], Tensor]") -> tuple[dict[str, Any], int]:

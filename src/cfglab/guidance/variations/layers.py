@@ -8,8 +8,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError
-from cfglab.guidance.perturbed import Perturbed
-from cfglab.guidance.reaching import blocks, hooked, transformer_blocks
+from cfglab.guidance.variations.attention import Perturbed
+from cfglab.guidance.variations.hooks import blocks, hooked, transformer_blocks
 
 if TYPE_CHECKING:
     from torch import Tensor

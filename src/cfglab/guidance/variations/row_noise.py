@@ -1,0 +1,31 @@
+"""Noise that is a row's own: drawn from a seed, the step and the sample itself, the same in any batch. Loads torch."""
+
+from functools import lru_cache
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+
+
+def signatures(sample: Tensor) -> list[int]:
+    """32 bits a row: the signs of fixed projections of at most 4096 of its values, which rounding does not turn."""
+    rows = sample.detach().flatten(1)
+    rows = rows[:, :: max(1, rows.shape[1] // 4096)][:, :4096].float().cpu()
+    bits = (rows @ _directions(rows.shape[1]) > 0).int().tolist()
+    return [sum(bit << place for place, bit in enumerate(row)) for row in bits]
+
+
+@lru_cache(maxsize=8)
+def _directions(length: int) -> Tensor:
+    return torch.randn(length, 32, generator=torch.Generator().manual_seed(0))
+
+
+def row_seeds(sample: Tensor, seed: int, index: int) -> list[str]:
+    """What each row's noise at this step is drawn from."""
+    return [f"{seed} {index} {signature} " for signature in signatures(sample)]
+
+
+def normal(seed: str, like: Tensor) -> Tensor:
+    """Standard normal, of the shape of `like`, float32."""
+    number = int.from_bytes(blake2b(seed.encode(), digest_size=7).digest(), "little")
+    return torch.randn(like.shape, generator=torch.Generator().manual_seed(number))
