@@ -58,11 +58,21 @@ pipeline before you rely on one.
 |---|---|---|
 """
 
-REFUSED = """
-## Refused
+ELSEWHERE_HEAD = """
+## Refused: guided in another way
 
-| class | why, and what its source looks like |
+| class | how |
 |---|---|
+"""
+
+REFUSED = """
+## Refused: not known
+
+Nobody has run these. The last column is what the generic rule would make of what was read in the source: the `profile=`
+to begin with, or why there is none. Compare with the untouched pipeline at one scale before you believe it.
+
+| class | its source has | the generic rule |
+|---|---|---|
 """
 
 
@@ -77,10 +87,15 @@ def page() -> str:
     others = {name: kind for name, kind in classes() if name not in run}
     parts.append(READ)
     parts += [_row(f"`{name}`", *_layout(profiles()[name])) for name in sorted(others) if name in profiles()]
-    parts.append(REFUSED)
+    parts.append(ELSEWHERE_HEAD)
     parts += [_row(f"`{name}`", ELSEWHERE[name]) for name in sorted(others) if name in ELSEWHERE]
+    parts.append(REFUSED)
     unknown = {name: read_source(kind) for name, kind in others.items() if name not in profiles() | ELSEWHERE}
-    parts += [_row(f"`{name}`", source.said) for name, source in sorted(unknown.items()) if _guided(source)]
+    parts += [
+        _row(f"`{name}`", source.said.removeprefix("its source has "), rule(source))
+        for name, source in sorted(unknown.items())
+        if _guided(source)
+    ]
     rest = [f"`{name}`" for name, source in sorted(unknown.items()) if not _guided(source)]
     parts.append(f"\nNo combine of two predictions was found in the source of {', '.join(rest)}.\n")
     return "".join(parts)
@@ -153,6 +168,25 @@ def _beyond(profile: Profile) -> Iterator[str]:
         yield "the third part is kept, every row is run"
     if profile.refused:
         yield "; ".join(f"`{name}` is refused" for name, *_ in profile.refused)
+
+
+def rule(source: Source) -> str:
+    """What the generic rule would make of a class that nobody has run."""
+    if source.parts and (source.calls > 1 or sorted(source.parts) != ["cond", "uncond"]):
+        return f"does not fit: {len(source.parts)} parts, {max(source.calls, 1)} calls a step"
+    if not source.layout:
+        return "not clear: its source has another form"
+    if source.copies:
+        return "does not fit: c has become another tensor when u is there"
+    names = [f'"{name}",' for name in source.networks if name != "current_model"] or ["...,"]
+    said = [] if source.networks == ("unet",) else [f"denoisers=({' '.join(names)})"]
+    if source.layout == "two calls":
+        said += ['layout="two calls"', 'parts=("cond", "uncond")']
+    elif source.parts != ("uncond", "cond"):
+        said.append('parts=("cond", "uncond")')
+    lost = {"rescale": "its guidance_rescale", "norm": "its norm"}
+    losses = " and ".join(lost[name] for name in source.after)
+    return f"`Profile({', '.join(said)})`" + (f"; {losses} would be lost" if losses else "")
 
 
 def _guided(source: Source) -> bool:

@@ -28,6 +28,10 @@ class Source:
     """Of u, c and g."""
     after: tuple[str, ...] = ()
     """Functions or arguments that follow the combine: "rescale", "norm"."""
+    networks: tuple[str, ...] = ()
+    """Components that are called in the loop."""
+    copies: bool = False
+    """Two calls a step, and the first prediction is made another tensor before the second call."""
 
     @property
     def layout(self) -> str:
@@ -60,12 +64,12 @@ def read_source(kind: Any) -> Source:
     if "_apply_perturbed_attention_guidance(" in text:
         parts = ("uncond", "cond", "perturbed")
     loops = [node for node in nodes if isinstance(node, ast.For)]
-    calls = len({id(node) for loop in loops for node in ast.walk(loop) if _is_network(node)})
+    called = {id(node): name for loop in loops for node in ast.walk(loop) if (name := _network(node))}
     formula = next((words for node in nodes if (words := _formula(node))), "")
     after = tuple(
         name for name, sign in (("rescale", "rescale_noise_cfg("), ("norm", "_norm = torch.")) if sign in text
     )
-    return Source(parts, calls, formula, after)
+    return Source(parts, len(called), formula, after, tuple(dict.fromkeys(called.values())), _copies(loops))
 
 
 def check_source(kind: Any, profile: Profile) -> None:
@@ -97,11 +101,25 @@ def _chunks(node: ast.AST) -> tuple[str, ...]:
     return ()
 
 
-def _is_network(node: ast.AST) -> bool:
+def _network(node: ast.AST) -> str:
     match node:
         case ast.Call(func=ast.Attribute(value=ast.Name(id="self"), attr=name)) | ast.Call(func=ast.Name(id=name)):
-            return name in NETWORKS
-    return False
+            return name if name in NETWORKS else ""
+    return ""
+
+
+def _copies(loops: list[ast.For]) -> bool:
+    """Whether what the first of two calls gave is computed with before the second call."""
+    nodes = [node for loop in loops for node in ast.walk(loop) if isinstance(node, ast.Assign)]
+    made = sorted({node.lineno: node for node in nodes}.items())
+    calls = [(line, node) for line, node in made if any(map(_network, ast.walk(node.value)))]
+    if len(calls) != 2:
+        return False
+    (first, node), (second, _) = calls
+    name = ast.unparse(node.targets[0])
+    plain = isinstance(node.value, ast.Subscript | ast.Call) and ".float()" not in ast.unparse(node.value)
+    between = [other for line, other in made if first < line < second and ast.unparse(other.targets[0]) == name]
+    return not plain or any(not isinstance(other.value, ast.Subscript) for other in between)  # a slice is a view
 
 
 def _formula(node: ast.AST) -> str:
