@@ -6,7 +6,7 @@ interrupted repeats the same batches and ends with the same pictures; one that i
 
 import hashlib
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -75,18 +75,21 @@ def run(
     allow_pickle: bool = False,
     score: bool = True,
     quiet: bool = False,
+    load: Callable[[Experiment], Any] | None = None,
 ) -> Run:
     """Draw and score every cell of `experiment` that `folder` does not hold yet.
 
     A batch in which the model fails is recorded as failed, with the traceback, and the run goes on; it is tried again
     next time. A picture that is not finite stays failed. `Run.failed` counts both. `revision` and `allow_pickle` are
-    about hub models, see `cfglab.load`; without `score` pictures are only drawn.
+    about hub models, see `cfglab.load`; without `score` pictures are only drawn. `load` gives the pipeline in place of
+    loading one, for many runs of one model.
 
     Raises InputError for a model, sampler, size or prompt that cannot be drawn, for a folder that holds something else
     or has another writer, and MachineError for a folder or disk that cannot be written. What was drawn is kept.
     """
     folder = Path(folder)
     hub: dict[str, Any] = {"revision": revision, "allow_pickle": allow_pickle}
+    load = load or (lambda it: _load(it, device, hub))
     model = model_facts(experiment.model, **hub)
     planned = cells(experiment, model)
     places: Places = {}
@@ -96,11 +99,11 @@ def run(
 
     pipe: Any = None
     if not Store.check(folder, experiment) or _unsettled(folder, plan, model, places):
-        pipe = _load(experiment, device, hub)  # first, so that a model or prompt that is refused leaves nothing
+        pipe = load(experiment)  # first, so that a model or prompt that is refused leaves nothing
     with Store.create(folder, experiment) as store:
         todo = _unsettled(folder, plan, model, places)
         if todo and pipe is None:
-            pipe = _load(experiment, device, hub)
+            pipe = load(experiment)
         try:
             drawn = _draw_all(store, pipe, todo, places, model, quiet) if todo else 0
             if score:
