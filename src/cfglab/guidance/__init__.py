@@ -4,7 +4,7 @@ Where each idea lives; `docs/methods.md` has the formulas:
 
 | file | methods |
 |---|---|
-| `norms` `cfg_norm` `rescale` `thresholding` | lengths: cf_guidance's three; the CFGNorm family; phi; Imagen and mcmonkey |
+| `norms` `cfg_norm` `rescale` `thresholding` | lengths: cf_guidance's three; the CFGNorm family; phi; two clips |
 | `skimmed` `mahiro` | value by value, and by agreement |
 | `projection` `tangential` `zero_star` | directions: APG, TCFG, CFG-Zero* |
 | `frequency` (over `pyramid`) | FDG, FreSca |
@@ -12,7 +12,7 @@ Where each idea lives; `docs/methods.md` has the formulas:
 | `closed_loop` `feedback` `row_saving` | w from the predictions: MAMBO-G, beta-CFG's norm; FBG; rows left out |
 | `prompts` `attention_guidance` | a further prompt: Perp-Neg, composed, dual CFG; NAG |
 | `autoguidance` `perturbed_attention` `skipped_layers` (all `weaker`) | a worse model: PAG, SEG, SLG, S2 |
-| `noisy_conditions` | noise in the condition: ICG, CADS |
+| `noisy_conditions` `noisy_time` | noise in the condition: ICG, CADS; in the time step: TSG |
 | `left_out` | what is not here, and why |
 
 The machinery: `base` (Guidance), `guide` (one run of it), `transforms` (what a method is), `now` (what it sees),
@@ -32,6 +32,7 @@ from cfglab.guidance.mahiro import MaHiRo
 from cfglab.guidance.momentum import MomentumGuidance
 from cfglab.guidance.names import Space
 from cfglab.guidance.noisy_conditions import CADS, ICG
+from cfglab.guidance.noisy_time import TSG
 from cfglab.guidance.norms import FullNorm, PredictionNorm, UpdateNorm
 from cfglab.guidance.now import Now, Variation
 from cfglab.guidance.perturbed_attention import PAG, SEG
@@ -58,6 +59,7 @@ __all__ = [
     "SEG",
     "TCFG",
     "TRANSFORMS",
+    "TSG",
     "AdaptiveGuidance",
     "AnyTransform",
     "AutoGuidance",

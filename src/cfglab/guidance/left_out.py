@@ -14,12 +14,6 @@ class LeftOut:
 
 LEFT_OUT = (
     LeftOut(
-        "Time-step guidance (TSG)",
-        "2407.02687",
-        "the noise t^alpha s n goes into the embedding of the time step; whether that is the one before or after its "
-        "layers, and the unit of t, decide its size, and what could be read of the paper settles neither.",
-    ),
-    LeftOut(
         "Self-attention guidance (SAG)",
         "2210.00939",
         "its further input is made from the attention map and the prediction of the same step, and a further "
