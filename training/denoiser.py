@@ -179,6 +179,7 @@ def main() -> None:
     parser.add_argument("--peak", type=float, default=6e-4)
     parser.add_argument("--twin", type=int, default=1200, help="the step whose averaged weights begin the weak twin")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--bfloat16", action="store_true", help="compute in bfloat16, where the processor has it")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
@@ -199,7 +200,9 @@ def main() -> None:
         batch = batches.next()
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, options.steps, options.decay, options.peak)
-        error = (model(batch.noisy, batch.timesteps, batch.tokens) - batch.noise).square().mean((1, 2, 3))
+        with torch.autocast("cpu", torch.bfloat16, enabled=options.bfloat16):
+            predicted = model(batch.noisy, batch.timesteps, batch.tokens)
+        error = (predicted.float() - batch.noise).square().mean((1, 2, 3))
         loss = (batch.weights * error).mean()
         optimizer.zero_grad()
         loss.backward()
