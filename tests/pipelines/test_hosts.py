@@ -100,23 +100,29 @@ COMPILED: dict[str, tuple[Callable[[Any, Any], Any], tuple[int, int, int]]] = {
     # graphs: untouched, then guided (one more where the class is part of the graph), then for rows that are left out
     "whole": (lambda pipe, backend: wrap(pipe, fullgraph=True, backend=backend), (1, 1, 2)),
     "whole, dynamic": (lambda pipe, backend: wrap(pipe, fullgraph=True, dynamic=True, backend=backend), (1, 1, 2)),
-    "in place": (lambda pipe, backend: pipe.unet.compile(fullgraph=True, backend=backend), (1, 2, 3)),
+    "in place": (lambda pipe, backend: denoiser(pipe).compile(fullgraph=True, backend=backend), (1, 2, 3)),
     "repeated blocks": (
-        lambda pipe, backend: pipe.unet.compile_repeated_blocks(fullgraph=True, backend=backend),
+        lambda pipe, backend: denoiser(pipe).compile_repeated_blocks(fullgraph=True, backend=backend),
         (2, 2, 4),
     ),
 }
+LARGE = "StableDiffusionPipeline"  # its UNet takes dynamo half a minute
 
 
 def wrap(pipe: Any, **options: Any) -> None:
-    pipe.unet = torch.compile(pipe.unet, **options)
+    name = "unet" if hasattr(pipe, "unet") else "transformer"
+    setattr(pipe, name, torch.compile(denoiser(pipe), **options))
 
 
 @pytest.mark.parametrize(
-    "way", [pytest.param(way, marks=[] if way == "repeated blocks" else [pytest.mark.slow]) for way in COMPILED]
+    ("name", "way"),
+    [
+        *(("StableDiffusion3Pipeline", way) for way in COMPILED if way != "repeated blocks"),  # of which it has none
+        *(pytest.param(LARGE, way, marks=[] if way == "repeated blocks" else [pytest.mark.slow]) for way in COMPILED),
+    ],
 )
-def test_compiled(way: str) -> None:
-    made = case("StableDiffusionPipeline")
+def test_compiled(name: str, way: str) -> None:
+    made = case(name)
     compiled, graphs = COMPILED[way]
     made_graphs: list[int] = []
 
