@@ -101,8 +101,9 @@ class Run:
     def finish(self) -> None:
         """The pipeline is through. Raises InputError where it was not guided after all."""
         self.style.finish()
-        for step, bad in self._bad:
-            if bool(bad):
+        found = torch.stack([bad for _, bad in self._bad]).tolist() if self._bad else []  # the only wait after the loop
+        for (step, _), bad in zip(self._bad, found, strict=True):
+            if bad:
                 raise self._no_number(step)
 
     def step(self, call: Call) -> Step:
