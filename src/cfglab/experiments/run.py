@@ -5,7 +5,6 @@ interrupted repeats the same batches and ends with the same pictures; one that i
 """
 
 import hashlib
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ from cfglab.errors import InputError
 from cfglab.experiments.cell import Cell, ModelFacts, cells, model_facts
 from cfglab.experiments.files import write_whole
 from cfglab.experiments.picture import encode, to_bytes
+from cfglab.experiments.pieces import draw_in_pieces
 from cfglab.experiments.plan import batches
 from cfglab.experiments.progress import progress_bar
 from cfglab.experiments.reproduce import reproduce as reproduce
@@ -30,6 +30,7 @@ from cfglab.metrics.pictures import clipped_share, contrast, saturation
 if TYPE_CHECKING:
     from cfglab.experiments.choose import SplitChoice
     from cfglab.experiments.compare import Comparison
+    from cfglab.experiments.draw import Drawn
 
 NOT_FINITE = "the picture has values that are not finite (NaN or infinity); try dtype float32 or a smaller scale"
 Places = dict[str, list[tuple[int, Setting]]]  # cell id -> position in the experiment, setting
@@ -79,10 +80,10 @@ def run(
 ) -> Run:
     """Draw and score every cell of `experiment` that `folder` does not hold yet.
 
-    A batch in which the model fails is recorded as failed, with the traceback, and the run goes on; it is tried again
-    next time. A picture that is not finite stays failed. `Run.failed` counts both. `revision` and `allow_pickle` are
-    about hub models, see `cfglab.load`; without `score` pictures are only drawn. `load` gives the pipeline in place of
-    loading one, for many runs of one model.
+    A batch in which the model fails is drawn in halves, down to the cell that fails alone: it is recorded as failed,
+    with the traceback, and its batch is tried again next time. A picture that is not finite stays failed. `Run.failed`
+    counts both. `revision` and `allow_pickle` are about hub models, see `cfglab.load`; without `score` pictures are
+    only drawn. `load` gives the pipeline in place of loading one, for many runs of one model.
 
     Raises InputError for a model, sampler, size or prompt that cannot be drawn, for a folder that holds something else
     or has another writer, and MachineError for a folder or disk that cannot be written. What was drawn is kept.
@@ -129,8 +130,9 @@ def _load(experiment: Experiment, device: str, hub: dict[str, Any]) -> Any:
         **hub,
     )
     pipe.set_progress_bar_config(disable=True)
-    for prompt in (*experiment.prompts, experiment.negative):
+    for prompt in experiment.prompts:
         check_prompt(pipe, prompt)
+    check_prompt(pipe, experiment.negative, "negative prompt")
     return pipe
 
 
@@ -182,15 +184,17 @@ def _draw_all(
 
 
 def _draw_batch(folder: Path, pipe: Any, batch: Sequence[Cell], places: Places, seen: dict[str, str]) -> list[Row]:
-    from cfglab.experiments.draw import draw
+    rows: list[Row] = []
+    for piece, drawn in draw_in_pieces(pipe, batch):
+        if isinstance(drawn, str):
+            rows += [row for cell in piece for row in _failed(cell, places, drawn, settled=False)]
+        else:
+            rows += _kept(folder, piece, drawn, places, seen)
+    return rows
 
-    try:
-        drawn = draw(pipe, batch)
-    except InputError:
-        raise
-    except Exception as error:
-        said = "".join(traceback.format_exception(error))
-        return [row for cell in batch for row in _failed(cell, places, said, settled=False)]
+
+def _kept(folder: Path, batch: Sequence[Cell], drawn: "Drawn", places: Places, seen: dict[str, str]) -> list[Row]:
+    """The rows of pictures that were drawn together, once their files are written."""
     finite = np.isfinite(drawn.pixels).all(axis=(1, 2, 3))
     files = encode(to_bytes(np.nan_to_num(drawn.pixels)), batch, seen)
     metrics = _pixel_metrics(drawn.pixels[finite])
