@@ -13,12 +13,14 @@ from cfglab.step import Step
 from tests.pipelines.families import case
 
 SAMPLERS = [
+    "CogVideoXDDIMScheduler",
     "DDIMScheduler",
     "DDPMScheduler",
     "DDIMParallelScheduler",
     "DDPMParallelScheduler",
     "DEISMultistepScheduler",
     "DPMSolverMultistepScheduler",
+    "DPMSolverSDEScheduler",
     "DPMSolverSinglestepScheduler",
     "EulerAncestralDiscreteScheduler",
     "EulerDiscreteScheduler",
@@ -32,7 +34,13 @@ SAMPLERS = [
     "TCDScheduler",
     "UniPCMultistepScheduler",
 ]
-TWO = {"HeunDiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler"}
+TWO = {
+    "DPMSolverSDEScheduler",
+    "FlowMatchHeunDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+}
 MORE: dict[str, dict[str, Any]] = {
     "LCMScheduler": {"original_inference_steps": 50},
     "TCDScheduler": {"original_inference_steps": 50},
@@ -114,6 +122,41 @@ def test_ones_own_timesteps_and_sigmas(text: Any, sampler: str, given: dict[str,
     assert steps[0].count == 3
     if "sigmas" in given:
         assert [step.sigma for step in steps] == pytest.approx(given["sigmas"][:3])
+
+
+@pytest.mark.parametrize(
+    ("name", "sampler", "more"),
+    [
+        ("StableDiffusion3Pipeline", "FlowMatchEulerDiscreteScheduler", {}),
+        ("StableDiffusion3Pipeline", "FlowMatchHeunDiscreteScheduler", {}),
+        ("StableDiffusion3Pipeline", "FlowMatchLCMScheduler", {}),
+        ("StableDiffusion3Pipeline", "FlowMapEulerDiscreteScheduler", {}),
+        ("WanPipeline", "FlowMatchHeunDiscreteScheduler", {}),
+        ("WanPipeline", "UniPCMultistepScheduler", {"prediction_type": "flow_prediction", "use_flow_sigmas": True}),
+        ("WanPipeline", "DPMSolverMultistepScheduler", {"prediction_type": "flow_prediction", "use_flow_sigmas": True}),
+        ("StableDiffusionPipeline", "EDMEulerScheduler", {}),
+        ("StableDiffusionPipeline", "EDMDPMSolverMultistepScheduler", {}),
+        ("StableDiffusionPipeline", "IPNDMScheduler", {}),
+    ],
+)
+def test_samplers_of_flows_and_of_edm(name: str, sampler: str, more: dict[str, Any]) -> None:
+    made = case(name)
+    pipe = made.build()
+    pipe.scheduler = getattr(diffusers, sampler)(**more)
+    seen: list[float] = []
+
+    def note(_pipe: Any, _index: int, t: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        seen.append(float(t))
+        return kwargs
+
+    with guide(pipe, 3.0) as trace:
+        made.call(pipe, 5.0, steps=4, callback=note)
+    steps = [record.step for record in trace.steps]
+    assert [step.timestep for step in steps] == pytest.approx(seen)
+    assert [step.index for step in steps] == [call // 2 if sampler in TWO else call for call in range(len(seen))]
+    assert {step.count for step in steps} == {4}
+    if hasattr(pipe.scheduler, "sigmas"):
+        assert [step.host_sigma for step in steps] == pytest.approx(pipe.scheduler.sigmas[: len(seen)].tolist())
 
 
 @pytest.mark.parametrize("name", ["FluxPipeline", "WanPipeline", "StableDiffusion3Pipeline", "FluxPipeline-embedded"])
