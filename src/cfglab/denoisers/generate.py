@@ -1,7 +1,7 @@
 """Samples from a denoiser without a network: Euler, Heun and ancestral steps, any guidance, one seed a sample.
 
-The guidance runs through the same rows as in a pipeline. In noise over signal s all three paths have one first-order
-step: keep x0 and epsilon, and put them together at the next level,
+The guidance is a Guide's, as in a pipeline. In noise over signal s all three paths have one first-order step: keep x0
+and epsilon, and put them together at the next level,
 
     euler      x' = a' (x0 + s' epsilon)                      DDIM with eta = 0; Euler of the flow and of VE
     heun       y' = y + (s' - s) (epsilon + epsilon') / 2     with y = x / a; the last step to 0 is Euler's
@@ -11,8 +11,9 @@ step: keep x0 and epsilon, and put them together at the next level,
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
+from cfglab.denoisers.guided import Call, Denoiser, Guided
 from cfglab.denoisers.mixture import Mixture
 from cfglab.denoisers.noise_paths import draws, noise_of
 from cfglab.errors import InputError
@@ -23,16 +24,7 @@ from cfglab.step import Step
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cfglab.guidance import Variation
-
 Method = Literal["euler", "heun", "ancestral"]
-
-
-class Denoiser(Protocol):
-    """A Mixture, or anything else that predicts."""
-
-    def predict(self, x: "Tensor", step: Step, space: Space) -> "Tensor":
-        """The prediction for x (n, ...) in the space, in the shape and dtype of x."""
 
 
 def generate(
@@ -46,15 +38,16 @@ def generate(
     dimension: int | None = None,
     start: Mixture | None = None,
     space: Space = "epsilon",
+    calls: "list[Call] | None" = None,
 ) -> "Tensor":
     """Samples (n, d) of `cond` guided away from `uncond`, float64, one seed a sample, the same in every batch.
 
     `uncond` is the whole mixture for classifier-free guidance, a weak twin of `cond` for autoguidance, anything else
     that predicts. A run begins with noise alone, or with exact noisy samples of `start`. `space` is what the
-    predictions are while the guidance acts on them. `dimension` is needed where `cond` is no Mixture.
-    Raises InputError for what `integrate` refuses.
+    predictions are while the guidance acts on them. `dimension` is needed where `cond` does not say it. `calls` gets
+    what every call of the denoiser did. Raises InputError for what `integrate` refuses.
     """
-    size = cond.dimension if isinstance(cond, Mixture) else dimension
+    size = getattr(cond, "dimension", dimension)
     if size is None:
         raise InputError("a denoiser of your own: its samples have a size; give dimension=.")
     a, n = noise_of(steps[0])
@@ -66,7 +59,7 @@ def generate(
         uniform, normal, first, *more = draws(seeds, 1, size, *amounts)
         x = a * start.placed(uniform, normal) + n * first
     noise = more[0].reshape(len(x), len(steps), size) if more else None
-    return integrate(cond, uncond, guidance, steps, x, method, noise=noise, space=space)
+    return integrate(cond, uncond, guidance, steps, x, method, noise=noise, space=space, calls=calls)
 
 
 def integrate(
@@ -79,6 +72,7 @@ def integrate(
     *,
     noise: "Tensor | None" = None,
     space: Space = "epsilon",
+    calls: "list[Call] | None" = None,
 ) -> "Tensor":
     """Run the steps from x (n, ...), which is at the level of the first; ends at the last one's `next_sigma`.
 
@@ -90,7 +84,7 @@ def integrate(
     if method == "ancestral" and (noise is None or noise.shape[:2] != (len(x), len(steps))):
         raise InputError("ancestral steps without noise of shape (n, steps, ...): they add it; use generate(…).")
     spec = guidance if isinstance(guidance, Guidance) else Guidance(guidance)
-    guided = _Guided(cond, uncond, spec, space, len(x))
+    guided = Guided(cond, uncond, spec, space, len(x))
     for place, (step, after) in enumerate(zip(steps, [*steps[1:], None], strict=True)):
         a_next = _alpha_after(step, after)
         s, s_next = float(step.sigma or 0.0), float(step.next_sigma or 0.0)
@@ -103,10 +97,12 @@ def integrate(
             x = a_next * (x0 + s_next * (share * epsilon + math.sqrt(1 - share**2) * fresh))
         else:
             x = a_next * (x0 + s_next * epsilon)
+    if calls is not None:
+        calls += guided.calls
     return x
 
 
-def _heun(guided: "_Guided", x: "Tensor", step: Step, a_next: float, epsilon: "Tensor") -> "Tensor":
+def _heun(guided: "Guided", x: "Tensor", step: Step, a_next: float, epsilon: "Tensor") -> "Tensor":
     a, s, s_next = float(step.alpha or 0.0), float(step.sigma or 0.0), float(step.next_sigma or 0.0)
     if a == 0:
         raise InputError("heun from pure noise: its step is in x / alpha; start below it, or use euler.")
@@ -128,43 +124,3 @@ def _alpha_after(step: Step, after: Step | None) -> float:
     if a == 1:
         return 1.0
     return 1 / (1 + s_next) if abs(a * (1 + s) - 1) < 1e-9 else 1 / math.hypot(1.0, s_next)
-
-
-class _Guided:
-    """x0 and epsilon of the guided prediction, step by step: one run of n samples."""
-
-    def __init__(self, cond: Denoiser, uncond: Denoiser, guidance: Guidance, space: Space, count: int) -> None:
-        from cfglab.denoisers.rows import GuidedRows
-
-        self.rows = GuidedRows([guidance] * count, space)
-        self.cond, self.uncond, self.space, self.count = cond, uncond, space, count
-
-    def __call__(self, x: "Tensor", step: Step) -> "tuple[Tensor, Tensor]":
-        import torch
-
-        from cfglab.guidance.spaces import convert
-
-        def denoise(rows: list[int] | None, variation: "Variation | None") -> "Tensor":
-            rows = list(range(2 * self.count)) if rows is None else rows
-            without = [row for row in rows if row < self.count]
-            parts = [
-                self._run(denoiser, x if len(taken) == self.count else x[taken], step, variation)
-                for denoiser, taken in ((self.uncond, without), (self.cond, [r - self.count for r in rows[len(without) :]]))
-                if taken
-            ]
-            return torch.cat(parts)
-
-        which = torch.arange(2, dtype=torch.uint8).repeat_interleave(self.count)[:, None]
-        guided, _ = self.rows.predict(step, torch.cat([x, x]), [which], denoise)
-        a, n = noise_of(step)
-        if self.space == "epsilon":
-            return (x - n * guided) / a, guided
-        x0 = convert(guided, x, step, self.space, "x0")
-        return x0, (x - a * x0) / n
-
-    def _run(self, denoiser: Denoiser, x: "Tensor", step: Step, variation: "Variation | None") -> "Tensor":
-        if variation is None:
-            return denoiser.predict(x, step, self.space)
-        inputs: Any = variation.inputs(x, step.timestep, {})
-        with variation.applied(denoiser) as changed:
-            return changed.predict(inputs[0], step, self.space)

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cfglab.denoisers.components import decomposed, float64, level, rows_of
 from cfglab.denoisers.noise_paths import noise_of
 from cfglab.errors import InputError
 from cfglab.guidance.names import Space
@@ -45,7 +46,7 @@ class Mixture:
     def __init__(self, weights: Any, means: Any, covariances: Any, labels: Any = None) -> None:
         import torch
 
-        weights, means, covariances = (_float64(one) for one in (weights, means, covariances))
+        weights, means, covariances = (float64(one) for one in (weights, means, covariances))
         if means.ndim != 2 or weights.shape != means.shape[:1] or not len(means):
             raise InputError(
                 f"weights of shape {tuple(weights.shape)} and means of shape {tuple(means.shape)}: k components in d "
@@ -61,7 +62,7 @@ class Mixture:
                 "without a gap; number them anew."
             )
         covariances = covariances.expand(count) if covariances.ndim == 0 else covariances
-        axes, variances = _decomposed(covariances, count, size)
+        axes, variances = decomposed(covariances, count, size)
         values = (weights / weights.sum(), means, covariances, labels, axes, variances)
         for name, value in zip(type(self).__dataclass_fields__, values, strict=True):
             object.__setattr__(self, name, value)
@@ -109,7 +110,7 @@ class Mixture:
         The step's sigma and alpha say what x is; pure noise (alpha 0) is fine. Raises InputError without them.
         """
         a, n = noise_of(step)
-        x0, epsilon = self._expected(_rows(x, self.dimension), a, n)
+        x0, epsilon = self._expected(rows_of(x, self.dimension), a, n)
         values = {"x0": (0.0, 1.0), "epsilon": (1.0, 0.0), "v": (a, -n), "flow": (1.0, -1.0)}
         if space not in values:
             raise InputError(f"space {space!r}: a mixture predicts {', '.join(values)}; name one of them.")
@@ -120,13 +121,13 @@ class Mixture:
         """log p(x), (n,), in nats: of the data, or of what it is at the noise of a step."""
         import torch
 
-        return torch.cat([joint.logsumexp(1) for joint, _ in self._joint(_rows(x, self.dimension), *_noise(step))])
+        return torch.cat([joint.logsumexp(1) for joint, _ in self._joint(rows_of(x, self.dimension), *level(step))])
 
     def components(self, x: "Tensor", step: Step | None = None) -> "Tensor":
         """p(component | x), (n, k)."""
         import torch
 
-        return torch.cat([joint.softmax(1) for joint, _ in self._joint(_rows(x, self.dimension), *_noise(step))])
+        return torch.cat([joint.softmax(1) for joint, _ in self._joint(rows_of(x, self.dimension), *level(step))])
 
     def posterior(self, x: "Tensor", step: Step | None = None) -> "Tensor":
         """p(class | x), (n, classes): of the data, or at the noise of a step."""
@@ -161,20 +162,29 @@ class Mixture:
             full = full[:, None, None] * torch.eye(self.dimension, dtype=torch.float64)
         return mean, torch.einsum("k,kde->de", self.weights, full + apart[:, :, None] * apart[:, None, :])
 
-    # -- inside ------------------------------------------------------------------------------------------------------
-
     def _joint(self, x: "Tensor", a: float, n: float) -> "Iterator[tuple[Tensor, Tensor]]":
-        """log p(x, component), (m, k), and S^-1 (x - a m) along the axes of S, (m, k, d), a part of the rows at a time."""
+        """log p(x, component), (m, k), and S^-1 (x - a m) along the axes of S, (m, k, d), some rows at a time."""
         import torch
 
         variances = a**2 * self._variances + n**2
         scale = self.weights.log() - 0.5 * (self.dimension * math.log(2 * math.pi) + variances.log().sum(1))
+        means = self.means if self._axes is None else torch.einsum("kd,kde->ke", self.means, self._axes)
         for part in x.split(max(1, CHUNK // self.means.numel())):
-            apart = part[:, None, :] - a * self.means
-            if self._axes is not None:
-                apart = torch.einsum("nkd,kde->nke", apart, self._axes)
+            apart = self._along(part) - a * means
             solved = apart / variances
-            yield scale - 0.5 * (apart * solved).sum(2), solved
+            yield scale - 0.5 * ((apart * solved) @ x.new_ones(self.dimension)), solved
+
+    def _along(self, x: "Tensor") -> "Tensor":
+        """Points (m, d) along the axes of every component, (m, k, d), or (m, 1, d) where all have the same."""
+        if self._axes is None:
+            return x[:, None, :]
+        return (x @ self._axes.movedim(1, 0).flatten(1)).reshape(len(x), *self.means.shape)
+
+    def _back(self, parts: "Tensor") -> "Tensor":
+        """The sum over components of vectors (m, k, d) along their axes, (m, d)."""
+        if self._axes is None:
+            return parts.sum(1)
+        return parts.flatten(1) @ self._axes.mT.flatten(0, 1)
 
     def _expected(self, x: "Tensor", a: float, n: float) -> "tuple[Tensor, Tensor]":
         """E[x0 | x] and E[epsilon | x], both (n, d)."""
@@ -183,45 +193,7 @@ class Mixture:
         x0, epsilon = [], []
         for joint, solved in self._joint(x, a, n):
             shares = joint.softmax(1)
-            weighted = shares[:, :, None] * solved
-            back, spread = weighted, weighted * self._variances
-            if self._axes is not None:
-                back, spread = (torch.einsum("nke,kde->nkd", one, self._axes) for one in (back, spread))
-            x0.append(shares @ self.means + a * spread.sum(1))
-            epsilon.append(n * back.sum(1))
+            weighted = solved.mul_(shares[:, :, None])
+            x0.append(shares @ self.means + a * self._back(weighted * self._variances))
+            epsilon.append(n * self._back(weighted))
         return torch.cat(x0), torch.cat(epsilon)
-
-
-def _decomposed(covariances: "Tensor", count: int, size: int) -> "tuple[Tensor | None, Tensor]":
-    """The axes (k, d, d), None for round components, and the variances along them, (k, d)."""
-    import torch
-
-    if covariances.shape == (count,):
-        axes, variances = None, covariances[:, None].expand(count, size)
-    elif covariances.shape == (count, size, size) and torch.allclose(covariances, covariances.mT):
-        variances, axes = torch.linalg.eigh(covariances)
-    else:
-        raise InputError(
-            f"covariances of shape {tuple(covariances.shape)}: {count} components in {size} dimensions have one "
-            f"variance, {count} of them, or symmetric ({count}, {size}, {size}); give one of these."
-        )
-    if not bool((variances > 0).all() & variances.isfinite().all()):
-        raise InputError("a covariance without spread in some direction: variances are above 0; add a little, 1e-6.")
-    return axes, variances
-
-
-def _float64(value: Any) -> "Tensor":
-    import torch
-
-    return torch.as_tensor(value, dtype=torch.float64)
-
-
-def _rows(x: "Tensor", size: int) -> "Tensor":
-    rows = x.reshape(len(x), -1).double()
-    if rows.shape[1] != size:
-        raise InputError(f"points of {rows.shape[1]} numbers for a mixture in {size} dimensions: give (n, {size}).")
-    return rows
-
-
-def _noise(step: Step | None) -> tuple[float, float]:
-    return (1.0, 0.0) if step is None else noise_of(step)

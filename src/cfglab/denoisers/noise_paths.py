@@ -28,7 +28,9 @@ def alpha(path: Path, sigma: float) -> float:
     match path:
         case "ve":
             if math.isinf(sigma):
-                raise InputError("sigma inf on the path 've': its noise only grows; start at a finite sigma such as 80.")
+                raise InputError(
+                    "sigma inf on the path 've': its noise only grows; start at a finite sigma such as 80."
+                )
             return 1.0
         case "vp":
             return 1 / math.hypot(1.0, sigma)
@@ -102,7 +104,5 @@ def draws(seeds: Sequence[int], uniform: int, *normal: int) -> "tuple[Tensor, ..
     for seed in seeds:
         generator.manual_seed(int(seed))
         first = [torch.rand(uniform, generator=generator, dtype=torch.float64)] if uniform else []
-        rows.append(
-            (*first, *(torch.randn(size, generator=generator, dtype=torch.float64) for size in normal))
-        )
+        rows.append((*first, *(torch.randn(size, generator=generator, dtype=torch.float64) for size in normal)))
     return tuple(torch.stack(column) for column in zip(*rows, strict=True))
