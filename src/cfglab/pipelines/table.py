@@ -8,7 +8,7 @@ from cfglab.pipelines.table_read import EMBEDDED, READ, RESCALED, TRANSFORMER, T
 
 CONTROLLED: dict[str, Any] = {"helpers": ("controlnet",)}
 FIRST: dict[str, Any] = {"parts": ("cond", "uncond")}
-PAG: dict[str, Any] = {"parts": ("uncond", "cond", "perturbed")}
+PERTURBED: dict[str, Any] = {"parts": ("uncond", "cond", "perturbed")}
 PIX2PIX: dict[str, Any] = {"parts": ("cond", "uncond", "neither"), "alike": False}
 SKIPPED = ("skip_guidance_layers", None, "a transform that skips layers")
 SD3: dict[str, Any] = {**TRANSFORMER, "refused": (SKIPPED,)}
@@ -40,26 +40,26 @@ ROWS: dict[str, dict[str, Any]] = {
     "StableDiffusionInstructPix2PixPipeline": PIX2PIX,
     "StableDiffusionXLInstructPix2PixPipeline": {**PIX2PIX, **RESCALED},
     "StableDiffusionPAGPipeline StableDiffusionPAGInpaintPipeline StableDiffusionXLPAGPipeline "
-    "StableDiffusionXLPAGImg2ImgPipeline StableDiffusionXLPAGInpaintPipeline": {**PAG, **RESCALED},
-    "StableDiffusionPAGImg2ImgPipeline KolorsPAGPipeline": PAG,
+    "StableDiffusionXLPAGImg2ImgPipeline StableDiffusionXLPAGInpaintPipeline": {**PERTURBED, **RESCALED},
+    "StableDiffusionPAGImg2ImgPipeline KolorsPAGPipeline": PERTURBED,
     "StableDiffusionControlNetPAGPipeline StableDiffusionControlNetPAGInpaintPipeline "
-    "StableDiffusionXLControlNetPAGPipeline StableDiffusionXLControlNetPAGImg2ImgPipeline": {**PAG, **CONTROLLED},
+    "StableDiffusionXLControlNetPAGPipeline StableDiffusionXLControlNetPAGImg2ImgPipeline": {**PERTURBED, **CONTROLLED},
     # -- batched transformers ------------------------------------------------------------------------------------------
     "AuraFlowPipeline BriaFiboPipeline PRXPipeline StableAudioPipeline": TRANSFORMER,
     "BriaPipeline": {**TRANSFORMER, "refused": (("normalize", False, "rescale"),)},
     "CogView3PlusPipeline": {**TRANSFORMER, "wide": True},
     "SanaPipeline": {**TRANSFORMER, "wide": True, "variance": "twice"},
     "SanaControlNetPipeline": {**TRANSFORMER, **CONTROLLED, "wide": True, "variance": "twice"},
-    "SanaPAGPipeline": {**TRANSFORMER, **PAG, "wide": True, "variance": "twice"},
+    "SanaPAGPipeline": {**TRANSFORMER, **PERTURBED, "wide": True, "variance": "twice"},
     "StableDiffusion3Pipeline": SD3,
     "StableDiffusion3Img2ImgPipeline StableDiffusion3InpaintPipeline": TRANSFORMER,
     "StableDiffusion3ControlNetPipeline StableDiffusion3ControlNetInpaintingPipeline": {**TRANSFORMER, **CONTROLLED},
-    "StableDiffusion3PAGPipeline StableDiffusion3PAGImg2ImgPipeline": {**TRANSFORMER, **PAG},
+    "StableDiffusion3PAGPipeline StableDiffusion3PAGImg2ImgPipeline": {**TRANSFORMER, **PERTURBED},
     "PixArtAlphaPipeline PixArtSigmaPipeline": {**TRANSFORMER, "variance": "twice"},
-    "PixArtSigmaPAGPipeline": {**TRANSFORMER, **PAG, "variance": "twice"},
+    "PixArtSigmaPAGPipeline": {**TRANSFORMER, **PERTURBED, "variance": "twice"},
     "HunyuanDiTPipeline": {**UNUSED, **RESCALED},
     "HunyuanDiTControlNetPipeline": {**UNUSED, **RESCALED, **CONTROLLED, "alike": False},
-    "HunyuanDiTPAGPipeline": {**UNUSED, **RESCALED, **PAG},
+    "HunyuanDiTPAGPipeline": {**UNUSED, **RESCALED, **PERTURBED},
     "HiDreamImagePipeline": {**TRANSFORMER, "dims": (("encoder_hidden_states_llama3", 1),), "negated": True},
     "DiTPipeline": {**UNUSED, **FIRST},
     "LuminaPipeline": {**TRANSFORMER, **FIRST, "variance": 3, "negated": True},
