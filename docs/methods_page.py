@@ -39,7 +39,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "epsilon_scaling",
     ),
     "Several conditions": ("perp_neg", "composed", "dual_cfg", "nag"),
-    "Weaker models": ("autoguidance", "pag", "seg", "skip_layers", "s2", "tsg"),
+    "Weaker models": ("autoguidance", "pag", "seg", "sag", "skip_layers", "s2", "tsg"),
     "Noisy conditions": ("icg", "cads"),
 }
 

@@ -57,6 +57,8 @@ EVERY = [
     "1 | autoguidance(w=2, skip=mid)",
     "5 | s2(omega=1)",
     "5 | icg()",
+    "5 | sag()",
+    "1 | tsg(w=2, s=1)",
     "5 | cads(tau1=0.2)",
     "5 | nag(s=5, prompt=dog)",
     "1 | nag(s=5)",
@@ -64,7 +66,7 @@ EVERY = [
     "5 | composed(prompt=dog, weight=0.5)",
     "5 | dual_cfg(prompt=dog)",
 ]
-ROWS = {"icg": 2, "cads": 2, "nag": 2, "autoguidance": 2}
+ROWS = {"icg": 2, "cads": 2, "nag": 2, "autoguidance": 2, "tsg": 2, "sag": 4}
 
 
 @pytest.mark.parametrize("text", EVERY)

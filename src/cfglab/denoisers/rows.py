@@ -15,6 +15,7 @@ from torch import Tensor
 from cfglab.denoisers.trace import StepRecord
 from cfglab.errors import InputError
 from cfglab.guidance import Guidance, Space, Variation
+from cfglab.guidance.now import runs
 from cfglab.step import Step
 
 Denoise = Callable[[list[int] | None, Variation | None], Tensor]
@@ -122,8 +123,8 @@ class GuidedRows:
                 gaps.append((tuple(images), gap))
                 angles.append((tuple(images), angle))
         pairs = len(ran[None].output) if None in ran else 0
-        varied = sum(len(one.output) for variation, one in ran.items() if variation is not None)
-        plain = total + sum(len(rows) for variation, rows in wanted.items() if variation is not None)
+        varied = sum(len(one.output) * runs(variation) for variation, one in ran.items() if variation is not None)
+        plain = total + sum(len(rows) * runs(variation) for variation, rows in wanted.items() if variation is not None)
         record = StepRecord(
             self.run,
             step,
@@ -197,10 +198,10 @@ def _shares(wanted: dict[Variation | None, list[int]], labels: list[int]) -> tup
     images = len(labels) // 2
     run, asked = [0.0] * images, [2.0] * images
     for variation, rows in wanted.items():
-        equal = Counter(labels[row] for row in rows)
+        equal, cost = Counter(labels[row] for row in rows), 1 if variation is None else runs(variation)
         for row in rows:
-            run[row % images] += 1 / equal[labels[row]]
-            asked[row % images] += variation is not None
+            run[row % images] += cost / equal[labels[row]]
+            asked[row % images] += 0 if variation is None else cost
     return tuple((mine, plain - mine) for mine, plain in zip(run, asked, strict=True))
 
 

@@ -17,6 +17,7 @@ from cfglab.experiments.scores import ResultLike, Scores
 from cfglab.experiments.spec import Experiment, Setting
 from cfglab.experiments.store import Store
 from cfglab.guidance.guide import Guide
+from cfglab.guidance.now import runs
 from cfglab.guidance.transforms import Transform
 from cfglab.schedules.shapes import Constant
 from cfglab.step import steps
@@ -40,7 +41,8 @@ def rows_needed(setting: Setting, count: int) -> int | None:
         return None
     guide = Guide(setting.guidance)
     try:
-        return sum(sum(guide.needs(it)) + len(guide.variations(it)) for it in steps(count, standard_sigmas(count)))
+        levels = steps(count, standard_sigmas(count))
+        return sum(sum(guide.needs(it)) + sum(map(runs, guide.variations(it))) for it in levels)
     except InputError:
         return None
 

@@ -17,6 +17,7 @@ from cfglab.experiments.results import Result
 from cfglab.experiments.spec import Experiment, Setting
 from cfglab.experiments.store import Store
 from cfglab.guidance import Guidance
+from cfglab.guidance.now import runs
 from cfglab.step import steps
 
 PLAIN = ("baseline", "plain")
@@ -130,7 +131,7 @@ def rows_a_picture(guidance: Guidance, count: int) -> int:
     """Rows of one picture in so many steps, at noise levels like those of Stable Diffusion."""
     levels = [14.6 * (0.03 / 14.6) ** (index / max(1, count - 1)) for index in range(count)]
     guide = guidance.start("epsilon")
-    return sum(sum(guide.needs(step)) + len(guide.variations(step)) for step in steps(count, levels))
+    return sum(sum(guide.needs(step)) + sum(map(runs, guide.variations(step))) for step in steps(count, levels))
 
 
 def reported(

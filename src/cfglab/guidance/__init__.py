@@ -11,7 +11,7 @@ Where each idea lives; `docs/methods.md` has the formulas:
 | `momentum` `epsilon_scaling` | also without guidance |
 | `closed_loop` `feedback` `row_saving` | w from the predictions: MAMBO-G, beta-CFG's norm; FBG; rows left out |
 | `prompts` `attention_guidance` | a further prompt: Perp-Neg, composed, dual CFG; NAG |
-| `autoguidance` `perturbed_attention` `skipped_layers` (all `weaker`) | a worse model: PAG, SEG, SLG, S2 |
+| `autoguidance` `perturbed_attention` `self_attention` `skipped_layers` (all `weaker`) | PAG, SEG; SAG; SLG, S2 |
 | `noisy_conditions` `noisy_time` | noise in the condition: ICG, CADS; in the time step: TSG |
 | `left_out` | what is not here, and why |
 
@@ -40,6 +40,7 @@ from cfglab.guidance.projection import APG
 from cfglab.guidance.prompts import Composed, DualCFG, PerpNeg
 from cfglab.guidance.rescale import Rescale
 from cfglab.guidance.row_saving import AdaptiveGuidance, ReuseUpdate
+from cfglab.guidance.self_attention import SAG
 from cfglab.guidance.skimmed import Skimmed
 from cfglab.guidance.skipped_layers import S2Guidance, SkipLayers
 from cfglab.guidance.tangential import TCFG
@@ -56,6 +57,7 @@ __all__ = [
     "ICG",
     "NAG",
     "PAG",
+    "SAG",
     "SEG",
     "TCFG",
     "TRANSFORMS",

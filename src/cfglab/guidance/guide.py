@@ -71,7 +71,7 @@ class Guide:
         if not self.guidance.schedule.is_on(step) or self._is_zero(step) is not None:
             return ()
         asked = (one.transform.variation(step) for one in self._active)
-        return tuple(variation for variation in asked if variation is not None)
+        return tuple(self._told(variation) for variation in asked if variation is not None)
 
     def combine(
         self,
@@ -196,6 +196,13 @@ class Guide:
                 f"predictions of shape {said}: the unconditional and the conditional one have one shape; pass the two "
                 "halves of the batch."
             )
+
+    def _told(self, variation: Variation) -> Variation:
+        """The variation, which knows what the network predicts where it asks for that."""
+        if not hasattr(variation, "prediction"):
+            return variation
+        told: Any = replace(variation, prediction=self.prediction)  # type: ignore[type-var]
+        return told
 
     def _space(self, transform: Transform) -> Space:
         return self.prediction if transform.space == "model" else transform.space

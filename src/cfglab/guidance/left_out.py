@@ -14,12 +14,6 @@ class LeftOut:
 
 LEFT_OUT = (
     LeftOut(
-        "Self-attention guidance (SAG)",
-        "2210.00939",
-        "its further input is made from the attention map and the prediction of the same step, and a further "
-        "prediction is asked for before either is known. diffusers has StableDiffusionSAGPipeline.",
-    ),
-    LeftOut(
         "LinearAG",
         "2312.12487",
         "the unconditional prediction is a regression on earlier ones, whose coefficients are fitted per model and are "

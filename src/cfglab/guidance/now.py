@@ -57,9 +57,10 @@ class Variation(Protocol):
 
     One with a `prompt` of its own (text) gets the encoding of it in the place of its rows' own, before `inputs`; a host
     that cannot encode a text refuses it. One that also is `beside` keeps its own, and finds the arguments with the
-    other text in `conditioning["prompted"]`. A frozen, hashable value: equal variations at one step are one denoiser
-    call, and rows that are equal under it run once, so the change is the same for every row and every batch. It names
-    no pipeline.
+    other text in `conditioning["prompted"]`. One with a `prediction` of its own is told what the network predicts. One
+    that says how often it `runs` the network costs that many rows. A frozen, hashable value: equal variations at one
+    step are one denoiser call, and rows that are equal under it run once, so the change is the same for every row and
+    every batch. It names no pipeline.
     """
 
     @property
@@ -74,3 +75,8 @@ class Variation(Protocol):
         self, sample: "Tensor", timestep: Any, conditioning: Mapping[str, Any]
     ) -> "tuple[Tensor, Any, Mapping[str, Any]]":
         """What goes in instead: the rows' sample (m, ...), the timestep, and the denoiser's other arguments by name."""
+
+
+def runs(variation: Variation) -> int:
+    """How often its rows are run: 1 where it does not say."""
+    return int(getattr(variation, "runs", 1))

@@ -18,6 +18,7 @@ from cfglab.denoisers.stepping import prediction_of
 from cfglab.denoisers.trace import Trace
 from cfglab.errors import InputError, MachineError
 from cfglab.guidance import Guidance, Space, Variation
+from cfglab.guidance.now import runs
 from cfglab.pipelines.looping import Looping, host_of
 from cfglab.pipelines.onecall import instead, release, sample_of, varied
 from cfglab.pipelines.quiet import quiet
@@ -214,7 +215,9 @@ class Guider(BaseGuidance):  # type: ignore[misc]
         seen = None if self._latents is None else _batched(self._latents, cond)
         sample = self._distinct if seen is None else torch.cat([seen, seen])
         guided, record = self._rows.predict(step, sample, [self._distinct], denoise)
-        ran, further = len(given), sum(batch.variation is not None for batch in self._plan)
+        varied = [batch.variation for batch in self._plan if batch.variation is not None]
+        further = sum(map(runs, varied))
+        ran = len(given) - len(varied) + further
         saved = 2 + further - ran  # of each image: the rows of a call run together
         record = replace(
             record,

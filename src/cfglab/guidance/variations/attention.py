@@ -80,15 +80,15 @@ class BlurredQueries(Perturbed):
         if self.sigma is None:
             return queries.mean(1, keepdim=True).expand_as(queries)
         positions = queries.shape[1]
-        rows = round(math.sqrt(positions * height / width))
-        if rows == 0 or positions % rows:
+        grid = picture_of(positions, height, width)
+        if grid is None:
             raise InputError(
                 f"seg(sigma={self.sigma:g}): {positions} positions are no picture of {height} x {width}'s proportions; "
                 "use sigma=None, the infinite blur."
             )
-        picture = queries.transpose(1, 2).unflatten(2, (rows, positions // rows))
+        picture = queries.transpose(1, 2).unflatten(2, grid)
         for dim in (2, 3):
-            picture = _gaussian(picture, self.sigma, dim)
+            picture = gaussian(picture, self.sigma, dim)
         return picture.flatten(2).transpose(1, 2)
 
 
@@ -123,13 +123,20 @@ def _instead(value: "list[Tensor]") -> Any:
     return instead
 
 
-def _gaussian(picture: "Tensor", sigma: float, dim: int) -> "Tensor":
-    """Blurred along one dimension, edges reflected; the kernel spans 6 sigma, and the picture at most."""
+def picture_of(positions: int, height: int, width: int) -> tuple[int, int] | None:
+    """The rows and columns of a smaller picture of these proportions, None where the positions make none."""
+    rows = round(math.sqrt(positions * height / width))
+    return None if rows == 0 or positions % rows else (rows, positions // rows)
+
+
+def gaussian(picture: "Tensor", sigma: float, dim: int, taps: int | None = None) -> "Tensor":
+    """Blurred along one dimension, edges reflected; the kernel has so many taps, or spans 6 sigma, and the picture at
+    most."""
     import torch
     from torch.nn import functional
 
     length = picture.shape[dim]
-    taps = math.ceil(6 * sigma) + 1 - math.ceil(6 * sigma) % 2
+    taps = math.ceil(6 * sigma) + 1 - math.ceil(6 * sigma) % 2 if taps is None else taps
     taps = min(taps, length - (length % 2 - 1))
     half = taps // 2
     if half >= length:  # a single row or column
