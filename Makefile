@@ -3,11 +3,13 @@
 #   make setup      only install                                      make test-all   with the slow ones
 #   make check      format, lint, types                               make bench      measure the overhead
 #   make docs       write the generated pages of docs/ again
+#   make pipelines  every pipeline again on the newest diffusers, and what changed: for a scheduled job
 # Another Python: make run PYTHON=python3.12        Another folder for the run: make run OUT=runs/mine
 
 PYTHON ?= python3
 OUT ?= runs/k-decay
 JOBS ?= 2
+DIFFUSERS ?= diffusers
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -15,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CALM := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 RECIPE := pyproject.toml constraints.txt compat/pyproject.toml
 
-.PHONY: help run setup test test-all check bench docs
+.PHONY: help run setup test test-all check bench docs pipelines
 .DELETE_ON_ERROR:
 
 help:
@@ -42,6 +44,11 @@ bench: .venv/.run
 
 docs: .venv/.run
 	$(BIN)/python docs/generate.py
+
+# Beside the pinned one, not in its place. Another: make pipelines DIFFUSERS="diffusers==1.0 transformers==6.0"
+pipelines: setup
+	$(PIP) install --quiet --upgrade --no-deps --target .newer $(DIFFUSERS)
+	PYTHONPATH=.newer $(CALM) $(BIN)/python -m tests.pipelines.newer -n $(JOBS) --dist worksteal tests/pipelines
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { echo "cfglab: there is no $(PYTHON) here; install Python 3.11 or newer, or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
