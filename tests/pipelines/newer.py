@@ -11,10 +11,7 @@ import sys
 from collections import defaultdict
 from typing import Any
 
-import diffusers
 import pytest
-
-from tests.pipelines import page
 
 WRITTEN = "tests/pipelines/test_page.py::test_the_page_is_written"  # what is printed here instead
 WARNINGS = ("FutureWarning", "DeprecationWarning")  # errors in development, news here
@@ -76,12 +73,16 @@ class Outcomes:
 
 
 def main(arguments: list[str]) -> int:
-    committed = page.PAGE.read_text(encoding="utf-8")
-    known = re.search(r"on diffusers (\S+)\. ", committed)
     outcomes = Outcomes()
     ignored = [word for kind in WARNINGS for word in ("-W", f"default::{kind}")]
     options = ["-q", "--tb=short", "--no-header", "-p", "no:cacheprovider", "--deselect", WRITTEN, *ignored]
     code = pytest.main([*options, *(arguments or ["tests/pipelines"])], plugins=[outcomes])
+    import diffusers  # pytest wants to be first
+
+    from tests.pipelines import page
+
+    committed = page.PAGE.read_text(encoding="utf-8")
+    known = re.search(r"on diffusers (\S+)\. ", committed)
     print(f"\ndiffusers {diffusers.__version__}, where docs/pipelines.md is of {known[1] if known else 'another'}")
     changed = changes(rows(committed), rows(page.page()))
     print(f"\n{len(changed)} classes are not as docs/pipelines.md says", *changed, sep="\n  ")
