@@ -34,8 +34,48 @@ def test_text_repr_json_and_hash_come_back(value: Guidance, text: str) -> None:
     names = {**vars(g), "Cosine": Cosine, "Constant": Constant, "Linear": Linear, "Power": Power, "Table": Table}
     assert eval(repr(value), names) == value
     assert Guidance.model_validate_json(value.model_dump_json()) == value
+    assert Guidance.from_json(value.to_json()) == value
     assert Guidance.model_validate(value.model_dump()) == value
     assert hash(parse_guidance(text)) == hash(value)
+
+
+ONE = '{"kind": "constant", "value": 3.0}'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            '{"schedule": %s, "transforms": [{"kind": "warped_norm"}]}',
+            "no transform 'warped_norm': there are",
+        ),
+        ('{"schedule": %s, "transforms": [{"kind": "apg", "depth": 2}]}', "apg has no 'depth': it takes strength,"),
+        ('{"schedule": %s, "transforms": [{"kind": "apg", "as_in": "forge"}]}', "input should be 'paper', 'diffusers'"),
+        ('{"schedule": {"kind": "warp"}, "transforms": []}', "a schedule of kind 'warp': the kinds are constant,"),
+        (
+            '{"schedule": %s, "transforms": [], "sampler": "x"}',
+            "guidance has no 'sampler': it takes schedule,",
+        ),
+    ],
+)
+def test_json_of_a_newer_version_is_one_line(text: str, said: str) -> None:
+    with pytest.raises(InputError) as error:
+        Guidance.from_json(text.replace("%s", ONE))
+    assert str(error.value).startswith("the JSON of a guidance: ")
+    assert said in str(error.value)
+    assert str(error.value).endswith("Where a newer cfglab wrote it, read it with that one.")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ['{"transforms": []}', '{"schedule": ', "[1, 2]", "7.5"])
+def test_what_is_not_the_json_of_a_guidance_is_said(text: str) -> None:
+    with pytest.raises(InputError, match=r"is not the JSON of a guidance: it is an object with a schedule"):
+        Guidance.from_json(text)
+
+
+def test_a_function_is_not_stored() -> None:
+    with pytest.raises(InputError, match=r"^the function '<lambda>' cannot be stored"):
+        Guidance(lambda _: 7.5).to_json()
 
 
 def test_guidance_is_a_field_of_other_values() -> None:

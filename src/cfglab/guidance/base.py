@@ -1,16 +1,20 @@
 """Guidance, the frozen spec: a schedule and transforms."""
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from cfglab.errors import InputError
 from cfglab.guidance.guide import Guide
 from cfglab.guidance.names import Space
 from cfglab.guidance.transforms import AnyTransform, Transform
 from cfglab.schedules import AnySchedule
-from cfglab.schedules.fields import explain
+from cfglab.schedules.fields import NEWER, explain, unknown_field
+
+FIELDS = ("schedule", "transforms")
 
 
 class Guidance(BaseModel):
@@ -27,7 +31,9 @@ class Guidance(BaseModel):
     schedule: AnySchedule
     transforms: tuple[AnyTransform, ...] = ()
 
-    def __init__(self, schedule: Any, transforms: Iterable[Transform | dict[str, Any]] = ()) -> None:
+    def __init__(self, schedule: Any, transforms: Iterable[Transform | dict[str, Any]] = (), **others: Any) -> None:
+        for name in others:
+            raise InputError(unknown_field("guidance", name, FIELDS))
         listed = _listed(transforms)
         if isinstance(schedule, str) and "|" in schedule:
             from cfglab.guidance.text import parse_parts
@@ -37,7 +43,7 @@ class Guidance(BaseModel):
         try:
             super().__init__(schedule=schedule, transforms=listed)
         except ValidationError as error:
-            raise InputError(explain(error, "guidance", ["schedule", "transforms"])) from None
+            raise InputError(explain(error, "guidance", FIELDS)) from None
 
     def __str__(self) -> str:
         return " | ".join(map(str, (self.schedule, *self.transforms)))
@@ -46,6 +52,32 @@ class Guidance(BaseModel):
         yield None, self.schedule
         if self.transforms:
             yield None, self.transforms
+
+    def to_json(self) -> str:
+        """The guidance as JSON; `from_json` reads it back. Raises InputError for what cannot be stored: a function."""
+        try:
+            return self.model_dump_json()
+        except PydanticSerializationError as error:
+            said = str(error)
+            raise InputError(said[said.find("the function") :]) from None
+
+    @classmethod
+    def from_json(cls, text: str) -> "Guidance":
+        """The guidance that `to_json` wrote. Raises InputError, also for methods and fields that a newer cfglab has."""
+        try:
+            data = json.loads(text)
+        except ValueError:
+            data = None
+        if not isinstance(data, dict) or "schedule" not in data:
+            shown = text if len(text) <= 60 else text[:60] + "…"
+            raise InputError(
+                f"{shown!r} is not the JSON of a guidance: it is an object with a schedule and transforms, as "
+                "to_json() writes it."
+            )
+        try:
+            return cls(**data)
+        except InputError as error:
+            raise InputError(f"the JSON of a guidance: {error}{NEWER}") from None
 
     @property
     def varies(self) -> bool:

@@ -4,8 +4,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic_core import PydanticSerializationError
-
 from cfglab.errors import InputError
 from cfglab.guidance import Guidance
 from cfglab.guidance.text import as_guidance
@@ -25,9 +23,6 @@ def written(guidances: Sequence[Any]) -> tuple[list[Any] | None, str]:
     """The guidances as JSON objects; None, and the reason in one line, where one of them cannot be written."""
     try:
         return [_object(one) for one in guidances], ""
-    except PydanticSerializationError as error:
-        said = str(error)
-        return None, said[max(said.find("the function"), 0) :]
     except InputError as error:
         return None, str(error)
 
@@ -35,4 +30,4 @@ def written(guidances: Sequence[Any]) -> tuple[list[Any] | None, str]:
 def _object(guidance: Any) -> Any:
     if not isinstance(guidance, Guidance):
         raise InputError(f"{guidance!r} cannot be written: only a Guidance is stored; give to_guider one.")
-    return json.loads(guidance.model_dump_json())
+    return json.loads(guidance.to_json())

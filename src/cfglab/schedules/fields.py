@@ -94,6 +94,10 @@ Scales = Annotated[tuple[Real, ...], BeforeValidator(_scales)]
 Moment = Annotated[int | float, BeforeValidator(_moment)]
 
 
+NEWER = " Where a newer cfglab wrote it, read it with that one."
+"""Added to what is wrong with stored JSON."""
+
+
 def boundary(moment: float, count: int) -> int:
     """The index of the first step at or after a moment of a run of `count` steps."""
     if isinstance(moment, int):

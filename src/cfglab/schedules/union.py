@@ -10,7 +10,7 @@ from cfglab.errors import InputError
 from cfglab.schedules.algebra import Arithmetic, Clipped, Inside, Inverted, Reversed, Then, WarmedUp
 from cfglab.schedules.base import Schedule
 from cfglab.schedules.curves import C2FG, Beta
-from cfglab.schedules.fields import explain, nearest
+from cfglab.schedules.fields import NEWER, explain, nearest
 from cfglab.schedules.match import Matched, Scaled
 from cfglab.schedules.sampled import CFGPlusPlus, CogVideoXShipped
 from cfglab.schedules.shapes import Constant, Cosine, Function, Linear, Power, Table
@@ -100,11 +100,11 @@ def as_schedule(value: Any) -> Schedule:
     return Constant(value)
 
 
-def _validated(read: Callable[[], Schedule], said: str = "") -> Schedule:
+def _validated(read: Callable[[], Schedule], said: str = "", more: str = "") -> Schedule:
     try:
         return read()
     except ValidationError as error:
-        raise InputError(said + explain(error, "schedule")) from None
+        raise InputError(said + explain(error, "schedule") + more) from None
 
 
 def to_json(schedule: Schedule) -> str:
@@ -118,4 +118,4 @@ def to_json(schedule: Schedule) -> str:
 
 def from_json(text: str) -> Schedule:
     """See `Schedule.from_json`."""
-    return _validated(lambda: _ADAPTER.validate_json(text), "the JSON of a schedule: ")
+    return _validated(lambda: _ADAPTER.validate_json(text), "the JSON of a schedule: ", NEWER)
