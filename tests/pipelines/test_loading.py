@@ -13,6 +13,7 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from cfglab.errors import InputError, MachineError
 from cfglab.pipelines import SAMPLERS, check_prompt, load, locate, weights_hash
+from cfglab.pipelines.folder import read_json
 from cfglab.pipelines.samplers import make_sampler
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -85,8 +86,19 @@ def test_a_folder_that_is_no_pipeline(folder: Path) -> None:
 
 
 def test_a_missing_part(folder: Path) -> None:
+    (folder / "tokenizer" / "tokenizer.json").unlink()
+    assert f"{folder / 'tokenizer'} holds no vocabulary" in said(folder)
     shutil.rmtree(folder / "tokenizer")
     assert "has no tokenizer folder" in said(folder)
+    (folder / "model_index.json").unlink()
+    (folder / "model_index.json").mkdir()
+    assert "is no pipeline" in said(folder)
+
+
+def test_a_missing_description_is_named_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        read_json(tmp_path / "config.json")
+    assert str(error.value).startswith(f"{tmp_path}/config.json cannot be read as JSON (No such file or directory);")
 
 
 def test_missing_truncated_and_corrupt_weights_name_the_file(folder: Path) -> None:
@@ -109,7 +121,7 @@ def test_weights_of_another_model(folder: Path) -> None:
     assert "cannot be read as a Stable Diffusion pipeline" in said(folder)
 
 
-def test_pickled_weights_are_refused_and_read_only_when_asked(folder: Path) -> None:
+def test_pickled_weights_are_refused_and_read_only_when_asked(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     expected = load(folder, device="cpu").unet.state_dict()
     file = folder / "unet" / "diffusion_pytorch_model.bin"
     torch.save(expected, file)
@@ -117,7 +129,9 @@ def test_pickled_weights_are_refused_and_read_only_when_asked(folder: Path) -> N
     words = said(folder)
     assert f"{file} is a pickle" in words
     assert "allow_pickle=True (--allow-pickle)" in words
+    capfd.readouterr()
     read = load(folder, device="cpu", allow_pickle=True).unet.state_dict()
+    assert capfd.readouterr() == ("", "")
     assert all(torch.equal(read[name], expected[name]) for name in expected)
 
 
@@ -200,6 +214,8 @@ def test_a_prompt_longer_than_the_text_encoder(loaded: Any) -> None:
         InputError, match=r"has 80 tokens: the text encoder reads 75, so 'bbbbb' would be lost; shorten it"
     ):
         check_prompt(loaded, "a" * 75 + "b" * 5)
+    with pytest.raises(InputError, match="negative prompt 'aaa"):
+        check_prompt(loaded, "a" * 76, "negative prompt")
 
 
 def test_names_come_without_torch() -> None:

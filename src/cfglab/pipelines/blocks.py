@@ -5,6 +5,8 @@ almost every step. So the rows are run in blocks of one size, the last one fille
 Small blocks waste few rows; on a CPU 16 are as fast as 32.
 """
 
+import warnings
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -27,12 +29,19 @@ def compile_in_blocks(denoiser: torch.nn.Module, rows: int = ROWS) -> None:
         outputs = []
         for start in range(0, asked, rows):
             block_args, block_kwargs = walk(((sample, *args), kwargs), asked, partial(_block, start=start, rows=rows))
-            outputs.append(compiled(*block_args, **block_kwargs, return_dict=False)[0])
+            outputs.append(_without_advice(compiled, *block_args, **block_kwargs, return_dict=False)[0])
         prediction = torch.cat(outputs)[:asked]
         return {"sample": prediction} if return_dict else (prediction,)
 
     object.__setattr__(denoiser, "uncompiled", denoiser.forward)
     denoiser.forward = forward
+
+
+def _without_advice(compiled: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Dynamo says of diffusers' own code, when it compiles it, that it looks through caches there; that is harmless."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`", UserWarning)
+        return compiled(*args, **kwargs)
 
 
 def _block(tensor: Tensor, start: int, rows: int) -> Tensor:

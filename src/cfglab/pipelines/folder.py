@@ -15,6 +15,7 @@ from cfglab.schedules.fields import nearest
 PARTS = ("unet", "vae", "text_encoder")
 """The folders whose weights make the picture."""
 KNOWN = ("scenes",)
+_VOCABULARIES = ("tokenizer.json", "vocab.json")
 _PICKLED = ("*.bin", "*.ckpt", "*.pt", "*.pth")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -61,6 +62,11 @@ def check_folder(folder: Path, allow_pickle: bool = False) -> None:
             )
     for part in PARTS:
         _check_weights(folder / part, allow_pickle)
+    if not any((folder / "tokenizer" / name).is_file() for name in _VOCABULARIES):
+        raise InputError(
+            f"{folder / 'tokenizer'} holds no vocabulary: it has {' or '.join(_VOCABULARIES)}; copy the model's folder "
+            "again."
+        )
 
 
 def weights_hash(folder: str | Path) -> str:
@@ -91,7 +97,8 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}); copy the model's folder again.") from None
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise InputError(f"{path} cannot be read as JSON ({reason}); copy the model's folder again.") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no JSON object; copy the model's folder again.")
     return content

@@ -64,8 +64,11 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def check_prompt(pipe: StableDiffusionPipeline, prompt: str) -> None:
-    """Raise InputError if the text encoder would not see all of the prompt, saying which words it would lose."""
+def check_prompt(pipe: StableDiffusionPipeline, prompt: str, what: str = "prompt") -> None:
+    """Raise InputError if the text encoder would not see all of the prompt, saying which words it would lose.
+
+    `what` is what the message calls it.
+    """
     limit = int(pipe.tokenizer.model_max_length)
     with quiet():
         tokens = pipe.tokenizer(prompt, truncation=False)["input_ids"]
@@ -73,16 +76,16 @@ def check_prompt(pipe: StableDiffusionPipeline, prompt: str) -> None:
         lost = pipe.tokenizer.decode(tokens[limit - 1 : -1], clean_up_tokenization_spaces=False).strip()
         shown = prompt if len(prompt) <= 60 else f"{prompt[:60]}…"
         raise InputError(
-            f"prompt {shown!r} has {len(tokens) - 2} tokens: the text encoder reads {limit - 2}, so {lost[:60]!r} "
+            f"{what} {shown!r} has {len(tokens) - 2} tokens: the text encoder reads {limit - 2}, so {lost[:60]!r} "
             "would be lost; shorten it."
         )
 
 
 def _read(folder: Path, dtype: torch.dtype, allow_pickle: bool) -> StableDiffusionPipeline:
-    options = {"torch_dtype": dtype, "use_safetensors": None if allow_pickle else True, "local_files_only": True}
+    options = {"torch_dtype": dtype, "local_files_only": True}
     index = read_json(folder / "model_index.json")
     try:
-        parts = {part: _part(folder / part, index[part], options) for part in PARTS}
+        parts = {part: _part(folder / part, index[part], options, allow_pickle) for part in PARTS}
         return StableDiffusionPipeline.from_pretrained(
             folder,
             **parts,
@@ -101,10 +104,15 @@ def _read(folder: Path, dtype: torch.dtype, allow_pickle: bool) -> StableDiffusi
         ) from error
 
 
-def _part(folder: Path, kind: list[str], options: dict[str, Any]) -> Any:
+def _part(folder: Path, kind: list[str], options: dict[str, Any], allow_pickle: bool) -> Any:
     """One network of the pipeline, with every one of its weights: by itself diffusers fills missing ones with noise."""
+    safe = not allow_pickle or any(
+        folder.glob("*.safetensors")
+    )  # left open, diffusers complains before it reads a pickle
     library = {"diffusers": diffusers, "transformers": transformers}[kind[0]]
-    network, report = getattr(library, kind[1]).from_pretrained(folder, output_loading_info=True, **options)
+    network, report = getattr(library, kind[1]).from_pretrained(
+        folder, output_loading_info=True, use_safetensors=safe, **options
+    )
     missing = sorted(report["missing_keys"])
     if missing:
         raise InputError(
