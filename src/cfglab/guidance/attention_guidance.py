@@ -132,6 +132,8 @@ class NAG(Transform):
         ),
     )
 
+    replaces: ClassVar[Literal["cond", "uncond"] | None] = "cond"
+
     kind: Literal["nag"] = "nag"
     space: Space = "model"
     reads_uncond: ClassVar[bool] = False

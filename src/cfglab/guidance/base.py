@@ -44,6 +44,7 @@ class Guidance(BaseModel):
             super().__init__(schedule=schedule, transforms=listed)
         except ValidationError as error:
             raise InputError(explain(error, "guidance", FIELDS)) from None
+        _check_replaced(self.transforms)
 
     def __str__(self) -> str:
         return " | ".join(map(str, (self.schedule, *self.transforms)))
@@ -93,3 +94,18 @@ def _listed(transforms: Any) -> tuple[Any, ...]:
     if isinstance(transforms, Transform | dict):
         return (transforms,)
     return tuple(transforms)
+
+
+def _check_replaced(transforms: Iterable[Transform]) -> None:
+    """Raise InputError for two transforms of which the second one would undo the first."""
+    by: dict[str, Transform] = {}
+    for one in transforms:
+        if one.replaces is None or one.strength == 0:
+            continue
+        if before := by.get(one.replaces):
+            full = {"cond": "conditional", "uncond": "unconditional"}[one.replaces]
+            raise InputError(
+                f"{before} and {one}: each puts a prediction of its own in the place of the {full} one, so the first "
+                "would be lost; leave one of them out."
+            )
+        by[one.replaces] = one

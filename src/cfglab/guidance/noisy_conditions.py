@@ -37,6 +37,8 @@ class ICG(Transform):
         defaults="nothing to set; the paper's w is that of CFG or a little less",
     )
 
+    replaces: ClassVar[Literal["cond", "uncond"] | None] = "uncond"
+
     kind: Literal["icg"] = "icg"
     space: Space = "model"
     seed: Whole = 0
@@ -77,6 +79,8 @@ class CADS(Transform):
             Host("ComfyUI", "custom nodes; one of them noises the unconditional text by default"),
         ),
     )
+
+    replaces: ClassVar[Literal["cond", "uncond"] | None] = "cond"
 
     kind: Literal["cads"] = "cads"
     space: Space = "model"

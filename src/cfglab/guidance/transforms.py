@@ -40,6 +40,9 @@ class Transform(BaseModel):
     alone: ClassVar[bool] = False
     """True: the rows it needs depend on an image's own history, so every image has a Guide of its own."""
 
+    replaces: ClassVar[Literal["cond", "uncond"] | None] = None
+    """The prediction that its further one takes the place of: two that replace the same one have no meaning."""
+
     kind: str
     strength: Strength = 1.0
     space: Space = "epsilon"
