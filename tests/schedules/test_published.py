@@ -133,6 +133,9 @@ def test_c2fg_is_the_exponential_of_the_paper_s_time():
     assert values == pytest.approx([5 * math.exp(-2 * t / 25) for t in range(25, 0, -1)])
     assert values == sorted(values)
     assert C2FG(max=5, rate=0).values(4) == [5] * 4
+    for omega0, growth in ((1.0, math.log(2)), (1.7, 0.15)):  # the paper's form, t from 1 down to 1 / N
+        expected = [omega0 * math.exp(growth * (1 - t / 25)) for t in range(25, 0, -1)]
+        assert C2FG(max=omega0 * math.exp(growth), rate=growth).values(25) == pytest.approx(expected)
     assert C2FG(max=5, rate=2).inverted().values(25)[0] == pytest.approx(5)
 
 

@@ -87,7 +87,8 @@ MISTAKES = [
     ("cosine(k=0)", "cosine(k=0): it must be above 0; 1 is the plain shape."),
     ("cosine(k=-1)", "cosine(k=-1): it must be above 0"),
     ("cosine(k=1e999)", "cosine(k=inf): a finite number is needed"),
-    ("cosine(k=nan)", "unknown shape 'nan'"),
+    ("cosine(k=nan)", "nan: a finite number is needed"),
+    ("-Infinity", "Infinity: a finite number is needed"),
     ("cosine", "cosine without brackets: a shape is called with its fields; write cosine(…)."),
     ("cosine(9)", "values are given by name; write cosine(max=9, …)."),
     (

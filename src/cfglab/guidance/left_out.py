@@ -22,8 +22,9 @@ LEFT_OUT = (
     LeftOut(
         "Compress Guidance",
         "2408.11194",
-        "printed for the gradients of a classifier; its form for classifier-free guidance would be our reading. "
-        "`reuse` is the simplest of that family.",
+        "what could be read of it prints the gradients of a classifier, used again or added up between the steps at "
+        "which they are computed; what becomes of c - u there would be our reading. `reuse` is the form that uses it "
+        "again, at every few steps.",
     ),
     LeftOut(
         "FasterCache's unconditional branch",
@@ -56,10 +57,10 @@ LEFT_OUT = (
         "a scale per region, from segmentation by attention maps of the same step.",
     ),
     LeftOut(
-        "Stage-wise weights",
+        "Stage-wise weights (TV-CFG)",
         "2509.22007",
-        "an analysis that recommends the middle of the run; a curve with numbers could not be checked. "
-        "`limited_interval` and `wang_lambda` are of that shape.",
+        "a triangle that peaks in the middle of the run, from 1 to 2 w0 - 1 and back, as it is described: that is "
+        "`wang_lambda(w0)`, and `.matched_to(w0)` holds its mean. Its other peaks could not be checked.",
     ),
     LeftOut(
         "NGMS",

@@ -147,8 +147,8 @@ CARDS = MappingProxyType(
             says="Guidance grows exponentially towards the image.",
             formula="max exp(-rate (1 - i / N))",
             paper="2603.08155",
-            source="the abstract",
-            defaults="none: the paper chooses both per model",
+            source="its omega0 exp(lambda (1 - t)), as two descriptions quote it: max = omega0 e^lambda, rate = lambda",
+            defaults="none: the paper chooses both per model, from lambda 0.03 to 1",
         ),
         "cfg_plus_plus": Card(
             title="CFG++",

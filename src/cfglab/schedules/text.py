@@ -135,6 +135,8 @@ def _named(keywords: list[ast.keyword]) -> dict[str, Any]:
 def _shape(name: str) -> Callable[..., Schedule]:
     if name == "function":
         raise InputError("a function is not read from text: it lives in a program; write a shape or a list of scales.")
+    if name.lower() in ("nan", "inf", "infinity"):
+        raise InputError(f"{name}: a finite number is needed; write one such as 7.5.")
     if name in PUBLISHED:
         return PUBLISHED[name]
     if name not in SHAPES:
