@@ -149,8 +149,6 @@ def test_a_further_prediction_is_asked_for_and_arrives_in_the_transforms_space()
 
 def test_guidance_by_a_worse_model_without_cfg_needs_no_unconditional_row() -> None:
     guidance = Guidance(1, [Worse()])
-    assert guidance.varies
-    assert not Guidance(1, [Worse(strength=0)]).varies
     guide = guidance.start()
     u, c, _ = (x.double() for x in batch())
     assert guide.needs(STEP) == (False, True)

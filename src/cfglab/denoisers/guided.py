@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from cfglab.denoisers.noise_paths import noise_of
 from cfglab.denoisers.told import Told
+from cfglab.errors import InputError
 from cfglab.guidance import Guidance
 from cfglab.guidance.names import Space
 from cfglab.step import Step
@@ -80,6 +81,11 @@ class Guided:
     def _run(self, denoiser: Denoiser, x: "Tensor", step: Step, variation: "Variation | None") -> "Tensor":
         if variation is None:
             return denoiser.predict(x, step, self.space)
+        if getattr(variation, "prompt", None) is not None and not getattr(variation, "beside", False):
+            raise InputError(
+                f"{variation!r} on a {type(denoiser).__name__}: it asks for a prediction for a further text, and there "
+                "are two here, with and without the class; use a pipeline, guide(pipe, …)."
+            )
         texts = denoiser.texts(len(x)) if isinstance(denoiser, Told) else {}
         inputs: Any = variation.inputs(x, step.timestep, texts)
         with variation.applied(denoiser) as changed:

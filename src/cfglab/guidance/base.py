@@ -80,11 +80,6 @@ class Guidance(BaseModel):
         except InputError as error:
             raise InputError(f"the JSON of a guidance: {error}{NEWER}") from None
 
-    @property
-    def varies(self) -> bool:
-        """Whether a transform asks for predictions of a changed denoiser: a host that cannot reach it refuses these."""
-        return any(one.strength > 0 and type(one).variation is not Transform.variation for one in self.transforms)
-
     def start(self, prediction: Space = "epsilon") -> Guide:
         """One run of this guidance on a model that predicts `prediction`; "model" where that is not known."""
         return Guide(self, prediction)
