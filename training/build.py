@@ -14,7 +14,7 @@ STEPS = (
     ("decoder.py", "--steps", "9000"),
     ("reader.py", "--which", "1", "--steps", "2200"),
     ("reader.py", "--which", "2", "--steps", "5000"),
-    ("denoiser.py", "--steps", "8200", "--decay", "2700"),
+    ("denoiser.py", "--steps", "10600", "--decay", "2700"),
     ("twin.py", "--steps", "400"),
     ("export.py",),
 )

@@ -1,6 +1,6 @@
 """Train the text encoder and the denoiser of `scenes` together on cached latents.
 
-    python training/denoiser.py --steps 9200 --decay 2700
+    python training/denoiser.py --steps 10600 --decay 2700
 
 Epsilon prediction, the noise schedule of Stable Diffusion 1.x, min-SNR weighting (2303.09556, gamma 5) times 1 / alpha,
 which lifts the steps that decide the background, 10 % empty captions, 20 % captions of another scene, an exponential
@@ -172,7 +172,7 @@ def picture(model: TextToImage, captions: Captions, path: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=9200)
+    parser.add_argument("--steps", type=int, default=10600)
     parser.add_argument("--decay", type=int, default=2700)
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--batch", type=int, default=32)
