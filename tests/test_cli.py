@@ -117,6 +117,17 @@ def test_list_names_what_there_is(shelf: str, words: list[str], capsys: pytest.C
     assert all(f"  {line}" in everything for line in listed.splitlines())
 
 
+def test_a_report_turns_a_wheel_where_somebody_looks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = str(small_run(tmp_path / "run"))
+    assert call(["report", folder]) == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal
+    assert call(["report", folder]) == 0
+    assert "writing the report" in capsys.readouterr().err
+
+
 def test_compare_is_paired_with_the_baseline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = str(small_run(tmp_path / "run"))
     assert call(["compare", folder, "--baseline", "constant", "--metric", "alignment"]) == 0
@@ -138,7 +149,7 @@ def test_compare_is_paired_with_the_baseline(tmp_path: Path, capsys: pytest.Capt
         (["run"], "Missing argument 'PRESET|FILE.yaml'; see cfglab run --help."),
         (["run", "k-decay", "--stepz", "3"], "No such option: --stepz"),
         (["run", "k-decay", "--steps", "many"], "'--steps': 'many' is not a whole number, such as 50; see cfglab run"),
-        (["list", "colours"], "'colours' is not one of 'schedules', 'transforms'"),
+        (["list", "colours"], "Invalid value for 'what': 'colours' is not one of 'schedules', 'transforms'"),
         (["run", "k-decai"], "'k-decai' is no preset; there are"),
         (["run", "k-decai"], "k-decay"),
         (["run", "nowhere.yaml"], "nowhere.yaml: the file cannot be read (No such file or directory)"),
@@ -158,6 +169,7 @@ def test_compare_is_paired_with_the_baseline(tmp_path: Path, capsys: pytest.Capt
         (["plot", "cosin(max=7.5, min=1)"], "cosin"),
         (["plot", "cosine(max=7.5, min=1, k=0)"], "k"),
         (["plot", "cosine(max=7.5, min=1, k=1e999)"], "inf"),
+        (["plot", "cosine(max=nan, min=1)"], "nan: a finite number is needed"),
         (["plot", "__import__('os').getcwd()"], "__import__"),
         (["plot", "7.5", "--steps", "0"], "0 steps: a run has at least one step"),
         (["plot", "10x8", "--steps", "20"], "20"),
@@ -276,14 +288,25 @@ def test_pictures_that_failed_are_said_and_the_report_is_still_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("small.yaml").write_text(SMALL, encoding="utf-8")
-    done = cfglab.Run(small_run(tmp_path / "run"), drawn=34, failed=2)
+    folder = small_run(tmp_path / "run")
+    with cfglab.Store.open(folder) as store:
+        experiment, rows = store.experiment, store.rows()
+    failed = [
+        row.model_copy(
+            update={"result": row.result.model_copy(update={"status": "failed", "error": f"Trace\n{words}\n"})}
+        )
+        for row, words in zip(rows[3:5], ("ValueError: too large", "ValueError: too small"), strict=True)
+    ]
+    with cfglab.Store.create(folder, experiment) as store:
+        store.record(failed)
+    done = cfglab.Run(folder, drawn=34, failed=2)
     monkeypatch.setattr("cfglab.Experiment.run", lambda *_, **__: done)
     monkeypatch.setattr("cfglab.Run.report", lambda run: run.folder / "report.html")
     assert call(["run", "small.yaml"]) == 1
     out, err = capsys.readouterr()
     assert out.endswith("/run/report.html\n")
-    assert err.startswith("cfglab: 2 pictures failed, results.csv in ")
-    assert err.endswith("says why; run it again to retry.\n")
+    assert err.startswith("cfglab: 2 pictures failed, the first with: ValueError: too large; results.csv in ")
+    assert err.endswith("says which; run it again to retry.\n")
 
 
 def test_a_folder_in_the_way_is_left_alone(tiny: str, model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -151,7 +151,7 @@ def test_the_table_is_aligned_text() -> None:
     [
         ("alignmnt", "constant", "metric 'alignmnt' is unknown; did you mean 'alignment'? Known: alignment"),
         ("zzz", "constant", "metric 'zzz' is unknown; Known: alignment"),
-        ("contrast", "constant", "metric 'contrast' was not measured in this run; measured: alignment"),
+        ("contrast", "constant", "metric 'contrast' was not measured in this run; name one that was: alignment"),
         ("kid", "constant", "metric 'kid' belongs to a whole set of pictures"),
         (
             "alignment",

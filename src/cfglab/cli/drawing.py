@@ -57,6 +57,7 @@ def run(
       cfglab run k-decay --prompts 'a photograph of a cat' --prompts @more.txt --seeds 0..7 --out runs/cat
       cfglab run mine.yaml --steps 20 --set width=128
     """
+    from cfglab.experiments.progress import working
     from cfglab.experiments.spec import Experiment, read_assignments, read_prompts
 
     fields = {
@@ -75,8 +76,12 @@ def run(
     folder = out or Path("runs") / chosen.name
     done = chosen.run(folder, device, revision=revision, allow_pickle=allow_pickle, quiet=quiet)
     print(f"{done.drawn} pictures drawn, {len(done.store.results())} in the run")
-    print(f"report: {done.report()}")
+    with working("writing the report", quiet):
+        page = done.report()
+    print(f"report: {page}")
     if done.failed:
+        first = next(it.error for it in done.store.results() if it.error)
         raise MachineError(
-            f"{done.failed} pictures failed, results.csv in {done.folder} says why; run it again to retry."
+            f"{done.failed} pictures failed, the first with: {first.strip().splitlines()[-1]}; results.csv in "
+            f"{done.folder} says which; run it again to retry."
         )

@@ -15,9 +15,12 @@ def report(folder: Folder) -> None:
     From the stored results, without a model; says where the report is. Beside report.html stand its numbers,
     report.csv and report.json; of more than 5,000 pictures the page reads those that are looked at from report/.
     """
+    from cfglab.experiments.progress import working
     from cfglab.report import report as write
 
-    print(f"report: {write(folder)}")
+    with working("writing the report"):
+        page = write(folder)
+    print(f"report: {page}")
 
 
 @app.command()

@@ -16,7 +16,7 @@ LOCK = ".lock"
 def refuse(path: Path, error: OSError) -> CfglabError:
     """The one-line error for a file or folder that the machine would not write."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return MachineError(f"{path}: the disk is full; free some space and run again, finished pictures are kept.")
+        return MachineError(f"{path}: the disk is full; free some space and run again.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return MachineError(f"{path}: cannot be written ({os.strerror(error.errno)}); choose another --out.")
     if error.errno in (errno.ENOTDIR, errno.EEXIST):

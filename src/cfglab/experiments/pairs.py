@@ -108,7 +108,7 @@ def _refuse_unknown_metric(metric: str, measured: Iterable[str]) -> None:
             f"seed; compare it with compare_sets. Metrics of pictures: {listed(measured)}"
         )
     if metric in METRICS:
-        raise InputError(f"metric '{metric}' was not measured in this run; measured: {listed(measured)}")
+        raise InputError(f"metric '{metric}' was not measured in this run; name one that was: {listed(measured)}")
     raise InputError(f"metric '{metric}' is unknown{_nearest(metric, sorted(measured))}")
 
 

@@ -1,4 +1,4 @@
-"""The progress bar of a run: pictures, their rate, the time that is left. Only where somebody looks."""
+"""What a run shows while it works: pictures, their rate, the time that is left. Only where somebody looks."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,3 +27,16 @@ def progress_bar(total: int, quiet: bool) -> Iterator[Callable[[int], object]]:
             progress.update(task, rate=f"{speed:.2g} pictures/s" if speed else "")
 
         yield advance
+
+
+@contextmanager
+def working(on: str, quiet: bool = False) -> Iterator[None]:
+    """A turning wheel with a word beside it, for work without parts to count; on the error stream, only a terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield
+        return
+    with console.status(on):
+        yield

@@ -16,6 +16,7 @@ from cfglab.errors import InputError
 from cfglab.experiments.features import FeatureCache, Seen, chunks, key_of
 from cfglab.experiments.judged import READER, aligned, asked, judge_of, said
 from cfglab.experiments.picture import read_pixels
+from cfglab.experiments.progress import working
 from cfglab.experiments.results import Row
 from cfglab.experiments.setcompare import REAL, parts_of
 from cfglab.experiments.store import Store
@@ -35,16 +36,19 @@ VERSION = 2  # of what is computed here: another one scores a run again
 Sets = Mapping[str, Mapping[str, Sequence[np.ndarray] | np.ndarray]]  # setting -> prompt -> features of its pictures
 
 
-def score(store: Store) -> None:
+def score(store: Store, quiet: bool = True) -> None:
     """Score every picture that was drawn, unless all of that was done before, which is known without loading torch."""
     with Scorer(store) as scorer:
         rows = [row for row in store.rows() if scorer.judges(row)]
         state = f"{VERSION}|{scorer.judge}|{ENOUGH}|{[row.result.cell for row in rows]}"
         state = hashlib.sha256(state.encode()).hexdigest()
         whole = all("alignment" in row.result.metrics for row in rows)  # a picture made anew has lost its own
-        if rows and not (whole and store.meta("scored") == state) and scorer.pictures(rows):
-            scorer.sets(rows)
-            store.set_meta("scored", state)
+        if not rows or (whole and store.meta("scored") == state):
+            return
+        with working("scoring", quiet):
+            if scorer.pictures(rows):
+                scorer.sets(rows)
+                store.set_meta("scored", state)
 
 
 class Scorer:

@@ -94,10 +94,8 @@ class Store:
             _check_free(folder)
         with _plain_errors(folder), ExitStack() as held:
             held.enter_context(only_writer(folder))
-            database = sqlite3.connect(folder / DATABASE, isolation_level=None)
+            database = _connect_writer(folder / DATABASE)
             held.callback(database.close)
-            database.execute("PRAGMA journal_mode=WAL")
-            database.executescript(_SCHEMA)
             store = cls(folder, database, held.pop_all())
         try:
             store._begin(experiment)
@@ -259,6 +257,21 @@ def _insert_metrics(database: sqlite3.Connection, metrics: Mapping[str, Mapping[
     )
 
 
+def _connect_writer(path: Path) -> sqlite3.Connection:
+    """A connection that writes; results that cannot be begun, as on a full disk, leave no file that is in the way."""
+    new = not path.is_file()
+    database = sqlite3.connect(path, isolation_level=None)
+    try:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.executescript(_SCHEMA)
+    except BaseException:
+        database.close()
+        for torn in path.parent.glob(f"{path.name}*") if new else ():
+            torn.unlink()
+        raise
+    return database
+
+
 def _connect_reader(path: Path) -> sqlite3.Connection:
     """A read-only connection; on a medium where even the WAL's index cannot be made, the file as it lies there."""
     address = path.resolve().as_uri()
@@ -286,7 +299,9 @@ def _plain_errors(folder: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         if "full" in str(error):
             raise MachineError(f"{folder}: the disk is full; free some space and run again.") from error
-        raise MachineError(f"{folder / DATABASE}: {error}; choose another --out, or check the folder.") from error
+        raise MachineError(
+            f"{folder / DATABASE}: {error}; check the folder and the room on its disk, or choose another --out."
+        ) from error
     except sqlite3.DatabaseError as error:
         raise InputError(
             f"{folder / DATABASE}: is not a run's results ({error}); restore it, or run again with another --out."
