@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cfglab.denoisers.mixture import Mixture
@@ -21,10 +21,14 @@ THICKNESS = 0.055  # a limb's standard deviation across, over its length
 
 @dataclass(frozen=True, eq=False)
 class Toy:
-    """A mixture, and the mode that each of its components belongs to: `modes` (k,), counted from 0."""
+    """A mixture, and the mode that each of its components belongs to: `modes` (k,), counted from 0.
+
+    `fog` is the variance that an experiment's model adds to all it knows: 0 is a model without error.
+    """
 
     mixture: Mixture
     modes: "Tensor"
+    fog: float = 0.0
 
     def given(self, label: int) -> "Toy":
         """One class, its modes counted anew. Raises InputError."""
@@ -90,7 +94,12 @@ def _grown(x: float, y: float, angle: float, length: float, depth: int) -> list[
     return limbs
 
 
-TOYS: dict[str, Callable[[], Toy]] = {"two": two, "modes": modes, "tree": tree}
+def foggy_tree() -> Toy:
+    """The tree, and a model that knows it with every limb a little thicker."""
+    return replace(tree(), fog=0.0008)
+
+
+TOYS: dict[str, Callable[[], Toy]] = {"two": two, "modes": modes, "tree": tree, "foggy-tree": foggy_tree}
 """By the name that follows `mixture:`."""
 
 

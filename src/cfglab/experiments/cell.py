@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from cfglab.errors import InputError
 from cfglab.experiments.identity import Identified
+from cfglab.experiments.laboratory import facts, is_mixture
 from cfglab.experiments.spec import Experiment, Setting
 from cfglab.guidance import Guidance
 from cfglab.pipelines.folder import locate, read_json, weights_hash
@@ -84,7 +85,10 @@ def cells(experiment: Experiment, model: ModelFacts | None = None) -> list[tuple
 
 
 def model_facts(name: str, revision: str | None = None, allow_pickle: bool = False) -> ModelFacts:
-    """Read the facts from a model's folder: `scenes`, a folder, or a hub id (fetched where it is not there yet)."""
+    """Read the facts from a model's folder: `scenes`, a folder, or a hub id (fetched where it is not there yet); of a
+    mixture, `mixture:tree`, from its definition."""
+    if is_mixture(name):
+        return ModelFacts(**facts(name))
     folder = locate(name, revision, allow_pickle)
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
     blocks = read_json(folder / "vae" / "config.json").get("block_out_channels", [0])

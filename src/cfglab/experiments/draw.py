@@ -1,24 +1,26 @@
 """Draw a batch of cells with a loaded pipeline. The one place where an experiment meets torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from cfglab.experiments.cell import Cell
+from cfglab.experiments.laboratory import Laboratory
 from cfglab.experiments.traces import cell_traces
 
 
 @dataclass(frozen=True)
 class Drawn:
     """Pictures of a batch: float32 `(n, 3, h, w)`, about [-1, 1] but not clamped, the denoiser's rows, and the trace of
-    each picture as `CellTrace.encode` gives it."""
+    each picture as `CellTrace.encode` gives it. `metrics` of each, where they are not those of its pixels."""
 
     pixels: np.ndarray
     rows_run: int
     rows_saved: int
     traces: tuple[bytes, ...] = ()
+    metrics: tuple[Mapping[str, float], ...] | None = None
 
 
 def draw(pipe: Any, batch: Sequence[Cell]) -> Drawn:
@@ -26,6 +28,9 @@ def draw(pipe: Any, batch: Sequence[Cell]) -> Drawn:
 
     Every cell's starting noise is its own: float32, on the CPU, from its seed, whatever the device, dtype and batch.
     """
+    if isinstance(pipe, Laboratory):
+        return pipe.draw(batch)
+
     import torch
 
     from cfglab.pipelines import guide

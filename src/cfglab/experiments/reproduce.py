@@ -9,6 +9,7 @@ import numpy as np
 from cfglab.errors import InputError
 from cfglab.experiments.cell import model_facts
 from cfglab.experiments.files import write_whole
+from cfglab.experiments.laboratory import Laboratory, is_mixture
 from cfglab.experiments.picture import Record, encode, read_pixels, read_record, to_bytes
 from cfglab.experiments.versions import versions
 
@@ -69,6 +70,8 @@ def replay(image: Path | str, record: Record, device: str = "auto", *, allow_pic
             f"{image}: was drawn with weights {cell.weights[:12]} of {cell.model}, but the ones here are "
             f"{model.weights[:12]}; install the version that drew it ({_listed(record.versions)})."
         )
+    if is_mixture(cell.model):
+        return draw(Laboratory(cell.model), record.batch)
     pipe = load(cell.model, device=device, dtype=cell.dtype, sampler=cell.sampler, compiled=cell.compile, **hub)
     pipe.set_progress_bar_config(disable=True)
     return draw(pipe, record.batch)
