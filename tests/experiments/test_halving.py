@@ -198,13 +198,13 @@ def test_the_dispute_is_at_equal_maximum_dose_and_rows() -> None:
     levels = [14.6 * (0.03 / 14.6) ** (i / 19) for i in range(20)]
     for name in ("early, dose", "increasing, dose", "increasing line, dose", "middle, dose"):
         for guidance in groups[name]:
-            assert guidance.schedule.dose(20, levels) == pytest.approx(2)
+            assert guidance.schedule.dose(20, levels) == pytest.approx(4)
     for name in ("early, rows", "increasing, rows", "middle, rows"):
         assert {rows_a_picture(guidance, 20) for guidance in groups[name]} == {30}
     for name in ("early, maximum", "middle, maximum"):
-        assert {max(guidance.schedule.values(20, levels)) for guidance in groups[name]} == {3.5}
+        assert {max(guidance.schedule.values(20, levels)) for guidance in groups[name]} == {7}
     for guidance in groups["increasing, maximum"]:  # reached one step after the last
-        assert 3.3 < max(guidance.schedule.values(20, levels)) < 3.5
+        assert 6.6 < max(guidance.schedule.values(20, levels)) < 7
 
 
 @pytest.fixture(scope="module")
@@ -234,10 +234,10 @@ def test_the_script_chooses_reports_and_writes_its_table(
     said = capsys.readouterr().out
     assert "report: 3 settings, 8 x 2 pictures each" in said
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert text.startswith("Baseline: plain guidance at its best, `2`. 8 prompts x 2 seeds, 20 steps, euler.")
+    assert text.startswith("Baseline: plain guidance at its best, `4`. 8 prompts x 2 seeds, 20 steps, euler.")
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert [line.split(" | ")[0] for line in lines] == ["| method", "| plain, the baseline", "| apg", "| pag"]
-    assert "`2 &#124; apg(norm_threshold=5)`" in text
+    assert "`4 &#124; apg(norm_threshold=5)`" in text
     with Store.open(tmp_path / "report") as store:
         assert not set(store.experiment.prompts) & set(Experiment.preset("methods").prompts)
     assert script.main([*words, "--seeds", "1..2"]) == 2

@@ -62,8 +62,11 @@ def test_part_one_changes_one_parameter_at_a_time_and_warms_up_from_zero() -> No
 def test_equal_dose_is_equal_and_what_cannot_be_matched_is_left_out_with_the_reason() -> None:
     experiment = Experiment.preset("k-decay-equal-dose")
     for setting in experiment.settings:
-        assert setting.guidance.schedule.dose(50) == pytest.approx(2)
-    assert [left.name for left in experiment.left_out] == ["k-decay k=0.1"]
+        assert setting.guidance.schedule.dose(50) == pytest.approx(4)
+    assert [left.name for left in experiment.left_out] == [
+        *(f"k-decay k={k}" for k in (0.1, 0.2, 0.3)),
+        "inverted k=5",
+    ]
     assert "beyond the limit 15" in experiment.left_out[0].reason
     with pytest.raises(InputError, match=r"it would reach w = 137\.1"):
         Experiment.preset("k-decay-equal-dose", set={"baseline.guidance": "cosine(k=0.1).matched_to(8)"})
