@@ -1,6 +1,9 @@
 """guide() beside all else that may be done to a pipeline: offload, casting, adapters, compiling, caches, hooks."""
 
+import copy
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,6 +97,26 @@ def test_offload_that_is_enabled_inside() -> None:
         for _ in range(2):
             assert torch.equal(made.call(pipe, 5.0, steps=3), before)
     assert torch.equal(made.call(pipe, 3.0, steps=3), before)
+
+
+@pytest.mark.parametrize("name", ["StableDiffusionPipeline", "FluxPipeline"])
+def test_copied_and_saved_while_it_is_guided(name: str, tmp_path: Path) -> None:
+    """A copy, and what is loaded again, are of the classes they were of, and follow nothing."""
+    made = case(name)
+    pipe = made.build()
+    before = made.call(pipe, 3.0, steps=2)
+    kinds = {part: type(value) for part, value in pipe.components.items()}
+    with guide(pipe, 7.0) as trace:
+        copied = copy.deepcopy(pipe)
+        pipe.save_pretrained(tmp_path)
+        assert torch.equal(made.call(copied, 3.0, steps=2), before)
+        assert not trace.steps
+        assert not torch.equal(made.call(pipe, 3.0, steps=2), before)  # and it is itself guided still
+    assert {part: type(value) for part, value in copied.components.items()} == kinds
+    assert json.loads((tmp_path / "model_index.json").read_text())["_class_name"] == made.cls
+    loaded = type(pipe).from_pretrained(tmp_path)
+    loaded.set_progress_bar_config(disable=True)
+    assert torch.equal(made.call(loaded, 3.0, steps=2), before)
 
 
 COMPILED: dict[str, tuple[Callable[[Any, Any], Any], tuple[int, int, int]]] = {

@@ -80,10 +80,6 @@ class Profile(BaseModel):
         except ValidationError as error:
             raise InputError(explain(error, "Profile", list(type(self).model_fields))) from None
 
-    def with_(self, **changed: Any) -> "Profile":
-        """The same with some fields changed."""
-        return Profile(**{**self.model_dump(exclude_unset=True), **changed})
-
 
 def profile_of(pipe: Any) -> Profile:
     """The profile of this pipeline: its class's, or that of a parent whose `__call__` it shares. Raises InputError with

@@ -16,10 +16,10 @@ from typing import Any, Literal
 import diffusers
 
 Pipe = Any
-Style = Literal["batched", "lists", "interleaved", "three parts", "two calls", "embedded", "guider"]
+Style = Literal["batched", "lists", "three parts", "two calls", "embedded"]
 Order = Literal["uncond cond", "cond uncond", "other"]
 Combine = Literal["u + g (c - u)", "c + g (c - u)", "lerp", "three parts", "none", "other"]
-Prediction = Literal["epsilon", "v", "sample", "flow", "logits", "config"]
+Prediction = Literal["epsilon", "v", "sample", "flow", "config"]
 
 
 @dataclass(frozen=True)
