@@ -1,12 +1,17 @@
 """cfglab run."""
 
+import sys
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cfglab.cli.app import Device, Pickle, app, whole
-from cfglab.errors import MachineError
+from cfglab.errors import InputError, MachineError
+
+if TYPE_CHECKING:
+    from cfglab.experiments.cost import Cost
 
 
 @app.command()
@@ -44,6 +49,7 @@ def run(
         str | None, typer.Option(metavar="NAME", help="A branch, tag or commit of a hub model.")
     ] = None,
     allow_pickle: Pickle = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Start a very large experiment without asking.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Make the pictures of an experiment, score them, write the report.
@@ -72,7 +78,7 @@ def run(
     }
     own = experiment.endswith((".yaml", ".yml"))
     read = Experiment.from_yaml if own else Experiment.preset
-    chosen = read(experiment, set=read_assignments(changes or []), **fields)
+    chosen = read(experiment, set=read_assignments(changes or []), agree=partial(_consent, yes), **fields)
     folder = out or Path("runs") / chosen.name
     done = chosen.run(folder, device, revision=revision, allow_pickle=allow_pickle, quiet=quiet)
     print(f"{done.drawn} pictures drawn, {len(done.store.results())} in the run")
@@ -85,3 +91,17 @@ def run(
             f"{done.failed} pictures failed, the first with: {first.strip().splitlines()[-1]}; results.csv in "
             f"{done.folder} says which; run it again to retry."
         )
+
+
+def _consent(yes: bool, cost: "Cost") -> None:
+    """Ask before a very large experiment; where nobody can answer it is refused."""
+    if yes or not cost.large:
+        return
+    if not sys.stdin.isatty():
+        raise InputError(f"{cost}; start that with --yes, or give fewer prompts, seeds or settings.")
+    try:
+        sure = typer.confirm(f"{cost}. Start?", err=True)
+    except typer.Abort:  # Ctrl-C, or the end of the input
+        sure = False
+    if not sure:
+        raise InputError("not started; give fewer prompts, seeds or settings.")

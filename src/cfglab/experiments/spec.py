@@ -1,6 +1,6 @@
 """An experiment: a baseline and settings, each drawn for every prompt and seed. A frozen value; loads no torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, mo
 from cfglab.errors import InputError, NotMatchable
 from cfglab.experiments.changes import changed
 from cfglab.experiments.changes import read_assignments as read_assignments
+from cfglab.experiments.cost import Cost, cost_of
 from cfglab.experiments.document import (
     Document,
     LeftOut,
@@ -103,7 +104,14 @@ class Experiment(Identified):
         return self
 
     @classmethod
-    def preset(cls, name: str, *, set: Mapping[str, Any] | None = None, **fields: Any) -> Self:
+    def preset(
+        cls,
+        name: str,
+        *,
+        set: Mapping[str, Any] | None = None,
+        agree: Callable[[Cost], object] | None = None,
+        **fields: Any,
+    ) -> Self:
         """A preset by name, changed: `preset("k-decay", model="scenes", set={"groups.0.axes.k": [0.3, 1]})`.
 
         `fields` are top-level fields of the YAML file, those that are None being left as the preset has them; `set` has
@@ -114,13 +122,24 @@ class Experiment(Identified):
             hint = nearest(name, known) or " or give a YAML file."
             raise InputError(f"{name!r} is no preset; there are {', '.join(known)};{hint}")
         source = files("cfglab.experiments") / "presets" / f"{name}.yaml"
-        return cls.from_yaml(source.read_text(encoding="utf-8"), set=set, **fields)
+        return cls.from_yaml(source.read_text(encoding="utf-8"), set=set, agree=agree, **fields)
 
     @classmethod
-    def from_yaml(cls, source: Path | str, *, set: Mapping[str, Any] | None = None, **fields: Any) -> Self:
-        """An experiment from a YAML file or text, changed as in `preset`."""
+    def from_yaml(
+        cls,
+        source: Path | str,
+        *,
+        set: Mapping[str, Any] | None = None,
+        agree: Callable[[Cost], object] | None = None,
+        **fields: Any,
+    ) -> Self:
+        """An experiment from a YAML file or text, changed as in `preset`. `agree` hears the cost before the grid is
+        written out, and raises what should stop it."""
         given = {name: _plain(value) for name, value in fields.items() if value is not None}
-        return cls._from_document(check(changed(read_yaml(source), {**given, **(set or {})})))
+        document = check(changed(read_yaml(source), {**given, **(set or {})}))
+        if agree is not None:
+            agree(cost_of(document))
+        return cls._from_document(document)
 
     @classmethod
     def _from_document(cls, document: Document) -> Self:
@@ -221,9 +240,11 @@ def _check_steps(steps: int) -> None:
 def _check_distinct(name: str, values: Sequence[Any]) -> None:
     if not values:
         raise InputError(f"{name}: there are none; give at least one.")
-    for index, value in enumerate(values):
-        if value in values[:index]:
+    seen = set[Any]()
+    for value in values:
+        if value in seen:
             raise InputError(f"{name}: {value!r} is there twice; results are paired by it, so leave one out.")
+        seen.add(value)
 
 
 def _written(setting: Setting, *fields: str) -> dict[str, str]:
