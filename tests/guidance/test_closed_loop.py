@@ -18,6 +18,7 @@ from cfglab.guidance import (
     UpdatePower,
     Variation,
     feedback_temperature,
+    parse_guidance,
 )
 from cfglab.step import Step, steps
 
@@ -159,3 +160,31 @@ def test_feedback_says_what_it_needs() -> None:
     guide = Guidance(1, [FeedbackGuidance(pi=0.9, t0=0.5, tau=0)]).start("x0")
     with pytest.raises(InputError, match="feedback at step 0 without latents, sigma or alpha"):
         guide.combine(u, c, RUN[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1 | feedback(pi=1, t0=0.5, tau=0)", "feedback(pi=1): it must be between 0 and 1, both left out"),
+        ("1 | feedback(pi=0.9, t0=1, tau=0)", "feedback(t0=1): it must be between 0 and 1, both left out"),
+        ("1 | feedback(pi=0.9, t0=0.5, tau=-1)", "feedback(tau=-1): it must be 0 or more"),
+        ("1 | magnitude_aware(alpha=-8)", "magnitude_aware(alpha=-8): it must be 0 or more"),
+        ("1 | update_power()", "update_power without gamma: it is needed; write update_power(gamma=…)."),
+        ("1 | adaptive(similarity=1.1)", "adaptive(similarity=1.1): it must be between 0 and 1"),
+        ("1 | reuse(every=1)", "reuse(every=1): input should be greater than or equal to 2"),
+    ],
+)
+def test_faults_are_one_line(text: str, said: str) -> None:
+    with pytest.raises(InputError) as error:
+        parse_guidance(text)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("w", [3.0, 2.5, 10.0])
+def test_feedback_has_room_above_w(w: float) -> None:
+    guide = Guidance(w, [FeedbackGuidance(pi=0.9, t0=0.5, tau=0, max=w - (w == 10.0))]).start("x0")
+    (u, c), (v, d) = pairs(2)
+    guide.combine(u, c, RUN[0], u)
+    with pytest.raises(InputError, match=r"feedback\(.*\) at w = .*: max is the largest scale that it reaches"):
+        guide.combine(v, d, RUN[1], v)

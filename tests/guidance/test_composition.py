@@ -35,8 +35,8 @@ CHAINS = st.lists(st.tuples(st.sampled_from(VALUES), st.sampled_from((0.3, 1.0))
 
 
 def meant(transforms: list[Transform]) -> bool:
-    """No two take the place of the same prediction."""
-    taken = [one.replaces for one in transforms if one.replaces]
+    """No two take the place of the same prediction, and no two go up to the same largest scale."""
+    taken = [one.replaces or one.kind for one in transforms if one.replaces or one.kind == "feedback"]
     return len(set(taken)) == len(taken)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from cfglab.card import Card, Host
 from cfglab.errors import InputError
-from cfglab.guidance.fields import Fraction, NotNegative, Positive
+from cfglab.guidance.fields import Inside, NotNegative, Positive
 from cfglab.guidance.names import Space
 from cfglab.guidance.now import Now
 from cfglab.guidance.transforms import Transform
@@ -46,8 +46,8 @@ class FeedbackGuidance(Transform):
 
     kind: Literal["feedback"] = "feedback"
     space: Space = "x0"
-    pi: Fraction
-    t0: Fraction
+    pi: Inside
+    t0: Inside
     tau: NotNegative
     max: Positive = 10.0
 
@@ -79,6 +79,11 @@ class FeedbackGuidance(Transform):
             errors.append(dot(error, error))
         log = memory["log"] - self.tau / (2 * variance) * (errors[0] - errors[1]) + self._delta(now.step.count)
         most = self.max + 1 - w
+        if not bool(most > 1 if isinstance(most, float | int) else (most > 1).all()):
+            raise InputError(
+                f"{self} at w = {float(w if isinstance(w, float | int) else w.max()):g}: max is the largest scale that it "
+                "reaches, w included; give a max above w."
+            )
         floor = (1 - self.pi) * most / (most - 1)
         return log.clamp(min=math.log(floor) if isinstance(floor, float) else floor.log(), max=HIGHEST)
 

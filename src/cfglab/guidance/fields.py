@@ -19,6 +19,12 @@ def _fraction(value: float) -> float:
     return value
 
 
+def _inside(value: float) -> float:
+    if not 0 < value < 1:
+        raise ValueError("it must be between 0 and 1, both left out; write one such as 0.5.")
+    return value
+
+
 def _quantile(value: float) -> float:
     if not 0 < value <= 1:
         raise ValueError("it must be above 0 and at most 1, a share of the values; write one such as 0.995.")
@@ -51,6 +57,7 @@ def _positive(value: float) -> float:
 
 Strength = Annotated[Real, AfterValidator(_strength)]
 Fraction = Annotated[Real, AfterValidator(_fraction)]
+Inside = Annotated[Real, AfterValidator(_inside)]
 Quantile = Annotated[Real, AfterValidator(_quantile)]
 Decay = Annotated[Real, AfterValidator(_decay)]
 Forgetting = Annotated[Real, AfterValidator(_forgetting)]
