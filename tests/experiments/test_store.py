@@ -192,7 +192,9 @@ def test_a_full_disk_under_the_database_is_the_machines_fault(tmp_path: Path) ->
 
 def test_results_that_cannot_be_begun_leave_nothing_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr("cfglab.experiments.store._SCHEMA", "CREATE TABLE meta (key); INSERT INTO nowhere VALUES (1);")
+        broken.setattr(
+            "cfglab.experiments.database._SCHEMA", "CREATE TABLE meta (key); INSERT INTO nowhere VALUES (1);"
+        )
         with pytest.raises(MachineError, match="nowhere"):
             Store.create(tmp_path / "run", EXPERIMENT)
     assert [entry.name for entry in (tmp_path / "run").iterdir()] == [".lock"]

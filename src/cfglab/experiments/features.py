@@ -50,7 +50,10 @@ class FeatureCache:
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute(_SCHEMA)
         except sqlite3.DatabaseError as error:
-            raise MachineError(f"{self.path}: {error}; delete the file, it only keeps what can be computed.") from error
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: sqlite3.DatabaseError) -> MachineError:
+        return MachineError(f"{self.path}: {error}; delete the file, it only keeps what can be computed.")
 
     def __enter__(self) -> Self:
         return self
@@ -61,11 +64,14 @@ class FeatureCache:
     def get(self, judge: str, pictures: Iterable[str]) -> dict[str, Seen]:
         """What is known of these pictures, by their key."""
         wanted, found = list(dict.fromkeys(pictures)), {}
-        for start in range(0, len(wanted), _AT_ONCE):
-            part = wanted[start : start + _AT_ONCE]
+        for part in chunks(wanted, _AT_ONCE):
             marks = ", ".join("?" * len(part))
             query = f"SELECT picture, rows, features, said FROM seen WHERE judge = ? AND picture IN ({marks})"
-            for picture, rows, features, said in self._database.execute(query, (judge, *part)):
+            try:
+                known = self._database.execute(query, (judge, *part)).fetchall()
+            except sqlite3.DatabaseError as error:
+                raise self._damaged(error) from error
+            for picture, rows, features, said in known:
                 array = np.frombuffer(features, dtype=np.float32)
                 found[picture] = Seen(array.reshape(rows, -1) if rows else array, json.loads(said))
         return found

@@ -17,30 +17,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from cfglab.errors import InputError, MachineError
+from pydantic import ValidationError
+
+from cfglab.errors import InputError
+from cfglab.experiments.database import DATABASE as DATABASE
+from cfglab.experiments.database import begin, check_free, connect_reader, connect_writer, plain_errors, refuse_newer
 from cfglab.experiments.files import only_writer, refuse, sweep, write_whole
 from cfglab.experiments.results import Result as Result
 from cfglab.experiments.results import Row as Row
 from cfglab.experiments.results import read_results, results_csv
 from cfglab.experiments.spec import Experiment
 from cfglab.metrics.estimate import Estimate as Estimate
-
-DATABASE = "results.sqlite"
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS results (
-    position INTEGER PRIMARY KEY, cell TEXT NOT NULL, setting TEXT NOT NULL,
-    prompt TEXT NOT NULL, seed INTEGER NOT NULL, status TEXT NOT NULL, image TEXT, error TEXT,
-    settled INTEGER NOT NULL, sha256 TEXT, rows_run REAL NOT NULL, rows_saved REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS metrics (
-    cell TEXT NOT NULL, metric TEXT NOT NULL, value REAL NOT NULL, PRIMARY KEY (cell, metric)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS set_metrics (
-    setting TEXT NOT NULL, metric TEXT NOT NULL, value REAL NOT NULL, low REAL, high REAL, n INTEGER NOT NULL,
-    PRIMARY KEY (setting, metric)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS set_parts (
-    setting TEXT NOT NULL, metric TEXT NOT NULL, parts TEXT NOT NULL, PRIMARY KEY (setting, metric)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS traces (cell TEXT PRIMARY KEY, trace BLOB NOT NULL);
-"""
 
 
 class Store:
@@ -61,9 +48,10 @@ class Store:
         path = folder / DATABASE
         if not path.is_file():
             raise InputError(f"{folder}: holds no run, there is no {DATABASE}; give a folder that `cfglab run` wrote.")
-        with _plain_errors(folder), ExitStack() as held:
-            database = _connect_reader(path)
+        with plain_errors(folder), ExitStack() as held:
+            database = connect_reader(path)
             held.callback(database.close)
+            refuse_newer(path, database)
             store = cls(folder, database, held.pop_all())
         store.experiment  # noqa: B018  an unreadable experiment is said here, not later
         return store
@@ -76,7 +64,7 @@ class Store:
         """
         folder = Path(folder)
         if not (folder / DATABASE).is_file():
-            _check_free(folder)
+            check_free(folder)
             return False
         with cls.open(folder) as store:
             store._check_same(experiment)
@@ -91,22 +79,22 @@ class Store:
         """
         folder = Path(folder)
         if not (folder / DATABASE).is_file():
-            _check_free(folder)
-        with _plain_errors(folder), ExitStack() as held:
+            check_free(folder)
+        with plain_errors(folder), ExitStack() as held:
             held.enter_context(only_writer(folder))
-            database = _connect_writer(folder / DATABASE)
+            if not (folder / DATABASE).is_file():
+                begin(folder, experiment.model_dump_json())
+            database = connect_writer(folder / DATABASE)
             held.callback(database.close)
             store = cls(folder, database, held.pop_all())
         try:
-            store._begin(experiment)
+            store._prepare(experiment)
         except BaseException:
             store.close()
             raise
         return store
 
-    def _begin(self, experiment: Experiment) -> None:
-        if self.meta("experiment") is None:
-            self.set_meta("experiment", experiment.model_dump_json())
+    def _prepare(self, experiment: Experiment) -> None:
         self._check_same(experiment)
         try:
             (self.folder / "images").mkdir(exist_ok=True)
@@ -137,7 +125,7 @@ class Store:
         """The experiment that this run holds."""
         text = self.meta("experiment")
         if text is None:
-            raise InputError(f"{self.folder}: the run was never begun; run the experiment again with this --out.")
+            raise InputError(f"{self.folder}: the run was never begun; delete it, or choose another folder.")
         try:
             return Experiment.model_validate_json(text)
         except ValueError as error:
@@ -148,13 +136,13 @@ class Store:
 
     def meta(self, key: str) -> str | None:
         """A text recorded under `key`, None when there is none."""
-        with _plain_errors(self.folder):
+        with plain_errors(self.folder):
             found = self._database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return found[0] if found else None
 
     def select(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """The rows of an SQL query, for readers of many: plain tuples, no objects."""
-        with _plain_errors(self.folder):
+        with plain_errors(self.folder):
             return self._database.execute(query, values).fetchall()
 
     def rows(self) -> list[Row]:
@@ -167,12 +155,19 @@ class Store:
 
     def results(self) -> list[Result]:
         """Every cell that was drawn or failed so far, in the experiment's order: setting, prompt, seed."""
-        return read_results(self.select)
+        try:
+            return read_results(self.select)
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            raise InputError(
+                f"{self.folder / DATABASE}: a row is damaged ({fault['loc'][-1]} {fault['input']!r}); restore the "
+                "file, or run again with another --out."
+            ) from error
 
     def set_metrics(self) -> dict[str, dict[str, Estimate]]:
         """Metrics of sets of pictures by setting and metric; the setting `real` is real pictures against real ones."""
         table: dict[str, dict[str, Estimate]] = {}
-        with _plain_errors(self.folder):
+        with plain_errors(self.folder):
             for setting, metric, value, low, high, n in self._database.execute("SELECT * FROM set_metrics"):
                 table.setdefault(setting, {})[metric] = Estimate(value=value, low=low, high=high, n=n)
         return table
@@ -239,7 +234,7 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with _plain_errors(self.folder):
+        with plain_errors(self.folder):
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield self._database
@@ -255,54 +250,3 @@ def _insert_metrics(database: sqlite3.Connection, metrics: Mapping[str, Mapping[
         "INSERT OR REPLACE INTO metrics VALUES (?, ?, ?)",
         [(cell, name, value) for cell, values in metrics.items() for name, value in values.items()],
     )
-
-
-def _connect_writer(path: Path) -> sqlite3.Connection:
-    """A connection that writes; results that cannot be begun, as on a full disk, leave no file that is in the way."""
-    new = not path.is_file()
-    database = sqlite3.connect(path, isolation_level=None)
-    try:
-        database.execute("PRAGMA journal_mode=WAL")
-        database.executescript(_SCHEMA)
-    except BaseException:
-        database.close()
-        for torn in path.parent.glob(f"{path.name}*") if new else ():
-            torn.unlink()
-        raise
-    return database
-
-
-def _connect_reader(path: Path) -> sqlite3.Connection:
-    """A read-only connection; on a medium where even the WAL's index cannot be made, the file as it lies there."""
-    address = path.resolve().as_uri()
-    database = sqlite3.connect(f"{address}?mode=ro", uri=True, isolation_level=None)
-    try:
-        database.execute("SELECT count(*) FROM meta")
-    except sqlite3.OperationalError:
-        database.close()
-        database = sqlite3.connect(f"{address}?mode=ro&immutable=1", uri=True, isolation_level=None)
-    return database
-
-
-def _check_free(folder: Path) -> None:
-    """A new run wants an empty folder or none: nothing of anybody else's is ever mixed in or overwritten."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: a run is a folder, but this is a file; choose another --out.")
-    if folder.exists() and any(entry.name != ".lock" for entry in folder.iterdir()):
-        raise InputError(f"{folder}: holds other files and no run; choose another --out.")
-
-
-@contextmanager
-def _plain_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if "full" in str(error):
-            raise MachineError(f"{folder}: the disk is full; free some space and run again.") from error
-        raise MachineError(
-            f"{folder / DATABASE}: {error}; check the folder and the room on its disk, or choose another --out."
-        ) from error
-    except sqlite3.DatabaseError as error:
-        raise InputError(
-            f"{folder / DATABASE}: is not a run's results ({error}); restore it, or run again with another --out."
-        ) from error
