@@ -2,8 +2,8 @@
 
     python docs/methods_pictures.py [METHOD …] [--steps 20]
 
-Two prompts, two seeds each; above them plain guidance at w = 2 with the same noise. On the right w at every step (plain
-guidance grey) and the length of `c - u`. `make docs` puts the pictures into docs/methods.md.
+Three prompts, two seeds each; above them plain guidance at w = 2 with the same noise. On the right w at every step and
+the length of `c - u`, grey for plain guidance. `make docs` puts the pictures into docs/methods.md.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -25,9 +26,14 @@ from cfglab.guidance.text import parse_guidance
 from cfglab.pipelines import guide, load
 from docs.methods_page import GROUPS, PAGE, PICTURES, card_of
 
-PROMPTS = ("an astronaut riding a horse", "a cat next to a red car on a green background")
+PROMPTS = (
+    "an astronaut riding a horse",
+    "a cat next to a red car on a green background",
+    "a moon above a house on a blue background",
+)
 SEEDS = (1, 2)
 PLAIN = "2"
+OURS = "#c23b22"
 EXAMPLES = {
     "constant": "4",
     "cogvideox_shipped": "cogvideox_shipped(scale=2)",
@@ -48,7 +54,7 @@ def example(name: str) -> str:
 
 
 def draw(pipe: Any, guidance: str, steps: int) -> tuple[np.ndarray, Trace]:
-    """(4, 64, 64, 3) between 0 and 1, and what was run."""
+    """(6, 64, 64, 3) between 0 and 1, and what was run."""
     prompts = [prompt for prompt in PROMPTS for _ in SEEDS]
     generators = [torch.Generator().manual_seed(seed) for _ in PROMPTS for seed in SEEDS]
     with guide(pipe, guidance) as trace:
@@ -58,29 +64,41 @@ def draw(pipe: Any, guidance: str, steps: int) -> tuple[np.ndarray, Trace]:
 
 def sheet(name: str, guidance: str, ours: tuple[np.ndarray, Trace], plain: tuple[np.ndarray, Trace]) -> bytes:
     """The picture of one method, a PNG."""
-    figure = Figure(figsize=(6.3, 2.4), dpi=100, layout="constrained")
-    grid = figure.add_gridspec(2, 5, width_ratios=[1, 1, 1, 1, 1.6])
-    for row, (label, pictures) in enumerate((("plain, w = 2", plain[0]), (name, ours[0]))):
-        for column, picture in enumerate(pictures):
-            axes = figure.add_subplot(grid[row, column])
-            axes.imshow(picture, interpolation="nearest")
-            axes.set_xticks([])
-            axes.set_yticks([])
-            if column == 0:
-                axes.set_ylabel(label, fontsize=7)
-    top, bottom = figure.add_subplot(grid[0, 4]), figure.add_subplot(grid[1, 4])
-    for trace, colour in ((plain[1], "0.7"), (ours[1], "tab:red")):
-        top.plot([_mean(record.w) for record in trace.steps], color=colour, drawstyle="steps-mid", linewidth=1)
-        bottom.plot([_mean(record.difference) for record in trace.steps], color=colour, linewidth=1)
-    top.set_title("w", fontsize=7, loc="left", pad=2)
-    bottom.set_title("|c - u|", fontsize=7, loc="left", pad=2)
-    for axes in (top, bottom):
-        axes.tick_params(labelsize=6, length=2)
     rows = ours[1].rows_run / len(ours[0])
-    figure.suptitle(f"{guidance}     {rows:.0f} rows a picture", fontsize=7, family="monospace")
-    file = io.BytesIO()
-    figure.savefig(file, format="png", pil_kwargs={"optimize": True})
-    return file.getvalue()
+    strips = np.concatenate([_strip(plain[0]), _strip(ours[0])]).repeat(2, 0).repeat(2, 1)
+    width, height = 1060, strips.shape[0] + 36  # in pixels, so that every one of a picture's is four
+    figure = Figure(figsize=(width / 100, height / 100), dpi=100)
+    figure.text(30 / width, 1 - 22 / height, guidance, fontsize=10, family="monospace")
+    figure.text(1 - 8 / width, 1 - 22 / height, f"{rows:.0f} rows a picture", fontsize=8, ha="right", color="0.3")
+    figure.figimage(strips, xo=30, yo=0)
+    for share, label, colour in ((0.75, "plain, w = 2", "0.4"), (0.25, name, OURS)):
+        place = share * strips.shape[0] / height
+        figure.text(16 / width, place, label, fontsize=9, rotation=90, ha="center", va="center", color=colour)
+    top, bottom = figure.add_axes((0.83, 0.53, 0.16, 0.27)), figure.add_axes((0.83, 0.1, 0.16, 0.27))
+    for trace, colour in ((plain[1], "0.65"), (ours[1], OURS)):
+        top.plot([_mean(record.w) for record in trace.steps], color=colour, drawstyle="steps-mid", linewidth=1.5)
+        bottom.plot([_mean(record.difference) for record in trace.steps], color=colour, linewidth=1.5)
+    for axes, title in ((top, "w at each step"), (bottom, "length of c - u")):
+        axes.set_title(title, fontsize=8, loc="left", pad=4)
+        axes.tick_params(labelsize=7, length=2)
+        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+        axes.spines[["top", "right"]].set_visible(False)
+    file, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(file, format="png")
+    drawn = Image.open(file).convert("RGB")
+    few = drawn.quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
+    few.save(small, format="png", optimize=True)
+    return small.getvalue()
+
+
+def _strip(pictures: np.ndarray) -> np.ndarray:
+    """Side by side on white, 2 pixels apart, 6 between the prompts."""
+    white = np.ones((pictures.shape[1], 2, 3))
+    parts: list[np.ndarray] = []
+    for index, picture in enumerate(pictures):
+        parts += [picture, *[white] * (3 if index % len(SEEDS) == len(SEEDS) - 1 else 1)]
+    row = np.concatenate(parts[:-3], axis=1)
+    return np.concatenate([row, np.ones((2, *row.shape[1:]))])
 
 
 def _mean(values: tuple[float | None, ...]) -> float:

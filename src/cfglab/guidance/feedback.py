@@ -80,9 +80,9 @@ class FeedbackGuidance(Transform):
         log = memory["log"] - self.tau / (2 * variance) * (errors[0] - errors[1]) + self._delta(now.step.count)
         most = self.max + 1 - w
         if not bool(most > 1 if isinstance(most, float | int) else (most > 1).all()):
+            highest = float(w if isinstance(w, float | int) else w.max())
             raise InputError(
-                f"{self} at w = {float(w if isinstance(w, float | int) else w.max()):g}: max is the largest scale that it "
-                "reaches, w included; give a max above w."
+                f"{self} at w = {highest:g}: max is the largest scale that it reaches, w included; give a max above w."
             )
         floor = (1 - self.pi) * most / (most - 1)
         return log.clamp(min=math.log(floor) if isinstance(floor, float) else floor.log(), max=HIGHEST)
