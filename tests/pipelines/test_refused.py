@@ -76,7 +76,7 @@ def test_a_list_of_another_length(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["StableDiffusionPipeline", "FluxPipeline"])
 def test_a_table_shorter_than_the_run(name: str) -> None:
-    refused(name, [[3.0, 2.0]], "2 ")
+    refused(name, [[3.0, 2.0]], "a list of 2 scales for 3 steps: every step needs its own; add 1 or run 2 steps")
 
 
 def test_transforms_on_an_embedded_scale() -> None:

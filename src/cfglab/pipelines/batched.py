@@ -8,7 +8,8 @@ from torch import Tensor
 from cfglab.denoisers.rows import Finish, take
 from cfglab.errors import InputError
 from cfglab.guidance import Variation
-from cfglab.pipelines.calls import Call, predicted, with_prediction
+from cfglab.pipelines.calls import Call
+from cfglab.pipelines.outputs import predicted, with_prediction
 from cfglab.pipelines.profiles import Part
 from cfglab.step import Step
 

@@ -3,11 +3,11 @@
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from cfglab.denoisers.rows import EqualRows, take
 from cfglab.pipelines.calls import Call
 from cfglab.pipelines.embedded import Embedded
+from cfglab.pipelines.nest import walk
 
 
 def help_call(run: Any, call: Call, name: str) -> Any:
@@ -45,7 +45,8 @@ def help_call(run: Any, call: Call, name: str) -> Any:
     if not chosen or len(chosen) == call.count:
         return call.run()
     place = {labels[row]: position for position, row in enumerate(chosen)}
-    return _spread(call.run(chosen), len(chosen), [place.get(label, 0) for label in labels])
+    everyone = [place.get(label, 0) for label in labels]
+    return walk(call.run(chosen), len(chosen), lambda output: take(output, everyone))
 
 
 def _alone(call: Call) -> bool:
@@ -64,14 +65,3 @@ def _embedded(run: Any, call: Call) -> Any:
         return call.run()
     style.start(call.count)
     return call.plain(*call.args, **style.changed(call, style.scales(run.upcoming(call))))
-
-
-def _spread(output: Any, count: int, rows: list[int]) -> Any:
-    """The same nest with every tensor of `count` rows given these rows."""
-    if isinstance(output, Tensor):
-        return take(output, rows) if output.ndim > 0 and len(output) == count else output
-    if isinstance(output, dict):
-        return type(output)(**{key: _spread(item, count, rows) for key, item in output.items()})
-    if isinstance(output, list | tuple):
-        return type(output)(_spread(item, count, rows) for item in output)
-    return output

@@ -1,4 +1,4 @@
-"""Tensors inside tuples, lists and dicts."""
+"""Tensors inside tuples, lists and dicts, outputs of networks among them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ def walk(value: Any, rows: int, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return change(value) if value.ndim > 0 and len(value) == rows else value
     if isinstance(value, dict):
-        return {key: walk(item, rows, change) for key, item in value.items()}
+        return type(value)(**{key: walk(item, rows, change) for key, item in value.items()})
     if isinstance(value, list | tuple):
         return type(value)(walk(item, rows, change) for item in value)
     return value

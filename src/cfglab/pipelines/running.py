@@ -14,6 +14,7 @@ from cfglab.denoisers.stepping import StepReader, prediction_of
 from cfglab.denoisers.trace import StepRecord, Trace
 from cfglab.errors import InputError
 from cfglab.pipelines.calls import Call
+from cfglab.pipelines.channels import guided_channels, same_shape
 from cfglab.pipelines.encoding import Encodings
 from cfglab.pipelines.finishing import After, finishing
 from cfglab.pipelines.profiles import Layout, Profile
@@ -120,8 +121,8 @@ class Run:
             guided = self.guided
             specs = check_specs(guided.specs, images) if guided.several else guided.specs * images
             space = self.profile.space or prediction_of(guided.pipe.scheduler)
-            channels = _guided_channels(self.profile, call)
-            self.rows = GuidedRows(specs, space, guided.runs, channels=channels, shaped=_same_shape(call.module))
+            channels = guided_channels(self.profile, call)
+            self.rows = GuidedRows(specs, space, guided.runs, channels=channels, shaped=same_shape(call.module))
             self.cached = has_cache(call.module)
         if self.rows.images != images:
             raise InputError(
@@ -173,33 +174,3 @@ def _style(way: Layout) -> Any:
     from cfglab.pipelines.two_calls import TwoCalls
 
     return {"batched": Batched, "two calls": TwoCalls, "embedded": Embedded}[way]
-
-
-def _guided_channels(profile: Profile, call: Call) -> Callable[[int], int] | None:
-    variance = profile.variance
-    if profile.kept:
-        tokens = _kept_tokens(profile, call)
-        return lambda width: min(width, tokens)
-    if isinstance(variance, int):
-        return lambda _: variance
-    if variance == "half":
-        return lambda width: width // 2
-    if variance == "twice":
-        channels = call.sample.shape[1]
-        return lambda width: width // 2 if width == 2 * channels else width
-    return None
-
-
-def _kept_tokens(profile: Profile, call: Call) -> int:
-    """How many of the leading tokens are the picture that is made, and not one that is edited."""
-    ids = call.named.get(profile.kept)
-    if isinstance(ids, Tensor):  # (tokens, 3) or (1, tokens, 4): the first number is 0 for the picture that is made
-        return int((ids.reshape(-1, ids.shape[-1])[: ids.shape[-2], 0] == 0).sum())
-    first = ids[0][0] if isinstance(ids, list | tuple) and isinstance(ids[0], list | tuple) else None
-    return call.sample.shape[1] if first is None else int(first[0] * first[1] * first[2])
-
-
-def _same_shape(module: nn.Module) -> bool:
-    config: Any = getattr(getattr(module, "_orig_mod", module), "config", None)
-    channels = [getattr(config, name, None) for name in ("in_channels", "out_channels")]
-    return channels[0] is not None and channels[1] in (None, channels[0])

@@ -10,7 +10,8 @@ from cfglab.denoisers.rows import EqualRows, take
 from cfglab.denoisers.trace import StepRecord
 from cfglab.errors import InputError
 from cfglab.guidance import Variation
-from cfglab.pipelines.calls import Call, predicted, with_prediction
+from cfglab.pipelines.calls import Call
+from cfglab.pipelines.outputs import predicted, with_prediction
 from cfglab.pipelines.profiles import Part
 from cfglab.pipelines.refusals import off_error
 from cfglab.step import Step
