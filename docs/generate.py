@@ -1,4 +1,4 @@
-"""Write the generated pages of docs/ again: help/*.txt, what every command prints for --help, methods.md and pipelines.md.
+"""Write the generated pages of docs/ again: help/*.txt, what commands print for --help, methods.md and pipelines.md.
 
 `make docs` runs this.
 """
@@ -15,8 +15,11 @@ from cfglab.cli import app
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from cfglab.pipelines.quiet import quiet
 from docs.methods_page import PAGE, methods_page
-from tests.pipelines import page as pipelines
+
+with quiet():
+    from tests.pipelines import page as pipelines
 
 HELP = Path(__file__).parent / "help"
 

@@ -360,3 +360,13 @@ def test_no_script_of_a_prompt_runs(see: Open, tmp_path: Path, most: int) -> Non
     assert page.locator("img[onerror], img[src=x], a[href^=javascript]").count() == 0
     assert page.locator("h1").inner_text() == f"title {EVIL}"
     assert page.locator("#box-where").inner_text().startswith(EVIL)
+
+
+def test_a_card_names_the_missing_parts_only_and_a_setting_stays_in_one_line(see: Open, tmp_path: Path) -> None:
+    scores = {"alignment": 0.0, "alignment_a": 1.0, "alignment_relation": 0.0, "alignment_unseen": 0.0}
+    drawn = experiment(seeds=0)
+    page = see(report(make(tmp_path / "run", drawn, score=lambda *_: scores, traced=False))).page
+    assert {it.split("saturation")[0].strip() for it in page.locator(".own .no").all_text_contents()} == {"✗ relation"}
+    rows = page.locator(".sortable").first.locator("tbody tr")
+    tall = rows.evaluate_all("them => Math.max(...them.map((it) => it.getBoundingClientRect().height))")
+    assert tall < 48

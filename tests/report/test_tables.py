@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cfglab.experiments.spec import Experiment, Setting
 from cfglab.experiments.store import Store
+from cfglab.experiments.traces import COLUMNS, CellTrace
 from cfglab.metrics import METRICS, Estimate
 from cfglab.report.noise import standard_sigmas
 from cfglab.report.tables import Tables, build, curve, main_metric
-from tests.report.runs import experiment, make
+from tests.report.runs import experiment, make, trace
 
 
 def tables(folder: Path) -> Tables:
@@ -38,6 +40,27 @@ def test_doses_against_the_published_sweep(k: float, dose: float, effective: flo
     assert found == pytest.approx(dose, abs=1e-4)
     assert weighted == pytest.approx(effective, abs=0.012)
     assert curve(setting(f"cosine(max=7.5, min=1, k={k}).inverted()"), 50)[2] == pytest.approx(inverted, abs=0.012)
+
+
+def test_effective_doses_are_at_the_noise_levels_of_the_runs_own_sampler(tmp_path: Path) -> None:
+    drawn = experiment(seeds=1)
+    levels = [8.0 - 7.5 * index / (drawn.steps - 1) for index in range(drawn.steps)]
+    without = tables(make(tmp_path / "without", drawn, traced=False))
+    assert not without.own_levels
+    folder = make(tmp_path / "run", drawn, traced=True)
+    with Store.open(folder) as store:
+        rows = store.rows()
+    values = trace(drawn.baseline, 0, drawn.steps).values
+    values[COLUMNS.index("sigma")] = levels
+    twice = CellTrace(np.repeat(values, 2, axis=1))  # a sampler that calls the model twice
+    with Store.create(folder, drawn) as store:
+        store.record([row.model_copy(update={"trace": twice.encode()}) for row in rows])
+    found = tables(folder)
+    assert found.own_levels
+    for row in found.rows:
+        expected = row.setting.guidance.schedule.effective_dose([*levels, 0.0])
+        assert row.effective == pytest.approx(expected, rel=1e-6)
+    assert found.rows[1].effective != pytest.approx(without.rows[1].effective, rel=1e-2)
 
 
 def test_off_is_a_gap_in_the_curve_and_one_in_the_dose() -> None:

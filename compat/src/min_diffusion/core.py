@@ -5,13 +5,13 @@ from types import EllipsisType
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
 from PIL.Image import Image
 
 from cf_guidance.transforms import GuidanceTfm
 from cfglab.errors import InputError
 from cfglab.guidance import Guidance
 from cfglab.pipelines import check_prompt, guide, load
+from cfglab.pipelines.quiet import StableDiffusionPipeline
 from cfglab.schedules import Schedule
 from min_diffusion.parts import CalledByIndex, GuideTfm, Part, copied_state, load_better_vae
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import AutoencoderKL
 
 from cfglab.errors import InputError
+from cfglab.pipelines.quiet import StableDiffusionPipeline
 from cfglab.step import Step
 
 GuideTfm = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]

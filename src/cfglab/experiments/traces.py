@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,6 +75,25 @@ def stored_traces(store: "Store", cells: Sequence[str] | None = None) -> Mapping
         return dict(store.select("SELECT cell, trace FROM traces"))
     found = ", ".join("?" * len(cells))
     return dict(store.select(f"SELECT cell, trace FROM traces WHERE cell IN ({found})", *cells))
+
+
+def stored_levels(store: "Store", count: int) -> list[float] | None:
+    """The noise levels (sigma, noise over signal) of the run's own sampler, read from a trace that it keeps.
+
+    One for each of `count` steps, the first where a step calls twice, and 0 where the run ends; None where no trace
+    says all of them, falling and finite.
+    """
+    if not store.select("SELECT 1 FROM sqlite_master WHERE name = 'traces'"):
+        return None
+    for (data,) in store.select("SELECT trace FROM traces LIMIT 1"):
+        trace = CellTrace.decode(data)
+        levels: dict[float | None, float | None] = {}
+        for step, sigma in zip(trace.column("step"), trace.column("sigma"), strict=True):
+            levels.setdefault(step, sigma)
+        known = [it for it in levels.values() if it is not None and np.isfinite(it)]
+        if len(known) == len(levels) == count and all(a > b for a, b in pairwise([*known, 0.0])):
+            return [*known, 0.0]
+    return None
 
 
 def trace_of(image: Path | str, device: str = "auto", *, allow_pickle: bool = False) -> CellTrace:

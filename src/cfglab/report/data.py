@@ -15,6 +15,9 @@ from cfglab.report.pivot import pivot
 from cfglab.report.tables import Tables
 from cfglab.report.view import Face
 
+PARTS = ("alignment_a", "alignment_b", "alignment_relation", "alignment_background")
+"""What a prompt may state; the other alignments are of the whole."""
+
 
 def page_data(tables: Tables, faces: Sequence[Face], traces: Traces) -> dict[str, Any]:
     """Everything but the cells: what does not grow with prompts and seeds."""
@@ -26,7 +29,7 @@ def page_data(tables: Tables, faces: Sequence[Face], traces: Traces) -> dict[str
         "prompts": experiment.prompts,
         "seeds": experiment.seeds,
         "baseline": next(face.key for face in faces if face.row.baseline),
-        "metrics": [_metric(it) | {"main": it == tables.main} for it in tables.metrics],
+        "metrics": [_metric(it) | {"main": it == tables.main, "part": it.name in PARTS} for it in tables.metrics],
         "measures": [_metric(it) | {"of": it.of} for it in measures],
         "floors": [_number(tables.floors.get(it.name)) for it in measures],
         "settings": [_setting(face, measures) for face in faces],

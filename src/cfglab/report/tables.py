@@ -8,6 +8,7 @@ from typing import Any
 from cfglab.errors import InputError
 from cfglab.experiments.spec import Experiment, Setting
 from cfglab.experiments.store import Store
+from cfglab.experiments.traces import stored_levels
 from cfglab.metrics import METRICS, Metric
 from cfglab.report.axes import Axis, axis_of
 from cfglab.report.columns import Columns
@@ -51,6 +52,7 @@ class Tables:
 
     `floors` are real pictures against real ones, `notes` say what the comparison of each metric rests on, `held_back`
     is the best setting chosen on one half of the prompts (of the seeds, with one prompt) and judged on the other.
+    `own_levels`: effective doses are at the noise levels of the run's own sampler, not at those of Stable Diffusion.
     """
 
     experiment: Experiment
@@ -62,6 +64,7 @@ class Tables:
     notes: Mapping[str, str]
     held_back: Choice | None
     columns: Columns
+    own_levels: bool
 
     @property
     def baseline(self) -> Row:
@@ -104,9 +107,10 @@ def build(store: Store) -> Tables:
     main = main_metric(metrics)
     wanted = len(experiment.prompts) * len(experiment.seeds)
     done, failed = (them.sum(axis=(1, 2)).tolist() for them in (columns.done, columns.failed))
+    levels = stored_levels(store, experiment.steps)
     rows = []
     for place, setting in enumerate(experiment.settings):
-        values, dose, effective = curve(setting, experiment.steps)
+        values, dose, effective = curve(setting, experiment.steps, levels)
         rows.append(
             Row(
                 setting=setting,
@@ -134,15 +138,19 @@ def build(store: Store) -> Tables:
         notes={name: note for name, (_, note) in comparisons.items()},
         held_back=held_back(columns, main) if main else None,
         columns=columns,
+        own_levels=levels is not None,
     )
 
 
-def curve(setting: Setting, count: int) -> tuple[tuple[float | None, ...], float | None, float | None]:
+def curve(
+    setting: Setting, count: int, levels: Sequence[float] | None = None
+) -> tuple[tuple[float | None, ...], float | None, float | None]:
     """(w at each of `count` steps with None where guidance is off, dose, effective dose at s = 1).
 
-    Noise levels are those of Stable Diffusion 1.x. Empty and None where w cannot be known without a picture.
+    `levels` are the count + 1 noise levels, without them those of Stable Diffusion 1.x under LMS. Empty and None where
+    w cannot be known without a picture.
     """
-    schedule, sigmas = setting.guidance.schedule, standard_sigmas(count)
+    schedule, sigmas = setting.guidance.schedule, levels or standard_sigmas(count)
     try:
         values = tuple(schedule(step) if schedule.is_on(step) else None for step in steps(count, sigmas))
         return values, schedule.dose(count, sigmas), schedule.effective_dose(sigmas)

@@ -6,7 +6,7 @@ function own(position) {
   const scored = data.metrics.map((metric, index) => [metric, scoreOf(index, position)]).filter(([, value]) => value !== null);
   const judged = scored.filter(([metric]) => metric.kind === "yes"), numbers = scored.filter(([metric]) => metric.kind !== "yes");
   if (judged.length) {
-    const missed = judged.filter(([metric, value]) => value < 0.5 && !metric.main).map(([metric]) => metric.title.toLowerCase());
+    const missed = judged.filter(([metric, value]) => value < 0.5 && metric.part).map(([metric]) => metric.title.toLowerCase());
     const right = judged.every(([, value]) => value > 0.5);
     line.append(element("span", right ? "✓ as asked" : `✗ ${missed.join(", ") || "not as asked"}`, right ? "yes" : "no"));
   }
