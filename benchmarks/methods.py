@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def compare(given: argparse.Namespace) -> Path:
     """Choose, report, and write the table; where it is."""
-    fields = {"steps": given.steps, "sampler": given.sampler, "model": given.model, "compile": given.compile or None}
+    fields = {name: getattr(given, name) for name in ("steps", "sampler", "model", "dtype")}
+    fields["compile"] = given.compile or None
     set_ = {"groups": _only(given.preset, given.methods)} if given.methods else {}
     experiment = Experiment.preset(given.preset, set=set_, **fields)
     rungs, seeds = Rung.read(given.rungs), read_seeds(given.seeds)
@@ -154,6 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--sampler")
     parser.add_argument("--model")
+    parser.add_argument("--dtype")
     parser.add_argument("--compile", action="store_true", help="compile the denoiser")
     return parser
 
