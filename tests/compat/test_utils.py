@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator
+from itertools import pairwise
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -75,3 +76,12 @@ def test_show_image_resizes_and_draws_when_asked() -> None:
 
 def test_the_device_is_one_that_torch_has() -> None:
     assert torch.zeros(1, device=utils.get_device()).device.type == utils.get_device().removesuffix(":0")
+
+
+def test_long_titles_of_a_grid_do_not_run_together() -> None:
+    titles = [f"inverse k_decay = {k}" for k in (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5)]
+    utils.image_grid(pictures(10), rows=2, title=titles)
+    boxes = [axes.title.get_window_extent() for axes in drawn()[:5]]
+    assert all(left.x1 + 4 < right.x0 for left, right in pairwise(boxes))
+    utils.image_grid(pictures(2), title=["a", "b"])
+    assert drawn()[0].title.get_fontsize() == pytest.approx(1.44 * plt.rcParams["font.size"])
