@@ -2,7 +2,7 @@
 #   make run        the first experiment, ending with its report      make test       the tests
 #   make setup      only install                                      make test-all   with the slow ones
 #   make check      format, lint, types                               make bench      measure the overhead
-#   make docs       write the generated pages of docs/ again
+#   make docs       write the generated pages of docs/ again          make torture    kill runs and see what is left
 #   make pipelines  every pipeline again on the newest diffusers, and what changed: for a scheduled job
 # Another Python: make run PYTHON=python3.12        Another folder for the run: make run OUT=runs/mine
 
@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CALM := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 RECIPE := pyproject.toml constraints.txt compat/pyproject.toml
 
-.PHONY: help run setup test test-all check bench docs pipelines
+.PHONY: help run setup test test-all torture check bench docs pipelines
 .DELETE_ON_ERROR:
 
 help:
@@ -33,6 +33,9 @@ test: setup
 
 test-all: setup
 	$(CALM) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+torture: setup
+	$(CALM) $(BIN)/python -m pytest tests/torture --durations=5
 
 check: setup
 	$(BIN)/ruff format --check .
