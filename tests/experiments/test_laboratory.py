@@ -1,0 +1,133 @@
+"""Experiments on mixtures: the same run folder, comparison, report and reproduction as with pictures."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cfglab.denoisers.generate import generate
+from cfglab.denoisers.noise_paths import karras, noise_steps
+from cfglab.denoisers.toys import modes
+from cfglab.errors import InputError
+from cfglab.experiments import Experiment
+from cfglab.experiments.laboratory import LARGEST, SMALLEST, Laboratory
+from cfglab.experiments.picture import read_pixels
+from cfglab.experiments.reproduce import reproduce
+from cfglab.experiments.run import Run, run
+from cfglab.experiments.traces import trace_of
+from cfglab.metrics.exact import Judge
+
+YAML = """
+name: small-mixture
+model: mixture:modes
+prompts: [class 0]
+seeds: 0..5
+steps: 12
+sampler: heun
+baseline: {name: constant, guidance: 4}
+groups:
+  - {name: none, guidance: 1}
+  - {name: middle, guidance: "constant(4).inside(sigma=(0.3, 2))"}
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run(Experiment.from_yaml(YAML), tmp_path_factory.mktemp("lab") / "run", quiet=True)
+
+
+def test_a_cell_is_256_samples_with_exact_metrics(finished: Run) -> None:
+    assert (finished.drawn, finished.failed) == (18, 0)
+    it = next(it for it in finished.store.results() if (it.setting, it.seed) == ("constant", 2))
+    toy = modes()
+    steps = noise_steps(karras(12, LARGEST, SMALLEST))
+    x = generate(toy.mixture.given(0), toy.mixture, 4, steps, range(512, 768), "heun")
+    assert it.metrics == pytest.approx(Judge(toy, 0).measure(x))
+    assert read_pixels(finished.folder / str(it.image)).shape == (128, 128, 3)
+
+
+def test_settings_compare_as_with_pictures(finished: Run) -> None:
+    found = finished.compare("sliced_wasserstein")
+    assert found.better == "lower"
+    assert {row.setting: row.n for row in found.rows} == {"none": 6, "middle": 6}
+    for row in found.rows:  # seeds are paired, so six sets are enough to see that guidance everywhere is worse
+        assert row.difference is not None
+        assert row.high is not None
+        assert row.high < 0
+    masses = finished.compare("mode_distance")
+    assert all(row.difference is not None and row.difference < 0 for row in masses.rows)
+
+
+def test_its_report_trace_and_reproduction(finished: Run, tmp_path: Path) -> None:
+    page = finished.report().read_text(encoding="utf-8")
+    assert "Wasserstein, sliced" in page
+    results = finished.store.results()
+    at = {it.setting: finished.folder / str(it.image) for it in results}
+    copy = reproduce(at["middle"], tmp_path / "copy.png")
+    assert copy.identical
+    trace = trace_of(at["middle"])
+    w = trace.column("w")
+    sigma = trace.column("sigma")
+    assert {w[i] for i in range(len(w)) if 0.3 < float(sigma[i] or 0) <= 2} == {4}
+    assert trace.column("rows_run")[0] == 1  # guidance is off: the class alone
+    assert trace_of(at["constant"]).column("rows_run")[0] == 2
+
+
+def test_a_finished_run_is_known_without_torch(finished: Run) -> None:
+    code = (
+        f"import sys; from cfglab.experiments import Experiment; folder = {str(finished.folder)!r};"
+        "again = Experiment.from_yaml(folder + '/experiment.yaml').run(folder, quiet=True);"
+        "print(again.drawn, sorted({'torch', 'diffusers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0 []"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model": "mixture:tre"}, "did you mean tree"),
+        ({"prompts": ["a photograph of a cat"]}, "write 'class 0' to 'class 1'"),
+        ({"prompts": ["class 2"]}, "write 'class 0' to 'class 1'"),
+        ({"negative": "blurry"}, "write 'class 0' to 'class 1'"),
+        ({"sampler": "lms"}, "a mixture has euler, heun, euler-a"),
+        ({"width": 64}, "are one size"),
+    ],
+)
+def test_what_a_mixture_cannot_be_asked_is_one_line(changes: dict, words: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=words):
+        run(Experiment.from_yaml(YAML, **changes), tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["mixture-k-decay", "mixture-interval", "mixture-tree"])
+def test_the_presets_run(name: str, tmp_path: Path) -> None:
+    preset = Experiment.preset(name, seeds=3, steps=6)
+    done = run(preset, tmp_path / "run", quiet=True)
+    assert (done.drawn, done.failed) == (len(preset.settings), 0)
+    assert {len(it.metrics) for it in done.store.results()} == {7}
+
+
+def test_samples_that_are_not_finite_fail_alone(tmp_path: Path) -> None:
+    wild = Experiment.from_yaml(YAML, seeds=0, set={"groups": [{"name": "wild", "guidance": "1e300"}]})
+    done = run(wild, tmp_path / "run", quiet=True)
+    assert (done.drawn, done.failed) == (1, 1)
+
+
+@pytest.mark.parametrize("name", ["two", "modes"])
+def test_pictures_show_where_the_samples_are(name: str) -> None:
+    here = Laboratory(f"mixture:{name}")
+    mixture = here.toy.mixture
+    x = mixture.given(0).means[:1].numpy()
+    empty, one = here._picture(0, np.empty((0, x.shape[1])) + 0.0 if name == "modes" else x * 0 - 99, 128), None
+    one = here._picture(0, np.repeat(x, 9, axis=0), 128)
+    changed = np.argwhere(np.abs(one - empty).max(axis=0) > 0.2)
+    if name == "modes":
+        low = mixture.moments()[0].numpy()
+        assert len(changed) == 4
+        assert (changed[:, 1] > 64).all() == (x[0, 0] > low[0])
+        assert (changed[:, 0] < 64).all() == (x[0, 1] > low[1])
+    else:
+        assert changed[:, 1].max() > 64
