@@ -59,7 +59,7 @@ def read_results(select: Select) -> list[Result]:
     """
     columns = tuple(name for name in Result.model_fields if name != "metrics")
     place = columns.index("cell")
-    with _no_collection():
+    with no_collection():
         metrics: dict[str, dict[str, float]] = {}
         for cell, metric, value in select("SELECT cell, metric, value FROM metrics"):
             metrics.setdefault(cell, {})[metric] = value
@@ -73,7 +73,8 @@ _RESULTS = TypeAdapter(list[Result])
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
+    """The collector of cyclic garbage rests, while many objects are made that are all kept."""
     before = gc.isenabled()
     gc.disable()
     try:

@@ -187,6 +187,5 @@ def _missing(store: Store, metric: str) -> str:
     measured = {name for row in store.set_metrics().values() for name in row}
     return (
         f"metric '{metric}' needs real pictures to be held against and was not measured in this run: that takes "
-        f"prompts of the world of scenes and 128 pictures a setting, or a folder of real pictures with `cfglab score "
-        f"{store.folder} --reference FOLDER`. Metrics of sets here: {listed(measured)}"
+        f"prompts of the world of scenes and 128 pictures a setting. Metrics of sets here: {listed(measured)}"
     )

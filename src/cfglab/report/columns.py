@@ -1,14 +1,13 @@
 """Every cell of a run in columns, by its position (settings × prompts × seeds): 100,000 of them in a second."""
 
-import gc
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cfglab.experiments.results import no_collection
 from cfglab.experiments.scores import Scores
 from cfglab.experiments.spec import Experiment
 from cfglab.experiments.store import Store
@@ -43,7 +42,7 @@ class Columns:
         images: list[str | None] = [None] * count
         errors: dict[int, str] = {}
         positions: dict[str, list[int]] = defaultdict(list)
-        with _no_collection():
+        with no_collection():
             for position, cell, status, image, error in store.select(
                 "SELECT position, cell, status, image, error FROM results"
             ):
@@ -123,15 +122,3 @@ def _measured(store: Store) -> tuple[list[str], list[str], FloatArray]:
     for owner, metric, value in store.select("SELECT cell, metric, value FROM metrics"):
         table[row_of[metric], column_of[owner]] = value
     return names, owners, table
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """The collector of cyclic garbage rests: half of the time would be its looking through rows that are all kept."""
-    before = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if before:
-            gc.enable()
