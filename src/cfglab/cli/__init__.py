@@ -47,7 +47,7 @@ def _explain(error: Exception) -> tuple[int, str]:
         return error.exit_code, str(error)
     if hasattr(error, "format_message"):  # the parser of the command line
         command = getattr(getattr(error, "ctx", None), "command_path", "cfglab")
-        return 2, f"{error.format_message().rstrip('.')}; see {command} --help."
+        return 2, f"{error.format_message().replace('Value error, ', '').rstrip('.')}; see {command} --help."
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         return 1, f"{place}{error.strerror or error}; look after the machine and run it again."
