@@ -1,5 +1,6 @@
 """Runs on a tiny random model: resuming, failing, repairing, and drawing a picture again."""
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -197,6 +198,16 @@ def test_damaged_and_missing_pictures_are_made_again(finished: Run, small: Small
     again = running.run(small(), tmp_path / "run", "cpu", score=False)
     assert 3 <= again.drawn <= 6  # the batches of the two, no others
     assert pictures(run.folder) == pictures(finished.folder)
+
+
+def test_a_row_that_lost_its_picture_is_drawn_again(finished: Run, small: Small, tmp_path: Path) -> None:
+    run = running.run(small(), tmp_path / "run", "cpu", score=False)
+    with sqlite3.connect(run.folder / "results.sqlite") as database:
+        database.execute("UPDATE results SET image = NULL, sha256 = NULL WHERE position = 5")
+    database.close()
+    assert running.run(small(), tmp_path / "run", "cpu", score=False).drawn == 3
+    assert pictures(run.folder) == pictures(finished.folder)
+    assert run.store.results() == finished.store.results()
 
 
 def test_a_refused_run_leaves_nothing_behind(small: Small, tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def run(
             if score:
                 from cfglab.experiments.scoring import score as score_run
 
-                score_run(store, quiet)
+                score_run(store)
         finally:
             store.write_csv()
         failed = sum(result.status == "failed" for result in store.results())
@@ -153,7 +153,7 @@ def _unsettled(folder: Path, plan: Sequence[Batch], model: ModelFacts, places: P
 
 def _intact(folder: Path, row: Row) -> bool:
     if row.result.image is None:
-        return True
+        return row.result.status == "failed"
     try:
         return hashlib.sha256((folder / row.result.image).read_bytes()).hexdigest() == row.sha256
     except OSError:
