@@ -108,7 +108,7 @@ def run(
             if score:
                 from cfglab.experiments.scoring import score as score_run
 
-                score_run(store)
+                score_run(store, quiet)
         finally:
             store.write_csv()
         failed = sum(result.status == "failed" for result in store.results())
