@@ -9,13 +9,14 @@ import pytest
 
 from cfglab.denoisers.generate import generate
 from cfglab.denoisers.noise_paths import karras, noise_steps
-from cfglab.denoisers.toys import modes
+from cfglab.denoisers.toys import modes, two
 from cfglab.errors import InputError
 from cfglab.experiments import Experiment
-from cfglab.experiments.laboratory import LARGEST, SMALLEST, Laboratory
+from cfglab.experiments.laboratory import LARGEST, SMALLEST
 from cfglab.experiments.picture import read_pixels
 from cfglab.experiments.reproduce import reproduce
 from cfglab.experiments.run import Run, run
+from cfglab.experiments.scatter import DOT, background, scattered
 from cfglab.experiments.traces import trace_of
 from cfglab.metrics.exact import Judge
 
@@ -116,18 +117,21 @@ def test_samples_that_are_not_finite_fail_alone(tmp_path: Path) -> None:
     assert (done.drawn, done.failed) == (1, 1)
 
 
-@pytest.mark.parametrize("name", ["two", "modes"])
-def test_pictures_show_where_the_samples_are(name: str) -> None:
-    here = Laboratory(f"mixture:{name}")
-    mixture = here.toy.mixture
-    x = mixture.given(0).means[:1].numpy()
-    empty, one = here._picture(0, np.empty((0, x.shape[1])) + 0.0 if name == "modes" else x * 0 - 99, 128), None
-    one = here._picture(0, np.repeat(x, 9, axis=0), 128)
-    changed = np.argwhere(np.abs(one - empty).max(axis=0) > 0.2)
-    if name == "modes":
-        low = mixture.moments()[0].numpy()
-        assert len(changed) == 4
-        assert (changed[:, 1] > 64).all() == (x[0, 0] > low[0])
-        assert (changed[:, 0] < 64).all() == (x[0, 1] > low[1])
-    else:
-        assert changed[:, 1].max() > 64
+def test_a_picture_shows_where_the_samples_are() -> None:
+    """The class's middle is the picture's: (1, 0.4) for the modes at (1, 1) and (1, -1)."""
+    one = modes().given(0).mixture
+    empty = background(one, 128)
+    at = np.argwhere(np.abs(scattered(one, one.means[:1].numpy(), empty) - empty).max(axis=0) > 0.2)
+    assert at.shape == (4, 2)
+    assert set(at[:, 1]) <= {63, 64, 65}
+    assert (at[:, 0] < 64).all()
+    assert empty[0].argmin() // 128 in range(at[:, 0].min() - 2, at[:, 0].max() + 3)  # the density is highest there
+
+
+def test_a_picture_of_a_line_is_a_histogram() -> None:
+    one = two().given(0).mixture
+    picture = scattered(one, one.sample(range(2000)).numpy(), background(one, 128))
+    heights = (np.abs(picture - DOT[:, None, None]).max(axis=0) < 1e-6).sum(axis=0)[::4]
+    assert abs(int(heights.argmax()) - 16) <= 2
+    assert heights[0] < 3
+    assert heights[-1] < 3

@@ -134,6 +134,7 @@ class Laboratory:
         """The samples over the density of their class, (3, size, size) in [-1, 1]; NaN where a sample is none."""
         from cfglab.experiments.scatter import background, scattered
 
+        one = self.toy.mixture.given(label)
         if (label, size) not in self._backgrounds:
-            self._backgrounds[label, size] = background(self.toy.mixture, self.toy.mixture.given(label), size)
-        return scattered(self.toy.mixture, x, self._backgrounds[label, size])
+            self._backgrounds[label, size] = background(one, size)
+        return scattered(one, x, self._backgrounds[label, size])

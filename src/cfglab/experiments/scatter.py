@@ -11,15 +11,14 @@ if TYPE_CHECKING:
 Picture = NDArray[np.float32]
 PAPER, SHADE = np.array([1.0, 1.0, 1.0], np.float32), np.array([-0.25, -0.15, 0.0], np.float32)
 DOT = np.array([-0.75, 0.1, 0.6], np.float32)
-REACH = 3.2  # standard deviations of the whole mixture, from its middle to the picture's edge
+REACH = 3.0  # standard deviations of the class, from its middle to the picture's edge
 
 
-def background(whole: "Mixture", one: "Mixture", size: int) -> Picture:
-    """The density of `one`, in the frame of `whole`: (3, size, size) in [-1, 1]. More dimensions show their first two,
-    without a density."""
+def background(one: "Mixture", size: int) -> Picture:
+    """The density of a class: (3, size, size) in [-1, 1]. More dimensions show their first two, without a density."""
     import torch
 
-    low, high = _frame(whole)
+    low, high = _frame(one)
     if one.dimension == 1:
         across = torch.linspace(float(low[0]), float(high[0]), size, dtype=torch.float64)
         heights = one.log_density(across[:, None]).exp().numpy()
@@ -35,12 +34,12 @@ def background(whole: "Mixture", one: "Mixture", size: int) -> Picture:
     return PAPER[:, None, None] + shade * (SHADE - PAPER)[:, None, None]
 
 
-def scattered(whole: "Mixture", x: NDArray[np.float64], under: Picture) -> Picture:
-    """The samples (n, d) over a background; all NaN where one of them is not finite."""
+def scattered(one: "Mixture", x: NDArray[np.float64], under: Picture) -> Picture:
+    """The samples (n, d) over their class's background, beyond it at its edge; all NaN where one is not finite."""
     if not np.isfinite(x).all():
         return np.full_like(under, np.nan)
     size = under.shape[1]
-    low, high = _frame(whole)
+    low, high = _frame(one)
     places = ((x[:, :2] - low[:2]) / (high[:2] - low[:2]) * size).astype(int)
     picture = under.copy()
     if x.shape[1] == 1:
@@ -56,7 +55,7 @@ def scattered(whole: "Mixture", x: NDArray[np.float64], under: Picture) -> Pictu
     return picture
 
 
-def _frame(whole: "Mixture") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    mean, covariance = (one.numpy() for one in whole.moments())
+def _frame(one: "Mixture") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    mean, covariance = (moment.numpy() for moment in one.moments())
     reach = REACH * np.sqrt(np.diagonal(covariance).max())
     return mean - reach, mean + reach
