@@ -107,7 +107,7 @@ def test_killed_25_times_at_random_moments(server: Server, model: Path, tmp_path
         code = sweep.go({"kill": "calls", "nth": rng.randrange(1, calls // 3)})["code"]
         assert code in (0, -9), sweep.said
         kills += code == -9
-        if code == 0:  # it got to its end before its moment came: go on with the last third of it missing
+        if code == 0:  # it got to its end before its moment came: go on with every third row missing
             with closing(sqlite3.connect(sweep.run / "results.sqlite")) as database:
                 database.execute("DELETE FROM results WHERE position % 3 = 1")
                 database.commit()
