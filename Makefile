@@ -1,7 +1,7 @@
 # The words of this project; CI uses the same. Everything is installed into .venv, once.
 #   make run        the first experiment, ending with its report      make test       the tests
 #   make setup      only install                                      make test-all   with the slow ones
-#   make check      format, lint, types                               make bench      measure the overhead
+#   make check      format, lint, types                               make bench      docs/performance.md
 #   make docs       write the generated pages of docs/ again          make torture    kill runs and see what is left
 #   make pipelines  every pipeline again on the newest diffusers, and what changed: for a scheduled job
 # Another Python: make run PYTHON=python3.12        Another folder for the run: make run OUT=runs/mine
@@ -43,7 +43,7 @@ check: setup
 	$(BIN)/mypy
 
 bench: .venv/.run
-	$(CALM) $(BIN)/python benchmarks/overhead.py
+	$(BIN)/python -m benchmarks.performance
 
 docs: .venv/.run
 	$(BIN)/python docs/generate.py

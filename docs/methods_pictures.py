@@ -2,7 +2,7 @@
 
     python docs/methods_pictures.py [METHOD …] [--steps 20]
 
-Three prompts, two seeds each; above them plain guidance at w = 2 with the same noise. On the right w at every step and
+Three prompts, two seeds each; above them plain guidance at w = 4 with the same noise. On the right w at every step and
 the length of `c - u`, grey for plain guidance. `make docs` puts the pictures into docs/methods.md.
 """
 
@@ -32,15 +32,15 @@ PROMPTS = (
     "a moon above a house on a blue background",
 )
 SEEDS = (1, 2)
-PLAIN = "2"
+PLAIN = "4"
 OURS = "#c23b22"
 EXAMPLES = {
-    "constant": "4",
-    "cogvideox_shipped": "cogvideox_shipped(scale=2)",
+    "constant": "7",
+    "cogvideox_shipped": "cogvideox_shipped(scale=4)",
     "ideogram4": "ideogram4(steps=20)",
-    "perp_neg": "2 | perp_neg(prompt='a green background')",
-    "composed": "2 | composed(prompt='a moon above a house', weight=0.7)",
-    "dual_cfg": "3 | dual_cfg(prompt='a cat', middle=1.5)",
+    "perp_neg": "4 | perp_neg(prompt='a green background')",
+    "composed": "4 | composed(prompt='a moon above a house', weight=0.7)",
+    "dual_cfg": "4 | dual_cfg(prompt='a cat', middle=2)",
 }
 """Where the comparison has no setting of a method, or another one shows it better."""
 

@@ -18,6 +18,8 @@ AT_HOME = {
     "jinja2": {"report"},
     "matplotlib": {"report"},
     "sqlite3": {"experiments"},
+    "optuna": {"hosts"},
+    "ray": {"hosts"},
 }
 
 

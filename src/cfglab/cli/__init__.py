@@ -8,7 +8,7 @@ import os
 import sys
 import traceback
 
-from cfglab.cli import drawing, looking, picture, reading  # noqa: F401 (they add their commands)
+from cfglab.cli import drawing, looking, picture, reading, tuning  # noqa: F401 (they add their commands)
 from cfglab.cli.app import app
 from cfglab.errors import CfglabError
 

@@ -12,6 +12,7 @@ from cfglab.errors import InputError, MachineError
 
 if TYPE_CHECKING:
     from cfglab.experiments.cost import Cost
+    from cfglab.experiments.outcome import Executor
 
 
 @app.command()
@@ -49,6 +50,13 @@ def run(
         str | None, typer.Option(metavar="NAME", help="A branch, tag or commit of a hub model.")
     ] = None,
     allow_pickle: Pickle = False,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Spread it over Ray workers: local, auto or HOST:PORT.")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", parser=whole, help="So many Ray workers.  [default: all there is room for]"),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Start a very large experiment without asking.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
@@ -62,6 +70,7 @@ def run(
       cfglab run k-decay --model prompthero/openjourney --device cuda --dtype float16
       cfglab run k-decay --prompts 'a photograph of a cat' --prompts @more.txt --seeds 0..7 --out runs/cat
       cfglab run mine.yaml --steps 20 --set width=128
+      cfglab run k-decay --prompts @more.txt --seeds 0..99 --device cuda --ray auto
     """
     from cfglab.experiments.progress import working
     from cfglab.experiments.spec import Experiment, read_assignments, read_prompts
@@ -80,7 +89,8 @@ def run(
     read = Experiment.from_yaml if own else Experiment.preset
     chosen = read(experiment, set=read_assignments(changes or []), agree=partial(_consent, yes), **fields)
     folder = out or Path("runs") / chosen.name
-    done = chosen.run(folder, device, revision=revision, allow_pickle=allow_pickle, quiet=quiet)
+    executor = _executor(ray, workers)
+    done = chosen.run(folder, device, revision=revision, allow_pickle=allow_pickle, quiet=quiet, executor=executor)
     print(f"{done.drawn} pictures drawn, {len(done.store.results())} in the run")
     with working("writing the report", quiet):
         page = done.report()
@@ -91,6 +101,21 @@ def run(
             f"{done.failed} pictures failed, the first with: {first.strip().splitlines()[-1]}; results.csv in "
             f"{done.folder} says which; run it again to retry."
         )
+
+
+def _executor(ray: str | None, workers: int | None) -> "Executor":
+    """Who draws: this process, or workers on Ray."""
+    from cfglab.experiments.outcome import in_process
+
+    if workers is not None and (ray is None or workers < 1):
+        raise InputError(
+            f"--workers {workers}: that is 1 or more Ray workers; say where with --ray local, or leave it out."
+        )
+    if ray is None:
+        return in_process
+    from cfglab.hosts.ray import on_ray
+
+    return on_ray(ray, workers)
 
 
 def _consent(yes: bool, cost: "Cost") -> None:

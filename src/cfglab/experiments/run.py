@@ -5,6 +5,7 @@ interrupted repeats the same batches and ends with the same pictures; one that i
 """
 
 import hashlib
+import platform
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -94,7 +95,9 @@ def run(
         places.setdefault(cell.id, []).append((position, setting))
     plan = batches([cell for _, cell in planned], model.factor)
 
-    loading: Load = partial(_load, experiment, hub=hub) if load is None else lambda _: load(experiment)
+    loading: Load = (
+        partial(_load, experiment, hub=hub, weights=model.weights) if load is None else lambda _: load(experiment)
+    )
     todo = _unsettled(folder, plan, model, places) if Store.check(folder, experiment) else plan
     with ExitStack() as hired, ExitStack() as held:
         # the workers first, so that a model or prompt that is refused leaves nothing
@@ -115,8 +118,14 @@ def run(
     return Run(folder, drawn, failed)
 
 
-def _load(experiment: Experiment, device: str, hub: dict[str, Any]) -> Any:
-    """The pipeline, once every prompt was found to fit its text encoder; or the mixture."""
+def _load(experiment: Experiment, device: str, hub: dict[str, Any], weights: str | None = None) -> Any:
+    """The pipeline, once every prompt was found to fit its text encoder; or the mixture. On another machine than the
+    run's its weights may be others than `weights`: that is refused."""
+    if weights and (here := model_facts(experiment.model, **hub).weights) != weights:
+        raise InputError(
+            f"{experiment.model}: has weights {here[:12]} on {platform.node()}, but {weights[:12]} where the run was "
+            "started; bring the same model to every machine."
+        )
     if is_mixture(experiment.model):
         return Laboratory.of(experiment)
 

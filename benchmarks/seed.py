@@ -1,0 +1,212 @@
+"""The seed's experiment, drawn in every way: 21 schedules of one prompt and seed, 50 steps, on `scenes`. `make bench`.
+
+    python -m benchmarks.seed [--repeats 7] [--steps 50]
+
+(a) is diffusers' own pipeline, a picture a call, the scale set in a step callback; (b) the loop of the notebooks
+(min_diffusion 0.0.3) on today's diffusers: a picture at a time, attention slicing on; (c) the bare denoiser on as many
+rows as cfglab runs, at the batch that suits it best: what cannot be beaten. cfglab is `run`, with its store and PNG
+files, without loading the model, which the others do without as well.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import cfglab
+from benchmarks.turns import circumstances, in_turns, median, ratio, table
+from cfglab.experiments import Experiment
+from cfglab.experiments.cell import Cell, cells
+from cfglab.experiments.draw import draw
+from cfglab.experiments.run import run
+from cfglab.pipelines.blocks import ROWS
+from cfglab.step import steps as steps_of
+
+BATCHES = (8, 16, 24, 32, 48, 64)
+NAMES = {"a": "(a) diffusers, one by one", "b": "(b) the notebooks' loop", "c": "(c) the bare denoiser"}
+OURS, FAST = "cfglab", "cfglab, bfloat16, compiled, reuse(every=2)"
+
+
+def experiment(steps: int, transform: str = "", **fields: Any) -> Experiment:
+    """The preset k-decay at one seed; `transform` is added to every guidance."""
+    plain = Experiment.preset("k-decay")
+    guidance = {
+        f"groups.{place}.guidance": f"cosine(max=7.5, min=1, k={{k}}){inverted}{transform}"
+        for place, inverted in enumerate(("", ".inverted()"))
+    }
+    changes = guidance | {"baseline.guidance": f"7.5{transform}"}
+    return Experiment.preset("k-decay", seeds=plain.seeds[:1], steps=steps, set=changes, **fields)
+
+
+def pipeline(one: Experiment) -> Any:
+    """Its pipeline, loaded."""
+    pipe = cfglab.load(one.model, device="cpu", dtype=one.dtype, sampler=one.sampler, compiled=one.compile)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def noise(pipe: Any, cell: Cell) -> Tensor:
+    """A cell's starting noise, (1, 4, h, w)."""
+    size = pipe.unet.config.sample_size
+    shape = (1, pipe.unet.config.in_channels, size, size)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(cell.seed))
+
+
+def scales(cell: Cell) -> list[float]:
+    """w at every step, a hair above 1 where it is 1: there diffusers would leave its guidance."""
+    return [max(cell.guidance.schedule(step), 1 + 1e-6) for step in steps_of(cell.steps)]
+
+
+def by_diffusers(pipe: Any, cell: Cell, output: str = "pil") -> Any:
+    """(a): one call of diffusers' pipeline."""
+    w = [*scales(cell), 0.0]
+
+    def next_scale(pipe: Any, index: int, _: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        pipe._guidance_scale = w[index + 1]
+        return kwargs
+
+    return pipe(
+        cell.prompt,
+        negative_prompt=cell.negative,
+        num_inference_steps=cell.steps,
+        guidance_scale=w[0],
+        latents=noise(pipe, cell),
+        callback_on_step_end=next_scale,
+        output_type=output,
+    ).images[0]
+
+
+@torch.no_grad()
+def by_the_notebooks(pipe: Any, cell: Cell) -> Any:
+    """(b): text, loop and decoder as min_diffusion 0.0.3 had them. `pipe` has attention slicing on."""
+    text, scheduler = [], pipe.scheduler
+    for prompt in (cell.negative, cell.prompt):
+        tokens = pipe.tokenizer(
+            [prompt],
+            padding="max_length",
+            max_length=pipe.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        text.append(pipe.text_encoder(tokens.input_ids)[0])
+    embeddings = torch.cat(text)
+    scheduler.set_timesteps(cell.steps)
+    latents = noise(pipe, cell) * scheduler.init_noise_sigma
+    for t, w in zip(scheduler.timesteps, scales(cell), strict=True):
+        doubled = scheduler.scale_model_input(torch.cat([latents] * 2), t)
+        uncond, cond = pipe.unet(doubled, t, encoder_hidden_states=embeddings).sample.chunk(2)
+        latents = scheduler.step(uncond + w * (cond - uncond), t, latents).prev_sample
+    pixels = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
+    return pipe.numpy_to_pil((pixels / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy())[0]
+
+
+def bare(pipe: Any, rows: int, batch: int) -> Callable[[], None]:
+    """(c): the denoiser on so many rows, in batches of this size and a smaller last one."""
+    config, dtype = pipe.unet.config, pipe.unet.dtype
+    sample = torch.randn(batch, config.in_channels, config.sample_size, config.sample_size).to(dtype)
+    text = torch.randn(batch, pipe.tokenizer.model_max_length, config.cross_attention_dim).to(dtype)
+    time = torch.tensor(500)
+
+    @torch.no_grad()
+    def call() -> None:
+        for start in range(0, rows, batch):
+            size = min(batch, rows - start)
+            pipe.unet(sample[:size], time, encoder_hidden_states=text[:size], return_dict=False)
+
+    return call
+
+
+def best_batch(pipe: Any, rows: int = 2 * max(BATCHES)) -> int:
+    """The batch at which the denoiser is fastest, of BATCHES."""
+    seconds = in_turns({str(batch): bare(pipe, rows, batch) for batch in BATCHES}, 3)
+    return min(BATCHES, key=lambda batch: statistics.median(seconds[str(batch)]))
+
+
+def ours(pipe: Any, one: Experiment, folder: Path) -> Callable[[], None]:
+    """`run` into a new folder each time, with this pipeline in the place of a load."""
+
+    def call() -> None:
+        where = folder / str(time.monotonic_ns())
+        done = run(one, where, "cpu", score=False, quiet=True, load=lambda _: pipe)
+        assert (done.drawn, done.failed) == (len(one.settings), 0)
+
+    return call
+
+
+def farthest(pipe: Any, batch: tuple[Cell, ...]) -> tuple[float, float]:
+    """The largest difference of a pixel, in [-1, 1], of a picture in the batch from the same one drawn alone by cfglab,
+    and drawn by diffusers."""
+    together = draw(pipe, batch).pixels
+    alone = np.concatenate([draw(pipe, [cell]).pixels for cell in batch])
+    theirs = np.stack([2 * by_diffusers(pipe, cell, "pt").numpy() - 1 for cell in batch])
+    return float(np.abs(together - alone).max()), float(np.abs(together.clip(-1, 1) - theirs).max())
+
+
+def main() -> None:
+    given = _parser().parse_args()
+    plain = experiment(given.steps)
+    said = circumstances(given.repeats)
+    fast = {
+        "cfglab, bfloat16": experiment(given.steps, dtype="bfloat16"),
+        "cfglab, bfloat16, compiled": experiment(given.steps, dtype="bfloat16", compile=True),
+        FAST: experiment(given.steps, " | reuse()", dtype="bfloat16", compile=True),
+    }
+    pipe, sliced = pipeline(plain), pipeline(plain)
+    sliced.enable_attention_slicing()
+    compiled = pipeline(fast[FAST])
+    pipes = {OURS: pipe, "cfglab, bfloat16": pipeline(fast["cfglab, bfloat16"])} | dict.fromkeys(
+        list(fast)[1:], compiled
+    )
+    batch = tuple(cell for _, cell in cells(plain))
+    drawn = {OURS: plain, **fast}
+    rows = {name: draw(pipes[name], tuple(cell for _, cell in cells(one))).rows_run for name, one in drawn.items()}
+    size = best_batch(pipe)
+    limits = {f"{NAMES['c']}, {size} rows a call": bare(pipe, rows[OURS], size)}
+    limits[f"{NAMES['c']}, bfloat16, compiled, blocks of {ROWS}"] = bare(compiled, rows[OURS], ROWS)
+    limit = next(iter(limits))
+    rows |= dict.fromkeys(limits, rows[OURS]) | {NAMES["a"]: 2 * len(batch) * given.steps}
+    rows[NAMES["b"]] = rows[NAMES["a"]]
+    with tempfile.TemporaryDirectory() as folder:
+        ways: dict[str, Callable[[], object]] = {
+            NAMES["a"]: lambda: [by_diffusers(pipe, cell) for cell in batch],
+            NAMES["b"]: lambda: [by_the_notebooks(sliced, cell) for cell in batch],
+            **limits,
+            OURS: ours(pipe, plain, Path(folder)),
+            **{name: ours(pipes[name], one, Path(folder)) for name, one in fast.items()},
+        }
+        seconds = in_turns(ways, given.repeats, warm=False)
+    alone, theirs = farthest(pipe, batch)
+    lines = [
+        [
+            name,
+            str(rows[name]),
+            median(seconds[name]),
+            *(ratio(seconds, NAMES[one], name) for one in "ab"),
+            ratio(seconds, name, limit),
+        ]
+        for name in ways
+    ]
+    print(f"{len(batch)} pictures, {given.steps} steps, {plain.sampler}; {said}\n")
+    print(table(["way", "rows", "median", "(a) over it", "(b) over it", "it over (c)"], lines))
+    print(
+        f"\nThe largest difference of a pixel (in [-1, 1], float32) between a picture in the batch and the same one "
+        f"drawn alone by cfglab: {alone:.1e}; drawn by diffusers (a): {theirs:.1e}."
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=50)
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""cfglab tune."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cfglab.cli.app import Device, Pickle, app, whole
+
+
+@app.command()
+def tune(
+    guidance: Annotated[
+        str,
+        typer.Argument(metavar="GUIDANCE", help="A guidance with gaps, {name:low..high}, quoted for the shell."),
+    ],
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="One of cfglab list metrics; two give a frontier.  [default: alignment]"),
+    ] = None,
+    trials: Annotated[int, typer.Option(metavar="N", parser=whole, help="Trials of each side.")] = 40,
+    rows: Annotated[
+        int | None,
+        typer.Option(metavar="N", parser=whole, help="Begin no trial once so many denoiser rows went into tuning."),
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder of the search.")] = Path("runs/tuned"),
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="scenes, a folder, or a hub id; naming a hub id is consent.")
+    ] = "scenes",
+    prompts: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT|@FILE", help="Prompts, dealt out at random.  [default: scenes:64]"),
+    ] = None,
+    tune_on: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", parser=whole, help="So many prompts to tune on, the others held out.  [default: half]"
+        ),
+    ] = None,
+    seeds: Annotated[str, typer.Option(metavar="N|A..B", help="Seeds to tune on.")] = "0",
+    held_seeds: Annotated[str, typer.Option(metavar="N|A..B", help="Seeds to judge with, others.")] = "1000..1003",
+    constant: Annotated[
+        str, typer.Option(metavar="A..B", help="The constant scales among which the best is to be beaten.")
+    ] = "1..8",
+    negative: Annotated[str | None, typer.Option(metavar="TEXT", help="The negative prompt.")] = None,
+    steps: Annotated[int, typer.Option(metavar="N", parser=whole, help="Denoising steps.")] = 20,
+    sampler: Annotated[str | None, typer.Option(metavar="NAME", help="One of cfglab list samplers.")] = None,
+    device: Device = "auto",
+    dtype: Annotated[str | None, typer.Option(metavar="NAME", help="float32, float16 or bfloat16.")] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the denoiser: a slow start, faster after.")
+    ] = False,
+    revision: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A branch, tag or commit of a hub model.")
+    ] = None,
+    allow_pickle: Pickle = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+) -> None:
+    """Find the guidance that is best in a metric, and say whether it beats the best constant scale.
+
+    Gaps: {k:0.2..5}, {k:0.2..5:log}, {n:1..8:int}, {w:knots(5):1..6} for a curve over the steps, {t:apg()|cfg_norm()}
+    for a choice, and {k} again for the same value. Constant scales are tuned by the same rules on the same pictures.
+    Trials are paired, and cut short where they are clearly worse; the winners meet on prompts and seeds that chose
+    nothing. Stopped? Run it again, it continues. Needs Optuna: pip install 'cfglab[tune]'.
+
+    \b
+    Examples:
+      cfglab tune 'cosine(max={max:1..6}, min={min:0..2}, k={k:0.1..5:log})' --out runs/tuned
+      cfglab tune '{w:knots(4):0..5}' --trials 100 --seeds 0..3 --prompts scenes:128
+      cfglab tune '{w:1..6} | apg(eta={eta:0..1})' --metric alignment --metric kid --seeds 0..3
+    """
+    from cfglab.experiments.prompts import read_prompts, read_seeds
+    from cfglab.experiments.tuning import Search
+    from cfglab.hosts.optuna import tune as search_for
+    from cfglab.report.tuned import write
+
+    search = Search.of(
+        guidance,
+        metric or ["alignment"],
+        read_prompts(prompts or ["scenes:64"]),
+        tune_on=tune_on,
+        seeds=read_seeds(seeds),
+        held_seeds=read_seeds(held_seeds),
+        constant=constant,
+        steps=steps,
+        model=model,
+        negative=negative,
+        sampler=sampler,
+        dtype=dtype,
+        compile=compiled or None,
+    )
+    done = search_for(
+        search,
+        out,
+        device,
+        trials=trials,
+        rows=rows,
+        revision=revision,
+        allow_pickle=allow_pickle,
+        quiet=quiet,
+    )
+    print(f"\n{write(done, out)}\n{out}: tuned.md, tuned*.json")

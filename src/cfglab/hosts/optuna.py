@@ -1,0 +1,298 @@
+"""Optuna proposes the guidances of a search; what they score, and what that is worth, is cfglab's own.
+
+Two studies in one file: constant scales, then the guidance with gaps, with the same pictures, trials and rules.
+A trial is a pure function of the finished trials before it, so a search that was stopped goes on to the same ones.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cfglab.errors import InputError, MachineError
+from cfglab.experiments.bench import Bench, Draw, Measured, OneModel
+from cfglab.experiments.files import only_writer, write_whole
+from cfglab.experiments.progress import progress_bar
+from cfglab.experiments.space import Parameter, Space, Value
+from cfglab.experiments.statistics import paired
+from cfglab.experiments.tuned import Point, Side, Tuned, judge, spread
+from cfglab.experiments.tuning import Search
+from cfglab.guidance import Guidance
+from cfglab.metrics.registry import METRICS
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial, Trial
+
+SEARCH, TRIALS = "search.json", "trials.sqlite"
+WORSE = 0.1
+"""A trial ends where it is worse than the best one with a p below this, two-sided, over the prompts drawn so far."""
+
+
+def tune(
+    search: Search,
+    folder: Path | str,
+    device: str = "auto",
+    *,
+    trials: int = 40,
+    rows: int | None = None,
+    revision: str | None = None,
+    allow_pickle: bool = False,
+    quiet: bool = False,
+    tell: Callable[[str], None] = print,
+    draw: Draw | None = None,
+) -> Tuned:
+    """Tune both texts of a search, judge the best of either on held-out pictures, and write `tuned.json`.
+
+    Of a frontier that is `tuned-1.json`, … in the order of the first metric. `trials` are for each text, and no new one
+    begins once half of `rows` (denoiser rows drawn for tuning) went into its text. More trials or rows than before go
+    on where the folder stands. `draw` runs an experiment in a folder, in place of drawing with the search's model.
+
+    Raises:
+        InputError: Optuna is not installed, the folder holds another search or something else, no guidance of a text
+            could be measured; whatever drawing raises.
+    """
+    try:
+        import optuna
+    except ImportError:
+        raise InputError("tuning needs Optuna, which is not installed; pip install 'cfglab[tune]'") from None
+    if trials < 1:
+        raise InputError(f"trials {trials}: at least one is needed; write 40.")
+    folder = Path(folder)
+    known = check_folder(folder, search)
+    if draw is None:
+        draw = OneModel(search, device, revision, allow_pickle)
+        if not known:
+            draw.load(search.base)  # first, so that a model or prompt that is refused leaves nothing
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    bench = Bench(search, folder, draw)
+    pictures = len(search.base.prompts) * len(search.base.seeds)
+    with only_writer(folder), _storage(folder) as storage:
+        write_whole(folder / SEARCH, (search.model_dump_json(indent=1) + "\n").encode())
+        sides = []
+        with progress_bar(2 * trials * pictures, quiet) as advance:
+            for name, text in search.texts.items():
+                study = optuna.create_study(
+                    study_name=name,
+                    storage=storage,
+                    load_if_exists=True,
+                    directions=["maximize" if METRICS[it].better == "higher" else "minimize" for it in search.metrics],
+                )
+                one = _Tuning(study, bench, Space.of(text, search.base.steps), name, advance, tell)
+                one.run(trials, rows / 2 if rows else None)
+                sides.append(one.side())
+        tell(f"held out: {len(search.held_prompts)} prompts x {len(search.held_seeds)} seeds")
+        done = judge(search, sides[0], sides[1], folder, draw)
+        for place, point in zip(written(folder, len(sides[1].points)), sides[1].points, strict=True):
+            write_whole(place, (point.guidance.model_dump_json(indent=1) + "\n").encode())
+    return done
+
+
+def check_folder(folder: Path, search: Search) -> bool:
+    """Whether the folder holds this search already. Raises InputError where it holds another one, or other files."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: a search is a folder, but this is a file; choose another --out.")
+    known = folder / SEARCH
+    if not known.is_file():
+        if folder.exists() and any(entry.name != ".lock" for entry in folder.iterdir()):
+            raise InputError(f"{folder}: holds other files and no search; choose another --out.")
+        return False
+    try:
+        other = Search.model_validate_json(known.read_bytes())
+    except ValueError:
+        raise InputError(f"{known}: cannot be read, another version wrote it; choose another --out.") from None
+    if other.id != search.id:
+        for name in Search.model_fields:
+            mine, its = getattr(search, name), getattr(other, name)
+            if mine != its:
+                said = its.differs_from(mine) if name == "base" else f"{name} {_short(its)}, not {_short(mine)}"
+                raise InputError(f"{folder}: holds another search, {said}; choose another --out.")
+    return True
+
+
+def written(folder: Path, points: int) -> list[Path]:
+    """Where the tuned guidances lie: `tuned.json`, or a numbered file for each of a frontier."""
+    return [folder / "tuned.json"] if points == 1 else [folder / f"tuned-{i + 1}.json" for i in range(points)]
+
+
+class _Tuning:
+    """The trials of one text."""
+
+    def __init__(
+        self,
+        study: "Study",
+        bench: Bench,
+        space: Space,
+        name: str,
+        advance: Callable[[int], object],
+        tell: Callable[[str], None],
+    ) -> None:
+        self.study, self.bench, self.space, self.name, self.advance, self.tell = (
+            study,
+            bench,
+            space,
+            name,
+            advance,
+            tell,
+        )
+        self.pictures = len(bench.search.base.prompts) * len(bench.search.base.seeds)
+
+    def run(self, trials: int, rows: float | None) -> None:
+        from optuna.trial import TrialState
+
+        for left in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):  # by a process that died
+            self.study.tell(left.number, state=TrialState.FAIL)
+        for number in range(trials):
+            if number >= len(self._finished()):
+                if rows is not None and self._rows() >= rows:
+                    self.tell(f"{self.name}: half of the rows are spent after {number} of {trials} trials")
+                    return
+                self._try(number)
+            self.advance(self.pictures)
+
+    def _try(self, number: int) -> None:
+        from optuna.trial import TrialState
+
+        self.study.sampler = _sampler(self.bench.search.seed + number)
+        trial = self.study.ask()
+        values = {one.name: _suggest(trial, one) for one in self.space.parameters}
+        try:
+            guidance = self.space.guidance(values)
+        except InputError as error:
+            trial.set_user_attr("why", str(error))
+            self.study.tell(trial, state=TrialState.PRUNED)
+            return
+        trial.set_user_attr("guidance", str(guidance))
+        best = self._best()
+        found, cut = self._measure(trial, guidance, best)
+        if found is None or cut:
+            self.study.tell(trial, state=TrialState.PRUNED)
+            return
+        self.study.tell(trial, list(found.values))
+        if len(found.values) == 1 and (best is None or self._better(found.values[0], best[1])):
+            metric = self.bench.search.metrics[0]
+            self.tell(f"{self.name}, trial {number + 1}: {metric} {found.values[0]:.4g} with {guidance}")
+
+    def _measure(
+        self, trial: "Trial", guidance: Guidance, best: tuple[Guidance, float] | None
+    ) -> tuple[Measured | None, bool]:
+        """All chunks, or those up to where it is clear that the best one is better: then that is True."""
+        chunks, rows = len(self.bench.search.chunks), 0.0
+        mine: dict[Any, float] = {}
+        other: dict[Any, float] = {}
+        for chunk in range(chunks):
+            part = self.bench.measure(guidance, chunk)
+            rows += part.rows
+            trial.set_user_attr("rows", rows)
+            if part.why:
+                trial.set_user_attr("why", part.why)
+                return None, False
+            mine |= part.pictures
+            if best is None or chunk == chunks - 1:
+                continue
+            other |= self.bench.measure(best[0], chunk).pictures
+            gap = paired(mine, other)
+            if gap.mean and gap.p is not None and gap.p < WORSE and self._better(0.0, gap.mean):
+                trial.report(best[1] + gap.mean, len(mine))  # what it would score to the end, as far as one can tell
+                return None, True
+        if chunks == 1:
+            return part, False
+        return Measured(mine, (sum(mine.values()) / len(mine),), rows), False
+
+    def _finished(self) -> "list[FrozenTrial]":
+        from optuna.trial import TrialState
+
+        return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+
+    def _complete(self) -> "list[FrozenTrial]":
+        return [one for one in self._finished() if one.values and one.state.name == "COMPLETE"]
+
+    def _best(self) -> tuple[Guidance, float] | None:
+        """The best of the trials that went to the end, the first of equals, where one metric is tuned."""
+        if len(self.bench.search.metrics) > 1 or not (complete := self._complete()):
+            return None
+        sign = -1.0 if METRICS[self.bench.search.metrics[0]].better == "higher" else 1.0
+        best = min(complete, key=lambda one: sign * one.values[0])
+        return _guidance(best), float(best.values[0])
+
+    def _better(self, one: float, other: float) -> bool:
+        return one > other if METRICS[self.bench.search.metrics[0]].better == "higher" else one < other
+
+    def _rows(self) -> float:
+        """Rows of all trials; a guidance that came twice was drawn once."""
+        rows = {one.user_attrs.get("guidance", ""): one.user_attrs.get("rows", 0.0) for one in self._finished()}
+        return sum(rows.values())
+
+    def side(self) -> Side:
+        """What the trials ended with."""
+        finished, complete = self._finished(), self._complete()
+        refused = [one for one in finished if "why" in one.user_attrs]
+        if not complete:
+            why = refused[0].user_attrs["why"] if refused else "no trial began"
+            raise InputError(
+                f"'{self.space.text}': none of {len(finished)} trials could be measured ({why}); change its ranges."
+            )
+        if len(self.bench.search.metrics) == 1:
+            guidance, value = self._best()  # type: ignore[misc]
+            points = [Point(name=self.name, guidance=guidance, values=(value,))]
+        else:
+            front = {one.user_attrs["guidance"]: one for one in self.study.best_trials}
+            ordered = sorted(front.values(), key=lambda one: one.values[0])
+            points = spread(
+                [
+                    Point(name=f"{self.name} {i + 1}", guidance=_guidance(one), values=tuple(one.values))
+                    for i, one in enumerate(ordered)
+                ]
+            )
+        return Side(
+            text=self.space.text,
+            full=len(complete),
+            cut=len(finished) - len(complete) - len(refused),
+            refused=len(refused),
+            rows=self._rows(),
+            points=tuple(points),
+        )
+
+
+@contextmanager
+def _storage(folder: Path) -> Iterator[Any]:
+    from optuna.storages import RDBStorage
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        storage = RDBStorage(f"sqlite:///{folder / TRIALS}")
+    except (SQLAlchemyError, RuntimeError) as error:
+        said = str(error).splitlines()[0]
+        raise MachineError(f"{folder / TRIALS}: cannot be read or written ({said}); choose another --out.") from None
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def _sampler(seed: int) -> Any:
+    from optuna.exceptions import ExperimentalWarning
+    from optuna.samplers import TPESampler
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return TPESampler(seed=seed, multivariate=True)
+
+
+def _suggest(trial: "Trial", one: Parameter) -> Value:
+    if one.choices:
+        return str(trial.suggest_categorical(one.name, one.choices))
+    if one.whole:
+        return trial.suggest_int(one.name, int(one.low), int(one.high), log=one.log)
+    return trial.suggest_float(one.name, one.low, one.high, log=one.log)
+
+
+def _guidance(trial: "FrozenTrial") -> Guidance:
+    return Guidance(trial.user_attrs["guidance"])
+
+
+def _short(value: object) -> str:
+    shown = ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
+    return shown if len(shown) <= 60 else f"{shown[:60]}…"

@@ -1,0 +1,45 @@
+"""Ways to load a model on a Ray worker, some of them fatal. Workers import this file."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from cfglab.errors import InputError
+from cfglab.experiments import draw as drawing
+from cfglab.experiments.run import _load
+from cfglab.experiments.spec import Experiment
+
+
+def noted(folder: Path, experiment: Experiment) -> Any:
+    """The model; the process that has it leaves its number in `folder`."""
+    pipe = _load(experiment, "cpu", {"revision": None, "allow_pickle": False})
+    (folder / str(os.getpid())).touch()
+    return pipe
+
+
+def mortal(folder: Path, lives: int, experiment: Experiment) -> Any:
+    """The model, on a worker that is killed when it draws a certain batch, as long as that has lives left."""
+    pipe, draw = noted(folder, experiment), drawing.draw
+
+    def killed(pipe: Any, batch: Any) -> Any:
+        deaths = len(list(folder.glob("death-*")))
+        if (batch[0].prompt, batch[0].seed) == (experiment.prompts[0], 1) and deaths < lives:
+            (folder / f"death-{deaths}").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return draw(pipe, batch)
+
+    drawing.draw = killed
+    return pipe
+
+
+def faulty(_: Experiment) -> Any:
+    raise ZeroDivisionError("a fault\nin two lines")
+
+
+def refused(_: Experiment) -> Any:
+    raise InputError("the model is not on this node; copy it.")
+
+
+def doomed(_: Experiment) -> Any:
+    os.kill(os.getpid(), signal.SIGKILL)
