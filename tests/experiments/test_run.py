@@ -97,7 +97,7 @@ def test_a_finished_run_is_known_without_the_model_and_stays_as_it_is(
     finished: Run, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = pictures(finished.folder)
-    monkeypatch.setattr(running, "_load", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(running, "load_model", lambda *_: pytest.fail("the model was loaded"))
     again = running.run(small(), finished.folder, "cpu", score=False)
     assert (again.drawn, again.failed) == (0, 0)
     assert pictures(finished.folder) == before

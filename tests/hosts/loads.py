@@ -7,13 +7,13 @@ from typing import Any
 
 from cfglab.errors import InputError
 from cfglab.experiments import draw as drawing
-from cfglab.experiments.run import _load
+from cfglab.experiments.run import load_model
 from cfglab.experiments.spec import Experiment
 
 
 def noted(folder: Path, experiment: Experiment) -> Any:
     """The model; the process that has it leaves its number in `folder`."""
-    pipe = _load(experiment, "cpu", {"revision": None, "allow_pickle": False})
+    pipe = load_model(experiment, "cpu", {"revision": None, "allow_pickle": False})
     (folder / str(os.getpid())).touch()
     return pipe
 

@@ -278,7 +278,7 @@ def test_a_model_that_fails_ends_the_search_and_it_goes_on(tmp_path: Path) -> No
 
 
 def test_a_guidance_that_cannot_be_is_refused(tmp_path: Path) -> None:
-    search = searched(guidance="constant(2).inside(progress=({a:0..1}, {b:0.1..1}))")
+    search = searched(guidance="constant(2).inside(progress=({a:0..0.9}, {b:0.1..1}))")
     found = quietly(search, tmp_path / "run", Stub())
     assert found.tuned.refused > 0
     assert found.tuned.full > 0

@@ -13,8 +13,7 @@ from typing import Any
 
 from cfglab.errors import InputError, MachineError
 from cfglab.experiments.pairs import listed
-from cfglab.experiments.run import _load as load_pipeline
-from cfglab.experiments.run import run
+from cfglab.experiments.run import load_model, run
 from cfglab.experiments.spec import Experiment, Setting
 from cfglab.experiments.statistics import Key
 from cfglab.experiments.store import Store
@@ -38,7 +37,7 @@ class OneModel:
         if self._pipe is None:
             base = self.search.base
             everything = base.model_copy(update={"prompts": (*base.prompts, *self.search.held_prompts)})
-            self._pipe = load_pipeline(everything, self.device, self.hub)
+            self._pipe = load_model(everything, self.device, self.hub)
         return self._pipe
 
     def __call__(self, experiment: Experiment, folder: Path) -> None:

@@ -96,7 +96,7 @@ def run(
     plan = batches([cell for _, cell in planned], model.factor)
 
     loading: Load = (
-        partial(_load, experiment, hub=hub, weights=model.weights) if load is None else lambda _: load(experiment)
+        partial(load_model, experiment, hub=hub, weights=model.weights) if load is None else lambda _: load(experiment)
     )
     todo = _unsettled(folder, plan, model, places) if Store.check(folder, experiment) else plan
     with ExitStack() as hired, ExitStack() as held:
@@ -118,7 +118,7 @@ def run(
     return Run(folder, drawn, failed)
 
 
-def _load(experiment: Experiment, device: str, hub: dict[str, Any], weights: str | None = None) -> Any:
+def load_model(experiment: Experiment, device: str, hub: dict[str, Any], weights: str | None = None) -> Any:
     """The pipeline, once every prompt was found to fit its text encoder; or the mixture. On another machine than the
     run's its weights may be others than `weights`: that is refused."""
     if weights and (here := model_facts(experiment.model, **hub).weights) != weights:
