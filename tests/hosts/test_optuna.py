@@ -1,7 +1,6 @@
 """Tuning on runs whose pictures are numbers: pairing, resuming, what is cut short, what is held out, and the report."""
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,14 +82,14 @@ def stub() -> Stub:
 
 
 @pytest.fixture(scope="module")
-def done(stub: Stub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tuned]:
+def done(stub: Stub, tmp_path_factory: pytest.TempPathFactory) -> Tuned:
     """One search, finished; its folder is two above the run of its held-out pictures."""
     folder = tmp_path_factory.mktemp("tuned") / "whole"
     told: list[str] = []
     found = tune(searched(), folder, trials=25, draw=stub, quiet=True, tell=told.append)
     assert told[-1] == "held out: 20 prompts x 4 seeds"
     assert told[0].startswith("constant, trial 1: alignment 0.")
-    yield found
+    return found
 
 
 def chunks(folder: Path) -> dict[str, list[Experiment]]:
@@ -363,11 +362,13 @@ def test_a_folder_with_something_else_is_left_alone(done: Tuned, tmp_path: Path)
 
 def test_without_optuna_the_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(InputError, match=r"^tuning needs Optuna, which is not installed; pip install 'cfglab\[tune\]'$"):
+    with pytest.raises(
+        InputError, match=r"^tuning needs Optuna, which is not installed; pip install 'cfglab\[tune\]'$"
+    ):
         quietly(searched(), tmp_path / "run", Stub())
     assert not (tmp_path / "run").exists()
+    monkeypatch.undo()
     with pytest.raises(InputError, match="trials 0: at least one is needed"):
-        monkeypatch.undo()
         quietly(searched(), tmp_path / "run", Stub(), trials=0)
 
 

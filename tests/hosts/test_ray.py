@@ -3,12 +3,8 @@
 import os
 import select
 import signal
-import socket
-import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -129,8 +125,8 @@ def test_one_worker_stopped_by_ctrl_c_keeps_what_was_drawn_and_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(running, "write_whole", interrupted)
+        load = partial(loads.noted, notes)
         with pytest.raises(KeyboardInterrupt):
-            load = partial(loads.noted, notes)
             running.run(experiment, tmp_path / "run", score=False, load=load, executor=on_ray(address, workers=1))
     assert len(processes(notes)) == 1
     assert all(map(ended, processes(notes)))
@@ -151,9 +147,7 @@ def test_a_batch_that_kills_every_worker_fails_and_the_others_are_drawn(
     assert (run.drawn, run.failed) == (9, 3)
     assert len(list(notes.glob("death-*"))) == 3
     errors = {str(it.error) for it in run.store.results() if it.status == "failed"}
-    assert errors == {
-        "3 Ray workers were lost while they drew this batch, out of memory perhaps; Ray's logs say more"
-    }
+    assert errors == {"3 Ray workers were lost while they drew this batch, out of memory perhaps; Ray's logs say more"}
 
 
 @pytest.mark.parametrize(
