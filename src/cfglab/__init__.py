@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _NAMES: dict[str, tuple[str, ...]] = {
-    "errors": ("CfglabError", "InputError", "MachineError", "NotMatchable"),
+    "errors": ("CfglabError", "InputError", "MachineError", "NotFinite", "NotMatchable"),
     "step": ("Step", "steps"),
     "schedules": ("Schedule", "Constant", "Linear", "Cosine", "Power", "Table", "Function", "as_schedule", "parse"),
     "schedules.curves": ("Beta", "C2FG"),
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cfglab.errors import CfglabError as CfglabError
     from cfglab.errors import InputError as InputError
     from cfglab.errors import MachineError as MachineError
+    from cfglab.errors import NotFinite as NotFinite
     from cfglab.errors import NotMatchable as NotMatchable
     from cfglab.experiments import Cell as Cell
     from cfglab.experiments import Comparison as Comparison

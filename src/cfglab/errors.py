@@ -15,6 +15,10 @@ class NotMatchable(InputError):
     """A schedule cannot reach the wanted dose within the limit on its scale."""
 
 
+class NotFinite(InputError):
+    """A prediction became NaN: the network or the guidance overflowed."""
+
+
 class MachineError(CfglabError):
     """The machine failed: a full disk, a folder that cannot be written, memory."""
 

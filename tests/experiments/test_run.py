@@ -189,6 +189,18 @@ def test_pictures_that_are_not_finite_fail_alone_and_for_good(
     assert (again.drawn, again.failed) == (0, 1)
 
 
+def test_a_guidance_that_overflows_fails_alone_and_for_good(small: Small, tmp_path: Path) -> None:
+    wild = small(seeds=0, prompts=["a cat"], set={"baseline.guidance": "1e38"})
+    run = running.run(wild, tmp_path / "run", "cpu", score=False)
+    assert (run.drawn, run.failed) == (2, 1)
+    bad = next(it for it in run.store.results() if it.status == "failed")
+    assert bad.setting == "constant"
+    assert str(bad.error).startswith("NaN in the guided prediction at step ")
+    run.store.close()
+    again = running.run(wild, tmp_path / "run", "cpu", score=False)
+    assert (again.drawn, again.failed) == (0, 1)
+
+
 def test_damaged_and_missing_pictures_are_made_again(finished: Run, small: Small, tmp_path: Path) -> None:
     run = running.run(small(), tmp_path / "run", "cpu", score=False)
     names = sorted(pictures(run.folder))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cfglab.errors import NotFinite
 from cfglab.experiments.cell import Cell
 from cfglab.experiments.picture import encode, to_bytes
 from cfglab.experiments.pieces import draw_in_pieces
@@ -78,6 +79,8 @@ def draw_batch(pipe: Any, batch: Batch) -> list[Outcome]:
     for piece, drawn in draw_in_pieces(pipe, batch):
         if isinstance(drawn, str):
             outcomes += [Outcome(cell, error=drawn, settled=False) for cell in piece]
+        elif isinstance(drawn, NotFinite):
+            outcomes += [Outcome(cell, error=str(drawn)) for cell in piece]
         else:
             outcomes += _outcomes(piece, drawn)
     return outcomes

@@ -8,21 +8,22 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cfglab.errors import InputError
+from cfglab.errors import InputError, NotFinite
 from cfglab.experiments.cell import Cell
 
 if TYPE_CHECKING:
     from cfglab.experiments.draw import Drawn
 
 
-def draw_in_pieces(pipe: Any, batch: Sequence[Cell]) -> "Iterator[tuple[Sequence[Cell], Drawn | str]]":
-    """The batch as one piece where the model can draw it, or in smaller ones; a text is the traceback of a single cell.
+def draw_in_pieces(pipe: Any, batch: Sequence[Cell]) -> "Iterator[tuple[Sequence[Cell], Drawn | str | NotFinite]]":
+    """The batch as one piece where the model can draw it, or in smaller ones; a text is the traceback of a single cell,
+    NotFinite one whose prediction became NaN, as it would every time.
 
     A picture of a smaller piece is within 1e-4 of that of the whole batch, before it is rounded to bytes: kernels round
-    differently at other batch sizes. Raises InputError, which is about what was asked for, at once.
+    differently at other batch sizes. Raises any other InputError, which is about what was asked for, at once.
     """
     found = _tried(pipe, batch)
-    if isinstance(found, str) and len(batch) > 1:  # the failed attempt is over, its tensors are let go of
+    if isinstance(found, str | NotFinite) and len(batch) > 1:  # the failed attempt is over, its tensors are let go of
         half = (len(batch) + 1) // 2
         yield from draw_in_pieces(pipe, batch[:half])
         yield from draw_in_pieces(pipe, batch[half:])
@@ -30,11 +31,13 @@ def draw_in_pieces(pipe: Any, batch: Sequence[Cell]) -> "Iterator[tuple[Sequence
         yield batch, found
 
 
-def _tried(pipe: Any, batch: Sequence[Cell]) -> "Drawn | str":
+def _tried(pipe: Any, batch: Sequence[Cell]) -> "Drawn | str | NotFinite":
     from cfglab.experiments.draw import draw
 
     try:
         return draw(pipe, batch)
+    except NotFinite as error:
+        return error.with_traceback(None)
     except InputError:
         raise
     except Exception as error:

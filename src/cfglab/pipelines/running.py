@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cfglab.denoisers.rows import EqualRows, GuidedRows
 from cfglab.denoisers.stepping import StepReader, prediction_of
 from cfglab.denoisers.trace import StepRecord, Trace
-from cfglab.errors import InputError
+from cfglab.errors import InputError, NotFinite
 from cfglab.pipelines.calls import Call
 from cfglab.pipelines.channels import guided_channels, same_shape
 from cfglab.pipelines.encoding import Encodings
@@ -151,9 +151,9 @@ class Run:
             self.guided.reader = StepReader(self.guided.pipe.scheduler)
         return self.guided.reader
 
-    def _no_number(self, step: Step) -> InputError:
+    def _no_number(self, step: Step) -> NotFinite:
         said = " and ".join(dict.fromkeys(str(spec) for spec in self.guided.specs))
-        return InputError(
+        return NotFinite(
             f"NaN in the guided prediction at step {step.index + 1} of {step.count} under {said}: the network or the "
             "guidance overflowed; try a lower scale, or float32 in place of float16."
         )
