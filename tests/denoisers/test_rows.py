@@ -84,6 +84,21 @@ def test_many_schedules_of_one_image_share_their_first_step_and_split() -> None:
     assert calls == [2, 7, 7, 7, 7]
 
 
+def test_a_grid_of_intervals_computes_exactly_its_distinct_rows() -> None:
+    count = 5
+    grid = [(first, end) for first in range(count) for end in range(first + 1, count + 1)]
+    specs = [Guidance(Constant(7.5).inside(steps=steps)) for steps in grid]
+    _, trace, calls = sample(specs, *images([1] * len(grid), [1] * len(grid)), count=count)
+    # what an image is before step i is what guidance did to it so far; images of one past share their rows
+    on = [[first <= i < end for i in range(count)] for first, end in grid]
+    pasts = [{tuple(one[:i]) for one in on} for i in range(count)]
+    guided = [{tuple(one[:i]) for one in on if one[i]} for i in range(count)]
+    assert calls == [len(past) + len(some) for past, some in zip(pasts, guided, strict=True)]
+    assert calls[0] == 2  # one picture that all of them still are, with and without its prompt
+    assert trace.rows_run + trace.rows_saved == 2 * len(grid) * count
+    assert trace.rows_run < 2 * len(grid) * count / 2
+
+
 def test_equal_schedules_stay_together_to_the_end() -> None:
     specs = [Guidance("7.5"), Guidance(7.5), Guidance(7.5, [FullNorm()]), Guidance(7.5, [FullNorm()])]
     _, trace, calls = sample(specs, *images([1] * 4, [1] * 4))
