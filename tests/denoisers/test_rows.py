@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cfglab.denoisers.rows import EqualRows, GuidedRows, take
+from cfglab.denoisers.equal_rows import EqualRows, take
+from cfglab.denoisers.rows import GuidedRows
 from cfglab.denoisers.trace import Trace
 from cfglab.errors import InputError
 from cfglab.guidance import FullNorm, Guidance, PredictionNorm, Variation

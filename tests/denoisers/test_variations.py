@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cfglab.denoisers.rows import GuidedRows, take
+from cfglab.denoisers.equal_rows import take
+from cfglab.denoisers.rows import GuidedRows
 from cfglab.denoisers.trace import StepRecord, Trace
 from cfglab.guidance import TRANSFORMS, CFGZeroStar, Guidance, Now, Transform, Variation
 from cfglab.step import Step, steps

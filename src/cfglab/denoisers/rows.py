@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cfglab.denoisers.equal_rows import EqualRows, take
 from cfglab.denoisers.trace import StepRecord
 from cfglab.errors import InputError
 from cfglab.guidance import Guidance, Space, Variation
@@ -20,6 +21,9 @@ from cfglab.step import Step
 
 Denoise = Callable[[list[int] | None, Variation | None], Tensor]
 """`denoise(rows, variation)`: what an adapter gives; see `GuidedRows.predict`."""
+
+_Asked = tuple[tuple[Any, list[int]], tuple[bool, bool], tuple[Variation, ...]]
+_Numbers = tuple[tuple[tuple[int, ...], Tensor], ...]
 
 Finish = Callable[[Tensor, Tensor, list[int]], Tensor]
 """`finish(guided, cond, images)`: what the host does with the guided prediction; see `GuidedRows.predict`."""
@@ -67,8 +71,11 @@ class GuidedRows:
 
     def wanted(self, step: Step, *, finished: bool = False) -> dict[Variation | None, list[int]]:
         """The rows this step needs, by the variation they run under; None are the pairs. Equal ones are not yet one."""
+        return self._rows_of(self._asked(step, finished))
+
+    def _rows_of(self, asked: list[_Asked]) -> dict[Variation | None, list[int]]:
         rows: dict[Variation | None, list[int]] = {None: []}
-        for (_, images), (uncond, cond), variations in self._asked(step, finished):
+        for (_, images), (uncond, cond), variations in asked:
             rows[None] += [*(images if uncond else ()), *((self.images + i for i in images) if cond else ())]
             for variation in variations:
                 rows.setdefault(variation, []).extend(self._source(variation, images))
@@ -97,11 +104,12 @@ class GuidedRows:
                 "guidance per image, pictures per prompt included."
             )
         labels = self._equal.labels(sample, conditioning)
-        wanted = self.wanted(step, finished=finish is not None)
+        asked = self._asked(step, finish is not None)
+        wanted = self._rows_of(asked)
         ran = {variation: _run(rows, labels, variation, denoise) for variation, rows in wanted.items() if rows}
 
-        parts, gaps, angles, scales = [], [], [], []
-        for (guide, images), (with_uncond, with_cond), variations in self._asked(step, finish is not None):
+        parts, pairs, scales = [], [], []
+        for (guide, images), (with_uncond, with_cond), variations in asked:
             given = [
                 ran[None].of(images) if with_uncond else None,
                 ran[None].of([self.images + i for i in images]) if with_cond else None,
@@ -119,28 +127,25 @@ class GuidedRows:
             parts.append(guided)
             scales.append((tuple(images), getattr(guide, "w", None)))
             if uncond is not None and cond is not None:
-                gap, angle = _apart(uncond, cond)
-                gaps.append((tuple(images), gap))
-                angles.append((tuple(images), angle))
-        pairs = len(ran[None].output) if None in ran else 0
+                pairs.append((images, uncond, cond))
+        gaps, angles = _apart(pairs)
+        plain_run = len(ran[None].output) if None in ran else 0
         varied = sum(len(one.output) * runs(variation) for variation, one in ran.items() if variation is not None)
         plain = total + sum(len(rows) * runs(variation) for variation, rows in wanted.items() if variation is not None)
         record = StepRecord(
             self.run,
             step,
             tuple(scales),
-            pairs + varied,
-            plain - pairs - varied,
-            tuple(gaps),
+            plain_run + varied,
+            plain - plain_run - varied,
+            gaps,
             rows_varied=varied,
-            angles=tuple(angles),
+            angles=angles,
             shares=_shares(wanted, labels),
         )
         return self._gather(parts), record
 
-    def _asked(
-        self, step: Step, finished: bool
-    ) -> list[tuple[tuple[Any, list[int]], tuple[bool, bool], tuple[Variation, ...]]]:
+    def _asked(self, step: Step, finished: bool) -> list[_Asked]:
         """Each group with what it needs of the unconditional and the conditional rows, and its variations."""
         asked = []
         for guide, images in self._groups:
@@ -163,34 +168,15 @@ class GuidedRows:
         return take(torch.cat(parts), [order.index(image) for image in range(self.images)])
 
 
-class EqualRows:
-    """Which rows of a batch are equal bit for bit, call after call.
-
-    Groups only ever split: the first call compares all rows, later ones compare what is new, and only inside groups
-    that are still together. So a run whose rows all differ compares once, rows that share cost one small comparison a
-    call, and noise added by the sampler or latents edited by a callback cannot go unseen.
-    """
-
-    def __init__(self) -> None:
-        self._labels: list[int] = []
-        self._known: list[tuple[Tensor, int]] = []
-
-    def labels(self, sample: Tensor, conditioning: Sequence[Tensor]) -> list[int]:
-        """One label a row; rows of one label are equal in `sample` and in every tensor of `conditioning`."""
-        if len(self._labels) != len(sample):
-            self._labels, self._known = [0] * len(sample), []
-        now = [(tensor, 0 if tensor.is_inference() else tensor._version) for tensor in conditioning]
-        new = [tensor for tensor, version in now if not any(tensor is t and version == v for t, v in self._known)]
-        for tensor in (sample, *new):
-            self._labels = _split(self._labels, tensor)
-        self._known = now
-        return self._labels
-
-
-def _apart(uncond: Tensor, cond: Tensor) -> tuple[Tensor, Tensor]:
-    """(L2 norm of cond - uncond, cosine of the angle between them) of each image, float32 (B,)."""
-    u, c = uncond.detach().float().flatten(1), cond.detach().float().flatten(1)
-    return (c - u).norm(dim=1), torch.nn.functional.cosine_similarity(c, u, dim=1)
+def _apart(pairs: list[tuple[list[int], Tensor, Tensor]]) -> tuple[_Numbers, _Numbers]:
+    """(L2 norm of cond - uncond, cosine of the angle between them) of every image of the pairs (images, uncond, cond),
+    float32, as a StepRecord has them: all images at once."""
+    if not pairs:
+        return (), ()
+    groups, unconds, conds = zip(*pairs, strict=True)
+    u, c = (torch.cat([one.detach() for one in some]).float().flatten(1) for some in (unconds, conds))
+    images = tuple(image for group in groups for image in group)
+    return ((images, (c - u).norm(dim=1)),), ((images, torch.nn.functional.cosine_similarity(c, u, dim=1)),)
 
 
 def _shares(wanted: dict[Variation | None, list[int]], labels: list[int]) -> tuple[tuple[float, float], ...]:
@@ -205,13 +191,6 @@ def _shares(wanted: dict[Variation | None, list[int]], labels: list[int]) -> tup
     return tuple((mine, plain - mine) for mine, plain in zip(run, asked, strict=True))
 
 
-def take(tensor: Tensor, rows: list[int]) -> Tensor:
-    """Those rows of a tensor, in that order; a view where they are consecutive."""
-    if rows == list(range(rows[0], rows[0] + len(rows))):
-        return tensor[rows[0] : rows[0] + len(rows)]
-    return tensor[torch.tensor(rows, device=tensor.device)]
-
-
 def _cropped(sample: Tensor, like: Tensor | None) -> Tensor | None:
     """The leading part of what the denoiser saw that has the shape of its prediction; None where there is none.
 
@@ -222,19 +201,6 @@ def _cropped(sample: Tensor, like: Tensor | None) -> Tensor | None:
     if sample.ndim != like.ndim or any(mine < other for mine, other in zip(sample.shape, like.shape, strict=True)):
         return None
     return sample[tuple(slice(size) for size in like.shape)]
-
-
-def _split(labels: list[int], tensor: Tensor) -> list[int]:
-    members = Counter(labels)
-    together = [row for row, label in enumerate(labels) if members[label] > 1]
-    if not together:
-        return labels
-    content = take(tensor.detach(), together).contiguous().reshape(len(together), -1).view(torch.uint8).cpu().numpy()
-    keys: list[tuple[int, bytes]] = [(label, b"") for label in labels]
-    for row, data in zip(together, content, strict=True):
-        keys[row] = (labels[row], data.tobytes())
-    order: dict[tuple[int, bytes], int] = {}
-    return [order.setdefault(key, len(order)) for key in keys]
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cfglab.denoisers.rows import Finish, take
+from cfglab.denoisers.equal_rows import take
+from cfglab.denoisers.rows import Finish
 from cfglab.errors import InputError
 from cfglab.guidance import Variation
 from cfglab.pipelines.calls import Call

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from cfglab.denoisers.rows import take
+from cfglab.denoisers.equal_rows import take
 from cfglab.errors import InputError
 from cfglab.guidance import Variation
 from cfglab.pipelines.profiles import Profile

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from cfglab.denoisers.rows import GuidedRows, take
+from cfglab.denoisers.equal_rows import take
+from cfglab.denoisers.rows import GuidedRows
 from cfglab.denoisers.stepping import prediction_of
 from cfglab.denoisers.trace import Trace
 from cfglab.errors import InputError, MachineError

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from cfglab.denoisers.rows import EqualRows, take
+from cfglab.denoisers.equal_rows import EqualRows, take
 from cfglab.pipelines.calls import Call
 from cfglab.pipelines.embedded import Embedded
 from cfglab.pipelines.nest import walk

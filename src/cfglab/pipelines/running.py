@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cfglab.denoisers.rows import EqualRows, GuidedRows
+from cfglab.denoisers.equal_rows import EqualRows
+from cfglab.denoisers.rows import GuidedRows
 from cfglab.denoisers.stepping import StepReader, prediction_of
 from cfglab.denoisers.trace import StepRecord, Trace
 from cfglab.errors import InputError, NotFinite

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cfglab.denoisers.rows import EqualRows, take
+from cfglab.denoisers.equal_rows import EqualRows, take
 from cfglab.denoisers.trace import StepRecord
 from cfglab.errors import InputError
 from cfglab.guidance import Variation
