@@ -55,10 +55,12 @@ class CFGNorm(Transform):
         return self
 
     def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
-        from cfglab.guidance.each import norm, over
+        from cfglab.guidance.each import along_channels, norm, over
 
         def length(x: "Tensor") -> "Tensor":
-            return norm(x) if self.axis == "image" else x.norm(dim=1 if self.axis == "channel" else -1, keepdim=True)
+            if self.axis == "image":
+                return norm(x)
+            return along_channels(x, x).sqrt() if self.axis == "channel" else x.norm(dim=-1, keepdim=True)
 
         own, wanted = length(guided), length(now.cond if self.reference == "cond" else now.uncond)
         return guided * over(self.times * wanted, own).clamp(self.min, self.max)

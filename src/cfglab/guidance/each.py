@@ -15,16 +15,30 @@ def norm(a: Tensor) -> Tensor:
 
 def deviation(a: Tensor) -> Tensor:
     """The standard deviation of every image, over all its values (n - 1 in the denominator, as torch's)."""
-    return a.flatten(1).std(dim=1).reshape(-1, *[1] * (a.ndim - 1))
+    return spread(a).reshape(-1, *[1] * (a.ndim - 1))
+
+
+def spread(a: Tensor, keep: int = 1) -> Tensor:
+    """`deviation` as (n,), or of every channel with `keep=2`, (n, channels). In two passes: on a CPU torch's own single
+    pass takes nine times as long."""
+    values = a.flatten(keep)
+    centred = values - values.mean(dim=keep, keepdim=True)
+    return centred.norm(dim=keep) / (values.shape[keep] - 1) ** 0.5
+
+
+def along_channels(a: Tensor, b: Tensor) -> Tensor:
+    """<a, b> at every position, over dimension 1, which is kept: (n, 1, ...)."""
+    return a.mul(b).sum(1, keepdim=True)
 
 
 def quantile(a: Tensor, q: float, keep: int = 1) -> Tensor:
     """The q-quantile of every image, or of every channel with `keep=2`; linear between values."""
-    values = a.flatten(keep).sort(dim=keep).values
-    at = q * (values.shape[keep] - 1)
+    values = a.flatten(keep)
+    count = values.shape[keep]
+    at = q * (count - 1)
     low = int(at)
-    high = min(low + 1, values.shape[keep] - 1)
-    found = values.select(keep, low).lerp(values.select(keep, high), at - low)
+    largest = values.topk(count - low, dim=keep).values  # few where q is near 1, as it is in use
+    found = largest.select(keep, -1).lerp(largest.select(keep, max(count - low - 2, 0)), at - low)
     return found.reshape(*a.shape[:keep], *[1] * (a.ndim - keep))
 
 

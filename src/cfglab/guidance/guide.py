@@ -216,4 +216,4 @@ def _reads_uncond(one: _Active) -> bool:
 def _blend(now: "Tensor", before: "Tensor", after: "Tensor", strength: float, factor: float) -> "Tensor":
     """`now` moved by the share `strength` of what a hook changed, `factor` times larger in the hook's space. What it
     did not change stays exactly, so that equal predictions stay equal through a conversion."""
-    return before.lerp(after, strength) if before is now else now + (after - before) * (strength / factor)
+    return before.lerp(after, strength) if before is now else now.add(after - before, alpha=strength / factor)

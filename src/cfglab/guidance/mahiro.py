@@ -31,13 +31,15 @@ class MaHiRo(Transform):
     space: Space = "x0"
 
     def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
-        from torch.nn.functional import cosine_similarity
+        from cfglab.guidance.each import along_channels
 
         leap = now.w * now.cond
         ours, theirs = _root(now.w * now.uncond), _root((leap + guided) / 2)
-        agreed = cosine_similarity(ours, theirs, dim=1).flatten(1).mean(1).reshape(-1, *[1] * (guided.ndim - 1))
+        lengths = along_channels(ours, ours).sqrt() * along_channels(theirs, theirs).sqrt()
+        cosines = along_channels(ours, theirs) / lengths.clamp(min=1e-8)
+        agreed = cosines.flatten(1).mean(1).reshape(-1, *[1] * (guided.ndim - 1))
         return guided + (1 - agreed) / 2 * (leap - guided)
 
 
 def _root(tensor: "Tensor") -> "Tensor":
-    return tensor.abs().sqrt() * tensor.sign()
+    return tensor.abs().sqrt().copysign(tensor)

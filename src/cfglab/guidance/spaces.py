@@ -45,7 +45,9 @@ def convert(tensor: Tensor, latents: Tensor | None, step: Step, source: Space, t
             f"latents of shape {tuple(latents.shape)} and predictions of shape {tuple(tensor.shape)}: turning "
             f'{source!r} into {target!r} needs both of one shape; use space="model" for this model.'
         )
-    return ((to_p * a - to_q * n) * tensor + (to_q * p - to_p * q) * wide(latents)) / (p * a - q * n)
+    whole = p * a - q * n
+    converted = tensor * ((to_p * a - to_q * n) / whole)
+    return converted.add(wide(latents), alpha=(to_q * p - to_p * q) / whole)
 
 
 def ratio(step: Step, source: Space, target: Space) -> float:

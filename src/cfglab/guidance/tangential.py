@@ -36,10 +36,9 @@ class TCFG(Transform):
     def unconditional(self, uncond: "Tensor", now: Now) -> "Tensor":
         from cfglab.guidance.each import dot
 
-        size = (dot(now.cond, now.cond) + dot(uncond, uncond)).sqrt()
-        unit = size.where(size > 0, 1.0)
-        u, c = uncond / unit, now.cond / unit
-        cc, cu, uu = dot(c, c), dot(c, u), dot(u, u)
+        cc, cu, uu = dot(now.cond, now.cond), dot(now.cond, uncond), dot(uncond, uncond)
+        unit = (cc + uu).where(cc + uu > 0, 1.0)
+        cc, cu, uu = cc / unit, cu / unit, uu / unit
         r = (cc - uu).hypot(2 * cu)
         some = r.where(r > 0, 1.0)
         return (uncond * ((1 - (cc - uu) / some) / 2) + now.cond * (cu / some)).where(r > 0, uncond)

@@ -80,6 +80,7 @@ class MimicThreshold(Transform):
 
     def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
         from cfglab.guidance.each import over, quantile
+        from cfglab.guidance.each import spread as deviations
 
         keep = 2 if self.per_channel and guided.ndim > 2 else 1
 
@@ -89,7 +90,7 @@ class MimicThreshold(Transform):
         def spread(x: "Tensor", q: float) -> "Tensor":
             if self.measure == "ad":
                 return quantile(x.abs(), q, keep)
-            return x.flatten(keep).std(dim=keep).reshape(*x.shape[:keep], *[1] * (x.ndim - keep))
+            return deviations(x, keep).reshape(*x.shape[:keep], *[1] * (x.ndim - keep))
 
         g = centred(guided)
         wanted = spread(centred(now.uncond + self.mimic * (now.cond - now.uncond)), 1.0)
