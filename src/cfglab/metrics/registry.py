@@ -32,37 +32,6 @@ _ALIGNMENT = (
     ("alignment_unseen", "Alignment, unseen", "Alignment on the compositions that no training picture showed."),
 )
 
-_JUDGES = (
-    ("clip_score", "100 × cosine", "CLIPScore", "Cosine of CLIP's picture and prompt, at least 0"),
-    ("pick_score", "logit", "PickScore", "A CLIP trained on people's choices between pictures of one prompt"),
-    ("image_reward", "standard deviations", "ImageReward", "A reward model trained on people's rankings"),
-)
-_MEASURES: tuple[tuple[str, str, Literal["higher", "lower"], str], ...] = (
-    ("kid", "squared MMD", "lower", "KID"),
-    ("fid", "squared distance", "lower", "FID"),
-    ("precision", "share", "higher", "Precision"),
-    ("recall", "share", "higher", "Recall"),
-)
-_BACKBONES = (("inception", "Inception"), ("dinov2", "DINOv2"))
-_EXTERNAL = (
-    *(
-        Metric(name=name, unit=unit, better="higher", title=title, says=f"{says}; needs cfglab[metrics].")
-        for name, unit, title, says in _JUDGES
-    ),
-    *(
-        Metric(
-            name=f"{name}_{key}",
-            unit=unit,
-            better=better,
-            title=f"{title}, {backbone}",
-            says=f"{title} in the features of {backbone}, against real pictures of yours; needs cfglab[metrics].",
-            of="set",
-        )
-        for key, backbone in _BACKBONES
-        for name, unit, better, title in _MEASURES
-    ),
-)
-
 _ALL = (
     *(Metric(name=name, unit="share", better="higher", title=title, says=says) for name, title, says in _ALIGNMENT),
     Metric(
@@ -190,4 +159,4 @@ _EXACT = tuple(
     for name, unit, better, title, says in _SAMPLES
 )
 
-METRICS: dict[str, Metric] = {metric.name: metric for metric in (*_ALL, *_EXTERNAL, *_EXACT)}
+METRICS: dict[str, Metric] = {metric.name: metric for metric in (*_ALL, *_EXACT)}
