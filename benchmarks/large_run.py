@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,9 @@ def make(folder: Path, cells: int = CELLS, prompts: int = PROMPTS, seeds: int = 
 def main(cells: str = str(CELLS), where: str = "") -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(where or temporary) / "run"
-        count = make(folder, int(cells)) if not folder.exists() else int(cells)
+        # a process begins with its parent's largest size, so this one stays small
+        with ProcessPoolExecutor(1) as other:
+            count = int(cells) if folder.exists() else other.submit(make, folder, int(cells)).result()
         size = (folder / "results.sqlite").stat().st_size
         print(f"{count} cells, {size / 2**20:.0f} MiB of results")
         for name, code in LOOKS.items():

@@ -139,6 +139,8 @@ class Guide:
                 before = there(value, space) if not difference else value if factor == 1 else value * factor
                 changed = {_CHANGES[hook]: before} if hook in _CHANGES else {}
                 after = getattr(one.transform, hook)(before, now(one, **changed))
+                if after is before:
+                    continue
                 value = _blend(value, before, after, one.transform.strength, factor)
             return value
 
