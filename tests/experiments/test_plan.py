@@ -65,10 +65,11 @@ def test_a_cell_is_known_by_everything_it_depends_on() -> None:
         "sampler": "euler",
         "sampler_config": {"beta_start": 1},
         "dtype": "float16",
+        "compile": True,
         "guidance": cells(experiment, FACTS)[1][1].guidance,
     }
     assert set(others) == set(Cell.model_fields)
-    assert len({cell.model_copy(update={name: value}).id for name, value in others.items()} | {cell.id}) == 13
+    assert len({cell.model_copy(update={name: value}).id for name, value in others.items()} | {cell.id}) == 14
 
 
 def test_the_id_of_a_cell_never_changes() -> None:

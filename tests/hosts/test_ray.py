@@ -123,6 +123,7 @@ def test_one_worker_stopped_by_ctrl_c_keeps_what_was_drawn_and_goes_on(
             signal.raise_signal(signal.SIGINT)
         write(path, content)
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal, also where tests run in the background
     with monkeypatch.context() as patch:
         patch.setattr(running, "write_whole", interrupted)
         load = partial(loads.noted, notes)

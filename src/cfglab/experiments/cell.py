@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from cfglab.errors import InputError
 from cfglab.experiments.identity import Identified
@@ -32,6 +32,12 @@ class Cell(Identified):
     dtype: str
     compile: bool = False
     guidance: Guidance
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `compile` where it is off: cells of before there was such a field keep their id."""
+        content: dict[str, Any] = write(self)
+        return content if self.compile else {name: value for name, value in content.items() if name != "compile"}
 
 
 class ModelFacts(BaseModel):
