@@ -167,6 +167,7 @@ def main() -> None:
     batch = tuple(cell for _, cell in cells(plain))
     drawn = {OURS: plain, **fast}
     rows = {name: draw(pipes[name], tuple(cell for _, cell in cells(one))).rows_run for name, one in drawn.items()}
+    alone, theirs = farthest(pipe, batch)
     size = best_batch(pipe)
     limits = {f"{NAMES['c']}, {size} rows a call": bare(pipe, rows[OURS], size)}
     limits[f"{NAMES['c']}, bfloat16, compiled, blocks of {ROWS}"] = bare(compiled, rows[OURS], ROWS)
@@ -182,7 +183,6 @@ def main() -> None:
             **{name: ours(pipes[name], one, Path(folder)) for name, one in fast.items()},
         }
         seconds = in_turns(ways, given.repeats, warm=False)
-    alone, theirs = farthest(pipe, batch)
     lines = [
         [
             name,
