@@ -6,7 +6,7 @@ trial of a search is paired with every other one.
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -15,13 +15,15 @@ from cfglab.errors import InputError, MachineError
 from cfglab.experiments.pairs import listed
 from cfglab.experiments.run import load_model, run
 from cfglab.experiments.spec import Experiment, Setting
-from cfglab.experiments.statistics import Key
+from cfglab.experiments.statistics import Key, paired
 from cfglab.experiments.store import Store
 from cfglab.experiments.tuning import TRIAL, Search
 from cfglab.guidance import Guidance
 from cfglab.metrics.registry import METRICS
 
 Draw = Callable[[Experiment, Path], object]
+WORSE = 0.1
+"""A trial ends where it is worse than the best one with a p below this, two-sided, over the prompts drawn so far."""
 
 
 class OneModel:
@@ -46,13 +48,19 @@ class OneModel:
 
 @dataclass(frozen=True)
 class Measured:
-    """What pictures of one guidance scored: `pictures` by prompt and seed for a metric of pictures, and each metric's
-    value over them all; `rows` of the denoiser that they took, pictures that `failed`, and why."""
+    """What pictures of one guidance scored: `pictures` by prompt and seed for a metric of pictures, each metric's value
+    over them all, and the denoiser's `rows` that they took.
+
+    `why` says why they are no use: one is not finite. `cut` is after a few pictures that were clearly worse than the
+    best guidance's; `values` is then what the rest would have made of it, as far as one can tell: the best one's value
+    and the paired difference.
+    """
 
     pictures: dict[Key, float]
     values: tuple[float, ...]
     rows: float
     why: str = ""
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ class Bench:
     _known: dict[tuple[Guidance, int], Measured] = field(default_factory=dict)
 
     def measure(self, guidance: Guidance, chunk: int) -> Measured:
-        """One chunk of pictures. `why` says why they are no use: a picture that is not finite.
+        """One chunk of pictures.
 
         Raises InputError where the pictures do not have the metric, and MachineError where the model failed.
         """
@@ -78,6 +86,30 @@ class Bench:
             self.draw(self.search.part(f"tune-{chunk + 1}", [plain], prompts, self.search.base.seeds), place)
             self._known[key] = read(place, self.search.metrics)
         return self._known[key]
+
+    def contest(self, guidance: Guidance, best: tuple[Guidance, float] | None) -> Measured:
+        """All chunks, or as many as show that the best guidance so far, given with its value, is better."""
+        chunks, rows = len(self.search.chunks), 0.0
+        mine: dict[Key, float] = {}
+        other: dict[Key, float] = {}
+        for chunk in range(chunks):
+            part = self.measure(guidance, chunk)
+            rows += part.rows
+            if part.why or chunks == 1:
+                return replace(part, rows=rows)
+            mine |= part.pictures
+            if best is None or chunk == chunks - 1:
+                continue
+            other |= self.measure(best[0], chunk).pictures
+            gap = paired(mine, other)
+            if gap.mean and gap.p is not None and gap.p < WORSE and better(self.search.metrics[0], 0.0, gap.mean):
+                return Measured(mine, (best[1] + gap.mean,), rows, cut=True)
+        return Measured(mine, (fmean(mine.values()),), rows)
+
+
+def better(metric: str, one: float, other: float) -> bool:
+    """Whether one value of a metric is better than another."""
+    return one > other if METRICS[metric].better == "higher" else one < other
 
 
 def read(folder: Path, metrics: Sequence[str]) -> Measured:

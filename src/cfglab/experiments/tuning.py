@@ -1,6 +1,7 @@
 """What is tuned, by which metric, on which pictures, and which others judge it. Loads no torch."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +15,7 @@ from cfglab.guidance import Guidance
 from cfglab.metrics.registry import METRICS
 from cfglab.schedules.fields import nearest
 
+SEARCH = "search.json"
 TRIAL = "trial"
 CHUNKS, SMALLEST = 4, 4  # at most so many chunks, of so many prompts or more
 FEWEST = 2  # prompts on either side: one prompt says nothing about others
@@ -23,8 +25,7 @@ class Search(Identified):
     """A guidance with gaps, the constant scales that it has to beat, by which metric, and the pictures that decide.
 
     `constant` is a range, `1..8`. `base` holds the prompts and seeds that are tuned on, the model and how it draws; its
-    only setting is a placeholder.
-    One metric is tuned, two give a frontier. Make it with `Search.of`, which checks it.
+    only setting is a placeholder. One metric is tuned, two give a frontier. Make it with `Search.of`, which checks it.
     """
 
     guidance: str
@@ -136,3 +137,30 @@ def _check_pictures(metric: str, count: int, which: str, more: str) -> None:
         raise InputError(
             f"metric '{metric}' needs {ENOUGH} pictures, and {count} are {which}; give more prompts or {more}."
         )
+
+
+def check_folder(folder: Path, search: Search) -> bool:
+    """Whether the folder holds this search already. Raises InputError where it holds another one, or other files."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: a search is a folder, but this is a file; choose another --out.")
+    known = folder / SEARCH
+    if not known.is_file():
+        if folder.exists() and any(entry.name != ".lock" for entry in folder.iterdir()):
+            raise InputError(f"{folder}: holds other files and no search; choose another --out.")
+        return False
+    try:
+        other = Search.model_validate_json(known.read_bytes())
+    except ValueError:
+        raise InputError(f"{known}: cannot be read, another version wrote it; choose another --out.") from None
+    if other.id != search.id:
+        for name in Search.model_fields:
+            mine, its = getattr(search, name), getattr(other, name)
+            if mine != its:
+                said = its.differs_from(mine) if name == "base" else f"{name} {_short(its)}, not {_short(mine)}"
+                raise InputError(f"{folder}: holds another search, {said}; choose another --out.")
+    return True
+
+
+def _short(value: object) -> str:
+    shown = ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
+    return shown if len(shown) <= 60 else f"{shown[:60]}…"

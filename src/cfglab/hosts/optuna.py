@@ -5,19 +5,18 @@ A trial is a pure function of the finished trials before it, so a search that wa
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError, MachineError
-from cfglab.experiments.bench import Bench, Draw, Measured, OneModel
+from cfglab.experiments.bench import Bench, Draw, OneModel, better
 from cfglab.experiments.files import only_writer, write_whole
 from cfglab.experiments.progress import progress_bar
 from cfglab.experiments.space import Parameter, Space, Value
-from cfglab.experiments.statistics import paired
 from cfglab.experiments.tuned import Point, Side, Tuned, judge, spread
-from cfglab.experiments.tuning import Search
+from cfglab.experiments.tuning import SEARCH, Search, check_folder
 from cfglab.guidance import Guidance
 from cfglab.metrics.registry import METRICS
 
@@ -25,9 +24,7 @@ if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial, Trial
 
-SEARCH, TRIALS = "search.json", "trials.sqlite"
-WORSE = 0.1
-"""A trial ends where it is worse than the best one with a p below this, two-sided, over the prompts drawn so far."""
+TRIALS = "trials.sqlite"
 
 
 def tune(
@@ -89,28 +86,6 @@ def tune(
     return done
 
 
-def check_folder(folder: Path, search: Search) -> bool:
-    """Whether the folder holds this search already. Raises InputError where it holds another one, or other files."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: a search is a folder, but this is a file; choose another --out.")
-    known = folder / SEARCH
-    if not known.is_file():
-        if folder.exists() and any(entry.name != ".lock" for entry in folder.iterdir()):
-            raise InputError(f"{folder}: holds other files and no search; choose another --out.")
-        return False
-    try:
-        other = Search.model_validate_json(known.read_bytes())
-    except ValueError:
-        raise InputError(f"{known}: cannot be read, another version wrote it; choose another --out.") from None
-    if other.id != search.id:
-        for name in Search.model_fields:
-            mine, its = getattr(search, name), getattr(other, name)
-            if mine != its:
-                said = its.differs_from(mine) if name == "base" else f"{name} {_short(its)}, not {_short(mine)}"
-                raise InputError(f"{folder}: holds another search, {said}; choose another --out.")
-    return True
-
-
 def written(folder: Path, points: int) -> list[Path]:
     """Where the tuned guidances lie: `tuned.json`, or a numbered file for each of a frontier."""
     return [folder / "tuned.json"] if points == 1 else [folder / f"tuned-{i + 1}.json" for i in range(points)]
@@ -128,14 +103,8 @@ class _Tuning:
         advance: Callable[[int], object],
         tell: Callable[[str], None],
     ) -> None:
-        self.study, self.bench, self.space, self.name, self.advance, self.tell = (
-            study,
-            bench,
-            space,
-            name,
-            advance,
-            tell,
-        )
+        self.study, self.bench, self.space = study, bench, space
+        self.name, self.advance, self.tell = name, advance, tell
         self.pictures = len(bench.search.base.prompts) * len(bench.search.base.seeds)
 
     def run(self, trials: int, rows: float | None) -> None:
@@ -165,40 +134,19 @@ class _Tuning:
             return
         trial.set_user_attr("guidance", str(guidance))
         best = self._best()
-        found, cut = self._measure(trial, guidance, best)
-        if found is None or cut:
+        found = self.bench.contest(guidance, best)
+        trial.set_user_attr("rows", found.rows)
+        if found.why:
+            trial.set_user_attr("why", found.why)
+        if found.cut:
+            trial.report(found.values[0], len(found.pictures))
+        if found.why or found.cut:
             self.study.tell(trial, state=TrialState.PRUNED)
             return
         self.study.tell(trial, list(found.values))
-        if len(found.values) == 1 and (best is None or self._better(found.values[0], best[1])):
-            metric = self.bench.search.metrics[0]
+        metric = self.bench.search.metrics[0]
+        if len(found.values) == 1 and (best is None or better(metric, found.values[0], best[1])):
             self.tell(f"{self.name}, trial {number + 1}: {metric} {found.values[0]:.4g} with {guidance}")
-
-    def _measure(
-        self, trial: "Trial", guidance: Guidance, best: tuple[Guidance, float] | None
-    ) -> tuple[Measured | None, bool]:
-        """All chunks, or those up to where it is clear that the best one is better: then that is True."""
-        chunks, rows = len(self.bench.search.chunks), 0.0
-        mine: dict[Any, float] = {}
-        other: dict[Any, float] = {}
-        for chunk in range(chunks):
-            part = self.bench.measure(guidance, chunk)
-            rows += part.rows
-            trial.set_user_attr("rows", rows)
-            if part.why:
-                trial.set_user_attr("why", part.why)
-                return None, False
-            mine |= part.pictures
-            if best is None or chunk == chunks - 1:
-                continue
-            other |= self.bench.measure(best[0], chunk).pictures
-            gap = paired(mine, other)
-            if gap.mean and gap.p is not None and gap.p < WORSE and self._better(0.0, gap.mean):
-                trial.report(best[1] + gap.mean, len(mine))  # what it would score to the end, as far as one can tell
-                return None, True
-        if chunks == 1:
-            return part, False
-        return Measured(mine, (sum(mine.values()) / len(mine),), rows), False
 
     def _finished(self) -> "list[FrozenTrial]":
         from optuna.trial import TrialState
@@ -215,9 +163,6 @@ class _Tuning:
         sign = -1.0 if METRICS[self.bench.search.metrics[0]].better == "higher" else 1.0
         best = min(complete, key=lambda one: sign * one.values[0])
         return _guidance(best), float(best.values[0])
-
-    def _better(self, one: float, other: float) -> bool:
-        return one > other if METRICS[self.bench.search.metrics[0]].better == "higher" else one < other
 
     def _rows(self) -> float:
         """Rows of all trials; a guidance that came twice was drawn once."""
@@ -291,8 +236,3 @@ def _suggest(trial: "Trial", one: Parameter) -> Value:
 
 def _guidance(trial: "FrozenTrial") -> Guidance:
     return Guidance(trial.user_attrs["guidance"])
-
-
-def _short(value: object) -> str:
-    shown = ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
-    return shown if len(shown) <= 60 else f"{shown[:60]}…"
