@@ -72,7 +72,7 @@ def searched(metrics: tuple[str, ...] = ("alignment",), guidance: str = GAPS, **
     return Search.of(guidance, metrics, PROMPTS, steps=5, **options)
 
 
-def quietly(search: Search, folder: Path, draw: Stub, trials: int = 8, **options: Any) -> Tuned:
+def quietly(search: Search, folder: Path, draw: Stub, trials: int = 12, **options: Any) -> Tuned:
     return tune(search, folder, trials=trials, draw=draw, quiet=True, tell=lambda _: None, **options)
 
 
@@ -86,7 +86,7 @@ def done(stub: Stub, tmp_path_factory: pytest.TempPathFactory) -> Tuned:
     """One search, finished; its folder is two above the run of its held-out pictures."""
     folder = tmp_path_factory.mktemp("tuned") / "whole"
     told: list[str] = []
-    found = tune(searched(), folder, trials=14, draw=stub, quiet=True, tell=told.append)
+    found = tune(searched(), folder, trials=25, draw=stub, quiet=True, tell=told.append)
     assert told[-1] == "held out: 20 prompts x 4 seeds"
     assert told[0].startswith("constant, trial 1: alignment 0.")
     return found
@@ -114,7 +114,7 @@ def test_it_finds_what_is_better_and_says_so_on_other_pictures(done: Tuned) -> N
 
 def test_every_trial_draws_the_same_prompts_and_seeds(done: Tuned, stub: Stub) -> None:
     drawn = chunks(done.run.parents[1])
-    assert len(drawn) == 28
+    assert len(drawn) == 50
     whole = [[experiment.prompts for experiment in parts] for parts in drawn.values() if len(parts) == 4]
     assert all(parts == whole[0] for parts in whole)
     for parts in drawn.values():
@@ -128,8 +128,8 @@ def test_what_is_cut_short_was_worse_on_shared_pictures_and_what_goes_on_was_not
     folder = done.run.parents[1]
     bench = Bench(done.search, folder, Stub())
     drawn = chunks(folder)
-    assert done.constant.cut > 2
-    assert done.tuned.cut > 2
+    assert done.constant.cut > 5
+    assert done.tuned.cut > 5
     best: dict[str, float] = {}
     for side in (done.constant, done.tuned):
         mean = side.points[0].values[0]
@@ -173,20 +173,20 @@ def test_the_tuned_guidance_is_written_as_json(done: Tuned) -> None:
     assert Guidance.model_validate_json(text) == done.tuned.points[0].guidance
 
 
-@pytest.mark.parametrize("stop_at", [1, 30])
+@pytest.mark.parametrize("stop_at", [1, 4, 37, 90])
 def test_a_search_that_was_stopped_goes_on_to_the_same_end(
     done: Tuned, stub: Stub, tmp_path: Path, stop_at: int
 ) -> None:
     stopped = Stub()
     stopped.stop_at = stop_at
     with pytest.raises(KeyboardInterrupt):
-        quietly(searched(), tmp_path / "run", stopped, trials=14)
-    again = quietly(searched(), tmp_path / "run", stopped, trials=14)
+        quietly(searched(), tmp_path / "run", stopped, trials=25)
+    again = quietly(searched(), tmp_path / "run", stopped, trials=25)
     assert again == done.model_copy(update={"run": again.run})
     assert again.run.name == done.run.name
     assert len(stopped.folders) == len(stub.folders) + 1  # the one that was stopped is drawn anew
     finished = Stub()
-    assert quietly(searched(), tmp_path / "run", finished, trials=14) == again
+    assert quietly(searched(), tmp_path / "run", finished, trials=25) == again
     assert finished.folders == []
 
 
@@ -194,10 +194,10 @@ def test_more_trials_go_on_and_a_second_look_is_counted(tmp_path: Path) -> None:
     draw = Stub()
     first = quietly(searched(), tmp_path / "run", draw, trials=2)
     assert (first.looks, first.tuned.full + first.tuned.cut) == (1, 2)
-    more = quietly(searched(), tmp_path / "run", draw, trials=6)
-    assert (more.looks, more.tuned.full + more.tuned.cut) == (2, 6)
-    assert more.tuned.points[0].values[0] >= first.tuned.points[0].values[0]
-    whole = quietly(searched(), tmp_path / "other", Stub(), trials=6)
+    more = quietly(searched(), tmp_path / "run", draw, trials=15)
+    assert (more.looks, more.tuned.full + more.tuned.cut) == (2, 15)
+    assert more.tuned.points[0].values[0] > first.tuned.points[0].values[0]
+    whole = quietly(searched(), tmp_path / "other", Stub(), trials=15)
     assert whole.tuned == more.tuned
     assert "looked at 2 times in this folder" in markdown(more)
     assert "looked at" not in markdown(first)
@@ -206,7 +206,7 @@ def test_more_trials_go_on_and_a_second_look_is_counted(tmp_path: Path) -> None:
 def test_lower_is_better_where_the_metric_says_so(tmp_path: Path) -> None:
     found = quietly(searched(("clipped_share",), "constant({w:1..6})"), tmp_path / "run", Stub())
     assert found.tuned.points[0].guidance.schedule.values(1)[0] < 2
-    assert found.tuned.cut > 1
+    assert found.tuned.cut > 3
 
 
 def test_a_metric_of_sets_is_tuned_on_whole_sets(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_a_metric_of_sets_is_tuned_on_whole_sets(tmp_path: Path) -> None:
 
 
 def test_two_metrics_give_a_frontier(tmp_path: Path) -> None:
-    found = quietly(searched(("alignment", "clipped_share")), tmp_path / "run", Stub(), trials=12)
+    found = quietly(searched(("alignment", "clipped_share")), tmp_path / "run", Stub(), trials=20)
     assert found.constant.cut == found.tuned.cut == 0
     for side in (found.constant, found.tuned):
         assert 2 <= len(side.points) <= 6
@@ -299,7 +299,7 @@ def test_the_report(done: Tuned) -> None:
     said = next(line for line in lines if line.startswith("Held out, tuned less constant: **alignment +"))
     assert f"+{verdict.difference * 100:.0f}" in said or f"+{verdict.difference * 100:.1f}" in said
     assert "p < 0.001; 20 prompts, 80 pairs; detectable from" in said
-    assert f"| constant: `{{w:1..8}}` | 14 | {done.constant.full} | {done.constant.cut} | 0 | " in text
+    assert f"| constant: `{{w:1..8}}` | 25 | {done.constant.full} | {done.constant.cut} | 0 | " in text
     spent = round(done.constant.rows + done.tuned.rows)
     assert f"Denoiser rows: {spent:,} to tune, {2 * 80 * 20:,} to judge." in text
     assert "judged on 20 other prompts x 4 other seeds (1000..1003)" in text
