@@ -138,9 +138,10 @@ def test_one_worker_stopped_by_ctrl_c_keeps_what_was_drawn_and_goes_on(
     assert kept(again.folder) == kept(alone.folder)
 
 
-def test_a_batch_that_kills_every_worker_fails_and_the_others_are_drawn(
-    address: str, experiment: Experiment, tmp_path: Path
-) -> None:
+def test_a_batch_that_kills_every_worker_fails_and_the_others_are_drawn(address: str, tmp_path: Path) -> None:
+    experiment = Experiment.from_yaml(  # a mixture: four workers have it in a moment
+        SMALL, model="mixture:tree", prompts=["class 0", "class 1"], sampler="euler"
+    )
     notes = tmp_path / "notes"
     notes.mkdir()
     load = partial(loads.mortal, notes, 100)

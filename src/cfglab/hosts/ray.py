@@ -5,17 +5,16 @@ float32 depends on the number of threads, so the same number everywhere gives th
 """
 
 import logging
-import os
-import platform
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cfglab.errors import CfglabError, InputError, MachineError
-from cfglab.experiments.outcome import Batch, Executor, Load, Outcome, Workers, about, draw_batch
+from cfglab.errors import InputError, MachineError
+from cfglab.experiments.outcome import Batch, Executor, Load, Outcome, Workers
 from cfglab.hosts.ray_address import check_head, first_line
+from cfglab.hosts.ray_worker import Worker
 
 try:
     import ray
@@ -49,7 +48,7 @@ def on_ray(address: str, workers: int | None = None) -> Executor:
                 "num_gpus": int(device == "cuda"),
                 "scheduling_strategy": "SPREAD",
             }
-            actor = ray.remote(_Worker).options(**options)
+            actor = ray.remote(Worker).options(**options)
             crew = _Crew(lambda: actor.remote(load, device, threads, str(Path.cwd())), min(workers or room, most))
             try:
                 yield Workers(crew.wait(), crew.draw)
@@ -57,34 +56,6 @@ def on_ray(address: str, workers: int | None = None) -> Executor:
                 crew.dismiss()
 
     return executor
-
-
-class _Worker:
-    """An actor: a pipeline, and drawing with it. `cwd` is where the command runs, for models in relative folders."""
-
-    def __init__(self, load: Load, device: str, threads: int, cwd: str) -> None:
-        self._load, self._device, self._threads, self._cwd = load, device, threads, cwd
-
-    def start(self) -> dict[str, str]:
-        """Load the model; returns what pixels depend on besides the cell."""
-        import torch
-
-        torch.set_num_threads(self._threads)
-        if Path(self._cwd).is_dir():
-            os.chdir(self._cwd)
-        try:
-            self._pipe = self._load(self._device)
-        except CfglabError:
-            raise
-        except Exception as error:
-            words = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise MachineError(
-                f"a Ray worker on {platform.node()} could not load the model: {words}; look after that node."
-            ) from error
-        return about(self._pipe)
-
-    def draw(self, batch: Batch) -> list[Outcome]:
-        return draw_batch(self._pipe, batch)
 
 
 class _Crew:
