@@ -145,10 +145,13 @@ class _Crew:
 
 @contextmanager
 def _connected(address: str) -> Iterator[None]:
-    if address not in ("local", "auto"):
+    options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+    if address == "local":
+        options["_system_config"] = {"worker_niceness": 0}  # Ray's 15 is for workers beside something else
+    elif address != "auto":
         check_head(address)
     try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=address, **options)
     except ConnectionError as error:
         hint = "no Ray runs on this machine; `ray start --head` starts one" if address == "auto" else first_line(error)
         raise InputError(f"--ray {address}: {hint}, or use --ray local.") from error
