@@ -6,13 +6,12 @@ Ten pictures of 4×64×64 latents in float32, the combine alone: no denoiser. Tr
 left out, for the prediction is what they cost; so are those that change what the denoiser computes.
 """
 
-import argparse
 from functools import partial
 from typing import Any
 
 import torch
 
-from benchmarks.turns import circumstances, in_turns, median, ratio, table
+from benchmarks.turns import arguments, circumstances, in_turns, median, ratio, table
 from cfglab.guidance import TRANSFORMS, Guidance, Transform
 from cfglab.step import Step
 
@@ -50,7 +49,7 @@ def combine(guidance: Guidance, uncond: torch.Tensor, cond: torch.Tensor, latent
 
 
 def main() -> None:
-    given = _parser().parse_args()
+    given = arguments(__doc__, repeats=30)
     generator = torch.Generator().manual_seed(0)
     predictions = [torch.randn(SHAPE, generator=generator) for _ in range(3)]
     chosen = transforms()
@@ -61,12 +60,6 @@ def main() -> None:
     print(f"{SHAPE[0]} × {' × '.join(map(str, SHAPE[1:]))}, float32; {circumstances(given.repeats)} ")
     print(f"Plain guidance: {median(seconds[PLAIN])}.\n")
     print(table(["transform", "median", "over plain guidance"], lines))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=30)
-    return parser
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ QUICK: dict[str, tuple[str, ...]] = {
     "ray_overhead": ("--repeats", "1"),
 }
 """The benchmarks in the order of the page, and their arguments for a quick look."""
-TABLES = ("seed", "skipping", "arithmetic")
+TABLES = ("seed", "skipping", "overhead", "arithmetic")
 """Those that print Markdown; what the others print is shown as it is."""
 
 

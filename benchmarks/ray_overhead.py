@@ -6,7 +6,6 @@ Four prompts of the k sweep, 20 steps, on `scenes`: batches of 42 pictures. Ray'
 not counted, only drawing, sending and writing; both have the same number of threads.
 """
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import cfglab
-from benchmarks.turns import circumstances, in_turns, ratio
+from benchmarks.turns import arguments, circumstances, in_turns, ratio
 from cfglab.experiments import Experiment
 from cfglab.experiments.outcome import Executor, Workers, in_process
 from cfglab.experiments.run import run
@@ -32,9 +31,7 @@ def kept(workers: Workers) -> Executor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
-    given = parser.parse_args()
+    given = arguments(__doc__, repeats=5)
     one = Experiment.preset("k-decay", prompts=("scenes:4",), seeds="0", steps=20)
 
     def load(device: str) -> object:

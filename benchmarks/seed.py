@@ -8,7 +8,6 @@ rows as cfglab runs, at the batch that suits it best: what cannot be beaten. cfg
 files, without loading the model, which the others do without as well.
 """
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 
 import cfglab
-from benchmarks.turns import circumstances, in_turns, median, ratio, table
+from benchmarks.turns import arguments, circumstances, in_turns, median, ratio, table
 from cfglab.experiments import Experiment
 from cfglab.experiments.cell import Cell, cells
 from cfglab.experiments.draw import draw
@@ -150,7 +149,7 @@ def farthest(pipe: Any, batch: tuple[Cell, ...]) -> tuple[float, float]:
 
 
 def main() -> None:
-    given = _parser().parse_args()
+    given = arguments(__doc__, repeats=7, steps=50)
     plain = experiment(given.steps)
     said = circumstances(given.repeats)
     fast = {
@@ -199,13 +198,6 @@ def main() -> None:
         f"\nThe largest difference of a pixel (in [-1, 1], float32) between a picture in the batch and the same one "
         f"drawn alone by cfglab: {alone:.1e}; drawn by diffusers (a): {theirs:.1e}."
     )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=50)
-    return parser
 
 
 if __name__ == "__main__":

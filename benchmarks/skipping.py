@@ -5,7 +5,6 @@
 Different seeds under one prompt, so that no rows are shared: off for half the steps is three rows for four.
 """
 
-import argparse
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 
 import cfglab
-from benchmarks.turns import circumstances, in_turns, ratio, table
+from benchmarks.turns import arguments, circumstances, in_turns, ratio, table
 
 PROMPT, SCALE = "a photograph of an astronaut riding a horse", 3.0
 SIZES = (1, 8, 16, 32)
@@ -33,7 +32,7 @@ def draw(pipe: Any, images: int, guidance: cfglab.Schedule | float, steps: int) 
 
 
 def main() -> None:
-    given = _parser().parse_args()
+    given = arguments(__doc__, repeats=9, steps=20)
     pipe = cfglab.load("scenes", device="cpu")
     pipe.set_progress_bar_config(disable=True)
     said, lines = circumstances(given.repeats), []
@@ -49,13 +48,6 @@ def main() -> None:
         ]
     print(f"{given.steps} steps; {said}\n")
     print(table(["pictures in the batch", "guidance", "rows", "of the rows of full", "of the time of full"], lines))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=20)
-    return parser
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Ways of doing one thing, timed in turns: a busy machine slows all of them alike, and each repeat gives one ratio."""
 
+import argparse
 import os
 import statistics
 import sys
@@ -49,6 +50,14 @@ def circumstances(repeats: int) -> str:
     return (
         f"n = {repeats} repeats, {torch.get_num_threads()} threads of {os.cpu_count()} cores, load {load:.1f} before."
     )
+
+
+def arguments(about: str | None, **defaults: int) -> argparse.Namespace:
+    """Whole numbers from the command line, `--repeats 7` for `repeats=7`; `about` is the help."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, value in defaults.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    return parser.parse_args()
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

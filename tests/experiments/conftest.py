@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cfglab.experiments.spec import Experiment
+from cfglab.pipelines import load
 from tests.experiments.examples import SMALL
 from tests.tiny import tiny_pipeline
 
@@ -15,6 +16,14 @@ from tests.tiny import tiny_pipeline
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random pipeline that draws pictures of 64×64."""
     return tiny_pipeline(tmp_path_factory.mktemp("tiny") / "model", factor=4)
+
+
+@pytest.fixture(scope="session")
+def scenes() -> Any:
+    """The shipped model, with the sampler of the notebooks."""
+    pipe = load("scenes", device="cpu", sampler="lms")
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import pytest
 from cfglab.experiments.cell import Cell
 from cfglab.experiments.draw import draw
 from cfglab.experiments.spec import Experiment
-from cfglab.pipelines import load
 
 GUIDANCES = {
     "constant": "4",
@@ -24,13 +23,6 @@ GUIDANCES = {
     "further prediction": "3 | autoguidance(w=2, model=twin)",
 }
 CLOSE = 1e-4  # of a pixel in [-1, 1]: kernels round differently at other batch sizes
-
-
-@pytest.fixture(scope="module")
-def scenes() -> Any:
-    pipe = load("scenes", device="cpu", sampler="lms")
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
 
 
 @pytest.fixture(scope="module")

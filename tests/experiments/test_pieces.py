@@ -16,7 +16,6 @@ from cfglab.experiments.picture import read_record, to_bytes
 from cfglab.experiments.pieces import draw_in_pieces
 from cfglab.experiments.reproduce import reproduce
 from cfglab.experiments.spec import Experiment
-from cfglab.pipelines import load
 
 Small = Callable[..., Experiment]
 real_draw = drawing.draw
@@ -39,13 +38,6 @@ def failing(when: Callable[[Sequence[Cell]], bool], error: BaseException, seen: 
 
 def pictures(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (folder / "images").iterdir()}
-
-
-@pytest.fixture(scope="module")
-def scenes() -> Any:
-    pipe = load("scenes", device="cpu", sampler="lms")
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,12 @@ def whole(text: str) -> int:
 Shelf = Literal["schedules", "transforms", "models", "presets", "samplers", "metrics"]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, mps.")]
+Dtype = Annotated[str | None, typer.Option(metavar="NAME", help="float32, float16 or bfloat16.")]
+Sampler = Annotated[str | None, typer.Option(metavar="NAME", help="One of cfglab list samplers.")]
+Negative = Annotated[str | None, typer.Option(metavar="TEXT", help="The negative prompt.")]
+Compiled = Annotated[bool, typer.Option("--compile", help="Compile the denoiser: a slow start, faster after.")]
+Revision = Annotated[str | None, typer.Option(metavar="NAME", help="A branch, tag or commit of a hub model.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Pickle = Annotated[bool, typer.Option("--allow-pickle", help="Read a hub model that has no safetensors, weights only.")]
 
 

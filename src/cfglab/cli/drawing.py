@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cfglab.cli.app import Device, Pickle, app, whole
+from cfglab.cli.app import Compiled, Device, Dtype, Negative, Pickle, Quiet, Revision, Sampler, app, whole
 from cfglab.errors import InputError, MachineError
 
 if TYPE_CHECKING:
@@ -31,24 +31,20 @@ def run(
     prompts: Annotated[
         list[str] | None, typer.Option(metavar="TEXT|@FILE", help="A prompt; repeat for more; @FILE has one a line.")
     ] = None,
-    negative: Annotated[str | None, typer.Option(metavar="TEXT", help="The negative prompt.")] = None,
+    negative: Negative = None,
     seeds: Annotated[
         str | None, typer.Option(metavar="N|A..B", help="One seed, or a range with both its ends: 0..7.")
     ] = None,
     steps: Annotated[int | None, typer.Option(metavar="N", parser=whole, help="Denoising steps.")] = None,
-    sampler: Annotated[str | None, typer.Option(metavar="NAME", help="One of cfglab list samplers.")] = None,
+    sampler: Sampler = None,
     device: Device = "auto",
-    dtype: Annotated[str | None, typer.Option(metavar="NAME", help="float32, float16 or bfloat16.")] = None,
-    compiled: Annotated[
-        bool, typer.Option("--compile", help="Compile the denoiser: a slow start, faster after.")
-    ] = False,
+    dtype: Dtype = None,
+    compiled: Compiled = False,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Another value for any field of the experiment; repeat."),
     ] = None,
-    revision: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A branch, tag or commit of a hub model.")
-    ] = None,
+    revision: Revision = None,
     allow_pickle: Pickle = False,
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Spread it over Ray workers: local, auto or HOST:PORT.")
@@ -58,7 +54,7 @@ def run(
         typer.Option(metavar="N", parser=whole, help="So many Ray workers.  [default: all there is room for]"),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Start a very large experiment without asking.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make the pictures of an experiment, score them, write the report.
 

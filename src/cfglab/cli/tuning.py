@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cfglab.cli.app import Device, Pickle, app, whole
+from cfglab.cli.app import Compiled, Device, Dtype, Negative, Pickle, Quiet, Revision, Sampler, app, whole
 
 
 @app.command()
@@ -42,19 +42,15 @@ def tune(
     constant: Annotated[
         str, typer.Option(metavar="A..B", help="The constant scales among which the best is to be beaten.")
     ] = "1..8",
-    negative: Annotated[str | None, typer.Option(metavar="TEXT", help="The negative prompt.")] = None,
+    negative: Negative = None,
     steps: Annotated[int, typer.Option(metavar="N", parser=whole, help="Denoising steps.")] = 20,
-    sampler: Annotated[str | None, typer.Option(metavar="NAME", help="One of cfglab list samplers.")] = None,
+    sampler: Sampler = None,
     device: Device = "auto",
-    dtype: Annotated[str | None, typer.Option(metavar="NAME", help="float32, float16 or bfloat16.")] = None,
-    compiled: Annotated[
-        bool, typer.Option("--compile", help="Compile the denoiser: a slow start, faster after.")
-    ] = False,
-    revision: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A branch, tag or commit of a hub model.")
-    ] = None,
+    dtype: Dtype = None,
+    compiled: Compiled = False,
+    revision: Revision = None,
     allow_pickle: Pickle = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Find the guidance that is best in a metric, and say whether it beats the best constant scale.
 
