@@ -13,6 +13,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cfglab.errors import CfglabError, InputError
 from cfglab.experiments import Experiment
@@ -48,13 +49,18 @@ def compare(given: argparse.Namespace) -> Path:
         raise InputError(
             f"seeds {given.seeds}: the rungs choose with seeds 0 to {used - 1}; report with others, 1000..1007."
         )
-    chosen = choose(experiment, given.out, rungs, by=given.by, better=given.better, budget=given.rows)
+    options = _executor(given.ray, given.workers)
+
+    def drawn(part: Experiment, folder: Path) -> Run:
+        return part.run(folder, **options)
+
+    chosen = choose(experiment, given.out, rungs, by=given.by, better=given.better, budget=given.rows, run=drawn)
     last = reported(experiment, chosen, _others(experiment, given.prompts), seeds)
     rows = rows_of(last)
     if rows > given.rows:
         raise InputError(f"the report needs about {rows:,} rows, more than --rows {given.rows:,}; give fewer --seeds.")
     print(f"report: {len(last.settings)} settings, {len(last.prompts)} x {len(last.seeds)} pictures each")
-    run = last.run(given.out / "report")
+    run = drawn(last, given.out / "report")
     target = given.out / "report.md"
     write_whole(target, table(run, last).encode())
     return target
@@ -114,6 +120,15 @@ def _typical(one: Comparison) -> ComparisonRow | None:
     return rows[len(rows) // 2] if rows else None
 
 
+def _executor(address: str | None, workers: int | None) -> dict[str, Any]:
+    """The options of `run` that spread it over Ray workers; none without an address."""
+    if address is None:
+        return {}
+    from cfglab.hosts.ray import on_ray
+
+    return {"executor": on_ray(address, workers)}
+
+
 def _others(experiment: Experiment, count: int) -> tuple[str, ...]:
     """Prompts of the world of scenes that the experiment does not have."""
     have = set(experiment.prompts)
@@ -157,6 +172,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model")
     parser.add_argument("--dtype")
     parser.add_argument("--compile", action="store_true", help="compile the denoiser")
+    parser.add_argument("--ray", metavar="ADDRESS", help="spread it over Ray workers: local, auto or HOST:PORT")
+    parser.add_argument("--workers", type=int, help="so many Ray workers")
     return parser
 
 

@@ -22,6 +22,35 @@ class Cached(torch.nn.Module):
         return (doubled(3) * sample + timestep,)
 
 
+def compiled_in_blocks(monkeypatch: pytest.MonkeyPatch, seen: list[int], rows: int) -> torch.nn.Module:
+    """A denoiser that adds to `seen` the rows of every compiled call."""
+
+    def counted(forward: Any, **_: Any) -> Any:
+        def call(sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            seen.append(len(sample))
+            return forward(sample, *args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", counted)
+    denoiser = Cached()
+    compile_in_blocks(denoiser, rows)
+    return denoiser
+
+
+@pytest.mark.parametrize(
+    ("asked", "compiled"), [(1, []), (2, []), (3, [8]), (8, [8]), (10, [8]), (11, [8, 8]), (17, [8, 8])]
+)
+def test_blocks_are_filled_up_unless_few_rows_are_left(
+    monkeypatch: pytest.MonkeyPatch, asked: int, compiled: list[int]
+) -> None:
+    seen: list[int] = []
+    denoiser = compiled_in_blocks(monkeypatch, seen, rows=8)
+    sample = torch.arange(float(asked)).view(asked, 1, 1, 1)
+    torch.testing.assert_close(denoiser(sample, 1, return_dict=False)[0], 6 * sample + 1)
+    assert seen == compiled
+
+
 def test_a_compiled_cache_is_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
     denoiser = Cached()

@@ -23,7 +23,6 @@ Denoise = Callable[[list[int] | None, Variation | None], Tensor]
 """`denoise(rows, variation)`: what an adapter gives; see `GuidedRows.predict`."""
 
 _Asked = tuple[tuple[Any, list[int]], tuple[bool, bool], tuple[Variation, ...]]
-_Numbers = tuple[tuple[tuple[int, ...], Tensor], ...]
 
 Finish = Callable[[Tensor, Tensor, list[int]], Tensor]
 """`finish(guided, cond, images)`: what the host does with the guided prediction; see `GuidedRows.predict`."""
@@ -68,6 +67,11 @@ class GuidedRows:
             else:
                 self._groups.append((guide, images))
         self._equal = EqualRows()
+
+    @property
+    def all_differ(self) -> bool:
+        """Whether no two rows are equal, now and for the rest of the run: `conditioning` is not read any more."""
+        return self._equal.all_differ
 
     def wanted(self, step: Step, *, finished: bool = False) -> dict[Variation | None, list[int]]:
         """The rows this step needs, by the variation they run under; None are the pairs. Equal ones are not yet one."""
@@ -128,7 +132,6 @@ class GuidedRows:
             scales.append((tuple(images), getattr(guide, "w", None)))
             if uncond is not None and cond is not None:
                 pairs.append((images, uncond, cond))
-        gaps, angles = _apart(pairs)
         plain_run = len(ran[None].output) if None in ran else 0
         varied = sum(len(one.output) * runs(variation) for variation, one in ran.items() if variation is not None)
         plain = total + sum(len(rows) * runs(variation) for variation, rows in wanted.items() if variation is not None)
@@ -138,9 +141,8 @@ class GuidedRows:
             tuple(scales),
             plain_run + varied,
             plain - plain_run - varied,
-            gaps,
+            _lengths(pairs),
             rows_varied=varied,
-            angles=angles,
             shares=_shares(wanted, labels),
         )
         return self._gather(parts), record
@@ -168,15 +170,16 @@ class GuidedRows:
         return take(torch.cat(parts), [order.index(image) for image in range(self.images)])
 
 
-def _apart(pairs: list[tuple[list[int], Tensor, Tensor]]) -> tuple[_Numbers, _Numbers]:
-    """(L2 norm of cond - uncond, cosine of the angle between them) of every image of the pairs (images, uncond, cond),
-    float32, as a StepRecord has them: all images at once."""
+def _lengths(pairs: list[tuple[list[int], Tensor, Tensor]]) -> tuple[tuple[tuple[int, ...], Tensor], ...]:
+    """The lengths of uncond, cond and cond - uncond of every image of the pairs (images, uncond, cond), float32, as a
+    StepRecord has them: all images at once, and in three operations, for this is done at every step."""
     if not pairs:
-        return (), ()
+        return ()
     groups, unconds, conds = zip(*pairs, strict=True)
-    u, c = (torch.cat([one.detach() for one in some]).float().flatten(1) for some in (unconds, conds))
+    u, c = (some[0] if len(some) == 1 else torch.cat(some) for some in (unconds, conds))
+    u, c = u.detach().float(), c.detach().float()
     images = tuple(image for group in groups for image in group)
-    return ((images, (c - u).norm(dim=1)),), ((images, torch.nn.functional.cosine_similarity(c, u, dim=1)),)
+    return ((images, torch.linalg.vector_norm(torch.stack([u, c, c - u]).flatten(2), dim=2)),)
 
 
 def _shares(wanted: dict[Variation | None, list[int]], labels: list[int]) -> tuple[tuple[float, float], ...]:

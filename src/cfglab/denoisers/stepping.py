@@ -145,7 +145,7 @@ def _second_evaluation(scheduler: Any, hosts: list[float], call: int) -> float:
 def _from_alphas(
     scheduler: Any, timesteps: list[float], indices: list[int]
 ) -> list[tuple[float | None, float | None, float | None]]:
-    signal = [float(a) for a in scheduler.alphas_cumprod.tolist()]
+    signal = scheduler.alphas_cumprod.tolist()
     last = len(signal) - 1
 
     def sigma(t: float) -> float:

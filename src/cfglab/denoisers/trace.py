@@ -1,5 +1,6 @@
 """What a guided run did: one record a denoiser call, tensors read only when somebody looks."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,10 @@ class StepRecord:
     scales: "tuple[tuple[tuple[int, ...], float | Tensor | None], ...]" = field(repr=False)
     rows_run: int
     rows_saved: int
-    gaps: "tuple[tuple[tuple[int, ...], Tensor], ...]" = field(default=(), repr=False)
+    lengths: "tuple[tuple[tuple[int, ...], Tensor], ...]" = field(default=(), repr=False)
+    """Images, and the L2 norms of their uncond, cond and cond - uncond, (3, images)."""
     rows_varied: int = 0
     """How many of `rows_run` were further predictions, of a changed denoiser or changed inputs."""
-    angles: "tuple[tuple[tuple[int, ...], Tensor], ...]" = field(default=(), repr=False)
     shares: tuple[tuple[float, float], ...] = field(default=(), repr=False)
     """Of each image: rows run, a shared one counted in equal parts, and rows saved. They add up to the two counts."""
 
@@ -38,16 +39,24 @@ class StepRecord:
     @property
     def difference(self) -> tuple[float | None, ...]:
         """The L2 norm of cond - uncond of each image, None where only one of them was run. Waits for the device."""
-        return self._each(self.gaps)
+        return self._each(lambda _u, _c, apart: apart)
 
     @property
     def cosine(self) -> tuple[float | None, ...]:
-        """The cosine of the angle between cond and uncond of each image, None where only one of them was run. Waits for
-        the device."""
-        return self._each(self.angles)
+        """The cosine of the angle between cond and uncond of each image, by the law of cosines; 0 where one of them is
+        zero, None where only one of them was run. Waits for the device."""
 
-    def _each(self, found: "tuple[tuple[tuple[int, ...], Tensor], ...]") -> tuple[float | None, ...]:
-        known = {image: value for images, some in found for image, value in zip(images, some.tolist(), strict=True)}
+        def cosine(u: float, c: float, apart: float) -> float:
+            return max(min((u * u + c * c - apart * apart) / (2 * u * c), 1.0), -1.0) if u and c else 0.0
+
+        return self._each(cosine)
+
+    def _each(self, of: Callable[[float, float, float], float]) -> tuple[float | None, ...]:
+        known = {
+            image: of(*values)
+            for images, lengths in self.lengths
+            for image, values in zip(images, lengths.T.tolist(), strict=True)
+        }
         return tuple(known.get(image) for image in range(len(self.w)))
 
 

@@ -56,7 +56,8 @@ class Batched:
             return predicted(run, call, [order[row] for row in wanted or range(2 * images)], variation)
 
         finish = self._finish(step, every, images)
-        guided, record = rows.predict(step, sample, call.tensors(None if plain else order), denoise, finish)
+        conditioning = () if rows.all_differ else call.tensors(None if plain else order)
+        guided, record = rows.predict(step, sample, conditioning, denoise, finish)
         counted = {"rows_run": call.count + record.rows_varied, "rows_saved": 0} if together else {}
         run.note(record, guided, **counted)
         return with_prediction(run.template, self._injected(-guided if run.profile.negated else guided))

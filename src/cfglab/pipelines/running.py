@@ -1,8 +1,9 @@
 """One open guide(): the runs of the pipeline inside it, and what every denoiser call of a run needs to know."""
 
 import inspect
+import math
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -88,7 +89,7 @@ class Run:
         """An output of the denoiser, for steps at which it is not run."""
         self.alike: dict[str, EqualRows] = {}
         self.style = _style(way)(self)
-        self._bad: list[tuple[Step, Tensor]] = []
+        self._sums: list[tuple[Step, Tensor]] = []
 
     def guided_call(self, call: Call, name: str) -> Any:
         """What a component's call gives instead of its own output."""
@@ -103,9 +104,9 @@ class Run:
     def finish(self) -> None:
         """The pipeline is through. Raises InputError where it was not guided after all."""
         self.style.finish()
-        found = torch.stack([bad for _, bad in self._bad]).tolist() if self._bad else []  # the only wait after the loop
-        for (step, _), bad in zip(self._bad, found, strict=True):
-            if bad:
+        sums = torch.stack([total for _, total in self._sums]).tolist() if self._sums else []  # one wait after the loop
+        for (step, _), total in zip(self._sums, sums, strict=True):
+            if math.isnan(total):
                 raise self._no_number(step)
 
     def step(self, call: Call) -> Step:
@@ -135,10 +136,10 @@ class Run:
     def note(self, record: StepRecord, guided: Tensor, **changed: Any) -> None:
         """Enter a step into the trace, and see that it is a number: at once on the CPU, else at the end of the run."""
         self.guided.trace.steps.append(replace(record, **changed) if changed else record)
-        bad = guided.detach().sum(dtype=torch.float32).isnan()
-        if bad.device.type != "cpu":
-            self._bad.append((record.step, bad))
-        elif bool(bad):
+        total = guided.detach().sum(dtype=torch.float32)
+        if total.device.type != "cpu":
+            self._sums.append((record.step, total))
+        elif math.isnan(total.item()):
             raise self._no_number(record.step)
 
     def _length(self) -> int | None:
@@ -164,9 +165,18 @@ def has_cache(module: nn.Module) -> bool:
     """Whether blocks of this denoiser keep what they computed at an earlier step (FirstBlockCache, PAB, ...)."""
     if getattr(module, "is_cache_enabled", False):
         return True
-    registries = (getattr(part, "_diffusers_hook", None) for part in module.modules())
-    names = {name for registry in registries if registry is not None for name in registry.hooks}
-    return any("cache" in name or "broadcast" in name for name in names)
+    return any("cache" in name or "broadcast" in name for name in _hooks(module))
+
+
+def _hooks(module: nn.Module) -> Iterator[str]:
+    """The names of diffusers' hooks on a module and all in it; `module.modules()` and `getattr` take ten times as long,
+    and every run asks."""
+    left = [module]
+    while left:
+        part = left.pop()
+        if (registry := vars(part).get("_diffusers_hook")) is not None:
+            yield from registry.hooks
+        left += part.children()
 
 
 def _style(way: Layout) -> Any:
