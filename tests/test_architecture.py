@@ -13,13 +13,15 @@ SOURCE = ROOT / "src" / "cfglab"
 # Where an outside library may be imported. Everything else in cfglab works without it.
 AT_HOME = {
     "diffusers": {"pipelines", "hosts"},
-    "transformers": {"pipelines"},
+    "transformers": {"pipelines", "hosts"},
     "typer": {"cli"},
     "jinja2": {"report"},
     "matplotlib": {"report"},
     "sqlite3": {"experiments"},
     "optuna": {"hosts"},
     "ray": {"hosts"},
+    "torch_fidelity": {"hosts"},
+    "ImageReward": {"hosts"},
 }
 
 

@@ -29,7 +29,7 @@ def tiny_pipeline(
         pipe = StableDiffusionPipeline(
             vae=_vae(factor),
             text_encoder=_text_encoder(),
-            tokenizer=_tokenizer(),
+            tokenizer=tokenizer(),
             unet=_unet(),
             scheduler=LMSDiscreteScheduler(
                 beta_start=0.00085,
@@ -98,7 +98,7 @@ def _text_encoder() -> CLIPTextModel:
     )
 
 
-def _tokenizer() -> CLIPTokenizer:
+def tokenizer() -> CLIPTokenizer:
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]  # the byte alphabet of GPT-2's BPE
     letters = [chr(code) for code in printable] + [chr(256 + i) for i in range(256 - len(printable))]
     tokens = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]

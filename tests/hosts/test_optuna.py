@@ -313,6 +313,7 @@ def test_the_report(done: Tuned) -> None:
     [
         ({"metrics": ("alinment",)}, "metric 'alinment' is unknown; did you mean alignment?"),
         ({"metrics": ("saturation",)}, "'saturation' has no better direction, so it cannot be tuned"),
+        ({"metrics": ("fd_dinov2",)}, "'fd_dinov2' is measured by cfglab score alone; tune clip_score, alignment"),
         ({"metrics": ("alignment", "alignment")}, "one is tuned, two different ones give a frontier"),
         ({"metrics": ()}, "metrics none: one is tuned"),
         ({"guidance": "cosine(max=3, min=1)"}, "has no placeholder, so there is nothing to tune"),

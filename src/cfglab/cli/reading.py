@@ -1,10 +1,11 @@
-"""Commands that read a run: cfglab report, compare."""
+"""Commands that read a run: cfglab report, score, compare."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from cfglab.cli.app import Folder, app
+from cfglab.cli.app import Device, Folder, Quiet, app
 from cfglab.errors import InputError
 
 
@@ -21,6 +22,47 @@ def report(folder: Folder) -> None:
     with working("writing the report"):
         page = write(folder)
     print(f"report: {page}")
+
+
+@app.command()
+def score(
+    folder: Folder,
+    metric: Annotated[list[str], typer.Argument(metavar="METRIC...", help="clip_score, kid_dinov2, ...")],
+    real: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Real pictures, for distances to them; those of scenes are rendered."),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="FOLDER|ID", help="Other weights of the judge: a folder, or a hub id.")
+    ] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Measure the pictures of a run with a further judge.
+
+    CLIPScore, PickScore and ImageReward judge each picture beside its prompt; DINOv2 and Inception give distances to
+    real pictures. Naming one is consent to download its weights (cfglab list metrics says how much). Stopped? Run it
+    again, it continues. cfglab compare and the report have the new metrics then.
+
+    \b
+    Examples:
+      cfglab score runs/k-decay clip_score pick_score
+      cfglab score runs/scale kid_dinov2
+      cfglab score runs/cats kid_inception --real pictures/cats
+    """
+    from cfglab.experiments import Run, Store
+    from cfglab.experiments.further import measure
+    from cfglab.hosts.judges import judges_of
+
+    with Store.open(folder) as there:
+        experiment = there.experiment
+    judges = judges_of(metric, weights, device)
+    with Store.create(folder, experiment) as store:
+        for judge in judges:
+            looked = measure(store, judge, real, quiet)
+            print(f"{', '.join(judge.metrics)}: {looked:,} pictures looked at")
+        store.write_csv()
+    print(f"report: {Run(folder).report()}")
 
 
 @app.command()

@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from cfglab.errors import InputError, MachineError
+from cfglab.experiments.further import Judge, measure
 from cfglab.experiments.pairs import listed
 from cfglab.experiments.run import load_model, run
 from cfglab.experiments.spec import Experiment, Setting
@@ -27,10 +28,13 @@ WORSE = 0.1
 
 
 class OneModel:
-    """Runs the experiments of a search; its model is loaded once, when the first picture is needed."""
+    """Runs the experiments of a search; its model is loaded once, when the first picture is needed. `judges` look at
+    the pictures as well."""
 
-    def __init__(self, search: Search, device: str, revision: str | None, allow_pickle: bool) -> None:
-        self.search, self.device = search, device
+    def __init__(
+        self, search: Search, device: str, revision: str | None, allow_pickle: bool, judges: Sequence[Judge] = ()
+    ) -> None:
+        self.search, self.device, self.judges = search, device, judges
         self.hub: dict[str, Any] = {"revision": revision, "allow_pickle": allow_pickle}
         self._pipe: Any = None
 
@@ -43,7 +47,11 @@ class OneModel:
         return self._pipe
 
     def __call__(self, experiment: Experiment, folder: Path) -> None:
-        run(experiment, folder, self.device, **self.hub, quiet=True, load=self.load)
+        done = run(experiment, folder, self.device, **self.hub, quiet=True, load=self.load)
+        if self.judges and not done.failed:
+            with Store.create(folder, experiment) as store:
+                for judge in self.judges:
+                    measure(store, judge)
 
 
 @dataclass(frozen=True)

@@ -5,21 +5,21 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress_bar(total: int, quiet: bool) -> Iterator[Callable[[int], object]]:
+def progress_bar(total: int, quiet: bool, word: str = "drawing") -> Iterator[Callable[[int], object]]:
     """Yields a function that counts pictures. Drawn on the error stream, and not at all where that is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     columns = (
-        TextColumn("drawing"),
+        TextColumn(word),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as progress:
-        task = progress.add_task("drawing", total=total, rate="")
+        task = progress.add_task(word, total=total, rate="")
 
         def advance(pictures: int) -> None:
             progress.advance(task, pictures)

@@ -22,6 +22,7 @@ from cfglab.experiments.setcompare import REAL, parts_of
 from cfglab.experiments.store import Store
 from cfglab.metrics.byprompt import Reference, set_metrics
 from cfglab.metrics.estimate import Estimate
+from cfglab.metrics.jackknife import Jackknife
 from cfglab.scenes.renderer import SIZE, render
 from cfglab.scenes.vocabulary import Scene
 
@@ -32,6 +33,7 @@ ENOUGH = 128  # pictures of a setting from which on its distance to real scenes 
 REFERENCE = 10_000  # real scenes, the same for every setting
 PROMPTS_FOR_INTERVAL = 8
 WITHIN = ("vendi", "pairwise_distance")
+SETS = ("kid", "fid", "precision", "recall", "density", "coverage", *WITHIN)
 VERSION = 2  # of what is computed here: another one scores a run again
 Sets = Mapping[str, Mapping[str, Sequence[np.ndarray] | np.ndarray]]  # setting -> prompt -> features of its pictures
 
@@ -145,32 +147,41 @@ class Scorer:
 def record_sets(store: Store, sets: Sets, reference: Reference, enough: int | None) -> None:
     """Measure every set and record the metrics with the parts that differences need; sets of fewer than `enough`
     pictures (all, if None) only in what is measured within a prompt."""
-    places = {prompt: place for place, prompt in enumerate(store.experiment.prompts)}
-    table: dict[str, dict[str, Estimate]] = {}
-    parts: dict[str, dict[str, str]] = {}
+    found = {}
     for name, by_prompt in sets.items():
         measured = set_metrics({prompt: np.stack(list(rows)) for prompt, rows in by_prompt.items()}, reference)
-        wanted = {
-            metric: found
-            for metric, found in measured.items()
-            if metric in WITHIN or (enough is not None and found.n >= enough)
+        found[name] = {
+            metric: it for metric, it in measured.items() if metric in WITHIN or (enough is not None and it.n >= enough)
         }
-        parts[name] = {metric: parts_of(found, places) for metric, found in wanted.items()}
-        table[name] = {
-            metric: it if len(by_prompt) >= PROMPTS_FOR_INTERVAL else Estimate(value=it.value, n=it.n)
-            for metric, found in wanted.items()
-            for it in (found.estimate,)
+    store.record_set_metrics(*recorded(store, found), SETS)
+
+
+def recorded(
+    store: Store, found: Mapping[str, Mapping[str, Jackknife]]
+) -> tuple[dict[str, dict[str, Estimate]], dict[str, dict[str, str]]]:
+    """Set metrics by setting as a store has them: estimates, with an interval from so many prompts on, and parts."""
+    places = {prompt: place for place, prompt in enumerate(store.experiment.prompts)}
+    table = {
+        name: {
+            metric: it.estimate if len(it.prompts) >= PROMPTS_FOR_INTERVAL else Estimate(value=it.value, n=it.n)
+            for metric, it in row.items()
         }
-    store.record_set_metrics(table, parts)
+        for name, row in found.items()
+    }
+    return table, {name: {metric: parts_of(it, places) for metric, it in row.items()} for name, row in found.items()}
+
+
+def real_pictures(scene: Scene, count: int, stream: int) -> list[np.ndarray]:
+    """Real pictures of a scene, uint8 (h, w, 3); the same ones each time, others for another `stream`."""
+    key = hashlib.sha256(scene.model_dump_json().encode()).digest()
+    rng = np.random.default_rng([stream, int.from_bytes(key[:8])])
+    return [render(scene, rng) for _ in range(count)]
 
 
 def real_features(reader: "Reader", scene: Scene, count: int, stream: int) -> np.ndarray:
-    """Features, (count, 64), of real pictures of a scene; the same ones each time, others for another `stream`."""
-    key = hashlib.sha256(scene.model_dump_json().encode()).digest()
-    rng = np.random.default_rng([stream, int.from_bytes(key[:8])])
-    return np.concatenate(
-        [reader.features(as_floats(np.stack([render(scene, rng) for _ in part]))) for part in chunks(range(count))]
-    )
+    """Features, (count, 64), of those."""
+    pictures = real_pictures(scene, count, stream)
+    return np.concatenate([reader.features(as_floats(np.stack(part))) for part in chunks(pictures)])
 
 
 def as_floats(pixels: np.ndarray) -> np.ndarray:

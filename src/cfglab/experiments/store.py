@@ -202,17 +202,28 @@ class Store:
         with self._transaction() as database:
             _insert_metrics(database, metrics)
 
-    def record_set_metrics(
-        self, table: Mapping[str, Mapping[str, Estimate]], parts: Mapping[str, Mapping[str, str]] | None = None
-    ) -> None:
-        """Replace all metrics of sets, by setting and metric, and what their differences are computed from (JSON)."""
+    def forget_metric(self, metric: str) -> None:
+        """Take a metric from all pictures."""
         with self._transaction() as database:
-            database.execute("DELETE FROM set_metrics")
+            database.execute("DELETE FROM metrics WHERE metric = ?", (metric,))
+
+    def record_set_metrics(
+        self,
+        table: Mapping[str, Mapping[str, Estimate]],
+        parts: Mapping[str, Mapping[str, str]] | None = None,
+        metrics: Iterable[str] | None = None,
+    ) -> None:
+        """Replace metrics of sets, these or all, by setting and metric, and what differences are made of (JSON)."""
+        with self._transaction() as database:
+            for kept in ("set_metrics", "set_parts"):
+                if metrics is None:
+                    database.execute(f"DELETE FROM {kept}")
+                else:
+                    database.executemany(f"DELETE FROM {kept} WHERE metric = ?", [(metric,) for metric in metrics])
             database.executemany(
                 "INSERT INTO set_metrics VALUES (?, ?, ?, ?, ?, ?)",
                 [(s, m, e.value, e.low, e.high, e.n) for s, row in table.items() for m, e in row.items()],
             )
-            database.execute("DELETE FROM set_parts")
             database.executemany(
                 "INSERT INTO set_parts VALUES (?, ?, ?)",
                 [(s, m, text) for s, row in (parts or {}).items() for m, text in row.items()],

@@ -128,6 +128,8 @@ def _check_metric(metric: str) -> None:
     if known is None:
         hint = nearest(metric, METRICS) or " see cfglab list metrics."
         raise InputError(f"metric '{metric}' is unknown;{hint}")
+    if known.judge and known.of == "set":
+        raise InputError(f"metric '{metric}' is measured by cfglab score alone; tune clip_score, alignment or kid.")
     if known.better is None:
         raise InputError(f"metric '{metric}' has no better direction, so it cannot be tuned; tune alignment, or kid.")
 

@@ -18,6 +18,7 @@ from cfglab.experiments.space import Parameter, Space, Value
 from cfglab.experiments.tuned import Point, Side, Tuned, judge, spread
 from cfglab.experiments.tuning import SEARCH, Search, check_folder
 from cfglab.guidance import Guidance
+from cfglab.hosts.judges import judges_of
 from cfglab.metrics.registry import METRICS
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ def tune(
     folder = Path(folder)
     known = check_folder(folder, search)
     if draw is None:
-        draw = OneModel(search, device, revision, allow_pickle)
+        wanted = [metric for metric in search.metrics if METRICS[metric].judge]
+        draw = OneModel(search, device, revision, allow_pickle, judges_of(wanted, device=device))
         if not known:
             draw.load(search.base)  # first, so that a model or prompt that is refused leaves nothing
     optuna.logging.set_verbosity(optuna.logging.WARNING)

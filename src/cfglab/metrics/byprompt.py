@@ -79,6 +79,25 @@ def set_metrics(features: Mapping[str, Any], reference: Reference) -> dict[str, 
     return measured | _within_prompts(arrays)
 
 
+def distances(features: Mapping[str, Any], reference: Reference) -> dict[str, Jackknife]:
+    """KID and FID alone, for features of many dimensions d: a Fréchet distance only from 2 d pictures on, and without
+    an interval (`without` is empty), for each prompt left out would cost eigenvalues of d x d again.
+
+    Arguments and errors are those of `set_metrics`.
+    """
+    arrays = by_prompt(features)
+    prompts = tuple(arrays)
+    rows = np.concatenate(list(arrays.values()))
+    same_width(reference.features, rows)
+    group = np.repeat(np.arange(len(prompts)), [len(array) for array in arrays.values()])
+    leave = len(prompts) > 1 and len(rows) - np.bincount(group).max() >= 2
+    kid, left = _kid(rows, group, reference, leave=leave)
+    found = {"kid": Jackknife(kid, tuple(left.tolist()), prompts, len(rows))}
+    if min(len(rows), len(reference.features)) >= 2 * rows.shape[1]:
+        found["fid"] = Jackknife(_fid(rows, group, reference, leave=False)[0], (), prompts, len(rows))
+    return found
+
+
 def _kid(rows: FloatArray, group: IntArray, reference: Reference, *, leave: bool) -> tuple[float, FloatArray]:
     groups, sizes = group.max() + 1, np.bincount(group)
     member = _one_hot(group)

@@ -20,6 +20,8 @@ class Metric(BaseModel):
     title: str
     says: str
     of: Literal["picture", "prompt", "set"] = "picture"
+    judge: str = ""
+    """What `cfglab score` downloads for it; "" where every run has it."""
 
 
 _ALIGNMENT = (
@@ -159,4 +161,67 @@ _EXACT = tuple(
     for name, unit, better, title, says in _SAMPLES
 )
 
-METRICS: dict[str, Metric] = {metric.name: metric for metric in (*_ALL, *_EXACT)}
+_FURTHER = (
+    Metric(
+        name="clip_score",
+        unit="100 cos",
+        better="higher",
+        title="CLIPScore",
+        says="How well CLIP finds the picture to fit the prompt; it saturates, and rewards over-guidance.",
+        judge="openai/clip-vit-base-patch16, 600 MB",
+    ),
+    Metric(
+        name="pick_score",
+        unit="scaled cosine",
+        better="higher",
+        title="PickScore",
+        says="What people would pick of two pictures of the prompt, by a CLIP trained on their choices.",
+        judge="yuvalkirstain/PickScore_v1, 4 GB",
+    ),
+    Metric(
+        name="image_reward",
+        unit="standard deviations",
+        better="higher",
+        title="ImageReward",
+        says="What people would prefer, by BLIP trained on their rankings; about 0 on average.",
+        judge="ImageReward-v1.0, 1.8 GB, and the package image-reward",
+    ),
+    Metric(
+        name="kid_dinov2",
+        unit="squared MMD",
+        better="lower",
+        title="KID, DINOv2",
+        says="Distance to real pictures in the features of DINOv2; unbiased, so it may be below 0.",
+        of="set",
+        judge="facebook/dinov2-large, 1.2 GB",
+    ),
+    Metric(
+        name="fd_dinov2",
+        unit="squared distance",
+        better="lower",
+        title="FD, DINOv2",
+        says="Fréchet distance in the features of DINOv2, from 2,048 pictures and real ones on: compare at equal N.",
+        of="set",
+        judge="facebook/dinov2-large, 1.2 GB",
+    ),
+    Metric(
+        name="kid_inception",
+        unit="squared MMD",
+        better="lower",
+        title="KID, Inception",
+        says="Distance to real pictures in the features of Inception; unbiased, so it may be below 0.",
+        of="set",
+        judge="torch-fidelity and its weights, 90 MB",
+    ),
+    Metric(
+        name="fid_inception",
+        unit="squared distance",
+        better="lower",
+        title="FID, Inception",
+        says="The usual FID, from 4,096 pictures and real ones on; biased upwards: compare at equal N.",
+        of="set",
+        judge="torch-fidelity and its weights, 90 MB",
+    ),
+)
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric in (*_ALL, *_EXACT, *_FURTHER)}

@@ -50,7 +50,10 @@ def samplers() -> Rows:
 
 def metrics() -> Rows:
     """Every metric by name, its direction and what it says."""
-    return [(name, f"{metric.says}{_direction(metric.better)}") for name, metric in METRICS.items()]
+    return [
+        (name, f"{metric.says}{_direction(metric.better)}{f' [cfglab score: {metric.judge}]' if metric.judge else ''}")
+        for name, metric in METRICS.items()
+    ]
 
 
 SHELVES: dict[str, Callable[[], Rows]] = {
