@@ -19,6 +19,7 @@ def judges_of(metrics: Sequence[str], weights: str | None = None, device: str = 
     from cfglab.hosts.judges.dinov2 import DinoV2
     from cfglab.hosts.judges.image_reward import ImageReward
     from cfglab.hosts.judges.inception import Inception
+    from cfglab.pipelines.loading import find_device
 
     makers: tuple[Any, ...] = (ClipScore, PickScore, ImageReward, DinoV2, Inception)
     makes = {metric: maker for maker in makers for metric in maker.metrics}
@@ -29,12 +30,4 @@ def judges_of(metrics: Sequence[str], weights: str | None = None, device: str = 
     wanted = dict.fromkeys(makes[metric] for metric in metrics)
     if weights is not None and len(wanted) > 1:
         raise InputError(f"--weights {weights}: of one judge, and {len(wanted)} are asked for; score them one by one.")
-    return [maker(weights, _device(device)) for maker in wanted]
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    return [maker(weights, str(find_device(device))) for maker in wanted]

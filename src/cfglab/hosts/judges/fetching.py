@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from cfglab.errors import InputError
+from cfglab.pipelines.quiet import quiet
 
 T = TypeVar("T")
 
@@ -13,7 +14,8 @@ T = TypeVar("T")
 def fetched(metric: str, weights: str, load: Callable[[], T]) -> T:
     """What `load` gives. Raises InputError, with the line that downloads the weights, where it cannot be had."""
     try:
-        return load()
+        with quiet():
+            return load()
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
