@@ -2,8 +2,9 @@
 
     python docs/frontier.py runs/methods/report --plain runs/methods-plain
 
-`--plain` is a run of plain guidance at several scales on the same prompts and seeds: the grey line. Bars are 95 %
-intervals over prompts. Names stand at the methods that no other one beats in both numbers, and at the ends.
+`--plain` is a run of plain guidance at several scales on the same prompts and seeds: the grey line, with the baseline.
+Bars are 95 % intervals over prompts. Names stand at the methods that no other one beats in both numbers, and at the
+ends.
 """
 
 import argparse
@@ -21,10 +22,14 @@ from cfglab.experiments.files import write_whole
 from cfglab.experiments.scores import Scores
 from cfglab.experiments.statistics import means
 from cfglab.experiments.store import Store
+from cfglab.guidance import Guidance
 from cfglab.metrics.estimate import Estimate
+from cfglab.schedules import Constant
+from cfglab.step import Step
 from docs.methods_page import GROUPS
 
 PICTURE = Path(__file__).parent / "pictures/frontier.png"
+STEP = Step(0, 1)
 COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#9c6b4e", "#a463f2", "#3ca951")
 
 
@@ -34,6 +39,8 @@ class Point:
 
     name: str
     group: str
+    w: float | None
+    """The scale, of plain guidance."""
     fid: tuple[float, float, float]
     right: tuple[float, float, float]
 
@@ -48,10 +55,17 @@ def points(folder: Path) -> list[Point]:
         sets, settings = store.set_metrics(), store.experiment.settings
         shares = means(Scores.of(store, "alignment").values)
     return [
-        Point(setting.name, setting.group, _ends(sets[setting.name]["fid"]), _ends(share, 100))
+        Point(
+            setting.name, setting.group, _scale(setting.guidance), _ends(sets[setting.name]["fid"]), _ends(share, 100)
+        )
         for setting, share in zip(settings, shares, strict=True)
         if share is not None
     ]
+
+
+def _scale(guidance: Guidance) -> float | None:
+    plain = isinstance(guidance.schedule, Constant) and not guidance.transforms
+    return guidance.schedule(STEP) if plain else None
 
 
 def _ends(number: Estimate, unit: float = 1) -> tuple[float, float, float]:
@@ -70,13 +84,12 @@ def draw(methods: list[Point], plain: list[Point]) -> bytes:
     """The plot, a PNG."""
     figure = Figure(figsize=(9, 6), dpi=150, layout="constrained")
     axes = figure.subplots()
-    line = sorted(plain, key=lambda point: float(point.name.rpartition("=")[2]) if "=" in point.name else 1.0)
+    line = sorted((p for p in (*methods, *plain) if p.w is not None), key=lambda p: p.w or 0.0)
     axes.plot(
         [p.fid[0] for p in line], [p.right[0] for p in line], "o-", color="#999", zorder=1, label="plain guidance"
     )
     for point in line:
-        scale = point.name.rpartition("=")[2] if "=" in point.name else "1"
-        _name(axes, point, f"w = {scale}", "#777", (6, -10))
+        _name(axes, point, f"w = {point.w:g}", "#777", (6, -10))
     for place, (title, colour) in enumerate(zip(GROUPS, COLOURS, strict=True)):
         mine = [point for point in methods if family(point.group) == place and point.group != "baseline"]
         for point in mine:
@@ -89,7 +102,7 @@ def draw(methods: list[Point], plain: list[Point]) -> bytes:
             )
     ends = {min(methods, key=lambda p: p.right[0]).name, max(methods, key=lambda p: p.fid[0]).name}
     for point in methods:
-        if point.name in ends or not any(other.beats(point) for other in methods):
+        if point.w is None and (point.name in ends or not any(other.beats(point) for other in methods)):
             _name(axes, point, point.group, "black", (6, 5))
     axes.set_xlabel("FID against real scenes (64 features of the reader): lower is better")
     axes.set_ylabel("prompts drawn right (%)")
@@ -99,10 +112,6 @@ def draw(methods: list[Point], plain: list[Point]) -> bytes:
     target = io.BytesIO()
     figure.savefig(target, format="png")
     return target.getvalue()
-
-
-def _centres(points: list[Point]) -> tuple[list[float], list[float]]:
-    return [point.fid[0] for point in points], [point.right[0] for point in points]
 
 
 def _name(axes: Any, point: Point, text: str, colour: str, offset: tuple[int, int]) -> None:
