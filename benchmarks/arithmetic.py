@@ -1,6 +1,6 @@
 """What a transform's arithmetic costs over that of plain guidance, at the size of Stable Diffusion. `make bench`.
 
-    python -m benchmarks.arithmetic [--repeats 30]
+    python -m benchmarks.arithmetic [--repeats 20]
 
 Ten pictures of 4×64×64 latents in float32, the combine alone: no denoiser. Transforms that need further predictions are
 left out, for the prediction is what they cost; so are those that change what the denoiser computes.
@@ -49,7 +49,7 @@ def combine(guidance: Guidance, uncond: torch.Tensor, cond: torch.Tensor, latent
 
 
 def main() -> None:
-    given = arguments(__doc__, repeats=30)
+    given = arguments(__doc__, repeats=20)
     generator = torch.Generator().manual_seed(0)
     predictions = [torch.randn(SHAPE, generator=generator) for _ in range(3)]
     chosen = transforms()

@@ -40,7 +40,7 @@ def ways(pipe: Any) -> dict[str, Callable[[], int]]:
     }
 
 
-def main(model: str = "scenes", repeats: str = "40") -> None:
+def main(model: str = "scenes", repeats: str = "25") -> None:
     pipe = cfglab.load(model, device="cpu")
     pipe.set_progress_bar_config(disable=True)
     draws = ways(pipe)

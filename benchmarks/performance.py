@@ -15,7 +15,7 @@ from cfglab.experiments.files import write_whole
 
 PAGE = Path(__file__).parents[1] / "docs/performance.md"
 QUICK: dict[str, tuple[str, ...]] = {
-    "seed": ("--repeats", "2", "--steps", "10"),
+    "seed": ("--repeats", "1", "--steps", "10"),
     "skipping": ("--repeats", "2"),
     "overhead": ("scenes", "4"),
     "arithmetic": ("--repeats", "5"),

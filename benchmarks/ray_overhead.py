@@ -1,6 +1,6 @@
 """What Ray costs: the same batches in this process and by one worker of a local Ray. `make bench`.
 
-    python -m benchmarks.ray_overhead [--repeats 5]
+    python -m benchmarks.ray_overhead [--repeats 3]
 
 Four prompts of the k sweep, 20 steps, on `scenes`: batches of 42 pictures. Ray's start and the loading of the model are
 not counted, only drawing, sending and writing; both have the same number of threads.
@@ -31,7 +31,7 @@ def kept(workers: Workers) -> Executor:
 
 
 def main() -> None:
-    given = arguments(__doc__, repeats=5)
+    given = arguments(__doc__, repeats=3)
     one = Experiment.preset("k-decay", prompts=("scenes:4",), seeds="0", steps=20)
 
     def load(device: str) -> object:

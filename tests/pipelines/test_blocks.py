@@ -39,7 +39,7 @@ def compiled_in_blocks(monkeypatch: pytest.MonkeyPatch, seen: list[int], rows: i
 
 
 @pytest.mark.parametrize(
-    ("asked", "compiled"), [(1, []), (2, []), (3, [8]), (8, [8]), (10, [8]), (11, [8, 8]), (17, [8, 8])]
+    ("asked", "compiled"), [(1, []), (4, []), (5, [8]), (8, [8]), (12, [8]), (13, [8, 8]), (17, [8, 8])]
 )
 def test_blocks_are_filled_up_unless_few_rows_are_left(
     monkeypatch: pytest.MonkeyPatch, asked: int, compiled: list[int]

@@ -17,7 +17,7 @@ from torch import Tensor
 from cfglab.pipelines.nest import walk
 
 ROWS = 32
-FEW = 0.25
+FEW = 0.5
 """The share of a block up to which it is not filled up."""
 
 
