@@ -1,6 +1,6 @@
 """The seed's experiment, drawn in every way: 21 schedules of one prompt and seed, 50 steps, on `scenes`. `make bench`.
 
-    python -m benchmarks.seed [--repeats 4] [--steps 50]
+    python -m benchmarks.seed [--repeats 3] [--steps 50]
 
 (a) is diffusers' own pipeline, a picture a call, the scale set in a step callback; (b) the loop of the notebooks
 (min_diffusion 0.0.3) on today's diffusers: a picture at a time, attention slicing on; (c) the bare denoiser on as many
@@ -157,7 +157,7 @@ def farthest(pipe: Any, batch: tuple[Cell, ...]) -> tuple[float, float]:
 
 
 def main() -> None:
-    given = arguments(__doc__, repeats=4, steps=50)
+    given = arguments(__doc__, repeats=3, steps=50)
     plain = experiment(given.steps)
     said = circumstances(given.repeats)
     dtype = fast_dtype()

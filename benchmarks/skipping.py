@@ -1,6 +1,6 @@
 """What a guidance that is off for half the steps saves, by the size of the batch, on `scenes`. `make bench`.
 
-    python -m benchmarks.skipping [--repeats 4] [--steps 20]
+    python -m benchmarks.skipping [--repeats 3] [--steps 20]
 
 Different seeds under one prompt, so that no rows are shared: off for half the steps is three rows for four.
 """
@@ -32,7 +32,7 @@ def draw(pipe: Any, images: int, guidance: cfglab.Schedule | float, steps: int) 
 
 
 def main() -> None:
-    given = arguments(__doc__, repeats=4, steps=20)
+    given = arguments(__doc__, repeats=3, steps=20)
     pipe = cfglab.load("scenes", device="cpu")
     pipe.set_progress_bar_config(disable=True)
     said, lines = circumstances(given.repeats), []
