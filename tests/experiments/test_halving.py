@@ -21,6 +21,7 @@ from cfglab.experiments.halving import (
     survivors,
 )
 from cfglab.experiments.results import Row
+from cfglab.experiments.spec import Setting
 from cfglab.guidance import TRANSFORMS, Guidance
 from cfglab.schedules.cards import CARDS
 from tests.small_run import FACTS
@@ -172,6 +173,14 @@ def test_what_cannot_be_chosen_is_said(tmp_path: Path) -> None:
     assert survivors(experiment.settings, {}, 1, "higher") == []
     with pytest.raises(InputError, match="they have no metrics"):
         means([], "alignment")
+
+
+def test_a_tie_at_the_cut_goes_on_whole() -> None:
+    settings = [Setting(name=name, group="one", title=name, guidance=Guidance(1)) for name in "abcde"]
+    scores = {"a": 0.5, "b": 0.7, "c": 0.6, "d": 0.6, "e": 0.6}
+    assert [one.name for one in survivors(settings, scores, 2, "higher")] == ["b", "c", "d", "e"]
+    assert [one.name for one in survivors(settings, scores, 2, "lower")] == ["a", "c", "d", "e"]
+    assert [one.name for one in survivors(settings[2:], scores, 1, "higher")] == ["c"]
 
 
 # -- the presets and the script --------------------------------------------------------------------------------------

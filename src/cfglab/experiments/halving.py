@@ -89,16 +89,19 @@ def choose(
 def survivors(
     settings: Sequence[Setting], means: Mapping[str, float], keep: int, better: Literal["higher", "lower"]
 ) -> list[Setting]:
-    """The `keep` best settings of every group, in their order; one without a mean goes out. Ties go to the first."""
+    """The `keep` best settings of every group, in their order, and those that tie with the last of them; where one is
+    kept, the first of a tie. A setting without a mean goes out."""
     groups: dict[str, list[Setting]] = {}
     for setting in settings:
         if setting.name in means:
             groups.setdefault(method(setting), []).append(setting)
-    kept = {
-        setting.name
-        for group in groups.values()
-        for setting in sorted(group, key=lambda one: rank(means[one.name], better))[:keep]
-    }
+    kept: set[str] = set()
+    for group in groups.values():
+        ranked = sorted(group, key=lambda one: rank(means[one.name], better))
+        worst = means[ranked[min(keep, len(ranked)) - 1].name]
+        kept |= {
+            one.name for place, one in enumerate(ranked) if place < keep or (keep > 1 and means[one.name] == worst)
+        }
     return [setting for setting in settings if setting.name in kept]
 
 
