@@ -143,10 +143,11 @@ def test_the_report_is_of_other_pictures_against_the_best_plain_guidance(tmp_pat
     experiment = Experiment.from_yaml(YAML)
     best = choose(experiment, tmp_path, RUNGS, run=drawn, tell=lambda _: None)
     last = reported(experiment, best, ["a photograph of a car"], [1000, 1001])
-    assert [setting.name for setting in last.settings] == ["plain w=3", "pag w=1", "apg w=2"]
+    assert [setting.name for setting in last.settings] == ["plain w=3", "pag w=1", "apg w=2", "plain", "plain w=1"]
+    assert [setting.group for setting in last.settings] == ["baseline", "pag", "apg", "plain", "plain"]
     assert last.baseline.name == "plain w=3"
     assert (last.prompts, last.seeds, last.name) == (("a photograph of a car",), (1000, 1001), "four-report")
-    assert rows_of(last) == 2 * (20 + 20 + 20)
+    assert rows_of(last) == 2 * (20 + 20 + 20 + 20 + 10)
     assert {method(setting) for setting in experiment.settings} == {"plain", "pag", "apg"}
 
 

@@ -140,16 +140,22 @@ def rows_a_picture(guidance: Guidance, count: int) -> int:
 def reported(
     experiment: Experiment, chosen: Mapping[str, Setting], prompts: Sequence[str], seeds: Sequence[int]
 ) -> Experiment:
-    """The chosen settings on other prompts and seeds, plain guidance at its own best as the baseline."""
-    plain = chosen.get(PLAIN[1], experiment.baseline).model_copy(update={"group": "baseline"})
-    others = [setting for group, setting in chosen.items() if group != PLAIN[1]]
+    """The chosen settings on other prompts and seeds: plain guidance at its own best as the baseline, and at all its
+    other scales, so that it can be seen whether the best one was chosen."""
+    plain = chosen.get(PLAIN[1], experiment.baseline).model_copy(update={"group": PLAIN[0]})
+    methods = [setting for group, setting in chosen.items() if group != PLAIN[1]]
+    scales = [
+        setting.model_copy(update={"group": PLAIN[1]})
+        for setting in experiment.settings
+        if method(setting) == PLAIN[1] and setting.name != plain.name
+    ]
     return _with(
         experiment,
         name=f"{experiment.name}-report",
         prompts=tuple(prompts),
         seeds=tuple(seeds),
         baseline=plain,
-        settings=(plain, *others),
+        settings=(plain, *methods, *scales),
     )
 
 
