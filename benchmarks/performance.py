@@ -16,6 +16,7 @@ from cfglab.experiments.files import write_whole
 PAGE = Path(__file__).parents[1] / "docs/performance.md"
 QUICK: dict[str, tuple[str, ...]] = {
     "seed": ("--repeats", "1", "--steps", "10"),
+    "limit": ("--repeats", "1", "--steps", "10"),
     "skipping": ("--repeats", "2"),
     "overhead": ("scenes", "4"),
     "arithmetic": ("--repeats", "5"),
@@ -23,7 +24,7 @@ QUICK: dict[str, tuple[str, ...]] = {
     "ray_overhead": ("--repeats", "1"),
 }
 """The benchmarks in the order of the page, and their arguments for a quick look."""
-TABLES = ("seed", "skipping", "overhead", "arithmetic")
+TABLES = ("seed", "limit", "skipping", "overhead", "arithmetic")
 """Those that print Markdown; what the others print is shown as it is."""
 
 
@@ -38,7 +39,7 @@ def placed(page: str, name: str, said: str) -> str:
     """The page with what a benchmark said between its markers."""
     block = said if name in TABLES else f"```\n{said}\n```"
     new, count = re.subn(
-        rf"(<!-- {name} -->\n).*?(\n<!-- end of {name} -->)", lambda it: f"{it[1]}{block}{it[2]}", page, flags=re.S
+        rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", lambda it: f"{it[1]}{block}\n{it[2]}", page, flags=re.S
     )
     if count != 1:
         raise SystemExit(f"{PAGE}: has no place for {name}; write <!-- {name} --> and <!-- end of {name} --> into it.")

@@ -158,52 +158,59 @@ def farthest(pipe: Any, batch: tuple[Cell, ...]) -> tuple[float, float]:
 
 def main() -> None:
     given = arguments(__doc__, repeats=3, steps=50)
-    plain = experiment(given.steps)
-    said = circumstances(given.repeats)
+    compare(given.repeats, given.steps, "ab")
+
+
+def compare(repeats: int, steps: int, others: str) -> None:
+    """Print the table; `others` are those of (a) and (b) that take part."""
+    plain = experiment(steps)
+    said = circumstances(repeats)
     dtype = fast_dtype()
     typed = f"cfglab, {dtype}"
-    fast = {} if dtype == plain.dtype else {typed: experiment(given.steps, dtype=dtype)}
+    fast = {} if dtype == plain.dtype else {typed: experiment(steps, dtype=dtype)}
     uncompiled = {name: pipeline(one) for name, one in fast.items()}
-    fast[f"{typed}, compiled"] = experiment(given.steps, dtype=dtype, compile=True)
-    fast[f"{typed}, compiled, reuse(every=2)"] = experiment(given.steps, " | reuse()", dtype=dtype, compile=True)
+    fast[f"{typed}, compiled"] = experiment(steps, dtype=dtype, compile=True)
+    fast[f"{typed}, compiled, reuse(every=2)"] = experiment(steps, " | reuse()", dtype=dtype, compile=True)
     pipe, sliced = pipeline(plain), pipeline(plain)
     sliced.enable_attention_slicing()
-    compiled = pipeline(experiment(given.steps, dtype=dtype, compile=True))
+    compiled = pipeline(experiment(steps, dtype=dtype, compile=True))
     pipes = {OURS: pipe} | dict.fromkeys(fast, compiled) | uncompiled
     batch = tuple(cell for _, cell in cells(plain))
     drawn = {OURS: plain, **fast}
     rows = {name: draw(pipes[name], tuple(cell for _, cell in cells(one))).rows_run for name, one in drawn.items()}
-    alone, theirs = farthest(pipe, batch)
+    alone, elsewhere = farthest(pipe, batch)
     size = best_batch(pipe)
     limits = {f"{NAMES['c']}, {size} rows a call": bare(pipe, rows[OURS], size)}
     limits[f"{NAMES['c']}, {dtype}, compiled, blocks of {ROWS}"] = bare(compiled, rows[OURS], ROWS)
     limit = next(iter(limits))
-    rows |= dict.fromkeys(limits, rows[OURS]) | {NAMES["a"]: 2 * len(batch) * given.steps}
-    rows[NAMES["b"]] = rows[NAMES["a"]]
+    rows |= dict.fromkeys(limits, rows[OURS]) | {NAMES[one]: 2 * len(batch) * steps for one in others}
     with tempfile.TemporaryDirectory() as folder:
-        ways: dict[str, Callable[[], object]] = {
-            NAMES["a"]: lambda: [by_diffusers(pipe, cell) for cell in batch],
-            NAMES["b"]: lambda: [by_the_notebooks(sliced, cell) for cell in batch],
+        theirs: dict[str, Callable[[], object]] = {
+            "a": lambda: [by_diffusers(pipe, cell) for cell in batch],
+            "b": lambda: [by_the_notebooks(sliced, cell) for cell in batch],
+        }
+        ways = {
+            **{NAMES[one]: theirs[one] for one in others},
             **limits,
             OURS: ours(pipe, plain, Path(folder)),
             **{name: ours(pipes[name], one, Path(folder)) for name, one in fast.items()},
         }
-        seconds = in_turns(ways, given.repeats, warm=False)
+        seconds = in_turns(ways, repeats, warm=False)
     lines = [
         [
             name,
             str(rows[name]),
             median(seconds[name]),
-            *(ratio(seconds, NAMES[one], name) for one in "ab"),
+            *(ratio(seconds, NAMES[one], name) for one in others),
             ratio(seconds, name, limit),
         ]
         for name in ways
     ]
-    print(f"{len(batch)} pictures, {given.steps} steps, {plain.sampler}; {said}\n")
-    print(table(["way", "rows", "median", "(a) over it", "(b) over it", "it over (c)"], lines))
+    print(f"{len(batch)} pictures, {steps} steps, {plain.sampler}; {said}\n")
+    print(table(["way", "rows", "median", *(f"({one}) over it" for one in others), "it over (c)"], lines))
     print(
         f"\nThe largest difference of a pixel (in [-1, 1], float32) between a picture in the batch and the same one "
-        f"drawn alone by cfglab: {alone:.1e}; drawn by diffusers (a): {theirs:.1e}."
+        f"drawn alone by cfglab: {alone:.1e}; drawn by diffusers (a): {elsewhere:.1e}."
     )
 
 
