@@ -7,7 +7,7 @@ a picture that was drawn anew, or another judge, is a new row, and nothing here 
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfglab.errors import MachineError
+from cfglab.experiments.picture import read_pixels
 from cfglab.experiments.results import Row
 
 T = TypeVar("T")
@@ -75,6 +76,20 @@ class FeatureCache:
                 array = np.frombuffer(features, dtype=np.float32)
                 found[picture] = Seen(array.reshape(rows, -1) if rows else array, json.loads(said))
         return found
+
+    def look(
+        self, judge: str, rows: Sequence[Row], folder: Path, see: Callable[[np.ndarray], Iterable[Seen]]
+    ) -> list[Seen]:
+        """What a judge sees in each picture of a run: kept, or what `see` makes of the new ones, uint8 (n, h, w, 3)."""
+        keys = [key_of(row, folder) for row in rows]
+        known = self.get(judge, keys)
+        new = {key: row for key, row in zip(keys, rows, strict=True) if key not in known}
+        if new:
+            pixels = np.stack([read_pixels(folder / str(row.result.image)) for row in new.values()])
+            fresh = dict(zip(new, see(pixels), strict=True))
+            self.put(judge, fresh)
+            known |= fresh
+        return [known[key] for key in keys]
 
     def put(self, judge: str, seen: Mapping[str, Seen]) -> None:
         """Keep what a judge saw, all or none. Raises MachineError where the disk is full or cannot be written."""

@@ -3,6 +3,7 @@
 A judge is a critic (it has `scores`) or an eye (it has `features`); `cfglab.hosts.judges` makes them.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
@@ -11,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from cfglab.errors import InputError
-from cfglab.experiments.features import FeatureCache, Seen, chunks, key_of
+from cfglab.experiments.features import FeatureCache, Seen, chunks
 from cfglab.experiments.judged import asked
 from cfglab.experiments.picture import read_pixels
 from cfglab.experiments.progress import progress_bar
@@ -84,27 +85,24 @@ def _criticise(store: Store, critic: Critic, rows: Sequence[Row], quiet: bool) -
 
 def _look(store: Store, eye: Eye, rows: Sequence[Row], real: Path | None, quiet: bool) -> int:
     sets: dict[str, dict[str, list[np.ndarray]]] = {}
-    most = max(sum(row.result.setting == setting.name for row in rows) for setting in store.experiment.settings)
+    most = max(Counter(row.result.setting for row in rows).values())
     if most < ENOUGH:
         raise InputError(
             f"{eye.metrics[0]} compares sets: it needs {ENOUGH} pictures of a setting, and there are {most}; "
             "draw more prompts or seeds."
         )
     pictures, floor = _rendered(store, most) if real is None else (_read(real), {})
+    looked = 0
+
+    def see(pixels: np.ndarray) -> list[Seen]:
+        nonlocal looked
+        looked += len(pixels)
+        return [Seen(features, {}) for features in eye.features(pixels)]
+
     with FeatureCache(store.folder) as cache, progress_bar(len(rows), quiet, "looking") as advance:
-        looked = 0
         for part in chunks(rows, AT_ONCE):
-            keys = [key_of(row, store.folder) for row in part]
-            known = cache.get(eye.key, keys)
-            new = {key: row for key, row in zip(keys, part, strict=True) if key not in known}
-            if new:
-                pixels = np.stack([read_pixels(store.folder / str(row.result.image)) for row in new.values()])
-                fresh = {key: Seen(seen, {}) for key, seen in zip(new, eye.features(pixels), strict=True)}
-                cache.put(eye.key, fresh)
-                known |= fresh
-                looked += len(new)
-            for key, row in zip(keys, part, strict=True):
-                sets.setdefault(row.result.setting, {}).setdefault(row.result.prompt, []).append(known[key].features)
+            for row, seen in zip(part, cache.look(eye.key, part, store.folder, see), strict=True):
+                sets.setdefault(row.result.setting, {}).setdefault(row.result.prompt, []).append(seen.features)
             advance(len(part))
         there = _seen(eye, pictures)
     if floor:

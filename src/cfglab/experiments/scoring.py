@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from cfglab.errors import InputError
-from cfglab.experiments.features import FeatureCache, Seen, chunks, key_of
+from cfglab.experiments.features import FeatureCache, Seen, chunks
 from cfglab.experiments.judged import READER, aligned, asked, judge_of, said
 from cfglab.experiments.picture import read_pixels
 from cfglab.experiments.progress import working
@@ -122,17 +122,13 @@ class Scorer:
 
     def _look(self, rows: Sequence[Row], reader: "Reader") -> list[Seen]:
         """What the judge sees in each picture, from the cache where it looked before."""
-        keys = [key_of(row, self.store.folder) for row in rows]
-        known = self._cache.get(self.judge, keys)
-        new = {key: row for key, row in zip(keys, rows, strict=True) if key not in known}
-        if new:
-            files = [read_pixels(self.store.folder / str(row.result.image)) for row in new.values()]
-            pixels = as_floats(np.stack(files))
-            looked = zip(new, reader.features(pixels), reader.read(pixels), strict=True)
-            fresh = {key: Seen(features, said(reading)) for key, features, reading in looked}
-            self._cache.put(self.judge, fresh)
-            known |= fresh
-        return [known[key] for key in keys]
+
+        def see(files: np.ndarray) -> list[Seen]:
+            pixels = as_floats(files)
+            looked = zip(reader.features(pixels), reader.read(pixels), strict=True)
+            return [Seen(features, said(reading)) for features, reading in looked]
+
+        return self._cache.look(self.judge, rows, self.store.folder, see)
 
     def _real(self, scene: Scene, count: int, stream: int) -> np.ndarray:
         assert self._reader is not None
