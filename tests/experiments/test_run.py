@@ -212,6 +212,57 @@ def test_damaged_and_missing_pictures_are_made_again(finished: Run, small: Small
     assert pictures(run.folder) == pictures(finished.folder)
 
 
+def test_what_fails_when_a_batch_is_drawn_again_takes_nothing_from_its_good_pictures(
+    finished: Run, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("this card is broken")
+
+    run = running.run(small(), tmp_path / "run", "cpu", score=False)
+    name = sorted(pictures(run.folder))[0]
+    (run.folder / "images" / name).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(drawing, "draw", broken)
+        again = running.run(small(), tmp_path / "run", "cpu", score=False)
+    assert (again.drawn, again.failed) == (0, 1)
+    lost = [it for it in again.store.results() if it.status == "failed"]
+    assert [f"{it.cell}.png" for it in lost] == [name]
+    again.store.close()
+    assert running.run(small(), tmp_path / "run", "cpu", score=False).failed == 0
+    assert pictures(run.folder) == pictures(finished.folder)
+
+
+def test_pictures_are_judged_as_their_batches_are_done(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def stopped(pipe: Any, batch: Any) -> Any:
+        if drawn:
+            raise KeyboardInterrupt
+        drawn.append(batch)
+        return real_draw(pipe, batch)
+
+    caption = "a photograph of an astronaut riding a horse"
+    with monkeypatch.context() as patch:
+        patch.setattr(drawing, "draw", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            running.run(small(prompts=[caption]), tmp_path / "run", "cpu")
+    with Store.open(tmp_path / "run") as store:
+        assert [set(it.metrics) >= {"alignment", "alignment_a", "contrast"} for it in store.results()] == [True] * 3
+        assert store.set_metrics() == {}
+
+
+def test_beside_another_writer_no_model_is_loaded(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = running.run(small(), tmp_path / "run", "cpu", score=False)
+    next((run.folder / "images").iterdir()).unlink()
+    monkeypatch.setattr(loading, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+    with Store.create(run.folder, small()), pytest.raises(InputError, match="is writing there"):
+        running.run(small(), run.folder, "cpu", score=False)
+
+
 def test_a_row_that_lost_its_picture_is_drawn_again(finished: Run, small: Small, tmp_path: Path) -> None:
     run = running.run(small(), tmp_path / "run", "cpu", score=False)
     with sqlite3.connect(run.folder / "results.sqlite") as database:

@@ -1,5 +1,6 @@
 """Scores of a run in the world of scenes, with a judge whose answers are known."""
 
+import hashlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -62,10 +63,11 @@ def fill(folder: Path, experiment: Experiment, picture: Callable[[str, str, np.r
         for position, (setting, cell) in enumerate(cells(experiment, FACTS)):
             rng = np.random.default_rng([position, 7])
             pixels = picture(setting.name, cell.prompt, rng)
-            (folder / "images" / f"{cell.id}.png").write_bytes(encode(pixels[None], [cell], {})[0])
+            (file,) = encode(pixels[None], [cell], {})
+            (folder / "images" / f"{cell.id}.png").write_bytes(file)
             known: dict[str, Any] = {"setting": setting.name, "prompt": cell.prompt, "seed": cell.seed}
             result = Result(cell=cell.id, position=position, status="done", image=f"images/{cell.id}.png", **known)
-            store.record([Row(result=result, settled=True)])
+            store.record([Row(result=result, settled=True, sha256=hashlib.sha256(file).hexdigest())])
 
 
 def scene_or_noise(setting: str, prompt: str, rng: np.random.Generator) -> np.ndarray:
@@ -129,8 +131,10 @@ def test_scores_are_kept_and_made_anew_when_pictures_came_in(tmp_path: Path) -> 
         assert store.results()[0].metrics["alignment"] == 1.0
         image = tmp_path / str(bare[0].result.image)
         cell = cells(experiment, FACTS)[0][1]
-        image.write_bytes(encode(np.zeros((1, 64, 64, 3), np.uint8), [cell], {})[0])
-        store.record(bare)  # another picture in its place
+        (file,) = encode(np.zeros((1, 64, 64, 3), np.uint8), [cell], {})
+        image.write_bytes(file)
+        other = {"sha256": hashlib.sha256(file).hexdigest()}
+        store.record([row.model_copy(update=other) for row in bare])  # another picture in its place
         scoring.score(store)
         assert Judge.calls == after + 1
         assert Judge.seen[-1] == 1

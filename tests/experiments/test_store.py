@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from cfglab.errors import InputError, MachineError
 from cfglab.experiments import files
 from cfglab.experiments.files import write_whole
 from cfglab.experiments.results import Result, Row
+from cfglab.experiments.scores import Scores
 from cfglab.experiments.spec import Experiment
 from cfglab.experiments.store import Store
 from cfglab.metrics.estimate import Estimate
@@ -43,12 +45,43 @@ def test_what_is_recorded_is_read_back_in_order(tmp_path: Path) -> None:
     assert Experiment.from_yaml(tmp_path / "run" / "experiment.yaml") == EXPERIMENT
 
 
-def test_a_cell_drawn_again_loses_its_old_metrics(tmp_path: Path) -> None:
+def test_another_picture_takes_the_old_metrics_with_it_and_the_same_one_keeps_them(tmp_path: Path) -> None:
     with Store.create(tmp_path, EXPERIMENT) as store:
         store.record([row(0, metrics={"contrast": 0.5})])
-        store.record_metrics({"c": {"alignment": 1.0}})
-        store.record([row(0, metrics={"contrast": 0.7})])
+        store.record_metrics({"c": {"clip_score": 31.0}})
+        store.record_set_metrics({"constant": {"kid_dinov2": Estimate(value=0.1, n=128)}})
+        store.record([row(0, metrics={"contrast": 0.5})])
+        assert store.results()[0].metrics == {"clip_score": 31.0, "contrast": 0.5}
+        assert store.set_metrics()
+        store.record([row(0, metrics={"contrast": 0.7}).model_copy(update={"sha256": "1"})])
         assert store.results()[0].metrics == {"contrast": 0.7}
+        assert store.set_metrics() == {}
+
+
+def test_what_could_not_be_measured_is_not_there(tmp_path: Path) -> None:
+    with Store.create(tmp_path, EXPERIMENT) as store:
+        store.record([row(0, metrics={"contrast": float("nan"), "saturation": 0.5})])
+        store.record_metrics({"c": {"clip_score": float("inf")}})
+        assert store.results()[0].metrics == {"saturation": 0.5}
+
+
+@pytest.mark.parametrize("read", [Store.rows, Store.results, lambda store: Scores.of(store, "contrast")])
+def test_a_reader_sees_one_moment_of_a_writer_at_work(tmp_path: Path, read: Callable[[Store], Any]) -> None:
+    with Store.create(tmp_path, EXPERIMENT) as writer, Store.open(tmp_path) as reader:
+        writer.record([row(0, metrics={"contrast": 0.5})])
+        before, select, count = read(reader), reader.select, [0]
+
+        def beside(query: str, *values: object) -> list[tuple[Any, ...]]:
+            found = select(query, *values)
+            count[0] += 1
+            writer.record([row(count[0], f"c{count[0]}", metrics={"contrast": 0.5, f"more{count[0]}": 1.0})])
+            return found
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(reader, "select", beside)
+            assert str(read(reader)) == str(before)
+        assert count[0] > 1
+        assert len(reader.results()) == count[0] + 1
 
 
 def test_the_csv_has_a_line_for_each_cell_and_no_traceback(tmp_path: Path) -> None:

@@ -68,14 +68,15 @@ def measure(store: Store, judge: Judge, real: Path | None = None, quiet: bool = 
 def _criticise(store: Store, critic: Critic, rows: Sequence[Row], quiet: bool) -> int:
     (metric,) = critic.metrics
     known = store.meta(f"judge {metric}")
-    if known != critic.key:  # of other weights, or none
-        store.forget_metric(metric)
-        store.set_meta(f"judge {metric}", critic.key)
     left = [row for row in rows if known != critic.key or metric not in row.result.metrics]
     with progress_bar(len(left), quiet, "scoring") as advance:
         for part in chunks(left, AT_ONCE):
             pixels = np.stack([read_pixels(store.folder / str(row.result.image)) for row in part])
             found = critic.scores(pixels, [row.result.prompt for row in part])
+            if known != critic.key:  # what is there is of other weights
+                store.forget_metric(metric)
+                store.set_meta(f"judge {metric}", critic.key)
+                known = critic.key
             store.record_metrics(
                 {row.result.cell: {metric: float(value)} for row, value in zip(part, found, strict=True)}
             )

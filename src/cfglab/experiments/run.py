@@ -6,7 +6,7 @@ interrupted repeats the same batches and ends with the same pictures; one that i
 
 import hashlib
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -98,15 +98,24 @@ def run(
     loading: Load = (
         partial(load_model, experiment, hub=hub, weights=model.weights) if load is None else lambda _: load(experiment)
     )
-    todo = _unsettled(folder, plan, model, places) if Store.check(folder, experiment) else plan
     with ExitStack() as hired, ExitStack() as held:
-        # the workers first, so that a model or prompt that is refused leaves nothing
-        workers = hired.enter_context(executor(loading, device, len(todo))) if todo else None
+
+        def hire(work: Sequence[Batch]) -> Workers:
+            return hired.enter_context(executor(loading, device, len(work)))
+
+        # a new run begins with its workers: a model or prompt that is refused leaves nothing; one that is there already
+        # begins with the lock: beside another writer no model is loaded
+        workers = None if Store.check(folder, experiment) else hire(plan)
         store = held.enter_context(Store.create(folder, experiment))
-        if todo := _unsettled(folder, plan, model, places):
-            workers = workers or hired.enter_context(executor(loading, device, len(todo)))
+        intact = _intact(store, model)
+        todo = [batch for batch in plan if any(at not in intact for cell in batch for at, _ in places[cell.id])]
+        workers = (workers or hire(todo)) if todo else None
+        drawn = 0
         try:
-            drawn = _draw_all(store, workers, todo, places, model, quiet) if workers and todo else 0
+            if workers:
+                store.set_meta("weights", model.weights)
+                store.note_versions(workers.about)
+                drawn = _draw_all(store, workers, todo, places, intact, score, quiet)
             hired.close()
             if score:
                 from cfglab.experiments.scoring import score as score_run
@@ -146,21 +155,18 @@ def load_model(experiment: Experiment, device: str, hub: dict[str, Any], weights
     return pipe
 
 
-def _unsettled(folder: Path, plan: Sequence[Batch], model: ModelFacts, places: Places) -> list[Batch]:
-    """The batches that still have to be drawn: not recorded, failed for a passing reason, or with a damaged picture."""
-    with Store.open(folder) as store:
-        weights = store.meta("weights") or model.weights
-        rows = {row.result.position: row for row in store.rows()}
+def _intact(store: Store, model: ModelFacts) -> set[int]:
+    """Positions with nothing left to do: their picture lies there as it was recorded, or they failed for good."""
+    weights = store.meta("weights") or model.weights
     if weights != model.weights:
         raise InputError(
-            f"{folder}: was drawn with weights {weights[:12]}, but the model here has {model.weights[:12]}; "
+            f"{store.folder}: was drawn with weights {weights[:12]}, but the model here has {model.weights[:12]}; "
             "choose another --out."
         )
-    intact = {position for position, row in rows.items() if row.settled and _intact(folder, row)}
-    return [batch for batch in plan if any(position not in intact for cell in batch for position, _ in places[cell.id])]
+    return {row.result.position for row in store.rows() if row.settled and _is_there(store.folder, row)}
 
 
-def _intact(folder: Path, row: Row) -> bool:
+def _is_there(folder: Path, row: Row) -> bool:
     if row.result.image is None:
         return row.result.status == "failed"
     try:
@@ -170,16 +176,22 @@ def _intact(folder: Path, row: Row) -> bool:
 
 
 def _draw_all(
-    store: Store, workers: Workers, todo: Sequence[Batch], places: Places, model: ModelFacts, quiet: bool
+    store: Store, workers: Workers, todo: Sequence[Batch], places: Places, intact: Set[int], score: bool, quiet: bool
 ) -> int:
-    """Write what the workers draw, batch after batch; returns the number of pictures made."""
-    store.set_meta("weights", model.weights)
-    store.note_versions(workers.about)
+    """Write what the workers draw, batch after batch, judged where that is wanted; returns the number of pictures made.
+
+    What fails while its batch is drawn again takes nothing from a picture that is there.
+    """
+    from cfglab.experiments.scoring import Scorer
+
     drawn = 0
-    with progress_bar(sum(map(len, todo)), quiet) as advance:
+    with ExitStack() as held:
+        scorer = held.enter_context(Scorer(store)) if score else None
+        advance = held.enter_context(progress_bar(sum(map(len, todo)), quiet))
         for outcomes in workers.draw(todo):
-            rows = [row for outcome in outcomes for row in _written(store.folder, outcome, places)]
-            store.record(rows)
+            written = [row for outcome in outcomes for row in _written(store.folder, outcome, places)]
+            rows = [row for row in written if row.result.image or row.result.position not in intact]
+            store.record(scorer.judged(rows) if scorer else rows)
             drawn += sum(row.result.status == "done" for row in rows)
             advance(len(outcomes))
     return drawn

@@ -92,8 +92,11 @@ def _read(store: Store, metric: str) -> Scores:
     experiment = store.experiment
     shape = len(experiment.settings), len(experiment.prompts), len(experiment.seeds)
     values, failed = np.full(shape, nan), np.zeros(shape, dtype=bool)
-    by_cell = dict(store.select("SELECT cell, value FROM metrics WHERE metric = ?", metric))
-    for position, cell, status in store.select("SELECT position, cell, status FROM results"):
+    with store.snapshot():
+        by_cell = dict(store.select("SELECT cell, value FROM metrics WHERE metric = ?", metric))
+        results = store.select("SELECT position, cell, status FROM results")
+        measured = frozenset(name for (name,) in store.select("SELECT DISTINCT metric FROM metrics"))
+    for position, cell, status in results:
         if status != "done":
             failed.flat[position] = True
         else:
@@ -107,5 +110,5 @@ def _read(store: Store, metric: str) -> Scores:
         seeds=tuple(experiment.seeds[i] for i in seeds),
         values=values[:, prompts][:, :, seeds],
         failed=failed[:, prompts][:, :, seeds],
-        measured=frozenset(name for (name,) in store.select("SELECT DISTINCT metric FROM metrics")),
+        measured=measured,
     )

@@ -42,9 +42,9 @@ def score(store: Store, quiet: bool = True) -> None:
     """Score every picture that was drawn, unless all of that was done before, which is known without loading torch."""
     with Scorer(store) as scorer:
         rows = [row for row in store.rows() if scorer.judges(row)]
-        state = f"{VERSION}|{scorer.judge}|{ENOUGH}|{[row.result.cell for row in rows]}"
-        state = hashlib.sha256(state.encode()).hexdigest()
-        whole = all("alignment" in row.result.metrics for row in rows)  # a picture made anew has lost its own
+        pictures = [(row.result.cell, row.sha256) for row in rows]
+        state = hashlib.sha256(f"{VERSION}|{scorer.judge}|{ENOUGH}|{pictures}".encode()).hexdigest()
+        whole = all("alignment" in row.result.metrics for row in rows)
         if not rows or (whole and store.meta("scored") == state):
             return
         with working("scoring", quiet):
@@ -75,19 +75,29 @@ class Scorer:
         """Whether this is a picture of a scene that the judge knows the words of."""
         return row.result.status == "done" and row.result.prompt in self.asked
 
+    def judged(self, rows: Sequence[Row]) -> list[Row]:
+        """New pictures, before they are recorded, with their alignment with their prompts among their metrics."""
+        found = self._alignments(rows)
+        both = [{**row.result.metrics, **found.get(row.result.cell, {})} for row in rows]
+        results = [row.result.model_copy(update={"metrics": it}) for row, it in zip(rows, both, strict=True)]
+        return [row.model_copy(update={"result": it}) for row, it in zip(rows, results, strict=True)]
+
     def pictures(self, rows: Iterable[Row]) -> bool:
-        """Record the alignment of new pictures with their prompts; False where no judge can look at them."""
+        """Record the alignment of pictures with their prompts; False where no judge can look at them."""
+        found = self._alignments(rows)
+        self.store.record_metrics(found)
+        return bool(found)
+
+    def _alignments(self, rows: Iterable[Row]) -> dict[str, dict[str, float]]:
+        """By cell; empty where no judge can look at them."""
         rows = [row for row in rows if self.judges(row)]
         if not rows or not self._right_size(rows[0]) or self._reader is None:
-            return False
-        self.store.record_metrics(
-            {
-                row.result.cell: aligned(self.asked[row.result.prompt], seen)
-                for part in chunks(rows)
-                for row, seen in zip(part, self._look(part, self._reader), strict=True)
-            }
-        )
-        return True
+            return {}
+        return {
+            row.result.cell: aligned(self.asked[row.result.prompt], seen)
+            for part in chunks(rows)
+            for row, seen in zip(part, self._look(part, self._reader), strict=True)
+        }
 
     def sets(self, rows: Sequence[Row]) -> None:
         """Record the metrics of sets, of every setting and of as many real scenes, from judged pictures."""

@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
 from typing import Any, Self
 
@@ -145,18 +146,34 @@ class Store:
         with plain_errors(self.folder):
             return self._database.execute(query, values).fetchall()
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """What is read within is of one moment, whatever a writer adds meanwhile. May be nested."""
+        if self._database.in_transaction:
+            yield
+            return
+        with plain_errors(self.folder):
+            self._database.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._database.execute("COMMIT")
+
     def rows(self) -> list[Row]:
         """Every recorded result in the experiment's order, with what the writer needs to know of it."""
-        kept = self.select("SELECT settled, sha256 FROM results ORDER BY position")
+        with self.snapshot():
+            kept = self.select("SELECT settled, sha256 FROM results ORDER BY position")
+            results = self.results()
         return [
             Row.model_construct(result=result, settled=bool(settled), sha256=sha256)
-            for result, (settled, sha256) in zip(self.results(), kept, strict=True)
+            for result, (settled, sha256) in zip(results, kept, strict=True)
         ]
 
     def results(self) -> list[Result]:
         """Every cell that was drawn or failed so far, in the experiment's order: setting, prompt, seed."""
         try:
-            return read_results(self.select)
+            with self.snapshot():
+                return read_results(self.select)
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]
             raise InputError(
@@ -180,10 +197,16 @@ class Store:
             database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def record(self, rows: Iterable[Row]) -> None:
-        """Record results, all or none; a picture and its metrics replace what was known of the cell."""
+        """Record results, all or none. A picture that is new, or drawn otherwise, takes with it what was measured of
+        the one before, and of sets; one that is the same byte for byte keeps its further metrics."""
+        changed = False
         with self._transaction() as database:
             for row in rows:
                 it = row.result
+                before = database.execute("SELECT sha256 FROM results WHERE position = ?", (it.position,)).fetchone()
+                if before != (row.sha256,):
+                    changed = True
+                    database.execute("DELETE FROM metrics WHERE cell = ?", (it.cell,))
                 database.execute(
                     "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
@@ -191,11 +214,13 @@ class Store:
                         *(row.settled, row.sha256, it.rows_run, it.rows_saved),
                     ),
                 )
-                database.execute("DELETE FROM metrics WHERE cell = ?", (it.cell,))
                 database.execute("DELETE FROM traces WHERE cell = ?", (it.cell,))
                 if row.trace is not None:
                     database.execute("INSERT INTO traces VALUES (?, ?)", (it.cell, row.trace))
                 _insert_metrics(database, {it.cell: it.metrics})
+            if changed:
+                database.execute("DELETE FROM set_metrics")
+                database.execute("DELETE FROM set_parts")
 
     def record_metrics(self, metrics: Mapping[str, Mapping[str, float]]) -> None:
         """Add metrics of pictures, by cell id and metric."""
@@ -257,7 +282,8 @@ class Store:
 
 
 def _insert_metrics(database: sqlite3.Connection, metrics: Mapping[str, Mapping[str, float]]) -> None:
+    """Those that are finite: what could not be measured is not there."""
     database.executemany(
         "INSERT OR REPLACE INTO metrics VALUES (?, ?, ?)",
-        [(cell, name, value) for cell, values in metrics.items() for name, value in values.items()],
+        [(cell, name, value) for cell, values in metrics.items() for name, value in values.items() if isfinite(value)],
     )

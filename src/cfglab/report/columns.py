@@ -42,7 +42,7 @@ class Columns:
         images: list[str | None] = [None] * count
         errors: dict[int, str] = {}
         positions: dict[str, list[int]] = defaultdict(list)
-        with no_collection():
+        with no_collection(), store.snapshot():
             for position, cell, status, image, error in store.select(
                 "SELECT position, cell, status, image, error FROM results"
             ):
