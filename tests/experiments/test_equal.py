@@ -2,15 +2,20 @@
 
 import re
 from pathlib import Path
+from statistics import fmean
 
+import numpy as np
 import pytest
 
 from cfglab.errors import InputError
 from cfglab.experiments import Experiment, Result, Store
 from cfglab.experiments.choose import best_on_split
 from cfglab.experiments.compare import compare
+from cfglab.experiments.comparison import Comparison
 from cfglab.experiments.equal import rows_needed
+from cfglab.experiments.noise import standard_sigmas
 from cfglab.experiments.results import Row
+from cfglab.experiments.traces import COLUMNS, CellTrace
 from cfglab.guidance.guide import Guide
 from cfglab.step import steps
 
@@ -23,7 +28,8 @@ SETTINGS = {
     "half": "constant(4).inside(progress=(0, 0.5))",  # dose 2.5
     "as two": "linear(max=3, min=1).matched_to(2)",
 }
-VALUES = {"none": 0.0, "two": 0.2, "four": 0.6, "ramp": 0.7, "hot": 0.9, "half": 0.1, "as two": 0.25}
+LEVELS = standard_sigmas(10)
+VALUES = {"none": 0.0, "two": 0.2, "four": 0.6, "ramp": 0.7, "hot": 0.9, "half": 0.1, "as two": 0.25, "late": 0.5}
 
 
 def run(folder: Path, settings: dict[str, str] = SETTINGS, steps: int = 10) -> Store:
@@ -81,18 +87,47 @@ def test_equal_dose_stands_against_the_constants_around(tmp_path: Path) -> None:
 def test_equal_cost_compares_what_needs_as_many_rows(tmp_path: Path) -> None:
     with run(tmp_path) as store:
         settings = {setting.name: setting for setting in store.experiment.settings}
-        assert rows_needed(settings["two"], 10) == 20
-        assert rows_needed(settings["none"], 10) == 10
-        assert rows_needed(settings["half"], 10) == 15
+        assert rows_needed(settings["two"], LEVELS) == 20
+        assert rows_needed(settings["none"], LEVELS) == 10
+        assert rows_needed(settings["half"], LEVELS) == 15
         for setting in settings.values():
             guide = Guide(setting.guidance)
-            assert rows_needed(setting, 10) == sum(sum(guide.needs(step)) for step in steps(10))
+            assert rows_needed(setting, LEVELS) == sum(sum(guide.needs(step)) for step in steps(10))
         found = compare(store, "contrast", "two", equal="cost")
         assert {row.setting for row in found.rows} == {"four", "ramp", "hot", "as two"}
         assert "Left out: 'none' (10 rows a picture), 'half' (15 rows a picture)." in found.note
         alone = compare(store, "contrast", "none", equal="cost")
         assert alone.rows == ()
         assert alone.note.endswith("No setting is left to compare.")
+
+
+def test_doses_and_costs_are_those_at_the_noise_levels_of_the_run_itself(tmp_path: Path) -> None:
+    """On for sigma up to 0.5, which is 2 of 10 steps at Stable Diffusion's levels, and 6 of 10 at those of this run."""
+    low = {"none": "1", "four": "4", "late": "constant(4).inside(sigma=(0, 0.5))"}
+    assert sum(level <= 0.5 for level in LEVELS[:-1]) == 2
+    with run(tmp_path, low) as store:
+        before = compare(store, "contrast", "none", equal="dose")
+        assert "read at Stable Diffusion's, for this run recorded none of its own" in before.note
+        values = np.zeros((len(COLUMNS), 10), np.float32)
+        values[0], values[1] = np.arange(10), [8, 4, 2, 1, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05]
+        trace = CellTrace(values).encode()
+        store.record([row.model_copy(update={"trace": trace}) for row in store.rows()])
+        after = compare(store, "contrast", "none", equal="dose")
+        assert "Stable Diffusion" not in after.note
+        one, four = (
+            fmean(it.metrics["contrast"] for it in store.results() if it.setting == w) for w in ("none", "four")
+        )
+        assert _reference(before) == pytest.approx(one + 0.2 * (four - one))  # at dose 1.6, between w = 1 and w = 4
+        assert _reference(after) == pytest.approx(one + 0.6 * (four - one))  # at dose 2.8
+        rows = compare(store, "contrast", "four", equal="cost").note
+    assert "'late' (16 rows a picture)" in rows
+
+
+def _reference(found: Comparison) -> float:
+    (row,) = found.rows
+    assert row.mean is not None
+    assert row.difference is not None
+    return row.mean - row.difference
 
 
 def test_choosing_at_equal_dose(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Choose on one half, report on the other: the best setting of a sweep without the winner's curse."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -74,9 +74,11 @@ def best_on_split(
     if better is None:
         raise InputError(f"metric '{metric}' has no better direction; say which: better='higher' or better='lower'")
     first = _first_half(pairs, split, seed)
-    names, opponents = pairs.settings, dict[str, str]()
+    names = pairs.settings
+    opponents: Mapping[str, str] = {}
     if equal is not None:
-        pairs, opponents, _ = at_equal(pairs, source, equal)
+        fair = at_equal(pairs, source, equal)
+        pairs, opponents = fair.pairs, fair.opponents
         names = list(opponents)
     chosen_on = pairs.differences(names, first)
     candidates = sorted(

@@ -1,6 +1,6 @@
 """Every setting of a run against its baseline, paired by prompt and seed, with the correction that many looks need."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from cfglab.errors import InputError
 from cfglab.experiments.choose import SplitChoice, best_on_split
@@ -44,10 +44,11 @@ def compare(
         return sets
     pairs = Pairs.of(source, metric, baseline)
     names, fairness = pairs.settings, list[str]()
-    opponents: dict[str, str] = {}
+    opponents: Mapping[str, str] = {}
     if equal is not None:
-        pairs, opponents, without = at_equal(pairs, source, equal)
-        names, fairness = list(opponents), explain(equal, without)
+        fair = at_equal(pairs, source, equal)
+        pairs, opponents = fair.pairs, fair.opponents
+        names, fairness = list(opponents), explain(equal, fair)
     differences = pairs.differences(names)
     p_values = {name: difference.p for name, difference in differences.items() if difference.p is not None}
     corrected = dict(zip(p_values, holm(list(p_values.values())), strict=True))

@@ -5,7 +5,7 @@ dose. Pure values; loads no torch.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from cfglab.experiments.pairs import Pairs
 from cfglab.experiments.scores import ResultLike, Scores
 from cfglab.experiments.spec import Experiment, Setting
 from cfglab.experiments.store import Store
+from cfglab.experiments.traces import stored_levels
 from cfglab.guidance.guide import Guide
 from cfglab.guidance.now import runs
 from cfglab.guidance.transforms import Transform
@@ -27,30 +28,40 @@ ALIKE = 0.01
 """Doses and costs that differ by at most this share are called equal."""
 
 
-def dose(setting: Setting, count: int) -> float | None:
-    """The mean of w over `count` steps, guidance that is off counting as 1; None where w depends on the picture."""
+def dose(setting: Setting, levels: Sequence[float]) -> float | None:
+    """The mean of w over the steps at these noise levels (sigma, one more than steps), guidance that is off counting as
+    1; None where w depends on the picture."""
     try:
-        return setting.guidance.schedule.dose(count, standard_sigmas(count))
+        return setting.guidance.schedule.dose(len(levels) - 1, levels)
     except InputError:
         return None
 
 
-def rows_needed(setting: Setting, count: int) -> int | None:
-    """Denoiser rows of one picture drawn alone; None where a transform decides while it runs."""
+def rows_needed(setting: Setting, levels: Sequence[float]) -> int | None:
+    """Denoiser rows of one picture drawn alone, a call a step; None where a transform decides while it runs."""
     if any(type(it).supplies is not Transform.supplies for it in setting.guidance.transforms):
         return None
     guide = Guide(setting.guidance)
     try:
-        levels = steps(count, standard_sigmas(count))
-        return sum(sum(guide.needs(it)) + sum(map(runs, guide.variations(it))) for it in levels)
+        of = steps(len(levels) - 1, levels)
+        return sum(sum(guide.needs(it)) + sum(map(runs, guide.variations(it))) for it in of)
     except InputError:
         return None
 
 
-def at_equal(
-    pairs: Pairs, source: Store | Scores | Iterable[ResultLike], equal: Equal
-) -> tuple[Pairs, dict[str, str], dict[str, str]]:
-    """(pairs against fair opponents, setting -> its opponent, setting -> why it has none).
+@dataclass(frozen=True, slots=True)
+class Fair:
+    """Pairs against fair opponents: setting -> its opponent, or why it has none; whether the noise levels by which
+    doses and costs were counted are the run's own."""
+
+    pairs: Pairs
+    opponents: Mapping[str, str]
+    without: Mapping[str, str]
+    own_levels: bool
+
+
+def at_equal(pairs: Pairs, source: Store | Scores | Iterable[ResultLike], equal: Equal) -> Fair:
+    """The same comparison with another opponent for each setting.
 
     `dose`: each setting stands against the run's constant scales without transforms: the one of its dose, or the
     straight line between the two nearest, picture by picture, so that prompt and seed still drop out. `cost`: against
@@ -62,10 +73,15 @@ def at_equal(
     """
     if not isinstance(source, Store):
         raise InputError(f"equal {equal}: results do not say what their guidance is; compare a store")
-    return (_at_dose if equal == "dose" else _at_cost)(pairs, source.experiment)
+    count = source.experiment.steps
+    own = stored_levels(source, count)
+    against = _at_dose if equal == "dose" else _at_cost
+    return Fair(*against(pairs, source.experiment, own or standard_sigmas(count)), own_levels=own is not None)
 
 
-def _at_dose(pairs: Pairs, experiment: Experiment) -> tuple[Pairs, dict[str, str], dict[str, str]]:
+def _at_dose(
+    pairs: Pairs, experiment: Experiment, levels: Sequence[float]
+) -> tuple[Pairs, dict[str, str], dict[str, str]]:
     ruler = {
         setting.name: setting.guidance.schedule.value
         for setting in experiment.settings
@@ -79,7 +95,7 @@ def _at_dose(pairs: Pairs, experiment: Experiment) -> tuple[Pairs, dict[str, str
     against = np.full(pairs.scores.values.shape, np.nan)
     opponents, without = {}, {}
     for setting in experiment.settings:
-        amount = dose(setting, experiment.steps)
+        amount = dose(setting, levels)
         if setting.name in ruler:
             continue
         if amount is None:
@@ -112,8 +128,10 @@ def _between(amount: float, ruler: Mapping[str, float]) -> dict[str, float]:
     return {low: 1.0 - share, high: share}
 
 
-def _at_cost(pairs: Pairs, experiment: Experiment) -> tuple[Pairs, dict[str, str], dict[str, str]]:
-    wanted = rows_needed(experiment.setting(pairs.baseline), experiment.steps)
+def _at_cost(
+    pairs: Pairs, experiment: Experiment, levels: Sequence[float]
+) -> tuple[Pairs, dict[str, str], dict[str, str]]:
+    wanted = rows_needed(experiment.setting(pairs.baseline), levels)
     if wanted is None:
         raise InputError(
             f"equal cost: how many rows the baseline '{pairs.baseline}' needs depends on the picture; name another "
@@ -124,7 +142,7 @@ def _at_cost(pairs: Pairs, experiment: Experiment) -> tuple[Pairs, dict[str, str
     for setting in experiment.settings:
         if setting.name == pairs.baseline:
             continue
-        cost = rows_needed(setting, experiment.steps)
+        cost = rows_needed(setting, levels)
         if cost is None or abs(cost - wanted) > ALIKE * wanted:
             without[setting.name] = "its rows depend on the picture" if cost is None else f"{cost} rows a picture"
             against[pairs.scores.settings.index(setting.name)] = np.nan
@@ -133,15 +151,20 @@ def _at_cost(pairs: Pairs, experiment: Experiment) -> tuple[Pairs, dict[str, str
     return replace(pairs, against=against), opponents, without
 
 
-def explain(equal: Equal, without: Mapping[str, str], most: int = 6) -> list[str]:
+def explain(equal: Equal, fair: Fair, most: int = 6) -> list[str]:
     """The sentences of a comparison's note."""
     said = {
         "dose": "Equal dose: each setting stands against the constant scale of the same mean over the steps, or the "
         "line between the two nearest of this run; the constants themselves are the ruler and have no row.",
         "cost": "Equal cost: only settings that need as many denoiser rows a picture as the baseline are compared.",
     }
-    listed: Sequence[str] = [f"'{name}' ({why})" for name, why in without.items()]
+    told = [said[equal]]
+    if not fair.own_levels:
+        told += [
+            "Schedules over the noise level are read at Stable Diffusion's, for this run recorded none of its own."
+        ]
+    listed: Sequence[str] = [f"'{name}' ({why})" for name, why in fair.without.items()]
     if not listed:
-        return [said[equal]]
+        return told
     more = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return [said[equal], f"Left out: {', '.join(listed[:most])}{more}."]
+    return [*told, f"Left out: {', '.join(listed[:most])}{more}."]

@@ -67,7 +67,8 @@ class Pairs:
         base = self.scores.settings.index(self.baseline)
         here = np.ones(self.against.shape[1:], dtype=bool) if keep is None else keep
         mine, other = self.scores.values[rows], self.against[rows]
-        lost = self.scores.failed[rows] | self.scores.failed[base] | (np.isfinite(mine) ^ np.isfinite(other))
+        alone = np.isfinite(mine) ^ np.isfinite(other)
+        lost = self.scores.failed[rows] | (self.scores.failed[base] & ~np.isfinite(other)) | alone
         gaps = np.where(here, mine - other, np.nan)
         dropped = (lost & here).sum(axis=(1, 2)).tolist()
         return dict(zip(names, differences(gaps, dropped), strict=True))
