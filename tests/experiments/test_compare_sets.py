@@ -76,7 +76,13 @@ def test_the_difference_is_the_jackknife_of_the_difference(tmp_path: Path, real:
     assert found.floor.value == pytest.approx(kid(real, np.concatenate(list(floor.values()))))
     lines = table(found)
     assert [line[0] for line in lines[1:]] == ["baseline (baseline)", "same", "far", "real against real (floor)"]
-    for words in ("delete-one jackknife of the difference", "Student's t", "family of these 2", "not better than real"):
+    for words in (
+        "delete-one jackknife of the difference",
+        "Student's t",
+        "family of these 2",
+        "not better than real",
+        "curse",
+    ):
         assert words in found.note
 
 
@@ -111,6 +117,8 @@ def test_precision_has_no_p_and_few_or_other_prompts_no_interval(tmp_path: Path,
     assert (found.rows[0].low, found.rows[0].p) == (None, None)
     assert "No interval where fewer than 8 prompts" in found.note
     assert found.floor is None
+    assert "floor" not in found.note
+    assert "A setting has 32 to 36 pictures, for some failed or are missing" in precision.note
 
 
 def test_a_run_scored_by_an_older_version_gives_values_without_intervals(tmp_path: Path, real: np.ndarray) -> None:

@@ -145,6 +145,23 @@ def test_real_pictures_can_be_ones_own(many: Path, tmp_path: Path) -> None:
     assert sets["noise"]["kid_dinov2"].value < sets["real scenes"]["kid_dinov2"].value
 
 
+def test_half_of_many_real_pictures_are_kept_out_for_the_floor(many: Path, tmp_path: Path) -> None:
+    real = tmp_path / "real"
+    real.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(300):
+        Image.fromarray(random.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(real / f"{number}.png")
+    with opened(many) as store:
+        assert measure(store, eye := Coarse(), real) == 256
+        assert eye.looked == 256 + 300
+        floor = compare(store, "kid_dinov2", "real scenes").floor
+        assert floor is not None
+        assert (floor.n, floor.low) == (128, None)
+        assert abs(floor.value) < 0.01 * store.set_metrics()["real scenes"]["kid_dinov2"].value
+        measure(store, again := Coarse(), real)
+        assert again.looked == 0  # what it saw of the real ones is kept, too
+
+
 def test_what_cannot_be_measured_is_one_line(few: Path, many: Path, tmp_path: Path) -> None:
     with opened(few) as store:
         with pytest.raises(InputError, match="needs 128 pictures of a setting, and there are 12; draw more"):
@@ -190,3 +207,11 @@ def test_the_command_scores_and_writes_the_report(
     assert "clip_score" in (few / "results.csv").read_text()
     assert call(["compare", str(few), "--metric", "clip_score"]) == 0
     assert call(["score", str(few / "nowhere"), "clip_score"]) == 2
+    capsys.readouterr()
+    monkeypatch.setattr(judges, "judges_of", lambda *_: pytest.fail("weights were downloaded"))
+    assert call(["score", str(few), "kid_dinov2"]) == 2
+    assert "needs 128 pictures of a setting" in capsys.readouterr().err
+    assert call(["compare", str(few), "--metric", "kid_dinov2"]) == 2
+    assert f"cfglab score {few} kid_dinov2 measures it" in capsys.readouterr().err
+    assert call(["compare", str(few), "--metric", "pick_score"]) == 2
+    assert "cfglab score RUN pick_score measures it" in capsys.readouterr().err

@@ -65,6 +65,7 @@ def test_whole_numbers_and_choices() -> None:
         ("{w:1..2} | {n:full_norm|full_norm}", "choices are different words"),
         ("constant({w:1..6}).then({w:1..2}, at=0.5)", "w was given a range before; repeat it as {w}"),
         ("cosin(max={w:1..6}, min=1)", "did you mean cosine?"),
+        ("{w:1..6} | {n:full_norm|update_nrm}", "did you mean update_norm?"),
         ("cosine(max=2, min=1, k={k:-1..5})", "it must be above 0"),
     ],
 )

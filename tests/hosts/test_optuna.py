@@ -14,7 +14,7 @@ from cfglab.experiments.bench import WORSE, Bench
 from cfglab.experiments.results import Row
 from cfglab.experiments.statistics import paired
 from cfglab.experiments.tuned import Point, Tuned, opponent, spread
-from cfglab.experiments.tuning import Search
+from cfglab.experiments.tuning import SEARCH, Search
 from cfglab.guidance import Guidance
 from cfglab.hosts.optuna import tune
 from cfglab.metrics.estimate import Estimate
@@ -272,8 +272,38 @@ def test_pictures_that_are_not_finite_refuse_a_guidance(tmp_path: Path) -> None:
 def test_a_model_that_fails_ends_the_search_and_it_goes_on(tmp_path: Path) -> None:
     draw = Stub()
     draw.broken = "out of memory"
-    with pytest.raises(MachineError, match=r"the model failed \(out of memory\); run it again to continue"):
+    with pytest.raises(
+        MachineError, match=r"the model failed in \d+ pictures \(out of memory\); run it again to continue"
+    ):
         quietly(searched(), tmp_path / "run", draw)
+
+
+def test_a_model_that_fails_on_held_out_pictures_gives_no_verdict(tmp_path: Path) -> None:
+    class Late(Stub):
+        def __call__(self, experiment: Experiment, folder: Path) -> None:
+            self.broken = "out of memory" if experiment.name == "held-out" else ""
+            super().__call__(experiment, folder)
+
+    search = searched(guidance="constant({w:6..9})")
+    with pytest.raises(MachineError, match=r"held-out.*: the model failed in \d+ pictures"):
+        quietly(search, tmp_path / "run", Late(), trials=3)
+
+
+def test_a_search_that_was_killed_as_it_began_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for left in (".lock", f".{SEARCH}.a1b2.tmp"):
+        (folder / left).touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cfglab.hosts.optuna._storage", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            quietly(searched(), folder, Stub(), trials=2)
+    assert {it.name for it in folder.iterdir()} == {".lock", SEARCH}
+    assert quietly(searched(), folder, Stub(), trials=2).verdicts
+
+
+def stopped(_: Path) -> Any:
+    raise KeyboardInterrupt
 
 
 def test_a_guidance_that_cannot_be_is_refused(tmp_path: Path) -> None:

@@ -51,11 +51,12 @@ def score(
       cfglab score runs/cats kid_inception --real pictures/cats
     """
     from cfglab.experiments import Run, Store
-    from cfglab.experiments.further import measure
+    from cfglab.experiments.further import check, measure
     from cfglab.hosts.judges import judges_of
 
     with Store.open(folder) as there:
         experiment = there.experiment
+        check(there, metric, real)
     judges = judges_of(metric, weights, device)
     with Store.create(folder, experiment) as store:
         for judge in judges:

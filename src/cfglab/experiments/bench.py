@@ -48,7 +48,8 @@ class OneModel:
 
     def __call__(self, experiment: Experiment, folder: Path) -> None:
         done = run(experiment, folder, self.device, **self.hub, quiet=True, load=self.load)
-        if self.judges and not done.failed:
+        asked = len(experiment.settings) * len(experiment.prompts) * len(experiment.seeds)
+        if self.judges and done.failed < asked:
             with Store.create(folder, experiment) as store:
                 for judge in self.judges:
                     measure(store, judge)
@@ -115,6 +116,20 @@ class Bench:
         return Measured(mine, (fmean(mine.values()),), rows)
 
 
+def refuse_unsettled(store: Store) -> None:
+    """Raise MachineError for pictures that another attempt may draw: nothing is said about half of a set."""
+    lost = [row.result for row in store.rows() if row.result.status == "failed" and not row.settled]
+    if lost:
+        raise MachineError(
+            f"{store.folder}: the model failed in {len(lost)} pictures ({_last_line(lost[0].error)}); run it again to "
+            "continue."
+        )
+
+
+def _last_line(error: str | None) -> str:
+    return ((error or "").strip().splitlines() or ["failed without a message"])[-1]
+
+
 def better(metric: str, one: float, other: float) -> bool:
     """Whether one value of a metric is better than another."""
     return one > other if METRICS[metric].better == "higher" else one < other
@@ -125,13 +140,11 @@ def read(folder: Path, metrics: Sequence[str]) -> Measured:
     with Store.open(folder) as store:
         rows = store.rows()
         sets = store.set_metrics().get(TRIAL, {})
-    failed = [row for row in rows if row.result.status == "failed"]
+        refuse_unsettled(store)
     spent = sum(row.result.rows_run for row in rows)
-    for row in failed:
-        said = (row.result.error or "").strip().splitlines()[-1]
-        if not row.settled:
-            raise MachineError(f"{folder}: the model failed ({said}); run it again to continue.")
-        return Measured({}, (), spent, said)
+    for row in rows:
+        if row.result.status == "failed":
+            return Measured({}, (), spent, _last_line(row.result.error))
     found: list[float] = []
     pictures: dict[Key, float] = {}
     for metric in metrics:

@@ -3,8 +3,9 @@
 A judge is a critic (it has `scores`) or an eye (it has `features`); `cfglab.hosts.judges` makes them.
 """
 
+import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
@@ -21,6 +22,7 @@ from cfglab.experiments.scoring import ENOUGH, real_pictures, recorded
 from cfglab.experiments.setcompare import REAL
 from cfglab.experiments.store import Store
 from cfglab.metrics.byprompt import Reference, distances
+from cfglab.metrics.registry import METRICS
 
 AT_ONCE = 16
 REFERENCE = 4_096  # real pictures, where they are rendered
@@ -57,9 +59,8 @@ def measure(store: Store, judge: Judge, real: Path | None = None, quiet: bool = 
     Stopped in the middle, it goes on where it was. Raises InputError where there are no pictures, no real pictures, or
     too few of either.
     """
+    check(store, judge.metrics, real)
     rows = [row for row in store.rows() if row.result.status == "done"]
-    if not rows:
-        raise InputError(f"{store.folder}: has no pictures yet; cfglab run draws them.")
     if isinstance(judge, Critic):
         return _criticise(store, judge, rows, quiet)
     return _look(store, judge, rows, real, quiet)
@@ -84,15 +85,38 @@ def _criticise(store: Store, critic: Critic, rows: Sequence[Row], quiet: bool) -
     return len(left)
 
 
-def _look(store: Store, eye: Eye, rows: Sequence[Row], real: Path | None, quiet: bool) -> int:
-    sets: dict[str, dict[str, list[np.ndarray]]] = {}
-    most = max(Counter(row.result.setting for row in rows).values())
+def check(store: Store, metrics: Sequence[str], real: Path | None = None) -> None:
+    """Raise InputError where a run has no pictures for these metrics, or nothing that distances can be held against:
+    said before a judge is downloaded."""
+    rows = [row for row in store.rows() if row.result.status == "done"]
+    if not rows:
+        raise InputError(f"{store.folder}: has no pictures yet; cfglab run draws them.")
+    of_sets = [metric for metric in metrics if metric in METRICS and METRICS[metric].of == "set"]
+    if not of_sets:
+        return
+    most = _most(rows)
     if most < ENOUGH:
         raise InputError(
-            f"{eye.metrics[0]} compares sets: it needs {ENOUGH} pictures of a setting, and there are {most}; "
+            f"{of_sets[0]} compares sets: it needs {ENOUGH} pictures of a setting, and there are {most}; "
             "draw more prompts or seeds."
         )
-    pictures, floor = _rendered(store, most) if real is None else (_read(real), {})
+    if real is None and len(asked(store)) < len(store.experiment.prompts):
+        raise InputError(
+            f"{store.folder}: distances to real pictures need real pictures, and only those of scenes can be "
+            "rendered; give a folder of them, --real FOLDER."
+        )
+    if real is not None and not real.is_dir():
+        raise InputError(f"{real}: is no folder; --real names a folder of real pictures.")
+
+
+def _most(rows: Sequence[Row]) -> int:
+    """The pictures of the setting that has most."""
+    return max(Counter(row.result.setting for row in rows).values())
+
+
+def _look(store: Store, eye: Eye, rows: Sequence[Row], real: Path | None, quiet: bool) -> int:
+    sets: dict[str, dict[str, list[np.ndarray]]] = {}
+    pictures, floor = _rendered(store, _most(rows)) if real is None else _dealt(store, real, _most(rows))
     looked = 0
 
     def see(pixels: np.ndarray) -> list[Seen]:
@@ -100,16 +124,17 @@ def _look(store: Store, eye: Eye, rows: Sequence[Row], real: Path | None, quiet:
         looked += len(pixels)
         return [Seen(features, {}) for features in eye.features(pixels)]
 
-    with FeatureCache(store.folder) as cache, progress_bar(len(rows), quiet, "looking") as advance:
-        for part in chunks(rows, AT_ONCE):
-            for row, seen in zip(part, cache.look(eye.key, part, store.folder, see), strict=True):
-                sets.setdefault(row.result.setting, {}).setdefault(row.result.prompt, []).append(seen.features)
-            advance(len(part))
-        there = _seen(eye, pictures)
-    if floor:
-        sets[REAL] = {prompt: list(_seen(eye, them)) for prompt, them in floor.items()}
+    with FeatureCache(store.folder) as cache:
+        with progress_bar(len(rows), quiet, "looking") as advance:
+            for part in chunks(rows, AT_ONCE):
+                for row, seen in zip(part, cache.look(eye.key, part, store.folder, see), strict=True):
+                    sets.setdefault(row.result.setting, {}).setdefault(row.result.prompt, []).append(seen.features)
+                advance(len(part))
+        with progress_bar(len(pictures), quiet, "looking at real pictures") as advance:
+            reference = Reference.of(_seen(eye, cache, pictures, advance))
+            if floor:
+                sets[REAL] = {prompt: list(_seen(eye, cache, them)) for prompt, them in floor.items()}
     names = dict(zip(("kid", "fid"), eye.metrics, strict=True))
-    reference = Reference.of(there)
     found = {
         setting: {names[metric]: it for metric, it in distances(by_prompt, reference).items() if it.n >= ENOUGH}
         for setting, by_prompt in sets.items()
@@ -118,27 +143,45 @@ def _look(store: Store, eye: Eye, rows: Sequence[Row], real: Path | None, quiet:
     return looked
 
 
-def _seen(eye: Eye, pictures: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate([eye.features(np.stack(part)) for part in chunks(pictures, AT_ONCE)])
+def _seen(
+    eye: Eye, cache: FeatureCache, pictures: Sequence[np.ndarray], advance: Callable[[int], object] = lambda _: None
+) -> np.ndarray:
+    """Features of real pictures, kept by their pixels."""
+    found = []
+    for part in chunks(pictures, AT_ONCE):
+        keys = [hashlib.sha256(repr(one.shape).encode() + one.tobytes()).hexdigest() for one in part]
+        known = cache.get(eye.key, keys)
+        if new := {key: one for key, one in zip(keys, part, strict=True) if key not in known}:
+            features = eye.features(np.stack(list(new.values())))
+            cache.put(eye.key, fresh := {key: Seen(one, {}) for key, one in zip(new, features, strict=True)})
+            known |= fresh
+        found += [known[key].features for key in keys]
+        advance(len(part))
+    return np.stack(found)
 
 
 def _rendered(store: Store, most: int) -> tuple[list[np.ndarray], dict[str, list[np.ndarray]]]:
     """Real scenes of the prompts, uint8 (h, w, 3), and others: as many by prompt as a setting has, for the floor."""
     scenes = asked(store)
-    if len(scenes) < len(store.experiment.prompts):
-        raise InputError(
-            f"{store.folder}: distances to real pictures need real pictures, and only those of scenes can be "
-            "rendered; give a folder of them, --real FOLDER."
-        )
     each, alike = -(-REFERENCE // len(scenes)), -(-most // len(scenes))
     pictures = [picture for scene in scenes.values() for picture in real_pictures(scene, each, 0)]
     return pictures, {prompt: real_pictures(scene, alike, 1) for prompt, scene in scenes.items()}
 
 
+def _dealt(store: Store, folder: Path, most: int) -> tuple[list[np.ndarray], dict[str, list[np.ndarray]]]:
+    """The pictures of a folder and, where it has enough for both, as many of them as a setting has, at most half, that
+    are kept out for the floor. They belong to no prompt: under the first one they stand without an interval."""
+    pictures = _read(folder)
+    if len(pictures) < 2 * ENOUGH:
+        return pictures, {}
+    order = np.random.default_rng(0).permutation(len(pictures))
+    kept_out = order[: min(most, len(pictures) // 2)].tolist()
+    rest = sorted(set(range(len(pictures))) - set(kept_out))
+    return [pictures[i] for i in rest], {store.experiment.prompts[0]: [pictures[i] for i in kept_out]}
+
+
 def _read(folder: Path) -> list[np.ndarray]:
     """The pictures of a folder, uint8 (h, w, 3), of one size; other files are passed over."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: is no folder; --real names a folder of real pictures.")
     found = []
     for file in sorted(folder.iterdir()):
         try:

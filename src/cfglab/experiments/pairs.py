@@ -106,8 +106,11 @@ def _refuse_unknown_metric(metric: str, measured: Iterable[str]) -> None:
     if metric in METRICS and METRICS[metric].of != "picture":
         raise InputError(
             f"metric '{metric}' belongs to a whole set of pictures, not to one, so it cannot be paired by prompt and "
-            f"seed; compare it with compare_sets. Metrics of pictures: {listed(measured)}"
+            f"seed; compare a store's settings in it without --choose and --equal. Metrics of pictures: "
+            f"{listed(measured)}"
         )
+    if metric in METRICS and METRICS[metric].judge:
+        raise InputError(f"metric '{metric}' was not measured in this run; cfglab score RUN {metric} measures it")
     if metric in METRICS:
         raise InputError(f"metric '{metric}' was not measured in this run; name one that was: {listed(measured)}")
     raise InputError(f"metric '{metric}' is unknown{_nearest(metric, sorted(measured))}")

@@ -19,6 +19,7 @@ from cfglab.metrics.registry import METRICS, Metric
 REAL = "real"
 FEWEST = 8
 """Prompts from which on an interval is given, as for the metrics themselves."""
+FLOOR = " The floor is what real pictures score, held against others: a setting below it is not better than real."
 WITHOUT_P = ("precision",)
 """Metrics near the end of their scale: of precision 0.99 most prompts say nothing, and t promises too much."""
 
@@ -67,7 +68,8 @@ def compare_sets(store: Store, metric: str, baseline: str) -> Comparison | None:
         better=known.better,
         baseline_mean=table[baseline],
         rows=tuple(sorted(rows, key=lambda row: rank(row.difference, known.better))),
-        note=_note(known, baseline, list(by_name.values()), len(tested)),
+        note=_note(known, baseline, list(by_name.values()), len(tested), [table[it].n for it in (baseline, *others)])
+        + (FLOOR if REAL in table else ""),
         floor=table.get(REAL),
     )
 
@@ -151,12 +153,18 @@ def _alone(mine: Jackknife, base: Jackknife) -> Difference:
     )
 
 
-def _note(known: Metric, baseline: str, found: list[Difference], tested: int) -> str:
+def _note(known: Metric, baseline: str, found: list[Difference], tested: int, sizes: list[int]) -> str:
     direction = f"{known.better} is better" if known.better else "no direction is better by itself"
     sentences = [
         f"{known.name} ({known.unit}; {direction}): of all pictures of a setting together, each setting less "
-        f"'{baseline}', which has the same prompts and seeds and is held against the same real pictures."
+        f"'{baseline}', for the same prompts and seeds"
+        f"{', held against the same real pictures' if known.of == 'set' else ''}."
     ]
+    if min(sizes) < max(sizes):
+        sentences += [
+            f"A setting has {min(sizes)} to {max(sizes)} pictures, for some failed or are missing: sets of other sizes "
+            "differ by that alone."
+        ]
     if known.of == "prompt":
         sentences += ["Intervals (95 %) resample prompts; p flips the sign of whole prompts."]
     elif any(it.low is not None for it in found):
@@ -176,14 +184,19 @@ def _note(known: Metric, baseline: str, found: list[Difference], tested: int) ->
     if tested > 1:
         sentences += [
             f"p (Holm) is corrected for the family of these {tested} comparisons, not for other metrics, baselines or "
-            "runs."
+            "runs.",
+            "The best of many settings, chosen and judged on the same pictures, looks better than it is (the winner's "
+            "curse): draw it and the baseline with other seeds before you rely on it.",
         ]
-    if known.of == "set":
-        sentences += ["The floor is what as many real pictures score: a setting below it is not better than real."]
     return " ".join(sentences)
 
 
 def _missing(store: Store, metric: str) -> str:
+    known = METRICS[metric]
+    if known.judge:
+        return f"metric '{metric}' was not measured in this run; cfglab score {store.folder} {metric} measures it"
+    if known.of == "prompt":
+        return f"metric '{metric}' was not measured in this run: it takes scenes, and two pictures of a prompt or more"
     measured = {name for row in store.set_metrics().values() for name in row}
     return (
         f"metric '{metric}' needs real pictures to be held against and was not measured in this run: that takes "

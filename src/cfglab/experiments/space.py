@@ -75,8 +75,12 @@ class Space(BaseModel):
             raise InputError(f"'{text}' has no placeholder, so there is nothing to tune; {_HOW}")
         parameters = tuple(one for several in found.values() for one in several)
         space = cls(text=text, steps=steps, parameters=parameters, knots=knots)
-        for end in ("low", "high"):
-            space.guidance({it.name: it.choices[0] if it.choices else getattr(it, end) for it in parameters})
+        low, high = (
+            {it.name: it.choices[0] if it.choices else getattr(it, end) for it in parameters} for end in ("low", "high")
+        )
+        others = ({**low, it.name: choice} for it in parameters for choice in it.choices[1:])
+        for values in (low, high, *others):
+            space.guidance(values)
         return space
 
     def guidance(self, values: Mapping[str, Value]) -> Guidance:

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from cfglab.errors import InputError
-from cfglab.experiments.bench import Draw
+from cfglab.experiments.bench import Draw, refuse_unsettled
 from cfglab.experiments.compare import compare
 from cfglab.experiments.comparison import ComparisonRow
 from cfglab.experiments.spec import Setting
@@ -84,6 +84,7 @@ def judge(search: Search, constant: Side, tuned: Side, folder: Path, draw: Draw)
     place = folder / HELD_OUT / experiment.id[:16]
     draw(experiment, place)
     with Store.open(place) as store:
+        refuse_unsettled(store)
         rows = sum(result.rows_run for result in store.results())
         verdicts = [_verdict(store, search, one, opponent(one, constant.points)) for one in tuned.points]
     return Tuned(

@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from cfglab.errors import InputError
+from cfglab.experiments.files import LOCK
 from cfglab.experiments.identity import Identified
 from cfglab.experiments.scoring import ENOUGH
 from cfglab.experiments.space import Space
@@ -147,7 +148,9 @@ def check_folder(folder: Path, search: Search) -> bool:
         raise InputError(f"{folder}: a search is a folder, but this is a file; choose another --out.")
     known = folder / SEARCH
     if not known.is_file():
-        if folder.exists() and any(entry.name != ".lock" for entry in folder.iterdir()):
+        if folder.exists() and any(
+            entry.name != LOCK and not entry.name.startswith(f".{SEARCH}.") for entry in folder.iterdir()
+        ):
             raise InputError(f"{folder}: holds other files and no search; choose another --out.")
         return False
     try:

@@ -6,13 +6,13 @@ A trial is a pure function of the finished trials before it, so a search that wa
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError, MachineError
 from cfglab.experiments.bench import Bench, Draw, OneModel, better
-from cfglab.experiments.files import only_writer, write_whole
+from cfglab.experiments.files import only_writer, sweep, write_whole
 from cfglab.experiments.progress import progress_bar
 from cfglab.experiments.space import Parameter, Space, Value
 from cfglab.experiments.tuned import Point, Side, Tuned, judge, spread
@@ -57,6 +57,8 @@ def tune(
         raise InputError("tuning needs Optuna, which is not installed; pip install 'cfglab[tune]'") from None
     if trials < 1:
         raise InputError(f"trials {trials}: at least one is needed; write 40.")
+    if rows is not None and rows < 1:
+        raise InputError(f"rows {rows}: at least one is needed; write 100000, or leave it out.")
     folder = Path(folder)
     known = check_folder(folder, search)
     if draw is None:
@@ -67,8 +69,11 @@ def tune(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     bench = Bench(search, folder, draw)
     pictures = len(search.base.prompts) * len(search.base.seeds)
-    with only_writer(folder), _storage(folder) as storage:
+    with ExitStack() as held:
+        held.enter_context(only_writer(folder))
+        sweep(folder)
         write_whole(folder / SEARCH, (search.model_dump_json(indent=1) + "\n").encode())
+        storage = held.enter_context(_storage(folder))
         sides = []
         with progress_bar(2 * trials * pictures, quiet) as advance:
             for name, text in search.texts.items():
@@ -204,16 +209,25 @@ class _Tuning:
 
 @contextmanager
 def _storage(folder: Path) -> Iterator[Any]:
+    from optuna.exceptions import StorageInternalError
     from optuna.storages import RDBStorage
     from sqlalchemy.exc import SQLAlchemyError
+
+    def refused(error: Exception) -> MachineError:
+        said = str(error).splitlines()[0]
+        return MachineError(
+            f"{folder / TRIALS}: cannot be read or written ({said}); look after the file and the room on its disk, or "
+            "choose another --out."
+        )
 
     try:
         storage = RDBStorage(f"sqlite:///{folder / TRIALS}")
     except (SQLAlchemyError, RuntimeError) as error:
-        said = str(error).splitlines()[0]
-        raise MachineError(f"{folder / TRIALS}: cannot be read or written ({said}); choose another --out.") from None
+        raise refused(error) from None
     try:
         yield storage
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise refused(error) from error
     finally:
         storage.remove_session()
         storage.engine.dispose()

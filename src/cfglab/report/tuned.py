@@ -88,6 +88,8 @@ def _difference(metric: str, row: ComparisonRow) -> str:
     if row.p_holm is not None and row.p_holm != row.p:
         said += f" (Holm: {p_value(row.p_holm)})"
     said += f"; {row.n_prompts} prompts, {row.n} pairs"
+    if row.dropped:
+        said += f" ({row.dropped} dropped, one side failed)"
     if row.smallest_detectable is not None:
         said += f"; detectable from {gap(row.smallest_detectable, known.unit)}"
     return said
