@@ -14,10 +14,8 @@ def report(folder: Path | str, *, most: int = MOST) -> Path:
     Up to `most` pictures it is one self-contained file: pictures, curves and traces are inside, and nothing is
     requested from anywhere; pictures beyond 40 MB are linked from `images/` beside it. The page of a larger run loads
     what is looked at from `images/` and from pages in a folder `report/`; keep them together. Raises InputError where
-    the folder holds no run, MachineError where files cannot be written.
+    the folder holds no run (or other files in `report/`), MachineError where files cannot be written.
     """
-    import shutil
-
     from cfglab.experiments.files import write_whole
     from cfglab.experiments.store import Store
     from cfglab.report import exports, pages
@@ -32,7 +30,7 @@ def report(folder: Path | str, *, most: int = MOST) -> Path:
     if large:
         pages.write(folder, tables.columns, traces, [metric.name for metric in tables.metrics])
     else:
-        shutil.rmtree(folder / pages.FOLDER, ignore_errors=True)
+        pages.remove(folder)
     write_whole(folder / "report.csv", exports.as_csv(tables).encode())
     write_whole(folder / "report.json", exports.as_json(tables).encode())
     path = folder / "report.html"

@@ -8,6 +8,7 @@ A page opened from disk may not read files, but it may run scripts: each file ca
 
 import base64
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cfglab.errors import InputError
 from cfglab.experiments.files import refuse
 from cfglab.experiments.store import Store
 from cfglab.experiments.traces import COLUMNS, CellTrace, stored_traces
@@ -26,6 +28,7 @@ from cfglab.report.columns import Columns
 FOLDER = "report"
 PICTURES = 2048
 TRACES = 1024
+_PAGE = re.compile(r"(pictures|scores|traces)-\d+\.js")
 SHOWN = COLUMNS[2:]
 """What the page draws of a trace: w, difference, cosine, rows_run, rows_saved."""
 
@@ -71,6 +74,8 @@ def float_text(values: NDArray[Any]) -> str:
 def write(folder: Path, columns: Columns, traces: Traces, metrics: Sequence[str]) -> None:
     """Write the pages of a run and put them in the place of older ones. Raises MachineError where that fails."""
     fresh, there = folder / f"{FOLDER}.part", folder / FOLDER
+    if not _is_ours(there):
+        raise InputError(f"{there}: holds other files, and the pages of the report go there; move them elsewhere.")
     try:
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()
@@ -81,6 +86,19 @@ def write(folder: Path, columns: Columns, traces: Traces, metrics: Sequence[str]
     except OSError as error:
         shutil.rmtree(fresh, ignore_errors=True)
         raise refuse(there, error) from error
+
+
+def remove(folder: Path) -> None:
+    """Take away the pages of a run that is no longer large; a folder with anything else in it stays."""
+    if _is_ours(folder / FOLDER):
+        shutil.rmtree(folder / FOLDER, ignore_errors=True)
+
+
+def _is_ours(there: Path) -> bool:
+    """Whether nothing but pages of a report is there."""
+    if not there.is_dir() or there.is_symlink():
+        return not there.exists()
+    return all(_PAGE.fullmatch(entry.name) for entry in there.iterdir())
 
 
 def _files(columns: Columns, traces: Traces, metrics: Sequence[str]) -> Iterator[tuple[str, str]]:

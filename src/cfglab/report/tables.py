@@ -90,6 +90,13 @@ class Tables:
         return tuple(Group(name, tuple(rows), axis_of([row.setting for row in rows])) for name, rows in found.items())
 
     @property
+    def looks(self) -> int:
+        """How many differences in the main metric were tested: what Holm's correction is over."""
+        main = self.main
+        found = [row.differences.get(main.name) for row in self.rows] if main else []
+        return sum(it is not None and it.p_holm is not None for it in found)
+
+    @property
     def pictures(self) -> int:
         """The largest count of pictures that a setting has."""
         return max((row.done for row in self.rows), default=0)

@@ -20,6 +20,12 @@ function option(value, text) {
   made.value = value;
   return made;
 }
+/* other controls in the place of these; the keyboard stays on the one it was on */
+function rebuild(where, ...children) {
+  const held = where.contains(document.activeElement) ? document.activeElement.dataset.hold : undefined;
+  where.replaceChildren(...children);
+  if (held !== undefined) all("[data-hold]", where).find((made) => made.dataset.hold === held)?.focus();
+}
 function spelled(value, kind) {
   if (value === null || value === undefined) return "–";
   if (kind === "yes") return value > 0.5 ? "yes" : "no";

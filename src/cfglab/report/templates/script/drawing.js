@@ -30,7 +30,7 @@ function spark(settings) {
   return drawn;
 }
 /* several lines over the steps with three labels at the side: lines are {values, style} */
-function chart(lines, { width = 320, height = 130, ends = true, floor = null, digits = 3 } = {}) {
+function chart(lines, { width = 320, height = 130, ends = true, floor = null, digits = 3, last = null } = {}) {
   const values = lines.flatMap((line) => line.values).filter((value) => value !== null);
   const drawn = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart" });
   if (!values.length) return drawn;
@@ -42,7 +42,7 @@ function chart(lines, { width = 320, height = 130, ends = true, floor = null, di
     drawn.append(svg("line", { x1: side, x2: width - 6, y1: y(value), y2: y(value) }));
     drawn.append(svg("text", { x: side - 6, y: y(value) + 3.5, "text-anchor": "end" }, String(+value.toPrecision(digits)).replace("-", "−")));
   }
-  if (ends) drawn.append(svg("text", { x: side, y: height - 6 }, "step 1"), svg("text", { x: width - 6, y: height - 6, "text-anchor": "end" }, length));
+  if (ends) drawn.append(svg("text", { x: side, y: height - 6 }, "step 1"), svg("text", { x: width - 6, y: height - 6, "text-anchor": "end" }, last ?? length));
   for (const line of lines) drawn.append(svg("path", { d: path(line.values, x, y), style: line.style }));
   return drawn;
 }

@@ -15,10 +15,11 @@ function explore() {
   if (grid) showGrid(); else showList();
 }
 function drawRest() {
-  byId("rest").replaceChildren(...(look.view === "grid" ? restAxes() : []).map((name) => {
+  rebuild(byId("rest"), ...(look.view === "grid" ? restAxes() : []).map((name) => {
     const label = element("label"), select = element("select");
     select.append(...valuesOf(name).map((value, index) => option(index, value)));
     select.value = look.rest[name] ?? 0;
+    select.dataset.hold = name;
     select.addEventListener("change", () => { look.rest[name] = +select.value; explore(); });
     label.append(element("span", name, "soft"), " ", select);
     return label;

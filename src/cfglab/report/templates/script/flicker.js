@@ -62,7 +62,7 @@ flicker.addEventListener("click", (event) => {
 });
 flicker.addEventListener("keydown", (event) => {
   if (event.key !== " " && event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
-  if (event.key !== " " && event.target.matches("input")) return;
+  if (event.target.matches(event.key === " " ? "button, input" : "input")) return;
   event.preventDefault();
   if (event.key === " ") { setMode("flicker"); play(!ticking); } else { setMode("flicker"); play(false); show(1 - shownOf); }
 });

@@ -20,7 +20,7 @@ function drawFrontier() {
   const [xId, yId] = ["frontier-x", "frontier-y"].map((id) => byId(id).value), x = measureOf(xId), y = measureOf(yId);
   const points = data.settings.map((_, setting) => ({ setting, x: numberOf(setting, xId), y: numberOf(setting, yId) })).filter((point) => point.x && point.y);
   const width = Math.max(300, frontier.clientWidth), height = Math.round(Math.min(460, Math.max(300, width * 0.56))), left = 54, bottom = height - 46;
-  const drawn = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "scatter", role: "img", "aria-label": `${y.title} over ${x.title}, every setting` });
+  const drawn = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "scatter", role: "group", "aria-label": `${y.title} over ${x.title}, every setting` });
   const span = (name, id) => {
     const ends = points.flatMap((point) => point[name]).filter((value) => value !== null), floor = id === "dose" ? null : data.floors[id]?.[0] ?? null;
     if (floor !== null) ends.push(floor);
@@ -59,7 +59,11 @@ function mark({ setting, x, y }, px, py, xMeasure, yMeasure) {
   group.addEventListener("pointerenter", say);
   group.addEventListener("focus", say);
   group.addEventListener("click", () => openLarge(at(setting)));
-  group.addEventListener("keydown", (event) => { if (event.key === "Enter") openLarge(at(setting)); });
+  group.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    openLarge(at(setting));
+  });
   return group;
 }
 

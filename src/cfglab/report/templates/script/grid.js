@@ -25,8 +25,7 @@ function settingAt(fixed) {
   const rest = Object.entries(look.rest).map(([name, value]) => [axisOf(name), value]);
   const fits = (places, setting) => setting !== data.baseline && strict.every(([axis, value]) => places[axis] === value);
   const chosenToo = (places) => rest.every(([axis, value]) => places[axis] === value || (places[axis] < 0 && strict.length));
-  const found = data.at.findIndex((places, setting) => fits(places, setting) && chosenToo(places));
-  return found >= 0 || !strict.length ? found : data.at.findIndex(fits);
+  return data.at.findIndex((places, setting) => fits(places, setting) && chosenToo(places));
 }
 /* the cell of a row and a column; "base" stands for the baseline, null for a place that no setting has */
 function cellOf(row, column) {
@@ -54,15 +53,20 @@ function ordered(count) {
   return order.sort((one, other) => byScore(means[one], means[other]));
 }
 
+/* what was asked for last: cells of a large run may come after another look was chosen */
+let looking = 0;
+
 function showGrid() {
+  const mine = ++looking;
   withCells([], () => {
+    if (mine !== looking) return;
     const order = ordered(valuesOf(look.columns).length), rowCount = valuesOf(look.rows).length;
     look.column = Math.min(look.column, WIDE * Math.floor((order.length - 1) / WIDE));
     const columns = order.slice(look.column, look.column + WIDE), rows = [...Array(rowCount).keys()].slice(look.row, look.row + TALL);
     if (isSwept(look.columns)) columns.unshift("base");
     else if (isSwept(look.rows)) rows.unshift("base");
     const cells = rows.map((row) => columns.map((column) => cellOf(row, column)));
-    withCells(cells.flat().filter((cell) => cell !== null), () => drawGrid(rows, columns, cells));
+    withCells(cells.flat().filter((cell) => cell !== null), () => { if (mine === looking) drawGrid(rows, columns, cells); });
     pager(byId("pager-columns"), look.columns, "column", WIDE, order.length);
     pager(byId("pager-rows"), look.rows, "row", TALL, rowCount);
   }, { pictures: false });
@@ -110,8 +114,9 @@ function pager(where, axis, name, size, count) {
     button.type = "button";
     button.disabled = start + by < 0 || start + by >= count;
     button.setAttribute("aria-label", `${by < 0 ? "earlier" : "later"} ${name}s`);
+    button.dataset.hold = text;
     button.addEventListener("click", () => { look[name] = start + by; explore(); });
     return button;
   };
-  where.replaceChildren(step(-size, "‹"), element("span", `${axis} ${start + 1} to ${Math.min(count, start + size)} of ${count.toLocaleString("en")}`), step(size, "›"));
+  rebuild(where, step(-size, "‹"), element("span", `${axis} ${start + 1} to ${Math.min(count, start + size)} of ${count.toLocaleString("en")}`), step(size, "›"));
 }

@@ -25,11 +25,14 @@ function candidates() {
   return found.sort((one, other) => byScore(values[one], values[other]) || one - other);
 }
 function showList() {
+  const mine = ++looking;
   withCells([], () => {
+    if (mine !== looking) return;
     const found = candidates();
     scoring.start = Math.min(scoring.start, LISTED * Math.floor(Math.max(0, found.length - 1) / LISTED));
     const shown = found.slice(scoring.start, scoring.start + LISTED);
     withCells(shown, () => {
+      if (mine !== looking) return;
       const list = element("div", undefined, "listed");
       for (const position of shown) {
         const item = element("div"), name = element("span", nameOf(position), "label");
@@ -37,7 +40,7 @@ function showList() {
         item.append(...tile(position), name);
         list.append(item);
       }
-      if (!shown.length) list.append(element("p", "No picture has such a score.", "note"));
+      if (!shown.length) list.append(element("p", lost || "No picture has such a score.", "note"));
       byId("pictures").replaceChildren(list);
     });
     pageOfList(found.length);
@@ -49,6 +52,7 @@ function pageOfList(count) {
     button.type = "button";
     button.disabled = scoring.start + by < 0 || scoring.start + by >= count;
     button.setAttribute("aria-label", label);
+    button.dataset.hold = text;
     button.addEventListener("click", () => { scoring.start += by; showList(); });
     return button;
   };
@@ -56,5 +60,5 @@ function pageOfList(count) {
   byId("pager-rows").hidden = true;
   const last = Math.min(count, scoring.start + LISTED);
   const text = element("span", count ? `${(scoring.start + 1).toLocaleString("en")} to ${last.toLocaleString("en")} of ${count.toLocaleString("en")} pictures` : "no pictures");
-  where.replaceChildren(turn(-LISTED, "‹", "earlier pictures"), text, turn(LISTED, "›", "later pictures"));
+  rebuild(where, turn(-LISTED, "‹", "earlier pictures"), text, turn(LISTED, "›", "later pictures"));
 }

@@ -20,7 +20,7 @@ function drawTraces(where, position) {
   const drawn = TRACED.map(([name, title, options]) => {
     const lines = [{ values: mine[name], style: colour }];
     if (other) lines.unshift({ values: other[name], style: dashed });
-    return traced(name === "saved" ? `${title}: ${total(mine.saved)} of ${total(mine.saved.map((it, i) => it + mine.run[i]))}` : title, lines, { ...options, height: 92, ends: name === "saved" });
+    return traced(name === "saved" ? `${title}: ${total(mine.saved)} of ${total(mine.saved.map((it, i) => it + mine.run[i]))}` : title, lines, { ...options, height: 92, ends: name === "saved", last: data.trace.step.at(-1) + 1 });
   });
   where.replaceChildren(...drawn);
 }
