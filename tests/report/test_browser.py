@@ -370,3 +370,73 @@ def test_a_card_names_the_missing_parts_only_and_a_setting_stays_in_one_line(see
     rows = page.locator(".sortable").first.locator("tbody tr")
     tall = rows.evaluate_all("them => Math.max(...them.map((it) => it.getBoundingClientRect().height))")
     assert tall < 48
+
+
+def test_what_is_hidden_cannot_be_seen(see: Open, k_run: Path, tmp_path: Path) -> None:
+    """Also where a style gives the part a display of its own."""
+    page = see(k_run).page
+    page.evaluate("openLarge(10)")  # a picture that failed
+    assert page.locator("#box").is_visible()
+    assert page.locator("#box-command").is_hidden()
+    page = see(report(finished(tmp_path, experiment(prompts=["a cat", "a dog"], seeds="0")))).page
+    assert page.locator("#picker").is_visible()
+    assert [part.is_visible() for part in page.locator(".seed").all()] == [False] * page.locator(".seed").count()
+
+
+def test_a_place_that_no_setting_has_stays_empty(see: Open, three: Path) -> None:
+    """The linear group has no k: with rows over it and columns over k, nothing of the other group stands in its row."""
+    seen = see(three)
+    seen.page.select_option("#rows", "group")
+    seen.page.select_option("#columns", "k")
+    data = seen.page.evaluate("data.settings.map((it) => it.group)")
+    per_setting = 4
+    for row, group in zip(seen.tiles()[-2:], ("cosine", "linear"), strict=True):
+        assert {data[it // per_setting] for it in row[1:] if it is not None} <= {group}
+    assert seen.tiles()[-1][1:] == [None] * 3
+
+
+def test_the_keyboard_stays_where_it_was(see: Open, three: Path, k_run: Path) -> None:
+    page = see(three).page
+    page.select_option("#rows", "w")
+    page.select_option("#columns", "k")
+    page.locator("#rest select").first.focus()
+    page.evaluate("document.activeElement.dispatchEvent(new Event('change'))")
+    assert page.evaluate("document.activeElement.closest('#rest') !== null")
+    page = see(k_run).page
+    page.evaluate("openFlicker(0, 1)")
+    page.focus('#flicker [data-mode="side"]')
+    page.keyboard.press("Space")
+    assert page.locator("#flicker").get_attribute("data-mode") == "side"
+    page.keyboard.press("Escape")
+    page.locator("#frontier .mark").first.focus()
+    page.keyboard.press("Space")
+    assert page.locator("#box").is_visible()
+
+
+def test_a_large_page_without_its_folder_says_so(browser: Any, large: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "report.html"
+    alone.write_bytes(large.read_bytes())
+    seen = Seen(browser, alone)
+    seen.page.wait_for_function("lost !== ''")
+    seen.page.evaluate("explore()")
+    seen.page.wait_for_function("document.querySelector('.tile')?.dataset.fault.includes('is not beside this page')")
+    seen.close()
+
+
+def test_the_latest_look_wins(see: Open, large: Path) -> None:
+    """Cells that come late are of a look that is over."""
+    page = see(large).page
+    page.wait_for_selector(".tile img[src]")
+    page.evaluate(
+        """() => {
+            const now = withCells, late = [];
+            globalThis.late = late;
+            withCells = (positions, then) => { late.push(then); };
+            showList();
+            showGrid();
+            withCells = now;
+            late.reverse().forEach((then) => then());
+        }"""
+    )
+    page.wait_for_selector("#pictures table.pivot")
+    assert page.locator("#pictures .listed").count() == 0

@@ -12,6 +12,7 @@ import pytest
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
+from cfglab.errors import InputError
 from cfglab.experiments.store import Store
 from cfglab.experiments.traces import CellTrace, stored_traces
 from cfglab.metrics import Estimate
@@ -87,6 +88,17 @@ def test_a_run_that_became_small_leaves_no_pages(tmp_path: Path) -> None:
     assert (folder / "report").is_dir()
     report(folder)
     assert not (folder / "report").exists()
+
+
+def test_what_is_no_page_of_a_report_is_not_touched(tmp_path: Path) -> None:
+    make(tmp_path, experiment(seeds="0..1"))
+    mine = tmp_path / pages.FOLDER / "notes.md"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    report(tmp_path)
+    with pytest.raises(InputError, match="report: holds other files, and the pages of the report go there; move them"):
+        report(tmp_path, most=1)
+    assert mine.read_text() == "mine"
 
 
 def test_the_numbers_beside_the_page(tmp_path: Path) -> None:
