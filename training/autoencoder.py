@@ -1,6 +1,6 @@
 """Train the autoencoder of `scenes`: 64×64×3 pixels to 16×16×4 latents, the `AutoencoderKL` of SD 1.x in miniature.
 
-    python training/autoencoder.py --steps 9500 --whole-from 0.45
+    python -m training.autoencoder --steps 9500 --whole-from 0.45
 
 Trains on 32×32 crops of scenes (four times the steps of whole pictures at one cost; the network is convolutional),
 later on whole ones. Resumes from its last checkpoint.

@@ -1,6 +1,6 @@
 """Rebuild everything under `src/cfglab/scenes/weights` from nothing; each step resumes. Hours: training/README.md.
 
-python training/build.py
+python -m training.build
 """
 
 import subprocess

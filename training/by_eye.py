@@ -1,7 +1,7 @@
 """Does the reader see what a person sees? Sheets of pictures to label by eye, and the agreement with the reader.
 
-    python training/by_eye.py sheets runs/scale --out eye/     # eye/sheet-1.png …, eye/labels.csv to fill in
-    python training/by_eye.py agree runs/scale --out eye/      # after column `eye` holds 1 (all right) or 0
+    python -m training.by_eye sheets runs/scale --out eye/     # eye/sheet-1.png …, eye/labels.csv to fill in
+    python -m training.by_eye agree runs/scale --out eye/      # after column `eye` holds 1 (all right) or 0
 
 The pictures are drawn at random from the settings w = 1, 3 and 15, mixed, and shown with their prompt alone: whoever
 labels sees neither the scale nor the reader's answer.

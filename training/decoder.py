@@ -1,6 +1,6 @@
 """Train the decoder of the frozen autoencoder further: sharper pictures from the latents the denoiser learns.
 
-    python training/decoder.py --steps 12000
+    python -m training.decoder --steps 12000
 
 Nothing that makes latents changes, so the denoiser may train meanwhile. Resumes; `export.py` takes the result.
 """

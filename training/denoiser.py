@@ -1,6 +1,6 @@
 """Train the text encoder and the denoiser of `scenes` together on cached latents.
 
-    python training/denoiser.py --steps 10600 --decay 2700
+    python -m training.denoiser --steps 10600 --decay 2700
 
 Epsilon prediction, the noise schedule of Stable Diffusion 1.x, min-SNR weighting (2303.09556, gamma 5) times 1 / alpha,
 which lifts the steps that decide the background, 10 % empty captions, 20 % captions of another scene, an exponential

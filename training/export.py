@@ -1,6 +1,6 @@
 """Write the trained parts into the package in the on-disk format of Stable Diffusion 1.x, float16 safetensors.
 
-python training/export.py
+python -m training.export
 """
 
 import shutil
@@ -20,7 +20,7 @@ WEIGHTS = Path(__file__).parents[1] / "src/cfglab/scenes/weights"
 def trained(name: str, model: TextToImage) -> TextToImage:
     state = load(WORK / name)
     if state is None:
-        raise SystemExit(f"no {name}: run `python training/denoiser.py` first")
+        raise SystemExit(f"no {name}: run `python -m training.denoiser` first")
     model.load_state_dict(state["ema"])
     return model.eval()
 

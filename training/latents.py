@@ -1,6 +1,6 @@
 """Freeze the autoencoder and encode scenes once, so that the denoiser trains from a file.
 
-    python training/latents.py --count 30000
+    python -m training.latents --count 30000
 
 Per channel the latents are brought to mean 0 and the standard deviation of Stable Diffusion 1.x (1 / 0.18215) by
 folding the affine map into the 1×1 convolutions around the latent, so `scaling_factor` is the usual 0.18215.
@@ -38,7 +38,7 @@ def frozen_autoencoder() -> AutoencoderKL:
     """The trained autoencoder with its averaged weights and normalised latents."""
     state = load(WORK / "autoencoder.pt")
     if state is None:
-        raise SystemExit("no autoencoder.pt: run `python training/autoencoder.py` first")
+        raise SystemExit("no autoencoder.pt: run `python -m training.autoencoder` first")
     vae = build().eval()
     vae.load_state_dict(state["ema"])
     fold(vae, to_tensor(SceneSource(seed=7).pictures(512)))

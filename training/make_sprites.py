@@ -1,6 +1,6 @@
 """Draw the sprites of `scenes` from Noto Color Emoji (SIL OFL 1.1) into the package, once.
 
-python training/make_sprites.py [FONT]      # Debian: apt-get install fonts-noto-color-emoji
+python -m training.make_sprites [FONT]      # Debian: apt-get install fonts-noto-color-emoji
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Train a reader of `scenes`, the judge: what does this picture show?
 
-    python training/reader.py --which 1 && python training/reader.py --which 2
+    python -m training.reader --which 1 && python -m training.reader --which 2
 
 Learns from a pool of scenes and spoiled pictures (`training/label.py`), half of each batch as the autoencoder gives
 them back. Resumes from its last checkpoint; ends by writing the package's weights and a summary on unseen pictures.

@@ -1,6 +1,6 @@
 """Make the weak twin of the denoiser: an early snapshot, fitted to the text encoder that ships.
 
-    python training/twin.py
+    python -m training.twin
 
 The snapshot was taken beside a text encoder that went on learning, so its denoiser is trained on for a short while
 with the final text encoder, which stays as it is. It is far from converged: that is its use (2406.02507).
@@ -29,7 +29,7 @@ def main() -> None:
     model = TextToImage(build_tokenizer())
     early, final = load(WORK / "twin.pt"), load(WORK / "denoiser.pt")
     if early is None or final is None:
-        raise SystemExit("no twin.pt or denoiser.pt: run `python training/denoiser.py` first")
+        raise SystemExit("no twin.pt or denoiser.pt: run `python -m training.denoiser` first")
     model.load_state_dict(early["ema"])
     model.text.load_state_dict({k[5:]: v for k, v in final["ema"].items() if k.startswith("text.")})
     model.text.requires_grad_(False)

@@ -1,6 +1,6 @@
 """Bring the shipped weights back into the training folder, so that training can go on where no checkpoint is left.
 
-    python training/unpack.py --step 8200
+    python -m training.unpack --step 8200
 
 Writes the frozen autoencoder, freshly encoded latents, `denoiser.pt` at that step and `twin.pt`: the shipped averages,
 rounded to float16 as they are, with an optimizer that has seen nothing.

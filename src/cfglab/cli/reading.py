@@ -95,8 +95,8 @@ def compare(
     Examples:
       cfglab compare runs/k-decay --baseline constant --metric alignment
       cfglab compare runs/scale --metric kid
-      cfglab compare runs/k-decay --equal dose
-      cfglab compare runs/k-decay --choose prompts
+      cfglab compare runs/dispute --equal dose
+      cfglab compare runs/k-decay --choose seeds
     """
     from cfglab.experiments import Run
 

@@ -128,7 +128,7 @@ class Reader:
         except FileNotFoundError as error:
             raise InputError(
                 f"{name}: the reader's weights are not in this installation; reinstall cfglab, or train them with "
-                f"`python training/reader.py --which {which}`"
+                f"`python -m training.reader --which {which}`"
             ) from error
         except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(
