@@ -293,7 +293,10 @@ def test_pictures_that_failed_are_said_and_the_report_is_still_written(
         experiment, rows = store.experiment, store.rows()
     failed = [
         row.model_copy(
-            update={"result": row.result.model_copy(update={"status": "failed", "error": f"Trace\n{words}\n"})}
+            update={
+                "result": row.result.model_copy(update={"status": "failed", "error": f"Trace\n{words}\n"}),
+                "settled": False,
+            }
         )
         for row, words in zip(rows[3:5], ("ValueError: too large", "ValueError: too small"), strict=True)
     ]
@@ -307,6 +310,15 @@ def test_pictures_that_failed_are_said_and_the_report_is_still_written(
     assert out.endswith("/run/report.html\n")
     assert err.startswith("cfglab: 2 pictures failed, the first with: ValueError: too large; results.csv in ")
     assert err.endswith("says which; run it again to retry.\n")
+    settled = [row.model_copy(update={"settled": True}) for row in failed]
+    for known, words in (
+        (settled[:1], "run it again to retry all but 1, which would fail again."),
+        (settled, "they would fail again: choose another guidance or dtype, and another --out."),
+    ):
+        with cfglab.Store.create(folder, experiment) as store:
+            store.record(known)
+        assert call(["run", "small.yaml"]) == 1
+        assert capsys.readouterr().err.endswith(f"says which; {words}\n")
 
 
 def test_a_folder_in_the_way_is_left_alone(tiny: str, model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,8 +63,8 @@ def test_a_million_cells_are_refused_where_nobody_can_answer(
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     line = refused(capsys, "run", "small.yaml", *MILLION)
     assert line == (
-        "3,000,000 pictures in up to 60,000,000 denoiser rows, 4 days at 6 ms a row, which is what scenes takes on two "
-        "cores; start that with --yes, or give fewer prompts, seeds or settings."
+        "3,000,000 pictures, for plain guidance in up to 60,000,000 denoiser rows, 4 days at 6 ms a row, which is "
+        "what scenes takes on two cores; start that with --yes, or give fewer prompts, seeds or settings."
     )
     assert started == []
 
@@ -78,7 +78,9 @@ def test_a_million_cells_are_asked_for_on_a_terminal(
     assert call(["run", "small.yaml", *MILLION]) == 2
     out, err = capsys.readouterr()
     assert out.strip() == ""  # the prompt ends with a space there
-    assert err.startswith("3,000,000 pictures in up to 60,000,000 denoiser rows, 4 days at 6 ms a row")
+    assert err.startswith(
+        "3,000,000 pictures, for plain guidance in up to 60,000,000 denoiser rows, 4 days at 6 ms a row"
+    )
     assert "on two cores. Start? [y/N]:" in err
     assert err.endswith("cfglab: not started; give fewer prompts, seeds or settings.\n")
     assert files() == before
@@ -112,7 +114,10 @@ def test_a_changed_file_is_another_run(tmp_path: Path, capsys: pytest.CaptureFix
     changes: list[tuple[Callable[[str], str], str]] = [
         (lambda it: it.replace("steps: 10", "steps: 20"), "holds the experiment 'small' with steps 10, not 20"),
         (lambda it: it.replace("seeds: 0..3", "seeds: 0..4"), "holds the experiment 'small' with seeds 0..3, not 0..4"),
-        (lambda it: it.replace("guidance: 7.5", "guidance: 8"), "'small' with other settings than asked for now"),
+        (
+            lambda it: it.replace("guidance: 7.5", "guidance: 8"),
+            "'small' with other settings than asked for now ('more' is 7.5, not 8)",
+        ),
         (lambda it: it.replace("name: small", "name: other"), "holds the experiment 'small', not 'other'"),
     ]
     for change, words in changes:

@@ -1,6 +1,7 @@
 """Ways to load a model on a Ray worker, some of them fatal. Workers import this file."""
 
 import os
+import select
 import signal
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ def noted(folder: Path, experiment: Experiment) -> Any:
     return pipe
 
 
-def mortal(folder: Path, lives: int, experiment: Experiment) -> Any:
-    """The model, on a worker that is killed when it draws a certain batch, as long as that has lives left."""
+def mortal(folder: Path, lives: int, experiment: Experiment, at_most: int = 0) -> Any:
+    """The model, on a worker that is killed when it draws a certain batch, as long as that has lives left; not where
+    it has `at_most` so many cells."""
     pipe, draw = noted(folder, experiment), drawing.draw
 
     def killed(pipe: Any, batch: Any) -> Any:
         deaths = len(list(folder.glob("death-*")))
-        if (batch[0].prompt, batch[0].seed) == (experiment.prompts[0], 1) and deaths < lives:
+        if (batch[0].prompt, batch[0].seed) == (experiment.prompts[0], 1) and deaths < lives and len(batch) > at_most:
             (folder / f"death-{deaths}").touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return draw(pipe, batch)
@@ -39,6 +41,25 @@ def faulty(_: Experiment) -> Any:
 
 def refused(_: Experiment) -> Any:
     raise InputError("the model is not on this node; copy it.")
+
+
+def but_the_last(folder: Path, experiment: Experiment) -> Any:
+    """The model, on the worker that asks first; the others wait for it to draw, and are refused."""
+    try:
+        (folder / "first").touch(exist_ok=False)
+    except FileExistsError:
+        while not list(folder.glob("drew-*")):
+            select.select([], [], [], 0.05)
+        return refused(experiment)
+    pipe, draw = load_model(experiment, "cpu", {"revision": None, "allow_pickle": False}), drawing.draw
+
+    def noted(pipe: Any, batch: Any) -> Any:
+        found = draw(pipe, batch)
+        (folder / f"drew-{os.getpid()}").touch()
+        return found
+
+    drawing.draw = noted
+    return pipe
 
 
 def doomed(_: Experiment) -> Any:

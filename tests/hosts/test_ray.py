@@ -147,9 +147,34 @@ def test_a_batch_that_kills_every_worker_fails_and_the_others_are_drawn(address:
     load = partial(loads.mortal, notes, 100)
     run = running.run(experiment, tmp_path / "run", "cpu", score=False, load=load, executor=on_ray(address, workers=1))
     assert (run.drawn, run.failed) == (9, 3)
-    assert len(list(notes.glob("death-*"))) == 3
+    assert len(list(notes.glob("death-*"))) == 3 + 1 + 1 + 1 + 1  # three pictures; two, one and one; one
     errors = {str(it.error) for it in run.store.results() if it.status == "failed"}
-    assert errors == {"3 Ray workers were lost while they drew this batch, out of memory perhaps; Ray's logs say more"}
+    assert errors == {
+        "Ray workers were lost whenever they drew this picture, out of memory perhaps; Ray's logs say more"
+    }
+
+
+def test_a_batch_that_is_too_large_for_any_worker_is_drawn_in_halves(address: str, tmp_path: Path) -> None:
+    experiment = Experiment.from_yaml(SMALL, model="mixture:tree", prompts=["class 0", "class 1"], sampler="euler")
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    load = partial(loads.mortal, notes, 100, at_most=2)
+    run = running.run(experiment, tmp_path / "run", "cpu", score=False, load=load, executor=on_ray(address, workers=1))
+    assert (run.drawn, run.failed) == (12, 0)
+    assert len(list(notes.glob("death-*"))) == 3
+
+
+def test_a_node_without_the_model_is_left_out(
+    address: str, experiment: Experiment, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    load = partial(loads.but_the_last, notes)
+    run = running.run(experiment, tmp_path / "run", "cpu", score=False, load=load, executor=on_ray(address, workers=2))
+    assert (run.drawn, run.failed) == (12, 0)
+    assert [it.getMessage() for it in caplog.records if it.name == "cfglab"] == [
+        "the run goes on without one of the Ray workers: the model is not on this node; copy it"
+    ]
 
 
 @pytest.mark.parametrize(

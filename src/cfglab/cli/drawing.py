@@ -13,6 +13,7 @@ from cfglab.errors import InputError, MachineError
 if TYPE_CHECKING:
     from cfglab.experiments.cost import Cost
     from cfglab.experiments.outcome import Executor
+    from cfglab.experiments.run import Run
 
 
 @app.command()
@@ -87,16 +88,25 @@ def run(
     folder = out or Path("runs") / chosen.name
     executor = _executor(ray, workers)
     done = chosen.run(folder, device, revision=revision, allow_pickle=allow_pickle, quiet=quiet, executor=executor)
-    print(f"{done.drawn} pictures drawn, {len(done.store.results())} in the run")
+    counts = done.store.counts()
+    print(f"{done.drawn} pictures drawn, {counts['done'] + counts['failed']} in the run")
     with working("writing the report", quiet):
         page = done.report()
     print(f"report: {page}")
     if done.failed:
-        first = next(it.error for it in done.store.results() if it.error)
-        raise MachineError(
-            f"{done.failed} pictures failed, the first with: {first.strip().splitlines()[-1]}; results.csv in "
-            f"{done.folder} says which; run it again to retry."
-        )
+        raise MachineError(_failures(done, counts["good"]))
+
+
+def _failures(done: "Run", good: int) -> str:
+    """How many pictures failed, why, and what can be done about it."""
+    ((first,),) = done.store.select("SELECT error FROM results WHERE error IS NOT NULL ORDER BY position LIMIT 1")
+    again = "run it again to retry" + (f" all but {good}, which would fail again" if good else "")
+    if good == done.failed:
+        again = "they would fail again: choose another guidance or dtype, and another --out"
+    return (
+        f"{done.failed} pictures failed, the first with: {first.strip().splitlines()[-1]}; results.csv in "
+        f"{done.folder} says which; {again}."
+    )
 
 
 def _executor(ray: str | None, workers: int | None) -> "Executor":

@@ -5,6 +5,7 @@ from math import prod
 
 from cfglab.experiments.document import Document
 from cfglab.experiments.prompts import expand_prompts, read_seeds
+from cfglab.pipelines.samplers import TWICE
 
 LARGE = 100_000
 SECONDS_A_ROW = 0.006  # `scenes` on two idle cores, see the README
@@ -12,7 +13,8 @@ SECONDS_A_ROW = 0.006  # `scenes` on two idle cores, see the README
 
 @dataclass(frozen=True)
 class Cost:
-    """Pictures, equal ones counted once for each setting, and denoiser rows: two a picture and step, none shared."""
+    """Pictures, equal ones counted once for each setting, and denoiser rows: those of plain guidance, two a picture and
+    call of the denoiser, none shared. Transforms that ask for further predictions take more."""
 
     pictures: int
     rows: int
@@ -26,7 +28,7 @@ class Cost:
         hours = self.rows * SECONDS_A_ROW / 3600
         time = f"{hours / 24:,.0f} days" if hours >= 48 else f"{hours:,.1f} hours"
         return (
-            f"{self.pictures:,} pictures in up to {self.rows:,} denoiser rows, {time} at "
+            f"{self.pictures:,} pictures, for plain guidance in up to {self.rows:,} denoiser rows, {time} at "
             f"{SECONDS_A_ROW * 1000:.0f} ms a row, which is what scenes takes on two cores"
         )
 
@@ -36,4 +38,5 @@ def cost_of(document: Document) -> Cost:
     grids = [prod(len(it) if isinstance(it, list) else 1 for it in group.axes.values()) for group in document.groups]
     settings = 1 + len(document.settings) + sum(grids)
     pictures = settings * len(expand_prompts(document.prompts)) * len(read_seeds(document.seeds))
-    return Cost(pictures, 2 * document.steps * pictures)
+    calls = 2 if document.sampler in TWICE else 1
+    return Cost(pictures, 2 * calls * document.steps * pictures)

@@ -123,7 +123,7 @@ def run(
                 score_run(store, quiet)
         finally:
             store.write_csv()
-        failed = sum(result.status == "failed" for result in store.results())
+        failed = store.counts()["failed"]
     return Run(folder, drawn, failed)
 
 

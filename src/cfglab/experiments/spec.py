@@ -178,11 +178,23 @@ class Experiment(Identified):
             mine, its = getattr(self, field), getattr(other, field)
             if mine != its and field not in ("title", "question"):
                 if field in ("baseline", "settings", "left_out"):
-                    return f"the experiment {self.name!r} with other settings than asked for now"
+                    return (
+                        f"the experiment {self.name!r} with other settings than asked for now{self._first_other(other)}"
+                    )
                 if field == "seeds":
                     mine, its = write_seeds(mine), write_seeds(its)
                 return f"the experiment {self.name!r} with {field} {_short(mine)}, not {_short(its)}"
         return f"the experiment {self.name!r}"
+
+    def _first_other(self, other: "Experiment") -> str:
+        """` ('constant' is 7.5, not 8)`: the first setting that is not the same in both."""
+        mine, its = ({it.name: it for it in (one.baseline, *one.settings)} for one in (self, other))
+        for name in {**mine, **its}:
+            if name not in its or name not in mine:
+                return f" ({name!r} is {'not there' if name not in mine else 'no longer asked for'})"
+            if mine[name].guidance != its[name].guidance:
+                return f" ({name!r} is {_short(mine[name].guidance)}, not {_short(its[name].guidance)})"
+        return ""
 
     def setting(self, name: str) -> Setting:
         """The setting of that name. Raises InputError with the nearest name."""

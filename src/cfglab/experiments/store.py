@@ -181,6 +181,13 @@ class Store:
                 "file, or run again with another --out."
             ) from error
 
+    def counts(self) -> dict[str, int]:
+        """How many cells are `done` and `failed`, and how many of those failed for `good`: no attempt changes that."""
+        ((done, failed, good),) = self.select(
+            "SELECT total(status = 'done'), total(status = 'failed'), total(status = 'failed' AND settled) FROM results"
+        )
+        return {"done": int(done), "failed": int(failed), "good": int(good)}
+
     def set_metrics(self) -> dict[str, dict[str, Estimate]]:
         """Metrics of sets of pictures by setting and metric; the setting `real` is real pictures against real ones."""
         table: dict[str, dict[str, Estimate]] = {}

@@ -5,15 +5,16 @@ float32 depends on the number of threads, so the same number everywhere gives th
 """
 
 import logging
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cfglab.errors import InputError, MachineError
 from cfglab.experiments.outcome import Batch, Executor, Load, Outcome, Workers
-from cfglab.hosts.ray_address import check_head, first_line
+from cfglab.hosts.ray_address import check_head, current_cluster, first_line
 from cfglab.hosts.ray_worker import Worker
 
 try:
@@ -22,8 +23,10 @@ try:
 except ImportError as error:
     raise InputError("--ray needs Ray, which is not installed: pip install 'cfglab[ray]'.") from error
 
-ATTEMPTS = 3  # a batch that has cost so many workers is recorded as failed
-LOST = f"{ATTEMPTS} Ray workers were lost while they drew this batch, out of memory perhaps; Ray's logs say more"
+ATTEMPTS = 3  # a batch that has cost so many workers is drawn in halves, and each piece that costs another, again
+PATIENCE = 30.0  # seconds without a worker, after which that is said
+LOST = "Ray workers were lost whenever they drew this picture, out of memory perhaps; Ray's logs say more"
+_LOG = logging.getLogger("cfglab")
 
 
 def on_ray(address: str, workers: int | None = None) -> Executor:
@@ -58,6 +61,24 @@ def on_ray(address: str, workers: int | None = None) -> Executor:
     return executor
 
 
+@dataclass(frozen=True)
+class _Piece:
+    """A batch by its number, or a part of one, and how many workers may still be lost over it."""
+
+    number: int
+    cells: Batch
+    lives: int = ATTEMPTS
+
+    def after_a_loss(self) -> "list[_Piece]":
+        """What to draw instead; nothing, where a single picture has used its lives up."""
+        if self.lives > 1:
+            return [replace(self, lives=self.lives - 1)]
+        if len(self.cells) == 1:
+            return []
+        half = (len(self.cells) + 1) // 2
+        return [replace(self, cells=cells, lives=1) for cells in (self.cells[:half], self.cells[half:])]
+
+
 class _Crew:
     """The workers of one run, and what each of them is at."""
 
@@ -65,35 +86,38 @@ class _Crew:
         self._hire = hire
         self._hired: list[Any] = []
         self._idle: list[Any] = []
-        self._jobs: dict[ray.ObjectRef[Any], tuple[Any, int | None]] = {}  # worker, batch; None: it loads the model
+        self._jobs: dict[ray.ObjectRef[Any], tuple[Any, _Piece | None]] = {}  # worker, piece; None: it loads the model
         self._about: dict[str, str] | None = None
         for _ in range(count):
             self._add()
 
     def wait(self) -> dict[str, str]:
         """Wait until the first worker has loaded the model; returns what its pixels depend on."""
+        if not ray.wait(list(self._jobs), timeout=PATIENCE)[0]:
+            _LOG.warning("no Ray worker is ready yet: the cluster is busy, or the model is still loading; waiting")
         while self._about is None:
             self._next()
         return self._about
 
     def draw(self, batches: Sequence[Batch]) -> Iterator[list[Outcome]]:
         """The outcomes of every batch, as they come. A worker has its next batch before the last one is written."""
-        waiting, lost = deque(range(len(batches))), Counter[int]()
+        waiting = deque(_Piece(number, batch) for number, batch in enumerate(batches))
+        done: list[list[Outcome]] = [[] for _ in batches]
         left = len(batches)
-        self._give(batches, waiting)
+        self._give(waiting)
         while left:
-            number, outcomes = self._next()
-            if number is not None and outcomes is None:
+            piece, outcomes = self._next()
+            if piece is not None and outcomes is None:
                 self._add()
-                lost[number] += 1
-                if lost[number] < ATTEMPTS:
-                    waiting.appendleft(number)
-                else:
-                    outcomes = [Outcome(cell, error=LOST, settled=False) for cell in batches[number]]
-            self._give(batches, waiting)
-            if number is not None and outcomes is not None:
+                waiting.extendleft(reversed(again := piece.after_a_loss()))
+                outcomes = [] if again else [Outcome(cell, error=LOST, settled=False) for cell in piece.cells]
+            self._give(waiting)
+            if piece is None:
+                continue
+            done[piece.number] += outcomes
+            if len(done[piece.number]) == len(batches[piece.number]):
                 left -= 1
-                yield outcomes
+                yield done[piece.number]
 
     def dismiss(self) -> None:
         for worker in self._hired:
@@ -104,15 +128,16 @@ class _Crew:
         self._hired.append(worker)
         self._jobs[worker.start.remote()] = worker, None
 
-    def _give(self, batches: Sequence[Batch], waiting: deque[int]) -> None:
+    def _give(self, waiting: deque[_Piece]) -> None:
         while waiting and self._idle:
-            worker, number = self._idle.pop(), waiting.popleft()
-            self._jobs[worker.draw.remote(batches[number])] = worker, number
+            worker, piece = self._idle.pop(), waiting.popleft()
+            self._jobs[worker.draw.remote(piece.cells)] = worker, piece
 
-    def _next(self) -> tuple[int | None, Any]:
-        """What is done next: the batch's number (None: a model was loaded) and its result, None if the worker is lost.
+    def _next(self) -> tuple[_Piece | None, Any]:
+        """What is done next: the piece (None: a model was loaded) and its outcomes, None if the worker is lost.
 
-        One that is lost while it loads the model is not replaced: the next would fare no better.
+        One that is lost while it loads the model is not replaced, and one that cannot load it, or has other versions,
+        is let go of: the next would fare no better. Where no worker had the model before, that ends the run.
         """
         if not self._jobs:
             raise MachineError(
@@ -120,26 +145,32 @@ class _Crew:
                 "use fewer --workers, or larger nodes, and run it again."
             )
         (ref, *_), _ = ray.wait(list(self._jobs))
-        worker, number = self._jobs.pop(ref)
+        worker, piece = self._jobs.pop(ref)
         try:
             result: Any = ray.get(ref)
-        except RayTaskError as error:
-            raise error.cause from None
+            if piece is None:
+                self._compare(result)
+        except (RayTaskError, InputError) as error:
+            cause = error.cause if isinstance(error, RayTaskError) else error
+            if piece is not None or self._about is None:
+                raise cause from None
+            _LOG.warning("the run goes on without one of the Ray workers: %s", first_line(cause))
+            ray.kill(worker)
+            return None, None
         except RayError:  # the worker, its node or the result it held
             ray.kill(worker)
-            return number, None
+            return piece, None
         self._idle.append(worker)
-        if number is None:
-            self._compare(result)
-        return number, result
+        return piece, result
 
     def _compare(self, found: dict[str, str]) -> None:
+        """Raises InputError for a worker that would draw otherwise than the first one."""
         self._about = self._about or found
         for name, value in found.items():
             if value != self._about.get(name):
                 raise InputError(
-                    f"Ray workers differ: {name} {self._about.get(name)} and {value}; pictures of one run are drawn "
-                    "alike: install the same on every node."
+                    f"it has {name} {value}, the first one {self._about.get(name)}, and pictures of one run are drawn "
+                    "alike; install the same on every node."
                 )
 
 
@@ -150,6 +181,8 @@ def _connected(address: str) -> Iterator[None]:
         options["_system_config"] = {"worker_niceness": 0}  # Ray's 15 is for workers beside something else
     elif address != "auto":
         check_head(address)
+    elif known := current_cluster():
+        check_head(known, f"auto ({known})")
     try:
         ray.init(address=address, **options)
     except ConnectionError as error:

@@ -1,7 +1,9 @@
 """Does a Ray head answer at an address? Said in seconds: Ray itself tries for minutes, and then ends the process."""
 
 import os
+import re
 import socket
+from pathlib import Path
 
 from cfglab.errors import InputError
 
@@ -11,11 +13,26 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0
 so its first answer is a SETTINGS frame too: three bytes of length, then the type, 4."""
 
 
-def check_head(address: str) -> None:
-    """Raise InputError where `address` is no host:port, or nothing there answers as a Ray head does."""
+def current_cluster() -> str | None:
+    """The host:port that `auto` means: $RAY_ADDRESS, or what `ray start` wrote down on this machine; None for none, or
+    where only Ray itself knows how to look at it."""
+    known = os.environ.get("RAY_ADDRESS", "")
+    if not known:
+        file = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+        try:
+            known = file.read_text().strip()
+        except OSError:
+            return None
+    return known if re.fullmatch(r"[^/]+:\d+", known) else None
+
+
+def check_head(address: str, name: str = "") -> None:
+    """Raise InputError where `address` is no host:port, or nothing there answers as a Ray head does. `name` is what it
+    is called where that is something else."""
+    name = name or address
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or "/" in host:
-        raise InputError(f"--ray {address}: an address is local, auto or host:port, such as 10.0.0.1:6379; write one.")
+        raise InputError(f"--ray {name}: an address is local, auto or host:port, such as 10.0.0.1:6379; write one.")
     try:
         with socket.create_connection((host, int(port)), SECONDS) as connection:
             connection.settimeout(SECONDS)
@@ -23,10 +40,10 @@ def check_head(address: str) -> None:
             answer = connection.recv(4)
     except (OSError, OverflowError) as error:
         raise InputError(
-            f"--ray {address}: no answer ({first_line(error)}); start Ray there with `ray start --head`, or correct it."
+            f"--ray {name}: no answer ({first_line(error)}); start Ray there with `ray start --head`, or correct it."
         ) from error
     if answer[3:] != b"\x04" and not os.environ.get("RAY_USE_TLS"):
-        raise InputError(f"--ray {address}: what answers there is no Ray head; give the address that `ray start` said.")
+        raise InputError(f"--ray {name}: what answers there is no Ray head; give the address that `ray start` said.")
 
 
 def first_line(error: BaseException) -> str:

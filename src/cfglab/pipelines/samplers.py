@@ -27,6 +27,8 @@ SAMPLERS: dict[str, str] = {
     "unipc": "UniPCMultistepScheduler",
 }
 """Name -> the scheduler class of diffusers that it is."""
+TWICE = ("heun", "kdpm2", "kdpm2-a")
+"""Those that call the denoiser twice a step, but for the last."""
 
 _SETTINGS: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
     {
