@@ -56,12 +56,13 @@ def test_comparing_reads_one_metric_and_makes_no_object_a_picture(
     assert counter.rows <= 2 * cells + 20  # a picture's place and its one value; the names of the metrics
 
 
-def test_listing_asks_twice(large: tuple[Path, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listing_asks_four_times_and_reads_no_name_twice(large: tuple[Path, int], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, cells = large
     with Store.open(folder) as store:
         counter = Counter(store, monkeypatch)
         assert len(store.results()) == cells
-    assert counter.queries == 2
+    assert counter.queries == 4
+    assert counter.rows == 7 + cells + 7 * cells + cells  # metrics, cells, values, results
 
 
 def test_a_column_is_what_the_results_say(tmp_path: Path) -> None:

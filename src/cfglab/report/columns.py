@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cfglab.experiments.results import no_collection
+from cfglab.experiments.results import no_collection, read_metrics
 from cfglab.experiments.scores import Scores
 from cfglab.experiments.spec import Experiment
 from cfglab.experiments.store import Store
@@ -105,18 +105,10 @@ def _scores(store: Store, positions: Mapping[str, Sequence[int]], shape: tuple[i
 
 
 def _measured(store: Store) -> tuple[list[str], list[str], FloatArray]:
-    """(names of the metrics, cells, their values (metrics, cells)), NaN where a cell has no such metric.
-
-    Where every cell has every metric, which is the rule and costs half the time, the order alone says whose they are.
-    """
-    owners = [cell for (cell,) in store.select("SELECT DISTINCT cell FROM metrics ORDER BY cell")]
-    rows = store.select("SELECT metric, value FROM metrics ORDER BY cell, metric")
-    if not rows:
-        return [], [], np.empty((0, 0))
-    metrics, values = zip(*rows, strict=True)
-    names = sorted(set(metrics))
-    if metrics == tuple(names) * len(owners):
-        return names, owners, np.array(values, dtype=np.float64).reshape(-1, len(names)).T
+    """(names of the metrics, cells, their values (metrics, cells)), NaN where a cell has no such metric."""
+    names, owners, values = read_metrics(store.select)
+    if values is not None:
+        return names, owners, values.T
     table = np.full((len(names), len(owners)), np.nan)
     row_of, column_of = ({name: place for place, name in enumerate(them)} for them in (names, owners))
     for owner, metric, value in store.select("SELECT cell, metric, value FROM metrics"):
