@@ -56,7 +56,9 @@ def test_comparing_reads_one_metric_and_makes_no_object_a_picture(
     assert counter.rows <= 2 * cells + 20  # a picture's place and its one value; the names of the metrics
 
 
-def test_listing_asks_four_times_and_reads_no_name_twice(large: tuple[Path, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listing_asks_four_times_and_reads_no_name_twice(
+    large: tuple[Path, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, cells = large
     with Store.open(folder) as store:
         counter = Counter(store, monkeypatch)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -163,9 +164,7 @@ def test_there_is_no_third_reader():
 
 def test_missing_weights_say_how_to_get_them(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "files", lambda _: tmp_path)
-    with pytest.raises(
-        InputError, match=r"reader2.safetensors: .* reinstall cfglab, or .*training/reader.py --which 2"
-    ):
+    with pytest.raises(InputError, match=r"reader2.safetensors: .* reinstall cfglab, or .*training.reader --which 2"):
         Reader.load(2)
 
 
@@ -215,3 +214,15 @@ def test_labelled_pictures_repeat_with_their_seed():
     np.testing.assert_array_equal(first[1], again[1])
     assert first[0].shape == (20, 64, 64, 3)
     assert (first[0] != other[0]).any()
+
+
+@pytest.mark.parametrize("which", [1, 2])
+def test_what_is_seen_does_not_depend_on_which_others_are_looked_at(which: Literal[1, 2]) -> None:
+    """Not in the last bit: a run that is resumed looks at its pictures in other company."""
+    reader = Reader.load(which)
+    pixels = np.random.default_rng(0).uniform(-1, 1, (37, 3, 64, 64)).astype(np.float32)
+    whole, order = reader.features(pixels), np.random.default_rng(1).permutation(37)
+    for size in (1, 5, 16):
+        parts = [reader.features(pixels[order[start : start + size]]) for start in range(0, 37, size)]
+        assert np.array_equal(np.concatenate(parts), whole[order])
+    assert reader.read(pixels[order[:3]]) == [reader.read(pixels)[i] for i in order[:3]]

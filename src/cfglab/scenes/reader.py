@@ -20,7 +20,7 @@ from cfglab.scenes.renderer import SIZE
 from cfglab.scenes.vocabulary import BACKGROUNDS, OBJECTS, RELATIONS
 
 FEATURES = 64
-CHUNK = 128
+CHUNK = 16  # pictures; more are no faster
 PARTS: dict[str, tuple[str, ...]] = {
     "a": OBJECTS,
     "relation": RELATIONS,
@@ -139,22 +139,26 @@ class Reader:
     def read(self, pixels: Tensor | np.ndarray) -> list[Reading]:
         """Pictures float `(n, 3, 64, 64)` in [-1, 1] to n readings. One that holds NaN or infinity shows nothing."""
         readings = []
-        for chunk in self._chunks(pixels):
+        for chunk, count in self._chunks(pixels):
             usable = chunk.isfinite().flatten(1).all(1)
             logits = self.network(chunk.nan_to_num())
             found = {part: logits[part].argmax(1) * usable for part in PARTS}
             found["relation"] *= (found["a"] > 0) & (found["b"] > 0)
             classes = torch.stack([found[part] for part in PARTS], 1).tolist()
-            readings += [Reading(*(_name(part, i) for part, i in zip(PARTS, row, strict=True))) for row in classes]
+            readings += [
+                Reading(*(_name(part, i) for part, i in zip(PARTS, row, strict=True))) for row in classes[:count]
+            ]
         return readings
 
     def features(self, pixels: Tensor | np.ndarray) -> np.ndarray:
         """Pictures float `(n, 3, 64, 64)` in [-1, 1] to float32 `(n, 64)`: the layer before the heads."""
-        rows = [self.network.body(chunk.nan_to_num()).numpy() for chunk in self._chunks(pixels)]
+        rows = [self.network.body(chunk.nan_to_num()).numpy()[:count] for chunk, count in self._chunks(pixels)]
         return np.concatenate([np.empty((0, FEATURES), np.float32), *rows])
 
     @staticmethod
-    def _chunks(pixels: Tensor | np.ndarray) -> Iterator[Tensor]:
+    def _chunks(pixels: Tensor | np.ndarray) -> Iterator[tuple[Tensor, int]]:
+        """CHUNK pictures and how many of them count: a batch of always the same size, so that what is seen in a picture
+        does not depend, not in its last bit, on which others were looked at with it."""
         tensor = torch.as_tensor(pixels)
         if tensor.ndim != 4 or tensor.shape[1:] != (3, SIZE, SIZE) or not tensor.is_floating_point():
             raise InputError(
@@ -162,7 +166,9 @@ class Reader:
                 f"{SIZE}) in [-1, 1]; resize them or convert bytes with x / 127.5 - 1"
             )
         for start in range(0, len(tensor), CHUNK):
-            yield tensor[start : start + CHUNK].detach().cpu().float().clamp(-1, 1)
+            chunk = tensor[start : start + CHUNK].detach().cpu().float().clamp(-1, 1)
+            padding = torch.zeros(CHUNK - len(chunk), 3, SIZE, SIZE)
+            yield torch.cat([chunk, padding]), len(chunk)
 
 
 def _name(part: str, number: int) -> str | None:
