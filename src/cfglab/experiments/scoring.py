@@ -19,7 +19,7 @@ from cfglab.experiments.picture import read_pixels
 from cfglab.experiments.progress import working
 from cfglab.experiments.results import Row
 from cfglab.experiments.setcompare import REAL, parts_of
-from cfglab.experiments.store import Store
+from cfglab.experiments.store import SCORED, Store
 from cfglab.metrics.byprompt import Reference, set_metrics
 from cfglab.metrics.estimate import Estimate
 from cfglab.metrics.jackknife import Jackknife
@@ -45,12 +45,12 @@ def score(store: Store, quiet: bool = True) -> None:
         pictures = [(row.result.cell, row.sha256) for row in rows]
         state = hashlib.sha256(f"{VERSION}|{scorer.judge}|{ENOUGH}|{pictures}".encode()).hexdigest()
         whole = all("alignment" in row.result.metrics for row in rows)
-        if not rows or (whole and store.meta("scored") == state):
+        if not rows or (whole and store.meta(SCORED) == state):
             return
         with working("scoring", quiet):
             if scorer.pictures(rows):
                 scorer.sets(rows)
-                store.set_meta("scored", state)
+                store.set_meta(SCORED, state)
 
 
 class Scorer:

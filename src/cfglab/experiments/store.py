@@ -30,6 +30,9 @@ from cfglab.experiments.results import read_results, results_csv
 from cfglab.experiments.spec import Experiment
 from cfglab.metrics.estimate import Estimate as Estimate
 
+SCORED = "scored"
+"""The key under which it is kept of which pictures the metrics of sets are; it goes with them."""
+
 
 class Store:
     """A run folder, open for reading (`Store.open`) or as its one writer (`Store.create`). Also a context manager."""
@@ -228,6 +231,7 @@ class Store:
             if changed:
                 database.execute("DELETE FROM set_metrics")
                 database.execute("DELETE FROM set_parts")
+                database.execute("DELETE FROM meta WHERE key = ?", (SCORED,))
 
     def record_metrics(self, metrics: Mapping[str, Mapping[str, float]]) -> None:
         """Add metrics of pictures, by cell id and metric."""
