@@ -145,7 +145,7 @@ def test_real_pictures_can_be_ones_own(many: Path, tmp_path: Path) -> None:
     assert sets["noise"]["kid_dinov2"].value < sets["real scenes"]["kid_dinov2"].value
 
 
-def test_half_of_many_real_pictures_are_kept_out_for_the_floor(many: Path, tmp_path: Path) -> None:
+def test_some_of_many_real_pictures_against_the_others_are_the_floor(many: Path, tmp_path: Path) -> None:
     real = tmp_path / "real"
     real.mkdir()
     random = np.random.default_rng(0)

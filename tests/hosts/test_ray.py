@@ -172,7 +172,8 @@ def test_a_node_without_the_model_is_left_out(
     load = partial(loads.but_the_last, notes)
     run = running.run(experiment, tmp_path / "run", "cpu", score=False, load=load, executor=on_ray(address, workers=2))
     assert (run.drawn, run.failed) == (12, 0)
-    assert [it.getMessage() for it in caplog.records if it.name == "cfglab"] == [
+    said = [it.getMessage() for it in caplog.records if it.name == "cfglab"]
+    assert [it for it in said if not it.startswith("no Ray worker is ready yet")] == [  # which a busy machine may say
         "the run goes on without one of the Ray workers: the model is not on this node; copy it"
     ]
 

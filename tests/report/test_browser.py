@@ -417,7 +417,7 @@ def test_a_large_page_without_its_folder_says_so(browser: Any, large: Path, tmp_
     alone = tmp_path / "report.html"
     alone.write_bytes(large.read_bytes())
     seen = Seen(browser, alone)
-    seen.page.wait_for_function("lost !== ''")
+    seen.page.wait_for_function("lost() !== ''")
     seen.page.evaluate("explore()")
     seen.page.wait_for_function("document.querySelector('.tile')?.dataset.fault.includes('is not beside this page')")
     seen.close()

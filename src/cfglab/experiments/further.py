@@ -22,6 +22,7 @@ from cfglab.experiments.scoring import ENOUGH, real_pictures, recorded
 from cfglab.experiments.setcompare import REAL
 from cfglab.experiments.store import Store
 from cfglab.metrics.byprompt import Reference, distances
+from cfglab.metrics.jackknife import Jackknife
 from cfglab.metrics.registry import METRICS
 
 AT_ONCE = 16
@@ -116,7 +117,7 @@ def _most(rows: Sequence[Row]) -> int:
 
 def _look(store: Store, eye: Eye, rows: Sequence[Row], real: Path | None, quiet: bool) -> int:
     sets: dict[str, dict[str, list[np.ndarray]]] = {}
-    pictures, floor = _rendered(store, _most(rows)) if real is None else _dealt(store, real, _most(rows))
+    pictures, floor = _rendered(store, _most(rows)) if real is None else (_read(real), {})
     looked = 0
 
     def see(pixels: np.ndarray) -> list[Seen]:
@@ -131,15 +132,18 @@ def _look(store: Store, eye: Eye, rows: Sequence[Row], real: Path | None, quiet:
                     sets.setdefault(row.result.setting, {}).setdefault(row.result.prompt, []).append(seen.features)
                 advance(len(part))
         with progress_bar(len(pictures), quiet, "looking at real pictures") as advance:
-            reference = Reference.of(_seen(eye, cache, pictures, advance))
+            there = _seen(eye, cache, pictures, advance)
             if floor:
                 sets[REAL] = {prompt: list(_seen(eye, cache, them)) for prompt, them in floor.items()}
+    reference = Reference.of(there)
+    found = {setting: distances(by_prompt, reference) for setting, by_prompt in sets.items()}
+    if not floor and len(there) >= 2 * ENOUGH:
+        found[REAL] = _halved(there, store.experiment.prompts[0], _most(rows))
     names = dict(zip(("kid", "fid"), eye.metrics, strict=True))
-    found = {
-        setting: {names[metric]: it for metric, it in distances(by_prompt, reference).items() if it.n >= ENOUGH}
-        for setting, by_prompt in sets.items()
+    named = {
+        setting: {names[metric]: it for metric, it in row.items() if it.n >= ENOUGH} for setting, row in found.items()
     }
-    store.record_set_metrics(*recorded(store, found), eye.metrics)
+    store.record_set_metrics(*recorded(store, named), eye.metrics)
     return looked
 
 
@@ -168,16 +172,12 @@ def _rendered(store: Store, most: int) -> tuple[list[np.ndarray], dict[str, list
     return pictures, {prompt: real_pictures(scene, alike, 1) for prompt, scene in scenes.items()}
 
 
-def _dealt(store: Store, folder: Path, most: int) -> tuple[list[np.ndarray], dict[str, list[np.ndarray]]]:
-    """The pictures of a folder and, where it has enough for both, as many of them as a setting has, at most half, that
-    are kept out for the floor. They belong to no prompt: under the first one they stand without an interval."""
-    pictures = _read(folder)
-    if len(pictures) < 2 * ENOUGH:
-        return pictures, {}
-    order = np.random.default_rng(0).permutation(len(pictures))
-    kept_out = order[: min(most, len(pictures) // 2)].tolist()
-    rest = sorted(set(range(len(pictures))) - set(kept_out))
-    return [pictures[i] for i in rest], {store.experiment.prompts[0]: [pictures[i] for i in kept_out]}
+def _halved(features: np.ndarray, prompt: str, most: int) -> dict[str, Jackknife]:
+    """The floor of one's own real pictures: as many as a setting has, at most half, against the others. They belong to
+    no prompt; under this one they stand without an interval."""
+    order = np.random.default_rng(0).permutation(len(features))
+    count = min(most, len(features) // 2)
+    return distances({prompt: features[order[:count]]}, Reference.of(features[order[count:]]))
 
 
 def _read(folder: Path) -> list[np.ndarray]:

@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cfglab.errors import InputError
+from cfglab.errors import InputError, MachineError
 from cfglab.experiments.cell import ModelFacts, cells, model_facts
 from cfglab.experiments.files import write_whole
 from cfglab.experiments.laboratory import Laboratory, is_mixture
@@ -191,7 +191,12 @@ def _draw_all(
         for outcomes in workers.draw(todo):
             written = [row for outcome in outcomes for row in _written(store.folder, outcome, places)]
             rows = [row for row in written if row.result.image or row.result.position not in intact]
-            store.record(scorer.judged(rows) if scorer else rows)
+            try:
+                judged = scorer.judged(rows) if scorer else rows
+            except MachineError:  # what was drawn is kept
+                store.record(rows)
+                raise
+            store.record(judged)
             drawn += sum(row.result.status == "done" for row in rows)
             advance(len(outcomes))
     return drawn

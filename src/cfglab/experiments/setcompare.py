@@ -69,7 +69,7 @@ def compare_sets(store: Store, metric: str, baseline: str) -> Comparison | None:
         baseline_mean=table[baseline],
         rows=tuple(sorted(rows, key=lambda row: rank(row.difference, known.better))),
         note=_note(known, baseline, list(by_name.values()), len(tested), [table[it].n for it in (baseline, *others)])
-        + (FLOOR if REAL in table else ""),
+        + (FLOOR if REAL in table and known.of == "set" else ""),
         floor=table.get(REAL),
     )
 

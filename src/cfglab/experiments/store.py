@@ -160,7 +160,7 @@ class Store:
             try:
                 yield
             finally:
-                self._database.execute("COMMIT")
+                self._database.rollback()  # nothing was written; an error of the disk has ended it already
 
     def rows(self) -> list[Row]:
         """Every recorded result in the experiment's order, with what the writer needs to know of it."""

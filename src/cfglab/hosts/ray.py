@@ -5,6 +5,7 @@ float32 depends on the number of threads, so the same number everywhere gives th
 """
 
 import logging
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Any
 
 from cfglab.errors import InputError, MachineError
 from cfglab.experiments.outcome import Batch, Executor, Load, Outcome, Workers
-from cfglab.hosts.ray_address import check_head, current_cluster, first_line
+from cfglab.hosts.ray_address import check_head, first_line
 from cfglab.hosts.ray_worker import Worker
 
 try:
@@ -88,6 +89,7 @@ class _Crew:
         self._idle: list[Any] = []
         self._jobs: dict[ray.ObjectRef[Any], tuple[Any, _Piece | None]] = {}  # worker, piece; None: it loads the model
         self._about: dict[str, str] | None = None
+        self._refused: list[Exception] = []  # why workers could not load the model
         for _ in range(count):
             self._add()
 
@@ -97,6 +99,8 @@ class _Crew:
             _LOG.warning("no Ray worker is ready yet: the cluster is busy, or the model is still loading; waiting")
         while self._about is None:
             self._next()
+        for cause in self._refused:
+            _say_left_out(cause)
         return self._about
 
     def draw(self, batches: Sequence[Batch]) -> Iterator[list[Outcome]]:
@@ -117,7 +121,8 @@ class _Crew:
             done[piece.number] += outcomes
             if len(done[piece.number]) == len(batches[piece.number]):
                 left -= 1
-                yield done[piece.number]
+                whole, done[piece.number] = done[piece.number], []
+                yield whole
 
     def dismiss(self) -> None:
         for worker in self._hired:
@@ -139,6 +144,8 @@ class _Crew:
         One that is lost while it loads the model is not replaced, and one that cannot load it, or has other versions,
         is let go of: the next would fare no better. Where no worker had the model before, that ends the run.
         """
+        if not self._jobs and self._refused:
+            raise self._refused[0] from None
         if not self._jobs:
             raise MachineError(
                 "every Ray worker was lost while it loaded the model, out of memory perhaps (Ray's logs say more); "
@@ -152,9 +159,11 @@ class _Crew:
                 self._compare(result)
         except (RayTaskError, InputError) as error:
             cause = error.cause if isinstance(error, RayTaskError) else error
-            if piece is not None or self._about is None:
+            if piece is not None:
                 raise cause from None
-            _LOG.warning("the run goes on without one of the Ray workers: %s", first_line(cause))
+            if self._about is not None:
+                _say_left_out(cause)
+            self._refused.append(cause)
             ray.kill(worker)
             return None, None
         except RayError:  # the worker, its node or the result it held
@@ -174,6 +183,10 @@ class _Crew:
                 )
 
 
+def _say_left_out(cause: Exception) -> None:
+    _LOG.warning("the run goes on without one of the Ray workers: %s", first_line(cause))
+
+
 @contextmanager
 def _connected(address: str) -> Iterator[None]:
     options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
@@ -181,7 +194,7 @@ def _connected(address: str) -> Iterator[None]:
         options["_system_config"] = {"worker_niceness": 0}  # Ray's 15 is for workers beside something else
     elif address != "auto":
         check_head(address)
-    elif known := current_cluster():
+    elif known := _cluster():
         check_head(known, f"auto ({known})")
     try:
         ray.init(address=address, **options)
@@ -194,6 +207,17 @@ def _connected(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _cluster() -> str | None:
+    """The host:port that `auto` means to Ray; None where it knows of none, or where only Ray can look at it."""
+    try:
+        from ray._private.services import get_ray_address_from_environment
+
+        known = str(get_ray_address_from_environment("auto", None))
+    except (ImportError, TypeError, ConnectionError, ValueError):
+        return None
+    return known if re.fullmatch(r"[^/]+:\d+", known) else None
 
 
 def _device(name: str) -> str:

@@ -1,9 +1,7 @@
 """Does a Ray head answer at an address? Said in seconds: Ray itself tries for minutes, and then ends the process."""
 
 import os
-import re
 import socket
-from pathlib import Path
 
 from cfglab.errors import InputError
 
@@ -11,19 +9,6 @@ SECONDS = 5.0
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 """What an HTTP/2 client says first (RFC 9113, 3.4): a fixed text and an empty SETTINGS frame. Ray's head speaks gRPC,
 so its first answer is a SETTINGS frame too: three bytes of length, then the type, 4."""
-
-
-def current_cluster() -> str | None:
-    """The host:port that `auto` means: $RAY_ADDRESS, or what `ray start` wrote down on this machine; None for none, or
-    where only Ray itself knows how to look at it."""
-    known = os.environ.get("RAY_ADDRESS", "")
-    if not known:
-        file = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
-        try:
-            known = file.read_text().strip()
-        except OSError:
-            return None
-    return known if re.fullmatch(r"[^/]+:\d+", known) else None
 
 
 def check_head(address: str, name: str = "") -> None:

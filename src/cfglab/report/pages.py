@@ -95,10 +95,10 @@ def remove(folder: Path) -> None:
 
 
 def _is_ours(there: Path) -> bool:
-    """Whether nothing but pages of a report is there."""
+    """Whether nothing but pages of a report is there, and what a file manager leaves behind."""
     if not there.is_dir() or there.is_symlink():
         return not there.exists()
-    return all(_PAGE.fullmatch(entry.name) for entry in there.iterdir())
+    return all(_PAGE.fullmatch(entry.name) or entry.name.startswith(".") for entry in there.iterdir())
 
 
 def _files(columns: Columns, traces: Traces, metrics: Sequence[str]) -> Iterator[tuple[str, str]]:

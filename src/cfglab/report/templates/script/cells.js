@@ -27,8 +27,8 @@ function loaded(kind, number) {
       script.onload = script.onerror = ({ type }) => {
         if (type === "error") {
           asked.delete(name);  // it may be there the next time
-          lost = `${pages.folder}/ is not beside this page: keep the two together, or write the report again`;
-        }
+          missing.add(name);
+        } else missing.delete(name);
         script.remove();
         resolve();
       };
@@ -37,7 +37,8 @@ function loaded(kind, number) {
   }
   return asked.get(name);
 }
-let lost = "";
+const missing = new Set();
+const lost = () => missing.size ? `${pages.folder}/ is not beside this page: keep the two together, or write the report again` : "";
 const numbersOf = (positions, size) => [...new Set(positions.map((position) => Math.floor(position / size)))];
 
 /* call `then` once these cells are here: at once, where all of them are inside the page */
@@ -51,7 +52,7 @@ function withCells(positions, then, { traces = false, pictures = true } = {}) {
 
 const fileOf = (position) => data.file[position] ?? null;
 const sourceOf = (position) => position in data.bad ? null : pages ? fileOf(position) && encodeURI(fileOf(position)) : data.src[position];
-const faultOf = (position) => data.bad[position] ? `failed: ${data.bad[position]}` : sourceOf(position) ? "" : lost || "not drawn yet";
+const faultOf = (position) => data.bad[position] ? `failed: ${data.bad[position]}` : sourceOf(position) ? "" : lost() || "not drawn yet";
 function scoreOf(metric, position) {
   const value = data.scores[metric]?.[position];
   return value === undefined || value === null || Number.isNaN(value) ? null : value;

@@ -40,7 +40,7 @@ function showList() {
         item.append(...tile(position), name);
         list.append(item);
       }
-      if (!shown.length) list.append(element("p", lost || "No picture has such a score.", "note"));
+      if (!shown.length) list.append(element("p", lost() || "No picture has such a score.", "note"));
       byId("pictures").replaceChildren(list);
     });
     pageOfList(found.length);
