@@ -60,7 +60,7 @@ class Choice:
 def means_of(columns: Columns, metric: Metric) -> list[Number | None]:
     """The mean of a metric over each setting's finished pictures; None where it was not measured."""
     return [
-        Number(it.value, _within(it.low, metric, 0), _within(it.high, metric, 0), it.n) if it else None
+        Number(it.value, within(it.low, metric, 0), within(it.high, metric, 0), it.n) if it else None
         for it in means(columns.scores[metric.name])
     ]
 
@@ -98,8 +98,8 @@ def held_back(columns: Columns, main: Metric) -> Choice | None:
 def _difference(row: Any, mean: float, p_holm: float | None, metric: Metric) -> Difference:
     return Difference(
         mean=mean,
-        low=_within(row.low, metric, -1),
-        high=_within(row.high, metric, -1),
+        low=within(row.low, metric, -1),
+        high=within(row.high, metric, -1),
         p=row.p,
         p_holm=p_holm,
         smallest_detectable=row.smallest_detectable,
@@ -108,6 +108,6 @@ def _difference(row: Any, mean: float, p_holm: float | None, metric: Metric) -> 
     )
 
 
-def _within(end: float | None, metric: Metric, low: float) -> float | None:
+def within(end: float | None, metric: Metric, low: float) -> float | None:
     """An interval's end, kept inside what a share (or a difference of shares) can be: that costs it no coverage."""
     return end if end is None or metric.unit != "share" else min(1.0, max(low, end))

@@ -9,6 +9,7 @@ from cfglab.experiments.store import Store
 from cfglab.experiments.tuned import Point, Side, Tuned, Verdict
 from cfglab.metrics.estimate import Estimate
 from cfglab.metrics.registry import METRICS
+from cfglab.report.estimates import within
 from cfglab.report.numbers import gap, gap_span, p_value, shown, span
 
 
@@ -64,7 +65,9 @@ def _line(point: Point, metrics: tuple[str, ...], held: dict[str, dict[str, Esti
     cells = [point.name, f"`{str(point.guidance).replace('|', '&#124;')}`"]
     for metric, value in zip(metrics, point.values, strict=True):
         unit, estimate = METRICS[metric].unit, held[metric].get(point.name)
-        inside = f" ({within})" if estimate and (within := span(estimate.low, estimate.high, unit)) else ""
+        low, high = (estimate.low, estimate.high) if estimate else (None, None)
+        between = span(within(low, METRICS[metric], 0), within(high, METRICS[metric], 0), unit)
+        inside = f" ({between})" if between else ""
         cells += [shown(value, unit), f"{shown(estimate.value, unit)}{inside}" if estimate else "–"]
     return cells
 
@@ -81,8 +84,8 @@ def _verdict(one: Verdict, metrics: tuple[str, ...]) -> str:
 def _difference(metric: str, row: ComparisonRow) -> str:
     known = METRICS[metric]
     said = f"**{known.title.lower() if known.title.istitle() else known.title} {gap(row.difference, known.unit)}**"
-    if within := gap_span(row.low, row.high, known.unit):
-        said += f", 95 % interval {within}"
+    if between := gap_span(row.low, row.high, known.unit):
+        said += f", 95 % interval {between}"
     if row.p is not None:
         said += f", p = {p_value(row.p)}".replace("= <", "<")
     if row.p_holm is not None and row.p_holm != row.p:
