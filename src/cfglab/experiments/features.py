@@ -82,14 +82,23 @@ class FeatureCache:
     ) -> list[Seen]:
         """What a judge sees in each picture of a run: kept, or what `see` makes of the new ones, uint8 (n, h, w, 3)."""
         keys = [key_of(row, folder) for row in rows]
-        known = self.get(judge, keys)
-        new = {key: row for key, row in zip(keys, rows, strict=True) if key not in known}
-        if new:
-            pixels = np.stack([read_pixels(folder / str(row.result.image)) for row in new.values()])
-            fresh = dict(zip(new, see(pixels), strict=True))
+
+        def see_files(new: Sequence[Row]) -> Iterable[Seen]:
+            return see(np.stack([read_pixels(folder / str(row.result.image)) for row in new]))
+
+        known = self.fill(judge, dict(zip(keys, rows, strict=True)), see_files)
+        return [known[key] for key in keys]
+
+    def fill(
+        self, judge: str, pictures: Mapping[str, T], see: Callable[[Sequence[T]], Iterable[Seen]]
+    ) -> dict[str, Seen]:
+        """What a judge sees in pictures by their key: kept, or what `see` makes of the new ones, which is kept, too."""
+        known = self.get(judge, pictures)
+        if new := {key: picture for key, picture in pictures.items() if key not in known}:
+            fresh = dict(zip(new, see(list(new.values())), strict=True))
             self.put(judge, fresh)
             known |= fresh
-        return [known[key] for key in keys]
+        return known
 
     def put(self, judge: str, seen: Mapping[str, Seen]) -> None:
         """Keep what a judge saw, all or none. Raises MachineError where the disk is full or cannot be written."""

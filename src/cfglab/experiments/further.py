@@ -60,8 +60,7 @@ def measure(store: Store, judge: Judge, real: Path | None = None, quiet: bool = 
     Stopped in the middle, it goes on where it was. Raises InputError where there are no pictures, no real pictures, or
     too few of either.
     """
-    check(store, judge.metrics, real)
-    rows = [row for row in store.rows() if row.result.status == "done"]
+    rows = check(store, judge.metrics, real)
     if isinstance(judge, Critic):
         return _criticise(store, judge, rows, quiet)
     return _look(store, judge, rows, real, quiet)
@@ -86,15 +85,15 @@ def _criticise(store: Store, critic: Critic, rows: Sequence[Row], quiet: bool) -
     return len(left)
 
 
-def check(store: Store, metrics: Sequence[str], real: Path | None = None) -> None:
-    """Raise InputError where a run has no pictures for these metrics, or nothing that distances can be held against:
-    said before a judge is downloaded."""
+def check(store: Store, metrics: Sequence[str], real: Path | None = None) -> list[Row]:
+    """The pictures of a run. Raises InputError where there are none for these metrics, or nothing that distances can be
+    held against: said before a judge is downloaded."""
     rows = [row for row in store.rows() if row.result.status == "done"]
     if not rows:
         raise InputError(f"{store.folder}: has no pictures yet; cfglab run draws them.")
     of_sets = [metric for metric in metrics if metric in METRICS and METRICS[metric].of == "set"]
     if not of_sets:
-        return
+        return rows
     most = _most(rows)
     if most < ENOUGH:
         raise InputError(
@@ -108,6 +107,7 @@ def check(store: Store, metrics: Sequence[str], real: Path | None = None) -> Non
         )
     if real is not None and not real.is_dir():
         raise InputError(f"{real}: is no folder; --real names a folder of real pictures.")
+    return rows
 
 
 def _most(rows: Sequence[Row]) -> int:
@@ -151,14 +151,14 @@ def _seen(
     eye: Eye, cache: FeatureCache, pictures: Sequence[np.ndarray], advance: Callable[[int], object] = lambda _: None
 ) -> np.ndarray:
     """Features of real pictures, kept by their pixels."""
+
+    def see(new: Sequence[np.ndarray]) -> list[Seen]:
+        return [Seen(features, {}) for features in eye.features(np.stack(new))]
+
     found = []
     for part in chunks(pictures, AT_ONCE):
         keys = [hashlib.sha256(repr(one.shape).encode() + one.tobytes()).hexdigest() for one in part]
-        known = cache.get(eye.key, keys)
-        if new := {key: one for key, one in zip(keys, part, strict=True) if key not in known}:
-            features = eye.features(np.stack(list(new.values())))
-            cache.put(eye.key, fresh := {key: Seen(one, {}) for key, one in zip(new, features, strict=True)})
-            known |= fresh
+        known = cache.fill(eye.key, dict(zip(keys, part, strict=True)), see)
         found += [known[key].features for key in keys]
         advance(len(part))
     return np.stack(found)
