@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cfglab.experiments.statistics import Key, holm, mean_interval, paired, resampled, smallest_p
+from cfglab.experiments.statistics import Difference, Key, holm, interval, mean_interval, paired, resampled, smallest_p
+from cfglab.experiments.variance import spread
 
 
 def pictures(values: np.ndarray) -> dict[Key, float]:
@@ -42,7 +43,7 @@ def test_the_order_of_the_pictures_does_not_matter_and_the_seed_repeats_all() ->
     a, b = pictures(random.normal(size=(16, 3))), pictures(random.normal(size=(16, 3)))
     backwards = paired(dict(reversed(a.items())), dict(reversed(b.items())))
     assert paired(a, b) == backwards
-    assert paired(a, b, seed=1).low != backwards.low
+    assert paired(a, b, seed=1).p != backwards.p  # 2^16 flips are drawn, not enumerated
 
 
 def test_missing_and_infinite_values_drop_their_pair_and_are_counted() -> None:
@@ -74,6 +75,8 @@ def test_one_prompt_resamples_seeds_and_one_picture_says_nothing() -> None:
     assert alone.model_dump() == {
         **{"n_prompts": 1, "n": 1, "dropped": 0, "resampled": None, "mean": 0.5},
         **{"low": None, "high": None, "p": None, "smallest_detectable": None},
+        **{"n_seeds": 1, "moving": 1, "moving_prompts": 1, "degrees": None, "variance": None},
+        **{"effective_prompts": 1.0, "effective_seeds": 1.0, "independent": None},
     }
     nothing = paired({("p", 0): 1.0}, {("q", 0): 0.5})
     assert (nothing.n, nothing.dropped, nothing.mean, nothing.p) == (0, 2, None, None)
@@ -81,20 +84,24 @@ def test_one_prompt_resamples_seeds_and_one_picture_says_nothing() -> None:
     assert resampled({("p", 0): 1.0, ("q", 0): 1.0}) == "prompts"
 
 
-def test_few_clusters_get_the_t_interval() -> None:
-    values = np.random.default_rng(3).normal(size=(5, 4))
+@pytest.mark.parametrize("prompts", [5, 64])
+def test_the_interval_is_students_t_of_the_prompts_where_they_differ(prompts: int) -> None:
+    random = np.random.default_rng(3)
+    values = random.normal(size=(prompts, 1)) + 0.5 * random.normal(size=(prompts, 4))
     found = paired(pictures(values), zero(values))
     expected = stats.ttest_1samp(values.mean(axis=1), 0).confidence_interval(0.95)
     assert (found.low, found.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
+    assert found.degrees == prompts - 1
 
 
-def test_the_bootstrap_interval_nears_the_t_interval_for_bell_shaped_clusters() -> None:
-    values = np.random.default_rng(4).normal(size=(64, 8))
+def test_prompts_that_agree_more_than_their_pictures_allow_do_not_narrow_the_interval() -> None:
+    """Every prompt has the same mean: by the prompts alone nothing would be uncertain."""
+    values = np.tile([[1.0, 0.0, -1.0, 2.0]], (6, 1))
     found = paired(pictures(values), zero(values))
-    expected = stats.ttest_1samp(values.mean(axis=1), 0).confidence_interval(0.95)
-    width = expected.high - expected.low
-    assert found.low == pytest.approx(expected.low, abs=0.06 * width)
-    assert found.high == pytest.approx(expected.high, abs=0.06 * width)
+    half = stats.t.ppf(0.975, 23) * np.sqrt(((values - 0.5) ** 2).sum() / (24 - 6) / 24)
+    assert (found.low, found.high) == (pytest.approx(0.5 - half), pytest.approx(0.5 + half))
+    assert found.variance is not None
+    assert (found.variance.prompts, found.variance.seeds, found.variance.rest) == (0.0, None, 1.0)
 
 
 @pytest.mark.parametrize(("prompts", "trials"), [(4, 600), (8, 600), (64, 400)])
@@ -116,12 +123,13 @@ def test_intervals_cover_the_truth(prompts: int, trials: int, kind: str) -> None
             lift = random.choice([0.0, 0.3], size=(prompts, 1))
             a, b = (random.random((2, prompts, 8)) < np.stack([share + lift, share])).astype(float)
             truth = 0.15
-        found = paired(pictures(a), pictures(b), draws=1000, seed=trial)
+        found = paired(pictures(a), pictures(b), draws=50, seed=trial)
         if found.low is None or found.high is None:
             without += 1  # all prompts with the same share: no interval is claimed
         else:
             hits += found.low <= truth <= found.high
-    assert 0.92 <= hits / (trials - without) <= 0.98
+    few = prompts < 8  # the variance is never below that of the rest: wider than needed where prompts hardly differ
+    assert 0.92 <= hits / (trials - without) <= (0.99 if few else 0.98)
     assert without < 0.02 * trials
 
 
@@ -131,12 +139,133 @@ def test_resampling_pictures_instead_of_prompts_would_cover_too_little() -> None
     for trial in range(100):
         values = random.normal(size=(16, 1)) + 0.3 * random.normal(size=(16, 8))
         loose = {(f"{prompt} {seed}", 0): value for (prompt, seed), value in pictures(values).items()}
-        found = mean_interval(loose, draws=1000, seed=trial)
+        found = mean_interval(loose)
         assert found is not None
         assert found.low is not None
         assert found.high is not None
         hits += found.low <= 0 <= found.high
     assert hits < 70
+
+
+def crossed_pictures(prompts: int, seeds: int, random: np.random.Generator) -> np.ndarray:
+    """Prompts and seeds of equal weight, less of the rest: (prompts, seeds)."""
+    return random.normal(size=(prompts, 1)) + random.normal(size=(1, seeds)) + 0.5 * random.normal(size=(prompts, seeds))
+
+
+def test_the_crossed_interval_is_that_of_the_mean_squares_of_two_way_analysis_of_variance() -> None:
+    values = crossed_pictures(6, 5, np.random.default_rng(20))
+    rows, columns, mean = values.mean(axis=1), values.mean(axis=0), values.mean()
+    between = 5 * rows.var(ddof=1), 6 * columns.var(ddof=1)
+    rest = ((values - rows[:, None] - columns + mean) ** 2).sum() / 20
+    assert min(between) > rest
+    variance = (between[0] + between[1] - rest) / 30
+    degrees = (30 * variance) ** 2 / (between[0] ** 2 / 5 + between[1] ** 2 / 4 + rest**2 / 20)
+    found = paired(pictures(values), zero(values), crossed=True)
+    expected = stats.t.interval(0.95, degrees, mean, np.sqrt(variance))
+    assert (found.low, found.high) == (pytest.approx(expected[0]), pytest.approx(expected[1]))
+    assert found.degrees == pytest.approx(degrees)
+    assert found.resampled == "prompts and seeds"
+    assert (found.n_prompts, found.n_seeds, found.n) == (6, 5, 30)
+    assert (found.effective_prompts, found.effective_seeds) == (pytest.approx(6), pytest.approx(5))
+    assert found.variance is not None
+    shares = [found.variance.prompts, found.variance.seeds, found.variance.rest]
+    assert shares == pytest.approx([(between[0] - rest) / 30 / variance, (between[1] - rest) / 30 / variance, rest / 30 / variance])
+    t_test = 2 * stats.t.sf(abs(mean) / np.sqrt(variance), degrees)
+    assert found.p == pytest.approx(max(t_test, paired(pictures(values), zero(values)).p or 0.0))
+
+
+def test_variance_components_of_a_crossed_design_with_holes_are_right_on_average() -> None:
+    """Henderson's equations hold for any pattern: prompts 1, seeds 0.25, rest 0.5."""
+    random = np.random.default_rng(21)
+    holes = random.random((12, 6)) < 0.25
+    values = (
+        random.normal(size=(3000, 12, 1))
+        + 0.5 * random.normal(size=(3000, 1, 6))
+        + np.sqrt(0.5) * random.normal(size=(3000, 12, 6))
+    )
+    values[:, holes] = np.nan
+    found = spread(values, crossed=True)
+    there = ~holes
+    n = there.sum()
+    expected = ((there.sum(1) ** 2).sum() + 0.25 * (there.sum(0) ** 2).sum() + 0.5 * n) / n**2
+    assert found.variance.mean() == pytest.approx(expected, rel=0.05)
+    assert np.nanmean(values, axis=(1, 2)).var() == pytest.approx(expected, rel=0.1)
+    assert found.prompts.mean() == pytest.approx((there.sum(1) ** 2).sum() / n**2, rel=0.1)
+
+
+@pytest.mark.parametrize(("crossed", "level"), [(True, 0.93), (False, 0.93)])
+def test_intervals_cover_the_mean_over_other_seeds_where_seeds_matter(crossed: bool, level: float) -> None:
+    """64 prompts and 8 seeds near 90 % right, with a true effect and seeds that are lucky or not."""
+    random = np.random.default_rng(22)
+    differences, truth = scored(1500, 64, 8, crossed, random)
+    of = spread(differences, crossed)
+    low, high = interval(of)
+    assert level <= ((low <= truth) & (truth <= high)).mean() <= 0.98
+    if crossed:  # what prompts alone say covers far less
+        low, high = interval(spread(differences, crossed=False))
+        assert ((low <= truth) & (truth <= high)).mean() < 0.85
+
+
+def test_p_keeps_its_level_where_seeds_matter() -> None:
+    random = np.random.default_rng(23)
+    differences, _ = scored(250, 64, 8, True, random, effect=0.0)
+    found = [paired_of(one, crossed=True).p for one in differences]
+    assert np.mean([p is not None and p < 0.05 for p in found]) < 0.07
+    naive = [paired_of(one, crossed=False).p for one in differences]
+    assert np.mean([p is not None and p < 0.05 for p in naive]) > 0.09
+
+
+def paired_of(values: np.ndarray, *, crossed: bool) -> Difference:
+    return paired(pictures(values), zero(values), crossed=crossed, draws=300)
+
+
+def scored(
+    trials: int, prompts: int, seeds: int, crossed: bool, random: np.random.Generator, effect: float = 0.04
+) -> tuple[np.ndarray, float]:
+    """Differences (trials, prompts, seeds) of 0/1 scores near 90 % right, and their true mean: a threshold on a normal
+    quality to which prompt, noise and rest add; prompts and noises also differ in what the setting does to them."""
+    noises = 1 if crossed else prompts
+    common = (
+        np.sqrt(0.35) * random.normal(size=(trials, prompts, 1))
+        + np.sqrt(0.15) * random.normal(size=(trials, noises, seeds))
+        + np.sqrt(0.5) * random.normal(size=(trials, prompts, seeds))
+    )
+    gain = 0.25 * random.normal(size=(trials, prompts, 1)) + 0.35 * random.normal(size=(trials, noises, seeds))
+    gain = gain + 0.3 * random.normal(size=(trials, prompts, seeds))
+    width = np.sqrt(1 + 0.25**2 + 0.35**2 + 0.3**2)
+    better = common + gain + stats.norm.ppf(0.9 + effect) * width > 0
+    return better.astype(float) - (common + stats.norm.ppf(0.9) > 0), effect
+
+
+def test_one_seed_of_a_crossed_run_speaks_of_its_prompts_and_one_prompt_of_its_seeds() -> None:
+    values = np.random.default_rng(24).normal(size=(9, 1))
+    one_seed = paired(pictures(values), zero(values), crossed=True)
+    assert one_seed == paired(pictures(values), zero(values)).model_copy(update={"effective_seeds": 1.0})
+    assert (one_seed.resampled, one_seed.n_seeds, one_seed.variance) == ("prompts", 1, None)
+    one_prompt = paired(pictures(values.T), zero(values.T), crossed=True)
+    assert (one_prompt.resampled, one_prompt.n_prompts) == ("seeds", 1)
+    assert one_prompt.low == pytest.approx(stats.ttest_1samp(values[:, 0], 0).confidence_interval(0.95).low)
+
+
+def test_a_crossed_run_without_any_seed_in_common_counts_prompts_and_seeds_in_full() -> None:
+    values = {(f"prompt {i}", i): float(i % 3) for i in range(9)}
+    found = paired(values, dict.fromkeys(values, 0.0), crossed=True)
+    error = np.std(list(values.values()), ddof=1) / 3
+    assert found.high == pytest.approx(1.0 + stats.t.ppf(0.975, 8) * error * np.sqrt(2))
+    assert found.variance is None
+
+
+def test_few_pairs_that_differ_are_counted_and_interval_and_p_are_seen_to_part() -> None:
+    values = np.zeros((48, 4))
+    values[[3, 11, 20, 31, 40], [0, 1, 2, 3, 0]] = 1.0  # 5 of 192 pairs
+    found = paired(pictures(values), zero(values))
+    assert (found.moving, found.moving_prompts, found.n) == (5, 5, 192)
+    assert found.p == 2 / 2**5
+    assert found.low is not None
+    assert found.low > 0
+    assert found.parts
+    values[:20] = 1.0
+    assert not paired(pictures(values), zero(values)).parts
 
 
 def test_p_of_small_cases_by_enumeration() -> None:

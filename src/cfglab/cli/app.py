@@ -26,6 +26,10 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, mps.")]
 Dtype = Annotated[str | None, typer.Option(metavar="NAME", help="float32, float16 or bfloat16.")]
 Sampler = Annotated[str | None, typer.Option(metavar="NAME", help="One of cfglab list samplers.")]
+Noise = Annotated[
+    Literal["nested", "crossed"] | None,
+    typer.Option(help="Starting noises: each prompt has its own (nested), or all share those of a seed (crossed)."),
+]
 Negative = Annotated[str | None, typer.Option(metavar="TEXT", help="The negative prompt.")]
 Compiled = Annotated[bool, typer.Option("--compile", help="Compile the denoiser: a slow start, faster after.")]
 Revision = Annotated[str | None, typer.Option(metavar="NAME", help="A branch, tag or commit of a hub model.")]

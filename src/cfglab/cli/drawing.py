@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cfglab.cli.app import Compiled, Device, Dtype, Negative, Pickle, Quiet, Revision, Sampler, app, whole
+from cfglab.cli.app import Compiled, Device, Dtype, Negative, Noise, Pickle, Quiet, Revision, Sampler, app, whole
 from cfglab.errors import InputError, MachineError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def run(
     seeds: Annotated[
         str | None, typer.Option(metavar="N|A..B", help="One seed, or a range with both its ends: 0..7.")
     ] = None,
+    noise: Noise = None,
     steps: Annotated[int | None, typer.Option(metavar="N", parser=whole, help="Denoising steps.")] = None,
     sampler: Sampler = None,
     device: Device = "auto",
@@ -77,6 +78,7 @@ def run(
         "prompts": read_prompts(prompts) if prompts else None,
         "negative": negative,
         "seeds": seeds,
+        "noise": noise,
         "steps": steps,
         "sampler": sampler,
         "dtype": dtype,

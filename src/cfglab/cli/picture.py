@@ -28,7 +28,7 @@ def reproduce(
 
     copy = again(image, out, device, allow_pickle=allow_pickle)
     if copy.identical:
-        print(f"{copy.path}: the same pixels as {image}")
+        print(f"{copy.path}: the same pixels as {image}, torch seed {copy.torch_seed}")
         return
     notes = f" ({'; '.join(copy.notes)})" if copy.notes else ""
     raise MachineError(f"{copy.path}: differs from {image} by up to {copy.largest_difference} of 255{notes}.")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cfglab.cli.app import Compiled, Device, Dtype, Negative, Pickle, Quiet, Revision, Sampler, app, whole
+from cfglab.cli.app import Compiled, Device, Dtype, Negative, Noise, Pickle, Quiet, Revision, Sampler, app, whole
 
 
 @app.command()
@@ -43,6 +43,7 @@ def tune(
         str, typer.Option(metavar="A..B", help="The constant scales among which the best is to be beaten.")
     ] = "1..8",
     negative: Negative = None,
+    noise: Noise = None,
     steps: Annotated[int, typer.Option(metavar="N", parser=whole, help="Denoising steps.")] = 20,
     sampler: Sampler = None,
     device: Device = "auto",
@@ -81,6 +82,7 @@ def tune(
         steps=steps,
         model=model,
         negative=negative,
+        noise=noise,
         sampler=sampler,
         dtype=dtype,
         compile=compiled or None,

@@ -15,7 +15,7 @@ from cfglab.pipelines.folder import locate, read_json, weights_hash
 class Cell(Identified):
     """One picture to make: everything that it depends on, except versions and the device, which are recorded beside it.
 
-    `id` names it. `weights` is the hash of the model's folder, `sampler_config` the model's own scheduler config, sizes
+    `id` names it. `seed` is the seed of torch's generator that its starting noise comes from. `weights` is the hash of the model's folder, `sampler_config` the model's own scheduler config, sizes
     are in pixels.
     """
 
@@ -61,6 +61,8 @@ def cells(experiment: Experiment, model: ModelFacts | None = None) -> list[tuple
     Raises InputError for a size that the model cannot draw.
     """
     model = model or model_facts(experiment.model)
+    prompts = [prompt for prompt in experiment.prompts for _ in experiment.seeds]
+    noises = experiment.torch_seeds()
     width, height = experiment.width or model.width, experiment.height or model.height
     for name, size in (("width", width), ("height", height)):
         if size % model.factor:
@@ -73,7 +75,7 @@ def cells(experiment: Experiment, model: ModelFacts | None = None) -> list[tuple
                 weights=model.weights,
                 prompt=prompt,
                 negative=experiment.negative,
-                seed=seed,
+                seed=noise,
                 steps=experiment.steps,
                 width=width,
                 height=height,
@@ -85,8 +87,7 @@ def cells(experiment: Experiment, model: ModelFacts | None = None) -> list[tuple
             ),
         )
         for setting in experiment.settings
-        for prompt in experiment.prompts
-        for seed in experiment.seeds
+        for prompt, noise in zip(prompts, noises, strict=True)
     ]
 
 

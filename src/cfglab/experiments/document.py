@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cfglab.errors import InputError
+from cfglab.experiments.starting_noise import Noise
 from cfglab.schedules.fields import nearest
 
 Scalar = int | float | str
@@ -68,6 +69,8 @@ class Document(BaseModel):
     prompts: str | list[str]
     negative: str = ""
     seeds: Scalar | list[int | str] = 0
+    noise: Noise | None = None
+    prompt_offset: int = 0
     steps: int = 50
     sampler: str = "lms"
     width: int | None = None

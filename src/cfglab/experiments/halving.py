@@ -179,8 +179,9 @@ def _part(
 
 
 def _with(experiment: Experiment, **fields: Any) -> Experiment:
-    """The same experiment with other fields, checked again."""
-    return Experiment(**{**{name: getattr(experiment, name) for name in Experiment.model_fields}, **fields})
+    """The same experiment with other fields, checked again; a noise that it does not state stays unstated."""
+    stated = [name for name in Experiment.model_fields if name != "noise" or name in experiment.model_fields_set]
+    return Experiment(**{**{name: getattr(experiment, name) for name in stated}, **fields})
 
 
 def _run(experiment: Experiment, folder: Path) -> None:

@@ -54,6 +54,11 @@ def facts(model: str) -> dict[str, Any]:
     return {"weights": digest, "sampler_config": config, "width": SIZE, "height": SIZE, "factor": 8}
 
 
+def seeds_of(seed: int) -> list[int]:
+    """The seeds of a cell's samples: SAMPLES from SAMPLES * seed on, beyond 2**63 from 0 again."""
+    return [(seed * SAMPLES + sample) % 2**63 for sample in range(SAMPLES)]
+
+
 class Laboratory:
     """A mixture, ready to draw cells: what `load` gives where a pipeline would be."""
 
@@ -103,7 +108,7 @@ class Laboratory:
                 uncond,
                 cell.guidance,
                 noise_steps(karras(cell.steps, LARGEST, SMALLEST)),
-                range(cell.seed * SAMPLES, (cell.seed + 1) * SAMPLES),
+                seeds_of(cell.seed),
                 METHODS[cell.sampler],
                 calls=calls,
             )

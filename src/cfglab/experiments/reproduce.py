@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """The copy, and the largest difference of any of its bytes from the picture: 0 where it is the same."""
+    """The copy, and the largest difference of any of its bytes from the picture: 0 where it is the same.
+
+    `torch_seed` is the plain seed of its starting noise, `torch.Generator("cpu").manual_seed(torch_seed)`.
+    """
 
     path: Path
     largest_difference: int
     notes: tuple[str, ...]
+    torch_seed: int
 
     @property
     def identical(self) -> bool:
@@ -32,7 +36,7 @@ class Reproduction:
 
     def __str__(self) -> str:
         same = "the same pixels" if self.identical else f"pixels that differ by up to {self.largest_difference} of 255"
-        return "\n".join((f"{self.path}: {same}", *(f"note: {note}" for note in self.notes)))
+        return "\n".join((f"{self.path}: {same}, torch seed {self.torch_seed}", *(f"note: {note}" for note in self.notes)))
 
 
 def reproduce(image: Path | str, out: Path | str, device: str = "auto", *, allow_pickle: bool = False) -> Reproduction:
@@ -52,7 +56,7 @@ def reproduce(image: Path | str, out: Path | str, device: str = "auto", *, allow
         for name, then in record.versions.items()
         if now.get(name) != then
     )
-    return Reproduction(Path(out), int(np.abs(after - before).max()), notes)
+    return Reproduction(Path(out), int(np.abs(after - before).max()), notes, record.cell.seed)
 
 
 def replay(image: Path | str, record: Record, device: str = "auto", *, allow_pickle: bool = False) -> "Drawn":

@@ -3,7 +3,7 @@
 import csv
 import gc
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -13,13 +13,14 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from cfglab.experiments.spec import Setting
 
-FIXED = ("position", "setting", "group", "guidance", "prompt", "seed", "status", "image", "error", "cell")
+FIXED = ("position", "setting", "group", "guidance", "prompt", "seed", "torch_seed", "status", "image", "error", "cell")
 
 
 class Result(BaseModel):
     """One cell of a run: where it stands in the experiment, its picture or its error, and its metrics.
 
-    `image` is relative to the run folder. `error` ends in the line that says what was wrong. `rows_run` and
+    `torch_seed` is the plain seed that its starting noise comes from in diffusers, `torch.Generator("cpu")` with
+    `manual_seed(torch_seed)`; `seed` is the seed that the experiment states. `image` is relative to the run folder. `error` ends in the line that says what was wrong. `rows_run` and
     `rows_saved` are denoiser rows, this picture's even share of what its batch ran and saved.
     """
 
@@ -30,6 +31,7 @@ class Result(BaseModel):
     setting: str
     prompt: str
     seed: int
+    torch_seed: int | None = None
     status: Literal["done", "failed"]
     image: str | None = None
     error: str | None = None
@@ -69,14 +71,14 @@ def read_metrics(select: Select) -> tuple[list[str], list[str], NDArray[np.float
         return names, cells, None
 
 
-def read_results(select: Select) -> list[Result]:
+def read_results(select: Select, torch_seeds: Sequence[int]) -> list[Result]:
     """Every result of a run's database in the experiment's order; 100,000 of them in two seconds.
 
-    They are checked in one call, and the collector of cyclic garbage rests meanwhile: half of the time would be its
+    `torch_seeds` are those of one setting, in the order of positions. They are checked in one call, and the collector of cyclic garbage rests meanwhile: half of the time would be its
     looking through objects that are all kept.
     """
-    columns = tuple(name for name in Result.model_fields if name != "metrics")
-    place = columns.index("cell")
+    columns = tuple(name for name in Result.model_fields if name not in ("metrics", "torch_seed"))
+    place, position = columns.index("cell"), columns.index("position")
     with no_collection():
         metrics: dict[str, dict[str, float]] = {}
         names, cells, values = read_metrics(select)
@@ -89,7 +91,14 @@ def read_results(select: Select) -> list[Result]:
                 metrics.setdefault(cell, {})[metric] = value
         records = select(f"SELECT {', '.join(columns)} FROM results ORDER BY position")
         return _RESULTS.validate_python(
-            [dict(zip(columns, it, strict=True), metrics=metrics.get(it[place], {})) for it in records]
+            [
+                dict(
+                    zip(columns, it, strict=True),
+                    metrics=metrics.get(it[place], {}),
+                    torch_seed=torch_seeds[it[position] % len(torch_seeds)],
+                )
+                for it in records
+            ]
         )
 
 
@@ -118,7 +127,7 @@ def results_csv(results: Iterable[Result], settings: Mapping[str, Setting]) -> s
     for it in results:
         setting = settings[it.setting]
         error = it.error.strip().splitlines()[-1] if it.error else None
-        row: list[Any] = [it.position, it.setting, setting.group, setting.guidance, it.prompt, it.seed, it.status]
-        row += [it.image, error, it.cell, it.rows_run, it.rows_saved, *(it.metrics.get(name) for name in metrics)]
+        row: list[Any] = [it.position, it.setting, setting.group, setting.guidance, it.prompt, it.seed]
+        row += [it.torch_seed, it.status, it.image, error, it.cell, it.rows_run, it.rows_saved, *(it.metrics.get(name) for name in metrics)]
         writer.writerow(row)
     return text.getvalue()

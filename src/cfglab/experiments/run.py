@@ -23,13 +23,13 @@ from cfglab.experiments.plan import batches
 from cfglab.experiments.progress import progress_bar
 from cfglab.experiments.reproduce import reproduce as reproduce
 from cfglab.experiments.spec import Experiment, Setting
-from cfglab.experiments.store import Result, Row, Store
+from cfglab.experiments.store import DATABASE, Result, Row, Store
 
 if TYPE_CHECKING:
     from cfglab.experiments.choose import SplitChoice
     from cfglab.experiments.compare import Comparison
 
-Places = dict[str, list[tuple[int, Setting]]]  # cell id -> position in the experiment, setting
+Places = dict[str, list[tuple[int, Setting, int]]]  # cell id -> position in the experiment, setting, seed
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,12 @@ def run(
     folder = Path(folder)
     hub: dict[str, Any] = {"revision": revision, "allow_pickle": allow_pickle}
     model = model_facts(experiment.model, **hub)
+    experiment = _as_stored(folder, experiment)
     planned = cells(experiment, model)
     places: Places = {}
     for position, (setting, cell) in enumerate(planned):
-        places.setdefault(cell.id, []).append((position, setting))
+        seed = experiment.seeds[position % len(experiment.seeds)]
+        places.setdefault(cell.id, []).append((position, setting, seed))
     plan = batches([cell for _, cell in planned], model.factor)
 
     loading: Load = (
@@ -108,7 +110,7 @@ def run(
         workers = None if Store.check(folder, experiment) else hire(plan)
         store = held.enter_context(Store.create(folder, experiment))
         intact = _intact(store, model)
-        todo = [batch for batch in plan if any(at not in intact for cell in batch for at, _ in places[cell.id])]
+        todo = [batch for batch in plan if any(at not in intact for cell in batch for at, *_ in places[cell.id])]
         workers = (workers or hire(todo)) if todo else None
         drawn = 0
         try:
@@ -125,6 +127,14 @@ def run(
             store.write_csv()
         failed = store.counts()["failed"]
     return Run(folder, drawn, failed)
+
+
+def _as_stored(folder: Path, experiment: Experiment) -> Experiment:
+    """The experiment, with the noise of the run that the folder holds where it does not state its own."""
+    if not (folder / DATABASE).is_file():
+        return experiment
+    with Store.open(folder) as store:
+        return experiment.as_stored(store.experiment)
 
 
 def load_model(experiment: Experiment, device: str, hub: dict[str, Any], weights: str | None = None) -> Any:
@@ -208,13 +218,14 @@ def _written(folder: Path, outcome: Outcome, places: Places) -> Iterable[Row]:
     if outcome.file is not None:
         image, digest = f"images/{cell.id}.png", hashlib.sha256(outcome.file).hexdigest()
         write_whole(folder / image, outcome.file)
-    for position, setting in places[cell.id]:
+    for position, setting, seed in places[cell.id]:
         result = Result(
             cell=cell.id,
             position=position,
             setting=setting.name,
             prompt=cell.prompt,
-            seed=cell.seed,
+            seed=seed,
+            torch_seed=cell.seed,
             status="done" if image else "failed",
             image=image,
             error=outcome.error,

@@ -6,7 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from cfglab.errors import InputError, NotMatchable
 from cfglab.experiments.changes import changed
@@ -25,6 +35,7 @@ from cfglab.experiments.document import (
 from cfglab.experiments.identity import Identified
 from cfglab.experiments.prompts import expand_prompts, read_seeds, write_seeds
 from cfglab.experiments.prompts import read_prompts as read_prompts
+from cfglab.experiments.starting_noise import Noise, torch_seed
 from cfglab.guidance import Guidance
 from cfglab.guidance.text import parse_guidance
 from cfglab.pipelines.samplers import SAMPLERS
@@ -56,6 +67,11 @@ class Experiment(Identified):
 
     Its `id` is of everything but the title and the question. The device is no part of it, and neither are the model's
     weights: a run records which they were.
+
+    `noise` is the design of the starting noises (see `torch_seed`): `nested`, the default, gives every prompt noises of
+    its own; `crossed` gives all prompts those of a seed. Experiments that were stored before the field existed are
+    crossed. `prompt_offset` is the position of the first prompt where these prompts are a part of a longer list: the
+    part then has the noises that it has in the whole.
     """
 
     unnamed: ClassVar[frozenset[str]] = frozenset({"title", "question"})
@@ -67,6 +83,8 @@ class Experiment(Identified):
     prompts: tuple[str, ...]
     negative: str = ""
     seeds: tuple[int, ...]
+    noise: Noise = "nested"
+    prompt_offset: int = 0
     steps: int = 50
     sampler: str = "lms"
     width: int | None = None
@@ -83,9 +101,25 @@ class Experiment(Identified):
         except ValidationError as error:
             raise InputError(one_line(error, Experiment)) from None
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _stored_before(cls, value: Any, check: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        """JSON is what a store keeps: where it has no `noise` the run was drawn with crossed noises."""
+        if info.mode == "json" and isinstance(value, dict) and "noise" not in value:
+            value = {**value, "noise": "crossed"}
+        return check(value)
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the fields that older experiments lack, where the value is what those had: their id stays."""
+        before = {"noise": "crossed", "prompt_offset": 0}
+        return {name: value for name, value in write(self).items() if before.get(name, self) != value}
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         _check_steps(self.steps)
+        if self.prompt_offset < 0:
+            raise InputError(f"prompt_offset {self.prompt_offset}: a position is 0 or more; leave it out.")
         if self.sampler not in SAMPLERS:
             hint = nearest(self.sampler, SAMPLERS) or " name one."
             raise InputError(f"sampler {self.sampler!r}: there are {', '.join(SAMPLERS)};{hint}")
@@ -136,7 +170,10 @@ class Experiment(Identified):
         """An experiment from a YAML file or text, changed as in `preset`. `agree` hears the cost before the grid is
         written out, and raises what should stop it."""
         given = {name: _plain(value) for name, value in fields.items() if value is not None}
-        document = check(changed(read_yaml(source), {**given, **(set or {})}))
+        written = read_yaml(source)
+        if "noise" not in written and _in_a_run(source):
+            written["noise"] = "crossed"  # the run was drawn before experiments had this field
+        document = check(changed(written, {**given, **(set or {})}))
         if agree is not None:
             agree(cost_of(document))
         return cls._from_document(document)
@@ -156,6 +193,8 @@ class Experiment(Identified):
             else:
                 settings.append(setting)
         fields = document.model_dump(exclude={"constants", "groups", "baseline", "settings", "left_out"})
+        if document.noise is None:
+            del fields["noise"]  # not stated: see `Experiment.as_stored`
         fields |= {"prompts": expand_prompts(document.prompts), "seeds": read_seeds(document.seeds)}
         return cls(**fields, baseline=baseline, settings=tuple(settings), left_out=tuple(left_out))
 
@@ -163,7 +202,7 @@ class Experiment(Identified):
         """The experiment as YAML, every setting written out; `from_yaml` reads it back to an equal value."""
         document = self.model_dump(mode="json", exclude={"settings", "baseline", "left_out"})
         document = {name: value for name, value in document.items() if value not in ("", None)}
-        document["seeds"] = write_seeds(self.seeds)
+        document |= {"seeds": write_seeds(self.seeds), "noise": self.noise}
         document["baseline"] = _written(self.baseline, "name", "title")
         document["settings"] = [_written(setting, "name", "group", "title") for setting in self.settings[1:]]
         if self.left_out:
@@ -185,6 +224,24 @@ class Experiment(Identified):
                     mine, its = write_seeds(mine), write_seeds(its)
                 return f"the experiment {self.name!r} with {field} {_short(mine)}, not {_short(its)}"
         return f"the experiment {self.name!r}"
+
+    def torch_seeds(self) -> list[int]:
+        """The seed of torch's generator for every prompt and seed: prompts in order, the seeds of each in order."""
+        return [
+            torch_seed(seed, self.prompt_offset + position, self.noise)
+            for position in range(len(self.prompts))
+            for seed in self.seeds
+        ]
+
+    def as_stored(self, stored: "Experiment") -> "Experiment":
+        """This experiment with the noise of `stored`, where it states none itself and is the same in everything else.
+
+        So a run from before experiments had this field goes on from the same preset or file.
+        """
+        if "noise" in self.model_fields_set or self.noise == stored.noise:
+            return self
+        other = self.model_copy(update={"noise": stored.noise})
+        return other if other.id == stored.id else self
 
     def _first_other(self, other: "Experiment") -> str:
         """` ('constant' is 7.5, not 8)`: the first setting that is not the same in both."""
@@ -221,6 +278,14 @@ def preset_names() -> list[str]:
     """The names that `Experiment.preset` knows."""
     folder = files("cfglab.experiments") / "presets"
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def _in_a_run(source: Path | str) -> bool:
+    """Whether a source is the experiment.yaml that lies in a run folder."""
+    if isinstance(source, str) and ("\n" in source or not source.endswith(".yaml")):
+        return False
+    path = Path(source)
+    return path.name == "experiment.yaml" and (path.parent / "results.sqlite").is_file()
 
 
 def _setting(written: SettingDocument) -> Setting:

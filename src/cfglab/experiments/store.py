@@ -176,7 +176,7 @@ class Store:
         """Every cell that was drawn or failed so far, in the experiment's order: setting, prompt, seed."""
         try:
             with self.snapshot():
-                return read_results(self.select)
+                return read_results(self.select, self.experiment.torch_seeds())
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]
             raise InputError(

@@ -54,7 +54,7 @@ class Search(Identified):
     ) -> Self:
         """Deal the prompts out at random by `seed`: `tune_on` of them (half) to tune on, the others held out.
 
-        `fields` are further fields of an Experiment: model, sampler, negative, dtype, width, height.
+        `fields` are further fields of an Experiment: model, sampler, negative, dtype, width, height, noise.
 
         Raises:
             InputError: a guidance without gaps, a metric that is unknown or has no direction, too few prompts or
@@ -120,6 +120,8 @@ class Search(Identified):
     def part(self, name: str, settings: Sequence[Setting], prompts: Sequence[str], seeds: Sequence[int]) -> Experiment:
         """An experiment like `base`, the first of the settings its baseline."""
         fields = {field: getattr(self.base, field) for field in Experiment.model_fields}
+        if self.base.noise == "nested" and prompts[0] in self.base.prompts:  # noises of its own for every chunk
+            fields["prompt_offset"] = self.base.prompts.index(prompts[0])
         fields |= {"name": name, "baseline": settings[0], "settings": tuple(settings)}
         return Experiment(**{**fields, "prompts": tuple(prompts), "seeds": tuple(seeds)})
 
@@ -140,6 +142,15 @@ def _check_pictures(metric: str, count: int, which: str, more: str) -> None:
         raise InputError(
             f"metric '{metric}' needs {ENOUGH} pictures, and {count} are {which}; give more prompts or {more}."
         )
+
+
+def as_stored(folder: Path, search: Search) -> Search:
+    """The search with the noise of the one that the folder holds, where it states none; see `Experiment.as_stored`."""
+    try:
+        stored = Search.model_validate_json((folder / SEARCH).read_bytes())
+    except (OSError, ValueError):
+        return search  # `check_folder` says what is wrong
+    return search.model_copy(update={"base": search.base.as_stored(stored.base)})
 
 
 def check_folder(folder: Path, search: Search) -> bool:

@@ -16,7 +16,7 @@ from cfglab.experiments.files import only_writer, sweep, write_whole
 from cfglab.experiments.progress import progress_bar
 from cfglab.experiments.space import Parameter, Space, Value
 from cfglab.experiments.tuned import Point, Side, Tuned, judge, spread
-from cfglab.experiments.tuning import SEARCH, Search, check_folder
+from cfglab.experiments.tuning import SEARCH, Search, as_stored, check_folder
 from cfglab.guidance import Guidance
 from cfglab.hosts.judges import judges_of
 from cfglab.metrics.registry import METRICS
@@ -60,6 +60,7 @@ def tune(
     if rows is not None and rows < 1:
         raise InputError(f"rows {rows}: at least one is needed; write 100000, or leave it out.")
     folder = Path(folder)
+    search = as_stored(folder, search)
     known = check_folder(folder, search)
     if draw is None:
         wanted = [metric for metric in search.metrics if METRICS[metric].judge]

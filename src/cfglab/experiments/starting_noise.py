@@ -1,0 +1,28 @@
+"""Which seed of torch's generator a starting noise is drawn from. Loads no torch."""
+
+import hashlib
+from typing import Literal
+
+Noise = Literal["nested", "crossed"]
+"""`nested`: every prompt has starting noises of its own. `crossed`: all prompts share those of a seed."""
+DERIVED = 2**62
+"""Derived seeds are at least this and below 2**63: they fit into a signed 64-bit integer and differ from every seed
+that a person would write."""
+
+
+def torch_seed(seed: int, position: int, noise: Noise = "nested") -> int:
+    """The seed n of `torch.Generator("cpu").manual_seed(n)` for a seed of an experiment and the position of a prompt.
+
+    Position 0 keeps the seed itself, so an experiment with one prompt draws the same starting noise in both designs.
+    For a later position of the nested design n is 2**62 plus the first 62 bits of the sha256 of the ASCII text
+    `cfglab noise SEED POSITION`. This rule does not change between versions.
+
+    Args:
+        seed: a seed as the experiment states it, 0 or more.
+        position: the place of the prompt among the prompts of the experiment, counted from 0.
+        noise: the design of the experiment.
+    """
+    if noise == "crossed" or position == 0:
+        return seed
+    digest = hashlib.sha256(f"cfglab noise {seed} {position}".encode("ascii")).digest()
+    return DERIVED + (int.from_bytes(digest[:8], "big") >> 2)
