@@ -8,6 +8,7 @@ import pytest
 
 from cfglab.errors import InputError
 from cfglab.experiments.compare import best_on_split, compare, table
+from cfglab.experiments.starting_noise import torch_seed
 from cfglab.experiments.statistics import holm, paired
 
 
@@ -17,6 +18,7 @@ class Result(NamedTuple):
     seed: int
     metrics: dict[str, float]
     status: str = "done"
+    torch_seed: int | None = None
 
 
 def run(
@@ -26,11 +28,19 @@ def run(
     noise: float = 0.3,
     metric: str = "alignment",
     draw: int = 0,
+    crossed: bool = False,
 ) -> list[Result]:
+    """Every prompt has starting noises of its own, unless they are crossed."""
     random = np.random.default_rng(draw)
     shared = random.normal(size=(prompts, seeds))
     return [
-        Result(setting, f"prompt {i}", j, {metric: float(shared[i, j] + lift + noise * random.normal())})
+        Result(
+            setting,
+            f"prompt {i}",
+            j,
+            {metric: float(shared[i, j] + lift + noise * random.normal())},
+            torch_seed=torch_seed(j, i, "crossed" if crossed else "nested"),
+        )
         for setting, lift in lifts.items()
         for i in range(prompts)
         for j in range(seeds)
@@ -107,7 +117,7 @@ def test_the_note_says_what_was_done() -> None:
     for words in (
         "alignment (share; higher is better): each setting less 'constant', paired by prompt and seed",
         "80 pairs of 20 prompts",
-        "resample prompts, not pictures",
+        "take prompts, not pictures, as a random sample",
         "family of these 2 comparisons",
         "winner's curse",
         "80 of 100 experiments",
@@ -119,7 +129,7 @@ def test_the_note_says_what_was_done() -> None:
 def test_the_note_on_one_prompt_few_prompts_and_one_picture() -> None:
     lifts = {"constant": 0.0, "a": 0.0}
     seeds = compare(run(lifts, prompts=1, seeds=16), "alignment", "constant")
-    assert "For this prompt only: seeds are resampled" in seeds.note
+    assert "For this prompt only: seeds are taken as a random sample" in seeds.note
     assert seeds.rows[0].low is not None
     few = compare(run(lifts, prompts=4), "alignment", "constant")
     assert "With 4 prompts p cannot fall below 0.12, too large for 1 test at 0.05" in few.note
@@ -215,4 +225,76 @@ def test_what_a_split_needs() -> None:
     with pytest.raises(InputError, match="no setting shares a prompt and seed with 'constant' in the choosing half"):
         best_on_split(run({"constant": 0.0}), "alignment", "constant")
     one = best_on_split(run(lifts, prompts=1), "alignment", "constant", split="seeds")
-    assert "for this prompt only, seeds are resampled" in str(one)
+    assert "for this prompt only" in str(one)
+
+
+def lucky(draw: int, prompts: int = 24, seeds: int = 8, settings: int = 12) -> list[Result]:
+    """Crossed noises; settings that do nothing on average, but suit some noises and some prompts better than others."""
+    random = np.random.default_rng(draw)
+    results = [Result("constant", f"prompt {i}", j, {"alignment": 0.0}) for i in range(prompts) for j in range(seeds)]
+    for k in range(settings):
+        of_prompt, of_seed = random.normal(size=prompts), random.normal(size=seeds)
+        results += [
+            Result(f"s{k}", f"prompt {i}", j, {"alignment": of_prompt[i] + of_seed[j] + random.normal()})
+            for i in range(prompts)
+            for j in range(seeds)
+        ]
+    return results
+
+
+@pytest.mark.parametrize("split", ["prompts", "seeds"])
+def test_a_choice_on_a_half_is_not_flattered_by_noises_or_prompts_that_both_halves_share(split: str) -> None:
+    found = [best_on_split(lucky(draw), "alignment", "constant", split=split) for draw in range(60)]
+    reported = [one.reported_on.mean or 0 for one in found]
+    assert np.mean([one.chosen_on.mean or 0 for one in found]) > 0.4
+    assert abs(np.mean(reported)) < 3 * np.std(reported) / np.sqrt(60)
+    assert (found[0].shares, found[0].chosen_on.n, found[0].reported_on.n) == ("nothing", 12 * 4, 12 * 4)
+    assert np.mean([one.reported_on.p is not None and one.reported_on.p < 0.05 for one in found]) <= 0.1
+
+
+def test_too_few_crossed_seeds_are_not_halved_and_prompts_that_share_them_say_so() -> None:
+    results = run({"constant": 0.0, "a": 0.1}, seeds=3, crossed=True)
+    with pytest.raises(
+        InputError, match="split 'seeds' finds 3 starting noises, which all prompts share: .*; choose by"
+    ):
+        best_on_split(results, "alignment", "constant", split="seeds")
+    found = best_on_split(results, "alignment", "constant")
+    assert (found.shares, found.reported_on.n) == ("noises", 30)
+    assert "both halves have the same 3 starting noises" in str(found)
+    own = best_on_split(run({"constant": 0.0, "a": 0.1}, seeds=3), "alignment", "constant", split="seeds")
+    assert own.shares == "prompts"
+    assert "both halves have the same prompts, and nothing is said about others" in str(own)
+
+
+def test_the_note_and_the_table_say_whose_the_variance_is_and_how_many_noises_there_are() -> None:
+    lifts = {"constant": 0.0, "a": 0.1}
+    crossed = compare(run(lifts, crossed=True), "alignment", "constant")
+    assert "effectively 20 prompts and 4 noises" in crossed.note
+    assert "take prompts and starting noises as random samples" in crossed.note
+    (row,) = crossed.rows
+    assert row.variance is not None
+    assert row.variance.seeds is not None
+    assert row.variance.prompts + row.variance.seeds + row.variance.rest == pytest.approx(1)
+    assert re.search(r"prompts/seeds/rest", str(crossed))
+    shares = [round(100 * it) for it in (row.variance.prompts, row.variance.seeds, row.variance.rest)]
+    assert f"{shares[0]}/{shares[1]}/{shares[2]} %" in str(crossed)
+    own = compare(run(lifts), "alignment", "constant")
+    assert "effectively 20 prompts and 80 noises" in own.note
+    assert own.rows[0].variance is not None
+    assert own.rows[0].variance.seeds is None
+    one_seed = compare(run(lifts, seeds=1, crossed=True), "alignment", "constant")
+    assert "For this one starting noise only" in one_seed.note
+
+
+def test_where_few_prompts_move_the_note_says_that_interval_and_p_disagree() -> None:
+    results = [Result("constant", f"prompt {i}", j, {"alignment": 0.0}) for i in range(48) for j in range(4)]
+    moved = {(i, i % 4) for i in range(5)}
+    results += [
+        Result("a", f"prompt {i}", j, {"alignment": float((i, j) in moved)}, torch_seed=4 * i + j)
+        for i in range(48)
+        for j in range(4)
+    ]
+    results = [one._replace(torch_seed=4 * int(one.prompt.split()[1]) + one.seed) for one in results]
+    note = compare(results, "alignment", "constant").note
+    assert "'a': 5 of its 192 pairs differ, in 5 prompts; interval and p (0.062) disagree about 0." in note
+    assert "trust p where few prompts move" in note

@@ -149,7 +149,9 @@ def test_resampling_pictures_instead_of_prompts_would_cover_too_little() -> None
 
 def crossed_pictures(prompts: int, seeds: int, random: np.random.Generator) -> np.ndarray:
     """Prompts and seeds of equal weight, less of the rest: (prompts, seeds)."""
-    return random.normal(size=(prompts, 1)) + random.normal(size=(1, seeds)) + 0.5 * random.normal(size=(prompts, seeds))
+    return (
+        random.normal(size=(prompts, 1)) + random.normal(size=(1, seeds)) + 0.5 * random.normal(size=(prompts, seeds))
+    )
 
 
 def test_the_crossed_interval_is_that_of_the_mean_squares_of_two_way_analysis_of_variance() -> None:
@@ -169,7 +171,9 @@ def test_the_crossed_interval_is_that_of_the_mean_squares_of_two_way_analysis_of
     assert (found.effective_prompts, found.effective_seeds) == (pytest.approx(6), pytest.approx(5))
     assert found.variance is not None
     shares = [found.variance.prompts, found.variance.seeds, found.variance.rest]
-    assert shares == pytest.approx([(between[0] - rest) / 30 / variance, (between[1] - rest) / 30 / variance, rest / 30 / variance])
+    assert shares == pytest.approx(
+        [(between[0] - rest) / 30 / variance, (between[1] - rest) / 30 / variance, rest / 30 / variance]
+    )
     t_test = 2 * stats.t.sf(abs(mean) / np.sqrt(variance), degrees)
     assert found.p == pytest.approx(max(t_test, paired(pictures(values), zero(values)).p or 0.0))
 

@@ -110,7 +110,7 @@ class Bench:
             if best is None or chunk == chunks - 1:
                 continue
             other |= self.measure(best[0], chunk).pictures
-            gap = paired(mine, other)
+            gap = paired(mine, other, crossed=self.search.base.noise == "crossed")
             if gap.mean and gap.p is not None and gap.p < WORSE and better(self.search.metrics[0], 0.0, gap.mean):
                 return Measured(mine, (best[1] + gap.mean,), rows, cut=True)
         return Measured(mine, (fmean(mine.values()),), rows)

@@ -69,7 +69,7 @@ def compare(
         better=pairs.better,
         baseline_mean=pairs.baseline_mean(),
         rows=tuple(sorted(rows, key=lambda row: rank(row.difference, pairs.better))),
-        note=_note(pairs, list(differences.values()), len(p_values), fairness),
+        note=_note(pairs, differences, len(p_values), fairness),
         chance=_chance(source, metric) if shuffled else None,
     )
 
@@ -86,7 +86,8 @@ def _chance(source: Store | Scores | Iterable[ResultLike], metric: str) -> Estim
     return found
 
 
-def _note(pairs: Pairs, differences: list[Difference], tested: int, fairness: list[str]) -> str:
+def _note(pairs: Pairs, by_name: Mapping[str, Difference], tested: int, fairness: list[str]) -> str:
+    differences = list(by_name.values())
     if not differences and fairness:
         return " ".join([*fairness, "No setting is left to compare."])
     if not differences:
@@ -99,7 +100,7 @@ def _note(pairs: Pairs, differences: list[Difference], tested: int, fairness: li
         f"{_span([d.n_prompts for d in differences], 'prompt')}.",
         *fairness,
         _dropped(differences),
-        *_resampling(differences, tested),
+        *_resampling(by_name, tested, pairs.scores.crossed),
     ]
     if tested:
         sentences += [
@@ -113,8 +114,7 @@ def _note(pairs: Pairs, differences: list[Difference], tested: int, fairness: li
             f"p (Holm) is corrected for the family of these {tested} comparisons, not for other metrics, baselines "
             "or runs.",
             "The best of many settings, chosen and judged on the same pictures, looks better than it is (the winner's "
-            "curse): choose on one half of the prompts or seeds and report the other half (cfglab compare --choose "
-            "prompts).",
+            "curse): choose on one half of the prompts and report the other half (cfglab compare --choose prompts).",
         ]
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -126,24 +126,78 @@ def _dropped(differences: list[Difference]) -> str:
     return f"Up to {most} pairs a setting were dropped, because one side failed or is missing."
 
 
-def _resampling(differences: list[Difference], tested: int) -> list[str]:
-    units = {d.resampled for d in differences if d.resampled}
-    if not units:
+def _resampling(differences: Mapping[str, Difference], tested: int, crossed: bool) -> list[str]:
+    found = list[str]()
+    for unit, say in (("prompts and seeds", _two_way), ("prompts", _one_way), ("seeds", _one_prompt)):
+        if some := [d for d in differences.values() if d.resampled == unit]:
+            found.append(say(some))
+    if not found:
         return ["With one pair there is no interval and no p: one picture says nothing about the next."]
-    found = []
-    if "prompts" in units:
-        found.append("Intervals (95 %) resample prompts, not pictures; p flips the sign of whole prompts.")
-        fewest, unit = min(d.n_prompts for d in differences if d.resampled == "prompts"), "prompts"
-    if "seeds" in units:
-        found.append("For this prompt only: seeds are resampled, and nothing is said about other prompts.")
-        fewest, unit = min(d.n for d in differences if d.resampled == "seeds"), "seeds"
+    if crossed and any(d.n_prompts > 1 and d.n_seeds == 1 for d in differences.values()):
+        found.append(
+            "For this one starting noise only: all prompts share the noise of the single seed, and nothing is said "
+            "about other noises."
+        )
+    several = [d for d in differences.values() if d.n_prompts > 1]
+    unit = "prompts" if several else "seeds"
+    fewest = min(d.n_prompts if several else d.n for d in several or differences.values() if d.resampled)
     if smallest_p(fewest) * tested > 0.05:
         found.append(
             f"With {fewest} {unit} p cannot fall below {smallest_p(fewest):.2g}, too large for {tested} "
             f"{'test' if tested == 1 else 'tests'} at 0.05 after the correction: more {unit} are needed to call any "
             "difference real."
         )
-    return found
+    if any(d.variance for d in differences.values()):
+        found.append(
+            "Prompts/seeds/rest: shares of the variance of the difference; more of the largest narrows the interval."
+        )
+    return [*found, *_parting(differences)]
+
+
+def _two_way(of: list[Difference]) -> str:
+    return (
+        "Intervals (95 %) take prompts and starting noises as random samples, for all prompts share the noises of the "
+        f"seeds: effectively {_effective(of)}; two-way variance components, Student's t with "
+        f"{_span([round(d.degrees or 0) for d in of], 'degree')} of freedom. The pairs say as much as "
+        f"{_range([d.independent for d in of])} independent ones. p is the larger of that t test's and of sign flips "
+        "of whole prompts."
+    )
+
+
+def _one_way(of: list[Difference]) -> str:
+    return (
+        f"Intervals (95 %) take prompts, not pictures, as a random sample (Student's t): effectively {_effective(of)}; "
+        "p flips the sign of whole prompts."
+    )
+
+
+def _one_prompt(of: list[Difference]) -> str:  # noqa: ARG001
+    return "For this prompt only: seeds are taken as a random sample, and nothing is said about other prompts."
+
+
+def _effective(of: list[Difference]) -> str:
+    noises = _range([d.effective_seeds for d in of])
+    return f"{_range([d.effective_prompts for d in of])} prompts and {noises} {'noise' if noises == '1' else 'noises'}"
+
+
+def _range(values: list[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    low, high = (f"{value:.3g}" for value in (min(known, default=0.0), max(known, default=0.0)))
+    return low if low == high else f"{low} to {high}"
+
+
+def _parting(differences: Mapping[str, Difference], most: int = 3) -> list[str]:
+    """Where so few prompts move that the normal approximation of the interval and the exact p disagree."""
+    parting = {name: d for name, d in differences.items() if d.parts}
+    told = [
+        f"'{name}': {d.moving} of its {d.n} pairs differ, in {_span([d.moving_prompts or 0], 'prompt')}; interval and "
+        f"p ({d.p:.2g}) disagree about 0."
+        for name, d in list(parting.items())[:most]
+    ]
+    if told:
+        more = f" So do {len(parting) - most} more." if len(parting) > most else ""
+        told[-1] += f"{more} The interval supposes a bell shape, p does not: trust p where few prompts move."
+    return told
 
 
 def _span(counts: list[int], noun: str) -> str:

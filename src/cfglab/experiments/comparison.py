@@ -3,9 +3,10 @@
 from pydantic import BaseModel, ConfigDict
 
 from cfglab.experiments.pairs import Better
+from cfglab.experiments.statistics import Variance
 from cfglab.metrics.estimate import Estimate
 
-COLUMNS = ("setting", "n", "mean", "difference", "95 % interval", "p", "p (Holm)", "detectable")
+COLUMNS = ("setting", "n", "mean", "difference", "95 % interval", "p", "p (Holm)", "prompts/seeds/rest", "detectable")
 
 
 class ComparisonRow(BaseModel):
@@ -13,7 +14,8 @@ class ComparisonRow(BaseModel):
 
     `mean` is the setting's mean over these pairs (of a set metric: its value), `difference` is `mean` less the
     baseline's over the same pairs; `dropped` counts the (prompt, seed) that one side could not give. `p_holm` is p
-    corrected over all rows. `against` names what stands in the baseline's place where that differs by row.
+    corrected over all rows. `variance` has the shares of the difference's variance that prompts, seeds and the rest
+    have; the other fields are those of `cfglab.experiments.statistics.Difference`. `against` names what stands in the baseline's place where that differs by row.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,6 +31,14 @@ class ComparisonRow(BaseModel):
     p: float | None
     p_holm: float | None
     smallest_detectable: float | None
+    n_seeds: int | None = None
+    moving: int | None = None
+    moving_prompts: int | None = None
+    degrees: float | None = None
+    effective_prompts: float | None = None
+    effective_seeds: float | None = None
+    independent: float | None = None
+    variance: Variance | None = None
     against: str | None = None
 
 
@@ -89,8 +99,17 @@ def _cells(row: ComparisonRow) -> list[str]:
         "-" if row.low is None else f"[{_signed(row.low)}, {_signed(row.high)}]",
         _p(row.p),
         _p(row.p_holm),
+        _shares(row.variance),
         _plain(row.smallest_detectable),
     ]
+
+
+def _shares(variance: Variance | None) -> str:
+    """`31/52/17 %`, with `-` for seeds that cannot be told from the rest."""
+    if variance is None:
+        return "-"
+    parts = (variance.prompts, variance.seeds, variance.rest)
+    return "/".join("-" if part is None else f"{100 * part:.0f}" for part in parts) + " %"
 
 
 def _plain(value: float | None) -> str:

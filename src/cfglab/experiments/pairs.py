@@ -71,11 +71,12 @@ class Pairs:
         lost = self.scores.failed[rows] | (self.scores.failed[base] & ~np.isfinite(other)) | alone
         gaps = np.where(here, mine - other, np.nan)
         dropped = (lost & here).sum(axis=(1, 2)).tolist()
-        return dict(zip(names, differences(gaps, dropped), strict=True))
+        return dict(zip(names, differences(gaps, dropped, crossed=self.scores.crossed), strict=True))
 
     def baseline_mean(self) -> Estimate | None:
         """The baseline over all of its pictures."""
-        return means(self.scores.values[[self.scores.settings.index(self.baseline)]])[0]
+        own = self.scores.values[[self.scores.settings.index(self.baseline)]]
+        return means(own, crossed=self.scores.crossed)[0]
 
     def mean_over_pairs(self, setting: str) -> float | None:
         """The mean of a setting over its pairs."""

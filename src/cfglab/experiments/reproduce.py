@@ -36,7 +36,9 @@ class Reproduction:
 
     def __str__(self) -> str:
         same = "the same pixels" if self.identical else f"pixels that differ by up to {self.largest_difference} of 255"
-        return "\n".join((f"{self.path}: {same}, torch seed {self.torch_seed}", *(f"note: {note}" for note in self.notes)))
+        return "\n".join(
+            (f"{self.path}: {same}, torch seed {self.torch_seed}", *(f"note: {note}" for note in self.notes))
+        )
 
 
 def reproduce(image: Path | str, out: Path | str, device: str = "auto", *, allow_pickle: bool = False) -> Reproduction:

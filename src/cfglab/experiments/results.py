@@ -128,6 +128,15 @@ def results_csv(results: Iterable[Result], settings: Mapping[str, Setting]) -> s
         setting = settings[it.setting]
         error = it.error.strip().splitlines()[-1] if it.error else None
         row: list[Any] = [it.position, it.setting, setting.group, setting.guidance, it.prompt, it.seed]
-        row += [it.torch_seed, it.status, it.image, error, it.cell, it.rows_run, it.rows_saved, *(it.metrics.get(name) for name in metrics)]
+        row += [
+            it.torch_seed,
+            it.status,
+            it.image,
+            error,
+            it.cell,
+            it.rows_run,
+            it.rows_saved,
+            *(it.metrics.get(name) for name in metrics),
+        ]
         writer.writerow(row)
     return text.getvalue()

@@ -37,7 +37,7 @@ class Scores:
 
     `values` and `failed` are (settings, prompts, seeds), prompts and seeds sorted; a value is NaN where the picture is
     missing, failed, or has no such metric. `settings` stand in the experiment's order; `measured` names every metric
-    that any picture of the run has.
+    that any picture of the run has. `crossed`: all prompts share the starting noises of the seeds.
     """
 
     metric: str
@@ -47,6 +47,7 @@ class Scores:
     values: FloatArray
     failed: BoolArray
     measured: frozenset[str]
+    crossed: bool
 
     @classmethod
     def of(cls, source: "Store | Scores | Iterable[ResultLike]", metric: str) -> "Scores":
@@ -69,6 +70,8 @@ def _gather(results: Iterable[ResultLike], metric: str) -> Scores:
     values = np.full((len(settings), len(grid.prompts), len(grid.seeds)), nan)
     failed = np.zeros(values.shape, dtype=bool)
     measured: set[str] = set()
+    pairs = {(result.prompt, result.seed) for result in results}
+    noises = {_noise(result) for result in results}
     seen: set[tuple[str, Key]] = set()
     for result in results:
         if (result.setting, (result.prompt, result.seed)) in seen:
@@ -84,7 +87,22 @@ def _gather(results: Iterable[ResultLike], metric: str) -> Scores:
         elif isfinite(value):
             values[place] = value
         measured.update(result.metrics)
-    return Scores(metric, tuple(settings), tuple(grid.prompts), tuple(grid.seeds), values, failed, frozenset(measured))
+    return Scores(
+        metric=metric,
+        settings=tuple(settings),
+        prompts=tuple(grid.prompts),
+        seeds=tuple(grid.seeds),
+        values=values,
+        failed=failed,
+        measured=frozenset(measured),
+        crossed=len(noises) < len(pairs),
+    )
+
+
+def _noise(result: ResultLike) -> int:
+    """The seed of a result's starting noise. A result that does not name one has that of its seed."""
+    noise = getattr(result, "torch_seed", None)
+    return result.seed if noise is None else int(noise)
 
 
 def _read(store: Store, metric: str) -> Scores:
@@ -111,4 +129,5 @@ def _read(store: Store, metric: str) -> Scores:
         values=values[:, prompts][:, :, seeds],
         failed=failed[:, prompts][:, :, seeds],
         measured=measured,
+        crossed=experiment.noise == "crossed",
     )

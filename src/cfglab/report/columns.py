@@ -64,6 +64,11 @@ class Columns:
         """Settings, prompts, seeds."""
         return len(self.experiment.settings), len(self.experiment.prompts), len(self.experiment.seeds)
 
+    @property
+    def crossed(self) -> bool:
+        """Whether all prompts share the starting noises of the seeds."""
+        return self.experiment.noise == "crossed"
+
     def position(self, setting: int, prompt: int = 0, seed: int = 0) -> int:
         """Where a cell stands, by the places of its setting, prompt and seed in the experiment."""
         _, prompts, seeds = self.shape
@@ -88,6 +93,7 @@ class Columns:
             values=self.scores[metric][there][:, prompts][:, :, seeds],
             failed=self.failed[there][:, prompts][:, :, seeds],
             measured=frozenset(self.scores),
+            crossed=self.crossed,
         )
 
 

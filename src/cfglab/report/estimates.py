@@ -1,5 +1,6 @@
 """Means, differences, and the choice judged on other pictures: intervals are kept within the scale of the metric."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,7 +27,8 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A setting less the baseline, paired by prompt and seed: mean, 95 % interval, p, p (Holm), what n could see."""
+    """A setting less the baseline, paired by prompt and seed: mean, 95 % interval, p, p (Holm), what n could see, and
+    the shares of its variance that prompts, seeds and the rest have."""
 
     mean: float
     low: float | None
@@ -36,6 +38,8 @@ class Difference:
     smallest_detectable: float | None
     n: int
     n_prompts: int
+    n_seeds: int | None = None
+    variance: Mapping[str, float | None] | None = None
 
     @property
     def clusters(self) -> int:
@@ -61,7 +65,7 @@ def means_of(columns: Columns, metric: Metric) -> list[Number | None]:
     """The mean of a metric over each setting's finished pictures; None where it was not measured."""
     return [
         Number(it.value, within(it.low, metric, 0), within(it.high, metric, 0), it.n) if it else None
-        for it in means(columns.scores[metric.name])
+        for it in means(columns.scores[metric.name], crossed=columns.crossed)
     ]
 
 
@@ -105,6 +109,8 @@ def _difference(row: Any, mean: float, p_holm: float | None, metric: Metric) -> 
         smallest_detectable=row.smallest_detectable,
         n=row.n,
         n_prompts=row.n_prompts,
+        n_seeds=row.n_seeds,
+        variance=row.variance.model_dump() if row.variance else None,
     )
 
 
