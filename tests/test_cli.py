@@ -256,7 +256,7 @@ def test_a_run_draws_continues_reports_and_reproduces(
 
     image = str(Path("runs/tiny") / str(store.results()[5].image))
     assert call(["reproduce", image, "--out", "copy.png"]) == 0
-    assert capsys.readouterr().out == f"copy.png: the same pixels as {image}\n"
+    assert capsys.readouterr().out == f"copy.png: the same pixels as {image}, torch seed 1\n"
     assert call(["trace", image]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0].split() == ["step", "sigma", "w", "|cond", "-", "uncond|", "cosine", "rows", "run", "rows", "saved"]

@@ -55,14 +55,15 @@ def drawn(experiment: Experiment, folder: Path, luck: float = 0.0) -> None:
     """A run whose alignment is the setting's, and in the first seed lucky for `pag w=4`."""
     rows = []
     for position, (setting, cell) in enumerate(experiment.cells(FACTS)):
-        lucky = luck if setting.name == "pag w=4" and cell.seed == 0 else 0.0
-        metrics = {"alignment": GOOD[setting.name] + lucky + 0.001 * cell.seed}
+        seed = experiment.seeds[position % len(experiment.seeds)]
+        lucky = luck if setting.name == "pag w=4" and seed == 0 else 0.0
+        metrics = {"alignment": GOOD[setting.name] + lucky + 0.001 * seed}
         result = Result(
             cell=cell.id,
             position=position,
             setting=setting.name,
             prompt=cell.prompt,
-            seed=cell.seed,
+            seed=seed,
             status="done",
             metrics=metrics,
             rows_run=20.0,

@@ -69,7 +69,7 @@ def test_a_run_draws_every_cell(finished: Run) -> None:
     for it in results:
         record = read_record(finished.folder / str(it.image))
         assert record.cell.id == it.cell
-        assert (record.cell.prompt, record.cell.seed) == (it.prompt, it.seed)
+        assert (record.cell.prompt, record.cell.seed) == (it.prompt, it.torch_seed)
         assert read_pixels(finished.folder / str(it.image)).shape == (64, 64, 3)
         assert set(it.metrics) == {"saturation", "clipped_share", "contrast"}
     # three settings share their noise and their first scale: of 6 rows in each of 3 steps, two steps run 2
@@ -314,7 +314,7 @@ def test_reproduce_makes_the_same_pixels(
         assert copy.identical
         assert (read_pixels(copy.path) == read_pixels(run.folder / str(it.image))).all()
         assert read_record(copy.path).cell.id == it.cell
-        assert str(copy) == f"{copy.path}: the same pixels"
+        assert str(copy) == f"{copy.path}: the same pixels, torch seed {read_record(copy.path).cell.seed}"
 
 
 def test_reproduce_says_what_differs_and_refuses_other_weights(

@@ -65,7 +65,8 @@ def fill(folder: Path, experiment: Experiment, picture: Callable[[str, str, np.r
             pixels = picture(setting.name, cell.prompt, rng)
             (file,) = encode(pixels[None], [cell], {})
             (folder / "images" / f"{cell.id}.png").write_bytes(file)
-            known: dict[str, Any] = {"setting": setting.name, "prompt": cell.prompt, "seed": cell.seed}
+            seed = experiment.seeds[position % len(experiment.seeds)]
+            known: dict[str, Any] = {"setting": setting.name, "prompt": cell.prompt, "seed": seed}
             result = Result(cell=cell.id, position=position, status="done", image=f"images/{cell.id}.png", **known)
             store.record([Row(result=result, settled=True, sha256=hashlib.sha256(file).hexdigest())])
 

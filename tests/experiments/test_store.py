@@ -26,7 +26,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def row(position: int, cell: str = "c", **fields: object) -> Row:
-    standard = {"setting": "constant", "prompt": "a cat", "seed": position, "status": "done", "image": "images/c.png"}
+    standard = {
+        "setting": "constant",
+        "prompt": "a cat",
+        "seed": position,
+        "torch_seed": EXPERIMENT.torch_seeds()[position % 4],
+        "status": "done",
+        "image": "images/c.png",
+    }
     return Row(result=Result(cell=cell, position=position, **{**standard, **fields}), settled=True, sha256="0")  # type: ignore[arg-type]
 
 
@@ -89,9 +96,9 @@ def test_the_csv_has_a_line_for_each_cell_and_no_traceback(tmp_path: Path) -> No
         store.record([row(0, metrics={"contrast": 0.5}), row(1, "b", prompt='a "cat", or two', image=None)])
         store.record([row(2, "d", status="failed", error="Traceback:\n  line\nRuntimeError: no memory\n", image=None)])
         lines = store.write_csv().read_text().splitlines()
-    assert lines[0].startswith("position,setting,group,guidance,prompt,seed,status,image,error,cell,")
+    assert lines[0].startswith("position,setting,group,guidance,prompt,seed,torch_seed,status,image,error,cell,")
     assert lines[0].endswith("rows_run,rows_saved,contrast")
-    assert lines[1].startswith("0,constant,baseline,7.5,a cat,0,done,images/c.png,,c,0.0,0.0,0.5")
+    assert lines[1].startswith("0,constant,baseline,7.5,a cat,0,0,done,images/c.png,,c,0.0,0.0,0.5")
     assert '"a ""cat"", or two"' in lines[2]
     assert "RuntimeError: no memory" in lines[3]
     assert len(lines) == 4

@@ -54,7 +54,7 @@ class Stub:
                 position=position,
                 setting=setting.name,
                 prompt=cell.prompt,
-                seed=cell.seed,
+                seed=experiment.seeds[position % len(experiment.seeds)],
                 status="failed" if failed else "done",
                 error=f"Traceback\n{self.broken}" if failed else None,
                 metrics={} if failed else metrics,

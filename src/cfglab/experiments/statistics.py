@@ -127,6 +127,7 @@ def differences(
     is no pair; `dropped` is counted by the caller."""
     if not len(values):
         return []
+    values = np.ascontiguousarray(values)  # sums in one order, whatever the layout
     there = np.isfinite(values)
     of = spread(values, crossed)
     low, high = interval(of)
@@ -171,7 +172,7 @@ def means(values: FloatArray, *, crossed: bool = False) -> list[Estimate | None]
     """`mean_interval` of each setting, all at once: `values` (settings, prompts, seeds), NaN where missing."""
     if not len(values):
         return []
-    of = spread(values, crossed)
+    of = spread(np.ascontiguousarray(values), crossed)
     columns = zip(*(_plain(it) for it in (of.mean, *interval(of))), np.isfinite(values).sum(axis=(1, 2)), strict=True)
     return [None if mean is None else Estimate(value=mean, low=a, high=b, n=int(n)) for mean, a, b, n in columns]
 
