@@ -22,6 +22,7 @@ from cfglab.experiments.files import write_whole
 from cfglab.experiments.halving import Rung, choose, reported, rows_a_picture, rows_of
 from cfglab.experiments.prompts import prompt_set, read_seeds
 from cfglab.experiments.run import Run
+from cfglab.experiments.traces import stored_levels
 
 METRICS = ("alignment", "alignment_seen", "alignment_unseen", "fid", "kid", "recall", "vendi", "saturation")
 
@@ -69,6 +70,7 @@ def compare(given: argparse.Namespace) -> Path:
 def table(run: Run, experiment: Experiment) -> str:
     """One line a method: its setting, rows a picture, and every metric with its difference from plain guidance."""
     compared = {metric: one for metric in METRICS if (one := _compared(run, metric)) is not None}
+    levels = stored_levels(run.store, experiment.steps)  # the run's own
     lines = [
         f"Baseline: plain guidance at its best, `{experiment.baseline.guidance}`. {len(experiment.prompts)} prompts x "
         f"{len(experiment.seeds)} seeds, {experiment.steps} steps, {experiment.sampler}. In brackets: the difference "
@@ -86,7 +88,7 @@ def table(run: Run, experiment: Experiment) -> str:
             _baseline(one) if name == experiment.baseline.name else _cell(by[metric].get(name))
             for metric, one in compared.items()
         ]
-        rows = rows_a_picture(setting.guidance, experiment.steps)
+        rows = rows_a_picture(setting.guidance, experiment.steps, levels)
         title = "plain, the baseline" if name == experiment.baseline.name else setting.group
         written = str(setting.guidance).replace("|", "&#124;")  # a bar would end the cell
         lines.append(f"| {title} | `{written}` | {rows} | {' | '.join(cells)} |")

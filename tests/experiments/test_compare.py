@@ -255,7 +255,7 @@ def test_a_choice_on_a_half_is_not_flattered_by_noises_or_prompts_that_both_halv
 def test_too_few_crossed_seeds_are_not_halved_and_prompts_that_share_them_say_so() -> None:
     results = run({"constant": 0.0, "a": 0.1}, seeds=3, crossed=True)
     with pytest.raises(
-        InputError, match="split 'seeds' finds 3 starting noises, which all prompts share: .*; choose by"
+        InputError, match=r"split 'seeds' finds 3 starting noises, which all prompts share: .*; choose by"
     ):
         best_on_split(results, "alignment", "constant", split="seeds")
     found = best_on_split(results, "alignment", "constant")

@@ -16,7 +16,9 @@ from cfglab.experiments.equal import rows_needed
 from cfglab.experiments.noise import standard_sigmas
 from cfglab.experiments.results import Row
 from cfglab.experiments.traces import COLUMNS, CellTrace
+from cfglab.guidance import TRANSFORMS
 from cfglab.guidance.guide import Guide
+from cfglab.guidance.transforms import Transform
 from cfglab.step import steps
 
 SETTINGS = {
@@ -30,6 +32,7 @@ SETTINGS = {
 }
 LEVELS = standard_sigmas(10)
 VALUES = {"none": 0.0, "two": 0.2, "four": 0.6, "ramp": 0.7, "hot": 0.9, "half": 0.1, "as two": 0.25, "late": 0.5}
+VALUES |= {"feedback": 0.8, "magnitude_aware": 0.8, "adaptive": 0.8}
 
 
 def run(folder: Path, settings: dict[str, str] = SETTINGS, steps: int = 10) -> Store:
@@ -121,6 +124,51 @@ def test_doses_and_costs_are_those_at_the_noise_levels_of_the_run_itself(tmp_pat
         assert _reference(after) == pytest.approx(one + 0.6 * (four - one))  # at dose 2.8
         rows = compare(store, "contrast", "four", equal="cost").note
     assert "'late' (16 rows a picture)" in rows
+
+
+def test_a_scale_that_is_decided_while_it_runs_has_no_equal_dose(tmp_path: Path) -> None:
+    """Each of these transforms reads the scale off the predictions; feedback at `1` met the run without guidance."""
+    deciding = [name for name, of in TRANSFORMS.items() if of.scale is not Transform.scale]
+    assert set(deciding) == set(EXAMPLES)  # a new one needs an example here
+    settings = {"none": "1", "four": "4", "half": "constant(4).inside(progress=(0, 0.5))"}
+    settings |= {name: f"{1 if name == 'feedback' else 3} | {EXAMPLES[name]}" for name in deciding}
+    with run(tmp_path, settings) as store:
+        found = compare(store, "contrast", "none", equal="dose")
+        with pytest.raises(InputError, match="no setting shares a prompt and seed"):
+            best_on_split(_without(tmp_path / "b", settings, "half"), "contrast", "none", better="higher", equal="dose")
+    assert {row.setting for row in found.rows} == {"half"}
+    for name in deciding:
+        assert f"'{name}' ({name} decides its scale picture by picture)" in found.note
+
+
+EXAMPLES = {
+    "feedback": "feedback(pi=0.9, t0=0.6, tau=0.01)",
+    "magnitude_aware": "magnitude_aware(alpha=1)",
+    "adaptive": "adaptive()",
+}
+
+
+def _without(folder: Path, settings: dict[str, str], name: str) -> Store:
+    return run(folder, {key: text for key, text in settings.items() if key != name})
+
+
+def test_a_transformed_setting_meets_constants_with_the_same_transforms_only(tmp_path: Path) -> None:
+    settings = {
+        "none": "1",
+        "four": "4",
+        "ramp": "linear(max=4, min=2) | apg()",
+        "hot": "4 | update_norm()",
+        "two": "2 | apg()",
+        "half": "4 | apg()",
+        "late": "linear(max=4, min=2) | rescale()",
+    }
+    with run(tmp_path, settings) as store:
+        found = compare(store, "contrast", "none", equal="dose")
+    assert [(row.setting, row.against) for row in found.rows] == [("ramp", "w = 2 and w = 4")]
+    (row,) = found.rows
+    assert row.difference == pytest.approx((row.mean or 0) - (VALUES["two"] + VALUES["half"]) / 2, abs=0.01)
+    assert "'hot' (its transforms change what a scale does)" in found.note
+    assert "'late' (no constant scale has the same transforms)" in found.note
 
 
 def _reference(found: Comparison) -> float:

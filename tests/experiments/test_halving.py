@@ -140,6 +140,13 @@ def test_rows_of_a_picture(text: str, rows: int) -> None:
     assert rows_a_picture(Guidance(text), 10) == rows
 
 
+def test_rows_of_a_picture_are_counted_at_the_noise_levels_of_the_run() -> None:
+    """The levels of Stable Diffusion's scheduler with `leading` timesteps, ten steps: eight lie inside."""
+    own = [8.391, 5.134, 3.348, 2.293, 1.624, 1.168, 0.836, 0.574, 0.346, 0.041, 0.0]
+    interval = Guidance("constant(6).inside(sigma=(0.28, 5.42))")
+    assert rows_a_picture(interval, 10, own) == 18
+
+
 def test_the_report_is_of_other_pictures_against_the_best_plain_guidance(tmp_path: Path) -> None:
     experiment = Experiment.from_yaml(YAML)
     best = choose(experiment, tmp_path, RUNGS, run=drawn, tell=lambda _: None)

@@ -136,7 +136,7 @@ def test_intervals_cover_the_truth(prompts: int, trials: int, kind: str) -> None
 def test_resampling_pictures_instead_of_prompts_would_cover_too_little() -> None:
     random = np.random.default_rng(5)
     hits = 0
-    for trial in range(100):
+    for _ in range(100):
         values = random.normal(size=(16, 1)) + 0.3 * random.normal(size=(16, 8))
         loose = {(f"{prompt} {seed}", 0): value for (prompt, seed), value in pictures(values).items()}
         found = mean_interval(loose)

@@ -87,8 +87,9 @@ def compare(
 ) -> None:
     """Compare the settings of a run with a baseline.
 
-    Paired by prompt and seed: the difference, its 95 % interval (prompts are resampled, not pictures), p, p after
-    Holm's correction, n, and the smallest difference that this run could have found. Metrics of sets, such as kid, are
+    Paired by prompt and seed: the difference, its 95 % interval (prompts are the sample, not pictures; and starting
+    noises where prompts share them), p, p after Holm's correction, what share of the variance prompts, seeds and the
+    rest have, n, and the smallest difference that this run could have found. Metrics of sets, such as kid, are
     compared by leaving out prompts.
 
     \b

@@ -15,8 +15,8 @@ from cfglab.pipelines.folder import locate, read_json, weights_hash
 class Cell(Identified):
     """One picture to make: everything that it depends on, except versions and the device, which are recorded beside it.
 
-    `id` names it. `seed` is the seed of torch's generator that its starting noise comes from. `weights` is the hash of the model's folder, `sampler_config` the model's own scheduler config, sizes
-    are in pixels.
+    `id` names it. `seed` is the seed of torch's generator that its starting noise comes from. `weights` is the hash of
+    the model's folder, `sampler_config` the model's own scheduler config, sizes are in pixels.
     """
 
     model: str

@@ -15,7 +15,8 @@ class ComparisonRow(BaseModel):
     `mean` is the setting's mean over these pairs (of a set metric: its value), `difference` is `mean` less the
     baseline's over the same pairs; `dropped` counts the (prompt, seed) that one side could not give. `p_holm` is p
     corrected over all rows. `variance` has the shares of the difference's variance that prompts, seeds and the rest
-    have; the other fields are those of `cfglab.experiments.statistics.Difference`. `against` names what stands in the baseline's place where that differs by row.
+    have; the other fields are those of `cfglab.experiments.statistics.Difference`. `against` names what stands in the
+    baseline's place where that differs by row.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

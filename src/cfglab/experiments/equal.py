@@ -63,9 +63,10 @@ class Fair:
 def at_equal(pairs: Pairs, source: Store | Scores | Iterable[ResultLike], equal: Equal) -> Fair:
     """The same comparison with another opponent for each setting.
 
-    `dose`: each setting stands against the run's constant scales without transforms: the one of its dose, or the
-    straight line between the two nearest, picture by picture, so that prompt and seed still drop out. `cost`: against
-    the baseline, where both need as many denoiser rows.
+    `dose`: each setting stands against the run's constant scales with the same transforms (with none, as a rule): the
+    one of its dose, or the straight line between the two nearest, picture by picture, so that prompt and seed still
+    drop out. A setting is left out where a transform decides the scale while the picture is drawn, because its
+    schedule does not say how much guidance it had. `cost`: against the baseline, where both need as many denoiser rows.
 
     Raises:
         InputError: no constant scale in the run; a baseline whose cost is not known beforehand; results without a
@@ -82,12 +83,11 @@ def at_equal(pairs: Pairs, source: Store | Scores | Iterable[ResultLike], equal:
 def _at_dose(
     pairs: Pairs, experiment: Experiment, levels: Sequence[float]
 ) -> tuple[Pairs, dict[str, str], dict[str, str]]:
-    ruler = {
-        setting.name: setting.guidance.schedule.value
-        for setting in experiment.settings
-        if isinstance(setting.guidance.schedule, Constant) and not setting.guidance.transforms
-    }
-    if not ruler:
+    rulers: dict[tuple[Transform, ...], dict[str, float]] = {}
+    for setting in experiment.settings:
+        if isinstance(setting.guidance.schedule, Constant) and not _decides(setting):
+            rulers.setdefault(setting.guidance.transforms, {})[setting.name] = setting.guidance.schedule.value
+    if not rulers:
         raise InputError(
             "equal dose: this run has no constant scale to compare with; add a group such as "
             "{name: constant, guidance: '{w}', axes: {w: [1.5, 2, 3, 5]}}"
@@ -95,11 +95,19 @@ def _at_dose(
     against = np.full(pairs.scores.values.shape, np.nan)
     opponents, without = {}, {}
     for setting in experiment.settings:
+        transforms = setting.guidance.transforms
+        ruler = rulers.get(transforms, {})
         amount = dose(setting, levels)
         if setting.name in ruler:
+            if transforms:
+                without[setting.name] = "its transforms change what a scale does"
             continue
-        if amount is None:
-            without[setting.name] = "its dose depends on the picture"
+        if (deciding := _decides(setting)) or amount is None:
+            by = f"{deciding} decides its scale" if deciding else "its dose depends"
+            without[setting.name] = f"{by} {'picture by picture' if deciding else 'on the picture'}"
+            continue
+        if not ruler:
+            without[setting.name] = "no constant scale has the same transforms" if transforms else "no constant scale"
             continue
         weights = _between(amount, ruler)
         if not weights:
@@ -112,6 +120,11 @@ def _at_dose(
         against[pairs.scores.settings.index(setting.name)] = sum(pairs.scores.values[row] * part for row, part in parts)
         opponents[setting.name] = " and ".join(f"w = {ruler[name]:g}" for name in weights)
     return replace(pairs, against=against), opponents, without
+
+
+def _decides(setting: Setting) -> str:
+    """The kind of a transform that reads the scale off the predictions; empty where the schedule alone gives it."""
+    return next((it.kind for it in setting.guidance.transforms if type(it).scale is not Transform.scale), "")
 
 
 def _between(amount: float, ruler: Mapping[str, float]) -> dict[str, float]:
@@ -155,7 +168,8 @@ def explain(equal: Equal, fair: Fair, most: int = 6) -> list[str]:
     """The sentences of a comparison's note."""
     said = {
         "dose": "Equal dose: each setting stands against the constant scale of the same mean over the steps, or the "
-        "line between the two nearest of this run; the constants themselves are the ruler and have no row.",
+        "line between the two nearest of this run, with the same transforms; the constants themselves are the ruler "
+        "and have no row.",
         "cost": "Equal cost: only settings that need as many denoiser rows a picture as the baseline are compared.",
     }
     told = [said[equal]]

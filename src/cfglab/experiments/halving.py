@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from cfglab.errors import InputError
+from cfglab.experiments.noise import standard_sigmas
 from cfglab.experiments.pairs import rank
 from cfglab.experiments.results import Result
 from cfglab.experiments.spec import Experiment, Setting
@@ -130,11 +131,15 @@ def rows_of(experiment: Experiment) -> int:
     return pictures * sum(rows_a_picture(setting.guidance, experiment.steps) for setting in experiment.settings)
 
 
-def rows_a_picture(guidance: Guidance, count: int) -> int:
-    """Rows of one picture in so many steps, at noise levels like those of Stable Diffusion."""
-    levels = [14.6 * (0.03 / 14.6) ** (index / max(1, count - 1)) for index in range(count)]
+def rows_a_picture(guidance: Guidance, count: int, levels: Sequence[float] | None = None) -> int:
+    """Rows of one picture in so many steps.
+
+    `levels` are the noise levels of the run itself (sigma, one more than steps), see `stored_levels`. Before a run,
+    when none are known, the number is an estimate at those of Stable Diffusion.
+    """
     guide = guidance.start("epsilon")
-    return sum(sum(guide.needs(step)) + sum(map(runs, guide.variations(step))) for step in steps(count, levels))
+    of = steps(count, levels or standard_sigmas(count))
+    return sum(sum(guide.needs(step)) + sum(map(runs, guide.variations(step))) for step in of)
 
 
 def reported(

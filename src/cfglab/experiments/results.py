@@ -20,8 +20,9 @@ class Result(BaseModel):
     """One cell of a run: where it stands in the experiment, its picture or its error, and its metrics.
 
     `torch_seed` is the plain seed that its starting noise comes from in diffusers, `torch.Generator("cpu")` with
-    `manual_seed(torch_seed)`; `seed` is the seed that the experiment states. `image` is relative to the run folder. `error` ends in the line that says what was wrong. `rows_run` and
-    `rows_saved` are denoiser rows, this picture's even share of what its batch ran and saved.
+    `manual_seed(torch_seed)`; `seed` is the seed that the experiment states. `image` is relative to the run folder.
+    `error` ends in the line that says what was wrong. `rows_run` and `rows_saved` are denoiser rows, this picture's
+    even share of what its batch ran and saved.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,8 +75,9 @@ def read_metrics(select: Select) -> tuple[list[str], list[str], NDArray[np.float
 def read_results(select: Select, torch_seeds: Sequence[int]) -> list[Result]:
     """Every result of a run's database in the experiment's order; 100,000 of them in two seconds.
 
-    `torch_seeds` are those of one setting, in the order of positions. They are checked in one call, and the collector of cyclic garbage rests meanwhile: half of the time would be its
-    looking through objects that are all kept.
+    `torch_seeds` are those of one setting, in the order of positions. The results are checked in one call, and the
+    collector of cyclic garbage rests meanwhile: half of the time would be its looking through objects that are all
+    kept.
     """
     columns = tuple(name for name in Result.model_fields if name not in ("metrics", "torch_seed"))
     place, position = columns.index("cell"), columns.index("position")

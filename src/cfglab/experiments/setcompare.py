@@ -20,6 +20,7 @@ REAL = "real"
 FEWEST = 8
 """Prompts from which on an interval is given, as for the metrics themselves."""
 FLOOR = " The floor is what real pictures score, held against others: a setting below it is not better than real."
+SHARED = " All prompts share the starting noises of the seeds: nothing here speaks of other noises."
 WITHOUT_P = ("precision",)
 """Metrics near the end of their scale: of precision 0.99 most prompts say nothing, and t promises too much."""
 
@@ -28,8 +29,8 @@ def compare_sets(store: Store, metric: str, baseline: str) -> Comparison | None:
     """Each setting less the baseline in a metric of sets, best first, beside the floor of real against real pictures.
 
     The difference is of two sets of pictures with the same prompts and seeds, against the same real pictures. For
-    metrics within a prompt (Vendi, distance) prompts are resampled and flipped, as for pictures. For all others the
-    interval is the delete-one-prompt jackknife of the difference, and p is Student's t of the same standard error,
+    metrics within a prompt (Vendi, distance) prompts are the sample and are flipped, as for pictures. For all others
+    the interval is the delete-one-prompt jackknife of the difference, and p is Student's t of the same standard error,
     with G - 1 degrees of freedom for G prompts; precision gets no p.
 
     Returns None for a name that is no metric of sets.
@@ -69,6 +70,7 @@ def compare_sets(store: Store, metric: str, baseline: str) -> Comparison | None:
         baseline_mean=table[baseline],
         rows=tuple(sorted(rows, key=lambda row: rank(row.difference, known.better))),
         note=_note(known, baseline, list(by_name.values()), len(tested), [table[it].n for it in (baseline, *others)])
+        + (SHARED if store.experiment.noise == "crossed" and len(store.experiment.prompts) > 1 else "")
         + (FLOOR if REAL in table and known.of == "set" else ""),
         floor=table.get(REAL),
     )
@@ -166,7 +168,7 @@ def _note(known: Metric, baseline: str, found: list[Difference], tested: int, si
             "differ by that alone."
         ]
     if known.of == "prompt":
-        sentences += ["Intervals (95 %) resample prompts; p flips the sign of whole prompts."]
+        sentences += ["Intervals (95 %) take prompts as a random sample; p flips the sign of whole prompts."]
     elif any(it.low is not None for it in found):
         sentences += [
             "Intervals (95 %) leave out one prompt at a time (delete-one jackknife of the difference); they speak of "

@@ -54,11 +54,13 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The best setting on one half of the prompts (or seeds) and its difference on the half that had no say."""
+    """The best setting on one half of the prompts (or seeds) and its difference on the held-out half; `shares` is what
+    both halves have in common, see `SplitChoice`."""
 
     setting: str
     split: str
     judged: Difference
+    shares: str = "nothing"
 
 
 def means_of(columns: Columns, metric: Metric) -> list[Number | None]:
@@ -96,7 +98,7 @@ def held_back(columns: Columns, main: Metric) -> Choice | None:
     judged = choice.reported_on
     if judged.mean is None or judged.low is None:
         return None
-    return Choice(choice.setting, split, _difference(judged, judged.mean, judged.p, main))
+    return Choice(choice.setting, split, _difference(judged, judged.mean, judged.p, main), choice.shares)
 
 
 def _difference(row: Any, mean: float, p_holm: float | None, metric: Metric) -> Difference:

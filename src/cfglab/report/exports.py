@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from cfglab.experiments.spec import Experiment
 from cfglab.report.estimates import Difference, Number
 from cfglab.report.tables import Row, Tables
 from cfglab.report.words import held_back, verdict
@@ -27,7 +28,11 @@ def as_json(tables: Tables) -> str:
     """The experiment, every setting with its curve and numbers, the floors, and the sentences."""
     said = verdict(tables)
     document = {
-        "experiment": tables.experiment.model_dump(mode="json", exclude={"settings", "baseline"}),
+        "experiment": {
+            "noise": tables.experiment.noise,
+            **tables.experiment.model_dump(mode="json", exclude={"settings", "baseline"}),
+        },
+        "torch_seeds": _torch_seeds(tables.experiment),
         "baseline": tables.baseline.setting.name,
         "best": tables.best.setting.name if tables.best else None,
         "main_metric": tables.main.name if tables.main else None,
@@ -40,6 +45,12 @@ def as_json(tables: Tables) -> str:
     }
     lines = (f"{json.dumps(key)}: {_text(value)}" for key, value in document.items())
     return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _torch_seeds(experiment: Experiment) -> list[list[int]]:
+    """By prompt, the plain seed of each seed's starting noise, `torch.Generator("cpu").manual_seed(n)`."""
+    seeds, count = experiment.torch_seeds(), len(experiment.seeds)
+    return [seeds[start : start + count] for start in range(0, len(seeds), count)]
 
 
 def _text(value: Any) -> str:

@@ -97,6 +97,23 @@ class Tables:
         return sum(it is not None and it.p_holm is not None for it in found)
 
     @property
+    def samples(self) -> str:
+        """What the intervals take as random samples, in a sentence."""
+        prompts, seeds = len(self.experiment.prompts), len(self.experiment.seeds)
+        if prompts == 1:
+            return "With one prompt the intervals take seeds as a random sample and speak of this prompt only."
+        if self.experiment.noise == "nested":
+            return "Intervals take prompts as a random sample; every prompt has starting noises of its own."
+        if seeds == 1:
+            return (
+                "Intervals take prompts as a random sample and speak of the one starting noise that all prompts share."
+            )
+        return (
+            f"Intervals take the {prompts} prompts and the {seeds} starting noises, which all prompts share, as random "
+            "samples."
+        )
+
+    @property
     def pictures(self) -> int:
         """The largest count of pictures that a setting has."""
         return max((row.done for row in self.rows), default=0)

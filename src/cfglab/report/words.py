@@ -103,6 +103,8 @@ def _hides(tables: Tables, best: Row | None) -> str:
     experiment = tables.experiment
     prompts = len(experiment.prompts)
     scope = "one prompt" if prompts == 1 else f"these {prompts} prompts"
+    if experiment.noise == "crossed" and prompts > 1:
+        scope += f", {count(len(experiment.seeds), 'starting noise')}"
     parts = [f"that this holds beyond {scope} and one model"]
     if best is not None and _doses_differ(best, tables.baseline):
         parts.append(
@@ -125,10 +127,12 @@ def held_back(tables: Tables) -> str:
     row = next(row for row in tables.rows if row.setting.name == choice.setting)
     judged = choice.judged
     interval = f", 95{NARROW}% interval {gap_span(judged.low, judged.high, main.unit)}, {_p_is(judged.p)}"
+    ends = "a number that the choice does not flatter."
+    if choice.shares == "noises":
+        ends = "both halves share their starting noises, so with others the choice may look worse."
     return (
         f"Chosen on one half of the {choice.split} and judged on the other, {_named(row)} scores "
-        f"{gap(judged.mean, main.unit)} against the baseline{interval}, {count(judged.n, 'pair')}: a number that "
-        "the choice does not flatter."
+        f"{gap(judged.mean, main.unit)} against the baseline{interval}, {count(judged.n, 'pair')}: {ends}"
     )
 
 
