@@ -144,7 +144,7 @@ def test_a_scale_that_is_decided_while_it_runs_has_no_equal_dose(tmp_path: Path)
 EXAMPLES = {
     "feedback": "feedback(pi=0.9, t0=0.6, tau=0.01)",
     "magnitude_aware": "magnitude_aware(alpha=1)",
-    "adaptive": "adaptive()",
+    "adaptive": "adaptive(similarity=0.9)",
 }
 
 

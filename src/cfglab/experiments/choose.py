@@ -140,7 +140,7 @@ class _Halves:
 def _halves(pairs: Pairs, split: str, seed: int) -> _Halves:
     if split not in ("prompts", "seeds"):
         raise InputError(f"split '{split}' is unknown: it must be 'prompts' or 'seeds'")
-    there = np.isfinite(pairs.scores.values).any(axis=0)
+    there = np.asarray(np.isfinite(pairs.scores.values).any(axis=0))
     prompts, seeds = (np.flatnonzero(there.any(axis=axis)) for axis in (1, 0))
     units = prompts if split == "prompts" else seeds
     if len(units) < 2:
