@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def compare(given: argparse.Namespace) -> Path:
     """Choose, report, and write the table; where it is."""
-    fields = {name: getattr(given, name) for name in ("steps", "sampler", "model", "dtype")}
+    fields = {name: getattr(given, name) for name in ("steps", "sampler", "model", "dtype", "noise")}
     fields["compile"] = given.compile or None
     set_ = {"groups": _only(given.preset, given.methods)} if given.methods else {}
     experiment = Experiment.preset(given.preset, set=set_, **fields)
@@ -173,6 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sampler")
     parser.add_argument("--model")
     parser.add_argument("--dtype")
+    parser.add_argument("--noise", choices=("nested", "crossed"))
     parser.add_argument("--compile", action="store_true", help="compile the denoiser")
     parser.add_argument("--ray", metavar="ADDRESS", help="spread it over Ray workers: local, auto or HOST:PORT")
     parser.add_argument("--workers", type=int, help="so many Ray workers")
