@@ -8,10 +8,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, Val
 
 from cfglab.card import Card
 from cfglab.errors import InputError
-from cfglab.guidance.fields import Strength
+from cfglab.guidance.fields import ELAPSED, Strength
 from cfglab.guidance.names import Space
 from cfglab.guidance.now import Now, Variation
-from cfglab.schedules.fields import explain, nearest
+from cfglab.schedules.fields import explain, nearest, shown
 from cfglab.schedules.text import number
 from cfglab.step import Step
 
@@ -108,7 +108,11 @@ class Transform(BaseModel):
 
     def __str__(self) -> str:
         """The text form, such as `prediction_norm(strength=0.5)`."""
-        fields = [f"{name}={_said(value)}" for name, value in self.__repr_args__()]
+        kinds = type(self).model_fields
+        fields = [
+            f"{name}={value!r}" if name in kinds and ELAPSED in kinds[name].metadata else f"{name}={_said(value)}"
+            for name, value in self.__repr_args__()
+        ]
         return f"{self.kind}({', '.join(fields)})"
 
 
@@ -127,8 +131,10 @@ def as_transform(value: Any) -> Transform:
         return value
     if not isinstance(value, dict) or "kind" not in value:
         raise InputError(
-            f"{value!r} is no transform: it is an object with a kind; write {{'kind': 'prediction_norm'}}."
+            f"{shown(value)} is no transform: it is an object with a kind; write {{'kind': 'prediction_norm'}}."
         )
+    if unnamed := [name for name in value if not isinstance(name, str)]:
+        raise InputError(f"a transform with the field {shown(unnamed[0])}: fields have names; write 'strength'.")
     return transform_class(str(value["kind"]))(**value)
 
 
@@ -137,7 +143,7 @@ def transform_class(kind: str) -> type[Transform]:
     if kind not in TRANSFORMS:
         known = sorted(TRANSFORMS)
         raise InputError(
-            f"no transform {kind!r}: there are {', '.join(known)};{nearest(kind, known) or ' write one of them.'}"
+            f"no transform {shown(kind)}: there are {', '.join(known)};{nearest(kind, known) or ' write one of them.'}"
         )
     return TRANSFORMS[kind]
 
