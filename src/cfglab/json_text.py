@@ -18,7 +18,9 @@ def read_json(text: str | bytes, name: str = "JSON") -> Any:
         InputError: no JSON, a key that is given twice, NaN or Infinity, or something beyond a limit.
     """
     if len(text) > limits.DOCUMENT_BYTES:
-        raise InputError(f"{name}: {len(text):,} bytes; at most {limits.DOCUMENT_BYTES:,} are read, give a shorter one.")
+        raise InputError(
+            f"{name}: {len(text):,} bytes; at most {limits.DOCUMENT_BYTES:,} are read, give a shorter one."
+        )
     try:
         value = json.loads(text, object_pairs_hook=_once, parse_int=_whole, parse_constant=_refuse_constant)
     except InputError as error:
@@ -27,7 +29,7 @@ def read_json(text: str | bytes, name: str = "JSON") -> Any:
         raise InputError(f"{name}: {_TOO_DEEP}") from None
     except ValueError as error:
         place = f" at line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise InputError(f"{name}: no JSON{place}; give what cfglab wrote.") from None
+        raise InputError(f"{name}: no JSON{place}") from None
     check_tree(value, name)
     return value
 

@@ -27,7 +27,9 @@ SCALES = 10_000
 TRANSFORMS = 100
 """In one guidance."""
 PLACEHOLDERS = 100
-"""In one guidance to tune."""
+"""In one guidance to tune, and choices in all of them."""
+TUNED_LETTERS = 10_000
+"""Of a guidance to tune, which is read once for each choice."""
 KNOTS = 50
 """Of one placeholder."""
 

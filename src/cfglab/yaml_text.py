@@ -76,7 +76,9 @@ def read_yaml(text: str, name: str = "YAML") -> Any:
             line.
     """
     if len(text) > limits.DOCUMENT_BYTES:
-        raise InputError(f"{name}: {len(text):,} bytes; at most {limits.DOCUMENT_BYTES:,} are read, give a shorter one.")
+        raise InputError(
+            f"{name}: {len(text):,} bytes; at most {limits.DOCUMENT_BYTES:,} are read, give a shorter one."
+        )
     text = text.removeprefix("\ufeff")
     if found := _BREAKS.search(text):
         line = text.count("\n", 0, found.start()) + 1

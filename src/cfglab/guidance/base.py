@@ -72,7 +72,8 @@ class Guidance(BaseModel):
             data = read_json(text)
         except InputError as error:
             raise InputError(
-                f"{shown(text)} is not the JSON of a guidance ({error}); give what to_json() writes."
+                f"{shown(text)} is not the JSON of a guidance: it is an object with a schedule and transforms, as "
+                f"to_json() writes it ({error})."
             ) from None
         if not isinstance(data, dict) or "schedule" not in data:
             raise InputError(

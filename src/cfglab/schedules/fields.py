@@ -75,9 +75,9 @@ def _not_negative(value: float) -> float:
     return value
 
 
-def _beginning(value: Any) -> int | float:
-    """A moment, or 0, where a run begins."""
-    return 0.0 if not isinstance(value, str | bytes | bool) and value == 0 else _moment(value)
+def _edge(value: Any) -> int | float:
+    """A step (an int, 1 or more), or a number that a window checks as a fraction; 0 is the beginning as either."""
+    return _moment(value) if (_index(value) or 0) > 0 else _real(value)
 
 
 def _moment(value: Any) -> int | float:
@@ -116,7 +116,7 @@ Window = Annotated[tuple[Real, Real], BeforeValidator(_pair)]
 Steps = Annotated[tuple[Whole, Whole], BeforeValidator(_pair)]
 Scales = Annotated[tuple[Real, ...], BeforeValidator(_scales)]
 Moment = Annotated[int | float, BeforeValidator(_moment)]
-Beginning = Annotated[int | float, BeforeValidator(_beginning)]
+Edge = Annotated[int | float, BeforeValidator(_edge)]
 
 
 NEWER = " Where a newer cfglab wrote it, read it with that one."

@@ -19,7 +19,7 @@ from pydantic import ValidationError, validate_call
 from cfglab import limits
 from cfglab.errors import InputError
 from cfglab.schedules.base import Schedule
-from cfglab.schedules.fields import Beginning, Exponent, Moment, Real, Whole, Window, explain, listed, shown, unknown_field
+from cfglab.schedules.fields import Edge, Exponent, Real, Whole, Window, explain, listed, shown, unknown_field
 from cfglab.schedules.shapes import Constant, Cosine, Linear, Table
 
 P = ParamSpec("P")
@@ -138,7 +138,7 @@ def limited_interval(*, w: Real = 2.0, sigma: Window = (0.19, 1.61)) -> Schedule
 
 
 @_published
-def cutoff(*, w: Real, at: Moment) -> Schedule:
+def cutoff(*, w: Real, at: Edge) -> Schedule:
     """w up to `at`, a fraction of the run (a float) or a step (an int), off from there on: Step AG, arXiv:2506.08351.
 
     The cut-off callbacks of diffusers act when a step ends, so they also guide the step that begins at `at`."""
@@ -146,7 +146,7 @@ def cutoff(*, w: Real, at: Moment) -> Schedule:
 
 
 @_published
-def late_start(*, w: Real, at: Beginning) -> Schedule:
+def late_start(*, w: Real, at: Edge) -> Schedule:
     """Off up to `at`, a fraction of the run (a float) or a step (an int), w from there on."""
     last = limits.STEPS
     return Constant(w).inside(steps=(at, last)) if isinstance(at, int) else Constant(w).inside(progress=(at, 1))

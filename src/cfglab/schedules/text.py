@@ -98,7 +98,9 @@ def expression(text: str) -> ast.expr:
                     f"more than {limits.PARTS} shapes and words, or more than {limits.FIELDS} fields of one: a schedule "
                     "is simpler; write a list of scales."
                 )
-        elif isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
+        elif (
+            isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool)
+        ):
             written = lines[node.lineno - 1][node.col_offset : node.end_col_offset]
             if len(written) > limits.DIGITS or not _DECIMAL.fullmatch(written):
                 raise InputError(
