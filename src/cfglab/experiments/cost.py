@@ -35,7 +35,7 @@ class Cost:
 
 def cost_of(document: Document) -> Cost:
     """The cost of the experiment that a document describes. Raises InputError for prompts or seeds that are none."""
-    grids = [prod(map(len, group.axes.values())) for group in document.groups]
+    grids = [prod(len(it) if isinstance(it, list) else 1 for it in group.axes.values()) for group in document.groups]
     prompts = [document.prompts] if isinstance(document.prompts, str) else document.prompts
     settings = 1 + len(document.settings) + sum(grids)
     pictures = settings * len(read_prompts(prompts)) * len(read_seeds(document.seeds))

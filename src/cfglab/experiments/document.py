@@ -179,8 +179,8 @@ def check(document: Mapping[str, Any]) -> Document:
     count = 1 + len(checked.settings) + sum(prod(map(len, group.axes.values())) for group in checked.groups)
     if count > limits.SETTINGS or count * checked.steps > limits.VALUES:
         raise InputError(
-            f"{shown(count)} settings of {checked.steps} steps: an experiment has at most {limits.SETTINGS:,} settings, "
-            f"and settings times steps are at most {limits.VALUES:,}; give fewer values on an axis."
+            f"{shown(count)} settings of {checked.steps} steps: an experiment has at most {limits.SETTINGS:,} settings "
+            f"and {limits.VALUES:,} settings times steps; give fewer values on an axis."
         )
     return checked
 

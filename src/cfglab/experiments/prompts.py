@@ -95,7 +95,7 @@ def read_seeds(value: float | str | Sequence[int | str]) -> tuple[int, ...]:
             raise InputError(f"seeds {text!r}: {rule}; write {min(first, last)}..{min(first, last) + 7}.")
         return tuple(range(first, last + 1))
     if not re.fullmatch(r"[0-9]{1,20}", text):
-        raise InputError(f"seeds {str(value)[:60]!r}: a seed is a whole number, 0 or more; write 7, 0..7 or a list.")
+        raise InputError(f"seeds {value!r:.60}: a seed is a whole number, 0 or more; write 7, 0..7 or a list.")
     return (int(text),)
 
 

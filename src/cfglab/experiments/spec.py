@@ -24,8 +24,8 @@ from cfglab.experiments.document import (
     written_out,
 )
 from cfglab.experiments.identity import Identified
-from cfglab.experiments.prompts import read_seeds, write_seeds
 from cfglab.experiments.prompts import read_prompts as read_prompts
+from cfglab.experiments.prompts import read_seeds, write_seeds
 from cfglab.guidance import Guidance
 from cfglab.guidance.text import parse_guidance
 from cfglab.pipelines.samplers import SAMPLERS

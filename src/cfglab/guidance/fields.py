@@ -1,8 +1,8 @@
 """The kinds of numbers transforms are made of; a fault is said in one line."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator
 
 from cfglab.schedules.fields import Real
 
@@ -55,20 +55,8 @@ def _positive(value: float) -> float:
     return value
 
 
-def _elapsed(value: Any) -> Any:
-    if not isinstance(value, float | bool) and value == 1:
-        raise ValueError(
-            "it is a fraction of the run, and a 1 without a point is a step elsewhere; write 1.0 for the whole run."
-        )
-    return value
-
-
-ELAPSED = BeforeValidator(_elapsed)
-"""Marks a fraction of the run: 1.0 is printed with its point, and 1 is refused."""
-
 Strength = Annotated[Real, AfterValidator(_strength)]
 Fraction = Annotated[Real, AfterValidator(_fraction)]
-Elapsed = Annotated[Fraction, ELAPSED]
 Inside = Annotated[Real, AfterValidator(_inside)]
 Quantile = Annotated[Real, AfterValidator(_quantile)]
 Decay = Annotated[Real, AfterValidator(_decay)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from cfglab.card import Card, Host
-from cfglab.guidance.fields import Elapsed, Fraction
+from cfglab.guidance.fields import Fraction
 from cfglab.guidance.names import Space
 from cfglab.guidance.now import Now
 from cfglab.guidance.transforms import Transform
@@ -77,7 +77,7 @@ class ReuseUpdate(Transform):
     kind: Literal["reuse"] = "reuse"
     space: Space = "model"
     every: int = Field(2, ge=2)
-    start: Elapsed = 0.0
+    start: Fraction = 0.0
 
     def supplies(self, step: Step, memory: Mapping[str, Any]) -> Literal["uncond", "cond"] | None:
         known = memory.get("step")

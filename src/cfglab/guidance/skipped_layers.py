@@ -3,7 +3,7 @@
 from typing import ClassVar, Literal
 
 from cfglab.card import Card, Host
-from cfglab.guidance.fields import Elapsed, Fraction, NotNegative
+from cfglab.guidance.fields import Fraction, NotNegative
 from cfglab.guidance.now import Variation
 from cfglab.guidance.variations.layers import RandomBlocks, SkippedLayers
 from cfglab.guidance.weaker import Layers, Weaker
@@ -38,8 +38,8 @@ class SkipLayers(Weaker):
     kind: Literal["skip_layers"] = "skip_layers"
     s: NotNegative = 2.8
     layers: Layers
-    start: Elapsed = 0.01
-    stop: Elapsed = 0.2
+    start: Fraction = 0.01
+    stop: Fraction = 0.2
 
     def factor(self) -> float:
         return self.s
@@ -70,8 +70,8 @@ class S2Guidance(Weaker):
     omega: NotNegative = 0.25
     share: Fraction = 0.1
     seed: Whole = 0
-    start: Elapsed = 0.1
-    stop: Elapsed = 0.9
+    start: Fraction = 0.1
+    stop: Fraction = 0.9
 
     def factor(self) -> float:
         return self.omega

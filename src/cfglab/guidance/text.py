@@ -98,5 +98,6 @@ def _value(node: ast.expr, text: str) -> Any:
 
 def _unreadable(text: str) -> InputError:
     return InputError(
-        f"{shown(text.strip(), 80)} is not written as a transform is: a kind with named fields; write prediction_norm(strength=0.5)."
+        f"{shown(text.strip(), 80)} is not written as a transform is: a kind with named fields; write "
+        "prediction_norm(strength=0.5)."
     )

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, Val
 
 from cfglab.card import Card
 from cfglab.errors import InputError
-from cfglab.guidance.fields import ELAPSED, Strength
+from cfglab.guidance.fields import Strength
 from cfglab.guidance.names import Space
 from cfglab.guidance.now import Now, Variation
 from cfglab.schedules.fields import explain, nearest, shown
@@ -108,11 +108,7 @@ class Transform(BaseModel):
 
     def __str__(self) -> str:
         """The text form, such as `prediction_norm(strength=0.5)`."""
-        kinds = type(self).model_fields
-        fields = [
-            f"{name}={value!r}" if name in kinds and ELAPSED in kinds[name].metadata else f"{name}={_said(value)}"
-            for name, value in self.__repr_args__()
-        ]
+        fields = [f"{name}={_said(value)}" for name, value in self.__repr_args__()]
         return f"{self.kind}({', '.join(fields)})"
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import BeforeValidator, model_validator
 
 from cfglab.errors import InputError
-from cfglab.guidance.fields import Elapsed
+from cfglab.guidance.fields import Fraction
 from cfglab.guidance.names import Space
 from cfglab.guidance.now import Now, Variation
 from cfglab.guidance.transforms import Transform
@@ -33,8 +33,8 @@ class Weaker(Transform):
 
     kind: str
     space: Space = "model"
-    start: Elapsed = 0.0
-    stop: Elapsed = 1.0
+    start: Fraction = 0.0
+    stop: Fraction = 1.0
 
     @model_validator(mode="after")
     def _window(self) -> "Weaker":

@@ -76,7 +76,9 @@ def _not_negative(value: float) -> float:
 
 
 def _edge(value: Any) -> int | float:
-    """A step (an int, 1 or more), or a number that a window checks as a fraction; 0 is the beginning as either."""
+    """A step (an int, 2 or more), or a number that a window checks as a fraction; 0 is the beginning as either."""
+    if _index(value) == 1:
+        raise ValueError("1 is a step and 1.0 the whole run; write 1.0, or .inside(steps=(0, 1)) for the step.")
     return _moment(value) if (_index(value) or 0) > 0 else _real(value)
 
 
@@ -163,7 +165,7 @@ def shown(value: Any, most: int = 60) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """' did you mean …?' with the nearest of the known names, or nothing where none is near or the name is very long."""
+    """' did you mean …?' with the nearest of the known names, or nothing: none is near, or the name is very long."""
     if len(name) > limits.NAME_LETTERS:
         return ""
     near = [other for other in itertools.islice(known, limits.NAMES) if len(other) <= limits.NAME_LETTERS]

@@ -13,7 +13,6 @@ from cfglab.schedules.fields import shown
 from cfglab.schedules.shapes import Constant, Table
 from cfglab.schedules.union import as_schedule
 
-
 _PART = re.compile(r"\s*+([+-]?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE]-?[0-9]++)?)\s*+x\s*+([0-9]{1,9})\s*+")
 """Scale x steps, in decimal notation."""
 

@@ -95,8 +95,8 @@ def expression(text: str) -> ast.expr:
             calls += 1
             if calls > limits.PARTS or len(node.keywords) > limits.FIELDS or len(node.args) > limits.FIELDS:
                 raise InputError(
-                    f"more than {limits.PARTS} shapes and words, or more than {limits.FIELDS} fields of one: a schedule "
-                    "is simpler; write a list of scales."
+                    f"more than {limits.PARTS} shapes and words, or {limits.FIELDS} fields of one: a schedule is "
+                    "simpler; write a list of scales."
                 )
         elif (
             isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool)
