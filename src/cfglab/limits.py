@@ -11,9 +11,11 @@ SECONDS = 2.0
 
 TEXT_LETTERS = 500_000
 TEXT_DEPTH = 100
-"""Parts inside parts."""
-PARTS = 200
-"""Shapes and words in one schedule."""
+"""Parts inside parts, as brackets and words after a dot make them."""
+LEVELS = 48
+"""Schedules made of schedules: a text or JSON of so many is within TEXT_DEPTH and JSON_DEPTH."""
+PARTS = 300
+"""Shapes, numbers and words in one schedule."""
 FIELDS = 100
 """Named fields of one shape, word or transform."""
 DIGITS = 400
@@ -38,8 +40,8 @@ KNOTS = 50
 DOCUMENT_BYTES = 8 * 1024**2
 DOCUMENT_DEPTH = 30
 """Lists and mappings inside each other in YAML."""
-JSON_DEPTH = 200
-"""Lists and objects inside each other in JSON: a schedule in text form of TEXT_DEPTH has fewer."""
+JSON_DEPTH = 100
+"""Lists and objects inside each other in JSON."""
 DOCUMENT_NODES = 100_000
 """Values, lists and mappings in all; what an alias stands for counts each time."""
 

@@ -231,10 +231,11 @@ def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
         style = '"'
     elif type(plain(value)) is not str:
         style = "'"
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", str(value), style=style)
 
 
 _Dumper.add_representer(str, _text)
+_Dumper.add_representer(Unclear, _text)
 
 
 def write_yaml(value: Any) -> str:

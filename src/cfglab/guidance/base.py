@@ -33,9 +33,13 @@ class Guidance(BaseModel):
     schedule: AnySchedule
     transforms: tuple[AnyTransform, ...] = ()
 
-    def __init__(self, schedule: Any, transforms: Iterable[Transform | dict[str, Any]] = (), **others: Any) -> None:
+    def __init__(
+        self, schedule: Any = None, transforms: Iterable[Transform | dict[str, Any]] = (), **others: Any
+    ) -> None:
         for name in others:
             raise InputError(unknown_field("guidance", name, FIELDS))
+        if schedule is None:
+            raise InputError("guidance without schedule: it is needed; write Guidance(7.5).")
         listed = _listed(transforms)
         check_tree([schedule, *listed], "a guidance")
         if isinstance(schedule, str) and "|" in schedule:

@@ -6,9 +6,26 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from cfglab import limits
 from cfglab.errors import InputError
 from cfglab.schedules.fields import explain, listed, shown
 from cfglab.step import Step, steps
+
+
+def _check_size(schedule: "Schedule", owner: str) -> None:
+    """Refuse more parts than any method has, so that every schedule can be printed, stored and read back."""
+    level, parts = [schedule], 1
+    for _ in range(limits.LEVELS):
+        level = [part for node in level for part in node.__dict__.values() if isinstance(part, Schedule)]
+        parts += len(level)
+        if not level:
+            return
+        if parts > limits.PARTS:
+            break
+    raise InputError(
+        f"{owner}: schedules inside schedules more than {limits.LEVELS} deep, or more than {limits.PARTS} of them: a "
+        "schedule is simpler; write a list of scales."
+    )
 
 
 class Schedule(BaseModel):
@@ -39,6 +56,7 @@ class Schedule(BaseModel):
             super().__init__(**fields, **data)
         except ValidationError as error:
             raise InputError(explain(error, owner, names)) from None
+        _check_size(self, owner)
 
     def __eq__(self, other: object) -> bool:
         """Equal fields, and a step for a step, a fraction for a fraction."""

@@ -79,8 +79,12 @@ def expression(text: str) -> ast.expr:
 
     Raises:
         Unreadable: the text is no expression.
-        InputError: parts inside parts, shapes, words or fields beyond the limits; a number not in decimal notation.
+        InputError: values, parts inside parts, shapes, words or fields beyond the limits; a number not in decimal notation.
     """
+    if text.count(",") > 2 * limits.SCALES:
+        raise InputError(
+            f"more than {2 * limits.SCALES} commas: a list has at most {limits.SCALES} scales; shorten it."
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Python would say of a program
