@@ -10,6 +10,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ def read_placeholders(text: str) -> None:
 
 def read_yaml_text(text: str) -> None:
     value = read_yaml(text)
-    if "nan" not in str(value).lower():
+    if len(text) < 10_000 and "nan" not in str(value).lower():
         assert read_yaml(write_yaml(value)) == value
 
 
@@ -299,12 +300,11 @@ def spoiled_json(text: str, choose: random.Random) -> str:
         parent, key = choose.choice(places)
         match choose.randint(0, 5):
             case 0 | 1 | 2:
-                parent[key] = choose.choice(ODD)
+                parent[key] = deepcopy(choose.choice(ODD))
             case 3:
                 parent.pop(key)
             case 4:
-                parent[key] = choose.choice(places)[0]
-                parent[key] = json.loads(json.dumps(parent[key], default=str)) if not _loops(parent) else None
+                parent[key] = deepcopy(choose.choice(places)[0])
             case 5:
                 value = parent[key]
                 for _ in range(choose.choice((1, 5, 60, 300))):
@@ -313,14 +313,6 @@ def spoiled_json(text: str, choose: random.Random) -> str:
                     )
                 parent[key] = value
     return json.dumps(data)
-
-
-def _loops(value: Any) -> bool:
-    try:
-        json.dumps(value)
-    except ValueError:
-        return True
-    return False
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 from cfglab import limits
 from cfglab.errors import InputError
 from cfglab.experiments.document import fields_of
-from cfglab.schedules.fields import nearest, shown
+from cfglab.schedules.fields import inline, nearest, shown
 from cfglab.yaml_text import read_yaml
 
 
@@ -15,7 +15,7 @@ def read_assignments(texts: Sequence[str]) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     for text in texts:
         path, equals, value = text.partition("=")
-        said = f"--set {shown(text)[1:-1]}"
+        said = f"--set {inline(text)}"
         if not equals or not path.strip():
             raise InputError(f"{said}: write field=value, as in --set steps=20 or --set groups.0.axes.k=[0.3,1].")
         if path.strip() in changes:
@@ -35,8 +35,8 @@ def changed(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
     result = dict(document)
     for path, value in changes.items():
         if len(path) > limits.NAME_LETTERS * 4:
-            raise InputError(f"--set {shown(path)[1:-1]}: no field lies so deep; write a path such as groups.0.axes.k.")
-        result = _with(result, path.split("."), value, (), path)
+            raise InputError(f"--set {inline(path)}: no field lies so deep; write a path such as groups.0.axes.k.")
+        result = _with(result, path.split("."), value, (), inline(path))
     return result
 
 
@@ -49,10 +49,10 @@ def _with(node: Any, parts: list[str], value: Any, above: tuple[str, ...], path:
         return [*node[:index], new, *node[index + 1 :]]
     if not isinstance(node, Mapping):
         raise InputError(f"--set {path}: {above[-1]} is one value with nothing below it; set {'.'.join(above)} itself.")
-    known = list(dict.fromkeys([*node, *(fields_of(*above) if len(above) < 2 else [])]))
+    known = [*dict.fromkeys([*node, *(fields_of(*above) if len(above) < 2 else [])])]
     if first not in known:
         hint = nearest(first, known) or " use one of these."
-        raise InputError(f"--set {path}: there is no field {first!r}; there are {', '.join(known)};{hint}")
+        raise InputError(f"--set {path}: there is no field {first!r}; there are {_listed(known)};{hint}")
     if rest and first not in node:
         raise InputError(f"--set {path}: {first} is not in this experiment yet; set {first} as a whole.")
     new = _with(node[first], rest, value, (*above, first), path) if rest else value
@@ -66,8 +66,11 @@ def _position(node: list[Any], part: str, path: str) -> int:
     known = [str(item.get("name", "")) if isinstance(item, Mapping) else "" for item in node]
     if part in known and part:
         return known.index(part)
-    there = ", ".join(f"{index} {name}".strip() for index, name in enumerate(known[:20])) or "nothing"
-    there += ", …" if len(known) > 20 else ""
+    there = _listed([f"{index} {name}".strip() for index, name in enumerate(known)]) or "nothing"
     raise InputError(
         f"--set {path}: there is no {part!r}; there is {there};{nearest(part, known) or ' use one of these.'}"
     )
+
+
+def _listed(names: Sequence[str], most: int = 30) -> str:
+    return ", ".join([*map(inline, names[:most]), *(["…"] if len(names) > most else [])])

@@ -19,7 +19,7 @@ from cfglab.errors import InputError
 from cfglab.experiments.document import check_steps
 from cfglab.guidance import Guidance
 from cfglab.guidance.text import parse_guidance
-from cfglab.schedules.fields import shown
+from cfglab.schedules.fields import inline, shown
 
 # Every repetition is possessive, so that no text is read in more ways than one.
 _GAP = re.compile(r"\{([^{}]*+)\}")
@@ -86,12 +86,12 @@ class Space(BaseModel):
             name, colon, spec = (part.strip() for part in gap.partition(":"))
             if not _NAME.fullmatch(name) or (not colon and name not in found):
                 raise InputError(
-                    f"'{{{_cut(gap)}}}' in the guidance to tune: a placeholder has a name and a range; {_HOW}"
+                    f"'{{{inline(gap)}}}' in the guidance to tune: a placeholder has a name and a range; {_HOW}"
                 )
             if not colon:
                 continue
             if name in found:
-                raise InputError(f"'{{{_cut(gap)}}}': {name} was given a range before; repeat it as {{{name}}}")
+                raise InputError(f"'{{{inline(gap)}}}': {name} was given a range before; repeat it as {{{name}}}")
             found[name] = _parameters(name, spec, gap)
             if len(found[name]) > 1:
                 knots[name] = len(found[name])
@@ -149,14 +149,14 @@ def _parameters(name: str, spec: str, gap: str) -> list[Parameter]:
         count = int(counted[1])
         if not 2 <= count <= limits.KNOTS or not colon:
             raise InputError(
-                f"'{{{_cut(gap)}}}': knots are 2 to {limits.KNOTS}, with a range; write {{{name}:knots(5):1..6}}"
+                f"'{{{inline(gap)}}}': knots are 2 to {limits.KNOTS}, with a range; write {{{name}:knots(5):1..6}}"
             )
         one = _range(name, rest.strip(), gap)
         return [one.model_copy(update={"name": f"{name}{i}"}) for i in range(count)]
     if ".." not in spec and "|" in spec:
         choices = tuple(part.strip() for part in spec.split("|"))
         if not all(choices) or len(set(choices)) < len(choices):
-            raise InputError(f"'{{{_cut(gap)}}}': choices are different words; {_HOW}")
+            raise InputError(f"'{{{inline(gap)}}}': choices are different words; {_HOW}")
         return [Parameter(name=name, choices=choices)]
     return [_range(name, spec, gap)]
 
@@ -164,17 +164,17 @@ def _parameters(name: str, spec: str, gap: str) -> list[Parameter]:
 def _range(name: str, spec: str, gap: str) -> Parameter:
     found = _RANGE.fullmatch(spec.replace(" ", ""))
     if not found:
-        raise InputError(f"'{{{_cut(gap)}}}' in the guidance to tune cannot be read; {_HOW}")
+        raise InputError(f"'{{{inline(gap)}}}' in the guidance to tune cannot be read; {_HOW}")
     low, high, how = float(found["low"]), float(found["high"]), found["how"]
     if not (isfinite(low) and isfinite(high) and low < high):
         raise InputError(
-            f"'{{{_cut(gap)}}}': a range runs upwards; write {{{name}:{min(low, high):g}..{max(low, high):g}}}"
+            f"'{{{inline(gap)}}}': a range runs upwards; write {{{name}:{min(low, high):g}..{max(low, high):g}}}"
         )
     if how == "log" and low <= 0:
-        raise InputError(f"'{{{_cut(gap)}}}': a logarithmic range is above 0; start it at 0.1, or leave :log out")
+        raise InputError(f"'{{{inline(gap)}}}': a logarithmic range is above 0; start it at 0.1, or leave :log out")
     if how == "int" and (low != int(low) or high != int(high) or max(-low, high) > 2**53):
         low, high = max(low, -(2**53)), min(high, 2**53)
         raise InputError(
-            f"'{{{_cut(gap)}}}': whole numbers have whole ends; write {{{name}:{int(low)}..{int(high)}:int}}"
+            f"'{{{inline(gap)}}}': whole numbers have whole ends; write {{{name}:{int(low)}..{int(high)}:int}}"
         )
     return Parameter(name=name, low=low, high=high, log=how == "log", whole=how == "int")

@@ -239,7 +239,7 @@ def _setting(written: SettingDocument) -> Setting:
     except NotMatchable:
         raise
     except InputError as error:
-        raise InputError(f"setting {written.name!r}: {error}") from error
+        raise InputError(f"setting {shown(written.name, 80)}: {error}") from error
     return Setting(name=written.name, group=written.group, title=written.title or written.name, guidance=guidance)
 
 
@@ -251,7 +251,7 @@ def _try_out(setting: Setting, steps: int) -> None:
     except NotMatchable:
         raise
     except InputError as error:
-        raise InputError(f"setting {setting.name!r}: {error}") from error
+        raise InputError(f"setting {shown(setting.name, 80)}: {error}") from error
 
 
 def _prompts(document: Document) -> tuple[str, ...]:
@@ -264,7 +264,7 @@ def _check_distinct(name: str, values: Sequence[Any]) -> None:
     seen = set[Any]()
     for value in values:
         if value in seen:
-            raise InputError(f"{name}: {value!r} is there twice; results are paired by it, so leave one out.")
+            raise InputError(f"{name}: {shown(value, 80)} is there twice; results are paired by it, so leave one out.")
         seen.add(value)
 
 

@@ -188,6 +188,12 @@ def unknown_field(owner: str, name: str, known: Iterable[str]) -> str:
     return f"{owner} has no {shown(name)}: it takes {', '.join(known) or 'nothing'};{hint}"
 
 
+def inline(text: str, most: int = limits.NAME_LETTERS) -> str:
+    """Text from outside within a sentence: without quotes, on one line, cut where it is long."""
+    said = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[:most])
+    return said + ("…" if len(text) > most else "")
+
+
 def listed(values: Sequence[Any], most: int = 4) -> str:
     """The first values with commas between."""
     return ", ".join([*map(shown, values[:most]), *(["…"] if len(values) > most else [])])

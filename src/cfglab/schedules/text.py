@@ -32,7 +32,8 @@ NUMBER = r"[+-]?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+"
 """A number in decimal notation, as a regular expression."""
 _PART = rf"[0-9]++\s*+[xX]\s*+{NUMBER}"
 _PARTS = re.compile(rf"([0-9]++)\s*+[xX]\s*+({NUMBER})")
-_LIST = re.compile(rf"(?<![\w.]){_PART}(?:\s*+\+\s*+{_PART})*+(?![\w.])")
+_LIST = re.compile(rf"(?<![\w.]){_PART}(?:\s*+\+\s*+{_PART})*+")
+_MORE = re.compile(r"[\w.]")
 _OPERATOR = re.compile(r"\s*+[+*-]")
 _DIGITS = re.compile(r"[0-9]++")
 _DECIMAL = re.compile(rb"(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+")
@@ -155,6 +156,9 @@ def _short(text: str, most: int = 80) -> str:
 
 def _expand(found: re.Match[str]) -> str:
     """`2x8+1x6` as `[8,8,6]`."""
+    text, before = found.string, found.start() - 1
+    if _MORE.match(text, found.end()):
+        raise Unreadable
     pairs = _PARTS.findall(found[0])
     counts = [int(count) for count, _ in pairs]
     if min(counts) < 1 or sum(counts) > limits.SCALES:
@@ -162,7 +166,6 @@ def _expand(found: re.Match[str]) -> str:
             f"parts of {min(counts)} to {max(counts)} steps, {sum(counts)} in all: a part has 1 or more steps, a list "
             f"{limits.SCALES} at most; write 10x8+10x6."
         )
-    text, before = found.string, found.start() - 1
     while before >= 0 and text[before].isspace():
         before -= 1
     if _OPERATOR.match(text, found.end()) or (before >= 0 and text[before] in "+-*"):
