@@ -6,6 +6,7 @@ from cfglab.errors import InputError
 from cfglab.experiments.space import Space
 from cfglab.guidance import Guidance
 from cfglab.schedules import Constant, Cosine
+from tests.fuzz.readers import deadline
 
 
 def test_placeholders_become_parameters_and_values_a_guidance() -> None:
@@ -73,3 +74,38 @@ def test_what_is_no_search_space(text: str, words: str) -> None:
     with pytest.raises(InputError) as refused:
         Space.of(text, 10)
     assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "constant({w:" + "1" * 4_000 + ".." + "1" * 4_000 + "x})",
+        "constant({w:" + "1" * 9_000 + "})",
+        "constant({w:1.." + "2" * 9_000 + "e})",
+        "{w:knots(" + "1" * 9_000 + "):1..2}",
+        "{" * 9_000,
+        "{w:1..2" * 1_000,
+        "{" + "a" * 9_000 + ":1..2}",
+        "{w:1..2}" * 200,
+        "1x1" + "{w:1..2}" + "1+1x1" * 1_500 + "a",
+        "{w:" + "|".join(f"c{i}" for i in range(500)) + "}",
+        "7 " * 200_000,
+        "{n:1..9e300:int}",
+        "{w:٣..٤}",
+    ],
+    ids=lambda text: text[:24],
+)
+def test_placeholders_are_read_in_a_time_like_their_length(text: str) -> None:
+    with deadline(), pytest.raises(InputError) as refused:
+        Space.of(text, 10)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 1_500
+
+
+def test_a_range_of_fractions_ends_with_the_whole_run_and_not_with_step_one() -> None:
+    space = Space.of("constant({w:1..6}).then(1, at={at:0.5..1})", 4)
+    assert space.guidance({"w": 6.0, "at": 1.0}).schedule.values(4) == [6, 6, 6, 6]
+    assert space.guidance({"w": 6.0, "at": 0.5}).schedule.values(4) == [6, 6, 1, 1]
+    whole = Space.of("constant({w:1..6}).then(1, at={at:1..123456:int})", 4)
+    assert whole.guidance({"w": 6.0, "at": 1}).schedule.values(4) == [6, 1, 1, 1]
+    assert str(whole.guidance({"w": 6.0, "at": 123456})) == "constant(6).then(1, at=123456)"

@@ -191,3 +191,116 @@ def test_reading_and_planning_load_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("steps: 7:30", r"steps: '7:30': .*a number in base 60 in YAML 1\.1"),
+        ("steps: 010", r"steps: '010': .*a number in base 8"),
+        ("steps: 0o10", "steps: '0o10'"),
+        ("steps: 1_000", "steps: '1_000'"),
+        ("steps: yes", "steps: 'yes'"),
+        ("steps: true", "steps: True: a whole number is needed"),
+        ("steps: 1e30", "steps: 1e\\+30"),
+        ("steps: 20000", "steps 20000: a run has at least one step, and 10000 at most"),
+        ("steps: 2001-99-99", "steps: '2001-99-99'"),
+        ("steps: 0x", "steps: '0x'"),
+        ("compile: on", "compile: 'on': .*is true in YAML 1\\.1"),
+        ("seeds: 007", "seeds: '007'"),
+        ("seeds: [1, 0b11]", "seeds: "),
+        ("width: 1_024", "width: '1_024'"),
+        ("width: 1000000000", "at most 16384 pixels"),
+        ("constants: {a: 010}", "constants.a: '010'"),
+        ("baseline: {guidance: 7:30}", "baseline.guidance: '7:30'"),
+        ("baseline: {guidance: [8, [6]]}", "a list here is a list of scales"),
+        ("baseline: {guidance: []}", "a list here is a list of scales"),
+        ("baseline: {guidance: .nan}", "a finite number is needed"),
+        ("baseline: {guidance: 1-10}", "looks like a range"),
+        ("name: again", "line 10: 'name' is given twice, first on line 2"),
+    ],
+)
+def test_yaml_that_is_unclear_or_beyond_a_limit_is_refused_in_one_line(line: str, words: str) -> None:
+    field = line.partition(":")[0]
+    kept = [other for other in SMALL.splitlines() if field == "name" or not other.startswith(f"{field}:")]
+    with pytest.raises(InputError, match=words) as refused:
+        Experiment.from_yaml("\n".join([*kept, line, ""]))
+    assert "\n" not in str(refused.value)
+
+
+def test_words_of_yaml_1_1_are_text_where_text_is_meant() -> None:
+    experiment = Experiment.from_yaml(SMALL, set=read_assignments(["negative=no", "prompts=[on, 7:30, 010x]"]))
+    assert (experiment.negative, experiment.prompts) == ("no", ("on", "7:30", "010x"))
+    assert Experiment.from_yaml(experiment.to_yaml()) == experiment
+
+
+def test_a_list_of_scales_stands_wherever_a_schedule_does() -> None:
+    expected = (8.0, 6.0, 4.5)
+    by_set = Experiment.from_yaml(SMALL, set=read_assignments(["baseline.guidance=[8, 6, 4.5]"]))
+    by_yaml = Experiment.from_yaml(SMALL.replace('"7.5"', "[8, 6, 4.5]"))
+    in_python = Setting(name="a", group="a", title="a", guidance=[8, 6, 4.5])
+    as_axis = Experiment.from_yaml(
+        SMALL.replace("cosine(max=7.5, min=1, k={k})", "{k}"), set={"groups.0.axes.k": [[8, 6, 4.5], 2]}
+    )
+    as_constant = Experiment.from_yaml(
+        SMALL.replace('"7.5"', '"{w}"').replace("baseline:", "constants: {w: [8, 6, 4.5]}\nbaseline:")
+    )
+    for setting in (by_set.baseline, by_yaml.baseline, in_python, as_axis.settings[1], as_constant.baseline):
+        assert setting.guidance.schedule.entries == expected
+    assert as_axis.settings[1].name == "falling k=[8, 6, 4.5]"
+
+
+def test_axis_values_are_run_and_named_exactly() -> None:
+    values = [0.1 + 0.2, 0.3, 1.0000000000000002, 1 / 3, 0.333333333333, 123456789.125, 1e-13]
+    experiment = Experiment.from_yaml(SMALL, set={"groups.0.axes.k": values})
+    assert [setting.guidance.schedule.k for setting in experiment.settings[1:]] == values
+    assert len({setting.name for setting in experiment.settings}) == 1 + len(values)
+    moments = Experiment.from_yaml(
+        SMALL.replace("cosine(max=7.5, min=1, k={k})", "constant(3).then(1, at={k})"), set={"groups.0.axes.k": [1, 1.0]}
+    )
+    assert [setting.guidance.schedule.values(3) for setting in moments.settings[1:]] == [[3, 1, 1], [3, 3, 3]]
+    assert [setting.name for setting in moments.settings[1:]] == ["falling k=1", "falling k=1.0"]
+
+
+def test_prompts_of_a_file_are_read_beside_the_yaml_and_never_drawn_as_text(tmp_path, monkeypatch) -> None:
+    (tmp_path / "more.txt").write_text("a dog\n\na cow\n")
+    file = tmp_path / "mine.yaml"
+    file.write_text(SMALL.replace("prompts: [", "prompts: ['@more.txt', "))
+    assert Experiment.from_yaml(file).prompts[:2] == ("a dog", "a cow")
+    assert Experiment.from_yaml(str(file)).prompts[:2] == ("a dog", "a cow")
+    with pytest.raises(InputError, match=r"prompts @more\.txt: the file cannot be read"):
+        Experiment.from_yaml(SMALL, prompts="@more.txt")
+    monkeypatch.chdir(tmp_path)
+    by_set = Experiment.from_yaml(SMALL, set=read_assignments(["prompts=@more.txt"]))
+    assert by_set.prompts == ("a dog", "a cow") == Experiment.from_yaml(SMALL, prompts=["@more.txt"]).prompts
+    with pytest.raises(InputError, match="@ names a file of prompts"):
+        Experiment(**{**{name: getattr(by_set, name) for name in Experiment.model_fields}, "prompts": ("@x",)})
+
+
+def test_a_value_given_twice_is_refused() -> None:
+    with pytest.raises(InputError, match="'steps' is given twice"):
+        read_assignments(["steps=20", " steps=30"])
+    with pytest.raises(InputError, match="steps: is given twice, as a field and in --set"):
+        Experiment.from_yaml(SMALL, steps=20, set={"steps": 30})
+    with pytest.raises(InputError, match=r"groups\.falling\.axes\.k: is a constant as well"):
+        Experiment.from_yaml(SMALL, set={"constants": {"k": 3}})
+
+
+def test_what_is_no_ordinary_file_or_too_large_is_not_read(tmp_path) -> None:
+    import os
+
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(InputError, match="not an ordinary file"):
+        Experiment.from_yaml(tmp_path / "pipe.yaml")
+    with (tmp_path / "large.yaml").open("wb") as file:
+        file.truncate(50_000_000)
+    with pytest.raises(InputError, match="bytes; at most"):
+        Experiment.from_yaml(tmp_path / "large.yaml")
+
+
+def test_grids_beyond_the_limits_are_refused_before_they_are_written_out() -> None:
+    axes = {name: list(range(1, 101)) for name in "abc"}
+    with pytest.raises(InputError, match="at most 10,000 settings"):
+        Experiment.from_yaml(SMALL, set={"groups.0.axes": axes})
+    with pytest.raises(InputError, match="1,000,000 settings times steps"):
+        Experiment.from_yaml(SMALL, set={"groups.0.axes.k": list(range(1, 200)), "steps": 9999})

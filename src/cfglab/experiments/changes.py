@@ -1,14 +1,13 @@
 """Changes to an experiment's document by dotted path, as `--set field=value` makes them."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
+from cfglab import limits
 from cfglab.errors import InputError
 from cfglab.experiments.document import fields_of
-from cfglab.schedules.fields import nearest
+from cfglab.schedules.fields import inline, nearest, shown
+from cfglab.yaml_text import read_yaml
 
 
 def read_assignments(texts: Sequence[str]) -> dict[str, Any]:
@@ -16,12 +15,15 @@ def read_assignments(texts: Sequence[str]) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     for text in texts:
         path, equals, value = text.partition("=")
+        said = f"--set {inline(text)}"
         if not equals or not path.strip():
-            raise InputError(f"--set {text}: write field=value, as in --set steps=20 or --set groups.0.axes.k=[0.3,1].")
+            raise InputError(f"{said}: write field=value, as in --set steps=20 or --set groups.0.axes.k=[0.3,1].")
+        if path.strip() in changes:
+            raise InputError(f"{said}: {shown(path.strip())} is given twice; a field has one value, leave one out.")
         try:
-            changes[path.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise InputError(f"--set {text}: the value is no YAML; quote it, as in --set 'steps=20'.") from error
+            changes[path.strip()] = value.strip() if value.strip()[:1] == "@" else read_yaml(value, "the value")
+        except InputError as error:
+            raise InputError(f"{said}: the value is no YAML; quote it, as in --set 'steps=20' ({error}).") from None
     return changes
 
 
@@ -32,7 +34,9 @@ def changed(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
     """
     result = dict(document)
     for path, value in changes.items():
-        result = _with(result, path.split("."), value, (), path)
+        if len(path) > limits.NAME_LETTERS * 4:
+            raise InputError(f"--set {inline(path)}: no field lies so deep; write a path such as groups.0.axes.k.")
+        result = _with(result, path.split("."), value, (), inline(path))
     return result
 
 
@@ -45,10 +49,10 @@ def _with(node: Any, parts: list[str], value: Any, above: tuple[str, ...], path:
         return [*node[:index], new, *node[index + 1 :]]
     if not isinstance(node, Mapping):
         raise InputError(f"--set {path}: {above[-1]} is one value with nothing below it; set {'.'.join(above)} itself.")
-    known = list(dict.fromkeys([*node, *(fields_of(*above) if len(above) < 2 else [])]))
+    known = [*dict.fromkeys([*node, *(fields_of(*above) if len(above) < 2 else [])])]
     if first not in known:
         hint = nearest(first, known) or " use one of these."
-        raise InputError(f"--set {path}: there is no field {first!r}; there are {', '.join(known)};{hint}")
+        raise InputError(f"--set {path}: there is no field {first!r}; there are {_listed(known)};{hint}")
     if rest and first not in node:
         raise InputError(f"--set {path}: {first} is not in this experiment yet; set {first} as a whole.")
     new = _with(node[first], rest, value, (*above, first), path) if rest else value
@@ -57,12 +61,16 @@ def _with(node: Any, parts: list[str], value: Any, above: tuple[str, ...], path:
 
 def _position(node: list[Any], part: str, path: str) -> int:
     """An index, or the position of the item of that name."""
-    if re.fullmatch(r"\d+", part) and int(part) < len(node):
+    if part.isascii() and part.isdigit() and len(part) <= 9 and int(part) < len(node):
         return int(part)
     known = [str(item.get("name", "")) if isinstance(item, Mapping) else "" for item in node]
     if part in known and part:
         return known.index(part)
-    there = ", ".join(f"{index} {name}".strip() for index, name in enumerate(known)) or "nothing"
+    there = _listed([f"{index} {name}".strip() for index, name in enumerate(known)]) or "nothing"
     raise InputError(
         f"--set {path}: there is no {part!r}; there is {there};{nearest(part, known) or ' use one of these.'}"
     )
+
+
+def _listed(names: Sequence[str], most: int = 30) -> str:
+    return ", ".join([*map(inline, names[:most]), *(["…"] if len(names) > most else [])])

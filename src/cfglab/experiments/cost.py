@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import prod
 
 from cfglab.experiments.document import Document
-from cfglab.experiments.prompts import expand_prompts, read_seeds
+from cfglab.experiments.prompts import read_prompts, read_seeds
 from cfglab.pipelines.samplers import TWICE
 
 LARGE = 100_000
@@ -36,7 +36,8 @@ class Cost:
 def cost_of(document: Document) -> Cost:
     """The cost of the experiment that a document describes. Raises InputError for prompts or seeds that are none."""
     grids = [prod(len(it) if isinstance(it, list) else 1 for it in group.axes.values()) for group in document.groups]
+    prompts = [document.prompts] if isinstance(document.prompts, str) else document.prompts
     settings = 1 + len(document.settings) + sum(grids)
-    pictures = settings * len(expand_prompts(document.prompts)) * len(read_seeds(document.seeds))
+    pictures = settings * len(read_prompts(prompts)) * len(read_seeds(document.seeds))
     calls = 2 if document.sampler in TWICE else 1
     return Cost(pictures, 2 * calls * document.steps * pictures)

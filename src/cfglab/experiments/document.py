@@ -2,18 +2,56 @@
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite, prod
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
+from cfglab import limits
 from cfglab.errors import InputError
 from cfglab.experiments.starting_noise import Noise
-from cfglab.schedules.fields import nearest
+from cfglab.schedules.fields import nearest, shown
+from cfglab.schedules.text import number
+from cfglab.yaml_text import read_yaml as read_yaml_text
+from cfglab.yaml_text import refuse_unclear
 
-Scalar = int | float | str
+Clear = BeforeValidator(refuse_unclear)
+"""Refuses what YAML 1.1 and YAML 1.2 read differently, where a number or truth value may stand."""
+
+
+def _scalar(value: Any) -> Any:
+    """A number, text, a truth value, or a list of numbers: one scale a step."""
+    if isinstance(value, list | tuple):
+        if any(isinstance(part, bool) or not isinstance(part, int | float) for part in value) or not value:
+            raise ValueError("a list here is a list of scales, one number a step; write [8, 6, 4]")
+        return tuple(value)
+    if value is None:
+        raise ValueError("a value is needed; write a number such as 7.5, or text")
+    if isinstance(value, int | float) and not isfinite(value):
+        raise ValueError("a finite number is needed; write one such as 7.5")
+    return value
+
+
+Value = bool | int | float | str | tuple[int | float, ...]
+"""What fills a template: a number, text, a truth value, a list of scales."""
+Scalar = Annotated[Value, BeforeValidator(_scalar), Clear]
+
+
+def _count(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a whole number is needed; write one such as 50")
+    return refuse_unclear(value)
+
+
+Count = Annotated[int, BeforeValidator(_count)]
+
+
+def _axis(value: Any) -> Any:
+    """The values of an axis: a list of them, or one alone."""
+    return value if isinstance(value, list) else [value]
 
 
 class GroupDocument(BaseModel):
@@ -23,7 +61,7 @@ class GroupDocument(BaseModel):
 
     name: str
     guidance: Scalar
-    axes: dict[str, Scalar | list[Scalar]] = {}
+    axes: dict[str, Annotated[list[Scalar], BeforeValidator(_axis)]] = {}
     title: str = ""
 
 
@@ -68,15 +106,15 @@ class Document(BaseModel):
     model: str = "scenes"
     prompts: str | list[str]
     negative: str = ""
-    seeds: Scalar | list[int | str] = 0
+    seeds: Annotated[int | float | str | list[int | str], Clear] = 0
     noise: Noise | None = None
-    prompt_offset: int = 0
-    steps: int = 50
+    prompt_offset: Count = 0
+    steps: Count = 50
     sampler: str = "lms"
-    width: int | None = None
-    height: int | None = None
+    width: Count | None = None
+    height: Count | None = None
     dtype: str = "float32"
-    compile: bool = False
+    compile: Annotated[bool, Clear] = False
     constants: dict[str, Scalar] = {}
     baseline: BaselineDocument
     groups: list[GroupDocument] = []
@@ -93,44 +131,85 @@ def read_yaml(source: Path | str) -> dict[str, Any]:
     if isinstance(source, Path) or ("\n" not in text and text.endswith((".yaml", ".yml"))):
         name = text
         try:
-            text = Path(source).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = _file(Path(source))
+        except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "not UTF-8 text"
             raise InputError(f"{name}: the file cannot be read ({reason}); give an experiment's YAML file.") from error
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise InputError(f"{name}: no YAML{place} ({problem}); compare it with a preset.") from error
+    document = read_yaml_text(text, name)
     if not isinstance(document, dict):
         raise InputError(f"{name}: an experiment is a mapping of fields such as `prompts:`; compare it with a preset.")
     return document
 
 
+def _file(path: Path) -> str:
+    """The text of a file; of a very large one the beginning, which is too long as well."""
+    if path.exists() and not path.is_file():
+        raise OSError(0, "not an ordinary file")
+    with path.open("rb") as file:
+        return file.read(limits.DOCUMENT_BYTES + 1).decode("utf-8-sig")
+
+
+def with_files(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The document with every `@file` among its prompts as a path from the folder that the document lies in."""
+    prompts = document.get("prompts")
+    single = isinstance(prompts, str)
+    if not single and not isinstance(prompts, list):
+        return dict(document)
+    entries = [prompts] if single else prompts
+    placed = [
+        f"@{folder / entry[1:]}" if isinstance(entry, str) and entry[:1] == "@" and len(entry) > 1 else entry
+        for entry in entries
+    ]
+    return {**document, "prompts": placed[0] if single else placed}
+
+
+def check_steps(steps: int) -> None:
+    """Raise InputError for a number of steps that no run has."""
+    if not 1 <= steps <= limits.STEPS:
+        raise InputError(f"steps {shown(steps)}: a run has at least one step, and {limits.STEPS} at most; write 50.")
+
+
 def check(document: Mapping[str, Any]) -> Document:
     """The document with every field known and of its type. Raises InputError in one line."""
     try:
-        return Document.model_validate(dict(document))
+        checked = Document.model_validate(dict(document))
     except ValidationError as error:
         raise InputError(one_line(error, Document)) from None
+    check_steps(checked.steps)
+    for name in ("width", "height"):
+        if (size := getattr(checked, name)) is not None and size > limits.PIXELS:
+            raise InputError(f"{name} {shown(size)}: an image has at most {limits.PIXELS} pixels a side; write 512.")
+    count = 1 + len(checked.settings) + sum(prod(map(len, group.axes.values())) for group in checked.groups)
+    if count > limits.SETTINGS or count * checked.steps > limits.VALUES:
+        raise InputError(
+            f"{shown(count)} settings of {checked.steps} steps: an experiment has at most {limits.SETTINGS:,} settings "
+            f"and {limits.VALUES:,} settings times steps; give fewer values on an axis."
+        )
+    return checked
 
 
 def one_line(error: ValidationError, model: type[BaseModel]) -> str:
     """The first fault of a pydantic error: the value, the rule, the next step."""
     fault = error.errors(include_url=False)[0]
-    if isinstance(cause := fault.get("ctx", {}).get("error"), InputError):
+    cause = fault.get("ctx", {}).get("error")
+    if isinstance(cause, InputError):
         return str(cause)
-    path = ".".join(str(part) for part in fault["loc"] if part not in ("int", "float", "str", "list[union[int,str]]"))
+    path = ".".join(
+        str(part)[: limits.NAME_LETTERS]
+        for part in fault["loc"]
+        if part not in ("bool", "int", "float", "str", "function-before") and "[" not in str(part)
+    )
     known = _fields_at(model, fault["loc"])
     if fault["type"] == "extra_forbidden":
         name = str(fault["loc"][-1])
-        return f"{path}: there is no field {name!r}; it has {', '.join(known)};{nearest(name, known) or ' use one.'}"
+        return (
+            f"{path}: there is no field {shown(name)}; it has {', '.join(known)};{nearest(name, known) or ' use one.'}"
+        )
     if fault["type"] == "missing":
         return f"{path}: is missing; write it, as a preset does."
-    shown = repr(fault["input"])
-    return f"{path}: {shown[:60]}{'…' if len(shown) > 60 else ''}: {fault['msg'].lower()}; compare it with a preset."
+    if cause is not None:
+        return f"{path}: {shown(fault['input'])}: {cause}."
+    return f"{path}: {shown(fault['input'])}: {fault['msg'].lower()}; compare it with a preset."
 
 
 def _fields_at(model: type[BaseModel], where: tuple[int | str, ...]) -> list[str]:
@@ -156,43 +235,69 @@ def written_out(document: Document) -> tuple[SettingDocument, list[SettingDocume
     first, names = document.baseline, document.constants
     baseline = SettingDocument(name=first.name, group="baseline", title=first.title, guidance=first.guidance)
     if names:
-        filled = {"title": fill(first.title, names, "baseline.title")}
+        filled = {"title": fill(first.title, names, "baseline.title", label)}
         filled |= {"guidance": fill(text(first.guidance), names, "baseline.guidance")}
         baseline = baseline.model_copy(update=filled)
     settings = list(document.settings)
     for group in document.groups:
-        axes = {name: values if isinstance(values, list) else [values] for name, values in group.axes.items()}
+        axes = group.axes
         for name, values in axes.items():
             if not values:
                 raise InputError(f"groups.{group.name}.axes.{name}: has no values; write a list such as [0.3, 1].")
-        for point in itertools.product(*axes.values()):
-            chosen = dict(zip(axes, point, strict=True))
+        if both := axes.keys() & document.constants.keys():
+            raise InputError(
+                f"groups.{group.name}.axes.{min(both)}: is a constant as well; a name has one meaning, rename one."
+            )
+        labels = {name: _labels(values) for name, values in axes.items()}
+        for places in itertools.product(*(range(len(values)) for values in axes.values())):
+            chosen = {name: axes[name][place] for name, place in zip(axes, places, strict=True)}
             names = {**document.constants, **chosen}
-            suffix = ", ".join(f"{name}={text(value)}" for name, value in chosen.items())
+            suffix = ", ".join(f"{name}={labels[name][place]}" for name, place in zip(axes, places, strict=True))
             settings.append(
                 SettingDocument(
                     name=f"{group.name} {suffix}".strip(),
                     group=group.name,
-                    title=fill(group.title, names, f"groups.{group.name}.title"),
+                    title=fill(group.title, names, f"groups.{group.name}.title", label),
                     guidance=fill(text(group.guidance), names, f"groups.{group.name}.guidance"),
                 )
             )
     return baseline, settings
 
 
-def fill(template: str, names: Mapping[str, Scalar], where: str) -> str:
-    """The template with every `{name}` replaced by that axis's or constant's value."""
+def fill(template: str, names: Mapping[str, Value], where: str, said: Callable[[Value], str] | None = None) -> str:
+    """The template with every `{name}` replaced by that axis's or constant's value: exactly, or as `said` has it."""
 
     def value(found: re.Match[str]) -> str:
         if found[1] not in names:
             has = f"it has {', '.join(names)}" if names else "it has none"
             hint = nearest(found[1], names) or " name an axis or a constant."
-            raise InputError(f"{where}: {found[0]} is no axis of this group; {has};{hint}")
-        return text(names[found[1]])
+            raise InputError(f"{where}: {{{found[1][: limits.NAME_LETTERS]}}} is no axis of this group; {has};{hint}")
+        return (said or text)(names[found[1]])
 
-    return re.sub(r"\{(\w+)\}", value, template)
+    return re.sub(r"\{(\w++)\}", value, template)
 
 
-def text(value: Scalar) -> str:
-    """A value as it stands in a template: 1.0 as 1."""
-    return value if isinstance(value, str) else format(value, ".12g")
+def text(value: Value) -> str:
+    """A value as it stands in a guidance, exactly: 1.0 keeps its point, for a moment of 1 is a step and 1.0 is not."""
+    if isinstance(value, str):
+        return value
+    return f"[{', '.join(map(text, value))}]" if isinstance(value, tuple) else repr(_plain(value))
+
+
+def label(value: Value) -> str:
+    """A value as it stands in a name or title, exactly: 1.0 as 1."""
+    if isinstance(value, str):
+        return value
+    return f"[{', '.join(map(label, value))}]" if isinstance(value, tuple) else number(_plain(value))
+
+
+def _plain(value: float) -> float:
+    """Without what numpy would write around it, and without a sign on 0."""
+    return value if isinstance(value, int) else float(value) + 0.0
+
+
+def _labels(values: Sequence[Value]) -> list[str]:
+    """The values of an axis as names tell them: where 1 and 1.0 are both there, each as it is."""
+    labels = [label(value) for value in values]
+    counts = Counter(labels)
+    return [text(value) if counts[shown] > 1 else shown for value, shown in zip(values, labels, strict=True)]

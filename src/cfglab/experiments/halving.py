@@ -4,6 +4,7 @@ The pictures of a rung are a run of their own, so it resumes, and each rung draw
 survives is ranked by all of its pictures. The same settings, prompts and seeds choose the same survivors.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -41,7 +42,7 @@ class Rung(BaseModel):
         rungs = []
         for part in text.split(","):
             numbers = part.replace(":", "x").split("x")
-            if len(numbers) != 3 or not all(number.strip().isdigit() and int(number) > 0 for number in numbers):
+            if len(numbers) != 3 or not all(re.fullmatch(r"\s*0*[1-9][0-9]{0,8}\s*", number) for number in numbers):
                 raise InputError(f"rung {part!r}: it is prompts x seeds : how many a group go on; write 32x1:3,64x8:1.")
             prompts, seeds, keep = map(int, numbers)
             rungs.append(cls(prompts=prompts, seeds=seeds, keep=keep))

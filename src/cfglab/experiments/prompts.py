@@ -8,8 +8,8 @@ from pathlib import Path
 from cfglab.errors import InputError
 from cfglab.scenes.vocabulary import BACKGROUNDS, RELATIONS, Scene, caption, triples
 
-_SET = re.compile(r"scenes:(\d+)")
-_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_SET = re.compile(r"scenes:([0-9]{1,9})")
+_RANGE = re.compile(r"([0-9]{1,20})\.\.([0-9]{1,20})")
 
 
 def prompt_set(text: str) -> tuple[str, ...]:
@@ -21,7 +21,7 @@ def prompt_set(text: str) -> tuple[str, ...]:
     """
     found = _SET.fullmatch(text)
     if not found:
-        raise InputError(f"prompts {text!r}: a set of prompts is written scenes:N, as in scenes:64.")
+        raise InputError(f"prompts {text[:60]!r}: a set of prompts is written scenes:N, as in scenes:64.")
     wanted = int(found[1])
     pools = {
         (held_out, relation): iter(sorted(_compositions(held_out, relation), key=_shuffled))
@@ -94,8 +94,8 @@ def read_seeds(value: float | str | Sequence[int | str]) -> tuple[int, ...]:
             rule = "a range runs upwards and holds at most 100000 seeds"
             raise InputError(f"seeds {text!r}: {rule}; write {min(first, last)}..{min(first, last) + 7}.")
         return tuple(range(first, last + 1))
-    if not re.fullmatch(r"\d+", text):
-        raise InputError(f"seeds {value!r}: a seed is a whole number, 0 or more; write 7, 0..7 or a list.")
+    if not re.fullmatch(r"[0-9]{1,20}", text):
+        raise InputError(f"seeds {value!r:.60}: a seed is a whole number, 0 or more; write 7, 0..7 or a list.")
     return (int(text),)
 
 

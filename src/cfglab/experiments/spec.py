@@ -5,7 +5,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -27,19 +26,22 @@ from cfglab.experiments.document import (
     LeftOut,
     SettingDocument,
     check,
+    check_steps,
     one_line,
     read_yaml,
     text,
+    with_files,
     written_out,
 )
 from cfglab.experiments.identity import Identified
-from cfglab.experiments.prompts import expand_prompts, read_seeds, write_seeds
 from cfglab.experiments.prompts import read_prompts as read_prompts
+from cfglab.experiments.prompts import read_seeds, write_seeds
 from cfglab.experiments.starting_noise import Noise, torch_seed
 from cfglab.guidance import Guidance
 from cfglab.guidance.text import parse_guidance
 from cfglab.pipelines.samplers import SAMPLERS
-from cfglab.schedules.fields import nearest
+from cfglab.schedules.fields import nearest, shown
+from cfglab.yaml_text import write_yaml
 
 if TYPE_CHECKING:
     from cfglab.experiments.cell import Cell, ModelFacts
@@ -59,7 +61,8 @@ class Setting(BaseModel):
     @field_validator("guidance", mode="before")
     @classmethod
     def _read(cls, value: Any) -> Any:
-        return parse_guidance(text(value)) if isinstance(value, str | int | float) else value
+        value = tuple(value) if isinstance(value, list) else value
+        return parse_guidance(text(value)) if isinstance(value, str | int | float | tuple) else value
 
 
 class Experiment(Identified):
@@ -117,9 +120,14 @@ class Experiment(Identified):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        _check_steps(self.steps)
+        check_steps(self.steps)
         if self.prompt_offset < 0:
             raise InputError(f"prompt_offset {self.prompt_offset}: a position is 0 or more; leave it out.")
+        if named := next((prompt for prompt in self.prompts if prompt.startswith("@")), None):
+            raise InputError(
+                f"prompts {shown(named)}: @ names a file of prompts, which is read from a command line or a YAML file; "
+                "give its prompts, or read_prompts([…])."
+            )
         if self.sampler not in SAMPLERS:
             hint = nearest(self.sampler, SAMPLERS) or " name one."
             raise InputError(f"sampler {self.sampler!r}: there are {', '.join(SAMPLERS)};{hint}")
@@ -170,17 +178,19 @@ class Experiment(Identified):
         """An experiment from a YAML file or text, changed as in `preset`. `agree` hears the cost before the grid is
         written out, and raises what should stop it."""
         given = {name: _plain(value) for name, value in fields.items() if value is not None}
+        if both := given.keys() & (set or {}).keys():
+            raise InputError(f"{min(both)}: is given twice, as a field and in --set; leave one of them out.")
         written = read_yaml(source)
         if "noise" not in written and _in_a_run(source):
             written["noise"] = "crossed"  # the run was drawn before experiments had this field
-        document = check(changed(written, {**given, **(set or {})}))
+        folder = Path(source).parent if str(source).endswith((".yaml", ".yml")) else Path()
+        document = check(changed(with_files(written, folder), {**given, **(set or {})}))
         if agree is not None:
             agree(cost_of(document))
         return cls._from_document(document)
 
     @classmethod
     def _from_document(cls, document: Document) -> Self:
-        _check_steps(document.steps)
         first, others = written_out(document)
         baseline = _setting(first)
         settings, left_out = [baseline], list(document.left_out)
@@ -195,7 +205,7 @@ class Experiment(Identified):
         fields = document.model_dump(exclude={"constants", "groups", "baseline", "settings", "left_out"})
         if document.noise is None:
             del fields["noise"]  # not stated: see `Experiment.as_stored`
-        fields |= {"prompts": expand_prompts(document.prompts), "seeds": read_seeds(document.seeds)}
+        fields |= {"prompts": _prompts(document), "seeds": read_seeds(document.seeds)}
         return cls(**fields, baseline=baseline, settings=tuple(settings), left_out=tuple(left_out))
 
     def to_yaml(self) -> str:
@@ -207,7 +217,7 @@ class Experiment(Identified):
         document["settings"] = [_written(setting, "name", "group", "title") for setting in self.settings[1:]]
         if self.left_out:
             document["left_out"] = [reason.model_dump() for reason in self.left_out]
-        return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+        return write_yaml(document)
 
     def differs_from(self, other: "Experiment") -> str:
         """`'k-decay', not 'scale'`; for two of one name the fields that differ: `'k-decay' with seeds …, not …`."""
@@ -294,7 +304,7 @@ def _setting(written: SettingDocument) -> Setting:
     except NotMatchable:
         raise
     except InputError as error:
-        raise InputError(f"setting {written.name!r}: {error}") from error
+        raise InputError(f"setting {shown(written.name, 80)}: {error}") from error
     return Setting(name=written.name, group=written.group, title=written.title or written.name, guidance=guidance)
 
 
@@ -306,12 +316,11 @@ def _try_out(setting: Setting, steps: int) -> None:
     except NotMatchable:
         raise
     except InputError as error:
-        raise InputError(f"setting {setting.name!r}: {error}") from error
+        raise InputError(f"setting {shown(setting.name, 80)}: {error}") from error
 
 
-def _check_steps(steps: int) -> None:
-    if steps < 1:
-        raise InputError(f"steps {steps}: a run has at least one step; write 50.")
+def _prompts(document: Document) -> tuple[str, ...]:
+    return read_prompts([document.prompts] if isinstance(document.prompts, str) else document.prompts)
 
 
 def _check_distinct(name: str, values: Sequence[Any]) -> None:
@@ -320,7 +329,7 @@ def _check_distinct(name: str, values: Sequence[Any]) -> None:
     seen = set[Any]()
     for value in values:
         if value in seen:
-            raise InputError(f"{name}: {value!r} is there twice; results are paired by it, so leave one out.")
+            raise InputError(f"{name}: {shown(value, 80)} is there twice; results are paired by it, so leave one out.")
         seen.add(value)
 
 

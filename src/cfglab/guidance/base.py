@@ -1,18 +1,20 @@
 """Guidance, the frozen spec: a schedule and transforms."""
 
-import json
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from cfglab import limits
 from cfglab.errors import InputError
 from cfglab.guidance.guide import Guide
 from cfglab.guidance.names import Space
 from cfglab.guidance.transforms import AnyTransform, Transform
+from cfglab.json_text import check_tree, read_json
 from cfglab.schedules import AnySchedule
-from cfglab.schedules.fields import NEWER, explain, unknown_field
+from cfglab.schedules.fields import NEWER, explain, shown, unknown_field
 
 FIELDS = ("schedule", "transforms")
 
@@ -31,15 +33,20 @@ class Guidance(BaseModel):
     schedule: AnySchedule
     transforms: tuple[AnyTransform, ...] = ()
 
-    def __init__(self, schedule: Any, transforms: Iterable[Transform | dict[str, Any]] = (), **others: Any) -> None:
+    def __init__(
+        self, schedule: Any = None, transforms: Iterable[Transform | dict[str, Any]] = (), **others: Any
+    ) -> None:
         for name in others:
             raise InputError(unknown_field("guidance", name, FIELDS))
+        if schedule is None:
+            raise InputError("guidance without schedule: it is needed; write Guidance(7.5).")
         listed = _listed(transforms)
+        check_tree([schedule, *listed], "a guidance")
         if isinstance(schedule, str) and "|" in schedule:
             from cfglab.guidance.text import parse_parts
 
             schedule, read = parse_parts(schedule)
-            listed = (*read, *listed)
+            listed = _bounded((*read, *listed))
         try:
             super().__init__(schedule=schedule, transforms=listed)
         except ValidationError as error:
@@ -66,13 +73,15 @@ class Guidance(BaseModel):
     def from_json(cls, text: str) -> "Guidance":
         """The guidance that `to_json` wrote. Raises InputError, also for methods and fields that a newer cfglab has."""
         try:
-            data = json.loads(text)
-        except ValueError:
-            data = None
-        if not isinstance(data, dict) or "schedule" not in data:
-            shown = text if len(text) <= 60 else text[:60] + "…"
+            data = read_json(text)
+        except InputError as error:
             raise InputError(
-                f"{shown!r} is not the JSON of a guidance: it is an object with a schedule and transforms, as "
+                f"{shown(text)} is not the JSON of a guidance: it is an object with a schedule and transforms, as "
+                f"to_json() writes it ({error})."
+            ) from None
+        if not isinstance(data, dict) or "schedule" not in data:
+            raise InputError(
+                f"{shown(text)} is not the JSON of a guidance: it is an object with a schedule and transforms, as "
                 "to_json() writes it."
             )
         try:
@@ -88,7 +97,18 @@ class Guidance(BaseModel):
 def _listed(transforms: Any) -> tuple[Any, ...]:
     if isinstance(transforms, Transform | dict):
         return (transforms,)
-    return tuple(transforms)
+    if isinstance(transforms, str | bytes) or not isinstance(transforms, Iterable):
+        raise InputError(
+            f"transforms {shown(transforms)}: a list of transforms is needed, each a Transform or its JSON object; "
+            "write transforms=[], or text after a bar: '7.5 | prediction_norm()'."
+        )
+    return _bounded(tuple(itertools.islice(transforms, limits.TRANSFORMS + 1)))
+
+
+def _bounded(transforms: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(transforms) > limits.TRANSFORMS:
+        raise InputError(f"more than {limits.TRANSFORMS} transforms: a guidance has at most so many; leave some out.")
+    return transforms
 
 
 def _check_replaced(transforms: Iterable[Transform]) -> None:

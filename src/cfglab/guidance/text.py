@@ -5,15 +5,19 @@ The schedule comes first, transforms follow, each after a bar. Nothing is evalua
 
 import ast
 import re
+from collections import Counter
 from typing import Any
 
+from cfglab import limits
 from cfglab.errors import InputError
 from cfglab.guidance.base import Guidance
 from cfglab.guidance.transforms import Transform, transform_class
 from cfglab.schedules import Schedule, parse
+from cfglab.schedules.fields import shown
+from cfglab.schedules.text import Unreadable, expression
 
-_BAR = re.compile(r"""\|(?=(?:[^'"]|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")*$)""")
-"""A bar outside quotes."""
+_PIECE = re.compile(r"""(\|)|'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|[^'"|]++|(['"])""", re.DOTALL)
+"""A bar, what is in quotes, anything else, a quote that never ends. It does not backtrack."""
 
 
 def parse_guidance(text: str) -> Guidance:
@@ -27,22 +31,47 @@ def parse_guidance(text: str) -> Guidance:
 
 def parse_parts(text: str) -> tuple[Schedule, list[Transform]]:
     """The schedule and the transforms of a guidance's text. Raises InputError."""
-    parts = _BAR.split(text)
-    schedule, *transforms = parts if len(parts) > 1 else text.split("|")  # a quote that never ends is its part's fault
+    if len(text) > limits.TEXT_LETTERS:
+        raise InputError(f"{shown(text)}: a guidance has at most {limits.TEXT_LETTERS} letters; write a shorter one.")
+    schedule, *transforms = _split(text)
+    if len(transforms) > limits.TRANSFORMS:
+        raise InputError(
+            f"{shown(text)}: {len(transforms)} transforms; a guidance has at most {limits.TRANSFORMS}, leave some out."
+        )
     return parse(schedule), [parse_transform(one) for one in transforms]
+
+
+def _split(text: str) -> list[str]:
+    """The parts between bars; bars in quotes divide nothing."""
+    parts, first = list[str](), 0
+    for piece in _PIECE.finditer(text):
+        if piece[2]:  # a quote that never ends is the fault of its part
+            return text.split("|")
+        if piece[1]:
+            parts.append(text[first : piece.start()])
+            first = piece.end()
+    return [*parts, text[first:]]
 
 
 def parse_transform(text: str) -> Transform:
     """One transform: its kind, with named fields in brackets where they differ from the defaults. Raises InputError."""
     try:
-        node = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        node = expression(text.strip())
+    except Unreadable:
         node = None
+    except InputError as error:
+        raise InputError(f"{shown(text.strip())}: {error}") from None
     match node:
         case ast.Name(id=kind):
             return transform_class(kind)()
         case ast.Call(func=ast.Name(id=kind), args=[], keywords=keywords) if all(one.arg for one in keywords):
-            return transform_class(kind)(**{str(one.arg): _value(one.value, text) for one in keywords})
+            fields = {str(one.arg): _value(one.value, text) for one in keywords}
+            if len(fields) < len(keywords):
+                twice = Counter(one.arg for one in keywords).most_common(1)[0][0]
+                raise InputError(
+                    f"{shown(text.strip())}: {shown(twice)} is given twice; a field has one value, leave one out."
+                )
+            return transform_class(kind)(**fields)
     raise _unreadable(text)
 
 
@@ -68,7 +97,7 @@ def _value(node: ast.expr, text: str) -> Any:
 
 
 def _unreadable(text: str) -> InputError:
-    shown = repr(text.strip()[:80])
     return InputError(
-        f"{shown} is not written as a transform is: a kind with named fields; write prediction_norm(strength=0.5)."
+        f"{shown(text.strip(), 80)} is not written as a transform is: a kind with named fields; write "
+        "prediction_norm(strength=0.5)."
     )

@@ -11,7 +11,7 @@ from cfglab.errors import InputError
 from cfglab.guidance.fields import Strength
 from cfglab.guidance.names import Space
 from cfglab.guidance.now import Now, Variation
-from cfglab.schedules.fields import explain, nearest
+from cfglab.schedules.fields import explain, nearest, shown
 from cfglab.schedules.text import number
 from cfglab.step import Step
 
@@ -127,8 +127,10 @@ def as_transform(value: Any) -> Transform:
         return value
     if not isinstance(value, dict) or "kind" not in value:
         raise InputError(
-            f"{value!r} is no transform: it is an object with a kind; write {{'kind': 'prediction_norm'}}."
+            f"{shown(value)} is no transform: it is an object with a kind; write {{'kind': 'prediction_norm'}}."
         )
+    if unnamed := [name for name in value if not isinstance(name, str)]:
+        raise InputError(f"a transform with the field {shown(unnamed[0])}: fields have names; write 'strength'.")
     return transform_class(str(value["kind"]))(**value)
 
 
@@ -137,7 +139,7 @@ def transform_class(kind: str) -> type[Transform]:
     if kind not in TRANSFORMS:
         known = sorted(TRANSFORMS)
         raise InputError(
-            f"no transform {kind!r}: there are {', '.join(known)};{nearest(kind, known) or ' write one of them.'}"
+            f"no transform {shown(kind)}: there are {', '.join(known)};{nearest(kind, known) or ' write one of them.'}"
         )
     return TRANSFORMS[kind]
 

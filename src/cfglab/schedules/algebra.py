@@ -1,13 +1,13 @@
 """Schedules made of schedules. Where a part is off, so is what is made of it; a switch is what its active part is."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from cfglab.errors import InputError
 from cfglab.schedules.base import Schedule
-from cfglab.schedules.fields import Moment, Real, Whole, Window, boundary
+from cfglab.schedules.fields import Moment, Real, Steps, Window, boundary, settled
 from cfglab.step import Step
 
 if TYPE_CHECKING:
@@ -61,7 +61,10 @@ class Inverted(_Around):
 
     def _w(self, step: Step) -> float:
         low, high = self.span() or (0.0, 0.0)
-        return low + high - self.base(step)
+        w = self.base(step)
+        if w in (low, high):  # low + high - high is not always low
+            return high if w == low else low
+        return settled(low + high - w, low, high, w)
 
 
 class Reversed(_Around):
@@ -89,6 +92,8 @@ class Reversed(_Around):
 
 class Then(Schedule):
     """The first up to the step `at`, the second from there on, each over its own part as over a whole run."""
+
+    moments: ClassVar[tuple[str, ...]] = ("at",)
 
     kind: Literal["then"] = Field("then", repr=False)
     first: "AnySchedule"
@@ -119,7 +124,7 @@ class Inside(_Around):
     kind: Literal["inside"] = Field("inside", repr=False)
     progress: Window | None = None
     sigma: Window | None = None
-    steps: tuple[Whole, Whole] | None = None
+    steps: Steps | None = None
 
     @model_validator(mode="after")
     def _one_window(self) -> Self:
@@ -159,6 +164,8 @@ class Inside(_Around):
 class WarmedUp(_Around):
     """A line from `start` to the base's first value over `over`; the base runs over what remains."""
 
+    moments: ClassVar[tuple[str, ...]] = ("over",)
+
     kind: Literal["warmed_up"] = Field("warmed_up", repr=False)
     over: Moment
     start: Real = 1.0
@@ -182,7 +189,9 @@ class WarmedUp(_Around):
     def _w(self, step: Step) -> float:
         length, later = self._later(step)
         w = self.base(later)
-        return self.start + (w - self.start) * step.index / length if step.index < length else w
+        if step.index >= length:
+            return w
+        return settled(self.start + (w - self.start) * step.index / length, self.start, w)
 
 
 def warmed_up(base: Schedule, steps: int | None, fraction: float | None, start: float) -> WarmedUp:
@@ -196,7 +205,7 @@ def warmed_up(base: Schedule, steps: int | None, fraction: float | None, start: 
     if isinstance(schedule.over, int) != (steps is not None):
         raise InputError(
             f"warmed_up({'steps' if fraction is None else 'fraction'}={given[0]}): steps are whole, a fraction is "
-            "between 0 and 1; write warmed_up(5) or warmed_up(fraction=0.1)."
+            "between 0 and 1; write warmed_up(5) or warmed_up(fraction=0.1), 1.0 for the whole run."
         )
     return schedule
 
@@ -243,4 +252,4 @@ class Arithmetic(Schedule):
         left, right = self.left(step), self.right(step)
         if self.op == "*":
             return left * right
-        return left + right if self.op == "+" else left - right
+        return settled(left + right if self.op == "+" else left - right, left, right)

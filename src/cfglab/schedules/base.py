@@ -6,9 +6,26 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from cfglab import limits
 from cfglab.errors import InputError
-from cfglab.schedules.fields import explain
+from cfglab.schedules.fields import explain, listed, shown
 from cfglab.step import Step, steps
+
+
+def _check_size(schedule: "Schedule", owner: str) -> None:
+    """Refuse more parts than any method has, so that every schedule can be printed, stored and read back."""
+    level, parts = [schedule], 1
+    for _ in range(limits.LEVELS):
+        level = [part for node in level for part in node.__dict__.values() if isinstance(part, Schedule)]
+        parts += len(level)
+        if not level:
+            return
+        if parts > limits.PARTS:
+            break
+    raise InputError(
+        f"{owner}: schedules inside schedules more than {limits.LEVELS} deep, or more than {limits.PARTS} of them: a "
+        "schedule is simpler; write a list of scales."
+    )
 
 
 class Schedule(BaseModel):
@@ -22,13 +39,16 @@ class Schedule(BaseModel):
 
     kind: str
     positional: ClassVar[int] = 0
+    moments: ClassVar[tuple[str, ...]] = ()
+    """Fields in which 1 is a step and 1.0 the whole run, so that equal numbers are not the same."""
 
     def __init__(self, *args: Any, **data: Any) -> None:
         names = [name for name in type(self).model_fields if name != "kind"]
         owner = str(type(self).model_fields["kind"].default)
         if len(args) > self.positional:
-            said = ", ".join(map(str, args))
-            raise InputError(f"{owner}({said}): values are given by name; write {owner}({names[0]}={args[0]}, …).")
+            raise InputError(
+                f"{owner}({listed(args)}): values are given by name; write {owner}({names[0]}={shown(args[0])}, …)."
+            )
         fields = dict(zip(names, args, strict=False))
         if twice := fields.keys() & data.keys():
             raise InputError(f"{owner} with {', '.join(twice)} twice: a field has one value; give it once.")
@@ -36,6 +56,12 @@ class Schedule(BaseModel):
             super().__init__(**fields, **data)
         except ValidationError as error:
             raise InputError(explain(error, owner, names)) from None
+        _check_size(self, owner)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal fields, and a step for a step, a fraction for a fraction."""
+        same = super().__eq__(other)
+        return same and all(type(getattr(self, name)) is type(getattr(other, name)) for name in self.moments)
 
     def __str__(self) -> str:
         from cfglab.schedules.text import write
@@ -126,8 +152,9 @@ class Schedule(BaseModel):
         return Reversed(base=self)
 
     def then(self, other: Any, at: float) -> "Schedule":
-        """This schedule up to `at` (a step, or a fraction of the run), the other from there on. Each runs over its own
-        part as over a whole run, so a cosine before the switch has fallen by the switch."""
+        """This schedule up to `at`, the other from there on. An int is a step and a float a fraction of the run: 1 is
+        step 1, 1.0 the end of the run. Each runs over its own part as over a whole run, so a cosine before the switch
+        has fallen by the switch."""
         from cfglab.schedules.algebra import Then
 
         return Then(first=self, second=other, at=at)

@@ -1,13 +1,17 @@
 """The kinds of fields schedules are made of, and their errors in one line: the value, the rule, the next step."""
 
 import difflib
+import itertools
 import math
+import operator
+import reprlib
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, ValidationError
 
+from cfglab import limits
 from cfglab.errors import InputError
 
 OLD_NAMES = types.MappingProxyType(
@@ -40,12 +44,23 @@ def _real(value: Any) -> float:
     return number + 0.0  # -0.0 is 0: equal schedules have equal text
 
 
+def _index(value: Any) -> int | None:
+    """A whole number that is one by its type, as 5 is and 5.0 is not; None for anything else."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
+
+
 def _whole(value: Any) -> int:
     """A whole number of steps, 0 or more."""
-    number = _real(value)
-    if number != int(number) or number < 0:
-        raise ValueError("a whole number of steps is needed, 0 or more; write one such as 5.")
-    return int(number)
+    number = _index(value)
+    if number is None or not 0 <= number < 2**64:
+        raise ValueError(
+            "a whole number of steps is needed, 0 or more and without a point, for with a point it is a fraction of "
+            "the run elsewhere; write one such as 5."
+        )
+    return number
 
 
 def _positive(value: float) -> float:
@@ -60,14 +75,23 @@ def _not_negative(value: float) -> float:
     return value
 
 
+def _edge(value: Any) -> int | float:
+    """A step (an int, 2 or more), or a number that a window checks as a fraction; 0 is the beginning as either."""
+    if _index(value) == 1:
+        raise ValueError("1 is a step and 1.0 the whole run; write 1.0, or .inside(steps=(0, 1)) for the step.")
+    return _moment(value) if (_index(value) or 0) > 0 else _real(value)
+
+
 def _moment(value: Any) -> int | float:
-    """A step (1, 2, …) or an elapsed fraction between 0 and 1."""
-    number = _real(value)
-    if 0 < number < 1:
-        return number
-    if number < 1 or number != int(number):
-        raise ValueError("a whole step (1 or more) or a fraction between 0 and 1 is needed; write 10 or 0.2.")
-    return int(number)
+    """A step (an int: 1, 2, …) or an elapsed fraction (a float above 0, at most 1.0, which is the whole run)."""
+    index = _index(value)
+    number = _real(value) if index is None else 0.0
+    if (index is None and 0 < number <= 1) or (index is not None and 1 <= index < 2**64):
+        return number if index is None else index
+    raise ValueError(
+        "a whole step (1 or more) or a fraction between 0 and 1 is needed: a step has no point, a fraction has one, "
+        "and 1.0 is the whole run; write 10 or 0.2."
+    )
 
 
 def _pair(value: Any) -> Any:
@@ -79,9 +103,10 @@ def _pair(value: Any) -> Any:
 def _scales(value: Any) -> Any:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ValueError("a list of scales is needed, one a step; write [8, 6, 4].")
-    scales = tuple(value)
-    if not 1 <= len(scales) <= 10_000:
-        raise ValueError(f"a list has 1 to 10000 scales, this one {len(scales)}; write one a step, [8, 6, 4].")
+    scales = tuple(itertools.islice(value, limits.SCALES + 1))
+    if not 1 <= len(scales) <= limits.SCALES:
+        count = "more" if scales else 0
+        raise ValueError(f"a list has 1 to {limits.SCALES} scales, this one {count}; write one a step, [8, 6, 4].")
     return scales
 
 
@@ -90,8 +115,10 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 Exponent = Annotated[Real, AfterValidator(_positive)]
 Cycles = Annotated[Real, AfterValidator(_not_negative)]
 Window = Annotated[tuple[Real, Real], BeforeValidator(_pair)]
+Steps = Annotated[tuple[Whole, Whole], BeforeValidator(_pair)]
 Scales = Annotated[tuple[Real, ...], BeforeValidator(_scales)]
 Moment = Annotated[int | float, BeforeValidator(_moment)]
+Edge = Annotated[int | float, BeforeValidator(_edge)]
 
 
 NEWER = " Where a newer cfglab wrote it, read it with that one."
@@ -102,12 +129,47 @@ def boundary(moment: float, count: int) -> int:
     """The index of the first step at or after a moment of a run of `count` steps."""
     if isinstance(moment, int):
         return moment
-    return next((index for index in range(count) if index / count >= moment), count)
+    index = min(math.ceil(moment * count), count)
+    while index > 0 and (index - 1) / count >= moment:  # the product was rounded up
+        index -= 1
+    while index < count and index / count < moment:
+        index += 1
+    return index
+
+
+def settled(w: float, *terms: float) -> float:
+    """w, or the 1 or 0 that it is but for the rounding of the terms that it is the sum of.
+
+    w = 1 is no guidance, and the unconditional rows are left out there: 1 + 2e-16 would run them for nothing.
+    """
+    rounding = 2**-52 * max(map(abs, terms))
+    if abs(w - 1) <= rounding:
+        return 1.0
+    return 0.0 if abs(w) <= rounding else w
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 4, 60, 60, 60
+
+
+def shown(value: Any, most: int = 60) -> str:
+    """The repr of a value from outside, cut where it is long."""
+    if isinstance(value, str | bytes):
+        said = repr(value[:most]) + ("…" if len(value) > most else "")
+    else:
+        try:
+            said = _SHORT.repr(value)
+        except (ValueError, RecursionError):  # an integer of thousands of digits
+            said = f"a value of type {type(value).__name__}"
+    return said if len(said) <= most + 3 else said[:most] + "…"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """' did you mean …?' with the nearest of the known names, or nothing where none is near."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    """' did you mean …?' with the nearest of the known names, or nothing: none is near, or the name is very long."""
+    if len(name) > limits.NAME_LETTERS:
+        return ""
+    near = [other for other in itertools.islice(known, limits.NAMES) if len(other) <= limits.NAME_LETTERS]
+    close = difflib.get_close_matches(name, near, n=1, cutoff=0.5)
     return f" did you mean {close[0]}?" if close else ""
 
 
@@ -123,7 +185,18 @@ def unknown_field(owner: str, name: str, known: Iterable[str]) -> str:
         return f"{owner} has no {name!r}: the run says how many steps it has; write .values(50) for a list."
     old = OLD_NAMES.get(name)
     hint = f" did you mean {old}?" if old in known else nearest(name, known) or " leave it out."
-    return f"{owner} has no {name!r}: it takes {', '.join(known) or 'nothing'};{hint}"
+    return f"{owner} has no {shown(name)}: it takes {', '.join(known) or 'nothing'};{hint}"
+
+
+def inline(text: str, most: int = limits.NAME_LETTERS) -> str:
+    """Text from outside within a sentence: without quotes, on one line, cut where it is long."""
+    said = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[:most])
+    return said + ("…" if len(text) > most else "")
+
+
+def listed(values: Sequence[Any], most: int = 4) -> str:
+    """The first values with commas between."""
+    return ", ".join([*map(shown, values[:most]), *(["…"] if len(values) > most else [])])
 
 
 def explain(error: ValidationError, owner: str, known: Iterable[str] = ()) -> str:
@@ -133,13 +206,12 @@ def explain(error: ValidationError, owner: str, known: Iterable[str] = ()) -> st
     if isinstance(cause, InputError):
         return str(cause)
     path = [part for part in fault["loc"] if part not in ("int", "float")]
-    name = ".".join(str(part) for part in path)
+    name = ".".join(str(part)[: limits.NAME_LETTERS] for part in path[-4:])
     if fault["type"] == "extra_forbidden" and len(path) == 1:
-        return unknown_field(owner, name, known)
+        return unknown_field(owner, str(path[0]), known)
     if fault["type"] == "missing":
         return f"{owner} without {name}: it is needed; write {owner}({name}=…)."
     said = str(cause) if cause is not None else f"{fault['msg'].lower()}; change it."
     if not name:
         return said
-    shown = repr(fault["input"])
-    return f"{owner}({name}={shown if len(shown) <= 60 else shown[:60] + '…'}): {said}"
+    return f"{owner}({name}={shown(fault['input'])}): {said}"

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, model_validator
 from cfglab.errors import InputError, NotMatchable
 from cfglab.schedules.algebra import _Around, _keep_steps
 from cfglab.schedules.base import Schedule
-from cfglab.schedules.fields import Real
+from cfglab.schedules.fields import Real, settled
 from cfglab.step import Step, steps
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Scaled(_Around):
     factor: Real
 
     def _w(self, step: Step) -> float:
-        return 1 + self.factor * (self.base(step) - 1)
+        return _stretched(self.factor, self.base(step))
 
 
 def _positive_limit(limit: float) -> float:
@@ -82,7 +82,13 @@ class Matched(_Around):
         return self
 
     def _w(self, step: Step) -> float:
-        return 1 + _mean_factor(self, step.count) * (self.base(step) - 1)
+        return _stretched(_mean_factor(self, step.count), self.base(step))
+
+
+def _stretched(factor: float, w: float) -> float:
+    """1 + factor (w - 1)."""
+    change = factor * (w - 1)
+    return settled(1 + change, 1, change)
 
 
 @lru_cache(maxsize=4096)

@@ -1,14 +1,20 @@
 """Schedules as other programs write them, in and out."""
 
 import itertools
-import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
+from cfglab import limits
 from cfglab.errors import InputError
+from cfglab.json_text import read_json
 from cfglab.schedules.base import Schedule
+from cfglab.schedules.fields import shown
 from cfglab.schedules.shapes import Constant, Table
 from cfglab.schedules.union import as_schedule
+
+_PART = re.compile(r"\s*+([+-]?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE]-?[0-9]++)?)\s*+x\s*+([0-9]{1,9})\s*+")
+"""Scale x steps, in decimal notation."""
 
 
 def from_sd_cpp(text: str, steps: int | None = None, scale: float | None = None) -> Table:
@@ -20,34 +26,29 @@ def from_sd_cpp(text: str, steps: int | None = None, scale: float | None = None)
     long, of which that program drops the last step's entry instead.
     """
     values: list[float] = []
-    for part in text.strip().split("+"):
-        w, _, times = part.partition("x")
-        try:
-            values += [float(w)] * _positive(times)
-        except ValueError:
+    said = shown(text)
+    for part in text.strip().split("+", limits.SCALES + 1):
+        found = _PART.fullmatch(part)
+        if not found or not 1 <= int(found[2]) <= limits.SCALES:
             raise InputError(
-                f"{text!r}: {part!r} is no part of a guidance_schedule: parts are scale x steps, the last step first; "
-                "write 3x3+7x45."
-            ) from None
-        if len(values) > 10_000:
-            raise InputError(f"{text[:60]!r}: {len(values)} steps or more; a list has 10000 at most.")
+                f"{said}: {shown(part)} is no part of a guidance_schedule: parts are scale x steps, the last step "
+                "first; write 3x3+7x45."
+            )
+        values += [float(found[1])] * int(found[2])
+        if len(values) > limits.SCALES:
+            raise InputError(f"{said}: {len(values)} steps or more; a list has {limits.SCALES} at most.")
     count = len(values) if steps is None else steps
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= limits.SCALES:
+        raise InputError(f"{shown(steps)} steps: a run has 1 to {limits.SCALES}, a whole number; give steps=50.")
     if len(values) == count + 1:
         raise InputError(
-            f"{text!r} for {count} steps: of a list one step too long stable-diffusion.cpp drops the last step's "
+            f"{said} for {count} steps: of a list one step too long stable-diffusion.cpp drops the last step's "
             f"entry; list {count} steps."
         )
     if len(values) < count and scale is None:
-        raise InputError(f"{text!r} for {count} steps: the first {count - len(values)} have no scale; give scale=.")
+        raise InputError(f"{said} for {count} steps: the first {count - len(values)} have no scale; give scale=.")
     values = (values + [scale or 0.0] * count)[:count]
     return Table(values[::-1])
-
-
-def _positive(text: str) -> int:
-    count = int(text)
-    if not 1 <= count <= 10_000:
-        raise ValueError
-    return count
 
 
 def to_sd_cpp(schedule: Schedule | Any, steps: int, sigmas: Sequence[float] | None = None) -> str:
@@ -63,11 +64,11 @@ def from_invokeai(value: str | float | Sequence[float]) -> Schedule:
     """The schedule of InvokeAI's `cfg_scale`: one number, or a list (or its JSON) with one scale a step, the first
     step first, each 1 or more. Raises InputError."""
     try:
-        read = json.loads(value) if isinstance(value, str) else value
-    except ValueError:
-        raise InputError(f"{value!r} is no cfg_scale: it is a number or a JSON list; write [7.5, 7.5, 3].") from None
+        read = read_json(value) if isinstance(value, str) else value
+    except InputError as error:
+        raise InputError(f"{shown(value)} is no cfg_scale ({error}); write [7.5, 7.5, 3].") from None
     if isinstance(read, dict | str | None):
-        raise InputError(f"{value!r} is no cfg_scale: it is a number or a JSON list; write [7.5, 7.5, 3].")
+        raise InputError(f"{shown(value)} is no cfg_scale: it is a number or a JSON list; write [7.5, 7.5, 3].")
     schedule = as_schedule(read)
     _check_invokeai(list(schedule.entries) if isinstance(schedule, Table) else schedule.values(1))
     return schedule

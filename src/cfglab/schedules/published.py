@@ -16,9 +16,10 @@ from typing import ParamSpec
 
 from pydantic import ValidationError, validate_call
 
+from cfglab import limits
 from cfglab.errors import InputError
 from cfglab.schedules.base import Schedule
-from cfglab.schedules.fields import Exponent, Real, Whole, Window, explain, unknown_field
+from cfglab.schedules.fields import Edge, Exponent, Real, Whole, Window, explain, listed, shown, unknown_field
 from cfglab.schedules.shapes import Constant, Cosine, Linear, Table
 
 P = ParamSpec("P")
@@ -36,8 +37,8 @@ def _published(make: Callable[P, Schedule]) -> Callable[P, Schedule]:
     def call(*args: P.args, **values: P.kwargs) -> Schedule:
         if args:
             raise InputError(
-                f"{name}({', '.join(map(str, args))}): values are given by name; write "
-                f"{name}({next(iter(known))}={args[0]}, …)."
+                f"{name}({listed(args)}): values are given by name; write "
+                f"{name}({next(iter(known))}={shown(args[0])}, …)."
             )
         for value in values:
             if value not in known:
@@ -137,17 +138,18 @@ def limited_interval(*, w: Real = 2.0, sigma: Window = (0.19, 1.61)) -> Schedule
 
 
 @_published
-def cutoff(*, w: Real, at: Real) -> Schedule:
-    """w while less than the fraction `at` of the run has passed, off from there on: Step AG, arXiv:2506.08351.
+def cutoff(*, w: Real, at: Edge) -> Schedule:
+    """w up to `at`, a fraction of the run (a float) or a step (an int), off from there on: Step AG, arXiv:2506.08351.
 
     The cut-off callbacks of diffusers act when a step ends, so they also guide the step that begins at `at`."""
-    return Constant(w).inside(progress=(0, at))
+    return Constant(w).inside(steps=(0, at)) if isinstance(at, int) else Constant(w).inside(progress=(0, at))
 
 
 @_published
-def late_start(*, w: Real, at: Real) -> Schedule:
-    """Off until the fraction `at` of the run has passed, w from there on."""
-    return Constant(w).inside(progress=(at, 1))
+def late_start(*, w: Real, at: Edge) -> Schedule:
+    """Off up to `at`, a fraction of the run (a float) or a step (an int), w from there on."""
+    last = limits.STEPS
+    return Constant(w).inside(steps=(at, last)) if isinstance(at, int) else Constant(w).inside(progress=(at, 1))
 
 
 # -- models ----------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from cfglab.errors import InputError
 from cfglab.schedules.base import Schedule
-from cfglab.schedules.fields import Cycles, Exponent, Real, Scales, Whole
+from cfglab.schedules.fields import Cycles, Exponent, Real, Scales, Whole, settled
 from cfglab.step import Step
 
 
@@ -48,9 +48,13 @@ class _Falling(Schedule):
 
     def _w(self, step: Step) -> float:
         if step.index < self.warmup:
-            return self.warmup_start + step.index * (self.max - self.warmup_start) / self.warmup
+            w = self.warmup_start + step.index * (self.max - self.warmup_start) / self.warmup
+            return settled(w, self.warmup_start, self.max)
         p = (step.index - self.warmup) / max(1, step.count - self.warmup)
-        return self.min + (self.max - self.min) * self._rest(p)
+        rest = self._rest(p)
+        if rest in (0, 1):  # min + (max - min) is not always max
+            return self.max if rest else self.min
+        return settled(self.min + (self.max - self.min) * rest, self.min, self.max)
 
     def span(self) -> tuple[float, float]:
         return (self.min, self.max)

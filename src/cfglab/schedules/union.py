@@ -1,16 +1,19 @@
 """Every kind of schedule as one field type, and the plain things that are accepted wherever a schedule is."""
 
+import itertools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from cfglab import limits
 from cfglab.errors import InputError
+from cfglab.json_text import check_tree, read_json
 from cfglab.schedules.algebra import Arithmetic, Clipped, Inside, Inverted, Reversed, Then, WarmedUp
 from cfglab.schedules.base import Schedule
 from cfglab.schedules.curves import C2FG, Beta
-from cfglab.schedules.fields import NEWER, explain, nearest
+from cfglab.schedules.fields import NEWER, explain, nearest, shown
 from cfglab.schedules.match import Matched, Scaled
 from cfglab.schedules.sampled import CFGPlusPlus, CogVideoXShipped
 from cfglab.schedules.shapes import Constant, Cosine, Function, Linear, Power, Table
@@ -39,7 +42,7 @@ def _plain(value: Any) -> Any:
     kind = value.get("kind")
     if kind not in KINDS:
         hint = nearest(str(kind), KINDS) or " name one of them."
-        raise ValueError(f"a schedule of kind {kind!r}: the kinds are {', '.join(KINDS)};{hint}")
+        raise ValueError(f"a schedule of kind {shown(kind)}: the kinds are {', '.join(KINDS)};{hint}")
     return value
 
 
@@ -85,16 +88,17 @@ def as_schedule(value: Any) -> Schedule:
     if isinstance(value, str):
         return parse(value)
     if isinstance(value, dict):
+        check_tree(value, "a schedule")
         return _validated(lambda: _ADAPTER.validate_python(value))
     if isinstance(value, type):
         raise InputError(f"{value.__name__} is a class: a schedule is a value; write {value.__name__}(…).")
     if callable(value):
         return Function(value)
     if isinstance(value, Iterable) and getattr(value, "ndim", 1) == 1:
-        return Table(tuple(value))
+        return Table(tuple(itertools.islice(value, limits.SCALES + 1)))
     if isinstance(value, bool) or not hasattr(value, "__float__"):
         raise InputError(
-            f"{value!r} is no schedule: a number, text such as 'cosine(max=7.5, min=1)', a list of scales or a "
+            f"{shown(value)} is no schedule: a number, text such as 'cosine(max=7.5, min=1)', a list of scales or a "
             "function is; write one of them."
         )
     return Constant(value)
@@ -118,4 +122,6 @@ def to_json(schedule: Schedule) -> str:
 
 def from_json(text: str) -> Schedule:
     """See `Schedule.from_json`."""
-    return _validated(lambda: _ADAPTER.validate_json(text), "the JSON of a schedule: ", NEWER)
+    name = "the JSON of a schedule"
+    read = read_json(text, name)
+    return _validated(lambda: _ADAPTER.validate_python(read), f"{name}: ", NEWER)
