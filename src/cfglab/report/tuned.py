@@ -114,8 +114,8 @@ def _how(done: Tuned, weights: str) -> list[str]:
         f"every trial; judged on {len(search.held_prompts)} other prompts x {len(search.held_seeds)} other seeds "
         f"({write_seeds(search.held_seeds)}). Model {base.model} (weights {weights[:12]}), {base.steps} steps, "
         f"{base.sampler}, {base.dtype}, noises {base.noise}. Denoiser rows: "
-        f"{done.constant.rows + done.tuned.rows:,.0f} to tune, {done.rows:,.0f} to judge. What was best where it was tuned is flattered by the choice; the held-out columns "
-        "are not.",
+        f"{done.constant.rows + done.tuned.rows:,.0f} to tune, {done.rows:,.0f} to judge. What was best "
+        "where it was tuned is flattered by the choice; the held-out columns are not.",
     ]
 
 
