@@ -188,7 +188,11 @@ def _range(values: list[float | None]) -> str:
 
 def _parting(differences: Mapping[str, Difference], most: int = 3) -> list[str]:
     """Where so few prompts move that the normal approximation of the interval and the exact p disagree."""
-    parting = {name: d for name, d in differences.items() if d.parts}
+    parting = {
+        name: d
+        for name, d in differences.items()
+        if d.parts and smallest_p(d.n_prompts if d.n_prompts > 1 else d.n) < 0.05  # else that is what the note says
+    }
     told = [
         f"'{name}': {d.moving} of its {d.n} pairs differ, in {_span([d.moving_prompts or 0], 'prompt')}; interval and "
         f"p ({d.p:.2g}) disagree about 0."

@@ -113,9 +113,9 @@ def _how(done: Tuned, weights: str) -> list[str]:
         f"Tuned on {len(base.prompts)} prompts x {len(base.seeds)} seeds ({write_seeds(base.seeds)}), the same for "
         f"every trial; judged on {len(search.held_prompts)} other prompts x {len(search.held_seeds)} other seeds "
         f"({write_seeds(search.held_seeds)}). Model {base.model} (weights {weights[:12]}), {base.steps} steps, "
-        f"{base.sampler}, {base.dtype}. Denoiser rows: {done.constant.rows + done.tuned.rows:,.0f} to tune, "
-        f"{done.rows:,.0f} to judge. What was best where it was tuned is flattered by the choice; the held-out columns "
-        "are not.",
+        f"{base.sampler}, {base.dtype}, noises {base.noise}. Denoiser rows: "
+        f"{done.constant.rows + done.tuned.rows:,.0f} to tune, {done.rows:,.0f} to judge. What was best "
+        "where it was tuned is flattered by the choice; the held-out columns are not.",
     ]
 
 
