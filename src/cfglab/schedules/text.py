@@ -80,7 +80,7 @@ def expression(text: str) -> ast.expr:
 
     Raises:
         Unreadable: the text is no expression.
-        InputError: values, parts inside parts, shapes, words or fields beyond the limits; a number not in decimal notation.
+        InputError: something beyond the limits, or a number that is not in decimal notation.
     """
     if text.count(",") > 2 * limits.SCALES:
         raise InputError(
