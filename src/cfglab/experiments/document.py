@@ -162,8 +162,10 @@ def with_files(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def check_steps(steps: int) -> None:
     """Raise InputError for a number of steps that no run has."""
-    if not 1 <= steps <= limits.STEPS:
-        raise InputError(f"steps {shown(steps)}: a run has at least one step, and {limits.STEPS} at most; write 50.")
+    if steps < 1:
+        raise InputError(f"steps {shown(steps)}: a run has at least one step; write 50.")
+    if steps > limits.STEPS:
+        raise InputError(f"steps {shown(steps)}: a run has at most {limits.STEPS} steps; write 50.")
 
 
 def check(document: Mapping[str, Any]) -> Document:
