@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from cfglab import limits
 from cfglab.errors import InputError
-from cfglab.schedules.fields import nearest, shown
+from cfglab.schedules.fields import inline, nearest, shown
 from cfglab.schedules.text import number
 from cfglab.yaml_text import read_yaml as read_yaml_text
 from cfglab.yaml_text import refuse_unclear
@@ -194,7 +194,7 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
     if isinstance(cause, InputError):
         return str(cause)
     path = ".".join(
-        str(part)[: limits.NAME_LETTERS]
+        inline(str(part))
         for part in fault["loc"]
         if part not in ("bool", "int", "float", "str", "function-before") and "[" not in str(part)
     )
