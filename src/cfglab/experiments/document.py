@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from cfglab import limits
 from cfglab.errors import InputError
 from cfglab.experiments.starting_noise import Noise
-from cfglab.schedules.fields import nearest, shown
+from cfglab.schedules.fields import inline, nearest, shown
 from cfglab.schedules.text import number
 from cfglab.yaml_text import read_yaml as read_yaml_text
 from cfglab.yaml_text import refuse_unclear
@@ -165,8 +165,10 @@ def with_files(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def check_steps(steps: int) -> None:
     """Raise InputError for a number of steps that no run has."""
-    if not 1 <= steps <= limits.STEPS:
-        raise InputError(f"steps {shown(steps)}: a run has at least one step, and {limits.STEPS} at most; write 50.")
+    if steps < 1:
+        raise InputError(f"steps {shown(steps)}: a run has at least one step; write 50.")
+    if steps > limits.STEPS:
+        raise InputError(f"steps {shown(steps)}: a run has at most {limits.STEPS} steps; write 50.")
 
 
 def check(document: Mapping[str, Any]) -> Document:
@@ -195,7 +197,7 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
     if isinstance(cause, InputError):
         return str(cause)
     path = ".".join(
-        str(part)[: limits.NAME_LETTERS]
+        inline(str(part))
         for part in fault["loc"]
         if part not in ("bool", "int", "float", "str", "function-before") and "[" not in str(part)
     )

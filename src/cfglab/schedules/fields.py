@@ -206,7 +206,7 @@ def explain(error: ValidationError, owner: str, known: Iterable[str] = ()) -> st
     if isinstance(cause, InputError):
         return str(cause)
     path = [part for part in fault["loc"] if part not in ("int", "float")]
-    name = ".".join(str(part)[: limits.NAME_LETTERS] for part in path[-4:])
+    name = ".".join(inline(str(part)) for part in path[-4:])
     if fault["type"] == "extra_forbidden" and len(path) == 1:
         return unknown_field(owner, str(path[0]), known)
     if fault["type"] == "missing":

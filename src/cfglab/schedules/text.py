@@ -18,7 +18,7 @@ from cfglab import limits
 from cfglab.errors import InputError, NotMatchable
 from cfglab.schedules.algebra import Arithmetic, Clipped, Inside, Inverted, Reversed, Then, WarmedUp
 from cfglab.schedules.base import Schedule
-from cfglab.schedules.fields import nearest, shown, unknown_field
+from cfglab.schedules.fields import inline, nearest, shown, unknown_field
 from cfglab.schedules.match import Matched, Scaled
 from cfglab.schedules.published import PUBLISHED
 from cfglab.schedules.shapes import Constant, Function, Table, function_name
@@ -80,7 +80,7 @@ def expression(text: str) -> ast.expr:
 
     Raises:
         Unreadable: the text is no expression.
-        InputError: values, parts inside parts, shapes, words or fields beyond the limits; a number not in decimal notation.
+        InputError: something beyond the limits, or a number that is not in decimal notation.
     """
     if text.count(",") > 2 * limits.SCALES:
         raise InputError(
@@ -170,7 +170,7 @@ def _expand(found: re.Match[str]) -> str:
         before -= 1
     if _OPERATOR.match(text, found.end()) or (before >= 0 and text[before] in "+-*"):
         raise InputError(
-            f"{_short(found[0])} beside + - *: every part of a list is steps x scale; write 10x8+1x6, or arithmetic "
+            f"{inline(found[0])} beside + - *: every part of a list is steps x scale; write 10x8+1x6, or arithmetic "
             "with the list in brackets, (10x8) + 6."
         )
     return f"[{','.join(w for (_, w), count in zip(pairs, counts, strict=True) for _ in range(count))}]"
