@@ -10,6 +10,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cfglab.errors import InputError
+from cfglab.file_input import read_text, user_path
+from cfglab.limits import TEXT_BYTES
 from cfglab.schedules.fields import nearest
 
 Scalar = int | float | str
@@ -90,10 +92,11 @@ def read_yaml(source: Path | str) -> dict[str, Any]:
     if isinstance(source, Path) or ("\n" not in text and text.endswith((".yaml", ".yml"))):
         name = text
         try:
-            text = Path(source).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "not UTF-8 text"
-            raise InputError(f"{name}: the file cannot be read ({reason}); give an experiment's YAML file.") from error
+            text = read_text(user_path(source), TEXT_BYTES)
+        except OSError as error:
+            raise InputError(
+                f"{name}: the file cannot be read ({error.strerror}); give an experiment's YAML file."
+            ) from error
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:

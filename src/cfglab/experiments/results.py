@@ -5,15 +5,19 @@ import gc
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from cfglab.experiments.spec import Setting
+from cfglab.file_input import last_line
 
 FIXED = ("position", "setting", "group", "guidance", "prompt", "seed", "status", "image", "error", "cell")
+
+IMAGE = r"^images/[0-9a-f]{1,64}\.png$"
+"""An image's file relative to the run folder: a database from elsewhere names no other file."""
 
 
 class Result(BaseModel):
@@ -31,7 +35,7 @@ class Result(BaseModel):
     prompt: str
     seed: int
     status: Literal["done", "failed"]
-    image: str | None = None
+    image: Annotated[str, Field(pattern=IMAGE)] | None = None
     error: str | None = None
     metrics: dict[str, float] = {}
     rows_run: float = 0.0
@@ -117,7 +121,7 @@ def results_csv(results: Iterable[Result], settings: Mapping[str, Setting]) -> s
     writer.writerow([*FIXED, "rows_run", "rows_saved", *metrics])
     for it in results:
         setting = settings[it.setting]
-        error = it.error.strip().splitlines()[-1] if it.error else None
+        error = last_line(it.error) if it.error else None
         row: list[Any] = [it.position, it.setting, setting.group, setting.guidance, it.prompt, it.seed, it.status]
         row += [it.image, error, it.cell, it.rows_run, it.rows_saved, *(it.metrics.get(name) for name in metrics)]
         writer.writerow(row)
