@@ -85,9 +85,11 @@ def replay(
     if "/" in cell.model and len(cell.weights) == 40 and not Path(cell.model).expanduser().exists():
         hub["revision"] = cell.weights  # what identifies the weights of a hub model is its commit
     try:
-        check_model(image, record, model_facts(cell.model, **hub))
-    except DownloadNeeded as error:
-        raise DownloadNeeded(f"{image}: {error}") from error
+        model = model_facts(cell.model, **hub)
+    except InputError as error:
+        kind = DownloadNeeded if isinstance(error, DownloadNeeded) else InputError
+        raise kind(f"{image}: {error}") from error
+    check_model(image, record, model)
     if is_mixture(cell.model):
         mixture = Laboratory(cell.model)
         for text in {text for one in record.batch for text in (one.prompt, one.negative or one.prompt)}:
