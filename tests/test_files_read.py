@@ -216,9 +216,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_the_home_folder_is_meant_by_every_path_option(
-    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_home_folder_is_meant_by_every_path_option(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small_run(home / "run")
     (home / "more.txt").write_text("a cat")
     (home / "mine.yaml").write_text(YAML)

@@ -59,10 +59,10 @@ RECORD_VERSIONS = 50
 
 MODEL_BLOCKS = 8
 """Blocks of a network, down or up."""
-MODEL_LAYERS = 128
-"""Layers of a text encoder, and of one block."""
-MODEL_TRANSFORMERS = 256
-"""Layers of all down blocks of a UNet, with the transformer layers in each; SDXL has 26."""
+MODEL_LAYERS = 64
+"""Layers of a text encoder, and of one block; the largest CLIP has 32."""
+MODEL_TRANSFORMERS = 64
+"""Layers of all down blocks of a network, with the transformer layers in each; Stable Diffusion 1.x has 8."""
 MODEL_CHANNELS = 16_384
 """Channels of a layer, width of an embedding."""
 MODEL_VOCABULARY = 1_000_000

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 import cfglab
@@ -316,9 +318,12 @@ def test_an_image_is_bounded_before_it_is_decoded(name: str, tmp_path: Path) -> 
     assert words in refused(image, tmp_path)
 
 
-def test_a_picture_as_large_as_is_allowed_is_read(tmp_path: Path) -> None:
-    Image.new("RGB", (4096, 4096)).save(tmp_path / "a.png")
-    assert read_pixels(tmp_path / "a.png").shape == (4096, 4096, 3)
+def test_a_picture_as_large_as_is_allowed_is_looked_into() -> None:
+    from cfglab.experiments.png_chunks import scan
+
+    chunks = scan(png(4096, 4096, text(1_048_576)), "cfglab")
+    assert (chunks.width, chunks.height) == (4096, 4096)
+    assert len(chunks.records[0]) == 1_048_576
 
 
 def test_real_pictures_are_bounded_too_and_other_files_passed_over(tmp_path: Path) -> None:
@@ -332,6 +337,53 @@ def test_real_pictures_are_bounded_too_and_other_files_passed_over(tmp_path: Pat
     (tmp_path / "large.png").write_bytes(png(20_000, 20_000))
     with pytest.raises(cfglab.InputError, match=r"large\.png: is too large \(it has 20,000 x 20,000 pixels"):
         _read(tmp_path)
+
+
+# -- anything --------------------------------------------------------------------------------------------------------
+
+
+def refusal(attempt: Callable[[], object]) -> str:
+    """The line in which an attempt is refused; "" where it is not."""
+    try:
+        attempt()
+    except cfglab.InputError as error:
+        return str(error)
+    return ""
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from([HUGE, "scenes"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_value_anywhere_in_a_record_is_a_record_or_one_line(
+    data: st.DataObject, true_record: Json, tmp_path: Path
+) -> None:
+    record = json.loads(json.dumps(true_record))
+    cell = data.draw(st.sampled_from([record, record["cell"], record["batch"][1]]))
+    for field in data.draw(st.lists(st.sampled_from(sorted(cell)), min_size=1, max_size=3, unique=True)):
+        cell[field] = data.draw(VALUES)
+    image = picture(tmp_path / "a.png", record)
+    if refusal(lambda: read_record(image)) == "":
+        read = read_record(image)
+        assert read.batch[read.index] == read.cell
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_damage_to_a_file_is_a_picture_or_one_line(data: st.DataObject, true_record: Json, tmp_path: Path) -> None:
+    content = bytearray(picture(tmp_path / "a.png", true_record).read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(content)))
+        end = place + data.draw(st.sampled_from([0, 1, 4, len(content)]))
+        content[place:end] = data.draw(st.binary(max_size=8))
+    (tmp_path / "b.png").write_bytes(content)
+    for read in (read_record, read_pixels):
+        assert "\n" not in refusal(lambda: read(tmp_path / "b.png"))  # noqa: B023 (called at once)
 
 
 # -- consent ---------------------------------------------------------------------------------------------------------

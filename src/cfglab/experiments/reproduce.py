@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cfglab.errors import DownloadNeeded, InputError
+from cfglab.errors import CfglabError, DownloadNeeded, InputError, MachineError, is_memory_error
 from cfglab.experiments.cell import model_facts
 from cfglab.experiments.files import check_target, write_whole
 from cfglab.experiments.laboratory import Laboratory, is_mixture
@@ -77,7 +77,6 @@ def replay(
     allow_download: bool = False,
 ) -> "Drawn":
     """Draw the batch of a picture's record again. Raises InputError where the model here is not the recorded one."""
-    from cfglab.experiments.draw import draw
     from cfglab.pipelines import check_prompt, load
 
     cell = record.cell
@@ -94,17 +93,32 @@ def replay(
         mixture = Laboratory(cell.model)
         for text in {text for one in record.batch for text in (one.prompt, one.negative or one.prompt)}:
             mixture.label(text)
-        return _checked(image, draw(mixture, record.batch), record)
+        return _drawn(image, mixture, record)
     pipe = load(cell.model, device=device, dtype=cell.dtype, sampler=cell.sampler, compiled=cell.compile, **hub)
     pipe.set_progress_bar_config(disable=True)
     for prompt in {one.prompt for one in record.batch}:
         check_prompt(pipe, prompt)
     check_prompt(pipe, cell.negative, "negative prompt")
-    return _checked(image, draw(pipe, record.batch), record)
+    return _drawn(image, pipe, record)
 
 
-def _checked(image: Path | str, drawn: "Drawn", record: Record) -> "Drawn":
-    """What was drawn, where it is of the recorded shape and finite. Raises InputError."""
+def _drawn(image: Path | str, model: Any, record: Record) -> "Drawn":
+    """What the model draws, where it is of the recorded shape and finite. Raises InputError, and MachineError where the
+    model fails, of which a run would say that the picture failed."""
+    from cfglab.experiments.draw import draw
+
+    try:
+        drawn = draw(model, record.batch)
+    except CfglabError:
+        raise
+    except Exception as error:
+        if is_memory_error(error):
+            raise MachineError(f"{image}: memory is too small to draw its batch; free some and run again.") from error
+        reason = (str(error).strip() or type(error).__name__).partition("\n")[0].rstrip(".")
+        raise MachineError(
+            f"{image}: the model fails when it is drawn here ({reason:.200}); bring the model and the "
+            "versions that drew it."
+        ) from error
     shape = (len(record.batch), 3, record.cell.height, record.cell.width)
     if drawn.pixels.shape != shape:
         raise InputError(

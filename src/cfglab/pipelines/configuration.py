@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -37,7 +37,9 @@ Name: TypeAlias = Annotated[str, Field(strict=True, min_length=1, max_length=100
 Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 Blocks: TypeAlias = Annotated[list[Channels], Field(min_length=1, max_length=MODEL_BLOCKS)]
 Names: TypeAlias = Annotated[list[Name], Field(min_length=1, max_length=MODEL_BLOCKS)]
-PerBlock: TypeAlias = Annotated[list[Layers | list[Layers]], Field(min_length=1, max_length=MODEL_BLOCKS)]
+PerBlock: TypeAlias = Annotated[
+    list[Layers | Annotated[list[Layers], Field(min_length=1)]], Field(min_length=1, max_length=MODEL_BLOCKS)
+]
 
 
 class _Part(BaseModel):
@@ -129,10 +131,10 @@ class Scheduler(_Part):
     num_train_timesteps: Annotated[int, Field(strict=True, ge=1, le=MODEL_TIMESTEPS)] = 1000
     beta_start: Annotated[Number, Field(ge=0, lt=1)] = 0.0001
     beta_end: Annotated[Number, Field(ge=0, lt=1)] = 0.02
-    beta_schedule: Name = "linear"
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace"] = "linear"
     trained_betas: Annotated[list[Number], Field(min_length=1, max_length=MODEL_TIMESTEPS)] | None = None
-    prediction_type: Name | None = None
-    timestep_spacing: Name | None = None
+    prediction_type: Literal["epsilon", "v_prediction", "sample"] | None = None
+    timestep_spacing: Literal["linspace", "leading", "trailing"] | None = None
     steps_offset: Annotated[int, Field(strict=True, ge=0, le=MODEL_TIMESTEPS)] = 0
 
 

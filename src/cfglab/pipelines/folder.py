@@ -172,9 +172,11 @@ def _check_safetensors(file: Path) -> None:
     try:
         with safe_open(file, framework="np"):
             pass
-    except (SafetensorError, OSError, MemoryError) as error:
+    except Exception as error:
         if is_memory_error(error):
             raise MachineError(f"{file}: memory is too small to open it; free some and run again.") from error
+        if not isinstance(error, SafetensorError | OSError):
+            raise
         raise InputError(
             f"{file} is corrupt or cut off ({str(error).splitlines()[0]}); copy or download that file again."
         ) from None

@@ -50,7 +50,9 @@ def load(
         compile_in_blocks(pipe.unet)
     try:
         return pipe.to(target)
-    except (RuntimeError, MemoryError) as error:
+    except Exception as error:
+        if not isinstance(error, RuntimeError) and not is_memory_error(error):
+            raise
         raise MachineError(f"{folder} does not fit on {target}: {_first_line(error)}; try device='cpu'.") from error
 
 
