@@ -1,6 +1,6 @@
 """Stated limits of everything that is read from outside, each checked before work is done. Imports nothing.
 
-docs/runs.md repeats them for users; a test compares the two.
+docs/runs.md repeats them for users, and a test compares the two.
 """
 
 # -- files -------------------------------------------------------------------------------------------------------------

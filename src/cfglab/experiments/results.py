@@ -16,8 +16,8 @@ from cfglab.file_input import last_line
 
 FIXED = ("position", "setting", "group", "guidance", "prompt", "seed", "status", "image", "error", "cell")
 
-IMAGE = r"^images/[0-9a-f]{1,64}\.png$"
-"""An image's file relative to the run folder: a database from elsewhere names no other file."""
+IMAGE = r"^(?:images/)?[0-9A-Za-z_-]{1,64}\.png$"
+"""An image's file relative to the run folder: a database from elsewhere names no file outside it."""
 
 
 class Result(BaseModel):

@@ -54,7 +54,7 @@ class Columns:
             ):
                 cells[position] = cell
                 if status == "done":
-                    if image is not None and not _IMAGE.match(image):
+                    if image is not None and not _IMAGE.fullmatch(image):
                         raise InputError(f"{store.folder}: a row is damaged (image {image!r:.60}); restore the file.")
                     images[position] = image
                     positions[cell].append(position)
