@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _NAMES: dict[str, tuple[str, ...]] = {
-    "errors": ("CfglabError", "InputError", "MachineError", "NotFinite", "NotMatchable"),
+    "errors": ("CfglabError", "DownloadNeeded", "InputError", "MachineError", "NotFinite", "NotMatchable"),
     "step": ("Step", "steps"),
     "schedules": ("Schedule", "Constant", "Linear", "Cosine", "Power", "Table", "Function", "as_schedule", "parse"),
     "schedules.curves": ("Beta", "C2FG"),
@@ -30,6 +30,7 @@ __all__ = ["__version__", *_WHERE]
 if TYPE_CHECKING:
     from cfglab.denoisers.stepping import StepReader as StepReader
     from cfglab.errors import CfglabError as CfglabError
+    from cfglab.errors import DownloadNeeded as DownloadNeeded
     from cfglab.errors import InputError as InputError
     from cfglab.errors import MachineError as MachineError
     from cfglab.errors import NotFinite as NotFinite

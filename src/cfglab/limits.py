@@ -1,7 +1,7 @@
-"""Every limit on what is read, in one place. Each is checked before the work that it bounds.
+"""Every limit on what is read from outside, in one place. Each is checked before the work that it bounds.
 
-Text of a schedule or guidance, JSON, YAML and placeholders are refused in one line where they exceed one of these; what
-is within them is read in less than `SECONDS`. `docs/schedules.md` and `docs/runs.md` repeat the numbers.
+What exceeds a limit is refused in one line; what is within them is read in less than `SECONDS`. `docs/schedules.md` and
+`docs/runs.md` repeat the numbers for users, and tests compare them. Imports nothing.
 """
 
 SECONDS = 2.0
@@ -54,3 +54,78 @@ VALUES = 1_000_000
 """Settings times steps: w is computed for each before a run begins."""
 PIXELS = 16_384
 """Along one side of an image."""
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+TEXT_BYTES = 8 * 1024**2
+"""A text file that a person writes: prompts, an experiment."""
+CONFIG_BYTES = 1_000_000
+"""A JSON file of a model's folder (model_index.json, config.json, scheduler_config.json)."""
+TOKENIZER_BYTES = 64_000_000
+"""A file of a tokenizer: vocab.json, merges.txt, tokenizer.json."""
+SEARCH_BYTES = 64_000_000
+"""search.json of a tuning folder, which holds every prompt."""
+VERSIONS_BYTES = 4_000_000
+"""versions.json of a run folder: one entry for each session with new versions."""
+WEIGHTS_BYTES = 32_000_000_000
+"""One file of weights; the largest of Stable Diffusion 1.x and 2.x has 3.5 GB."""
+FOLDER_ENTRIES = 1_000
+"""Files in one folder of a model."""
+
+# -- prompts -----------------------------------------------------------------------------------------------------------
+
+PROMPTS = 100_000
+"""Prompts of one file, and of one experiment."""
+PROMPT_CHARACTERS = 10_000
+"""Characters of one prompt; a text encoder reads 77 tokens."""
+NAME_CHARACTERS = 100
+"""Characters of a name that becomes a folder."""
+
+# -- images ------------------------------------------------------------------------------------------------------------
+
+IMAGE_BYTES = 128_000_000
+"""The file of an image."""
+IMAGE_PIXELS = 4096 * 4096
+"""Width times height of an image of a run."""
+REAL_PIXELS = 64_000_000
+"""Width times height of a real image, for distances to real images."""
+PNG_CHUNKS = 20_000
+"""Chunks of a PNG file."""
+PNG_TEXT_BYTES = 1_048_576
+"""One text chunk of a PNG file, decompressed; the record of a batch is one. Pillow has the same limit."""
+PNG_TEXTS = 32
+"""Text chunks and colour profiles of a PNG file."""
+
+# -- records (what the PNG file of a run says about the image) ---------------------------------------------------------
+
+RECORD_STEPS = 10_000
+"""Denoising steps."""
+RECORD_SIDE = 4_096
+"""Width or height, in pixels."""
+RECORD_SEED = 2**64 - 1
+"""The largest seed of torch."""
+RECORD_VERSIONS = 50
+"""Versions that are noted."""
+
+# -- a model's configuration -------------------------------------------------------------------------------------------
+
+MODEL_BLOCKS = 8
+"""Blocks of a network, down or up."""
+MODEL_LAYERS = 64
+"""Layers of a text encoder, and of one block; the largest CLIP has 32."""
+MODEL_TRANSFORMERS = 64
+"""Layers of all down blocks of a network, with the transformer layers in each; Stable Diffusion 1.x has 8."""
+MODEL_CHANNELS = 16_384
+"""Channels of a layer, width of an embedding."""
+MODEL_VOCABULARY = 1_000_000
+"""Tokens of a vocabulary."""
+MODEL_POSITIONS = 16_384
+"""Tokens that a text encoder reads at once."""
+MODEL_LATENTS = 1_024
+"""Width or height of the latents: sample_size of the UNet."""
+MODEL_TIMESTEPS = 100_000
+"""num_train_timesteps of a scheduler."""
+MODEL_DEPTH = 6
+"""Lists and mappings within each other in a configuration."""
+MODEL_NUMBER = 10**30
+"""The largest number in a configuration; tokenizers write 10**30 for 'no limit'."""

@@ -118,7 +118,7 @@ def test_weights_of_another_model(folder: Path) -> None:
     shutil.copy(folder / "vae" / WEIGHTS, folder / "unet" / WEIGHTS)
     assert f"{folder / 'unet'} lacks " in said(folder)
     (folder / "unet" / "config.json").write_text("{")
-    assert "cannot be read as a Stable Diffusion pipeline" in said(folder)
+    assert f"{folder / 'unet' / 'config.json'} cannot be read as JSON" in said(folder)
 
 
 def test_pickled_weights_are_refused_and_read_only_when_asked(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,8 @@ import traceback
 
 from cfglab.cli import drawing, looking, picture, reading, tuning  # noqa: F401 (they add their commands)
 from cfglab.cli.app import app
-from cfglab.errors import CfglabError
+from cfglab.errors import CfglabError, is_memory_error
+from cfglab.terminal import one_line, visible_streams
 
 
 def main() -> None:
@@ -22,7 +23,15 @@ def main() -> None:
 
 
 def call(arguments: list[str]) -> int:
-    """One command as a function: an error becomes one line on stderr and an exit code."""
+    """One command as a function: an error becomes one line on stderr and an exit code.
+
+    What it prints, errors and other libraries' warnings included, has its control characters written out.
+    """
+    with visible_streams():
+        return _call(arguments)
+
+
+def _call(arguments: list[str]) -> int:
     try:
         code = app(arguments, prog_name="cfglab", standalone_mode=False)
         sys.stdout.flush()
@@ -35,7 +44,7 @@ def call(arguments: list[str]) -> int:
         if "--debug" in arguments:
             traceback.print_exc()
         code, words = _explain(error)
-        print(f"cfglab: {' '.join(words.split())}", file=sys.stderr)
+        print(f"cfglab: {one_line(words)}", file=sys.stderr)
     if code == 130:
         print("cfglab: stopped; run it again to continue.", file=sys.stderr)
     return code if isinstance(code, int) else 0
@@ -48,9 +57,9 @@ def _explain(error: Exception) -> tuple[int, str]:
     if hasattr(error, "format_message"):  # the parser of the command line
         command = getattr(getattr(error, "ctx", None), "command_path", "cfglab")
         return 2, f"{error.format_message().replace('Value error, ', '').rstrip('.')}; see {command} --help."
+    if is_memory_error(error):
+        return 1, f"out of memory ({error}); use fewer or smaller pictures, or --dtype float16."
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         return 1, f"{place}{error.strerror or error}; look after the machine and run it again."
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return 1, f"out of memory ({error}); use fewer or smaller pictures, or --dtype float16."
     return 1, f"{type(error).__name__}: {error} -- this is a fault of cfglab; --debug shows where."

@@ -7,8 +7,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cfglab.cli.app import Compiled, Device, Dtype, Negative, Noise, Pickle, Quiet, Revision, Sampler, app, whole
+from cfglab.cli.app import (
+    Compiled,
+    Device,
+    Download,
+    Dtype,
+    Negative,
+    Noise,
+    Pickle,
+    Quiet,
+    Revision,
+    Sampler,
+    agreed,
+    app,
+    user_path,
+    whole,
+)
 from cfglab.errors import InputError, MachineError
+from cfglab.file_input import last_line
 
 if TYPE_CHECKING:
     from cfglab.experiments.cost import Cost
@@ -27,7 +43,8 @@ def run(
         typer.Option(metavar="NAME", help="scenes, a folder, or a hub id; naming a hub id is consent to download it."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The folder of the run.  [default: runs/<name>]")
+        Path | None,
+        typer.Option(metavar="DIR", parser=user_path, help="The folder of the run.  [default: runs/<name>]"),
     ] = None,
     prompts: Annotated[
         list[str] | None, typer.Option(metavar="TEXT|@FILE", help="A prompt; repeat for more; @FILE has one a line.")
@@ -48,6 +65,7 @@ def run(
     ] = None,
     revision: Revision = None,
     allow_pickle: Pickle = False,
+    allow_download: Download = False,
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Spread it over Ray workers: local, auto or HOST:PORT.")
     ] = None,
@@ -70,6 +88,7 @@ def run(
       cfglab run mine.yaml --steps 20 --set width=128
       cfglab run k-decay --prompts @more.txt --seeds 0..99 --device cuda --ray auto
     """
+    from cfglab.experiments.files import folder_name
     from cfglab.experiments.progress import working
     from cfglab.experiments.spec import Experiment, read_assignments, read_prompts
 
@@ -86,10 +105,22 @@ def run(
     }
     own = experiment.endswith((".yaml", ".yml"))
     read = Experiment.from_yaml if own else Experiment.preset
-    chosen = read(experiment, set=read_assignments(changes or []), agree=partial(_consent, yes), **fields)
-    folder = out or Path("runs") / chosen.name
+    assignments = read_assignments(changes or [])
+    chosen = read(experiment, set=assignments, agree=partial(_consent, yes), **fields)
+    folder = out or Path("runs") / folder_name(chosen.name)
     executor = _executor(ray, workers)
-    done = chosen.run(folder, device, revision=revision, allow_pickle=allow_pickle, quiet=quiet, executor=executor)
+    done = agreed(
+        lambda allowed: chosen.run(
+            folder,
+            device,
+            revision=revision,
+            allow_pickle=allow_pickle,
+            allow_download=allowed,
+            quiet=quiet,
+            executor=executor,
+        ),
+        allow_download or model is not None or "model" in assignments,  # naming it here is consent; in a file it is not
+    )
     counts = done.store.counts()
     print(f"{done.drawn} pictures drawn, {counts['done'] + counts['failed']} in the run")
     with working("writing the report", quiet):
@@ -106,7 +137,7 @@ def _failures(done: "Run", good: int) -> str:
     if good == done.failed:
         again = "they would fail again: choose another guidance or dtype, and another --out"
     return (
-        f"{done.failed} pictures failed, the first with: {first.strip().splitlines()[-1]}; results.csv in "
+        f"{done.failed} pictures failed, the first with: {last_line(first)}; results.csv in "
         f"{done.folder} says which; {again}."
     )
 

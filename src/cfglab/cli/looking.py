@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cfglab.cli.app import Shelf, app, whole
+from cfglab.cli.app import Shelf, app, user_path, whole
 
 
 @app.command()
@@ -14,7 +14,10 @@ def plot(
         list[str], typer.Argument(metavar="SCHEDULE...", help="Schedules in their text form, quoted for the shell.")
     ],
     steps: Annotated[int, typer.Option(metavar="N", parser=whole, help="Denoising steps.")] = 50,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Save a picture instead (.png, .svg, .pdf).")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", parser=user_path, help="Save a picture instead (.png, .svg, .pdf)."),
+    ] = None,
 ) -> None:
     """Draw schedules over the steps.
 
@@ -36,9 +39,9 @@ def plot(
     if out is not None:
         print(chart.in_file(lines, out))
         return
-    from rich.console import Console
+    from cfglab.terminal import console as console_of_rich
 
-    console = Console(highlight=False)
+    console = console_of_rich(highlight=False)
     console.print(chart.in_text(lines, width=min(console.width, 110)), end="")
 
 

@@ -5,20 +5,25 @@ from typing import Annotated
 
 import typer
 
-from cfglab.cli.app import Device, Pickle, app
+from cfglab.cli.app import Device, Download, Pickle, agreed, app, user_path
 from cfglab.errors import MachineError
 
 
 @app.command()
 def reproduce(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE.png", help="A picture of a run; it carries its own recipe.")],
-    out: Annotated[Path, typer.Option(metavar="COPY.png", help="Where the new picture goes.")],
+    image: Annotated[
+        Path,
+        typer.Argument(metavar="IMAGE.png", parser=user_path, help="A picture of a run; it carries its own recipe."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="COPY.png", parser=user_path, help="Where the new picture goes.")],
     device: Device = "auto",
     allow_pickle: Pickle = False,
+    allow_download: Download = False,
 ) -> None:
     """Make a picture of a run again.
 
-    The picture carries its own recipe; says whether the pixels are the same.
+    The picture carries its own recipe; says whether the pixels are the same. A recipe that names a hub model downloads
+    it only where that is allowed.
 
     \b
     Example:
@@ -26,7 +31,9 @@ def reproduce(
     """
     from cfglab.experiments.reproduce import reproduce as again
 
-    copy = again(image, out, device, allow_pickle=allow_pickle)
+    copy = agreed(
+        lambda allowed: again(image, out, device, allow_pickle=allow_pickle, allow_download=allowed), allow_download
+    )
     if copy.identical:
         print(f"{copy.path}: the same pixels as {image}, torch seed {copy.torch_seed}")
         return
@@ -36,9 +43,10 @@ def reproduce(
 
 @app.command()
 def trace(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE.png", help="A picture of a run.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE.png", parser=user_path, help="A picture of a run.")],
     device: Device = "auto",
     allow_pickle: Pickle = False,
+    allow_download: Download = False,
 ) -> None:
     """Show what guidance did in every step of a picture.
 
@@ -51,4 +59,8 @@ def trace(
     """
     from cfglab.experiments.traces import trace_of
 
-    print(trace_of(image, device, allow_pickle=allow_pickle))
+    print(
+        agreed(
+            lambda allowed: trace_of(image, device, allow_pickle=allow_pickle, allow_download=allowed), allow_download
+        )
+    )

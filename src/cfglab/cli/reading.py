@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cfglab.cli.app import Device, Folder, Quiet, app
+from cfglab.cli.app import Device, Folder, Quiet, app, user_path
 from cfglab.errors import InputError
 
 
@@ -30,7 +30,11 @@ def score(
     metric: Annotated[list[str], typer.Argument(metavar="METRIC...", help="clip_score, kid_dinov2, ...")],
     real: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Real pictures, for distances to them; those of scenes are rendered."),
+        typer.Option(
+            metavar="FOLDER",
+            parser=user_path,
+            help="Real pictures, for distances to them; those of scenes are rendered.",
+        ),
     ] = None,
     weights: Annotated[
         str | None, typer.Option(metavar="FOLDER|ID", help="Other weights of the judge: a folder, or a hub id.")
@@ -57,6 +61,8 @@ def score(
     with Store.open(folder) as there:
         experiment = there.experiment
         check(there, metric, real)
+    if weights is not None and weights.startswith("~"):
+        weights = str(user_path(weights))
     judges = judges_of(metric, weights, device)
     with Store.create(folder, experiment) as store:
         for judge in judges:

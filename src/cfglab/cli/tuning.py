@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from cfglab.cli.app import Compiled, Device, Dtype, Negative, Noise, Pickle, Quiet, Revision, Sampler, app, whole
+from cfglab.cli.app import (
+    Compiled,
+    Device,
+    Dtype,
+    Negative,
+    Noise,
+    Pickle,
+    Quiet,
+    Revision,
+    Sampler,
+    app,
+    user_path,
+    whole,
+)
 
 
 @app.command()
@@ -23,7 +36,9 @@ def tune(
         int | None,
         typer.Option(metavar="N", parser=whole, help="Begin no trial once so many denoiser rows went into tuning."),
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder of the search.")] = Path("runs/tuned"),
+    out: Annotated[Path, typer.Option(metavar="DIR", parser=user_path, help="The folder of the search.")] = Path(
+        "runs/tuned"
+    ),
     model: Annotated[
         str, typer.Option(metavar="NAME", help="scenes, a folder, or a hub id; naming a hub id is consent.")
     ] = "scenes",

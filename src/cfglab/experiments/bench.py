@@ -19,6 +19,7 @@ from cfglab.experiments.spec import Experiment, Setting
 from cfglab.experiments.statistics import Key, paired
 from cfglab.experiments.store import Store
 from cfglab.experiments.tuning import TRIAL, Search
+from cfglab.file_input import last_line
 from cfglab.guidance import Guidance
 from cfglab.metrics.registry import METRICS
 
@@ -127,7 +128,7 @@ def refuse_unsettled(store: Store) -> None:
 
 
 def _last_line(error: str | None) -> str:
-    return ((error or "").strip().splitlines() or ["failed without a message"])[-1]
+    return last_line(error or "") or "failed without a message"
 
 
 def better(metric: str, one: float, other: float) -> bool:

@@ -9,7 +9,8 @@ from cfglab.experiments.identity import Identified
 from cfglab.experiments.laboratory import facts, is_mixture
 from cfglab.experiments.spec import Experiment, Setting
 from cfglab.guidance import Guidance
-from cfglab.pipelines.folder import locate, read_json, weights_hash
+from cfglab.pipelines.configuration import read_configuration
+from cfglab.pipelines.folder import locate, weights_hash
 
 
 class Cell(Identified):
@@ -91,21 +92,19 @@ def cells(experiment: Experiment, model: ModelFacts | None = None) -> list[tuple
     ]
 
 
-def model_facts(name: str, revision: str | None = None, allow_pickle: bool = False) -> ModelFacts:
-    """Read the facts from a model's folder: `scenes`, a folder, or a hub id (fetched where it is not there yet); of a
-    mixture, `mixture:tree`, from its definition."""
+def model_facts(
+    name: str, revision: str | None = None, allow_pickle: bool = False, allow_download: bool = True
+) -> ModelFacts:
+    """Read the facts from a model's folder: `scenes`, a folder, or a hub id (fetched where it is not there yet, if that
+    is allowed); of a mixture, `mixture:tree`, from its definition."""
     if is_mixture(name):
         return ModelFacts(**facts(name))
-    folder = locate(name, revision, allow_pickle)
-    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
-    blocks = read_json(folder / "vae" / "config.json").get("block_out_channels", [0])
-    factor = 2 ** (len(blocks) - 1)
-    size = read_json(folder / "unet" / "config.json").get("sample_size") or 64
-    latent_height, latent_width = size if isinstance(size, list) else (size, size)
+    folder = locate(name, revision, allow_pickle, allow_download)
+    model = read_configuration(folder)
     return ModelFacts(
         weights=weights_hash(folder),
-        sampler_config={key: value for key, value in scheduler.items() if key != "_diffusers_version"},
-        width=latent_width * factor,
-        height=latent_height * factor,
-        factor=factor,
+        sampler_config={key: value for key, value in model.scheduler.items() if key != "_diffusers_version"},
+        width=model.latent_width * model.factor,
+        height=model.latent_height * model.factor,
+        factor=model.factor,
     )

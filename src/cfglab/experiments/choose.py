@@ -14,6 +14,7 @@ from cfglab.experiments.pairs import Better, Pairs, rank
 from cfglab.experiments.scores import ResultLike, Scores
 from cfglab.experiments.statistics import Difference
 from cfglab.experiments.store import Store
+from cfglab.terminal import inline
 
 
 class SplitChoice(BaseModel):
@@ -49,7 +50,7 @@ class SplitChoice(BaseModel):
         if reported.resampled == "seeds":
             only = "; for this prompt only"
         other = self.against or repr(self.baseline)
-        return (
+        return inline(
             f"{self.metric}: '{self.setting}' less {other}, the best of {self.candidates} on one half of the "
             f"{self.split} ({chosen.mean:+.3g} there, flattered by the choice, n = {chosen.n}); "
             f"on the other half {said} (n = {reported.n} of {reported.n_prompts} prompts{only})."

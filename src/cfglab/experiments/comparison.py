@@ -5,6 +5,7 @@ from pydantic import BaseModel, ConfigDict
 from cfglab.experiments.pairs import Better
 from cfglab.experiments.statistics import Variance
 from cfglab.metrics.estimate import Estimate
+from cfglab.terminal import inline, visible
 
 COLUMNS = ("setting", "n", "mean", "difference", "95 % interval", "p", "p (Holm)", "prompts/seeds/rest", "detectable")
 
@@ -62,7 +63,7 @@ class Comparison(BaseModel):
     chance: Estimate | None = None
 
     def __str__(self) -> str:
-        lines = table(self)
+        lines = [[inline(cell) for cell in line] for line in table(self)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = [
             "  ".join(
@@ -71,7 +72,7 @@ class Comparison(BaseModel):
             )
             for line in lines
         ]
-        return "\n".join([*(line.rstrip() for line in text), "", self.note])
+        return "\n".join([*(line.rstrip() for line in text), "", visible(self.note)])
 
 
 def table(comparison: Comparison) -> list[list[str]]:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from cfglab import limits
 from cfglab.errors import InputError
 from cfglab.experiments.starting_noise import Noise
+from cfglab.file_input import read_text, user_path
 from cfglab.schedules.fields import inline, nearest, shown
 from cfglab.schedules.text import number
 from cfglab.yaml_text import read_yaml as read_yaml_text
@@ -131,10 +132,11 @@ def read_yaml(source: Path | str) -> dict[str, Any]:
     if isinstance(source, Path) or ("\n" not in text and text.endswith((".yaml", ".yml"))):
         name = text
         try:
-            text = _file(Path(source))
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "not UTF-8 text"
-            raise InputError(f"{name}: the file cannot be read ({reason}); give an experiment's YAML file.") from error
+            text = read_text(user_path(source), limits.DOCUMENT_BYTES)
+        except OSError as error:
+            raise InputError(
+                f"{name}: the file cannot be read ({error.strerror}); give an experiment's YAML file."
+            ) from error
     document = read_yaml_text(text, name)
     if not isinstance(document, dict):
         raise InputError(f"{name}: an experiment is a mapping of fields such as `prompts:`; compare it with a preset.")

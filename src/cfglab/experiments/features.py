@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from cfglab.errors import MachineError
 from cfglab.experiments.picture import read_pixels
 from cfglab.experiments.results import Row
+from cfglab.file_input import read_bytes
+from cfglab.limits import IMAGE_BYTES
 
 T = TypeVar("T")
 
@@ -121,7 +123,7 @@ class FeatureCache:
 
 def key_of(row: Row, folder: Path) -> str:
     """The hash of a picture's file, as recorded or of what lies there."""
-    return row.sha256 or hashlib.sha256((folder / str(row.result.image)).read_bytes()).hexdigest()
+    return row.sha256 or hashlib.sha256(read_bytes(folder / str(row.result.image), IMAGE_BYTES)).hexdigest()
 
 
 def chunks(items: Sequence[T], size: int = 256) -> list[Sequence[T]]:

@@ -3,6 +3,7 @@
 A judge is a critic (it has `scores`) or an eye (it has `features`); `cfglab.hosts.judges` makes them.
 """
 
+import errno
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,12 +16,13 @@ from PIL import Image
 from cfglab.errors import InputError
 from cfglab.experiments.features import FeatureCache, Seen, chunks
 from cfglab.experiments.judged import asked
-from cfglab.experiments.picture import read_pixels
+from cfglab.experiments.picture import open_image, read_pixels
 from cfglab.experiments.progress import progress_bar
 from cfglab.experiments.results import Row
 from cfglab.experiments.scoring import ENOUGH, real_pictures, recorded
 from cfglab.experiments.setcompare import REAL
 from cfglab.experiments.store import Store
+from cfglab.limits import REAL_PIXELS
 from cfglab.metrics.byprompt import Reference, distances
 from cfglab.metrics.jackknife import Jackknife
 from cfglab.metrics.registry import METRICS
@@ -185,10 +187,13 @@ def _read(folder: Path) -> list[np.ndarray]:
     found = []
     for file in sorted(folder.iterdir()):
         try:
-            with Image.open(file) as opened:
-                found.append(np.asarray(opened.convert("RGB")))
-        except OSError:  # no picture
-            continue
+            found.append(np.asarray(open_image(file, REAL_PIXELS)))
+        except OSError as error:
+            if error.errno == errno.EFBIG and file.suffix.lower() in Image.registered_extensions():
+                raise InputError(
+                    f"{file}: is too large ({error.strerror}); make it smaller, or leave it out."
+                ) from error
+            continue  # no picture
     if len({picture.shape for picture in found}) > 1:
         raise InputError(f"{folder}: its pictures have several sizes; bring them to one, best that of the run's own.")
     if len(found) < ENOUGH:

@@ -1,31 +1,27 @@
 """A picture's file: a PNG that carries its cell and the batch it was drawn in, so that it can be drawn again."""
 
+import errno
 import io
 import json
-import struct
-import zlib
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
-from pydantic import BaseModel, ConfigDict, ValidationError
+from PIL import Image, PngImagePlugin
 
-from cfglab.errors import InputError
+from cfglab.errors import InputError, MachineError, is_memory_error
 from cfglab.experiments.cell import Cell
+from cfglab.experiments.png_chunks import SIGNATURE, Chunks, TooLarge, scan
+from cfglab.experiments.record import Record as Record
+from cfglab.experiments.record import record_of
+from cfglab.file_input import read_bytes
+from cfglab.limits import IMAGE_BYTES, IMAGE_PIXELS
 
 CHUNK = "cfglab"
-
-
-class Record(BaseModel):
-    """What a picture knows of itself: its cell, the batch it was drawn in with its place there, and the versions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    cell: Cell
-    batch: tuple[Cell, ...]
-    index: int
-    versions: dict[str, str] = {}
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+"""Image formats that are read: those whose decoders are part of Pillow and start no other program."""
+_RUN = "give a picture from a run's images folder."
 
 
 def to_bytes(pixels: np.ndarray) -> np.ndarray:
@@ -49,29 +45,79 @@ def encode(pixels: np.ndarray, batch: Sequence[Cell], versions: Mapping[str, str
 
 
 def read_pixels(path: Path | str) -> np.ndarray:
-    """A picture's pixels, uint8 `(h, w, 3)`. Raises InputError for a file that is no picture or is torn."""
-    return _opened(path)[0]
+    """A picture's pixels, uint8 `(h, w, 3)`. Raises InputError for a file that is no picture, is torn, or is larger
+    than `cfglab.limits` allows."""
+    return _decoded(path, _content(path), IMAGE_PIXELS)
 
 
 def read_record(path: Path | str) -> Record:
-    """The record in a picture. Raises InputError for a file that is no picture, or that cfglab did not draw."""
-    text = _opened(path)[1]
-    if text is None:
-        raise InputError(f"{path}: carries no cell, cfglab did not draw it; give a picture from a run's images folder.")
+    """The record in a picture, checked part against part. Raises InputError for a file that is no picture, that cfglab
+    did not draw, or whose record contradicts itself or the picture."""
+    return read_picture(path)[0]
+
+
+def read_picture(path: Path | str) -> tuple[Record, np.ndarray]:
+    """The record in a picture and its pixels, uint8 `(h, w, 3)`, of one reading. Raises InputError as `read_record`."""
+    content = _content(path)
+    pixels = _decoded(path, content, IMAGE_PIXELS)
+    chunks = _scanned(path, content, IMAGE_PIXELS)
+    if not chunks.records:
+        raise InputError(f"{path}: carries no cell, cfglab did not draw it; {_RUN}")
+    if len(chunks.records) > 1:
+        raise InputError(f"{path}: carries {len(chunks.records)} records, and a picture has one; {_RUN}")
+    return record_of(path, chunks.records[0], chunks.width, chunks.height), pixels
+
+
+def open_image(path: Path | str, most_pixels: int) -> Image.Image:
+    """An image of one of FORMATS as RGB, its size checked before it is decoded.
+
+    Raises OSError for a file that is no image or is damaged, and one with `errno.EFBIG` for one that is larger than
+    `most_pixels` or `cfglab.limits.IMAGE_BYTES`.
+    """
+    content = read_bytes(path, IMAGE_BYTES)
     try:
-        return Record.model_validate_json(text)
-    except (ValidationError, ValueError) as error:
+        if content.startswith(SIGNATURE):
+            scan(content, CHUNK, most_pixels)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                if image.width * image.height > most_pixels:
+                    raise TooLarge(f"it has {image.width:,} x {image.height:,} pixels, and {most_pixels:,} are read")
+                return image.convert("RGB")
+    except (TooLarge, Image.DecompressionBombError) as error:
+        raise OSError(errno.EFBIG, str(error), str(path)) from error
+    except Exception as error:  # whatever a damaged file makes of the decoders
+        if is_memory_error(error):
+            raise MachineError(f"{path}: memory is too small to decode it; free some and run again.") from error
+        raise OSError(errno.EINVAL, "it is no image, or a damaged one", str(path)) from error
+
+
+def _content(path: Path | str) -> bytes:
+    try:
+        return read_bytes(path, IMAGE_BYTES)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: there is no such picture; give one from a run's images folder.") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read as a picture ({error.strerror}); {_RUN}") from error
+
+
+def _scanned(path: Path | str, content: bytes, most_pixels: int) -> Chunks:
+    try:
+        return scan(content, CHUNK, most_pixels)
+    except TooLarge as error:
+        raise InputError(f"{path}: is too large a picture ({error}); {_RUN}") from error
+    except ValueError as error:
         raise InputError(
-            f"{path}: the cell in it cannot be read; give a picture from a run's images folder."
+            f"{path}: is no picture, or a damaged one ({error}); run the experiment again to remake it."
         ) from error
 
 
-def _opened(path: Path | str) -> tuple[np.ndarray, str | None]:
+def _decoded(path: Path | str, content: bytes, most_pixels: int) -> np.ndarray:
+    _scanned(path, content, most_pixels)
     try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
-            return pixels, getattr(image, "text", {}).get(CHUNK)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such picture; give one from a run's images folder.") from error
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, struct.error, zlib.error) as error:
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+            return np.asarray(image.convert("RGB"))
+    except Exception as error:  # whatever a damaged file makes of the decoder
+        if is_memory_error(error):
+            raise MachineError(f"{path}: memory is too small to decode it; free some and run again.") from error
         raise InputError(f"{path}: is no picture, or a damaged one; run the experiment again to remake it.") from error

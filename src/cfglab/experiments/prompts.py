@@ -3,9 +3,10 @@
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from cfglab.errors import InputError
+from cfglab.file_input import lines_of, read_text, user_path
+from cfglab.limits import PROMPT_CHARACTERS, PROMPTS, TEXT_BYTES
 from cfglab.scenes.vocabulary import BACKGROUNDS, RELATIONS, Scene, caption, triples
 
 _SET = re.compile(r"scenes:([0-9]{1,9})")
@@ -57,12 +58,22 @@ def _shuffled(scene: Scene) -> bytes:
 def expand_prompts(entries: str | Sequence[str]) -> tuple[str, ...]:
     """Sentences as they are, `scenes:N` as its N prompts."""
     listed = [entries] if isinstance(entries, str) else entries
-    return tuple(p for entry in listed for p in (prompt_set(entry) if entry.startswith("scenes:") else (entry,)))
+    prompts = tuple(p for entry in listed for p in (prompt_set(entry) if entry.startswith("scenes:") else (entry,)))
+    if len(prompts) > PROMPTS:
+        raise InputError(f"prompts: there are {len(prompts):,}, and an experiment has at most {PROMPTS:,}; give fewer.")
+    for prompt in prompts:
+        if len(prompt) > PROMPT_CHARACTERS:
+            raise InputError(
+                f"prompt {prompt[:60]!r}…: has {len(prompt):,} characters, and a prompt has at most "
+                f"{PROMPT_CHARACTERS:,}; shorten it."
+            )
+    return prompts
 
 
 def read_prompts(values: Sequence[str]) -> tuple[str, ...]:
-    """Prompts from a command line: sentences, `scenes:N`, and `@file` with a prompt on each line that is not empty.
+    r"""Prompts from a command line: sentences, `scenes:N`, and `@file` with a prompt on each line that is not empty.
 
+    A file is UTF-8 text, with or without a byte order mark; its lines end with \n, \r\n or \r and with nothing else.
     Raises InputError for a file that cannot be read or holds no prompt.
     """
     prompts: list[str] = []
@@ -71,11 +82,10 @@ def read_prompts(values: Sequence[str]) -> tuple[str, ...]:
             prompts.append(value)
             continue
         try:
-            lines = [line.strip() for line in Path(value[1:]).read_text(encoding="utf-8").splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "not UTF-8 text"
+            lines = [line.strip() for line in lines_of(read_text(user_path(value[1:]), TEXT_BYTES))]
+        except OSError as error:
             raise InputError(
-                f"prompts {value}: the file cannot be read ({reason}); give a text file, @file."
+                f"prompts {value}: the file cannot be read ({error.strerror}); give a text file, @file."
             ) from error
         if not any(lines):
             raise InputError(f"prompts {value}: the file holds no prompt; write one a line.")

@@ -5,15 +5,19 @@ import gc
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from cfglab.experiments.spec import Setting
+from cfglab.file_input import last_line
 
 FIXED = ("position", "setting", "group", "guidance", "prompt", "seed", "torch_seed", "status", "image", "error", "cell")
+
+IMAGE = r"^(?:images/)?[0-9A-Za-z_-]{1,64}\.png$"
+"""An image's file relative to the run folder: a database from elsewhere names no file outside it."""
 
 
 class Result(BaseModel):
@@ -34,7 +38,7 @@ class Result(BaseModel):
     seed: int
     torch_seed: int | None = None
     status: Literal["done", "failed"]
-    image: str | None = None
+    image: Annotated[str, Field(pattern=IMAGE)] | None = None
     error: str | None = None
     metrics: dict[str, float] = {}
     rows_run: float = 0.0
@@ -128,7 +132,7 @@ def results_csv(results: Iterable[Result], settings: Mapping[str, Setting]) -> s
     writer.writerow([*FIXED, "rows_run", "rows_saved", *metrics])
     for it in results:
         setting = settings[it.setting]
-        error = it.error.strip().splitlines()[-1] if it.error else None
+        error = last_line(it.error) if it.error else None
         row: list[Any] = [it.position, it.setting, setting.group, setting.guidance, it.prompt, it.seed]
         row += [
             it.torch_seed,

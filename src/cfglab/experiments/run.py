@@ -24,6 +24,8 @@ from cfglab.experiments.progress import progress_bar
 from cfglab.experiments.reproduce import reproduce as reproduce
 from cfglab.experiments.spec import Experiment, Setting
 from cfglab.experiments.store import DATABASE, Result, Row, Store
+from cfglab.file_input import read_bytes
+from cfglab.limits import IMAGE_BYTES
 
 if TYPE_CHECKING:
     from cfglab.experiments.choose import SplitChoice
@@ -70,6 +72,7 @@ def run(
     *,
     revision: str | None = None,
     allow_pickle: bool = False,
+    allow_download: bool = True,
     score: bool = True,
     quiet: bool = False,
     load: Callable[[Experiment], Any] | None = None,
@@ -79,15 +82,19 @@ def run(
 
     A batch in which the model fails is drawn in halves, down to the cell that fails alone: it is recorded as failed,
     with the traceback, and its batch is tried again next time. A picture that is not finite stays failed. `Run.failed`
-    counts both. `revision` and `allow_pickle` are about hub models, see `cfglab.load`; without `score` pictures are
-    only drawn. `load` gives the pipeline in place of loading one, for many runs of one model. `executor` draws the
-    batches: here, unless it is one of `cfglab.hosts`.
+    counts both. `revision`, `allow_pickle` and `allow_download` are about hub models, see `cfglab.load`; without
+    `score` pictures are only drawn. `load` gives the pipeline in place of loading one, for many runs of one model.
+    `executor` draws the batches: here, unless it is one of `cfglab.hosts`.
 
     Raises InputError for a model, sampler, size or prompt that cannot be drawn, for a folder that holds something else
     or has another writer, and MachineError for a folder or disk that cannot be written. What was drawn is kept.
     """
     folder = Path(folder)
-    hub: dict[str, Any] = {"revision": revision, "allow_pickle": allow_pickle}
+    hub: dict[str, Any] = {
+        "revision": revision,
+        "allow_pickle": allow_pickle,
+        "allow_download": allow_download,
+    }
     model = model_facts(experiment.model, **hub)
     experiment = _as_stored(folder, experiment)
     planned = cells(experiment, model)
@@ -180,7 +187,7 @@ def _is_there(folder: Path, row: Row) -> bool:
     if row.result.image is None:
         return row.result.status == "failed"
     try:
-        return hashlib.sha256((folder / row.result.image).read_bytes()).hexdigest() == row.sha256
+        return hashlib.sha256(read_bytes(folder / row.result.image, IMAGE_BYTES)).hexdigest() == row.sha256
     except OSError:
         return False
 

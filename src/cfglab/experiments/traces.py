@@ -96,22 +96,27 @@ def stored_levels(store: "Store", count: int) -> list[float] | None:
     return None
 
 
-def trace_of(image: Path | str, device: str = "auto", *, allow_pickle: bool = False) -> CellTrace:
+def trace_of(
+    image: Path | str, device: str = "auto", *, allow_pickle: bool = False, allow_download: bool = False
+) -> CellTrace:
     """The trace of a run's picture: as the run keeps it, or else by drawing its batch again.
 
-    Raises InputError for a picture without a record, and as `reproduce` where the batch has to be drawn.
+    Raises InputError for a picture without a record or with one that cannot be true, and as `reproduce` where the batch
+    has to be drawn.
     """
     from cfglab.experiments.picture import read_record
     from cfglab.experiments.reproduce import replay
     from cfglab.experiments.store import DATABASE, Store
 
-    record, folder = read_record(image), Path(image).resolve().parents[1]
-    if (folder / DATABASE).is_file():
-        with Store.open(folder) as store:
-            kept = stored_traces(store, [record.cell.id]).get(record.cell.id)
-        if kept:
-            return CellTrace.decode(kept)
-    return CellTrace.decode(replay(image, record, device, allow_pickle=allow_pickle).traces[record.index])
+    record = read_record(image)
+    for folder in Path(image).resolve().parents[1:2]:
+        if (folder / DATABASE).is_file():
+            with Store.open(folder) as store:
+                kept = stored_traces(store, [record.cell.id]).get(record.cell.id)
+            if kept:
+                return CellTrace.decode(kept)
+    drawn = replay(image, record, device, allow_pickle=allow_pickle, allow_download=allow_download)
+    return CellTrace.decode(drawn.traces[record.index])
 
 
 def _parts(record: "StepRecord") -> Iterator[Sequence[float | None]]:

@@ -12,7 +12,9 @@ from cfglab.experiments.identity import Identified
 from cfglab.experiments.scoring import ENOUGH
 from cfglab.experiments.space import Space
 from cfglab.experiments.spec import Experiment, Setting
+from cfglab.file_input import read_bytes
 from cfglab.guidance import Guidance
+from cfglab.limits import SEARCH_BYTES
 from cfglab.metrics.registry import METRICS
 from cfglab.schedules.fields import nearest
 
@@ -165,8 +167,8 @@ def check_folder(folder: Path, search: Search) -> bool:
             raise InputError(f"{folder}: holds other files and no search; choose another --out.")
         return False
     try:
-        other = Search.model_validate_json(known.read_bytes())
-    except ValueError:
+        other = Search.model_validate_json(read_bytes(known, SEARCH_BYTES))
+    except (OSError, ValueError):
         raise InputError(f"{known}: cannot be read, another version wrote it; choose another --out.") from None
     if other.id != search.id:
         for name in Search.model_fields:

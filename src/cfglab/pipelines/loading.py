@@ -7,9 +7,10 @@ import diffusers
 import torch
 import transformers
 
-from cfglab.errors import InputError, MachineError
+from cfglab.errors import InputError, MachineError, is_memory_error
 from cfglab.pipelines.blocks import compile_in_blocks
-from cfglab.pipelines.folder import PARTS, locate, read_json
+from cfglab.pipelines.configuration import CLASSES
+from cfglab.pipelines.folder import PARTS, locate, weights_count
 from cfglab.pipelines.quiet import StableDiffusionPipeline, quiet
 from cfglab.pipelines.samplers import make_sampler
 from cfglab.schedules.fields import nearest
@@ -26,28 +27,47 @@ def load(
     compiled: bool = False,
     revision: str | None = None,
     allow_pickle: bool = False,
+    allow_download: bool = True,
 ) -> StableDiffusionPipeline:
     """The pipeline of `scenes`, of a folder, or of a hub id (naming one is consent to download it), ready to call.
 
     `device` "auto" takes CUDA, then Apple's GPU, then the CPU. `sampler` is one of SAMPLERS; None keeps the model's
     own. `compiled` runs the denoiser through torch.compile, in blocks of a fixed size: slow to start, faster after. A
     safety checker is never loaded. Pickled weights are refused unless `allow_pickle`, and then read with
-    weights-only loading. Raises InputError for what was asked wrongly, MachineError where the machine fails.
+    weights-only loading. `allow_download=False` is for a name that a file gave: a hub model is then taken from the
+    cache, and otherwise DownloadNeeded is raised. Raises InputError for what was asked wrongly, MachineError where the
+    machine fails.
     """
     if dtype not in DTYPES:
         raise InputError(f"no dtype {dtype!r}: there are {', '.join(DTYPES)};{nearest(dtype, DTYPES) or ' name one.'}")
     target = find_device(device)
-    folder = locate(name, revision, allow_pickle)
+    folder = locate(name, revision, allow_pickle, allow_download)
     with quiet():
         pipe = _read(folder, DTYPES[dtype], allow_pickle)
         if sampler is not None:
-            pipe.scheduler = make_sampler(sampler, pipe.scheduler.config)
+            pipe.scheduler = _sampler(folder, sampler, pipe.scheduler.config)
     if compiled:
         compile_in_blocks(pipe.unet)
     try:
         return pipe.to(target)
-    except RuntimeError as error:
+    except Exception as error:
+        if not isinstance(error, RuntimeError) and not is_memory_error(error):
+            raise
         raise MachineError(f"{folder} does not fit on {target}: {_first_line(error)}; try device='cpu'.") from error
+
+
+def _sampler(folder: Path, name: str, config: Any) -> Any:
+    try:
+        return make_sampler(name, config)
+    except InputError:
+        raise
+    except Exception as error:  # whatever a scheduler makes of a configuration
+        if is_memory_error(error):
+            raise _too_little(folder) from error
+        raise InputError(
+            f"{folder / 'scheduler'}: sampler {name!r} cannot be made from its configuration: {_first_line(error)}; "
+            "name another, or copy the model's folder again."
+        ) from error
 
 
 def find_device(name: str) -> torch.device:
@@ -83,9 +103,8 @@ def check_prompt(pipe: StableDiffusionPipeline, prompt: str, what: str = "prompt
 
 def _read(folder: Path, dtype: torch.dtype, allow_pickle: bool) -> StableDiffusionPipeline:
     options = {"torch_dtype": dtype, "local_files_only": True}
-    index = read_json(folder / "model_index.json")
     try:
-        parts = {part: _part(folder / part, index[part], options, allow_pickle) for part in PARTS}
+        parts = {part: _part(folder / part, *CLASSES[part][0], options, allow_pickle) for part in PARTS}
         return StableDiffusionPipeline.from_pretrained(
             folder,
             **parts,
@@ -96,23 +115,26 @@ def _read(folder: Path, dtype: torch.dtype, allow_pickle: bool) -> StableDiffusi
         )
     except InputError:
         raise
-    except MemoryError as error:
-        raise MachineError(f"{folder} does not fit into memory; free some, or use dtype='bfloat16'.") from error
     except Exception as error:  # whatever a damaged file makes of diffusers and transformers
+        if is_memory_error(error):
+            raise _too_little(folder) from error
         raise InputError(
             f"{folder} cannot be read as a Stable Diffusion pipeline: {_first_line(error)}; copy or download it again."
         ) from error
 
 
-def _part(folder: Path, kind: list[str], options: dict[str, Any], allow_pickle: bool) -> Any:
+def _too_little(folder: Path) -> MachineError:
+    return MachineError(f"{folder} does not fit into memory; free some, or use dtype='bfloat16'.")
+
+
+def _part(folder: Path, library: str, kind: str, options: dict[str, Any], allow_pickle: bool) -> Any:
     """One network of the pipeline, with every one of its weights: by itself diffusers fills missing ones with noise."""
     safe = not allow_pickle or any(
         folder.glob("*.safetensors")
     )  # left open, diffusers complains before it reads a pickle
-    library = {"diffusers": diffusers, "transformers": transformers}[kind[0]]
-    network, report = getattr(library, kind[1]).from_pretrained(
-        folder, output_loading_info=True, use_safetensors=safe, **options
-    )
+    network_class = getattr({"diffusers": diffusers, "transformers": transformers}[library], kind)
+    _check_size(folder, network_class)
+    network, report = network_class.from_pretrained(folder, output_loading_info=True, use_safetensors=safe, **options)
     missing = sorted(report["missing_keys"])
     if missing:
         raise InputError(
@@ -120,6 +142,23 @@ def _part(folder: Path, kind: list[str], options: dict[str, Any], allow_pickle: 
             "or download it again."
         )
     return network
+
+
+def _check_size(folder: Path, network_class: Any) -> None:
+    """Raise InputError where a configuration describes a network with far more weights than its files hold: it is built
+    without memory for them (on torch's meta device) before it is built with."""
+    with torch.device("meta"):
+        if hasattr(network_class, "load_config"):
+            network = network_class.from_config(network_class.load_config(folder, local_files_only=True))
+        else:
+            network = network_class(network_class.config_class.from_pretrained(folder, local_files_only=True))
+    described = sum(parameter.numel() for parameter in network.parameters())
+    held = weights_count(folder)
+    if described > 1.1 * held + 1_000_000:
+        raise InputError(
+            f"{folder / 'config.json'}: describes a network of {described:,} weights, and its files hold {held:,}: one "
+            "of them is of another model; copy or download the folder again."
+        )
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """Every cell of a run in columns, by its position (settings × prompts × seeds): 100,000 of them in a second."""
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,13 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cfglab.experiments.results import no_collection, read_metrics
+from cfglab.errors import InputError
+from cfglab.experiments.results import IMAGE, no_collection, read_metrics
 from cfglab.experiments.scores import Scores
 from cfglab.experiments.spec import Experiment
 from cfglab.experiments.store import Store
+from cfglab.file_input import last_line
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+
+
+_IMAGE = re.compile(IMAGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +54,12 @@ class Columns:
             ):
                 cells[position] = cell
                 if status == "done":
+                    if image is not None and not _IMAGE.fullmatch(image):
+                        raise InputError(f"{store.folder}: a row is damaged (image {image!r:.60}); restore the file.")
                     images[position] = image
                     positions[cell].append(position)
                 else:
-                    lines = (error or "").strip().splitlines()
-                    errors[position] = lines[-1] if lines else "failed without a message"
+                    errors[position] = last_line(error or "") or "failed without a message"
             scores = _scores(store, positions, shape)
         failed = np.zeros(shape, dtype=bool)
         failed.flat[list(errors)] = True

@@ -1,6 +1,5 @@
 """The page: tables, figures and pictures put into one HTML file with its style and its script inside."""
 
-import json
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
@@ -11,6 +10,8 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from cfglab.file_input import read_json
+from cfglab.limits import VERSIONS_BYTES
 from cfglab.report import numbers, plots, view, words
 from cfglab.report.data import cell_data, fault_of, page_data
 from cfglab.report.pages import FOLDER, PICTURES, TRACES, Traces
@@ -200,7 +201,7 @@ def _commands(tables: Tables) -> list[tuple[str, str]]:
 def _versions(folder: Path) -> list[dict[str, str]]:
     """What each session ran with, the last one first; empty where the file is missing or is something else."""
     try:
-        sessions = json.loads((folder / "versions.json").read_text(encoding="utf-8"))
+        sessions = read_json(folder / "versions.json", VERSIONS_BYTES)
     except (OSError, ValueError):
         return []
     sessions = sessions if isinstance(sessions, list) else [sessions]

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+
+from cfglab.experiments.picture import open_image
+from cfglab.limits import IMAGE_PIXELS
 
 BUDGET = 36_000_000
 """Characters of embedded pictures; with the page itself the file stays under about 40 MB."""
@@ -48,7 +51,7 @@ def album(folder: Path, images: Iterable[str], budget: int = BUDGET) -> Album:
             continue
         try:
             uri, longest = data_uri(folder / image)
-        except (OSError, UnidentifiedImageError, ValueError) as error:
+        except (OSError, ValueError) as error:
             missing = isinstance(error, FileNotFoundError)
             unreadable[image] = f"{image} {'is missing' if missing else 'is no readable picture'}"
             continue
@@ -59,8 +62,7 @@ def album(folder: Path, images: Iterable[str], budget: int = BUDGET) -> Album:
 
 def data_uri(path: Path) -> tuple[str, int]:
     """A picture file as a data URI, and the longest side of the file's picture in pixels. Raises OSError."""
-    with Image.open(path) as file:
-        picture = file.convert("RGB")
+    picture = open_image(path, IMAGE_PIXELS)
     longest = max(picture.size)
     buffer = io.BytesIO()
     if longest <= EXACT:
