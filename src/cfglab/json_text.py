@@ -1,6 +1,7 @@
 """JSON from outside: bounded in size, depth and digits, each key once, finite numbers; a fault is one line."""
 
 import json
+from collections import Counter
 from typing import Any
 
 from cfglab import limits
@@ -56,8 +57,7 @@ def check_tree(value: Any, name: str) -> None:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     mapping = dict(pairs)
     if len(mapping) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
         raise InputError(f"{twice[: limits.NAME_LETTERS]!r} is given twice; a field has one value, leave one out.")
     return mapping
 

@@ -243,5 +243,6 @@ def write_yaml(value: Any) -> str:
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
-def _short(text: str) -> str:
+def _short(text: str | None) -> str:
+    text = text or ""
     return repr(str(text[: limits.NAME_LETTERS])) + ("…" if len(text) > limits.NAME_LETTERS else "")

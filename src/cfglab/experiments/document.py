@@ -154,15 +154,14 @@ def _file(path: Path) -> str:
 def with_files(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The document with every `@file` among its prompts as a path from the folder that the document lies in."""
     prompts = document.get("prompts")
-    single = isinstance(prompts, str)
-    if not single and not isinstance(prompts, list):
+    if not isinstance(prompts, str | list):
         return dict(document)
-    entries = [prompts] if single else prompts
+    entries = [prompts] if isinstance(prompts, str) else prompts
     placed = [
         f"@{folder / entry[1:]}" if isinstance(entry, str) and entry[:1] == "@" and len(entry) > 1 else entry
         for entry in entries
     ]
-    return {**document, "prompts": placed[0] if single else placed}
+    return {**document, "prompts": placed[0] if isinstance(prompts, str) else placed}
 
 
 def check_steps(steps: int) -> None:

@@ -132,10 +132,10 @@ def _refuse_ranges(tree: ast.expr) -> None:
             ):
                 close = (first.end_lineno, (first.end_col_offset or 0) + 1) == (last.lineno, last.col_offset)
                 if node is tree or close:
-                    low, high = number(low), number(high)
+                    start, end = number(low), number(high)
                     raise InputError(
-                        f"{low}-{high} looks like a range, and as arithmetic is one number; write that number, or "
-                        f"linear(max={high}, min={low}).inverted() from {low} to {high}; with a space on both sides of "
+                        f"{start}-{end} looks like a range, and as arithmetic is one number; write that number, or "
+                        f"linear(max={end}, min={start}).inverted() from {start} to {end}; with a space on both sides of "
                         "the minus, inside a field, it is arithmetic."
                     )
 
