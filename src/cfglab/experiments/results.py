@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from cfglab.experiments.database import seed_read
 from cfglab.experiments.spec import Setting
 
 FIXED = ("position", "setting", "group", "guidance", "prompt", "seed", "status", "image", "error", "cell")
@@ -76,7 +77,7 @@ def read_results(select: Select) -> list[Result]:
     looking through objects that are all kept.
     """
     columns = tuple(name for name in Result.model_fields if name != "metrics")
-    place = columns.index("cell")
+    place, seed = columns.index("cell"), columns.index("seed")
     with no_collection():
         metrics: dict[str, dict[str, float]] = {}
         names, cells, values = read_metrics(select)
@@ -89,7 +90,10 @@ def read_results(select: Select) -> list[Result]:
                 metrics.setdefault(cell, {})[metric] = value
         records = select(f"SELECT {', '.join(columns)} FROM results ORDER BY position")
         return _RESULTS.validate_python(
-            [dict(zip(columns, it, strict=True), metrics=metrics.get(it[place], {})) for it in records]
+            [
+                dict(zip(columns, it, strict=True), seed=seed_read(it[seed]), metrics=metrics.get(it[place], {}))
+                for it in records
+            ]
         )
 
 

@@ -7,7 +7,7 @@ interrupted repeats the same batches and ends with the same pictures; one that i
 import hashlib
 import platform
 from collections.abc import Callable, Iterable, Sequence, Set
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import import_module
@@ -121,8 +121,11 @@ def run(
                 from cfglab.experiments.scoring import score as score_run
 
                 score_run(store, quiet)
-        finally:
-            store.write_csv()
+        except BaseException:
+            with suppress(Exception):  # what stopped the run is said, not what comes of it
+                store.write_csv()
+            raise
+        store.write_csv()
         failed = store.counts()["failed"]
     return Run(folder, drawn, failed)
 
@@ -169,8 +172,9 @@ def _intact(store: Store, model: ModelFacts) -> set[int]:
 def _is_there(folder: Path, row: Row) -> bool:
     if row.result.image is None:
         return row.result.status == "failed"
+    path = folder / row.result.image
     try:
-        return hashlib.sha256((folder / row.result.image).read_bytes()).hexdigest() == row.sha256
+        return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == row.sha256
     except OSError:
         return False
 
