@@ -168,21 +168,22 @@ def plain_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise _explained(folder / DATABASE, error) from error
+        raise explained(folder / DATABASE, error) from error
 
 
-def _explained(path: Path, error: sqlite3.Error) -> CfglabError:
+def explained(path: Path, error: sqlite3.Error, remedy: str = ANEW) -> CfglabError:
+    """The one line for an error of a database; `remedy` is what to do with one that is damaged."""
     code = _code(error)
     if code == sqlite3.SQLITE_FULL:
         return MachineError(f"{path.parent}: the disk is full; free some space and run again.")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return InputError(f"{path}: is not a run's results, or damaged ({error}); {ANEW}.")
+        return InputError(f"{path}: is not a run's results, or damaged ({error}); {remedy}.")
     if code == sqlite3.SQLITE_READONLY:
         return MachineError(f"{path}: cannot be written ({error}); make it writable, or choose another --out.")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return MachineError(f"{path}: another program has it in use ({error}); wait for it and run again.")
     if code in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_CONSTRAINT):  # no such table, or column
-        return MachineError(f"{path}: is damaged, or was changed ({error}); {ANEW}.")
+        return MachineError(f"{path}: is damaged, or was changed ({error}); {remedy}.")
     return MachineError(f"{path}: {error}; look after the folder and its disk, or choose another --out.")
 
 

@@ -1,0 +1,84 @@
+"""What an error is, in one line: what was asked, what the machine lacks, or, where nothing else is left, our fault."""
+
+import errno
+import re
+from collections.abc import Iterator
+
+from cfglab.errors import CfglabError, InputError
+
+_MEMORY = re.compile(
+    r"out of memory|not enough memory|insufficient memory|can(?:no|')t allocate|unable to allocate|failed to allocate"
+    r"|failed to map segment|bad_alloc|alloc_failed|alloc_cpu|can't start new thread|can't allocate lock",
+    re.IGNORECASE,
+)
+"""How libraries say that there is no memory, or no room for a thread's."""
+_DEVICE = re.compile(
+    r"^(?:CUDA|HIP|XPU|MPS|cuDNN|CUBLAS|CUFFT|NCCL|NVRTC)\b|NVIDIA driver|cudaGetDeviceCount|no kernel image",
+    re.IGNORECASE,
+)
+
+
+def explain(error: BaseException) -> tuple[int, str]:
+    """Exit code and words: ours and the parser's as they are, the machine's named, anything else admitted as a bug."""
+    if hasattr(error, "format_message"):  # the parser of the command line
+        command = getattr(getattr(error, "ctx", None), "command_path", "cfglab")
+        return 2, f"{error.format_message().replace('Value error, ', '').rstrip('.')}; see {command} --help."
+    if isinstance(error, CfglabError) and not (isinstance(error, InputError) and _of_memory(error)):
+        return error.exit_code, str(error)
+    return next((found for one in _causes(error) if (found := _of_machine(one))), _bug(error))
+
+
+def _of_machine(error: BaseException) -> tuple[int, str] | None:
+    """The line for a condition of the machine, or of its installation; None where this is none."""
+    words, kind = _first_line(error), type(error).__name__
+    if _is_memory(error):
+        return 1, f"out of memory ({words}); close other programs, use fewer or smaller pictures, or --dtype float16."
+    if isinstance(error, CfglabError):
+        return error.exit_code, str(error)
+    if isinstance(error, OSError):
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            return 1, "too many files are open; close some, or raise the limit (ulimit -n), and run it again."
+        place = f"{error.filename}: " if error.filename else ""
+        return 1, f"{place}{error.strerror or words}; look after the machine and run it again."
+    if isinstance(error, ImportError):
+        named = getattr(error, "name", None)
+        return 1, f"{named or 'a library'} cannot be imported ({words}); install cfglab again, with its dependencies."
+    if type(error).__module__ == "sqlite3":
+        return 1, f"a database cannot be used ({words}); look after the folder and its disk and run it again."
+    if isinstance(error, UnicodeError):
+        return 2, f"text is not UTF-8 ({words}); write files and arguments in UTF-8."
+    if kind in ("AcceleratorError", "SafetensorError", "HfHubHTTPError") or (
+        isinstance(error, RuntimeError) and _DEVICE.search(words)
+    ):
+        return 1, f"the machine failed ({words}); look after its devices and drivers, or use --device cpu."
+    return None
+
+
+def _bug(error: BaseException) -> tuple[int, str]:
+    return 1, f"{type(error).__name__}: {error} -- this is a fault of cfglab; --debug shows where."
+
+
+def _of_memory(error: BaseException) -> bool:
+    return any(map(_is_memory, _causes(error)))
+
+
+def _is_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    outside = isinstance(error, RuntimeError | ImportError | OSError | SystemError)
+    return outside and bool(_MEMORY.search(str(error)))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it came from, the nearest first."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:300]
