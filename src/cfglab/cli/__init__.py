@@ -78,10 +78,10 @@ def _say_stopped() -> int:
 
 
 def _print(words: str) -> None:
-    try:
+    from contextlib import suppress
+
+    with suppress(OSError, ValueError):  # nobody can be told
         print(words, file=sys.stderr, flush=True)
-    except (OSError, ValueError):  # nobody can be told
-        pass
 
 
 def _answer_interrupts(*, quietly: bool = False) -> None:

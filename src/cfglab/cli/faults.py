@@ -12,6 +12,7 @@ _MEMORY = re.compile(
     re.IGNORECASE,
 )
 """How libraries say that there is no memory, or no room for a thread's."""
+_LESS = "close other programs, use fewer or smaller pictures, or --dtype float16"
 _DEVICE = re.compile(
     r"^(?:CUDA|HIP|XPU|MPS|cuDNN|CUBLAS|CUFFT|NCCL|NVRTC)\b|NVIDIA driver|cudaGetDeviceCount|no kernel image",
     re.IGNORECASE,
@@ -23,16 +24,18 @@ def explain(error: BaseException) -> tuple[int, str]:
     if hasattr(error, "format_message"):  # the parser of the command line
         command = getattr(getattr(error, "ctx", None), "command_path", "cfglab")
         return 2, f"{error.format_message().replace('Value error, ', '').rstrip('.')}; see {command} --help."
-    if isinstance(error, CfglabError) and not (isinstance(error, InputError) and _of_memory(error)):
+    if isinstance(error, InputError) or not isinstance(error, CfglabError):
+        for cause in _causes(error):  # also where a reader took it for a fault of what it read
+            if _is_memory(cause):
+                return 1, f"out of memory ({_first_line(cause)}); {_LESS}."
+    if isinstance(error, CfglabError):
         return error.exit_code, str(error)
-    return next((found for one in _causes(error) if (found := _of_machine(one))), _bug(error))
+    return next((found for cause in _causes(error) if (found := _of_machine(cause))), _bug(error))
 
 
 def _of_machine(error: BaseException) -> tuple[int, str] | None:
     """The line for a condition of the machine, or of its installation; None where this is none."""
     words, kind = _first_line(error), type(error).__name__
-    if _is_memory(error):
-        return 1, f"out of memory ({words}); close other programs, use fewer or smaller pictures, or --dtype float16."
     if isinstance(error, CfglabError):
         return error.exit_code, str(error)
     if isinstance(error, OSError):
@@ -56,10 +59,6 @@ def _of_machine(error: BaseException) -> tuple[int, str] | None:
 
 def _bug(error: BaseException) -> tuple[int, str]:
     return 1, f"{type(error).__name__}: {error} -- this is a fault of cfglab; --debug shows where."
-
-
-def _of_memory(error: BaseException) -> bool:
-    return any(map(_is_memory, _causes(error)))
 
 
 def _is_memory(error: BaseException) -> bool:

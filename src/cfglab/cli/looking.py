@@ -39,7 +39,7 @@ def plot(
     from rich.console import Console
 
     console = Console(highlight=False)
-    console.print(chart.in_text(lines, width=min(console.width, 110)), end="")
+    console.print(chart.in_text(lines, width=min(console.width, 110)), end="", soft_wrap=True)
 
 
 @app.command("list")

@@ -30,7 +30,7 @@ def prepare() -> None:
 
 
 def check_texts(arguments: Sequence[str]) -> None:
-    """Raise InputError for an argument that is no text: bytes that are not UTF-8 would reach prompts, files and pages."""
+    """Raise InputError for an argument that is no text: bytes other than UTF-8 would reach prompts and pages."""
     for argument in arguments:
         try:
             argument.encode()

@@ -24,7 +24,7 @@ def refuse(path: Path, error: OSError) -> CfglabError:
     if error.errno == errno.ENOMEM:
         return MachineError(f"{path}: the machine is out of memory; free some and run again.")
     if error.errno in (errno.EMFILE, errno.ENFILE):
-        return MachineError(f"{path}: too many files are open; close some, or raise the limit (ulimit -n), and run again.")
+        return MachineError(f"{path}: too many files are open; close some, or raise ulimit -n, and run again.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return MachineError(f"{path}: cannot be written ({said}); choose another --out.")
     return MachineError(f"{path}: cannot be written ({said}); look after the disk, or choose another --out.")

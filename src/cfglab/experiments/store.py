@@ -309,8 +309,8 @@ class Store:
 
 
 def _is_new(folder: Path, experiment: Experiment) -> bool:
-    """Whether a run of `experiment` begins in the folder: it is empty or missing, or it holds this experiment's run, the
-    results of which were deleted. Nothing of anybody else's is ever mixed in or overwritten.
+    """Whether a run of `experiment` begins in the folder: it is empty or missing, or holds this experiment's run, whose
+    results were deleted. Nothing of anybody else's is ever mixed in or overwritten.
 
     Raises InputError where the folder holds something else.
     """
