@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from cfglab.errors import InputError
+from cfglab.experiments.prompts import read_seeds
 from cfglab.schedules.fields import nearest
 
 Scalar = int | float | str
@@ -79,6 +80,13 @@ class Document(BaseModel):
     groups: list[GroupDocument] = []
     settings: list[SettingDocument] = []
     left_out: list[LeftOut] = []
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _are_seeds(cls, value: Any) -> Any:
+        """Before they are taken for numbers: true is no 1, and 1.0 no seed."""
+        read_seeds(value)
+        return value
 
 
 def read_yaml(source: Path | str) -> dict[str, Any]:

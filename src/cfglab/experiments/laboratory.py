@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cfglab.denoisers import toys
 from cfglab.errors import InputError
+from cfglab.experiments.prompts import NOISES, refuse_same_noise
 from cfglab.experiments.traces import CellTrace
 from cfglab.schedules.fields import nearest
 
@@ -54,6 +55,11 @@ def facts(model: str) -> dict[str, Any]:
     return {"weights": digest, "sampler_config": config, "width": SIZE, "height": SIZE, "factor": 8}
 
 
+def seeds_of(seed: int) -> list[int]:
+    """The seeds of a cell's samples: SAMPLES from SAMPLES * seed on, beyond 2**63 from 0 again."""
+    return [(seed * SAMPLES + sample) % 2**63 for sample in range(SAMPLES)]
+
+
 class Laboratory:
     """A mixture, ready to draw cells: what `load` gives where a pipeline would be."""
 
@@ -76,6 +82,7 @@ class Laboratory:
             raise InputError(f"sampler {experiment.sampler!r}: a mixture has {', '.join(METHODS)}; name one of them.")
         if experiment.width != experiment.height:
             raise InputError("width and height of a mixture's picture are one size; leave them out.")
+        refuse_same_noise(experiment.seeds, NOISES // SAMPLES)
         for prompt in (*experiment.prompts, *([experiment.negative] if experiment.negative else ())):
             here.label(prompt)
         return here
@@ -103,7 +110,7 @@ class Laboratory:
                 uncond,
                 cell.guidance,
                 noise_steps(karras(cell.steps, LARGEST, SMALLEST)),
-                range(cell.seed * SAMPLES, (cell.seed + 1) * SAMPLES),
+                seeds_of(cell.seed),
                 METHODS[cell.sampler],
                 calls=calls,
             )

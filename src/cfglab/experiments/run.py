@@ -21,6 +21,7 @@ from cfglab.experiments.laboratory import Laboratory, is_mixture
 from cfglab.experiments.outcome import Batch, Executor, Load, Outcome, Workers, in_process
 from cfglab.experiments.plan import batches
 from cfglab.experiments.progress import progress_bar
+from cfglab.experiments.prompts import refuse_same_noise
 from cfglab.experiments.reproduce import reproduce as reproduce
 from cfglab.experiments.spec import Experiment, Setting
 from cfglab.experiments.store import Result, Row, Store
@@ -105,7 +106,10 @@ def run(
 
         # a new run begins with its workers: a model or prompt that is refused leaves nothing; one that is there already
         # begins with the lock: beside another writer no model is loaded
-        workers = None if Store.check(folder, experiment) else hire(plan)
+        workers = None
+        if not Store.check(folder, experiment):
+            refuse_same_noise(experiment.seeds)
+            workers = hire(plan)
         store = held.enter_context(Store.create(folder, experiment))
         intact = _intact(store, model)
         todo = [batch for batch in plan if any(at not in intact for cell in batch for at, _ in places[cell.id])]
