@@ -125,7 +125,8 @@ def _seed(seed: int) -> int:
     if 0 <= seed <= LARGEST_SEED:
         return seed
     shown = str(seed) if abs(seed) < 10**30 else f"a number of {seed.bit_length()} bits"
-    raise InputError(f"seed {shown}: torch's seeds are whole numbers from 0 to {LARGEST_SEED}, 2**64 - 1; write 7.")
+    limit = "0 or more" if seed < 0 else f"{LARGEST_SEED} (2**64 - 1) or less"
+    raise InputError(f"seeds {shown}: a seed is a whole number, {limit}; write 7, 0..7 or a list.")
 
 
 def refuse_same_noise(seeds: Iterable[int], modulus: int = NOISES) -> None:
