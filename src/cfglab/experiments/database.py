@@ -107,7 +107,7 @@ def connect_reader(path: Path) -> sqlite3.Connection:
 def _address(path: Path) -> str:
     """A file as SQLite's URI. `Path.as_uri` names the server of a Windows share as a host, which SQLite refuses."""
     whole = path.resolve().as_posix()
-    return f"file://{'' if whole.startswith('/') else '/'}{quote(os.fsencode(whole))}"
+    return f"file://{'' if whole.startswith('/') else '/'}{quote(os.fsencode(whole), safe='/:')}"
 
 
 @dataclass(frozen=True)
