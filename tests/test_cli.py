@@ -368,7 +368,7 @@ def _raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     [
         (OSError(28, "No space left on device", "runs/x.png"), "runs/x.png: No space left on device;"),
         (cfglab.MachineError("the disk is full; free some."), "the disk is full; free some."),
-        (MemoryError("Unable to allocate 9 GiB"), "out of memory (Unable to allocate 9 GiB); use fewer or smaller"),
+        (MemoryError("Unable to allocate 9 GiB"), "out of memory (Unable to allocate 9 GiB); close other"),
         (ZeroDivisionError("division\nby zero"), "ZeroDivisionError: division by zero -- this is a fault of cfglab"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",

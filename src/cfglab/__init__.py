@@ -1,11 +1,11 @@
 """Classifier-free guidance as a program and a laboratory. This file is the index: public names, grouped by file.
 
 `import cfglab` loads nothing else: each name is imported when it is first used, so that
-help, lists and stored runs cost no torch.
+help, lists and stored runs cost no torch. It imports nothing at its top, so that the command line can answer Ctrl-C
+from its first moment on.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # as `typing` has it, which takes longer to import than all of this file
 
 __version__ = "0.1.0"
 
@@ -79,8 +79,13 @@ if TYPE_CHECKING:
     from cfglab.step import Step as Step
     from cfglab.step import steps as steps
 
+if TYPE_CHECKING:
+    from typing import Any
 
-def __getattr__(name: str) -> Any:
+
+def __getattr__(name: str) -> "Any":
+    from importlib import import_module
+
     if name in _WHERE:
         value = getattr(import_module(f"cfglab.{_WHERE[name]}"), name)
     elif name in _NAMES:

@@ -1,6 +1,8 @@
 """The errors a user meets. Every message repeats the value, states the rule and offers the next step, on one line."""
 
 import errno
+import re
+from collections.abc import Iterator
 
 from cfglab.terminal import one_line
 
@@ -39,28 +41,32 @@ class MachineError(CfglabError):
     exit_code = 1
 
 
-_NO_MEMORY = (
-    "can't allocate memory",
-    "cannot allocate memory",
-    "not enough memory",
-    "out of memory",
-    "bad_alloc",
-    "unable to allocate",
-    "failed to allocate",
+_NO_MEMORY = re.compile(
+    r"out of memory|not enough memory|insufficient memory|can(?:no|')t allocate|unable to allocate|failed to allocate"
+    r"|failed to map segment|bad_alloc|alloc_failed|alloc_cpu|can't start new thread|can't allocate lock",
+    re.IGNORECASE,
 )
-"""How torch, numpy, CUDA, mmap and the loader of shared libraries say it."""
+"""How torch, numpy, CUDA, mmap, threads and the loader of shared libraries say that there is no memory."""
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it was raised from, the nearest first."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether this error itself says that memory was too small."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    return not isinstance(error, CfglabError) and bool(_NO_MEMORY.search(str(error)))
 
 
 def is_memory_error(error: BaseException | None) -> bool:
     """Whether an error, or what it was raised from, says that memory was too small."""
-    seen = set[int]()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-            return True
-        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
-            return True
-        if not isinstance(error, InputError) and any(words in str(error).lower() for words in _NO_MEMORY):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    return any(map(lacks_memory, causes(error)))

@@ -1,25 +1,29 @@
 """The command line, thin: parse, call one library function, print. One file a kind of command.
 
 Every import that costs something stands inside the command that needs it: help, lists and comparisons load no torch.
+This file imports nothing at its top, so that Ctrl-C is answered with one line from the first import on.
 """
 
-import io
-import os
 import sys
-import traceback
 
-from cfglab.cli import drawing, looking, picture, reading, tuning  # noqa: F401 (they add their commands)
-from cfglab.cli.app import app
-from cfglab.errors import CfglabError, is_memory_error
-from cfglab.terminal import one_line, visible_streams
+STOPPED = 130
+_interrupted = False
 
 
 def main() -> None:
     """Run the command line and exit: 0; 2 for what was asked; 1 for what failed; 130 when stopped."""
-    for stream in (sys.stdout, sys.stderr):  # a terminal without Unicode shows ? where it must
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-    sys.exit(call(sys.argv[1:]))
+    code = STOPPED
+    try:
+        _answer_interrupts()
+        from cfglab.cli import streams
+
+        streams.prepare()
+        code = call(sys.argv[1:])
+        _answer_interrupts(quietly=True)
+        streams.finish()
+    except KeyboardInterrupt:
+        _say_stopped()
+    sys.exit(code)
 
 
 def call(arguments: list[str]) -> int:
@@ -27,39 +31,81 @@ def call(arguments: list[str]) -> int:
 
     What it prints, errors and other libraries' warnings included, has its control characters written out.
     """
-    with visible_streams():
-        return _call(arguments)
+    try:
+        from cfglab.terminal import visible_streams
+
+        with visible_streams():
+            return _call(arguments)
+    except KeyboardInterrupt:
+        return _say_stopped()
 
 
 def _call(arguments: list[str]) -> int:
     try:
-        code = app(arguments, prog_name="cfglab", standalone_mode=False)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader has what it wanted, as in `cfglab list | head -3`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return _run(arguments)
     except KeyboardInterrupt:
-        code = 130
+        return _say_stopped()
     except Exception as error:
-        if "--debug" in arguments:
-            traceback.print_exc()
-        code, words = _explain(error)
-        print(f"cfglab: {one_line(words)}", file=sys.stderr)
-    if code == 130:
-        print("cfglab: stopped; run it again to continue.", file=sys.stderr)
-    return code if isinstance(code, int) else 0
+        if _interrupted:  # an extension module may turn an interrupt into an error of its own
+            return _say_stopped()
+        return _say(error, debug="--debug" in arguments)
 
 
-def _explain(error: Exception) -> tuple[int, str]:
-    """Exit code and words: ours and the parser's as they are, the machine's named, anything else admitted as a bug."""
-    if isinstance(error, CfglabError):
-        return error.exit_code, str(error)
-    if hasattr(error, "format_message"):  # the parser of the command line
-        command = getattr(getattr(error, "ctx", None), "command_path", "cfglab")
-        return 2, f"{error.format_message().replace('Value error, ', '').rstrip('.')}; see {command} --help."
-    if is_memory_error(error):
-        return 1, f"out of memory ({error}); use fewer or smaller pictures, or --dtype float16."
-    if isinstance(error, OSError):
-        place = f"{error.filename}: " if error.filename else ""
-        return 1, f"{place}{error.strerror or error}; look after the machine and run it again."
-    return 1, f"{type(error).__name__}: {error} -- this is a fault of cfglab; --debug shows where."
+def _run(arguments: list[str]) -> int:
+    """One command, by the parser's own steps: its `main` would end the process for a broken pipe of any kind."""
+    import typer
+
+    from cfglab.cli import streams
+    from cfglab.cli.commands import app
+
+    streams.check_texts(arguments)
+    try:
+        with typer.main.get_command(app).make_context("cfglab", list(arguments)) as context:
+            context.command.invoke(context)
+    except typer.Exit as exit:
+        return exit.exit_code
+    except typer.Abort:  # Ctrl-C, or the end of the input, where something was asked
+        return _say_stopped()
+    except BrokenPipeError:
+        if not streams.reader_left():  # another pipe: a worker's, the network's
+            raise
+        return 1  # the reader has what it wanted, as in `cfglab list | head -3`
+    return 0 if streams.written() else 1
+
+
+def _say(error: Exception, *, debug: bool) -> int:
+    from cfglab.cli.faults import explain
+    from cfglab.terminal import one_line
+
+    code, words = explain(error)
+    if debug:
+        import traceback
+
+        _print(traceback.format_exc().rstrip("\n"))
+    _print(f"cfglab: {one_line(words)}")
+    return code
+
+
+def _say_stopped() -> int:
+    _print("cfglab: stopped; run it again to continue.")
+    return STOPPED
+
+
+def _print(words: str) -> None:
+    from contextlib import suppress
+
+    with suppress(OSError, ValueError):  # nobody can be told
+        print(words, file=sys.stderr, flush=True)
+
+
+def _answer_interrupts(*, quietly: bool = False) -> None:
+    """Keep in mind that Ctrl-C was pressed; quietly, while Python shuts down, end the process without a traceback."""
+    import signal
+
+    def interrupt(*_: object) -> None:
+        global _interrupted
+        _interrupted = True
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None):  # as under nohup
+        signal.signal(signal.SIGINT, signal.SIG_DFL if quietly else interrupt)

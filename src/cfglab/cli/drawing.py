@@ -161,7 +161,7 @@ def _consent(yes: bool, cost: "Cost") -> None:
     """Ask before a very large experiment; where nobody can answer it is refused."""
     if yes or not cost.large:
         return
-    if not sys.stdin.isatty():
+    if sys.stdin is None or sys.stdin.closed or not sys.stdin.isatty():
         raise InputError(f"{cost}; start that with --yes, or give fewer prompts, seeds or settings.")
     try:
         sure = typer.confirm(f"{cost}. Start?", err=True)

@@ -42,7 +42,7 @@ def plot(
     from cfglab.terminal import console as console_of_rich
 
     console = console_of_rich(highlight=False)
-    console.print(chart.in_text(lines, width=min(console.width, 110)), end="")
+    console.print(chart.in_text(lines, width=min(console.width, 110)), end="", soft_wrap=True)
 
 
 @app.command("list")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Path = Literal["ve", "vp", "flow"]
-LARGEST_SEED = 2**63 - 1
+LARGEST_SEED = 2**64 - 1
 
 
 def alpha(path: Path, sigma: float) -> float:

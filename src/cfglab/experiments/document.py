@@ -8,10 +8,11 @@ from math import isfinite, prod
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, field_validator
 
 from cfglab import limits
 from cfglab.errors import InputError
+from cfglab.experiments.prompts import read_seeds
 from cfglab.experiments.starting_noise import Noise
 from cfglab.file_input import read_text, user_path
 from cfglab.schedules.fields import inline, nearest, shown
@@ -121,6 +122,13 @@ class Document(BaseModel):
     groups: list[GroupDocument] = []
     settings: list[SettingDocument] = []
     left_out: list[LeftOut] = []
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _are_seeds(cls, value: Any) -> Any:
+        """Before they are taken for numbers: true is no 1, and 1.0 no seed."""
+        read_seeds(value)
+        return value
 
 
 def read_yaml(source: Path | str) -> dict[str, Any]:

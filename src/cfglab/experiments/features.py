@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfglab.errors import MachineError
+from cfglab.experiments.database import explained
 from cfglab.experiments.picture import read_pixels
 from cfglab.experiments.results import Row
 from cfglab.file_input import read_bytes
@@ -52,11 +53,13 @@ class FeatureCache:
             self._database = sqlite3.connect(self.path, isolation_level=None)
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute(_SCHEMA)
-        except sqlite3.DatabaseError as error:
-            raise self._damaged(error) from error
+        except sqlite3.Error as error:
+            raise self._refused(error) from error
 
-    def _damaged(self, error: sqlite3.DatabaseError) -> MachineError:
-        return MachineError(f"{self.path}: {error}; delete the file, it only keeps what can be computed.")
+    def _refused(self, error: Exception) -> MachineError:
+        remedy = "delete the file, it only keeps what can be computed"
+        said = explained(self.path, error, remedy) if isinstance(error, sqlite3.Error) else None
+        return MachineError(str(said) if said else f"{self.path}: a row is damaged ({error}); {remedy}.")
 
     def __enter__(self) -> Self:
         return self
@@ -71,12 +74,11 @@ class FeatureCache:
             marks = ", ".join("?" * len(part))
             query = f"SELECT picture, rows, features, said FROM seen WHERE judge = ? AND picture IN ({marks})"
             try:
-                known = self._database.execute(query, (judge, *part)).fetchall()
-            except sqlite3.DatabaseError as error:
-                raise self._damaged(error) from error
-            for picture, rows, features, said in known:
-                array = np.frombuffer(features, dtype=np.float32)
-                found[picture] = Seen(array.reshape(rows, -1) if rows else array, json.loads(said))
+                for picture, rows, features, said in self._database.execute(query, (judge, *part)):
+                    array = np.frombuffer(features, dtype=np.float32)
+                    found[picture] = Seen(array.reshape(rows, -1) if rows else array, dict(json.loads(said)))
+            except (sqlite3.Error, ValueError, TypeError) as error:
+                raise self._refused(error) from error
         return found
 
     def look(
@@ -115,10 +117,10 @@ class FeatureCache:
             self._database.execute("BEGIN IMMEDIATE")
             self._database.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?)", rows)
             self._database.execute("COMMIT")
-        except sqlite3.DatabaseError as error:
+        except sqlite3.Error as error:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
-            raise MachineError(f"{self.path}: {error}; free some space, or check the folder, and run again.") from error
+            raise self._refused(error) from error
 
 
 def key_of(row: Row, folder: Path) -> str:

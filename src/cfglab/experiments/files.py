@@ -1,29 +1,35 @@
-"""Files that are whole or not there, and one writer to a folder."""
+"""Files that are whole or not there, and one writer to a folder. What the machine refuses becomes one line."""
 
 import errno
-import fcntl
 import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 
 from cfglab.errors import CfglabError, InputError, MachineError
 from cfglab.limits import NAME_CHARACTERS
 
 LOCK = ".lock"
+PATIENCE = 10.0  # seconds in which a file system answers whether a lock is free
 
 
 def refuse(path: Path, error: OSError) -> CfglabError:
     """The one-line error for a file or folder that the machine would not write."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    said = error.strerror or str(error) or type(error).__name__
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
         return MachineError(f"{path}: the disk is full; free some space and run again.")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return MachineError(f"{path}: cannot be written ({os.strerror(error.errno)}); choose another --out.")
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return InputError(f"{path}: a run is a folder, but there is a file in the way; choose another --out.")
-    return MachineError(f"{path}: cannot be written ({error.strerror or error}); choose another --out.")
+    if error.errno == errno.ENOMEM:
+        return MachineError(f"{path}: the machine is out of memory; free some and run again.")
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return MachineError(f"{path}: too many files are open; close some, or raise ulimit -n, and run again.")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return MachineError(f"{path}: cannot be written ({said}); choose another --out.")
+    return MachineError(f"{path}: cannot be written ({said}); look after the disk, or choose another --out.")
 
 
 _UNSAFE = re.compile(r"""[^\w .,=+()\[\]{}'!@#$%&~^;-]""")
@@ -86,37 +92,91 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError as error:
         raise refuse(path, error) from error
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):  # what is left is swept by the next run
+            Path(temporary).unlink(missing_ok=True)
 
 
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
     """Be the one writer of a run folder. A crash releases the lock: the kernel holds it, not the file.
 
-    Raises InputError when another process (or another run of this one) is writing there.
+    Raises InputError when another process (or another run of this one) is writing there, and MachineError where the
+    folder cannot be made or its file system gives no locks.
     """
-    path = folder / LOCK
+    from filelock import unlock_descriptor
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
+        file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
     except OSError as error:
         raise refuse(folder, error) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
+    try:
+        if not _locked(folder, file):
             raise InputError(
-                f"{folder}: process {holder} is writing there; one writer a run: wait for it, or choose another --out."
-            ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+                f"{folder}: {_holder(file)} is writing there; one writer a run: wait for it, or choose another --out."
+            )
+        _write_holder(folder, file)
         yield
+        with suppress(OSError):  # closing the file unlocks it as well
+            unlock_descriptor(file)
+    finally:
+        os.close(file)
+
+
+def _locked(folder: Path, file: int) -> bool:
+    """Whether the lock is this process's now; False where another one has it.
+
+    The system is asked in a thread of its own: on a network that is gone, or one that interrupts every call, asking
+    takes for ever.
+    """
+    from filelock import lock_descriptor
+
+    answers: list[bool | OSError] = []
+
+    def ask() -> None:
+        try:
+            answers.append(lock_descriptor(file, blocking=False))
+        except OSError as error:
+            answers.append(error)
+
+    asking = Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(PATIENCE)
+    if not answers:
+        raise MachineError(
+            f"{folder}: its file system does not answer when it is asked for a lock; look after the disk or the "
+            "network, or choose an --out on another disk."
+        )
+    answer = answers[0]
+    if isinstance(answer, OSError):
+        raise MachineError(
+            f"{folder}: its file system gives no lock ({answer.strerror or answer}), and a run has one writer; choose "
+            "an --out on another disk, a local one."
+        ) from answer
+    return answer
+
+
+def _holder(file: int) -> str:
+    """The process that has the lock, as it wrote it; beside Windows' locks the first byte cannot be read."""
+    for start in (0, 1):
+        with suppress(OSError):
+            os.lseek(file, start, os.SEEK_SET)
+            text = os.read(file, 32).strip()
+            return f"process {text.decode()}" if text.isdigit() else "another process"
+    return "another process"
+
+
+def _write_holder(folder: Path, file: int) -> None:
+    try:
+        os.ftruncate(file, 0)
+        os.lseek(file, 0, os.SEEK_SET)
+        os.write(file, b" %d" % os.getpid())
+    except OSError as error:
+        raise refuse(folder / LOCK, error) from error
 
 
 def sweep(folder: Path) -> None:
     """Remove the temporary files that a crash left in a folder."""
-    for torn in folder.glob(".*.tmp"):
-        torn.unlink(missing_ok=True)
+    with suppress(OSError):  # they are in nobody's way
+        for torn in folder.glob(".*.tmp"):
+            torn.unlink(missing_ok=True)

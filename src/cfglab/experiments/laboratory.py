@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cfglab.denoisers import toys
 from cfglab.errors import InputError
+from cfglab.experiments.prompts import NOISES, refuse_same_noise
 from cfglab.experiments.traces import CellTrace
 from cfglab.schedules.fields import nearest
 
@@ -81,6 +82,7 @@ class Laboratory:
             raise InputError(f"sampler {experiment.sampler!r}: a mixture has {', '.join(METHODS)}; name one of them.")
         if experiment.width != experiment.height:
             raise InputError("width and height of a mixture's picture are one size; leave them out.")
+        refuse_same_noise(experiment.seeds, NOISES // SAMPLES)
         for prompt in (*experiment.prompts, *([experiment.negative] if experiment.negative else ())):
             here.label(prompt)
         return here

@@ -1,7 +1,8 @@
 """What a run shows while it works: pictures, their rate, the time that is left. Only where somebody looks."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import IO, Any, cast
 
 from cfglab.terminal import console as console_of_rich
 from cfglab.terminal import visible_streams
@@ -9,10 +10,16 @@ from cfglab.terminal import visible_streams
 
 @contextmanager
 def progress_bar(total: int, quiet: bool, word: str = "drawing") -> Iterator[Callable[[int], object]]:
-    """Yields a function that counts pictures. Drawn on the error stream, and not at all where that is no terminal."""
+    """Yields a function that counts pictures. Drawn on the error stream where that is a terminal, and in a notebook;
+    nowhere else."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = console_of_rich(stderr=True)
+    if console.is_jupyter and not quiet:
+        with _in_notebook(total, word) as advance:
+            yield advance
+        return
+    console.file = _lasting(console.file)
     columns = (
         TextColumn(word),
         BarColumn(),
@@ -32,6 +39,42 @@ def progress_bar(total: int, quiet: bool, word: str = "drawing") -> Iterator[Cal
             yield advance
 
 
+def _lasting(stream: IO[str]) -> IO[str]:
+    """A stream that loses what it cannot write: a terminal that was closed does not end a run."""
+    return cast(IO[str], _Lasting(stream))
+
+
+class _Lasting:
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def _in_notebook(total: int, word: str) -> Iterator[Callable[[int], object]]:
+    """A bar of tqdm's, as diffusers shows: a widget where there are any, else text. Rich's needs widgets."""
+    import warnings
+
+    from tqdm import TqdmWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TqdmWarning)  # that there are no widgets
+        from tqdm.auto import tqdm
+    with tqdm(total=total, desc=word, unit="picture") as bar:
+        yield bar.update
+
+
 @contextmanager
 def working(on: str, quiet: bool = False) -> Iterator[None]:
     """A turning wheel with a word beside it, for work without parts to count; on the error stream, only a terminal."""
@@ -39,5 +82,6 @@ def working(on: str, quiet: bool = False) -> Iterator[None]:
     if quiet or not console.is_terminal:
         yield
         return
+    console.file = _lasting(console.file)
     with console.status(on), visible_streams():
         yield

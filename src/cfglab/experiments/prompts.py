@@ -11,6 +11,10 @@ from cfglab.scenes.vocabulary import BACKGROUNDS, RELATIONS, Scene, caption, tri
 
 _SET = re.compile(r"scenes:([0-9]{1,9})")
 _RANGE = re.compile(r"([0-9]{1,20})\.\.([0-9]{1,20})")
+_NUMBER = re.compile(r"[0-9]{1,30}")
+LARGEST_SEED = 2**64 - 1  # of torch's generators, and of ComfyUI
+MOST_SEEDS = 1_000_000
+NOISES = 2**32  # seeds that torch's generator of the CPU tells apart
 
 
 def prompt_set(text: str) -> tuple[str, ...]:
@@ -93,20 +97,57 @@ def read_prompts(values: Sequence[str]) -> tuple[str, ...]:
     return expand_prompts(prompts)
 
 
-def read_seeds(value: float | str | Sequence[int | str]) -> tuple[int, ...]:
-    """Seeds: `7`, `0..7` (both ends included), or a list of these. Raises InputError for anything else."""
+def read_seeds(value: object) -> tuple[int, ...]:
+    """Seeds: `7`, `0..7` (both ends included), a range, or a list of these, each from 0 to 2**64 - 1.
+
+    Raises InputError for anything else.
+    """
     if isinstance(value, list | tuple):
-        return tuple(seed for part in value for seed in read_seeds(part))
-    text = str(value).strip() if not isinstance(value, bool) else ""
+        seeds: list[int] = []
+        for part in value:
+            seeds += read_seeds(part)
+            if len(seeds) > MOST_SEEDS:
+                raise InputError(f"seeds: a list holds at most {MOST_SEEDS} of them; give fewer.")
+        return tuple(seeds)
+    text = value.strip() if isinstance(value, str) else ""
     if found := _RANGE.fullmatch(text):
         first, last = int(found[1]), int(found[2])
         if first > last or last - first >= 100_000:
             rule = "a range runs upwards and holds at most 100000 seeds"
             raise InputError(f"seeds {text!r}: {rule}; write {min(first, last)}..{min(first, last) + 7}.")
-        return tuple(range(first, last + 1))
-    if not re.fullmatch(r"[0-9]{1,20}", text):
-        raise InputError(f"seeds {value!r:.60}: a seed is a whole number, 0 or more; write 7, 0..7 or a list.")
-    return (int(text),)
+        return tuple(map(_seed, (*range(first, last), last)))
+    if isinstance(value, range):
+        if not 0 < len(value[: MOST_SEEDS + 1]) <= MOST_SEEDS:
+            raise InputError(
+                f"seeds {value!r:.60}: a range holds at least one and at most {MOST_SEEDS}; write range(8)."
+            )
+        return tuple(map(_seed, value))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (_seed(value),)
+    if not _NUMBER.fullmatch(text):
+        shown = repr(value)
+        shown = shown if len(shown) <= 60 else f"{shown[:60]}…"
+        raise InputError(f"seeds {shown}: a seed is a whole number, 0 or more; write 7, 0..7 or a list.")
+    return (_seed(int(text)),)
+
+
+def _seed(seed: int) -> int:
+    if 0 <= seed <= LARGEST_SEED:
+        return seed
+    shown = str(seed) if abs(seed) < 10**30 else f"a number of {seed.bit_length()} bits"
+    limit = "0 or more" if seed < 0 else f"{LARGEST_SEED} (2**64 - 1) or less"
+    raise InputError(f"seeds {shown}: a seed is a whole number, {limit}; write 7, 0..7 or a list.")
+
+
+def refuse_same_noise(seeds: Iterable[int], modulus: int = NOISES) -> None:
+    """Raise InputError for two seeds that draw the same noise: torch's generator of the CPU counts modulo 2**32."""
+    seen: dict[int, int] = {}
+    for seed in seeds:
+        if (other := seen.setdefault(seed % modulus, seed)) != seed:
+            raise InputError(
+                f"seeds {other} and {seed}: torch draws the same noise for both, it counts them modulo {modulus}; "
+                "leave one of them out."
+            )
 
 
 def write_seeds(seeds: Sequence[int]) -> int | str | list[int]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from cfglab.experiments.database import seed_read
 from cfglab.experiments.spec import Setting
 from cfglab.file_input import last_line
 
@@ -84,7 +85,7 @@ def read_results(select: Select, torch_seeds: Sequence[int]) -> list[Result]:
     kept.
     """
     columns = tuple(name for name in Result.model_fields if name not in ("metrics", "torch_seed"))
-    place, position = columns.index("cell"), columns.index("position")
+    place, seed, position = columns.index("cell"), columns.index("seed"), columns.index("position")
     with no_collection():
         metrics: dict[str, dict[str, float]] = {}
         names, cells, values = read_metrics(select)
@@ -100,6 +101,7 @@ def read_results(select: Select, torch_seeds: Sequence[int]) -> list[Result]:
             [
                 dict(
                     zip(columns, it, strict=True),
+                    seed=seed_read(it[seed]),
                     metrics=metrics.get(it[place], {}),
                     torch_seed=torch_seeds[it[position] % len(torch_seeds)],
                 )

@@ -7,7 +7,7 @@ interrupted repeats the same batches and ends with the same pictures; one that i
 import hashlib
 import platform
 from collections.abc import Callable, Iterable, Sequence, Set
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import import_module
@@ -21,6 +21,7 @@ from cfglab.experiments.laboratory import Laboratory, is_mixture
 from cfglab.experiments.outcome import Batch, Executor, Load, Outcome, Workers, in_process
 from cfglab.experiments.plan import batches
 from cfglab.experiments.progress import progress_bar
+from cfglab.experiments.prompts import refuse_same_noise
 from cfglab.experiments.reproduce import reproduce as reproduce
 from cfglab.experiments.spec import Experiment, Setting
 from cfglab.experiments.store import DATABASE, Result, Row, Store
@@ -114,7 +115,10 @@ def run(
 
         # a new run begins with its workers: a model or prompt that is refused leaves nothing; one that is there already
         # begins with the lock: beside another writer no model is loaded
-        workers = None if Store.check(folder, experiment) else hire(plan)
+        workers = None
+        if not Store.check(folder, experiment):
+            refuse_same_noise(experiment.seeds)
+            workers = hire(plan)
         store = held.enter_context(Store.create(folder, experiment))
         intact = _intact(store, model)
         todo = [batch for batch in plan if any(at not in intact for cell in batch for at, *_ in places[cell.id])]
@@ -130,8 +134,11 @@ def run(
                 from cfglab.experiments.scoring import score as score_run
 
                 score_run(store, quiet)
-        finally:
-            store.write_csv()
+        except BaseException:
+            with suppress(Exception):  # what stopped the run is said, not what comes of it
+                store.write_csv()
+            raise
+        store.write_csv()
         failed = store.counts()["failed"]
     return Run(folder, drawn, failed)
 
@@ -186,8 +193,9 @@ def _intact(store: Store, model: ModelFacts) -> set[int]:
 def _is_there(folder: Path, row: Row) -> bool:
     if row.result.image is None:
         return row.result.status == "failed"
+    path = folder / row.result.image
     try:
-        return hashlib.sha256(read_bytes(folder / row.result.image, IMAGE_BYTES)).hexdigest() == row.sha256
+        return path.is_file() and hashlib.sha256(read_bytes(path, IMAGE_BYTES)).hexdigest() == row.sha256
     except OSError:
         return False
 

@@ -104,6 +104,10 @@ class Experiment(Identified):
         except ValidationError as error:
             raise InputError(one_line(error, Experiment)) from None
 
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _are_seeds(cls, value: Any) -> Any:
+        return read_seeds(value)
     @model_validator(mode="wrap")
     @classmethod
     def _stored_before(cls, value: Any, check: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
@@ -338,7 +342,9 @@ def _written(setting: Setting, *fields: str) -> dict[str, str]:
 
 
 def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple | range) else value
+    if isinstance(value, range):  # only seeds may be one; a long one is refused before it is written out
+        return list(read_seeds(value))
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _short(value: Any) -> str:

@@ -22,7 +22,16 @@ from pydantic import ValidationError
 
 from cfglab.errors import InputError
 from cfglab.experiments.database import DATABASE as DATABASE
-from cfglab.experiments.database import begin, check_free, connect_reader, connect_writer, plain_errors, refuse_newer
+from cfglab.experiments.database import (
+    Identity,
+    begin,
+    check_free,
+    connect_reader,
+    connect_writer,
+    plain_errors,
+    refuse_newer,
+    seed_stored,
+)
 from cfglab.experiments.files import only_writer, refuse, sweep, write_whole
 from cfglab.experiments.results import Result as Result
 from cfglab.experiments.results import Row as Row
@@ -41,6 +50,7 @@ class Store:
         self.folder = folder
         self._database = database
         self._held = held
+        self._identity: Identity | None = None  # of the file that a writer opened
 
     @classmethod
     def open(cls, folder: Path | str) -> Self:
@@ -67,8 +77,7 @@ class Store:
         Raises InputError when it holds another experiment, or files that are no run.
         """
         folder = Path(folder)
-        if not (folder / DATABASE).is_file():
-            check_free(folder)
+        if _is_new(folder, experiment):
             return False
         with cls.open(folder) as store:
             store._check_same(experiment)
@@ -82,16 +91,16 @@ class Store:
         MachineError when it cannot be written.
         """
         folder = Path(folder)
-        if not (folder / DATABASE).is_file():
-            check_free(folder)
+        _is_new(folder, experiment)  # nothing is made in a folder of something else
         with plain_errors(folder), ExitStack() as held:
             held.enter_context(only_writer(folder))
-            if not (folder / DATABASE).is_file():
+            if _is_new(folder, experiment):
                 begin(folder, experiment.model_dump_json())
             database = connect_writer(folder / DATABASE)
             held.callback(database.close)
             store = cls(folder, database, held.pop_all())
         try:
+            store._identity = Identity.of(folder / DATABASE)
             store._prepare(experiment)
         except BaseException:
             store.close()
@@ -220,7 +229,8 @@ class Store:
                 database.execute(
                     "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
-                        *(it.position, it.cell, it.setting, it.prompt, it.seed, it.status, it.image, it.error),
+                        *(it.position, it.cell, it.setting, it.prompt, seed_stored(it.seed), it.status),
+                        *(it.image, it.error),
                         *(row.settled, row.sha256, it.rows_run, it.rows_saved),
                     ),
                 )
@@ -275,13 +285,19 @@ class Store:
     def note_versions(self, versions: Mapping[str, str]) -> None:
         """Add this session's versions to versions.json when they are new there."""
         path = self.folder / "versions.json"
-        sessions = json.loads(path.read_text()) if path.is_file() else []
+        try:
+            sessions = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        except (OSError, ValueError):  # unreadable or torn by other hands: it is for people, and begins again
+            sessions = []
+        sessions = sessions if isinstance(sessions, list) else [sessions]
         if not sessions or sessions[-1] != dict(versions):
             write_whole(path, (json.dumps([*sessions, dict(versions)], indent=1) + "\n").encode())
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with plain_errors(self.folder):
+            if self._identity is not None:
+                self._identity = Identity.of(self.folder / DATABASE, self._identity)
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield self._database
@@ -290,6 +306,32 @@ class Store:
                     self._database.execute("ROLLBACK")
                 raise
             self._database.execute("COMMIT")
+
+
+def _is_new(folder: Path, experiment: Experiment) -> bool:
+    """Whether a run of `experiment` begins in the folder: it is empty or missing, or holds this experiment's run, whose
+    results were deleted. Nothing of anybody else's is ever mixed in or overwritten.
+
+    Raises InputError where the folder holds something else.
+    """
+    there = folder / DATABASE
+    names = [] if there.is_file() else check_free(folder)
+    if there.is_file():  # asked again: another process may have begun the run meanwhile
+        return False
+    if not names:
+        return True
+    if "experiment.yaml" not in names:
+        raise InputError(f"{folder}: holds other files and no run; choose another --out.")
+    try:
+        same = Experiment.from_yaml(folder / "experiment.yaml").id == experiment.id
+    except InputError:
+        same = False
+    if not same:
+        raise InputError(
+            f"{folder}: holds a run of another experiment, without its {DATABASE}; restore that, or choose another "
+            "--out."
+        )
+    return True
 
 
 def _insert_metrics(database: sqlite3.Connection, metrics: Mapping[str, Mapping[str, float]]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from cfglab.errors import InputError
 from cfglab.experiments.files import LOCK
 from cfglab.experiments.identity import Identified
+from cfglab.experiments.prompts import refuse_same_noise
 from cfglab.experiments.scoring import ENOUGH
 from cfglab.experiments.space import Space
 from cfglab.experiments.spec import Experiment, Setting
@@ -74,6 +75,7 @@ class Search(Identified):
                 f"{len(prompts)} prompts, {count} to tune on: at least {FEWEST} are tuned on and {FEWEST} held out; "
                 "give more prompts, such as scenes:64, or another number to tune on."
             )
+        refuse_same_noise(dict.fromkeys((*seeds, *(seed for seed in held_seeds if seed not in seeds))))
         if both := sorted(set(seeds) & set(held_seeds)):
             raise InputError(
                 f"seed {both[0]}: is tuned on and held out; give other seeds to hold out, such as 1000..1003."

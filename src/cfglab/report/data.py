@@ -15,6 +15,9 @@ from cfglab.report.pivot import pivot
 from cfglab.report.tables import Tables
 from cfglab.report.view import Face
 
+EXACT = 2**53
+"""Whole numbers up to which JavaScript reads them exactly; larger ones are given as text."""
+
 PARTS = ("alignment_a", "alignment_b", "alignment_relation", "alignment_background")
 """What a prompt may state; the other alignments are of the whole."""
 
@@ -27,7 +30,7 @@ def page_data(tables: Tables, faces: Sequence[Face], traces: Traces) -> dict[str
     return {
         "steps": experiment.steps,
         "prompts": experiment.prompts,
-        "seeds": experiment.seeds,
+        "seeds": [seed if seed <= EXACT else str(seed) for seed in experiment.seeds],
         "baseline": next(face.key for face in faces if face.row.baseline),
         "metrics": [_metric(it) | {"main": it == tables.main, "part": it.name in PARTS} for it in tables.metrics],
         "measures": [_metric(it) | {"of": it.of} for it in measures],

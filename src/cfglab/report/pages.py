@@ -80,7 +80,7 @@ def write(folder: Path, columns: Columns, traces: Traces, metrics: Sequence[str]
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()
         for name, text in _files(columns, traces, metrics):
-            (fresh / name).write_text(text, encoding="ascii")
+            (fresh / name).write_text(text, encoding="ascii", newline="\n")
         shutil.rmtree(there, ignore_errors=True)
         fresh.rename(there)
     except OSError as error:

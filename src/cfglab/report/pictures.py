@@ -2,6 +2,7 @@
 
 import base64
 import io
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from urllib.parse import quote
 
 from PIL import Image
 
+from cfglab.errors import is_memory_error
 from cfglab.experiments.picture import open_image
 from cfglab.limits import IMAGE_PIXELS
 
@@ -46,18 +48,37 @@ def album(folder: Path, images: Iterable[str], budget: int = BUDGET) -> Album:
     unreadable: dict[str, str] = {}
     embedded = spent = side = 0
     for image in dict.fromkeys(images):
+        if budget and (fault := _no_file(folder / image)):
+            unreadable[image] = f"{image} {fault}"
+            continue
         if spent >= budget:
             sources[image] = quote(image)
             continue
         try:
             uri, longest = data_uri(folder / image)
-        except (OSError, ValueError) as error:
-            missing = isinstance(error, FileNotFoundError)
-            unreadable[image] = f"{image} {'is missing' if missing else 'is no readable picture'}"
+        except MemoryError:
+            raise
+        except PermissionError as error:
+            unreadable[image] = f"{image} cannot be read ({error.strerror})"
+            continue
+        except Exception as error:  # whatever a damaged file makes of its reader
+            if is_memory_error(error):
+                raise
+            unreadable[image] = f"{image} is no readable picture"
             continue
         sources[image] = uri
         embedded, spent, side = embedded + 1, spent + len(uri), max(side, longest)
     return Album(sources, unreadable, embedded, len(sources) - embedded, side)
+
+
+def _no_file(path: Path) -> str:
+    """Why nothing is opened at a path: a pipe, for one, would be waited for without an end."""
+    try:
+        return "" if stat.S_ISREG(path.stat().st_mode) else "is no readable picture"
+    except FileNotFoundError:
+        return "is missing"
+    except (OSError, ValueError):
+        return "is no readable picture"
 
 
 def data_uri(path: Path) -> tuple[str, int]:

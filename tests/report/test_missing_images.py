@@ -1,0 +1,103 @@
+"""Images that cannot be shown: the report is made, and the cell says why there is no image."""
+
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cfglab.report import report
+from cfglab.report.pictures import album
+from tests.quick_run import run_quickly
+
+Harm = Callable[[Path], object]
+
+
+def _png(size: tuple[int, int], body: bytes = b"") -> bytes:
+    """A PNG file that says its size and has any body."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+def _replaced(path: Path, make: Callable[[Path], object]) -> None:
+    path.unlink()
+    make(path)
+
+
+HARMS: dict[str, tuple[Harm, str]] = {
+    "missing": (lambda path: path.unlink(), "is missing"),
+    "empty": (lambda path: path.write_bytes(b""), "is no readable picture"),
+    "cut short": (lambda path: path.write_bytes(path.read_bytes()[:-40]), "is no readable picture"),
+    "no picture": (lambda path: path.write_bytes(b"text"), "is no readable picture"),
+    "no pixels": (lambda path: path.write_bytes(_png((4, 4), b"\x00")), "is no readable picture"),
+    "of no size": (lambda path: path.write_bytes(_png((0, 0))), "is no readable picture"),
+    "far too large": (lambda path: path.write_bytes(_png((40_000, 40_000))), "is no readable picture"),
+    "a folder": (lambda path: _replaced(path, Path.mkdir), "is no readable picture"),
+    "a pipe": (lambda path: _replaced(path, os.mkfifo), "is no readable picture"),
+    "a link to itself": (lambda path: _replaced(path, lambda it: it.symlink_to(it)), "is no readable picture"),
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "run"
+    run_quickly(folder)
+    return folder
+
+
+def test_a_report_is_made_whatever_became_of_its_images(run: Path) -> None:
+    images = sorted((run / "images").iterdir())
+    whole = [image.read_bytes() for image in images]
+    harms = list(HARMS.values())
+    try:
+        for start in range(0, len(harms), len(images)):
+            for image, (harm, _) in zip(images, harms[start:], strict=False):
+                harm(image)
+            page = report(run).read_text(encoding="utf-8")
+            for image, (_, words) in zip(images, harms[start:], strict=False):
+                assert f"images/{image.name} {words}" in page
+            for image, content in zip(images, whole, strict=True):
+                if image.is_dir():
+                    image.rmdir()
+                image.unlink(missing_ok=True)
+                image.write_bytes(content)
+    finally:
+        assert "no readable picture" not in report(run).read_text(encoding="utf-8")
+
+
+def test_an_image_that_may_not_be_read_says_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Image, "open", refuse)
+    image = next((run / "images").iterdir()).name
+    assert album(run, [f"images/{image}"]).unreadable == {
+        f"images/{image}": f"images/{image} cannot be read (Permission denied)"
+    }
+
+
+@pytest.mark.parametrize("error", [SyntaxError("broken"), EOFError(), struct.error("x"), zlib.error("x"), IndexError()])
+def test_no_error_of_a_reader_of_images_ends_the_report(
+    error: Exception, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Image, "open", fail)
+    image = f"images/{next((run / 'images').iterdir()).name}"
+    assert album(run, [image]).unreadable == {image: f"{image} is no readable picture"}
+
+
+def test_a_linked_image_that_is_missing_is_said_as_well(run: Path) -> None:
+    assert "gone.png" in album(run, ["images/gone.png"], budget=1).unreadable["images/gone.png"]
+    names = [f"images/{path.name}" for path in sorted((run / "images").iterdir())]
+    found = album(run, [*names[:2], "images/gone.png"], budget=1)
+    assert (found.embedded, found.linked) == (1, 1)
+    assert found.unreadable == {"images/gone.png": "images/gone.png is missing"}
