@@ -70,8 +70,8 @@ column says what to write here for the same steps.
 
 | method | here | their code | the same there |
 |---|---|---|---|
-| `cfg_zero_star` | zero while i < `zero_steps`, 1 by default | WeichenFan/CFG-Zero-star: zero while i <= `zero_steps`, \
-0 by default | `as_in=authors`; the defaults agree |
+| `cfg_zero_star` | zero while i < `zero_steps`, 1 by default | WeichenFan/CFG-Zero-star: zero while \
+i <= `zero_steps`, 0 by default | `as_in=authors`; the defaults agree |
 | | | diffusers' guider: zero while i < `zero_init_steps`, 1 by default | as it is |
 | `limited_interval` | low < sigma <= high, at every evaluation | kynkaat/guidance-interval: indices 17 to 22 of 32, \
 both ends in, one decision for the two evaluations of a Heun step | `constant(2).inside(steps=(17, 23))`, to \

@@ -41,8 +41,8 @@ class CFGZeroStar(Transform):
         paper="2503.18886",
         source="zero-init: section 4.2, as diffusers quotes it; the scale: `optimized_scale` of the authors' code",
         rows="2 (0 in the first steps)",
-        defaults="one zero step: diffusers' `zero_init_steps` and, counted otherwise, the authors' pipelines; the paper "
-        "says the first 4 % of the steps, which is 2 of 50",
+        defaults="one zero step: diffusers' `zero_init_steps` and, counted otherwise, the authors' pipelines; the "
+        "paper says the first 4 % of the steps, which is 2 of 50",
         hosts=(
             Host(
                 "WeichenFan/CFG-Zero-star",
