@@ -40,12 +40,12 @@ with cfglab.guide(pipe, guidance, profile=cfglab.Profile(layout="two calls", par
 RUN = """
 ## Run by the tests: {count} classes of {families} model families
 
-"same" compares with the untouched pipeline at the same scale, where every row runs (equal rows that are run once round as
-another size of batch does): **bit** for bit, or, for the cause given, within {rounds:g} of its size after three steps at
-the scale 3. Larger scales and more steps make a last bit grow, up to 1e-4 in ten steps at the scale 15; whatever they are,
-the difference is at most {times} times what the untouched pipeline changes by when each of its predictions changes by
-one last bit. A schedule that leaves rows out is within 1e-5 of the pipeline's own formula with a moving scale (other sizes
-of batch round differently). Rows of ControlNets are left out with those of the denoiser.
+"same" compares with the untouched pipeline at the same scale, where every row runs (equal rows that are run once
+round as another size of batch does): **bit** for bit, or, for the cause given, within {rounds:g} of its size after
+three steps at the scale 3. Larger scales and more steps make a last bit grow, up to 1e-4 in ten steps at the scale
+15; whatever they are, the difference is at most {times} times what the untouched pipeline changes by when each of its
+predictions changes by one last bit. A schedule that leaves rows out is within 1e-5 of the pipeline's own formula with
+a moving scale (other sizes of batch round differently). Rows of ControlNets are left out with those of the denoiser.
 
 | class | family | layout | beyond the generic rule | same |
 |---|---|---|---|---|
