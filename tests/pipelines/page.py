@@ -35,6 +35,8 @@ not here is refused, unless you say how it is laid out:
 with cfglab.guide(pipe, guidance, profile=cfglab.Profile(layout="two calls", parts=("cond", "uncond"))):
     ...
 ```
+
+diffusers' own pipeline tests run under `guide()` too: `make pipelines DIFFUSERS_TESTS=/path/to/diffusers`, a checkout.
 """
 
 RUN = """

@@ -1,5 +1,6 @@
 """What MinimalDiffusion is put together from: its noise, its autoencoder, a transform of the notebook as a guidance."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,7 +66,7 @@ def karras_sigmas(pipe: Any, wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    if "use_karras_sigmas" not in scheduler.config:
+    if "use_karras_sigmas" not in inspect.signature(type(scheduler)).parameters:
         raise InputError(
             f"use_karras_sigmas=True: a {type(scheduler).__name__} has no such noise levels; leave it out, or load "
             "with scheduler_kls='euler', 'lms', 'heun' or 'dpm_multi'."
