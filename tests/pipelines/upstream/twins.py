@@ -101,7 +101,7 @@ def _twins(original: Any, name: str, pipe: Any, scale: float, args: Any, kwargs:
         random.setstate(everywhere[2])
     try:
         with guide(pipe, scale):
-            guided = original(pipe, *args, **kwargs)
+            guided = pipe(*args, **kwargs)  # by its class, which guide() has put another in the place of
     except InputError as error:
         counts["refused"] += 1
         classes["refused"].add(name)
