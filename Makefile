@@ -49,9 +49,11 @@ docs: .venv/.run
 	$(BIN)/python docs/generate.py
 
 # Beside the pinned one, not in its place. Another: make pipelines DIFFUSERS="diffusers==1.0 transformers==6.0"
+# diffusers' own tests under guide(), on the pinned one: make pipelines DIFFUSERS_TESTS=/path/to/a/checkout of its tag
 pipelines: setup
 	$(PIP) install --quiet --upgrade --no-deps --target .newer $(DIFFUSERS)
 	PYTHONPATH=.newer $(CALM) $(BIN)/python -m tests.pipelines.newer -n $(JOBS) --dist worksteal tests/pipelines
+	$(CALM) DIFFUSERS_TESTS="$(DIFFUSERS_TESTS)" $(BIN)/python -m tests.pipelines.upstream
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { echo "cfglab: there is no $(PYTHON) here; install Python 3.11 or newer, or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }

@@ -55,9 +55,55 @@ guided prediction, `D` a prediction of the clean picture, `i / N` the elapsed fr
 Schedules say what w is; any number of transforms follows, each after a bar: `limited_interval(w=5) | apg() | pag(s=2)`.
 What its symbols mean is in its docstring: `help(cfglab.guidance.APG)`. Every transform has `strength` (0 is plain
 guidance) and may be used in another `space` where that has a meaning. A method *asks for* what has no default: the
-paper chooses it per model, or it could not be checked. What could not be had at all stands [at the end](#not-here).
+paper chooses it per model, or it could not be checked. Where a method begins and ends, counted against the code of its
+authors, is [one table](#first-and-last-steps); what could not be had at all stands [at the end](#not-here).
 
 This page is written by `make docs` from the code; the pictures by `python docs/methods_pictures.py`.
+"""
+
+STEPS = """\
+## First and last steps
+
+Steps are counted from 0, i is the step and N their number. A window of cfglab holds its start and not its end:
+`start <= i / N < stop`. Each row was compared with the code that it names; where the code counts otherwise, the last
+column says what to write here for the same steps.
+
+| method | here | their code | the same there |
+|---|---|---|---|
+| `cfg_zero_star` | zero while i < `zero_steps`, 1 by default | WeichenFan/CFG-Zero-star: zero while \
+i <= `zero_steps`, 0 by default | `as_in=authors`; the defaults agree |
+| | | diffusers' guider: zero while i < `zero_init_steps`, 1 by default | as it is |
+| `limited_interval` | low < sigma <= high, at every evaluation | kynkaat/guidance-interval: indices 17 to 22 of 32, \
+both ends in, one decision for the two evaluations of a Heun step | `constant(2).inside(steps=(17, 23))`, to \
+the last evaluation |
+| `cutoff` | off from i = N at | diffusers' cut-off callbacks act at the end of step int(N at): that step is still \
+guided | one step more where N at is a whole number |
+| `late_start` | on from i / N >= at | A1111, Forge: off while i / N <= at | one step later where N at is a whole \
+number |
+| windows of guiders | `.inside(progress=(start, stop))`: from the next whole step on | diffusers: \
+int(N start) <= i < int(N stop), from the step before on | `.inside(steps=(a, b))` |
+| `skip_layers` | N start <= i < N stop | Stability-AI/sd3.5 and diffusers' SD 3 pipeline: N start < i < N stop | \
+the same but where N start is a whole number, as at 100 steps: there and at start=0 one step less |
+| | | diffusers' guider: int(N start) < i < int(N stop) | where N stop \
+is no whole number, as at 28 steps, one step less |
+| | | ComfyUI: sigma(stop) <= sigma <= sigma(start), both ends in | by its sigmas |
+| `pag`, `seg` | every step | diffusers' PAG pipelines, SusungHong/SEG-SDXL: every step | as it is |
+| `apg` | the first average is the first update | the listing of the paper, diffusers and ComfyUI: the same; diffusers \
+and ComfyUI begin again with each run, as here | as it is |
+| `momentum` | the first average is the first prediction: no change at step 0 | pamparamm/sd-perturbed-attention: the \
+same | as it is |
+| `adaptive` | c alone from the step *after* cos >= similarity | asagi4/ComfyUI-Adaptive-Guidance: the same | as it is |
+| `cads` | t = 1 - i / N; all of the noise at t >= tau2, none at t <= tau1 | v0xie/sd-webui-cads: the same | as it is |
+| `beta` | Beta.pdf(i / (N - 1)): 0 at the first and the last step | gmum/beta-CFG: the same | as it is |
+| `cogvideox` | i / N, never 1 | class DynamicCFG of the authors: the same | as it is |
+| `cfg_plus_plus` | the last step ends at the sampler's last level | CFGpp-diffusion/CFGpp: the same, and it decodes \
+the prediction of the last step without noise | as it is with a sampler that ends at 0 |
+| `epsilon_scaling` | every step, divided by `factor` | forever208/ADM-ES: the same | as it is |
+| `imagen_threshold` | s = max(limit, quantile) | diffusers' schedulers: s = quantile held between 1 and \
+`sample_max_value` | a limit of 1, where `sample_max_value` is large |
+| `mimic_threshold` | torch's quantile of the centred values | mcmonkeyprojects/sd-dynamic-thresholding: the same; its \
+scales may follow a curve of the timestep | as it is, for constant scales |
+| `nag` | at every s | the authors' processor: only where s > 1 | s above 1 |
 """
 
 SPACES = {"epsilon": "epsilon", "x0": "x0", "v": "v", "flow": "flow", "model": "any, it does not matter"}
@@ -70,7 +116,7 @@ def methods_page() -> str:
         parts.append(f"## {group}\n")
         parts.append(_overview(names))
         parts += [_section(name) for name in names]
-    parts.append(_not_here())
+    parts += [STEPS, _not_here()]
     return "\n".join(parts)
 
 

@@ -158,16 +158,60 @@ def test_latents_are_drawn_from_the_generators_state_at_construction(tiny: Path)
     assert torch.equal(ours.init_latents, wanted)
 
 
-def test_the_generator_of_torch_itself_is_the_default_and_is_left_alone(tiny: Path) -> None:
+def test_the_default_generator_of_torch_given_is_copied_and_left_alone(tiny: Path) -> None:
     wanted = torch.randn((1, 4, 16, 16), generator=torch.manual_seed(1024))
-    generators = (torch.manual_seed(1024), None)
-    ours = [model(tiny, generator=generator) for generator in generators]
+    ours = model(tiny, generator=torch.manual_seed(1024))
     state = torch.get_rng_state()
-    for one in ours:
-        one.generate("a", steps=1)
-        assert one.init_latents is not None
-        assert torch.equal(one.init_latents, wanted)
+    ours.generate("a", steps=1)
+    assert ours.init_latents is not None
+    assert torch.equal(ours.init_latents, wanted)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_without_a_generator_a_seed_before_the_first_picture_chooses_the_latents(tiny: Path, loaded: bool) -> None:
+    """What the notebooks of the libraries post do: build, load, `torch.manual_seed`, generate."""
+    torch.manual_seed(7)
+    ours = model(tiny, generator=None)
+    if loaded:
+        ours.load()
+    torch.manual_seed(1024)
+    first = ours.generate("a", steps=1)
+    assert ours.init_latents is not None
+    after = torch.get_rng_state()
+    wanted = torch.randn((1, 4, 16, 16), generator=torch.manual_seed(1024))  # as published, 0.0.3
+    assert torch.equal(ours.init_latents, wanted)
+    assert torch.equal(after, torch.get_rng_state())  # one draw, and nothing else
+    torch.manual_seed(3)
+    assert same(ours.generate("a", steps=1), first)  # later pictures share them
+    ours.generate("a", steps=1, width=144)
+    assert same(ours.generate("a", steps=1), first)  # also when another size was asked for in between
+    ours.set_initial_latents(None)
+    torch.manual_seed(5)
+    ours.generate("a", steps=1)
+    assert torch.equal(ours.init_latents, torch.randn((1, 4, 16, 16), generator=torch.manual_seed(5)))
+
+
+def test_latents_drawn_by_hand_are_new_at_every_call_without_a_generator(tiny: Path) -> None:
+    ours, given = model(tiny, generator=None), model(tiny)
+    torch.manual_seed(1)
+    first, second = ours.get_initial_latents(128, 128), ours.get_initial_latents(128, 128)
+    assert not torch.equal(first, second)
+    assert torch.equal(first, torch.randn((1, 4, 16, 16), generator=torch.manual_seed(1)))
+    assert torch.equal(given.get_initial_latents(128, 128), given.get_initial_latents(128, 128))
+
+
+@pytest.mark.parametrize("sampler", ["lms", "euler", "dpm_multi", "heun"])
+def test_the_noise_levels_of_karras_are_for_the_picture_that_asks(tiny: Path, sampler: str) -> None:
+    ours = model(tiny, scheduler_kls=sampler)
+    plain = ours.generate("a", None, 128, 128, 3)
+    before = ours.scheduler
+    karras = ours.generate("a", None, 128, 128, 3, True)
+    assert ours.scheduler is before
+    assert not same(karras, plain)
+    assert same(ours.generate("a", steps=3, use_karras_sigmas=False), plain)
+    ours.scheduler = type(before).from_config(before.config, use_karras_sigmas=True)
+    assert same(ours.generate("a", steps=3), karras)
 
 
 def test_latents_are_float32_whatever_the_model_computes_in(tiny: Path) -> None:
@@ -238,11 +282,13 @@ def test_a_negative_prompt_takes_the_place_of_the_empty_one(tiny: Path) -> None:
         ({"guide_tfm": GuidanceTfm({"g": [1.0, 2.0]})}, "step 49 of the schedule 'g' with 2 values"),
         ({"prompt": ["a", "b"]}, "one text draws one picture"),
         ({"prompt": "a " * 80}, "has 80 tokens: the text encoder reads 75"),
+        ({"use_karras_sigmas": True}, "use_karras_sigmas=True: a DDIMScheduler has no such noise levels"),
     ],
 )
 def test_a_bad_call_is_said_in_one_line(tiny: Path, options: dict[str, Any], words: str) -> None:
+    ours = model(tiny, **({"scheduler_kls": "ddim"} if "use_karras_sigmas" in options else {}))
     with pytest.raises(InputError, match=re.escape(words)) as caught:
-        model(tiny).generate(**{"prompt": "a", **options})
+        ours.generate(**{"prompt": "a", **options})
     assert "\n" not in str(caught.value)
 
 

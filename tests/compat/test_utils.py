@@ -31,7 +31,7 @@ def drawn() -> list[plt.Axes]:
     return [axes for axes in plt.gcf().axes if axes.images or axes.lines]
 
 
-@pytest.mark.parametrize("name", ["show_image", "image_grid", "plot_grid", "get_device"])
+@pytest.mark.parametrize("name", ["show_image", "image_grid", "plot_grid", "get_device", "maybe_add_batch_dim"])
 def test_the_signatures_are_the_published_ones(published: Published, name: str) -> None:
     theirs = inspect.signature(getattr(published.module("min_diffusion.utils"), name)).parameters
     ours = inspect.signature(getattr(utils, name)).parameters
@@ -72,6 +72,13 @@ def test_show_image_resizes_and_draws_when_asked() -> None:
     assert plt.get_fignums() == []
     assert utils.show_image(picture, scale=2).size == (24, 16)
     assert len(drawn()) == 1
+
+
+def test_latents_of_one_picture_get_a_batch_dimension(published: Published) -> None:
+    theirs = published.module("min_diffusion.utils")
+    for shape in ((4, 8, 8), (1, 4, 8, 8), (3, 4), (2,)):
+        value = torch.arange(float(torch.Size(shape).numel())).reshape(shape)
+        assert torch.equal(utils.maybe_add_batch_dim(value), theirs.maybe_add_batch_dim(value))
 
 
 def test_the_device_is_one_that_torch_has() -> None:

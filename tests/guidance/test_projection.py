@@ -161,6 +161,25 @@ def test_zero_init_of_a_model_that_is_no_flow_stands_still_in_its_terms() -> Non
     torch.testing.assert_close(got, x / (STEP.alpha * 2.7), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize(("text", "zero"), [("", 1), ("zero_steps=1", 1), ("zero_steps=2", 2)])
+def test_the_authors_count_their_zero_steps_from_zero(text: str, zero: int) -> None:
+    # models/*/pipeline.py of WeichenFan/CFG-Zero-star: `if i <= zero_steps and use_zero_init`, default 0
+    ours = parse_guidance(f"5 | cfg_zero_star({text})")
+    theirs = parse_guidance(f"5 | cfg_zero_star(as_in=authors, zero_steps={zero - 1})")
+    u, c, x = double()
+    for index in range(4):
+        step = Step(index, 10, sigma=1.7, alpha=STEP.alpha)
+        by_hand = index <= zero - 1
+        for guidance in (ours, theirs):
+            guide = guidance.start("flow")
+            assert guide.needs(step) == (not by_hand, not by_hand)
+            assert torch.equal(guide.combine(u, c, step, x), torch.zeros_like(c)) == by_hand
+        torch.testing.assert_close(
+            ours.start("flow").combine(u, c, step, x), theirs.start("flow").combine(u, c, step, x)
+        )
+    assert str(parse_guidance("5 | cfg_zero_star(as_in=authors)")) == "5 | cfg_zero_star(zero_steps=0, as_in=authors)"
+
+
 def test_half_a_zero_init_is_half_of_plain_cfg() -> None:
     u, c, x = double()
     step = Step(0, 10, sigma=1.7, alpha=STEP.alpha)
@@ -229,7 +248,7 @@ def test_tcfg_of_two_at_right_angles_keeps_the_longer_and_stays_where_none_leads
         ("6 | apg(norm_threshold=-3)", "apg(norm_threshold=-3): it must be 0 or more"),
         ("6 | apg(r=15)", "apg has no 'r'"),
         ("6 | cfg_zero_star(zero_steps=0.5)", "a whole number of steps is needed"),
-        ("6 | cfg_zero_star(as_in=diffusers)", "input should be 'paper' or 'comfyui'"),
+        ("6 | cfg_zero_star(as_in=diffusers)", "input should be 'paper', 'authors' or 'comfyui'"),
         ("6 | cfg_zero_star(as_in=comfyui, space=flow)", "that variant scales x0; leave the space out."),
     ],
 )

@@ -15,7 +15,7 @@ from cfglab.pipelines.profiles import Profile
 from cfglab.pipelines.source import Source, read_source
 from cfglab.pipelines.table import ELSEWHERE, profiles
 from tests.pipelines.families import Case, cases, families
-from tests.pipelines.results import ROUNDS, cause
+from tests.pipelines.results import ROUNDS, TIMES, cause
 
 PAGE = Path(__file__).parents[2] / "docs" / "pipelines.md"
 
@@ -35,14 +35,19 @@ not here is refused, unless you say how it is laid out:
 with cfglab.guide(pipe, guidance, profile=cfglab.Profile(layout="two calls", parts=("cond", "uncond"))):
     ...
 ```
+
+diffusers' own pipeline tests run under `guide()` too: `make pipelines DIFFUSERS_TESTS=/path/to/diffusers`, a checkout.
 """
 
 RUN = """
 ## Run by the tests: {count} classes of {families} model families
 
-"same" compares with the untouched pipeline at the same scale: **bit** for bit, or within {rounds:g} of its size for the
-cause given. A schedule that leaves rows out is within 1e-5 of the pipeline's own formula with a moving scale (other
-sizes of batch round differently). Rows of ControlNets are left out with those of the denoiser.
+"same" compares with the untouched pipeline at the same scale, where every row runs (equal rows that are run once
+round as another size of batch does): **bit** for bit, or, for the cause given, within {rounds:g} of its size after
+three steps at the scale 3. Larger scales and more steps make a last bit grow, up to 1e-4 in ten steps at the scale
+15; whatever they are, the difference is at most {times} times what the untouched pipeline changes by when each of its
+predictions changes by one last bit. A schedule that leaves rows out is within 1e-5 of the pipeline's own formula with
+a moving scale (other sizes of batch round differently). Rows of ControlNets are left out with those of the denoiser.
 
 | class | family | layout | beyond the generic rule | same |
 |---|---|---|---|---|
@@ -82,7 +87,9 @@ def page() -> str:
     for case in cases():
         run.setdefault(case.cls, []).append(case)
     parts = [HEAD.format(version=diffusers.__version__)]
-    parts.append(RUN.format(count=len(run), families=len({case.family for case in cases()}), rounds=ROUNDS))
+    parts.append(
+        RUN.format(count=len(run), families=len({case.family for case in cases()}), rounds=ROUNDS, times=TIMES)
+    )
     parts += [_row(*_ran(cls, several)) for cls, several in sorted(run.items())]
     others = {name: kind for name, kind in classes() if name not in run}
     parts.append(READ)

@@ -11,8 +11,8 @@ from torch import Tensor
 from cfglab.pipelines import guide
 from cfglab.step import Step
 from tests.pipelines.families import Case
-from tests.pipelines.moving import counted, moved
-from tests.pipelines.results import ROUNDS, cause
+from tests.pipelines.moving import a_last_bit_more, counted, moved
+from tests.pipelines.results import ROUNDS, TIMES, cause
 from tests.pipelines.test_builders import COUNTS, built, every
 
 STEPS = 3
@@ -60,6 +60,20 @@ def test_the_same_scale_gives_the_same_picture(made: tuple[Case, Any]) -> None:
     assert trace.rows_saved == 0
     assert not near(guided, case.call(pipe, wide(case), steps=STEPS), 0.01)  # the comparison can see
     assert torch.equal(case.call(pipe, low, steps=STEPS), untouched)  # nothing is left behind
+
+
+def test_another_rounding_grows_no_further_than_a_last_bit_of_the_pipelines_own(made: tuple[Case, Any]) -> None:
+    case, pipe = made
+    if not cause(case):
+        pytest.skip("bit for bit")
+    steps, scale = 8, 9.0
+    untouched = case.call(pipe, scale, steps=steps)
+    with guide(pipe, scale + case.offset):
+        guided = case.call(pipe, wide(case), steps=steps)
+    with a_last_bit_more(pipe, case.denoisers):
+        nudged = case.call(pipe, scale, steps=steps)
+    assert (guided - untouched).norm() <= TIMES * (nudged - untouched).norm()
+    assert near(nudged, untouched, 1e-2)  # a last bit, not another picture
 
 
 def test_a_schedule_that_skips_rows(made: tuple[Case, Any]) -> None:

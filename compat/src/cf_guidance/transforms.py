@@ -3,17 +3,20 @@
 The norms here are taken over the whole tensor, batch included, as in cf_guidance 0.0.3: the images of a batch change
 each other. `cfglab.PredictionNorm`, `UpdateNorm` and `FullNorm` do the same to each image alone; at one image a batch
 the two agree.
+
+A subclass may override `pre_proc`, `guide` and `post_proc` as published: `encode` calls the three in this order, and
+what they leave in `self.pred` is the prediction.
 """
 
+import math
 from collections.abc import Mapping, Sequence, Sized
 from typing import Any, ClassVar
 
 import torch
 
 from cfglab.errors import InputError
-from cfglab.guidance import FullNorm, Guidance, PredictionNorm, Transform, UpdateNorm
-from cfglab.schedules import Constant
-from cfglab.step import Step
+from cfglab.guidance import FullNorm, PredictionNorm, Transform, UpdateNorm
+from cfglab.guidance.spaces import wide
 
 __all__ = ["BaseNormGuidance", "FullNormGuidance", "GuidanceTfm", "TNormGuidance"]
 
@@ -27,6 +30,8 @@ class GuidanceTfm:
 
     name: ClassVar[str] = "CFGuidance"
     transforms: ClassVar[tuple[Transform, ...]] = ()
+    """The same for cfglab, each image alone."""
+    pred: torch.Tensor
 
     def __init__(self, schedules: Mapping[str, Sequence[float] | float], *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
         self.schedules = schedules
@@ -38,10 +43,25 @@ class GuidanceTfm:
         `u` equals `t` the result is `t` (the published T-Norm divides zero by zero there). Raises InputError where the
         schedule has no value for `idx`.
         """
-        guide = Guidance(Constant(self.scheduler("g", idx)), self.transforms).start("epsilon")
-        return guide.combine(u[None], t[None], Step(index=0, count=1))[0]  # the whole batch as one image
+        self.pre_proc(u, t, idx)
+        self.guide(u, t, idx)
+        self.post_proc(u, t, idx)
+        self.pred = self.pred.to(u.dtype)
+        return self.pred
 
-    __call__ = encode
+    def __call__(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return self.encode(*args, **kwargs)
+
+    def pre_proc(self, u: torch.Tensor, t: torch.Tensor, idx: int | None = None) -> None:
+        """Called before `guide`; does nothing."""
+
+    def guide(self, u: torch.Tensor, t: torch.Tensor, idx: int | None = None) -> None:
+        """Put the mix of `u` and `t` into `self.pred`; transforms compute in float32."""
+        u, t = (wide(u), wide(t)) if self.transforms else (u, t)
+        self.pred = u + self.scheduler("g", idx) * (t - u)
+
+    def post_proc(self, u: torch.Tensor, t: torch.Tensor, idx: int | None = None) -> None:
+        """Called after `guide`; does nothing."""
 
     def scheduler(self, name: str, idx: int | None) -> float:
         """The value of the schedule `name` at step `idx`."""
@@ -56,13 +76,13 @@ class GuidanceTfm:
                 "pass its list, schedule.values(steps), or give the schedule itself to cfglab.guide."
             )
         if not isinstance(values, Sized):
-            return float(values)
+            return _finite(name, values)
         if idx is None or not -len(values) <= idx < len(values):
             raise InputError(
                 f"step {idx} of the schedule {name!r} with {len(values)} values: "
                 "it needs one value for each step; make it as long as the run."
             )
-        return float(values[idx])
+        return _finite(name, values[idx])
 
 
 class BaseNormGuidance(GuidanceTfm):
@@ -71,6 +91,10 @@ class BaseNormGuidance(GuidanceTfm):
     name = "BaseNormGuidance"
     transforms: ClassVar[tuple[Transform, ...]] = (PredictionNorm(space="model"),)
 
+    def post_proc(self, u: torch.Tensor, t: torch.Tensor, idx: int | None = None) -> None:  # noqa: ARG002
+        """Scale `self.pred`."""
+        self.pred = _at_norm_of(u, self.pred)
+
 
 class TNormGuidance(GuidanceTfm):
     """The update `t - u` scaled to the norm of `u` before g multiplies it, so g is small: 0.05 to 0.3."""
@@ -78,9 +102,28 @@ class TNormGuidance(GuidanceTfm):
     name = "TNormGuidance"
     transforms: ClassVar[tuple[Transform, ...]] = (UpdateNorm(space="model"),)
 
+    def guide(self, u: torch.Tensor, t: torch.Tensor, idx: int | None = None) -> None:
+        """Put the mix of `u` and `t` into `self.pred`."""
+        u, t = wide(u), wide(t)
+        self.pred = u + self.scheduler("g", idx) * _at_norm_of(u, t - u)
+
 
 class FullNormGuidance(TNormGuidance, BaseNormGuidance):
     """The update scaled as in TNormGuidance, then the guided prediction as in BaseNormGuidance."""
 
     name = "FullNormGuidance"
     transforms: ClassVar[tuple[Transform, ...]] = (FullNorm(space="model"),)
+
+
+def _finite(name: str, value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise InputError(f"{name!r} is {number!r} at this step: a finite number is needed; give one, such as 7.5.")
+    return number
+
+
+def _at_norm_of(other: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
+    """`tensor` with the norm of `other`, over the whole batch; zeros stay."""
+    tensor = wide(tensor)
+    norm = torch.linalg.norm(tensor)
+    return tensor * torch.where(norm > 0, torch.linalg.norm(wide(other)) / norm, 0.0)

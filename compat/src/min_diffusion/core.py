@@ -13,12 +13,21 @@ from cfglab.guidance import Guidance
 from cfglab.pipelines import check_prompt, guide, load
 from cfglab.pipelines.quiet import StableDiffusionPipeline
 from cfglab.schedules import Schedule
-from min_diffusion.parts import CalledByIndex, GuideTfm, Part, copied_state, load_better_vae
+from min_diffusion.parts import CalledByIndex, GuideTfm, Part, copied_state, karras_sigmas, load_better_vae
 
 __all__ = ["MinimalDiffusion"]
 
 STATIC_SCALE = 7.5
 PRECISIONS = ("fp16", "fp32")
+NOT_CALLED = (
+    "load_text_pieces",
+    "load_vae",
+    "load_unet",
+    "load_scheduler",
+    "to_device",
+    "diffuse_step",
+    "image_from_latents",
+)
 OLD_SAMPLER_NAMES = {"dpm_multi": "dpm++2m", "euler_ancestral": "euler-a"}
 
 
@@ -35,18 +44,32 @@ class MinimalDiffusion:
         revision: branch, tag or commit of a model on the hub. A local folder has none, and "fp16" and "fp32", which the
             notebooks name where there is no such branch, are left to `dtype`: there it only selects Euler.
         generator: where the starting latents come from. Its state is copied here, so that nothing that happens later
-            (loading, drawing) changes them; without it the state of torch's own generator is copied.
+            (loading, drawing) changes them. Without it they are drawn from torch's own generator when they are needed,
+            so `torch.manual_seed(s)` before the first `generate` chooses them, as in 0.0.3.
         use_k_diffusion: refused; `scheduler_kls` names the sampler.
         better_vae: "ema" or "mse" for the autoencoders of stability.ai, or a local folder with one.
         unet_attn_slice: attention in slices: less memory, slower.
         scheduler_kls: "lms", "euler", "euler_ancestral", "dpm_multi", or any sampler that cfglab knows by name.
 
     `init_latents` are the starting latents, (1, channels, height, width) in latents, float32 on the CPU, shared by all
-    pictures. They are drawn at the first picture and again when the size changes, each time from the copied state: one
-    size always starts from the same latents.
+    pictures. They are drawn at the first picture and where another size is asked for: one size always starts from the
+    same latents, until `set_initial_latents` is called.
+
+    A subclass may override `load`, `generate`, `encode_text`, `get_initial_latents` and `set_initial_latents`; one that
+    overrides a method which nothing calls here raises InputError.
     """
 
     tokenizer, text_encoder, vae, unet, scheduler = Part(), Part(), Part(), Part(), Part()
+    guide_tfm: Any = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if unused := [name for name in NOT_CALLED if name in vars(cls)]:
+            raise InputError(
+                f"class {cls.__name__} overrides {', '.join(unused)}: nothing calls that here, a pipeline of diffusers "
+                "does the work; change its parts after load() (model.vae, .unet, .scheduler, .text_encoder), or "
+                "override generate."
+            )
 
     def __init__(
         self,
@@ -77,7 +100,8 @@ class MinimalDiffusion:
         self.scheduler_kls = scheduler_kls or ("lms" if revision is ... else "euler")
         self.pipe: StableDiffusionPipeline | None = None
         self.init_latents: torch.Tensor | None = None
-        self._drawn: torch.Tensor | None = None
+        self.use_k_diffusion = use_k_diffusion
+        self._drawn: dict[tuple[int, int], torch.Tensor] = {}
         self._noise = copied_state(generator)
 
     def load(
@@ -91,6 +115,10 @@ class MinimalDiffusion:
             self.unet_attn_slice = unet_attn_slice
         if better_vae is not None:
             self.better_vae = better_vae
+        with torch.random.fork_rng(devices=[]):  # what loading draws is not the user's
+            self.pipe = self._load_pipe(allow_pickle)
+
+    def _load_pipe(self, allow_pickle: bool) -> StableDiffusionPipeline:
         pipe = load(
             self.model_name,
             device=str(self.device),
@@ -103,7 +131,7 @@ class MinimalDiffusion:
             pipe.vae = load_better_vae(self.better_vae, pipe)
         if self.unet_attn_slice:
             pipe.enable_attention_slicing()
-        self.pipe = pipe
+        return pipe
 
     def loaded(self) -> Any:
         """The diffusers pipeline underneath, loaded if it was not."""
@@ -118,6 +146,7 @@ class MinimalDiffusion:
         width: int | None = None,
         height: int | None = None,
         steps: int = 50,
+        use_karras_sigmas: bool = False,
         *,
         negative_prompt: str = "",
         generator: torch.Generator | None = None,
@@ -129,9 +158,12 @@ class MinimalDiffusion:
                 index of the step; returns the guided prediction. The index runs from 0 to `steps` - 1, one a step, also
                 where the sampler calls the model twice in a step. A guidance of cfglab, its schedule, its text or a
                 number will do too. Default: the scale 7.5 at every step.
+            use_karras_sigmas: the sampler's noise levels as in Karras et al. (2022). In 0.0.3 only samplers of
+                k-diffusion read it.
             generator: for noise that the sampler adds on the way ("euler_ancestral"); `init_latents` stay as they are.
 
-        Raises InputError for a schedule shorter than the run, and for a size other than that of latents that were set.
+        Raises InputError for a schedule shorter than the run, for a size other than that of latents that were set, and
+        for a sampler without Karras' noise levels where they are asked for.
         """
         if not isinstance(prompt, str):
             raise InputError(f"prompt {prompt!r}: one text draws one picture; call generate once for each.")
@@ -141,7 +173,8 @@ class MinimalDiffusion:
             guide_tfm.scheduler("g", steps - 1)
         pipe = self.loaded()
         latents = self._starting_latents(width, height)
-        with guide(pipe, _as_guidance(guide_tfm)):
+        self.guide_tfm = guide_tfm
+        with karras_sigmas(pipe, use_karras_sigmas), guide(pipe, _as_guidance(guide_tfm)):
             picture: Image = pipe(
                 prompt_embeds=self.encode_text(prompt),
                 negative_prompt_embeds=self.encode_text(negative_prompt),
@@ -172,9 +205,13 @@ class MinimalDiffusion:
     def set_initial_latents(self, latents: torch.Tensor | None) -> None:
         """Start every picture from these latents, (1, channels, height, width); None: from drawn ones again."""
         self.init_latents = latents
+        self._drawn = {}
 
     def get_initial_latents(self, height: int, width: int) -> torch.Tensor:
-        """The starting latents of that size in pixels: float32, on the CPU, the same at every call."""
+        """Starting latents of that size in pixels: float32, on the CPU.
+
+        The same at every call where the model was given a generator, drawn from torch's own at every call where not.
+        """
         factor = self.loaded().vae_scale_factor
         unit = max(8, factor)
         for name, pixels in (("height", height), ("width", width)):
@@ -182,15 +219,17 @@ class MinimalDiffusion:
                 raise InputError(
                     f"{name}={pixels}: a multiple of {unit} pixels, {unit} or more; leave it out for the model's own."
                 )
-        noise = torch.Generator()
-        noise.set_state(self._noise)
+        noise = None
+        if self._noise is not None:
+            noise = torch.Generator()
+            noise.set_state(self._noise)
         return torch.randn((1, self.unet.config.in_channels, height // factor, width // factor), generator=noise)
 
     def _starting_latents(self, width: int | None, height: int | None) -> torch.Tensor:
         """`init_latents`: those that were set, or drawn ones of this size."""
         factor = self.loaded().vae_scale_factor
         latents = self.init_latents
-        if latents is not None and latents is not self._drawn:
+        if latents is not None and not any(latents is drawn for drawn in self._drawn.values()):
             size = (latents.shape[-1] * factor, latents.shape[-2] * factor)
             wanted = (width or size[0], height or size[1])
             if latents.ndim != 4 or len(latents) != 1 or wanted != size:
@@ -201,11 +240,11 @@ class MinimalDiffusion:
             return latents
         own = self.unet.config.sample_size
         rows, columns = (own, own) if isinstance(own, int) else own
-        drawn = self.get_initial_latents(height or rows * factor, width or columns * factor)
-        if latents is None or latents.shape != drawn.shape:
-            self.init_latents = self._drawn = drawn
-            return drawn
-        return latents
+        size = (width or columns * factor, height or rows * factor)
+        if size not in self._drawn:
+            self._drawn[size] = self.get_initial_latents(size[1], size[0])
+        self.init_latents = self._drawn[size]
+        return self.init_latents
 
 
 def _as_guidance(guide_tfm: Any) -> Any:

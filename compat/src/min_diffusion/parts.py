@@ -1,6 +1,8 @@
 """What MinimalDiffusion is put together from: its noise, its autoencoder, a transform of the notebook as a guidance."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +50,32 @@ class Part:
         setattr(model.loaded(), self.name, value)
 
 
-def copied_state(generator: torch.Generator | None) -> torch.Tensor:
-    """The state of a CPU generator, or of torch's own; for one of another device that of a CPU one with its seed."""
-    generator = torch.default_generator if generator is None else generator
+def copied_state(generator: torch.Generator | None) -> torch.Tensor | None:
+    """The state of a CPU generator; for one of another device that of a CPU one with its seed; None for None."""
+    if generator is None:
+        return None
     if generator.device.type != "cpu":
         generator = torch.Generator().manual_seed(generator.initial_seed())
     return generator.get_state().clone()
+
+
+@contextmanager
+def karras_sigmas(pipe: Any, wanted: bool) -> Iterator[None]:
+    """The pipeline's sampler at the noise levels of Karras et al. (2022) inside, if `wanted`."""
+    scheduler = pipe.scheduler
+    if not wanted:
+        yield
+        return
+    if "use_karras_sigmas" not in inspect.signature(type(scheduler)).parameters:
+        raise InputError(
+            f"use_karras_sigmas=True: a {type(scheduler).__name__} has no such noise levels; leave it out, or load "
+            "with scheduler_kls='euler', 'lms', 'heun' or 'dpm_multi'."
+        )
+    pipe.scheduler = type(scheduler).from_config(scheduler.config, use_karras_sigmas=True)
+    try:
+        yield
+    finally:
+        pipe.scheduler = scheduler
 
 
 def load_better_vae(name: str, pipe: StableDiffusionPipeline) -> AutoencoderKL:

@@ -8,7 +8,7 @@ import torch
 from matplotlib.axes import Axes
 from PIL.Image import Image
 
-__all__ = ["get_device", "image_grid", "plot_grid", "show_image"]
+__all__ = ["get_device", "image_grid", "maybe_add_batch_dim", "plot_grid", "show_image"]
 
 TITLE_HEIGHT = 30  # pixels above each picture
 
@@ -18,6 +18,11 @@ def get_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps:0" if torch.backends.mps.is_available() else "cpu"
+
+
+def maybe_add_batch_dim(t: torch.Tensor) -> torch.Tensor:
+    """Latents (channels, height, width) as a batch of one; every other tensor as it is."""
+    return t.unsqueeze(0) if t.ndim == 3 else t
 
 
 def show_image(image: Image, scale: float = 0.5, plot: bool = True) -> Image:

@@ -34,7 +34,8 @@ class FDG(Transform):
 
     `g = u + sum of w factors[k] L_k(c - u)`, the finest level first. arXiv:2506.19713, algorithm 2, for parallel
     weights of 1: linear, so free of the space. SDXL there has 10 for the high and 5 for the low band: w = 10 with the
-    default factors. The paper's pyramid is kornia's; ours is `guidance/pyramid.py`.
+    default factors. The pyramid is the paper's, which is kornia's; `pyramid="nearest"` is that of cfglab 0.1, whose
+    bands differ by a tenth of the update, and which is there to generate its images again (`guidance/pyramid.py`).
     Raises InputError for predictions without height and width, as packed tokens are.
     """
 
@@ -43,22 +44,29 @@ class FDG(Transform):
         says="Coarse structure and fine detail of the update get scales of their own.",
         formula="u + w sum_k factor_k L_k(c - u), L a Laplacian pyramid",
         paper="2506.19713",
-        source="algorithm 2; SDXL's 10 and 5 as diffusers quotes table 8",
+        source="algorithm 2, whose listing imports kornia's `build_laplacian_pyramid` and `pyrup`; SDXL's 10 and 5 as "
+        "diffusers quotes table 8",
         defaults="factors (1, 0.5): with w = 10 the SDXL setting",
         hosts=(
-            Host("diffusers", "scales (10, 5), finest first, instead of w; kornia's pyramid; also parallel weights"),
+            Host(
+                "diffusers",
+                "the same pyramid, for sizes that halve evenly; scales (10, 5), finest first, instead of w; also "
+                "parallel weights",
+            ),
+            Host("cfglab 0.1", "a pyramid of its own: pyramid=nearest"),
         ),
     )
 
     kind: Literal["fdg"] = "fdg"
     space: Space = "model"
     factors: Annotated[tuple[Real, ...], BeforeValidator(_factors)] = (1.0, 0.5)
+    pyramid: Literal["paper", "nearest"] = "paper"
 
     def update(self, update: "Tensor", now: Now) -> "Tensor":  # noqa: ARG002
         from cfglab.guidance.pyramid import levels
 
         _check_picture(self.kind, update)
-        bands = zip(self.factors, levels(update, len(self.factors)), strict=True)
+        bands = zip(self.factors, levels(update, len(self.factors), self.pyramid), strict=True)
         return update + sum((factor - 1) * band for factor, band in bands)
 
 

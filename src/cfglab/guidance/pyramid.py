@@ -1,44 +1,87 @@
-"""A Laplacian pyramid of the last two dimensions: what is lost in halving, level by level. Loads torch.
+"""Laplacian pyramids of the last two dimensions: what is lost in halving, level by level. Loads torch.
 
-Of our own construction: halving blurs with the binomial weights 1, 4, 6, 4, 1 over 16 (edges repeated) and keeps every
-second row and column; doubling repeats rows and columns and blurs. A level is a picture minus its halved, doubled
-self, so the levels added up give the picture back whatever the filters are, at any size.
+"paper" is the pyramid of the FDG paper's code, kornia's: the binomial weights 1, 4, 6, 4, 1 over 16 with reflected
+borders; halving blurs and takes the mean of 2 x 2 positions, doubling interpolates linearly and blurs. A size that is
+not even is extended by one reflected position at its end before it is halved and cut again after it is doubled; the
+paper's code returns another size there, or fails.
+
+"nearest" is that of cfglab 0.1: repeated borders, halving keeps every second position, doubling repeats positions.
+
+A level is an image minus its halved, doubled self, so the levels add up to the image whatever the filters are.
 """
+
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+Pyramid = Literal["paper", "nearest"]
 
-def levels(picture: Tensor, count: int) -> list[Tensor]:
-    """`count` tensors of the picture's shape (..., h, w) that add up to it, the finest first."""
-    shape = picture.shape
-    coarse = picture.reshape(-1, 1, *shape[-2:])
+
+def levels(image: Tensor, count: int, pyramid: Pyramid = "paper") -> list[Tensor]:
+    """The Laplacian pyramid of an image, every level at the size of the image.
+
+    Args:
+        image: (..., h, w), a floating dtype that torch can interpolate in.
+        count: how many levels, the finest first; 1 is the image itself.
+        pyramid: the filters, see the module.
+
+    Returns:
+        `count` tensors of the shape of the image that add up to it.
+    """
+    shape = image.shape
+    coarse = image.reshape(-1, 1, *shape[-2:])
     fine = []
     sizes = []
     for _ in range(count - 1):
         sizes.append(coarse.shape[-2:])
-        halved = _blur(coarse)[..., ::2, ::2]
-        fine.append(coarse - _doubled(halved, *coarse.shape[-2:]))
+        halved = _halved(coarse, pyramid)
+        fine.append(coarse - _doubled(halved, coarse.shape[-2:], pyramid))
         coarse = halved
     parts = [*fine, coarse]
-    return [_grown(part, sizes[:index]).reshape(shape) for index, part in enumerate(parts)]
+    return [_grown(part, sizes[:index], pyramid).reshape(shape) for index, part in enumerate(parts)]
 
 
-def _grown(part: Tensor, sizes: list[torch.Size]) -> Tensor:
-    """A level at the size of the picture."""
+def _grown(part: Tensor, sizes: list[torch.Size], pyramid: Pyramid) -> Tensor:
+    """A level at the size of the image."""
     for size in reversed(sizes):
-        part = _doubled(part, *size)
+        part = _doubled(part, size, pyramid)
     return part
 
 
-def _doubled(picture: Tensor, height: int, width: int) -> Tensor:
-    return _blur(picture.repeat_interleave(2, -2).repeat_interleave(2, -1)[..., :height, :width])
+def _halved(image: Tensor, pyramid: Pyramid) -> Tensor:
+    if pyramid == "nearest":
+        return _blur(image, pyramid)[..., ::2, ::2]
+    height, width = image.shape[-2:]
+    even = _bordered(_bordered(image, -2, 0, height % 2, pyramid), -1, 0, width % 2, pyramid)
+    half = (even.shape[-2] // 2, even.shape[-1] // 2)
+    return functional.interpolate(_blur(even, pyramid), size=half, mode="bilinear", align_corners=False)
 
 
-def _blur(picture: Tensor) -> Tensor:
-    blurred = functional.pad(picture, (2, 2, 2, 2), mode="replicate")
+def _doubled(image: Tensor, size: torch.Size, pyramid: Pyramid) -> Tensor:
+    height, width = size
+    if pyramid == "nearest":
+        return _blur(image.repeat_interleave(2, -2).repeat_interleave(2, -1)[..., :height, :width], pyramid)
+    double = (2 * image.shape[-2], 2 * image.shape[-1])
+    grown = functional.interpolate(image, size=double, mode="bilinear", align_corners=False)
+    return _blur(grown, pyramid)[..., :height, :width]
+
+
+def _blur(image: Tensor, pyramid: Pyramid) -> Tensor:
+    blurred = _bordered(_bordered(image, -2, 2, 2, pyramid), -1, 2, 2, pyramid)
     for dim in (-2, -1):
-        a, b, c, d, e = (blurred.narrow(dim, start, picture.shape[dim]) for start in range(5))
+        a, b, c, d, e = (blurred.narrow(dim, start, image.shape[dim]) for start in range(5))
         blurred = ((a + e) + 4 * (b + d) + 6 * c) / 16
     return blurred
+
+
+def _bordered(image: Tensor, dim: int, before: int, after: int, pyramid: Pyramid) -> Tensor:
+    """The image with that many more positions along `dim`: reflected at its ends, or its ends repeated."""
+    if not before + after:
+        return image
+    last = image.shape[dim] - 1
+    index = torch.arange(-before, last + 1 + after, device=image.device)
+    if pyramid == "paper" and last:
+        index = last - (last - index.abs() % (2 * last)).abs()
+    return image.index_select(dim, index.clamp(0, last))

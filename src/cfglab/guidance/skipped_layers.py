@@ -16,6 +16,8 @@ class SkipLayers(Weaker):
 
     It has no paper of its own; STG (arXiv:2411.18664) is its form for video. Layers are `mid`, dotted names, or numbers
     of blocks; which ones help depends on the network, so they have to be said: (7, 8, 9) for SD 3.5 Medium.
+    It acts while `start <= i / N < stop`. Stability AI's code leaves out the step at which `i / N` is `start` itself,
+    which is one of a run of 100 steps and, with `start=0`, the first of any run.
     """
 
     card: ClassVar[Card] = Card(
@@ -26,6 +28,7 @@ class SkipLayers(Weaker):
         rows="3 in the window, 2 outside (one less at w = 1)",
         defaults="s 2.8 from 1 to 20 % of the run: Stability AI's; no layers, they depend on the network",
         hosts=(
+            Host("Stability-AI/sd3.5", "acts while N start < i: not at the step that is `start` itself"),
             Host(
                 "diffusers",
                 "c + (s - 1) (c - c~) without CFG; a list of layers fails, and the two streams of SD 3 come back "

@@ -45,17 +45,17 @@ ROWS: dict[str, dict[str, Any]] = {
     "StableDiffusionControlNetPAGPipeline StableDiffusionControlNetPAGInpaintPipeline "
     "StableDiffusionXLControlNetPAGPipeline StableDiffusionXLControlNetPAGImg2ImgPipeline": {**PERTURBED, **CONTROLLED},
     # -- batched transformers ------------------------------------------------------------------------------------------
-    "AuraFlowPipeline BriaFiboPipeline PRXPipeline StableAudioPipeline": TRANSFORMER,
+    "AllegroPipeline AuraFlowPipeline BriaFiboPipeline PRXPipeline StableAudioPipeline": TRANSFORMER,
     "BriaPipeline": {**TRANSFORMER, "refused": (("normalize", False, "rescale"),)},
     "CogView3PlusPipeline": {**TRANSFORMER, "wide": True},
-    "SanaPipeline": {**TRANSFORMER, "wide": True, "variance": "twice"},
+    "SanaPipeline SanaVideoPipeline": {**TRANSFORMER, "wide": True, "variance": "twice"},
     "SanaControlNetPipeline": {**TRANSFORMER, **CONTROLLED, "wide": True, "variance": "twice"},
     "SanaPAGPipeline": {**TRANSFORMER, **PERTURBED, "wide": True, "variance": "twice"},
     "StableDiffusion3Pipeline": SD3,
     "StableDiffusion3Img2ImgPipeline StableDiffusion3InpaintPipeline": TRANSFORMER,
     "StableDiffusion3ControlNetPipeline StableDiffusion3ControlNetInpaintingPipeline": {**TRANSFORMER, **CONTROLLED},
     "StableDiffusion3PAGPipeline StableDiffusion3PAGImg2ImgPipeline": {**TRANSFORMER, **PERTURBED},
-    "PixArtAlphaPipeline PixArtSigmaPipeline": {**TRANSFORMER, "variance": "twice"},
+    "PixArtAlphaPipeline PixArtSigmaPipeline LattePipeline": {**TRANSFORMER, "variance": "twice"},
     "PixArtSigmaPAGPipeline": {**TRANSFORMER, **PERTURBED, "variance": "twice"},
     "HunyuanDiTPipeline": {**UNUSED, **RESCALED},
     "HunyuanDiTControlNetPipeline": {**UNUSED, **RESCALED, **CONTROLLED, "alike": False},
@@ -77,19 +77,18 @@ ROWS: dict[str, dict[str, Any]] = {
     # -- pixels, priors, cascades --------------------------------------------------------------------------------------
     "IFPipeline IFImg2ImgPipeline IFInpaintingPipeline IFSuperResolutionPipeline IFImg2ImgSuperResolutionPipeline "
     "IFInpaintingSuperResolutionPipeline": {"variance": "half"},
-    "KandinskyV22Pipeline KandinskyV22Img2ImgPipeline KandinskyV22InpaintPipeline KandinskyV22ControlnetPipeline": {
-        "variance": "half"
-    },
+    "KandinskyPipeline KandinskyV22Pipeline KandinskyV22Img2ImgPipeline KandinskyV22InpaintPipeline "
+    "KandinskyV22ControlnetPipeline KandinskyV22ControlnetImg2ImgPipeline": {"variance": "half"},
     "KandinskyV22PriorPipeline KandinskyV22PriorEmb2EmbPipeline": {"denoisers": ("prior",)},
     "Kandinsky3Pipeline Kandinsky3Img2ImgPipeline": {"injected": "quarter", "fixed": (("guidance_scale", 3.0),)},
     "StableCascadePriorPipeline WuerstchenPriorPipeline": {**FIRST, "denoisers": ("prior",)},
     "StableCascadeDecoderPipeline WuerstchenDecoderPipeline": {**FIRST, "denoisers": ("decoder",)},
     # -- two calls a step ----------------------------------------------------------------------------------------------
-    "FluxPipeline FluxImg2ImgPipeline FluxInpaintPipeline HunyuanVideoPipeline": FLUX,
+    "FluxPipeline FluxImg2ImgPipeline FluxInpaintPipeline HunyuanVideoPipeline HunyuanVideoImageToVideoPipeline": FLUX,
     "FluxControlNetPipeline": {**FLUX, **CONTROLLED},
     "FluxKontextPipeline FluxKontextInpaintPipeline": {**FLUX, "kept": "img_ids"},
     "Flux2KleinPipeline Flux2KleinInpaintPipeline": {**TWO, "kept": "img_ids"},
-    "ChromaPipeline ChromaImg2ImgPipeline ChromaInpaintPipeline": TWO,
+    "ChromaPipeline ChromaImg2ImgPipeline ChromaInpaintPipeline OvisImagePipeline": TWO,
     "QwenImagePipeline QwenImageImg2ImgPipeline QwenImageInpaintPipeline": QWEN,
     "QwenImageControlNetPipeline QwenImageControlNetInpaintPipeline": {**QWEN, **CONTROLLED},
     "QwenImageEditPipeline QwenImageEditPlusPipeline QwenImageEditInpaintPipeline": {**QWEN, "kept": "img_shapes"},
@@ -116,10 +115,11 @@ ROWS: dict[str, dict[str, Any]] = {
     "FluxControlNetImg2ImgPipeline": {**EMBEDDED, **CONTROLLED},
     # -- video ---------------------------------------------------------------------------------------------------------
     "AnimateDiffPipeline AnimateDiffVideoToVideoPipeline": {"blocks": ("encoder_hidden_states",)},
-    "CogVideoXPipeline CogVideoXImageToVideoPipeline CogVideoXVideoToVideoPipeline": {**TRANSFORMER, "wide": True},
+    "CogVideoXPipeline CogVideoXImageToVideoPipeline CogVideoXVideoToVideoPipeline CogVideoXFunControlPipeline "
+    "MochiPipeline": {**TRANSFORMER, "wide": True},
     "LTXPipeline LTXImageToVideoPipeline": {**TRANSFORMER, **RESCALED, "wide": True},
     "LTXConditionPipeline": {**TRANSFORMER, **RESCALED, "negated": True},
-    "WanVideoToVideoPipeline": TWO,
+    "WanVideoToVideoPipeline SkyReelsV2Pipeline": TWO,
     "WanPipeline WanImageToVideoPipeline WanVACEPipeline": {
         **TWO,
         "denoisers": ("transformer", "transformer_2"),

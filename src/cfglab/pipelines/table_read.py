@@ -21,28 +21,19 @@ READ: dict[str, dict[str, Any]] = {
     "AnimateDiffSDXLPipeline": {**FRAMES, **RESCALED},
     "TextToVideoSDPipeline VideoToVideoSDPipeline": {},
     "I2VGenXLPipeline": {"alike": False},
-    "CogVideoXFunControlPipeline ConsisIDPipeline MochiPipeline": {**TRANSFORMER, "wide": True},
-    "AllegroPipeline": TRANSFORMER,
-    "LattePipeline": {**TRANSFORMER, "variance": "twice"},
+    "ConsisIDPipeline": {**TRANSFORMER, "wide": True},
     "EasyAnimatePipeline EasyAnimateInpaintPipeline EasyAnimateControlPipeline": {
         **TRANSFORMER,
         **RESCALED,
         "variance": "twice",
     },
-    "SanaVideoPipeline": {**TRANSFORMER, "wide": True, "variance": "twice"},
-    "HunyuanVideoImageToVideoPipeline HunyuanSkyreelsImageToVideoPipeline": {
-        **TRUE,
-        "embedded": "guidance",
-    },
+    "HunyuanSkyreelsImageToVideoPipeline": {**TRUE, "embedded": "guidance"},
     "Kandinsky5T2VPipeline Kandinsky5I2VPipeline Kandinsky5T2IPipeline Kandinsky5I2IPipeline "
-    "SkyReelsV2Pipeline SkyReelsV2ImageToVideoPipeline WanAnimatePipeline": TWO,
+    "SkyReelsV2ImageToVideoPipeline WanAnimatePipeline": TWO,
     "LucyEditPipeline": {**TWO, "denoisers": ("transformer", "transformer_2")},
     # -- pictures ------------------------------------------------------------------------------------------------------
-    "KandinskyPipeline KandinskyImg2ImgPipeline KandinskyInpaintPipeline KandinskyV22ControlnetImg2ImgPipeline": {
-        "variance": "half"
-    },
+    "KandinskyImg2ImgPipeline KandinskyInpaintPipeline": {"variance": "half"},
     "KandinskyPriorPipeline": {"denoisers": ("prior",)},
-    "OvisImagePipeline": TWO,
     "FluxControlImg2ImgPipeline FluxControlInpaintPipeline SanaSprintImg2ImgPipeline": EMBEDDED,
     "FluxControlNetInpaintPipeline": {**EMBEDDED, "helpers": ("controlnet",)},
     # -- sound ---------------------------------------------------------------------------------------------------------

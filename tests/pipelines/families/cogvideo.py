@@ -1,4 +1,4 @@
-"""CogVideoX: text to video, image to video, video to video."""
+"""CogVideoX: text to video, image to video, video to video, a control video."""
 
 from typing import Any
 
@@ -73,6 +73,11 @@ def video() -> Any:
     return diffusers.CogVideoXVideoToVideoPipeline(**components())
 
 
+@seeded
+def control() -> Any:
+    return diffusers.CogVideoXFunControlPipeline(**components(8))
+
+
 SHARED: dict[str, Any] = {"denoisers": ("transformer",), "prediction": "v", "before": "to float32", "one": True}
 FAMILY = Family(
     "CogVideoX",
@@ -84,6 +89,13 @@ FAMILY = Family(
             "cogvideo",
             video,
             video_calls(**{**CALL, "num_frames": OMIT}, video=[pil(16)] * 8, strength=0.7),
+            **SHARED,
+        ),
+        Case(
+            "CogVideoXFunControlPipeline",
+            "cogvideo",
+            control,
+            video_calls(**{**CALL, "num_frames": OMIT}, control_video=[pil(16)] * 8),
             **SHARED,
         ),
     ),

@@ -1,11 +1,12 @@
-"""HunyuanVideo: two calls a step (`true_cfg_scale`), or the scale as an input of the network (`guidance_scale`)."""
+"""HunyuanVideo, from text and from an image: two calls a step, or the scale as an input (`guidance_scale`)."""
 
 from typing import Any
 
 import diffusers
+import transformers
 
 from tests.pipelines.families import Case, Family, parts, parts_video
-from tests.pipelines.families.parts import PROMPT, seeded
+from tests.pipelines.families.parts import PROMPT, pil, seeded
 from tests.pipelines.families.parts_video import video_calls
 
 TEXT: dict[str, Any] = {
@@ -17,13 +18,20 @@ TEXT: dict[str, Any] = {
     "num_frames": 5,
     "max_sequence_length": 16,
 }
+IMAGE_TEMPLATE: dict[str, Any] = {
+    "template": "{}",
+    "crop_start": 0,
+    "image_emb_len": 16,
+    "image_emb_start": 12,
+    "image_emb_end": 28,
+}
 TRUE: dict[str, Any] = {"scale_argument": "true_cfg_scale", "negative": "grey"}
 FACTS: dict[str, Any] = {"denoisers": ("transformer",)}
 
 
-def components(*, embedded: bool, **more: Any) -> dict[str, Any]:
+def components(*, embedded: bool, channels: int = 4, kind: str | None = None, **more: Any) -> dict[str, Any]:
     transformer = diffusers.HunyuanVideoTransformer3DModel(
-        in_channels=4,
+        in_channels=channels,
         out_channels=4,
         num_attention_heads=2,
         attention_head_dim=10,
@@ -35,6 +43,7 @@ def components(*, embedded: bool, **more: Any) -> dict[str, Any]:
         text_embed_dim=parts.WIDTH,
         pooled_projection_dim=parts.WIDTH,
         rope_axes_dim=(2, 4, 4),
+        image_condition_type=kind,
     )
     return {
         "transformer": parts.loud(transformer, "context_embedder", "text_embedder", "guidance_embedder", gain=2.0),
@@ -53,6 +62,32 @@ def two() -> Any:
     return diffusers.HunyuanVideoPipeline(**components(embedded=False))
 
 
+def llava() -> Any:
+    """Llama that reads 16 tokens of an image, as HunyuanVideo from an image has it."""
+    config = transformers.LlavaConfig(
+        vision_config=transformers.CLIPVisionConfig(
+            hidden_size=8, intermediate_size=37, num_attention_heads=4, num_hidden_layers=2, image_size=32, patch_size=8
+        ),
+        text_config=parts.language("Llama", layers=3).config,
+        image_token_index=parts.IMAGE_TOKEN,
+        pad_token_id=0,
+    )
+    return transformers.LlavaForConditionalGeneration(config)
+
+
+@seeded
+def image() -> Any:
+    return diffusers.HunyuanVideoImageToVideoPipeline(
+        **components(
+            embedded=False,
+            channels=9,
+            kind="latent_concat",
+            text_encoder=llava(),
+            image_processor=parts.clip_pictures(),
+        )
+    )
+
+
 @seeded
 def scalar() -> Any:
     return diffusers.HunyuanVideoPipeline(**components(embedded=True))
@@ -67,6 +102,17 @@ FAMILY = Family(
             two,
             video_calls(**TEXT, **TRUE),
             scale_argument="true_cfg_scale",
+            style="two calls",
+            order="cond uncond",
+            **FACTS,
+        ),
+        Case(
+            "HunyuanVideoImageToVideoPipeline",
+            "hunyuan_video",
+            image,
+            video_calls(**TEXT | {"prompt_template": IMAGE_TEMPLATE, "max_sequence_length": 32}, **TRUE, image=pil(16)),
+            scale_argument="true_cfg_scale",
+            single=True,  # the picture is not repeated
             style="two calls",
             order="cond uncond",
             **FACTS,

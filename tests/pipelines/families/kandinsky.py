@@ -1,9 +1,10 @@
-"""Kandinsky 2.2 (a prior and a decoder, whose learned variance is used) and Kandinsky 3 (`(g + 1) c - g u`)."""
+"""Kandinsky 2.1, 2.2 (a prior and a decoder, whose learned variance is used) and Kandinsky 3 (`(g + 1) c - g u`)."""
 
 from typing import Any
 
 import diffusers
 import torch
+from diffusers.pipelines.kandinsky.text_encoder import MCLIPConfig, MultilingualCLIP
 from torch import nn
 
 from tests.pipelines.families import Case, Family, parts
@@ -24,7 +25,7 @@ def movq() -> Any:
     )
 
 
-def decoder(cls: str, channels: int = 4, added: str = "image") -> Any:
+def decoder(cls: str, channels: int = 4, added: str = "image", read: str = "image_proj") -> Any:
     """A builder of this decoder; the UNet reads `channels`."""
 
     @seeded
@@ -40,7 +41,7 @@ def decoder(cls: str, channels: int = 4, added: str = "image") -> Any:
             block_out_channels=(16, 32),
             layers_per_block=1,
             encoder_hid_dim=parts.WIDTH,
-            encoder_hid_dim_type="image_proj",
+            encoder_hid_dim_type=read,
             cross_attention_dim=parts.WIDTH,
             attention_head_dim=4,
             resnet_time_scale_shift="scale_shift",
@@ -59,6 +60,30 @@ def decoder(cls: str, channels: int = 4, added: str = "image") -> Any:
         )
 
     return made
+
+
+@seeded
+def first() -> Any:
+    """Kandinsky 2.1: the UNet reads the words too, of a text encoder of its own."""
+    config = MCLIPConfig(
+        numDims=parts.WIDTH,
+        transformerDimensions=parts.WIDTH,
+        hidden_size=parts.WIDTH,
+        intermediate_size=37,
+        num_attention_heads=4,
+        num_hidden_layers=2,
+        vocab_size=parts.VOCABULARY,
+        max_position_embeddings=96,
+        pad_token_id=0,
+    )
+    made = decoder("KandinskyV22Pipeline", added="text_image", read="text_image_proj")()
+    return diffusers.KandinskyPipeline(
+        text_encoder=MultilingualCLIP(config),
+        tokenizer=parts.tokenizer(parts.TOKENS, start=True, end=True),
+        unet=made.unet,
+        scheduler=diffusers.DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1),
+        movq=made.movq,
+    )
 
 
 def prior(cls: str) -> Any:
@@ -156,6 +181,20 @@ FAMILY = Family(
             decoder("KandinskyV22ControlnetPipeline", 8, "image_hint"),
             calls(**PAIR | {"output_type": "pt"}, hint=picture(64)),
             **USED,
+        ),
+        Case(
+            "KandinskyV22ControlnetImg2ImgPipeline",
+            "kandinsky2_2",
+            decoder("KandinskyV22ControlnetImg2ImgPipeline", 8, "image_hint"),
+            calls(**PAIR | {"output_type": "pt"}, image=pil(16), hint=picture(64), strength=0.7),
+            **USED,
+        ),
+        Case(
+            "KandinskyPipeline",
+            "kandinsky",
+            first,
+            calls(**PAIR | {"output_type": "pt", "negative": "grey"}, prompt=PROMPT),
+            **USED | {"variance": "discarded"},
         ),
         Case(
             "KandinskyV22PriorPipeline",

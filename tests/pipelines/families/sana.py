@@ -1,4 +1,4 @@
-"""Sana: text, ControlNet, perturbed attention; Sana-Sprint reads the scale as an input."""
+"""Sana: text, ControlNet, perturbed attention, video; Sana-Sprint reads the scale as an input."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import diffusers
 
 from tests.pipelines.families import Case, Family, parts
 from tests.pipelines.families.parts import OMIT, PROMPT, awake, calls, picture, seeded
+from tests.pipelines.families.parts_video import video_calls, wan_vae
 
 NETWORK: dict[str, Any] = {
     "patch_size": 1,
@@ -63,6 +64,30 @@ def build(cls: str, *, beside: bool = False, sprint: bool = False, **more: Any) 
     return made
 
 
+@seeded
+def video() -> Any:
+    transformer = diffusers.SanaVideoTransformer3DModel(
+        in_channels=16,
+        out_channels=16,
+        num_attention_heads=2,
+        attention_head_dim=12,
+        num_layers=2,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=12,
+        cross_attention_dim=24,
+        caption_channels=parts.WIDTH,
+        sample_size=8,
+        rope_max_seq_len=32,
+    )
+    return diffusers.SanaVideoPipeline(
+        transformer=parts.loud(transformer, "attn2.to_v", "attn2.to_out", gain=6.0),
+        scheduler=parts.flow_scheduler(shift=7.0),
+        vae=wan_vae(),
+        text_encoder=parts.language("Gemma2"),
+        tokenizer=parts.tokenizer(start=True),
+    )
+
+
 TEXT: dict[str, Any] = {
     "prompt": PROMPT,
     "output_type": "latent",
@@ -75,30 +100,42 @@ TEXT: dict[str, Any] = {
 SUM = "cast to float32"
 SPRINT: dict[str, Any] = {"off": None, "style": "embedded", "order": "other", "combine": "none"}
 
+VIDEO = Case(
+    "SanaVideoPipeline",
+    "sana",
+    video,
+    video_calls(**TEXT, frames=5),
+    denoisers=("transformer",),
+    before=SUM,
+)
+
 FAMILY = Family(
     "Sana",
-    tuple(
-        Case(cls, "sana", build(cls, **made), calls(**fixed), denoisers=("transformer",), **facts)
-        for cls, made, fixed, facts in (
-            ("SanaPipeline", {}, TEXT, {"before": SUM}),
-            (
-                "SanaControlNetPipeline",
-                {"beside": True},
-                {**TEXT, "control_image": picture(32)},
-                {"before": SUM, "helpers": ("controlnet",)},
-            ),
-            (
-                "SanaPAGPipeline",
-                {"pag_applied_layers": ["transformer_blocks.1"]},
-                {**TEXT, "pag_scale": 2.0},
-                {"before": SUM, "style": "three parts", "combine": "three parts"},
-            ),
-            (
-                "SanaSprintPipeline",
-                {"sprint": True},
-                {**TEXT, "intermediate_timesteps": None, "negative": OMIT},
-                {"prediction": "v", **SPRINT},
-            ),
-        )
+    (
+        VIDEO,
+        *(
+            Case(cls, "sana", build(cls, **made), calls(**fixed), denoisers=("transformer",), **facts)
+            for cls, made, fixed, facts in (
+                ("SanaPipeline", {}, TEXT, {"before": SUM}),
+                (
+                    "SanaControlNetPipeline",
+                    {"beside": True},
+                    {**TEXT, "control_image": picture(32)},
+                    {"before": SUM, "helpers": ("controlnet",)},
+                ),
+                (
+                    "SanaPAGPipeline",
+                    {"pag_applied_layers": ["transformer_blocks.1"]},
+                    {**TEXT, "pag_scale": 2.0},
+                    {"before": SUM, "style": "three parts", "combine": "three parts"},
+                ),
+                (
+                    "SanaSprintPipeline",
+                    {"sprint": True},
+                    {**TEXT, "intermediate_timesteps": None, "negative": OMIT},
+                    {"prediction": "v", **SPRINT},
+                ),
+            )
+        ),
     ),
 )
