@@ -101,7 +101,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "fixed": (("cfg_normalization", False),),
         "refused": (("cfg_trunc_ratio", 1.0, ".inside(...) of a schedule"),),
     },
-    "Krea2Pipeline": {**TWO, "off": 0.0},
+    "Krea2Pipeline": {**TWO, "off": 0.0, "whole": ("position_ids",)},
     "Ideogram4Pipeline": {
         **TWO,
         "denoisers": ("transformer", "unconditional_transformer"),
