@@ -28,7 +28,7 @@ ROWS = frozenset(
         # sizes, conditions, pictures beside the sample
         *("timestep_cond", "added_time_ids", "guidance", "additional_t_cond", "image_meta_size", "style", "fps"),
         *("original_size", "target_size", "crop_coords", "image_embeds", "image_embeddings", "image_latents"),
-        *("effnet", "sca", "crp", "pixels", "video_coords", "inpaint_latents", "control_latents", "id_cond"),
+        *("effnet", "x_cat", "sca", "crp", "pixels", "video_coords", "inpaint_latents", "control_latents", "id_cond"),
         *("id_vit_hidden", "pose_hidden_states", "face_pixel_values", "position_ids", "segment_ids", "indicator"),
         # control networks
         *("controlnet_cond", "controlnet_mode", "control_type", "control_hidden_states", "mid_block_additional_residual"),

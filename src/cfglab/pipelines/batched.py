@@ -120,7 +120,8 @@ class Batched:
         if "perturbed" in part:
             time = pipe.scheduler.timesteps.new_tensor(step.timestep)
             return pipe._get_pag_scale(time) * (part["cond"] - part["perturbed"])
-        scale = float(self.run.arguments.get("image_guidance_scale", 1.0))
+        passed = self.run.arguments.get("image_guidance_scale", 1.0)
+        scale = float(getattr(pipe, "_image_guidance_scale", passed))
         return (scale - 1) * (part["uncond"] - part["neither"])
 
     def _injected(self, guided: Tensor) -> Tensor:

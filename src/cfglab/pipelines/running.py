@@ -20,7 +20,7 @@ from cfglab.pipelines.channels import guided_channels, same_shape
 from cfglab.pipelines.encoding import Encodings
 from cfglab.pipelines.finishing import After, finishing
 from cfglab.pipelines.profiles import Layout, Profile
-from cfglab.pipelines.refusals import check_on, check_specs, way_of
+from cfglab.pipelines.refusals import Switches, check_on, check_specs, way_of
 from cfglab.pipelines.sharing import Sharing
 from cfglab.step import Step
 
@@ -87,6 +87,7 @@ class Run:
         self.profile = guided.profile
         self.after: After | None = finishing(self.profile, arguments)
         self.rows: GuidedRows | None = None
+        self.switches = Switches(self.profile)
         self.encodings = Encodings(guided.pipe)
         self.template: Any = None
         """An output of the denoiser, for steps at which it is not run."""
@@ -96,8 +97,10 @@ class Run:
 
     def guided_call(self, call: Call, name: str) -> Any:
         """What a component's call gives instead of its own output."""
-        if self.rows is None and self.way != "embedded":
-            check_on(self.guided.pipe, self.profile, self.arguments)
+        if self.way != "embedded":
+            if self.rows is None:
+                check_on(self.guided.pipe, self.profile, self.arguments)
+            self.switches.check(self.guided.pipe)
         if name in self.profile.helpers:
             from cfglab.pipelines.helpers import help_call
 

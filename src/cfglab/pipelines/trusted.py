@@ -27,7 +27,7 @@ PIPELINES = "diffusers.pipelines."
 """Attention processors and hooks of diffusers' pipelines are made for one batch: they share, store or edit."""
 
 VOUCHED = "row_independent"
-"""A function or class with this attribute says itself that it keeps rows apart."""
+"""A function, or a class about its own methods, says with this attribute that it keeps rows apart."""
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), tuple, list, dict, set, frozenset, Enum, type, Tensor)
 _PLAIN_TYPES: dict[type, bool] = {}
@@ -51,9 +51,9 @@ def is_called(kind: type) -> bool:
 def foreign(called: Any) -> str:
     """The name of the code in `called`, a function, method or callable object, that is not a library's; "" for none."""
     for part in _layers(called):
-        if getattr(part, VOUCHED, False) is True:
-            return ""
         if isinstance(part, FunctionType):
+            if vars(part).get(VOUCHED) is True:
+                continue
             home = str(part.__globals__.get("__name__", ""))
             if not is_library(home):
                 return f"{part.__qualname__} of {home or 'a module without a name'}"
@@ -64,10 +64,8 @@ def foreign(called: Any) -> str:
 
 def foreign_class(kind: type) -> str:
     """The name of a method of this class or of those above it that is not a library's; "" for none."""
-    if kind.__dict__.get(VOUCHED, False) is True:
-        return ""
     for klass in kind.__mro__:
-        if klass is object:
+        if klass is object or vars(klass).get(VOUCHED) is True:
             continue
         values = list(vars(klass).values())
         seen = _KLASSES.get(klass)
