@@ -27,9 +27,9 @@ out, with a guidance an image, and untouched again.
 
 The generic rule: the denoiser is called once a step with rows `[uncond; cond]`, the arguments that diffusers' denoisers
 have for rows hold them on their first dimension, and what the pipeline makes of two equal predictions is that
-prediction. `guide()` runs the rows that somebody needs, combines them itself, and hands the pipeline the guided prediction in every row; where there
-are two calls a step, it writes it into both. What the tables say beyond that is in a class's `Profile`. A class that is
-not here is refused, unless you say how it is laid out:
+prediction. `guide()` runs the rows that somebody needs, combines them itself, and hands the pipeline the guided
+prediction in every row; where there are two calls a step, it writes it into both. What the tables say beyond that is in
+a class's `Profile`. A class that is not here is refused, unless you say how it is laid out:
 
 ```python
 with cfglab.guide(pipe, guidance, profile=cfglab.Profile(layout="two calls", parts=("cond", "uncond"))):
@@ -38,12 +38,12 @@ with cfglab.guide(pipe, guidance, profile=cfglab.Profile(layout="two calls", par
 
 ## When rows are left out and shared
 
-A row is left out where nobody needs its prediction (w = 1, outside of an interval), and rows that are equal bit for bit
-are run once. That changes nothing (but roundings of another batch size) as long as the network treats every row alone,
-so it is done only where this is known of the denoiser, of every ControlNet and of both networks of a pipeline that has
-two. **Else every row of the pipeline's own batch is run at every call**, further predictions of transforms included: the
-result is the untouched pipeline's at a constant scale, bit for bit, and a warning says once, with the reason, that no row
-was saved. `trace.rows_run` and `trace.rows_saved` count what was really run.
+A row is left out where nobody needs its prediction (w = 1, outside of an interval), and rows that are equal bit for
+bit are run once. That changes nothing (but roundings of another batch size) as long as the network treats every row
+alone, so it is done only where this is known of the denoiser, of every ControlNet and of both networks of a pipeline
+that has two. **Else every row of the pipeline's own batch is run at every call**, in further predictions of transforms
+as well: the result is the untouched pipeline's at a constant scale, bit for bit, and a warning says once, with the
+reason, that no row was saved. `trace.rows_run` and `trace.rows_saved` count what was really run.
 
 Known are layers of torch, diffusers, transformers, peft, accelerate and the usual quantisers, diffusers' own attention
 processors (IP-Adapters too), LoRA, FreeU, attention slicing, `torch.compile`, hooks of offloading and of layerwise

@@ -94,9 +94,7 @@ def test_two_calls_a_step_cut_nothing_that_is_not_known() -> None:
     generators = [torch.Generator().manual_seed(7) for _ in range(2)]
     try:
         with pytest.warns(UserWarning, match="'weights' among"), guide(pipe, schedule) as trace:
-            made.call(
-                pipe, 5.0, steps=3, images=2, generator=generators, joint_attention_kwargs={"weights": WEIGHTS}
-            )
+            made.call(pipe, 5.0, steps=3, images=2, generator=generators, joint_attention_kwargs={"weights": WEIGHTS})
     finally:
         pipe.transformer.__class__ = plain
     assert set(seen) == {2}

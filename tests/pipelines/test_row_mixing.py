@@ -71,7 +71,9 @@ def test_a_network_that_may_mix_rows_runs_all_of_them(name: str) -> None:
     with put(MIXERS[name], pipe.unet), pytest.warns(UserWarning, match=SAID) as said, guide(pipe, 3.0) as trace:
         assert torch.equal(drawn(made, pipe, 5.0), untouched)
     assert (trace.rows_run, trace.rows_saved) == (12, 0)
-    assert len(said) == 1 and "share_rows=True" in str(said[0].message) and "\n" not in str(said[0].message)
+    assert len(said) == 1
+    assert "share_rows=True" in str(said[0].message)
+    assert "\n" not in str(said[0].message)
     with put(MIXERS[name], pipe.unet), pytest.warns(UserWarning, match=SAID), guide(pipe, schedule) as trace:
         guided = drawn(made, pipe, 5.0)
     assert [record.rows_run for record in trace.steps] == [4] * 3

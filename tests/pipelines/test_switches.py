@@ -15,7 +15,9 @@ from cfglab.pipelines.profiles import Profile
 from cfglab.pipelines.table import profiles
 from tests.pipelines.families import case
 
-SWITCH = re.compile(r"guid|cfg|pag_|sag_|stg_|classifier|rescale|dynamic|skip_layer|trunc|interval|clip_value|^normalize")
+SWITCH = re.compile(
+    r"guid|cfg|pag_|sag_|stg_|classifier|rescale|dynamic|skip_layer|trunc|interval|clip_value|^normalize"
+)
 OTHER = {
     "control_guidance_start": "when a ControlNet is on",
     "control_guidance_end": "when a ControlNet is on",

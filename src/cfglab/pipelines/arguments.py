@@ -31,7 +31,13 @@ ROWS = frozenset(
         *("effnet", "x_cat", "sca", "crp", "pixels", "video_coords", "inpaint_latents", "control_latents", "id_cond"),
         *("id_vit_hidden", "pose_hidden_states", "face_pixel_values", "position_ids", "segment_ids", "indicator"),
         # control networks
-        *("controlnet_cond", "controlnet_mode", "control_type", "control_hidden_states", "mid_block_additional_residual"),
+        *(
+            "controlnet_cond",
+            "controlnet_mode",
+            "control_type",
+            "control_hidden_states",
+            "mid_block_additional_residual",
+        ),
         *("down_block_additional_residuals", "down_intrablock_additional_residuals", "controlnet_block_samples"),
         *("controlnet_single_block_samples", "block_controlnet_hidden_states"),
     )

@@ -194,8 +194,8 @@ class Guider(BaseGuidance):  # type: ignore[misc]
         if self._reason and self._share_rows is None and not self._said:
             self._said = True
             warnings.warn(
-                f"every call of a step is made: {self._reason} may mix or keep rows; pass share_rows=True to to_guider() "
-                "if every call stands alone all the same.",
+                f"every call of a step is made: {self._reason} may mix or keep rows; pass share_rows=True to "
+                "to_guider() if every call stands alone all the same.",
                 stacklevel=2,
             )
         return bool(self._reason)
@@ -221,7 +221,7 @@ class Guider(BaseGuidance):  # type: ignore[misc]
         if any(batch.source for batch in self._plan) and (lonely or not pairs):
             raise InputError(
                 f"no negative {' or '.join(lonely) or 'inputs'} at step {self._now.index}, where {self._said()} needs "
-                "the unconditional prediction: pass a negative_prompt, which may be \"\", or negative embeddings beside "
+                'the unconditional prediction: pass a negative_prompt, which may be "", or negative embeddings beside '
                 "the embeddings."
             )
 

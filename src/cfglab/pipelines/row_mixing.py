@@ -7,7 +7,6 @@ The whole tree is read at the first call of a run; every later call only compare
 import re
 from collections.abc import Iterator
 from itertools import chain
-from operator import itemgetter
 from types import BuiltinFunctionType
 from typing import Any
 
@@ -30,7 +29,6 @@ SHARES = ("dropout", "dropout_p", "dropout_prob", "attention_dropout")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _GLOBAL = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks", "_global_backward_pre_hooks")
 _REPLACED = ("forward", "_old_forward", "_hf_hook", "processor", "_compiled_call_impl")
-_TRAINING = itemgetter("training")
 _PARAMETERS = {nn.Parameter, type(None)}
 _SEQUENCES = (nn.MultiheadAttention, nn.RNNBase)
 _OVER_A_DIMENSION = (nn.Softmax, nn.LogSoftmax, nn.Softmin, nn.GLU)
@@ -69,7 +67,7 @@ class Watched:
         return (
             list(map(len, self._states)),
             list(map(type, self._modules)),
-            list(map(_TRAINING, self._states)),
+            [state.get("training") for state in self._states],  # a compiled module has it from what it wraps
             list(chain.from_iterable(map(dict.values, self._children))),
             [list(hooks.values()) for hooks in self._hooks if hooks] if any(self._hooks) else [],
             [state.get(name) for state, name in self._replaced],
@@ -173,7 +171,7 @@ def _mixes(module: nn.Module, state: dict[str, Any]) -> str:
     kind = type(module)
     if "quantized.dynamic" in kind.__module__ or _dynamic(state):
         return f"{kind.__name__} scales its activations by the whole batch and"
-    if state["training"] and _draws(module, state):
+    if state.get("training") and _draws(module, state):
         return f"{kind.__name__} draws random numbers in training mode (eval() on the network ends that), and"
     if isinstance(module, _SET) and (said := _as_set(module)):
         return said

@@ -20,9 +20,7 @@ class Sharing:
     def __init__(self, pipe: Any, names: tuple[str, ...], share: bool | None, cached: bool) -> None:
         self._pipe, self._share = pipe, share
         networks = {name: getattr(pipe, name, None) for name in names}
-        self._watched = {
-            name: Watched(network) for name, network in networks.items() if isinstance(network, nn.Module)
-        }
+        self._watched = {name: Watched(network) for name, network in networks.items() if isinstance(network, nn.Module)}
         self._others: dict[str, Watched] = {}
         self._read = False
         self.reason = ""
@@ -34,7 +32,7 @@ class Sharing:
             self.reason, self.advice = "the denoiser has a cache over the steps, which", ""
 
     def together(self, call: Call, variations: Iterable[Variation | None] = (), *, helper: bool = False) -> bool:
-        """Whether this call runs all of its rows, and so do the `variations` of its step. Asked at every call: hooks and
+        """Whether this call, and so the `variations` of its step, run all rows. Asked at every call: hooks and
         processors come during a run, too."""
         if not self.reason and self._share is None and not self._read:
             for name, watched in self._watched.items():
