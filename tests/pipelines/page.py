@@ -87,6 +87,7 @@ RUN = """
 "same" compares with the untouched pipeline at the same scale: **bit** for bit, or within {rounds:g} of its size for the
 cause given. A schedule that leaves rows out is within 1e-5 of the pipeline's own formula with a moving scale (other
 sizes of batch round differently). Rows of ControlNets are left out with those of the denoiser.
+The attention of `ControlNetUnionModel` reads the rows of its batch as a sequence, so with it all rows are run.
 
 | class | family | layout | beyond the generic rule | same |
 |---|---|---|---|---|

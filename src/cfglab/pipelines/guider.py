@@ -93,7 +93,7 @@ class Guider(BaseGuidance):  # type: ignore[misc]
         self._distinct = torch.empty(0)
         self._plan: list[_Batch] = []
         self._latents: Any = None
-        self._share_rows, self._said = share_rows, False
+        self._share_rows, self._warned = share_rows, False
         self._watched: list[tuple[str, Watched]] = []
         self._reason = ""
         stored, self._unstored = written(self.guidances)
@@ -191,8 +191,8 @@ class Guider(BaseGuidance):  # type: ignore[misc]
 
     def _made_all(self) -> bool:
         """Whether calls that nobody needs are made, because something may be kept of them; said once."""
-        if self._reason and self._share_rows is None and not self._said:
-            self._said = True
+        if self._reason and self._share_rows is None and not self._warned:
+            self._warned = True
             warnings.warn(
                 f"every call of a step is made: {self._reason} may mix or keep rows; pass share_rows=True to "
                 "to_guider() if every call stands alone all the same.",
