@@ -87,6 +87,7 @@ def counted(pipe: Any, names: Sequence[str]) -> Iterator[list[int]]:
         samples = [*args, *(named[name] for name in ("sample", "hidden_states") if name in named)]
         rows.append(len(samples[0]))
 
+    before.row_independent = True  # type: ignore[attr-defined]
     with ExitStack() as stack:
         for name in names:
             stack.callback(getattr(pipe, name).register_forward_pre_hook(before, with_kwargs=True).remove)

@@ -25,11 +25,11 @@ HEAD = """# Pipelines
 class of the first table is built tiny, run untouched and under `guide()`, at one scale, on a schedule that leaves rows
 out, with a guidance an image, and untouched again.
 
-The generic rule: the denoiser is called once a step with rows `[uncond; cond]`, every tensor of that many rows on its
-first dimension holds rows, and what the pipeline makes of two equal predictions is that prediction. `guide()` runs the
-rows that somebody needs, combines them itself, and hands the pipeline the guided prediction in every row; where there
-are two calls a step, it writes it into both. What the tables say beyond that is in a class's `Profile`. A class that is
-not here is refused, unless you say how it is laid out:
+The generic rule: the denoiser is called once a step with rows `[uncond; cond]`, the arguments that diffusers' denoisers
+have for rows hold them on their first dimension, and what the pipeline makes of two equal predictions is that
+prediction. `guide()` runs the rows that somebody needs, combines them itself, and hands the pipeline the guided
+prediction in every row; where there are two calls a step, it writes it into both. What the tables say beyond that is in
+a class's `Profile`. A class that is not here is refused, unless you say how it is laid out:
 
 ```python
 with cfglab.guide(pipe, guidance, profile=cfglab.Profile(layout="two calls", parts=("cond", "uncond"))):
@@ -37,6 +37,50 @@ with cfglab.guide(pipe, guidance, profile=cfglab.Profile(layout="two calls", par
 ```
 
 diffusers' own pipeline tests run under `guide()` too: `make pipelines DIFFUSERS_TESTS=/path/to/diffusers`, a checkout.
+
+## When rows are left out and shared
+
+A row is left out where nobody needs its prediction (w = 1, outside of an interval), and rows that are equal bit for
+bit are run once. That changes nothing (but roundings of another batch size) as long as the network treats every row
+alone, so it is done only where this is known of the denoiser, of every ControlNet and of both networks of a pipeline
+that has two. **Else every row of the pipeline's own batch is run at every call**, in further predictions of transforms
+as well: the result is the untouched pipeline's at a constant scale, bit for bit, and a warning says once, with the
+reason, that no row was saved. `trace.rows_run` and `trace.rows_saved` count what was really run.
+
+Known are layers of torch, diffusers, transformers, peft, accelerate and the usual quantisers, diffusers' own attention
+processors (IP-Adapters too), LoRA, FreeU, attention slicing, `torch.compile`, hooks of offloading and of layerwise
+casting. Not known, and so every row is run:
+
+- attention processors of your own, a subclass of diffusers' too, and those of diffusers that share, store or cut the
+  batch (perturbed attention, `CrossFrameAttnProcessor`, Attend-and-Excite, Pix2Pix-Zero, LEDITS++);
+- forward hooks of your own, on the network, on any layer, or on all modules; modules of your own inside it;
+- a `forward`, another method or torch's attention that was replaced, on an instance or on a class (DeepCache, T-GATE,
+  token merging);
+- caches over the steps, diffusers' own among them;
+- training mode with dropout (also of a LoRA), batch normalisation with the statistics of the batch;
+- quantised layers that scale activations by the whole batch (LLM.int8, `quantize_dynamic`, dynamic activations).
+
+The network is read at the first call of a run and compared at every call, so a hook or a processor that a callback sets
+during the run is seen at the next step. From there on all rows are run to the end of that run.
+
+`share_rows=` of `guide`, `attach` and `to_guider` says it instead: `True`, the rows are independent all the same (your
+word; a cache of diffusers runs all rows even so); `False`, all rows are to be run, without a warning. A hook's function
+or a processor's class can say it for itself with an attribute, `row_independent = True`.
+
+**What an argument is decides whether it is cut, not its length.** The arguments of diffusers' denoisers are known by
+name; of `cross_attention_kwargs`, `joint_attention_kwargs`, `attention_kwargs` and `added_cond_kwargs` the keys that
+diffusers itself reads. A tensor or list under another name (weights of regions, say) could hold rows or not: it is
+handed over whole, and all rows are run. `Profile(rows=("name",))` or `Profile(whole=("name",))` says which it is, keys
+of dicts included.
+
+## The pipeline's own switches
+
+What guidance replaces is honoured or refused by name, never dropped: `guidance_rescale`, `cfg_normalization`,
+`image_guidance_scale` and `pag_scale` are done here as the pipeline does them; `use_dynamic_cfg`, `min_guidance_scale`
+(of Stable Video Diffusion, where it is not the same as the other scale), `guidance_scale_2`, `guidance_schedule`,
+`cfg_truncation`, `cfg_trunc_ratio`, `skip_guidance_layers` and `normalize` are refused, with what to write instead. A
+callback that sets `pipe._guidance_scale` or `pipe._guidance_rescale` during a run is refused at the next step: a
+schedule says the same, `constant(7.5).inside(progress=(0.0, 0.6))` or `table([7, 6, 5, 1])`.
 """
 
 RUN = """
@@ -48,6 +92,7 @@ three steps at the scale 3. Larger scales and more steps make a last bit grow, u
 15; whatever they are, the difference is at most {times} times what the untouched pipeline changes by when each of its
 predictions changes by one last bit. A schedule that leaves rows out is within 1e-5 of the pipeline's own formula with
 a moving scale (other sizes of batch round differently). Rows of ControlNets are left out with those of the denoiser.
+The attention of `ControlNetUnionModel` reads the rows of its batch as a sequence, so with it all rows are run.
 
 | class | family | layout | beyond the generic rule | same |
 |---|---|---|---|---|

@@ -15,6 +15,8 @@ from tests.pipelines.moving import a_last_bit_more, counted, moved
 from tests.pipelines.results import ROUNDS, TIMES, cause
 from tests.pipelines.test_builders import COUNTS, built, every
 
+pytestmark = pytest.mark.filterwarnings("ignore:every row is run at every step of this run. in controlnet Multihead")
+
 STEPS = 3
 
 
@@ -85,7 +87,7 @@ def test_a_schedule_that_skips_rows(made: tuple[Case, Any]) -> None:
     assert near(guided, wanted)
     assert not near(wanted, moved(pipe, case, scales[:1] * STEPS, steps=STEPS), 1e-4)
     whole = {"three parts": 3, "embedded": 1}.get(case.style, 2)
-    saves = whole == 2
+    saves = whole == 2 and "ControlNetUnion" not in case.cls  # whose attention goes over the rows
     steps = len(trace.steps)
     assert steps in (STEPS, STEPS - 1)  # one less with strength
     assert [record.step.index for record in trace.steps] == list(range(steps))
@@ -94,7 +96,7 @@ def test_a_schedule_that_skips_rows(made: tuple[Case, Any]) -> None:
     assert [record.rows_saved for record in trace.steps] == [0, int(saves), 0][:steps]
     assert sum(rows) == trace.rows_run
     if case.helpers and case.style == "batched":
-        assert helped == [2, 1, 2][:steps]
+        assert helped == [2, 1 if saves else 2, 2][:steps]
 
 
 def test_every_image_has_its_own_guidance(made: tuple[Case, Any]) -> None:

@@ -7,6 +7,7 @@ import torch
 from diffusers import ClassifierFreeGuidance
 from torch import Tensor
 
+from cfglab.errors import InputError
 from cfglab.guidance import Guidance, PredictionNorm
 from cfglab.pipelines.guider import Guider, to_guider
 from cfglab.schedules import Cosine
@@ -60,7 +61,12 @@ def test_a_schedule_with_rows_left_out_is_the_scale_set_call_by_call(made: Any) 
     values = [1.0, *Cosine(max=7, min=2).values(4)[1:3], 1.0]
     calls: list[int] = []
     networks = {id(one): one for one in (denoiser_of(pipe), getattr(pipe, "transformer_2", None)) if one is not None}
-    handles = [one.register_forward_hook(lambda *_: calls.append(1)) for one in networks.values()]
+
+    def count(*_: Any) -> None:
+        calls.append(1)
+
+    count.row_independent = True  # type: ignore[attr-defined]
+    handles = [one.register_forward_hook(count) for one in networks.values()]
     oracle = modular.run(modular.use(pipe, Listed([None, *values[1:3], None])), steps=4)
     guider = to_guider(schedule)
     calls.clear()
@@ -106,3 +112,35 @@ def test_half_precision_is_diffusers_own_too(name: str) -> None:
     assert normed[-1].dtype == own[-1].dtype
     assert torch.isfinite(normed[-1]).all()
     assert not torch.equal(normed[-1], own[-1])
+
+
+def test_a_network_that_may_keep_what_it_saw_is_called_for_every_prediction() -> None:
+    modular = MODULAR["SDXL"]
+    pipe = modular.build()
+    calls: list[int] = []
+    schedule = Cosine(max=7, min=2).inside(progress=(0.2, 0.7))
+    handle = denoiser_of(pipe).register_forward_hook(lambda *_: calls.append(1))
+    try:
+        guider = to_guider(schedule)
+        with pytest.warns(UserWarning, match=r"every call of a step is made: in unet the hook .*share_rows=True"):
+            all_made = modular.run(modular.use(pipe, guider), steps=4)
+        assert (len(calls), guider.trace.rows_run, guider.trace.rows_saved) == (8, 8, 0)
+        calls.clear()
+        guider = to_guider(schedule, share_rows=True)
+        assert all(map(torch.equal, modular.run(modular.use(pipe, guider), steps=4), all_made))
+        assert (len(calls), guider.trace.rows_saved) == (6, 2)
+    finally:
+        handle.remove()
+
+
+def test_sd3_needs_a_negative_prompt_which_may_be_empty() -> None:
+    """Its text encoder makes negative embeddings only where it is given a text for them, whatever its guider says."""
+    modular = MODULAR["SD3"]
+    pipe = modular.use(modular.build(), to_guider(4))
+    with pytest.raises(InputError, match=r"no negative .* pass a negative_prompt, which may be \"\""):
+        modular.run(pipe, negative_prompt=None)
+    empty, own = (
+        modular.run(modular.use(pipe, guider), negative_prompt="")
+        for guider in (to_guider(4), ClassifierFreeGuidance(4))
+    )
+    assert all(map(torch.equal, empty, own))

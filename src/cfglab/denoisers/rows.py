@@ -92,6 +92,8 @@ class GuidedRows:
         conditioning: Sequence[Tensor],
         denoise: Denoise,
         finish: Finish | None = None,
+        *,
+        apart: bool = False,
     ) -> tuple[Tensor, StepRecord]:
         """The guided prediction (B, ...) of this call, and its record.
 
@@ -100,6 +102,7 @@ class GuidedRows:
         runs what `variation.inputs` makes of these rows, inside `variation.applied`. It is called once for the rows of
         the pairs and once for every different variation, and not at all where nobody needs a row.
         `finish(guided, cond, images)` is applied to what each group of images gets, in channels that are guided.
+        With `apart` no row stands for another, however equal they are.
         """
         total = 2 * self.images
         if len(sample) != total:
@@ -107,7 +110,7 @@ class GuidedRows:
                 f"{len(sample)} rows for {self.images} images: the batch is [uncond; cond], {total} rows; give one "
                 "guidance per image, pictures per prompt included."
             )
-        labels = self._equal.labels(sample, conditioning)
+        labels = list(range(total)) if apart else self._equal.labels(sample, conditioning)
         asked = self._asked(step, finish is not None)
         wanted = self._rows_of(asked)
         ran = {variation: _run(rows, labels, variation, denoise) for variation, rows in wanted.items() if rows}

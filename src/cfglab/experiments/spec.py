@@ -108,6 +108,7 @@ class Experiment(Identified):
     @classmethod
     def _are_seeds(cls, value: Any) -> Any:
         return read_seeds(value)
+
     @model_validator(mode="wrap")
     @classmethod
     def _stored_before(cls, value: Any, check: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:

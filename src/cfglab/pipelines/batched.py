@@ -9,9 +9,11 @@ from cfglab.denoisers.equal_rows import take
 from cfglab.denoisers.rows import Finish
 from cfglab.errors import InputError
 from cfglab.guidance import Variation
+from cfglab.guidance.now import runs
 from cfglab.pipelines.calls import Call
 from cfglab.pipelines.outputs import predicted, with_prediction
 from cfglab.pipelines.profiles import Part
+from cfglab.pipelines.sharing import all_rows
 from cfglab.step import Step
 
 ROWS = 2
@@ -22,7 +24,8 @@ class Batched:
 
     Every part of the pipeline's batch is given the guided prediction p: whatever it makes of equal parts, be it
     `u + g (c - u)`, `c + g (c - u)`, `lerp`, or any of them with a third term, is p. A third part is always run, and
-    with it all rows: the attention processors of perturbed attention count on it.
+    with it all rows: the attention processors of perturbed attention count on it. So are all rows where the network may
+    mix them.
     """
 
     def __init__(self, run: Any) -> None:
@@ -43,22 +46,28 @@ class Batched:
         step = run.step(call)
         order = self._order(images)
         plain = order == list(range(call.count))
-        together = parts > ROWS or run.cached
+        mixed = run.together(call, step)
+        together = mixed or parts > ROWS
         every = predicted(run, call) if together else None
+        further = 0
         sample = call.sample if plain else take(call.sample, order)
 
         def denoise(wanted: list[int] | None, variation: Variation | None) -> Tensor:
+            nonlocal further
             if every is not None and variation is None:
                 return take(every, order if wanted is None else [order[row] for row in wanted])
+            if mixed and variation is not None:
+                further += runs(variation)
+                return take(predicted(run, call, None, variation), [order[row] for row in wanted or range(2 * images)])
             if wanted is None and variation is None and parts == ROWS:
                 whole = predicted(run, call)
                 return whole if plain else take(whole, order)
             return predicted(run, call, [order[row] for row in wanted or range(2 * images)], variation)
 
         finish = self._finish(step, every, images)
-        conditioning = () if rows.all_differ else call.tensors(None if plain else order)
-        guided, record = rows.predict(step, sample, conditioning, denoise, finish)
-        counted = {"rows_run": call.count + record.rows_varied, "rows_saved": 0} if together else {}
+        conditioning = () if together or rows.all_differ else call.tensors(None if plain else order)
+        guided, record = rows.predict(step, sample, conditioning, denoise, finish, apart=together)
+        counted = all_rows(record, parts, parts, parts * further if mixed else None) if together else {}
         run.note(record, guided, **counted)
         return with_prediction(run.template, self._injected(-guided if run.profile.negated else guided))
 
@@ -111,7 +120,8 @@ class Batched:
         if "perturbed" in part:
             time = pipe.scheduler.timesteps.new_tensor(step.timestep)
             return pipe._get_pag_scale(time) * (part["cond"] - part["perturbed"])
-        scale = float(self.run.arguments.get("image_guidance_scale", 1.0))
+        passed = self.run.arguments.get("image_guidance_scale", 1.0)
+        scale = float(getattr(pipe, "_image_guidance_scale", passed))
         return (scale - 1) * (part["uncond"] - part["neither"])
 
     def _injected(self, guided: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """One call of a denoiser: its arguments by name, and the rows in them."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -13,11 +13,8 @@ from torch.nn.utils.rnn import pad_sequence
 from cfglab.denoisers.equal_rows import take
 from cfglab.errors import InputError
 from cfglab.guidance import Variation
+from cfglab.pipelines.arguments import TIMES, kind_of, unknown
 from cfglab.pipelines.profiles import Profile
-
-TIMES = ("timestep", "timesteps", "t", "r", "timestep_ratio")
-WHOLE = ("image_rotary_emb", "rotary_embedding", "img_ids", "txt_ids", "control_type_idx", "rope_interpolation_scale")
-"""Arguments that hold no rows in any model of diffusers, whatever their length."""
 
 
 @dataclass(eq=False)
@@ -63,6 +60,17 @@ class Call:
         if isinstance(value, Tensor):
             return float(value.reshape(-1)[0]) if value.numel() else None
         return None if value is None else float(value)
+
+    @property
+    def unknown(self) -> str:
+        """An argument that may hold rows and of which nothing is known; "" where there is none."""
+        profile = self.profile
+        rows = (*profile.rows, *dict(profile.dims), *profile.blocks)
+        for name, value in self.named.items():
+            if name != self.sample_name:
+                for found in unknown(name, value, kind_of(name), rows, profile.whole):
+                    return found
+        return ""
 
     def tensors(self, order: list[int] | None = None) -> list[Tensor]:
         """Every tensor that holds rows except the sample, rows first, in this order of rows."""
@@ -128,7 +136,7 @@ class Call:
         profile, dims = self.profile, dict(self.profile.dims)
         changed = {}
         for name, value in named.items():
-            if name in WHOLE or name in profile.whole:
+            if name in profile.whole:
                 changed[name] = value
             elif name in dims and isinstance(value, Tensor):
                 self._check(name, value.shape[dims[name]])
@@ -137,18 +145,29 @@ class Call:
                 self._check(name, len(value) % self.count or self.count)
                 changed[name] = change(value, 0, len(value) // self.count)
             else:
-                changed[name] = self._walk(value, change, rows)
+                kind = True if name == self.sample_name else kind_of(name)
+                changed[name] = self._walk(name, value, kind, change, rows)
         return changed
 
-    def _walk(self, value: Any, change: Callable[[Tensor, int, int], Tensor], rows: list[int] | None) -> Any:
+    def _walk(
+        self, name: str, value: Any, kind: Any, change: Callable[[Tensor, int, int], Tensor], rows: list[int] | None
+    ) -> Any:
+        """`kind` as `kind_of` has it; what is not known to hold rows stays whole."""
+        if name in self.profile.whole or kind is False:
+            return value
+        kind = True if name in self.profile.rows else kind
+        if isinstance(value, dict):
+            inside = kind if isinstance(kind, Mapping) else {}
+            kinds = {key: True if kind is True else inside.get(key) for key in value}
+            return {key: self._walk(str(key), item, kinds[key], change, rows) for key, item in value.items()}
+        if kind is not True:
+            return value
         if isinstance(value, Tensor):
             return change(value, 0, 1) if value.ndim > 0 and len(value) == self.count else value
-        if isinstance(value, dict):
-            return {key: self._walk(item, change, rows) for key, item in value.items()}
         if isinstance(value, list | tuple):
             if self.profile.lists and len(value) == self.count and all(isinstance(item, Tensor) for item in value):
                 return self._listed(value, change, rows)
-            return type(value)(self._walk(item, change, rows) for item in value)
+            return type(value)(self._walk(name, item, kind, change, rows) for item in value)
         return value
 
     def _listed(self, items: Any, change: Callable[[Tensor, int, int], Tensor], rows: list[int] | None) -> Any:

@@ -12,23 +12,30 @@ from cfglab.pipelines.running import Guided
 from cfglab.pipelines.swapping import check_free, guided_by, swap, swap_back
 
 
-def guide(pipe: Any, guidance: Any, *, profile: Profile | None = None) -> AbstractContextManager[Trace]:
+def guide(
+    pipe: Any, guidance: Any, *, profile: Profile | None = None, share_rows: bool | None = None
+) -> AbstractContextManager[Trace]:
     """A context in which `pipe` follows `guidance`; it yields the Trace of what runs inside.
 
     `guidance` is a Guidance, a Schedule, a number, text such as "cosine(max=7.5) | prediction_norm()", any object with
     `start(prediction)`, or a list of these, one per image (pictures per prompt included). Call the pipeline with its
     guidance on, for instance with its default `guidance_scale`; the number is not used otherwise. A network that reads
     its scale as an input (Flux.1-dev) follows the schedule. `profile` is for a class that cfglab does not know.
+    Rows that nobody needs are left out and equal ones run once where every layer, attention processor and hook of the
+    network is known to keep rows apart, else all rows are run and a warning says why; `share_rows` says it instead:
+    True that they are independent, False that all are to be run.
     Raises InputError for a pipeline whose layout is not known or that is guided already, and, when it is called, for a
     call without guidance, a list that is not of the batch's length, and predictions that are no numbers.
     """
     guided = _guided(pipe, guidance, profile)
+    guided.share_rows = share_rows
     return _opened(pipe, guided)
 
 
-def attach(pipe: Any, guidance: Any, *, profile: Profile | None = None) -> Trace:
+def attach(pipe: Any, guidance: Any, *, profile: Profile | None = None, share_rows: bool | None = None) -> Trace:
     """guide() that stays on until `detach(pipe)`; the Trace holds the pipeline's latest call."""
     guided = _guided(pipe, guidance, profile, keep=False)
+    guided.share_rows = share_rows
     swap(pipe, guided)
     return guided.trace
 

@@ -6,12 +6,14 @@ further predictions at the denoiser's call (`onecall`).
 """
 
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 from cfglab.denoisers.equal_rows import take
 from cfglab.denoisers.rows import GuidedRows
@@ -23,6 +25,7 @@ from cfglab.guidance.now import runs
 from cfglab.pipelines.looping import Looping, host_of
 from cfglab.pipelines.onecall import instead, release, sample_of, varied
 from cfglab.pipelines.quiet import quiet
+from cfglab.pipelines.row_mixing import Watched
 from cfglab.pipelines.written import read, written
 from cfglab.schedules import Constant
 from cfglab.step import Step
@@ -35,14 +38,17 @@ with quiet():
 _CALLED = ("set_state", "_prepare_batch", "_prepare_batch_from_block_state", "register_to_config")
 """What a guider calls of diffusers' own."""
 
+NETWORKS = ("unet", "transformer", "transformer_2", "controlnet")
 
-def to_guider(guidance: Any) -> "Guider":
+
+def to_guider(guidance: Any, *, share_rows: bool | None = None) -> "Guider":
     """`guidance` as a guider: `pipe.update_components(guider=to_guider(guidance))`, or `guider=` of a classic pipeline.
 
     Takes what `guide` takes: a Guidance, a Schedule, a number, text, an object with `start(prediction)`, or a list of
-    these, one per image. Raises InputError for anything else.
+    these, one per image. Raises InputError for anything else. The unconditional call of a step is left out where nobody
+    needs it and the network is known to keep nothing of it; `share_rows` says it instead, as in `guide`.
     """
-    return Guider(guidance)
+    return Guider(guidance, share_rows)
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Guider(BaseGuidance):  # type: ignore[misc]
 
     _input_predictions: ClassVar[list[str]] = [_CONDITIONAL.name, _UNCONDITIONAL.name]
 
-    def __init__(self, guidance: Any) -> None:
+    def __init__(self, guidance: Any, share_rows: bool | None = None) -> None:
         if missing := [name for name in _CALLED if not hasattr(BaseGuidance, name)]:
             raise MachineError(
                 f"diffusers {diffusers_version} has guiders without {', '.join(missing)}: cfglab knows those of 0.42; "
@@ -87,8 +93,12 @@ class Guider(BaseGuidance):  # type: ignore[misc]
         self._distinct = torch.empty(0)
         self._plan: list[_Batch] = []
         self._latents: Any = None
+        self._share_rows, self._warned = share_rows, False
+        self._watched: list[tuple[str, Watched]] = []
+        self._reason = ""
         stored, self._unstored = written(self.guidances)
-        self.register_to_config(guidance=stored if stored is None or self.several else stored[0])
+        more = {} if share_rows is None else {"share_rows": share_rows}
+        self.register_to_config(guidance=stored if stored is None or self.several else stored[0], **more)
 
     # -- what a pipeline asks, in the order in which it asks -------------------------------------------------------
 
@@ -123,6 +133,12 @@ class Guider(BaseGuidance):  # type: ignore[misc]
         if new:
             self.trace, self._rows, self._runs = Trace(), None, self._runs + 1
             self._prediction = prediction_of(pipe.scheduler)
+            networks = [(name, getattr(pipe, name, None)) for name in NETWORKS]
+            self._watched = [(name, Watched(network)) for name, network in networks if isinstance(network, Module)]
+            self._reason = "share_rows=False" if self._share_rows is False else ""
+        if self._share_rows is None and not self._reason:
+            reasons = ((name, watched.reason()) for name, watched in self._watched)
+            self._reason = next((f"in {name} {reason}" for name, reason in reasons if reason), "")
 
     def prepare_inputs(self, data: dict[str, Any]) -> list[Any]:
         """The inputs of each denoiser call of this step."""
@@ -173,6 +189,17 @@ class Guider(BaseGuidance):  # type: ignore[misc]
             raise InputError(self._unstored)
         super().save_config(save_directory, push_to_hub, **kwargs)
 
+    def _made_all(self) -> bool:
+        """Whether calls that nobody needs are made, because something may be kept of them; said once."""
+        if self._reason and self._share_rows is None and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"every call of a step is made: {self._reason} may mix or keep rows; pass share_rows=True to "
+                "to_guider() if every call stands alone all the same.",
+                stacklevel=2,
+            )
+        return bool(self._reason)
+
     # -- one step --------------------------------------------------------------------------------------------------
 
     def _planned(self, pairs: Mapping[str, tuple[Any, ...]]) -> None:
@@ -184,17 +211,18 @@ class Guider(BaseGuidance):  # type: ignore[misc]
             return
         rows = self._rows or GuidedRows(self.guidances, self._prediction)  # before the first step all images are alike
         wanted = rows.wanted(self._now)
-        if any(row < rows.images for row in wanted.pop(None)):
-            self._plan.append(_UNCONDITIONAL)
-        for number, variation in enumerate(filter(None, wanted), start=1):
-            self._plan.append(_further(variation, number))
         lonely = sorted(
             key for key, pair in pairs.items() if pair[0] is not None and (len(pair) < 2 or pair[1] is None)
         )
+        if any(row < rows.images for row in wanted.pop(None)) or (pairs and not lonely and self._made_all()):
+            self._plan.append(_UNCONDITIONAL)
+        for number, variation in enumerate(filter(None, wanted), start=1):
+            self._plan.append(_further(variation, number))
         if any(batch.source for batch in self._plan) and (lonely or not pairs):
             raise InputError(
                 f"no negative {' or '.join(lonely) or 'inputs'} at step {self._now.index}, where {self._said()} needs "
-                "the unconditional prediction: pass a negative_prompt, or negative embeddings beside the embeddings."
+                'the unconditional prediction: pass a negative_prompt, which may be "", or negative embeddings beside '
+                "the embeddings."
             )
 
     def _combined(self, step: Step, given: list[Tensor]) -> Tensor:

@@ -31,10 +31,10 @@ def help_call(run: Any, call: Call, name: str) -> Any:
     if run.rows is not None and run.rows.images != images:
         return call.run()
     rows = run.start(call, images)
-    if run.cached:
+    step = run.upcoming(call)
+    if run.together(call, step, helper=True):
         return call.run()
     starts = {part: position * images for position, part in enumerate(parts)}
-    step = run.upcoming(call)
     wanted = {row for needed in rows.wanted(step, finished=run.after is not None).values() for row in needed}
     needed = sorted(starts["cond"] + row - images if row >= images else starts["uncond"] + row for row in wanted)
     labels = run.alike.setdefault(name, EqualRows()).labels(call.sample, call.tensors())

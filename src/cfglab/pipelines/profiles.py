@@ -16,8 +16,9 @@ Layout = Literal["batched", "two calls", "embedded"]
 class Profile(BaseModel):
     """How a pipeline class runs its denoiser and combines what it gets. Every default is the generic rule:
 
-    one call a step, rows [uncond; cond], every tensor of that many rows on its first dimension holds rows, and
-    `u + g (c - u)` or another formula that gives p for u = c = p is all that happens before the sampler.
+    one call a step, rows [uncond; cond], the arguments of diffusers' denoisers that are known to hold rows hold them on
+    their first dimension, and `u + g (c - u)` or another formula that gives p for u = c = p is all that happens before
+    the sampler. Where an argument of another name could hold rows, all rows are run.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,8 +44,11 @@ class Profile(BaseModel):
     embedded: str = ""
     """The denoiser's argument that holds the scale: the layout's, or the other way of a pipeline that has two."""
 
+    rows: tuple[str, ...] = ()
+    """Arguments of the denoiser, and keys of dicts among them, that hold rows on their first dimension and that cfglab
+    does not know (those of diffusers' own denoisers it knows)."""
     whole: tuple[str, ...] = ()
-    """Arguments of the denoiser that hold no rows, whatever their shape."""
+    """Arguments of the denoiser, and keys of dicts among them, that hold no rows, whatever their shape."""
     dims: tuple[tuple[str, int], ...] = ()
     """Arguments whose rows are on another dimension than the first."""
     blocks: tuple[str, ...] = ()

@@ -1,6 +1,11 @@
 """What a pipeline call has to be like to be guided: which way it guides, and one clear line where it cannot be."""
 
+import inspect
+import re
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from cfglab.errors import InputError
 from cfglab.guidance import Guidance
@@ -11,11 +16,12 @@ def way_of(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> Layout:
     """How this call is guided: by the profile's layout, or by the scale as an input where it has both. Raises
     InputError for a call without guidance and for arguments that cannot be kept."""
     for name, neutral, instead in profile.refused:
+        neutral = _default(pipe, name) if neutral is ... else neutral
         value = arguments.get(name, neutral)
-        if value != neutral:
+        if not _equal(value, neutral) and not _equal(value, arguments.get(profile.scale)):
             raise InputError(
-                f"{name}={value!r} inside guide(): {type(pipe).__name__} does that with predictions it no longer sees, "
-                f"so it would be lost; leave it at {neutral!r} and use {instead}."
+                f"{name}={_short(value)} inside guide(): {type(pipe).__name__} does that with predictions and a scale "
+                f"it no longer sees, so it would be lost; leave it at {_short(neutral)} and use {instead}."
             )
     embedded = bool(profile.embedded) and _has_scale(pipe, profile)
     if profile.layout == "embedded":
@@ -53,6 +59,58 @@ def check_on(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> None:
     """At the first denoiser call: the pipeline itself says that guidance is on, where it says anything."""
     if getattr(pipe, "do_classifier_free_guidance", True) is False:
         raise off_error(pipe, profile, arguments)
+
+
+class Switches:
+    """The pipeline's own numbers of guidance, which it reads at every step: a callback that sets one during the run
+    would not be heard, because the guidance has decided."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._unread = "_guidance_scale" if profile.scale == "true_cfg_scale" else ""  # their loops read the argument
+        self._seen: dict[str, Any] | None = None
+
+    def check(self, pipe: Any) -> None:
+        """At every denoiser call. Raises InputError where a number is another than at the first call."""
+        state = vars(pipe)
+        if self._seen is None:
+            self._seen = {name: value for name, value in state.items() if _SWITCH.fullmatch(name)}
+            self._seen.pop(self._unread, None)
+        for name, before in self._seen.items():
+            value = state.get(name)
+            if not _equal(value, before):
+                raise InputError(
+                    f"{name} of {type(pipe).__name__} was set to {_short(value)} during a run inside guide(), as by a "
+                    f"callback, and was {_short(before)}: the guidance decides every step, so it would be lost; give "
+                    f"it to guide() instead, {_INSTEAD.get(name, 'as a schedule')}."
+                )
+
+
+_SWITCH = re.compile(r"_(?!pag_|image_guidance_scale$)\w*(guidance_scale|guidance_rescale|cfg)\w*")
+"""Attributes that a pipeline's loop reads. Those of a third part of the batch are read at every step here, too."""
+_INSTEAD = {
+    "_guidance_rescale": "as rescale(...) or by guidance_rescale in the pipeline's call",
+    "_guidance_scale": "as a schedule: constant(7.5).inside(...) switches it off, table([...]) has a scale a step",
+}
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        return isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)
+    return bool(type(one) is type(other) or isinstance(one, int | float)) and bool(one == other)
+
+
+def _default(pipe: Any, name: str) -> Any:
+    """An argument's default in the pipeline's own call, which a guided class stands in front of."""
+    calls = (vars(kind)["__call__"] for kind in type(pipe).__mro__ if "__call__" in vars(kind))
+    signatures = (inspect.signature(call).parameters for call in calls)
+    return next((parameters[name].default for parameters in signatures if name in parameters), None)
+
+
+def _short(value: Any) -> str:
+    said = " ".join(repr(value).split())
+    return said if len(said) <= 60 else f"{said[:59]}…"
 
 
 def check_specs(specs: list[Any], images: int) -> list[Any]:

@@ -20,7 +20,8 @@ from cfglab.pipelines.channels import guided_channels, same_shape
 from cfglab.pipelines.encoding import Encodings
 from cfglab.pipelines.finishing import After, finishing
 from cfglab.pipelines.profiles import Layout, Profile
-from cfglab.pipelines.refusals import check_on, check_specs, way_of
+from cfglab.pipelines.refusals import Switches, check_on, check_specs, way_of
+from cfglab.pipelines.sharing import Sharing
 from cfglab.step import Step
 
 
@@ -36,6 +37,10 @@ class Guided:
         """The name a pipeline gave to its `cache_context`."""
         self.runs = 0
         self.reader = StepReader(pipe.scheduler)
+        self.share_rows: bool | None = None
+        """Whether rows are left out and shared; None: where the network is known not to mix them."""
+        self.said = False
+        """Whether somebody was told that all rows are run."""
 
     @property
     def pipe(self) -> Any:
@@ -82,8 +87,7 @@ class Run:
         self.profile = guided.profile
         self.after: After | None = finishing(self.profile, arguments)
         self.rows: GuidedRows | None = None
-        self.cached = False
-        """A cache of the denoiser wants every row at every step."""
+        self.switches = Switches(self.profile)
         self.encodings = Encodings(guided.pipe)
         self.template: Any = None
         """An output of the denoiser, for steps at which it is not run."""
@@ -93,8 +97,10 @@ class Run:
 
     def guided_call(self, call: Call, name: str) -> Any:
         """What a component's call gives instead of its own output."""
-        if self.rows is None and self.way != "embedded":
-            check_on(self.guided.pipe, self.profile, self.arguments)
+        if self.way != "embedded":
+            if self.rows is None:
+                check_on(self.guided.pipe, self.profile, self.arguments)
+            self.switches.check(self.guided.pipe)
         if name in self.profile.helpers:
             from cfglab.pipelines.helpers import help_call
 
@@ -125,13 +131,22 @@ class Run:
             space = self.profile.space or prediction_of(guided.pipe.scheduler)
             channels = guided_channels(self.profile, call)
             self.rows = GuidedRows(specs, space, guided.runs, channels=channels, shaped=same_shape(call.module))
-            self.cached = has_cache(call.module)
+            names = (*self.profile.denoisers, *self.profile.helpers)
+            self.sharing = Sharing(guided.pipe, names, guided.share_rows, has_cache(call.module))
         if self.rows.images != images:
             raise InputError(
                 f"{images} images at one step and {self.rows.images} at another of {type(self.guided.pipe).__name__}: "
                 "a run has one batch; draw with one size of batch."
             )
         return self.rows
+
+    def together(self, call: Call, step: Step, *, helper: bool = False) -> bool:
+        """Whether this call, which may be a helper's, runs all of its rows; said once in a guide()."""
+        assert self.rows is not None
+        together = self.sharing.together(call, self.rows.wanted(step), helper=helper)
+        if together and not self.guided.said and len(self.profile.parts) == 2:
+            self.guided.said = self.sharing.say()
+        return together
 
     def note(self, record: StepRecord, guided: Tensor, **changed: Any) -> None:
         """Enter a step into the trace, and see that it is a number: at once on the CPU, else at the end of the run."""

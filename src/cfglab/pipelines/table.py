@@ -4,7 +4,7 @@ from functools import cache
 from typing import Any
 
 from cfglab.pipelines.profiles import Profile
-from cfglab.pipelines.table_read import EMBEDDED, READ, RESCALED, TRANSFORMER, TRUE, TWO
+from cfglab.pipelines.table_read import COGVIDEO, EMBEDDED, EXPERTS, READ, RESCALED, TRANSFORMER, TRUE, TWO
 
 CONTROLLED: dict[str, Any] = {"helpers": ("controlnet",)}
 FIRST: dict[str, Any] = {"parts": ("cond", "uncond")}
@@ -100,7 +100,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "fixed": (("cfg_normalization", False),),
         "refused": (("cfg_trunc_ratio", 1.0, ".inside(...) of a schedule"),),
     },
-    "Krea2Pipeline": {**TWO, "off": 0.0},
+    "Krea2Pipeline": {**TWO, "off": 0.0, "whole": ("position_ids",)},
     "Ideogram4Pipeline": {
         **TWO,
         "denoisers": ("transformer", "unconditional_transformer"),
@@ -109,22 +109,25 @@ ROWS: dict[str, dict[str, Any]] = {
         "wide": True,
         "negated": True,
         "fixed": (("guidance_scale", 1.0), ("guidance_schedule", None)),
+        "refused": (("guidance_schedule", ..., "table([...]) with a scale a step"),),
     },
     # -- the scale is an input -----------------------------------------------------------------------------------------
     "FluxControlPipeline FluxFillPipeline Flux2Pipeline SanaSprintPipeline": EMBEDDED,
     "FluxControlNetImg2ImgPipeline": {**EMBEDDED, **CONTROLLED},
     # -- video ---------------------------------------------------------------------------------------------------------
     "AnimateDiffPipeline AnimateDiffVideoToVideoPipeline": {"blocks": ("encoder_hidden_states",)},
-    "CogVideoXPipeline CogVideoXImageToVideoPipeline CogVideoXVideoToVideoPipeline CogVideoXFunControlPipeline "
+    "CogVideoXPipeline CogVideoXImageToVideoPipeline CogVideoXVideoToVideoPipeline "
+    "CogVideoXFunControlPipeline": COGVIDEO,
     "MochiPipeline": {**TRANSFORMER, "wide": True},
     "LTXPipeline LTXImageToVideoPipeline": {**TRANSFORMER, **RESCALED, "wide": True},
     "LTXConditionPipeline": {**TRANSFORMER, **RESCALED, "negated": True},
     "WanVideoToVideoPipeline SkyReelsV2Pipeline": TWO,
-    "WanPipeline WanImageToVideoPipeline WanVACEPipeline": {
-        **TWO,
-        "denoisers": ("transformer", "transformer_2"),
+    "WanPipeline WanImageToVideoPipeline WanVACEPipeline": EXPERTS,
+    "StableVideoDiffusionPipeline": {
+        "scale": "max_guidance_scale",
+        "alike": False,
+        "refused": (("min_guidance_scale", 1.0, "one scale for all frames, on a schedule over the steps"),),
     },
-    "StableVideoDiffusionPipeline": {"scale": "max_guidance_scale", "alike": False},
 }
 
 GUIDER = "it has a guider component: give it one, pipe.guider = to_guider(guidance)."

@@ -8,6 +8,16 @@ TRANSFORMER: dict[str, Any] = {"denoisers": ("transformer",)}
 TWO: dict[str, Any] = {**TRANSFORMER, "layout": "two calls", "parts": ("cond", "uncond")}
 TRUE: dict[str, Any] = {**TWO, "scale": "true_cfg_scale", "negatives": ("negative_prompt", "negative_prompt_embeds")}
 EMBEDDED: dict[str, Any] = {**TRANSFORMER, "layout": "embedded", "embedded": "guidance", "off": None}
+COGVIDEO: dict[str, Any] = {
+    **TRANSFORMER,
+    "wide": True,
+    "refused": (("use_dynamic_cfg", False, "a schedule of the scale"),),
+}
+EXPERTS: dict[str, Any] = {
+    **TWO,
+    "denoisers": ("transformer", "transformer_2"),
+    "refused": (("guidance_scale_2", None, "a schedule over both experts, such as constant(4).then(3, at=0.5)"),),
+}
 FRAMES: dict[str, Any] = {"blocks": ("encoder_hidden_states",)}
 
 READ: dict[str, dict[str, Any]] = {
@@ -21,7 +31,7 @@ READ: dict[str, dict[str, Any]] = {
     "AnimateDiffSDXLPipeline": {**FRAMES, **RESCALED},
     "TextToVideoSDPipeline VideoToVideoSDPipeline": {},
     "I2VGenXLPipeline": {"alike": False},
-    "ConsisIDPipeline": {**TRANSFORMER, "wide": True},
+    "ConsisIDPipeline": COGVIDEO,
     "EasyAnimatePipeline EasyAnimateInpaintPipeline EasyAnimateControlPipeline": {
         **TRANSFORMER,
         **RESCALED,
@@ -30,7 +40,7 @@ READ: dict[str, dict[str, Any]] = {
     "HunyuanSkyreelsImageToVideoPipeline": {**TRUE, "embedded": "guidance"},
     "Kandinsky5T2VPipeline Kandinsky5I2VPipeline Kandinsky5T2IPipeline Kandinsky5I2IPipeline "
     "SkyReelsV2ImageToVideoPipeline WanAnimatePipeline": TWO,
-    "LucyEditPipeline": {**TWO, "denoisers": ("transformer", "transformer_2")},
+    "LucyEditPipeline": EXPERTS,
     # -- pictures ------------------------------------------------------------------------------------------------------
     "KandinskyImg2ImgPipeline KandinskyInpaintPipeline": {"variance": "half"},
     "KandinskyPriorPipeline": {"denoisers": ("prior",)},

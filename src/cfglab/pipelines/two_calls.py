@@ -10,10 +10,12 @@ from cfglab.denoisers.equal_rows import EqualRows, take
 from cfglab.denoisers.trace import StepRecord
 from cfglab.errors import InputError
 from cfglab.guidance import Variation
+from cfglab.guidance.now import runs
 from cfglab.pipelines.calls import Call
 from cfglab.pipelines.outputs import predicted, with_prediction
 from cfglab.pipelines.profiles import Part
 from cfglab.pipelines.refusals import off_error
+from cfglab.pipelines.sharing import all_rows
 from cfglab.step import Step
 
 
@@ -47,6 +49,9 @@ class TwoCalls:
     def __init__(self, run: Any) -> None:
         self._run = run
         self._equal: dict[Part, EqualRows] = {"cond": EqualRows(), "uncond": EqualRows()}
+        self._mixed = False
+        """Whether the step that is under way runs all rows."""
+        self._further = 0
         self._open: _Open | None = None
         self._last: Tensor | None = None
 
@@ -66,8 +71,12 @@ class TwoCalls:
         half = self._ran(call, which, tick, first.step)
         pair = (half, first.half) if which == "uncond" else (first.half, half)
         guided, record = self._guided(*pair, first.step)
-        ran = sum(one.rows_run for one in pair) + record.rows_varied
-        run.note(record, guided, rows_run=ran, rows_saved=record.rows_run + record.rows_saved - ran)
+        ran = sum(one.rows_run for one in pair)
+        if self._mixed:
+            run.note(record, guided, **all_rows(record, 2, ran / call.count, self._further))
+        else:
+            ran += record.rows_varied
+            run.note(record, guided, rows_run=ran, rows_saved=record.rows_run + record.rows_saved - ran)
         guided = -guided if run.profile.negated else guided
         first.given[:, -guided.shape[1] :].copy_(guided)  # Ideogram's text stands in front
         if run.profile.after == "token norm":  # which divides by the length of the combination: c = 0, u = 1 gives 0
@@ -93,7 +102,9 @@ class TwoCalls:
         """The half of this call, with the rows run that somebody needs, equal ones once."""
         run, count = self._run, call.count
         kept = Call(call.module, call.plain, call.args, _copied(call.kwargs), call.profile)
-        half = _Half(kept, self._equal[which].labels(call.sample, call.tensors()), tick)
+        self._mixed, self._further = run.together(call, step), 0
+        labels = list(range(count)) if self._mixed else self._equal[which].labels(call.sample, call.tensors())
+        half = _Half(kept, labels, tick)
         offset = count if which == "cond" else 0
         wanted = run.rows.wanted(step, finished=run.after is not None)[None]
         firsts: dict[int, int] = {}
@@ -101,7 +112,7 @@ class TwoCalls:
             if offset <= row < offset + count:
                 firsts.setdefault(half.labels[row - offset], row - offset)
         rows = list(firsts.values())
-        if run.cached or (not rows and self._last is None):  # an output has to be seen before one can be left out
+        if self._mixed or (not rows and self._last is None):  # an output has to be seen before one can be left out
             rows = list(range(count))
         half.rows_run = len(rows)
         if rows == list(range(count)):
@@ -134,6 +145,9 @@ class TwoCalls:
             if variation is not None:
                 half = uncond if variation.source == "uncond" else cond
                 own = [row % count for row in rows or range(count)]
+                if self._mixed:
+                    self._further += runs(variation)
+                    return take(like_uncond(predicted(run, half.call, None, variation)), own)
                 return like_uncond(predicted(run, half.call, own, variation))
             known = next(one for one in (uncond.prediction, cond.prediction) if one is not None)
             halves = [known if half.prediction is None else half.prediction for half in (uncond, cond)]
@@ -141,7 +155,7 @@ class TwoCalls:
             return both if rows is None else take(both, rows)
 
         finish = None if after is None else lambda guided, c, _: after(guided, c)
-        return run.rows.predict(step, torch.cat([sample, sample]), [labels], denoise, finish)
+        return run.rows.predict(step, torch.cat([sample, sample]), [labels], denoise, finish, apart=self._mixed)
 
     def _alone(self, step: Step) -> InputError:
         pipe = self._run.guided.pipe

@@ -1,0 +1,104 @@
+"""What the arguments of diffusers' denoisers are: which hold rows, which hold none, by name and not by length.
+
+A length proves nothing: two region weights, two layers of a control network and the axis of a small picture are as long
+as a batch of one image with and without its prompt.
+"""
+
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import Tensor
+
+TIMES = ("timestep", "timesteps", "t", "r", "timestep_ratio")
+
+ROWS = frozenset(
+    (
+        *TIMES,
+        # text
+        *("encoder_hidden_states", "encoder_hidden_states_1", "encoder_hidden_states_2", "encoder_hidden_states_t5"),
+        *("encoder_hidden_states_llama3", "encoder_hidden_states_image", "pooled_projections", "pooled_embeds"),
+        *("text_encoder_layers", "text_embeds", "cap_feats", "siglip_feats", "global_hidden_states", "clip_text"),
+        *("clip_text_pooled", "clip_img", "clip", "c", "proj_embedding", "class_labels"),
+        # masks
+        *("attention_mask", "encoder_attention_mask", "encoder_attention_mask_1", "encoder_attention_mask_2"),
+        *("encoder_hidden_states_mask", "encoder_mask", "text_embedding_mask", "text_embedding_mask_t5"),
+        *("hidden_states_masks", "padding_mask", "conditioning_mask", "image_noise_mask"),
+        # sizes, conditions, pictures beside the sample
+        *("timestep_cond", "added_time_ids", "guidance", "additional_t_cond", "image_meta_size", "style", "fps"),
+        *("original_size", "target_size", "crop_coords", "image_embeds", "image_embeddings", "image_latents"),
+        *("effnet", "x_cat", "sca", "crp", "pixels", "video_coords", "inpaint_latents", "control_latents", "id_cond"),
+        *("id_vit_hidden", "pose_hidden_states", "face_pixel_values", "position_ids", "segment_ids", "indicator"),
+        # control networks
+        *(
+            "controlnet_cond",
+            "controlnet_mode",
+            "control_type",
+            "control_hidden_states",
+            "mid_block_additional_residual",
+        ),
+        *("down_block_additional_residuals", "down_intrablock_additional_residuals", "controlnet_block_samples"),
+        *("controlnet_single_block_samples", "block_controlnet_hidden_states"),
+    )
+)
+"""Arguments whose tensors hold rows on their first dimension where that is as long as the batch; shorter ones are the
+same for every row."""
+
+WHOLE = frozenset(
+    (
+        *("image_rotary_emb", "rotary_embedding", "img_ids", "txt_ids", "visual_rope_pos", "text_rope_pos"),
+        *("rope_interpolation_scale", "scale_factor", "img_shapes", "img_sizes", "sparse_params", "ofs"),
+        *("control_type_idx", "conditioning_scale", "control_hidden_states_scale", "skip_layers"),
+    )
+)
+"""Arguments that hold no rows in any model of diffusers, whatever their length."""
+
+IN_GLIGEN: Mapping[str, Any] = dict.fromkeys(
+    (
+        *("boxes", "masks", "positive_embeddings", "objs", "phrases_masks", "image_masks"),
+        *("phrases_embeddings", "image_embeddings"),
+    ),
+    True,
+)
+IN_ATTENTION: Mapping[str, Any] = {
+    "attention_mask": True,
+    "ip_adapter_image_embeds": True,
+    "ip_hidden_states": True,
+    "ip_adapter_masks": False,
+    "gligen": IN_GLIGEN,
+}
+IN_CONDITIONS: Mapping[str, Any] = dict.fromkeys(
+    ("text_embeds", "time_ids", "image_embeds", "hint", "image", "resolution", "aspect_ratio"), True
+)
+INSIDE: Mapping[str, Mapping[str, Any]] = {
+    "cross_attention_kwargs": IN_ATTENTION,
+    "joint_attention_kwargs": IN_ATTENTION,
+    "attention_kwargs": IN_ATTENTION,
+    "added_cond_kwargs": IN_CONDITIONS,
+}
+"""Dicts of further arguments, and which of their keys hold rows (True) or none (False). What else stands in them is
+an attention processor's own business."""
+
+_PLAIN = (bool, int, float, complex, str, bytes, Enum, torch.dtype, torch.device, type(None))
+
+
+def kind_of(name: str) -> Any:
+    """True for an argument that holds rows, False for one that holds none, a mapping for a dict of such, else None."""
+    return True if name in ROWS else False if name in WHOLE else INSIDE.get(name)
+
+
+def unknown(name: str, value: Any, kind: Any, rows: tuple[str, ...], whole: tuple[str, ...]) -> Iterator[str]:
+    """The names in this argument whose values could hold rows without anybody knowing. `rows` and `whole` are names
+    that a profile knows."""
+    if name in rows or name in whole or kind is True or kind is False or isinstance(value, _PLAIN):
+        return
+    if isinstance(value, Mapping):
+        inside = kind if isinstance(kind, Mapping) else {}
+        for key, item in value.items():
+            yield from unknown(str(key), item, inside.get(key), rows, whole)
+    elif isinstance(value, Tensor):
+        if value.ndim > 0:
+            yield name
+    elif not (isinstance(value, list | tuple) and not value):
+        yield name

@@ -1,0 +1,131 @@
+"""Whose code a network runs: functions and classes of libraries that were read, or anybody's.
+
+Names can be borrowed (`functools.wraps` copies `__module__`), so a function is looked up by the module whose globals it
+runs in, and what it wraps is looked up as well.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from enum import Enum
+from operator import is_not
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+LIBRARIES = frozenset(
+    (
+        *("torch", "diffusers", "transformers", "peft", "accelerate", "cfglab", "bitsandbytes", "torchao", "optimum"),
+        *("xformers", "huggingface_hub", "safetensors", "typing", "abc", "functools", "builtins", "contextlib"),
+    )
+)
+"""Packages whose layers keep the rows of a batch apart, but for the kinds that `row_mixing` names."""
+
+PIPELINES = "diffusers.pipelines."
+"""Attention processors and hooks of diffusers' pipelines are made for one batch: they share, store or edit."""
+
+VOUCHED = "row_independent"
+"""A function, or a class about its own methods, says with this attribute that it keeps rows apart."""
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), tuple, list, dict, set, frozenset, Enum, type, Tensor)
+_PLAIN_TYPES: dict[type, bool] = {}
+_KLASSES: "WeakKeyDictionary[type, tuple[list[Any], str]]" = WeakKeyDictionary()
+
+
+def is_plain(kind: type) -> bool:
+    """Whether values of this type are data: nothing that a network could call."""
+    plain = _PLAIN_TYPES.get(kind)
+    if plain is None:
+        plain = issubclass(kind, _PLAIN) or kind is BuiltinFunctionType or not is_called(kind)
+        _PLAIN_TYPES[kind] = plain
+    return plain
+
+
+def is_called(kind: type) -> bool:
+    """Whether instances of this class can be called."""
+    return any("__call__" in vars(klass) for klass in kind.__mro__)
+
+
+def foreign(called: Any) -> str:
+    """The name of the code in `called`, a function, method or callable object, that is not a library's; "" for none."""
+    for part in _layers(called):
+        if isinstance(part, FunctionType):
+            if vars(part).get(VOUCHED) is True:
+                continue
+            home = str(part.__globals__.get("__name__", ""))
+            if not is_library(home):
+                return f"{part.__qualname__} of {home or 'a module without a name'}"
+        elif not isinstance(part, BuiltinFunctionType) and (name := foreign_class(type(part))):
+            return name
+    return ""
+
+
+def foreign_class(kind: type) -> str:
+    """The name of a method of this class or of those above it that is not a library's; "" for none."""
+    for klass in kind.__mro__:
+        if klass is object or vars(klass).get(VOUCHED) is True:
+            continue
+        values = list(vars(klass).values())
+        seen = _KLASSES.get(klass)
+        if seen is None or len(seen[0]) != len(values) or any(map(is_not, seen[0], values)):
+            seen = _KLASSES[klass] = values, _foreign_method(klass)
+        if seen[1]:
+            return seen[1]
+    return ""
+
+
+def is_library(module: str) -> bool:
+    """Whether a module of this name is one of the libraries'."""
+    return module.partition(".")[0] in LIBRARIES
+
+
+def home(called: Any) -> str:
+    """The module that a function or an object's class is of."""
+    last = list(_layers(called))[-1]
+    return str(last.__globals__.get("__name__", "")) if isinstance(last, FunctionType) else type(last).__module__
+
+
+def _layers(called: Any) -> Iterator[Any]:
+    """What is called in the end, and everything that is wrapped on the way."""
+    left, seen = [called], set()
+    while left and len(seen) < 50:
+        part = left.pop()
+        if isinstance(part, functools.partial):
+            left.append(part.func)
+        elif isinstance(part, MethodType):
+            left += [part.__func__] if isinstance(part.__func__, FunctionType) else [part.__func__, part.__self__]
+            continue
+        elif id(part) in seen:
+            continue
+        else:
+            seen.add(id(part))
+            yield part
+        for name in ("__wrapped__", "_torchdynamo_orig_callable"):
+            if (inner := getattr(part, "__dict__", {}).get(name)) is not None:
+                left.append(inner)
+
+
+def _foreign_method(klass: type) -> str:
+    for name, value in list(vars(klass).items()):
+        if isinstance(value, property | functools.cached_property):
+            value = value.fget if isinstance(value, property) else value.func
+        elif isinstance(value, staticmethod | classmethod):
+            value = value.__func__
+        function = isinstance(value, FunctionType | functools.partial | MethodType)
+        called: Callable[..., Any] | None = value if function or name in ("forward", "__call__") else None
+        if called is None or isinstance(called, type) or not callable(called):
+            continue
+        if unread := foreign(called):
+            own = getattr(value, "__qualname__", "").startswith(f"{klass.__qualname__}.")
+            return f"{klass.__name__} of {klass.__module__}" if own else unread
+    return ""
+
+
+def is_custom_tensor(value: Any) -> bool:
+    """A parameter that is neither torch's own kind nor a library's: a quantised one of somebody's."""
+    kind = type(value)
+    return kind not in (nn.Parameter, Tensor, type(None)) and not (
+        isinstance(value, torch.Tensor) and is_library(kind.__module__)
+    )
