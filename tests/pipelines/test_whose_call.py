@@ -315,6 +315,28 @@ def test_a_thread_that_probes_and_one_that_runs_another_pipeline_are_not_guided(
     assert len(trace.steps) == 2 * STEPS
 
 
+def test_a_call_from_another_thread_waits_while_the_network_is_changed(pipe: Any) -> None:
+    """A further prediction with perturbed attention hooks the network for the time of one call."""
+    probe = Probe(pipe)
+    (plain,) = (probe(), probe.seen.pop())[1:]
+    threads: list[threading.Thread] = []
+
+    def start(*_: Any) -> None:
+        if not threads and pipe.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_v._forward_hooks:
+            threads.append(threading.Thread(target=probe))
+            threads[0].start()
+            threads[0].join(timeout=0.5)  # in vain: it waits for this call
+
+    with guide(pipe, "3 | pag(layers=mid)"):
+        handle = pipe.unet.conv_in.register_forward_hook(start)
+        try:
+            draw(pipe)
+        finally:
+            handle.remove()
+        threads[0].join()
+    assert torch.equal(probe.seen[0], plain)
+
+
 def test_a_thread_started_in_a_callback_with_the_callbacks_context_is_not_guided(pipe: Any) -> None:
     probe = Probe(pipe)
     (plain,) = (probe(), probe.seen.pop())[1:]

@@ -24,7 +24,7 @@ class Callers:
         self._classes = [kind for kind in type(pipe).__mro__ if kind is not object]
         self._modules = {kind.__module__ for kind in self._classes}
         self._bodies = tuple(f"{kind.__qualname__}." for kind in self._classes)
-        self._given = {code for value in arguments.values() for code in _codes(value)}
+        self._given = {id(code) for value in arguments.values() for code in _codes(value)}  # hashing code is slow
 
     def own(self, frame: FrameType | None) -> bool:
         """Whether `frame`, which called a network, is the loop of the pipeline's call that is under way: a method of
@@ -35,7 +35,7 @@ class Callers:
             code = frame.f_code
             if code is self._entry:
                 return loop
-            if code in self._given:
+            if id(code) in self._given:
                 return False
             module = frame.f_globals.get("__name__", "")
             if module.partition(".")[0] in _BETWEEN or module in _BETWEEN:
@@ -51,7 +51,7 @@ class Callers:
     def _is_method(self, frame: FrameType) -> bool:
         """A method of this very pipeline, or a function beside its class whose first argument the pipeline is."""
         beside = frame.f_globals.get("__name__") in self._modules
-        return (beside or frame.f_code in self._methods) and _first(frame) is self._pipe
+        return (beside or id(frame.f_code) in self._methods) and _first(frame) is self._pipe
 
     def _is_function(self, code: CodeType, module: str) -> bool:
         """A function inside a method, or one that stands beside the class: who called it decides."""
@@ -62,10 +62,10 @@ class Callers:
         return module in self._modules and (inside or code.co_qualname == code.co_name)
 
     @functools.cached_property
-    def _methods(self) -> set[CodeType]:
+    def _methods(self) -> set[int]:
         """The code of methods that were put on the class, or on the pipeline, from elsewhere."""
         members = [vars(kind) for kind in self._classes] + [vars(self._pipe)]
-        return {code for member in members for value in list(member.values()) for code in _codes(value)}
+        return {id(code) for member in members for value in list(member.values()) for code in _codes(value)}
 
 
 def _first(frame: FrameType) -> Any:

@@ -137,7 +137,7 @@ def switched_off(pipe: Any, name: str, value: Any, denoiser: str) -> InputError:
         )
     else:
         return InputError(
-            f"{name}={value} inside guide(), and yet {type(pipe).__name__} computes no unconditional prediction: it, or "
+            f"{name}={value} inside guide(), and yet {type(pipe).__name__} makes no unconditional prediction: it, or "
             "a callback, has switched guidance off before the first step; leave that to .inside(...) of a schedule."
         )
     return InputError(
