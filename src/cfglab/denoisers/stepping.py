@@ -45,9 +45,14 @@ class StepReader:
             self._steps = read_steps(self.scheduler, begin, end, whole=self._whole)
             self.call = -1
         if self.call + 1 >= len(self._steps):
+            advice = (
+                "this pipeline calls its denoiser more often than once a step; pass its profile=Profile(layout=...)."
+                if self._one_run
+                else "call scheduler.set_timesteps(...) before each run."
+            )
             raise InputError(
                 f"denoiser call {self.call + 2} of a run of {len(self._steps)} calls: the step cannot be known; "
-                "call scheduler.set_timesteps(...) before each run."
+                f"{advice}"
             )
         return self._steps[self.call + 1]
 

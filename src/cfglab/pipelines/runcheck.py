@@ -5,7 +5,7 @@ import copy
 import math
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from cfglab.errors import InputError
 from cfglab.pipelines.wrapped import core_of
@@ -93,14 +93,10 @@ def check_apart(run: Any, other: Any) -> None:
 
 
 def _shared(name: str, mine: Any, theirs: Any) -> bool:
-    if name.startswith(_OWN) or name.endswith(("_embeds", "guidance_scale")) or mine is theirs:
+    """Whether two runs may have these values of an argument at the same time."""
+    if mine is theirs or name.startswith(_OWN) or name.endswith(("_embeds", "guidance_scale")) or "image" in name:
         return True
-    return (
-        not isinstance(mine, Tensor)
-        and not isinstance(theirs, Tensor)
-        and type(mine) is type(theirs)
-        and mine == theirs
-    )
+    return isinstance(mine, int | float | str | list | tuple) and type(mine) is type(theirs) and bool(mine == theirs)
 
 
 def check_finished(run: Any, calls: int, passed: str) -> None:
