@@ -61,9 +61,13 @@ def swap(pipe: Any, guided: Guided) -> None:
     with _LOCK:
         check_free(pipe)
         hold = _HELD[pipe] = _Hold(pipe, guided)
-        _patch(hold, type(pipe), "__call__", _pipe_call)
-        _patch(hold, type(pipe), "__setattr__", _pipe_setattr)
-        refresh(pipe)
+        try:
+            _patch(hold, type(pipe), "__call__", _pipe_call)
+            _patch(hold, type(pipe), "__setattr__", _pipe_setattr)
+            refresh(pipe)
+        except BaseException:  # an interrupt too: all of it or nothing
+            swap_back(guided)
+            raise
 
 
 def swap_back(guided: Guided) -> None:
