@@ -83,6 +83,45 @@ callback that sets `pipe._guidance_scale` or `pipe._guidance_rescale` during a r
 schedule says the same, `constant(7.5).inside(progress=(0.0, 0.6))` or `table([7, 6, 5, 1])`.
 """
 
+CALLS = """
+## Whose calls are guided
+
+`guide()` guides the denoiser calls that the pipeline's own code makes. Every other call of the same network passes
+through unchanged: from a callback, a hook, a scheduler, another thread, or another pipeline that shares the network.
+Pipelines that share a network can be guided at the same time, each with its own guidance.
+
+- **Classes stay visible.** `type(pipe)` and `type(pipe.unet)` are what they were. While a pipeline is guided, three
+  methods are replaced on classes: `__call__` and `__setattr__` of the pipeline's class and `cache_context` of the
+  network's class; each checks whether the object is guided. The network has one more attribute, `_compiled_call_impl`,
+  which is also where `module.compile()` stores its result. Copies and pickles do not have it. All of this is removed
+  when the context ends, or when an attached pipeline is garbage collected.
+- **Networks can be exchanged** inside the context, also by a callback in the middle of a run: `pipe.unet = other`,
+  `pipe.unet = torch.compile(pipe.unet)`, `pipe.unet.compile()`. The new one is guided and the old one is not. A network
+  inside `DataParallel`, DDP, FSDP, a peft model or another module with `forward(*args, **kwargs)` is recognized.
+- **Two runs of one pipeline at the same time** (threads, `asyncio.to_thread`, a callback that calls the pipeline) are
+  separate where the scheduler keeps nothing from step to step (DDIM, DDPM) and both calls have the same steps. In every
+  other case the second call is refused in one line before it starts, and the first one goes on. While a guidance with
+  transforms is on, calls of the network from several threads wait for each other, because further predictions
+  change the network for the duration of a call.
+- **Callbacks that switch guidance off** for the rest of a run (`SDCFGCutoffCallback` and the other cutoff callbacks of
+  diffusers) work: from there on w = 1 and only the conditional rows run.
+
+## Two passes
+
+A schedule covers the steps of one call of the pipeline. With `denoising_end` and `denoising_start` (SDXL base and
+refiner), or with the `strength` of an image-to-image call, it therefore starts again in the second call. With
+`span="trajectory"` schedules count over all `num_inference_steps`, of which each call runs its part:
+
+```python
+with cfglab.guide(base, guidance, span="trajectory"), cfglab.guide(refiner, guidance, span="trajectory"):
+    latents = base(prompt, num_inference_steps=40, denoising_end=0.8, output_type="latent").images
+    image = refiner(prompt, num_inference_steps=40, denoising_start=0.8, image=latents).images[0]
+```
+
+The scales of the two calls are then those of one run of 40 steps, if both have the same `num_inference_steps` and
+scheduler. Memories of transforms (momentum, for instance) begin anew in each call.
+"""
+
 RUN = """
 ## Run by the tests: {count} classes of {families} model families
 
@@ -131,7 +170,7 @@ def page() -> str:
     run: dict[str, list[Case]] = {}
     for case in cases():
         run.setdefault(case.cls, []).append(case)
-    parts = [HEAD.format(version=diffusers.__version__)]
+    parts = [HEAD.format(version=diffusers.__version__), CALLS]
     parts.append(
         RUN.format(count=len(run), families=len({case.family for case in cases()}), rounds=ROUNDS, times=TIMES)
     )

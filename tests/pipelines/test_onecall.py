@@ -42,8 +42,7 @@ def test_the_next_call_only(way: str) -> None:
     x = torch.ones(2)
     for call in range(3):
         instead(network, seen(notes))
-        assert type(network) is not kind
-        assert isinstance(network, kind)
+        assert type(network) is kind  # for whoever compares it
         assert torch.equal(network(x, 1.0), torch.tensor([3.0, 3.0]))
         assert type(network) is kind
         network(hidden_states=x, timestep=1.0)

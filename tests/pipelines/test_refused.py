@@ -196,15 +196,10 @@ def test_pipelines_that_are_guided_otherwise() -> None:
 
 
 def test_one_guide_at_a_time() -> None:
-    from diffusers import StableDiffusionImg2ImgPipeline
-
     pipe = pipe_of("StableDiffusionPipeline")
-    other = StableDiffusionImg2ImgPipeline(**pipe.components, requires_safety_checker=False)
     with guide(pipe, 3.0):
         with pytest.raises(InputError, match="StableDiffusionPipeline is guided already: one guide"):
             guide(pipe, 5.0)
-        with pytest.raises(InputError, match="its denoiser is, as part of a StableDiffusionPipeline"):
-            guide(other, 5.0)
         with pytest.raises(InputError, match="guided already"):
             attach(pipe, 5.0)
         with pytest.raises(InputError, match="is inside guide"):
@@ -233,7 +228,7 @@ def test_attach_stays_until_detach(name: str) -> None:
         assert [record.step.index for record in trace.steps] == [0, 1]  # of the latest call
     copied = copy.deepcopy(pipe)
     assert torch.equal(untouched(made, copied), before)  # a copy is not guided
-    assert type(copied) is not type(pipe)
+    assert type(copied) is type(pipe)
     network = getattr(pipe, made.denoisers[0])
     assert type(pickle.loads(pickle.dumps(network))) is type(getattr(copied, made.denoisers[0]))
     detach(pipe)

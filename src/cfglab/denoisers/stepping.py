@@ -14,10 +14,14 @@ class StepReader:
 
     Counting is the only reading that is right for every sampler: `step_index` is missing or None on many, a timestep
     stands twice in the list of two-call samplers, and the timestep argument is not always a timestep.
+
+    `one_run`: the loop is not broken off and begun again, so that equal timesteps in the middle of it are its own, set
+    once more by somebody who shares the scheduler, and others are refused. `whole`: see `read_steps`.
     """
 
-    def __init__(self, scheduler: Any) -> None:
+    def __init__(self, scheduler: Any, *, one_run: bool = False, whole: bool = False) -> None:
         self.scheduler = scheduler
+        self._one_run, self._whole = one_run, whole
         self.call = -1
         """0 at the first denoiser call of a run."""
         self._timesteps: Any = None
@@ -35,21 +39,39 @@ class StepReader:
 
     def peek(self, timestep: Callable[[], float | None] | None = None, length: int | None = None) -> Step:
         """The Step that `next()` will give."""
-        if self.scheduler.timesteps is not self._timesteps:
+        if self.scheduler.timesteps is not self._timesteps and not self._set_again():
             begin, end = run_of(self.scheduler, timestep, length)
             self._timesteps = self.scheduler.timesteps  # kept, so that its id is not used again
-            self._steps = read_steps(self.scheduler, begin, end)
+            self._steps = read_steps(self.scheduler, begin, end, whole=self._whole)
             self.call = -1
         if self.call + 1 >= len(self._steps):
+            advice = (
+                "this pipeline calls its denoiser more often than once a step; pass its profile=Profile(layout=...)."
+                if self._one_run
+                else "call scheduler.set_timesteps(...) before each run."
+            )
             raise InputError(
                 f"denoiser call {self.call + 2} of a run of {len(self._steps)} calls: the step cannot be known; "
-                "call scheduler.set_timesteps(...) before each run."
+                f"{advice}"
             )
         return self._steps[self.call + 1]
 
-    def restart(self) -> None:
-        """Forget the run: the next call is the first of another one, whatever became of this one."""
-        self._timesteps = None
+    @property
+    def left(self) -> int:
+        """How many denoiser calls of the run are to come, as far as is known."""
+        return len(self._steps) - self.call - 1
+
+    def _set_again(self) -> bool:
+        """Whether the new timesteps are those of the run that is under way. Raises InputError where they are others."""
+        if not self._one_run or self.call < 0 or self.left == 0:
+            return False
+        if self._timesteps.tolist() != self.scheduler.timesteps.tolist():
+            raise InputError(
+                f"scheduler.timesteps set to others after call {self.call + 1} of {len(self._steps)}: another pipeline "
+                "or a callback uses this scheduler; give it a scheduler of its own, copy.deepcopy(pipe.scheduler)."
+            )
+        self._timesteps = self.scheduler.timesteps
+        return True
 
 
 def run_of(scheduler: Any, timestep: Callable[[], float | None] | None, length: int | None) -> tuple[int, int]:
@@ -70,20 +92,21 @@ def run_of(scheduler: Any, timestep: Callable[[], float | None] | None, length: 
     return begin, min(count, begin + length) if missing and length is not None else count
 
 
-def read_steps(scheduler: Any, begin: int | None = None, end: int | None = None) -> list[Step]:
+def read_steps(scheduler: Any, begin: int | None = None, end: int | None = None, *, whole: bool = False) -> list[Step]:
     """The Step of every denoiser call of the run that `scheduler.set_timesteps` prepared.
 
     sigma is noise over signal where the model is evaluated, `next_sigma` the one at the end of the interval;
     both calls of a two-call sampler (Heun, KDPM2, the SDE solver) share the index. With a `begin` (by default the
     scheduler's own `begin_index`: picture to picture) the run starts there, it ends at `end`, and `count` is what lies
-    between. Unknown samplers get no sigma rather than a wrong one.
+    between; with `whole` it is all of them, and `index` counts from their first. Unknown samplers get no sigma rather
+    than a wrong one.
     """
     timesteps = [float(t) for t in scheduler.timesteps.tolist()]
     if begin is None:
         begin = getattr(scheduler, "begin_index", None) or 0
     calls = range(begin, len(timesteps) if end is None else end)
     indices = [_interval(scheduler, call) for call in range(len(timesteps))]
-    first, count = indices[begin], indices[calls[-1]] + 1 - indices[begin]
+    first, count = (0, indices[-1] + 1) if whole else (indices[begin], indices[calls[-1]] + 1 - indices[begin])
     hosts = getattr(scheduler, "sigmas", None)
     if hosts is not None and len(hosts) > len(timesteps):
         levels = _from_sigmas(scheduler, [float(s) for s in hosts.tolist()], len(timesteps))

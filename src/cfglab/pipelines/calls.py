@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from cfglab.errors import InputError
 from cfglab.guidance import Variation
 from cfglab.pipelines.arguments import TIMES, kind_of, unknown
 from cfglab.pipelines.profiles import Profile
+from cfglab.pipelines.wrapped import core_of, names_of
 
 
 @dataclass(eq=False)
@@ -30,7 +30,12 @@ class Call:
     sample_name: str = field(init=False)
 
     def __post_init__(self) -> None:
-        names = _parameters(self._kind())
+        names = names_of(self._kind())
+        if not names:
+            raise InputError(
+                f"a {type(self.module).__name__} in place of the network: its forward names no argument, so what it is "
+                "given cannot be told apart; set the pipeline's component to the network inside (its .module)."
+            )
         self.named = dict(zip(names, self.args, strict=False)) | self.kwargs
         self.sample_name = names[0]
         if self.sample_name not in self.named:
@@ -40,7 +45,7 @@ class Call:
             )
 
     def _kind(self) -> Any:
-        return type(getattr(self.module, "_orig_mod", self.module))
+        return type(core_of(self.module))
 
     @property
     def sample(self) -> Tensor:
@@ -98,7 +103,7 @@ class Call:
         if variation is None:
             if rows is None:
                 return self.plain(*self.args, **self.kwargs)
-            positional = _parameters(self._kind())[: len(self.args)]
+            positional = names_of(self._kind())[: len(self.args)]
             return self.plain(
                 *(named[name] for name in positional),
                 **{name: value for name, value in named.items() if name not in positional},
@@ -183,9 +188,3 @@ class Call:
                 f"{length} rows in {name!r} of a call with {self.count}: the layout of {type(self.module).__name__} is "
                 "not as the profile says; this diffusers may be newer than cfglab, pass profile=Profile(...)."
             )
-
-
-@cache
-def _parameters(kind: Any) -> tuple[str, ...]:
-    names = list(inspect.signature(kind.forward).parameters)
-    return tuple(names[1:])

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from cfglab.pipelines.calls import Call
 from cfglab.pipelines.profiles import Profile
+from cfglab.pipelines.wrapped import core_of
 
 
 def guided_channels(profile: Profile, call: Call) -> Callable[[int], int] | None:
@@ -36,6 +37,6 @@ def _kept_tokens(profile: Profile, call: Call) -> int:
 
 def same_shape(module: nn.Module) -> bool:
     """Whether a prediction is known to have the shape of the sample."""
-    config: Any = getattr(getattr(module, "_orig_mod", module), "config", None)
+    config: Any = getattr(core_of(module), "config", None)
     channels = [getattr(config, name, None) for name in ("in_channels", "out_channels")]
     return channels[0] is not None and channels[1] in (None, channels[0])

@@ -24,9 +24,7 @@ class Embedded:
         step = run.step(call)
         scales = self.scales(step)
         output = call.plain(*call.args, **self.changed(call, scales))
-        record = StepRecord(
-            run.guided.runs, step, tuple(((image,), w) for image, w in enumerate(scales)), call.count, 0
-        )
+        record = StepRecord(run.number, step, tuple(((image,), w) for image, w in enumerate(scales)), call.count, 0)
         run.note(record, output if isinstance(output, Tensor) else output[0])
         return output
 

@@ -1,8 +1,8 @@
 """One denoiser call that is made in another way: seen, or run under a change.
 
-The module's class is swapped for a subclass with another `__call__`, which puts the class back before it does anything
-else. So an error inside the call leaves nothing behind, a module compiled in place sees its own class, and offload
-hooks, which replace `forward`, are not in the way.
+The module is intercepted for one call of the context that asked for it, and released before anything else is done. So
+an error inside the call leaves nothing behind, a module compiled in place stays compiled, offload hooks, which replace
+`forward`, are not in the way, and a call from another thread is not answered.
 """
 
 from collections.abc import Callable
@@ -12,28 +12,42 @@ from torch import nn
 
 from cfglab.errors import InputError
 from cfglab.guidance import Variation
+from cfglab.pipelines import intercepted
 
 Call = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 
-_WAITING: dict[int, tuple[type, Call]] = {}
-_CLASSES: dict[type, type] = {}
 _SAMPLE, _TIMESTEP = ("sample", "hidden_states", "x"), ("timestep", "t")
 
 
+class _Awaited:
+    """The answer to the next call, and how to take the interception back."""
+
+    def __init__(self, denoiser: nn.Module, call: Call) -> None:
+        self.call = call
+        self.interception = intercepted.intercept(denoiser)
+
+    def __call__(self, denoiser: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        release(denoiser)
+        return self.call(denoiser, args, kwargs)
+
+
 def instead(denoiser: nn.Module, call: Call) -> None:
-    """The next call of `denoiser` is `call(denoiser, args, kwargs)`."""
+    """The next call of `denoiser` in this context is `call(denoiser, args, kwargs)`."""
     release(denoiser)
-    original = type(denoiser)
-    _WAITING[id(denoiser)] = original, call
-    denoiser.__class__ = _waiting(original)
+    awaited = _Awaited(denoiser, call)
+    intercepted.NEXT.set({**intercepted.NEXT.get(), awaited.interception: awaited})
 
 
 def release(denoiser: nn.Module) -> Call | None:
     """The module as it was, and the call that was waiting, if any."""
-    original, call = _WAITING.pop(id(denoiser), (None, None))
-    if original is not None:
-        denoiser.__class__ = original
-    return call
+    waiting = dict(intercepted.NEXT.get())
+    interception = next((key for key in waiting if key.is_of(denoiser)), None)
+    if interception is None:
+        return None
+    awaited: Any = waiting.pop(interception)
+    intercepted.NEXT.set(waiting)
+    intercepted.release(denoiser, interception)
+    return awaited.call
 
 
 def sample_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -61,16 +75,3 @@ def _name(kwargs: dict[str, Any], names: tuple[str, ...]) -> str:
             "guidance without transforms here."
         )
     return found
-
-
-def _waiting(base: type) -> type:
-    """One subclass per class of denoiser, of the same name."""
-    if base not in _CLASSES:
-
-        def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
-            call = release(self)
-            return base.__call__(self, *args, **kwargs) if call is None else call(self, args, kwargs)
-
-        names = {"__call__": __call__, "__module__": base.__module__, "__doc__": base.__doc__}
-        _CLASSES[base] = type(base.__name__, (base,), names)
-    return _CLASSES[base]

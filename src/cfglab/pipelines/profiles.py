@@ -110,6 +110,8 @@ def _reason(kind: type, elsewhere: dict[str, str]) -> str:
     for parent in kind.__mro__:
         if parent.__name__ in elsewhere:
             return elsewhere[parent.__name__]
+    if not hasattr(kind, "from_pretrained"):
+        return "it is no diffusers pipeline; give what DiffusionPipeline.from_pretrained(...) returns."
     return (
         f"its layout is not in cfglab's table, and {read_source(kind).said}; if you know it, pass "
         f"guide(pipe, guidance, profile=Profile(...)), and compare with the untouched pipeline once."

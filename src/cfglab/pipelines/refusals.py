@@ -10,6 +10,9 @@ from torch import Tensor
 from cfglab.errors import InputError
 from cfglab.guidance import Guidance
 from cfglab.pipelines.profiles import Layout, Profile
+from cfglab.pipelines.runcheck import switched_off
+from cfglab.pipelines.wrapped import core_of
+from cfglab.schedules import Constant
 
 
 def way_of(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> Layout:
@@ -44,6 +47,9 @@ def way_of(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> Layout:
 def off_error(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> InputError:
     """The call makes no unconditional prediction."""
     name, value = profile.scale, arguments.get(profile.scale)
+    missing = bool(profile.negatives) and all(arguments.get(negative) is None for negative in profile.negatives)
+    if isinstance(value, int | float) and value > (profile.off or 0) and not missing and "neither" not in profile.parts:
+        return switched_off(pipe, name, value, profile.denoisers[0])
     asked = f"pass any {name} above {profile.off or 0:g}"
     if "neither" in profile.parts:
         asked += " and an image_guidance_scale of 1 or more"
@@ -118,9 +124,16 @@ def check_specs(specs: list[Any], images: int) -> list[Any]:
     if len(specs) != images:
         raise InputError(
             f"{len(specs)} guidances for {images} images: a list holds one per image, prompts times "
-            "num_images_per_prompt; give that many, or a single guidance for all."
+            f"num_images_per_prompt; give that many, or a single guidance for all{_as_table(specs)}."
         )
     return specs
+
+
+def _as_table(specs: list[Any]) -> str:
+    """A list of numbers can be meant as one scale per step."""
+    if not all(isinstance(spec, Guidance) and isinstance(spec.schedule, Constant) for spec in specs):
+        return ""
+    return f"; for one scale per step give the text 'table([{', '.join(str(spec.schedule) for spec in specs)}])'"
 
 
 def check_scale_only(pipe: Any, spec: Any) -> Guidance:
@@ -134,5 +147,5 @@ def check_scale_only(pipe: Any, spec: Any) -> Guidance:
 
 
 def _has_scale(pipe: Any, profile: Profile) -> bool:
-    config = getattr(getattr(pipe, profile.denoisers[0], None), "config", None)
+    config = getattr(core_of(getattr(pipe, profile.denoisers[0], None)), "config", None)
     return bool(getattr(config, "guidance_embeds", False))

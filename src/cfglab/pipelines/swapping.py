@@ -1,9 +1,13 @@
-"""Classes are swapped while a pipeline is guided, and swapped back: the one interception that survives model offload.
+"""A pipeline is guided, and left as it was found.
 
-The pipeline, its denoisers and its helpers get a cached subclass of their own class, of the same name, whose `__call__`
-asks who guides it. A replaced `forward` would be dropped when offload removes its hooks.
+Its networks are intercepted (`intercepted`), and three methods are replaced on classes: the pipeline's `__call__` and
+`__setattr__`, and `cache_context` of its networks, each of which asks whether the object it is called on is guided.
+Objects keep their classes, and a class gets its methods back when nobody of it is guided any more.
 """
 
+import functools
+import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,110 +16,180 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 from cfglab.errors import InputError
-from cfglab.pipelines.running import Guided
+from cfglab.pipelines.intercepted import ROUTE, Interception, intercept, is_intercepted_by, release
+from cfglab.pipelines.running import Guided, Run
+from cfglab.pipelines.wrapped import core_of
 
-_ACTIVE: "WeakKeyDictionary[Any, Guided]" = WeakKeyDictionary()
-_CLASSES: dict[type, type] = {}
-_ORIGINAL: dict[type, type] = {}
+_LOCK = threading.RLock()
+_HELD: "WeakKeyDictionary[Any, _Hold]" = WeakKeyDictionary()
+_PATCHES: "dict[tuple[type, str], _Patch]" = {}
+
+
+class _Hold:
+    """What one guided pipeline has put in place."""
+
+    def __init__(self, pipe: Any, guided: Guided) -> None:
+        self.guided = guided
+        self.modules: dict[int, tuple[weakref.ref[nn.Module], Interception, bool]] = {}
+        self.classes: list[tuple[type, str]] = []
+        self.forget = weakref.finalize(pipe, _let_go, self)
+        self.forget.atexit = False
+
+
+class _Patch:
+    """A method of a class that is replaced, and by how many guided pipelines."""
+
+    def __init__(self, kind: type, name: str, make: Callable[[type, Any], Any]) -> None:
+        self.before = vars(kind).get(name)
+        self.made = make(kind, self.before)
+        self.users = 0
+        setattr(kind, name, self.made)
 
 
 def check_free(pipe: Any) -> None:
-    """Raises InputError for a pipeline that is guided already, by itself or through one that shares its denoiser."""
-    guided = next((_ACTIVE[one] for one in (pipe, *_denoisers(pipe)) if one in _ACTIVE), None)
-    if guided is None:
-        return
-    other = "" if guided.pipe is pipe else f" (its denoiser is, as part of a {type(guided.pipe).__name__})"
-    raise InputError(
-        f"this {type(pipe).__name__} is guided already{other}: one guide() at a time; leave the other one first, or "
-        "give it a list with one guidance per image."
-    )
+    """Raises InputError for a pipeline that is guided already. Another one that shares its networks may be: whose run
+    it is, is known at every call."""
+    if guided_by(pipe) is not None:
+        raise InputError(
+            f"this {type(pipe).__name__} is guided already: one guide() at a time; leave the other one first, or "
+            "give it a list with one guidance per image."
+        )
 
 
 def swap(pipe: Any, guided: Guided) -> None:
-    """Guide the pipeline from now on."""
-    check_free(pipe)
-    for one in (pipe, *_components(pipe, guided)):
-        _ACTIVE[one] = guided
-        object.__setattr__(one, "__class__", _guided_class(type(one)))  # past the __setattr__ of compiled modules
+    """Guide the pipeline from now on, until `swap_back` or until nobody holds it any more."""
+    with _LOCK:
+        check_free(pipe)
+        hold = _HELD[pipe] = _Hold(pipe, guided)
+        try:
+            _patch(hold, type(pipe), "__call__", _pipe_call)
+            _patch(hold, type(pipe), "__setattr__", _pipe_setattr)
+            refresh(pipe)
+        except BaseException:  # an interrupt too: all of it or nothing
+            swap_back(guided)
+            raise
 
 
 def swap_back(guided: Guided) -> None:
     """Leave everything as it was."""
-    for one in [one for one, by in _ACTIVE.items() if by is guided]:
-        object.__setattr__(one, "__class__", _ORIGINAL[type(one)])
-        del _ACTIVE[one]
+    with _LOCK:
+        for pipe, hold in list(_HELD.items()):
+            if hold.guided is guided:
+                del _HELD[pipe]
+                hold.forget.detach()
+                _let_go(hold)
 
 
 def guided_by(pipe: Any) -> Guided | None:
     """What guides this pipeline at the moment."""
-    return _ACTIVE.get(pipe)
+    try:
+        hold = _HELD.get(pipe)
+    except TypeError:  # of no pipeline: it cannot be referred to weakly
+        return None
+    return None if hold is None else hold.guided
 
 
-def _components(pipe: Any, guided: Guided) -> list[nn.Module]:
-    names = (*guided.profile.denoisers, *guided.profile.helpers)
-    found = (getattr(pipe, name, None) for name in names)
-    return list(dict.fromkeys(one for one in found if isinstance(one, nn.Module)))
+def refresh(pipe: Any) -> None:
+    """Intercept the networks that the guided pipeline has now, and no other ones."""
+    with _LOCK:
+        hold = _HELD.get(pipe)
+        if hold is None:
+            return
+        profile, guard = hold.guided.profile, hold.guided.changes_network
+        parts = (getattr(pipe, name, None) for name in (*profile.denoisers, *profile.helpers))
+        now = {id(part): part for part in parts if isinstance(part, nn.Module)}
+        for key, (held, interception, guarded) in list(hold.modules.items()):
+            module = held()
+            if module is not now.get(key) or not is_intercepted_by(module, interception):
+                del hold.modules[key]
+                if module is not None:
+                    release(module, interception, guard=guarded)
+        for key, module in now.items():
+            if key not in hold.modules:
+                hold.modules[key] = weakref.ref(module), intercept(module, guard=guard), guard
+                _note_contexts(hold, type(core_of(module)))
 
 
-def _denoisers(pipe: Any) -> list[nn.Module]:
-    return [one for one in getattr(pipe, "components", {}).values() if isinstance(one, nn.Module)]
+def _let_go(hold: _Hold) -> None:
+    with _LOCK:
+        for held, interception, guarded in hold.modules.values():
+            module = held()
+            if module is not None:
+                release(module, interception, guard=guarded)
+        hold.modules.clear()
+        for kind, name in hold.classes:
+            _unpatch(kind, name)
+        hold.classes.clear()
 
 
-def _guided_class(base: type) -> type:
-    """One subclass per class, of the same name: a fresh one each time would recompile compiled models."""
-    if base not in _CLASSES:
-        members: dict[str, Any] = {"__call__": _module_call(base) if issubclass(base, nn.Module) else _pipe_call(base)}
-        members |= {"__reduce_ex__": _reduced(base), "__module__": base.__module__, "__doc__": base.__doc__}
-        members["__qualname__"] = base.__qualname__
-        if hasattr(base, "cache_context"):
-            members["cache_context"] = _noted_context(base)
-        _CLASSES[base] = type(base.__name__, (base,), members)
-        _ORIGINAL[_CLASSES[base]] = base
-    return _CLASSES[base]
+def _note_contexts(hold: _Hold, network: type) -> None:
+    kind = next((kind for kind in network.__mro__ if "cache_context" in vars(kind)), None)
+    if kind is not None and (kind, "cache_context") not in hold.classes:
+        _patch(hold, kind, "cache_context", _noted_context)
 
 
-def _module_call(base: Any) -> Callable[..., Any]:
-    def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        plain = base.__call__.__get__(self)
-        guided = _ACTIVE.get(self)
-        return plain(*args, **kwargs) if guided is None else guided.call_module(plain, self, args, kwargs)
-
-    return call
-
-
-def _pipe_call(base: Any) -> Callable[..., Any]:
-    def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        plain = base.__call__.__get__(self)
-        guided = _ACTIVE.get(self)
-        return plain(*args, **kwargs) if guided is None else guided.call_pipeline(plain, args, kwargs)
-
-    return call
+def _patch(hold: _Hold, kind: type, name: str, make: Callable[[type, Any], Any]) -> None:
+    patch = _PATCHES.get((kind, name))
+    if patch is None:
+        patch = _PATCHES[kind, name] = _Patch(kind, name, make)
+    patch.users += 1
+    hold.classes.append((kind, name))
 
 
-def _reduced(base: Any) -> Callable[..., Any]:
-    """Copies and pickles are of the original class: they are not guided."""
+def _unpatch(kind: type, name: str) -> None:
+    """The last one takes the replacement away, unless somebody has replaced it in turn: then it passes calls on."""
+    patch = _PATCHES[kind, name]
+    patch.users -= 1
+    if patch.users == 0:
+        del _PATCHES[kind, name]
+        if vars(kind).get(name) is patch.made:
+            if patch.before is None:
+                delattr(kind, name)
+            else:
+                setattr(kind, name, patch.before)
 
-    def reduce(self: Any, protocol: Any) -> Any:
-        _, _, *rest = base.__reduce_ex__(self, protocol)
-        return (object.__new__, (base,), *rest)
 
-    return reduce
+def _pipe_call(kind: type, before: Any) -> Any:
+    @functools.wraps(before or kind.__call__)  # type: ignore[operator]
+    def __call__(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        plain = super(kind, self).__call__ if before is None else before.__get__(self)
+        guided = guided_by(self) if type(self) is kind else None  # else a subclass calls its parent's
+        if guided is None:
+            return plain(*args, **kwargs)
+        refresh(self)
+        return guided.call_pipeline(plain, args, kwargs)
+
+    return __call__
 
 
-def _noted_context(base: Any) -> Callable[..., Any]:
+def _pipe_setattr(kind: type, before: Any) -> Any:
+    @functools.wraps(before or kind.__setattr__)
+    def __setattr__(self: Any, name: str, value: Any) -> None:
+        plain = super(kind, self).__setattr__ if before is None else before.__get__(self)
+        plain(name, value)
+        guided = guided_by(self)
+        if guided is not None and name in (*guided.profile.denoisers, *guided.profile.helpers):
+            refresh(self)
+
+    return __setattr__
+
+
+def _noted_context(kind: type, before: Any) -> Any:  # noqa: ARG001
     """`cache_context("cond")` around a call says whose call it is."""
 
+    @functools.wraps(before)
     @contextmanager
     def cache_context(self: Any, name: str, *args: Any, **kwargs: Any) -> Iterator[None]:
-        guided = _ACTIVE.get(self)
-        before = None if guided is None else guided.context
-        if guided is not None:
-            guided.context = name
+        run = getattr(ROUTE.get(), "__self__", None)
+        noted = isinstance(run, Run) and run.has(self)
+        outside = run.context if noted else None
+        if noted:
+            run.context = name
         try:
-            with base.cache_context(self, name, *args, **kwargs):
+            with before(self, name, *args, **kwargs):
                 yield
         finally:
-            if guided is not None:
-                guided.context = before
+            if noted:
+                run.context = outside
 
     return cache_context

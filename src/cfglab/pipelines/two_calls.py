@@ -83,13 +83,18 @@ class TwoCalls:
             guided = torch.where(guided.any(dim=-1, keepdim=True), guided, 1.0)
         return with_prediction(run.template, guided)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a step waits for its second call."""
+        return self._open is not None
+
     def finish(self) -> None:
         if self._open is not None and not getattr(self._run.guided.pipe, "interrupt", False):
             raise self._alone(self._open.step)
 
     def _which(self, name: str) -> Part:
         """Whose call this is: by component, by what the pipeline says of it, or by the order of the profile."""
-        profile, said = self._run.profile, self._run.guided.context or ""
+        profile, said = self._run.profile, self._run.context or ""
         if name in dict(profile.networks):
             return dict(profile.networks)[name]
         if "uncond" in said or "neg" in said:

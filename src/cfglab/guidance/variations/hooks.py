@@ -85,7 +85,8 @@ def check_hooks(denoiser: "Module", method: str) -> None:
             "method that acts on the predictions."
         )
     for module in denoiser.modules():
-        if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
+        # what stands there while a pipeline is guided is false, unless the network is compiled in place
+        if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None):
             raise InputError(
                 f"{method} on a compiled {_named(getattr(module, '_orig_mod', module))}: it reaches into the network "
                 "by hooks, which a compiled one ignores; use the model uncompiled."

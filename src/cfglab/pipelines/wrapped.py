@@ -1,0 +1,33 @@
+"""Networks inside modules that only pass calls on: compiled modules, DataParallel, DDP, FSDP, adapters."""
+
+import inspect
+from functools import cache
+from typing import Any
+
+from torch import nn
+
+_INSIDE = ("_orig_mod", "_fsdp_wrapped_module", "module", "base_model", "model")
+
+
+def core_of(module: Any) -> Any:
+    """The network itself: the first module, from outside to inside, whose `forward` names its arguments."""
+    while not names_of(type(module)):
+        parts = getattr(module, "_modules", {})
+        inside = next((parts[name] for name in _INSIDE if isinstance(parts.get(name), nn.Module)), None)
+        if inside is None and len(parts) == 1:
+            inside = next(iter(parts.values()))
+        if inside is None:
+            break
+        module = inside
+    return module
+
+
+@cache
+def names_of(kind: type) -> tuple[str, ...]:
+    """The arguments of this class's `forward` that can be given by name; empty where it takes whatever it is given."""
+    try:
+        parameters = list(inspect.signature(kind.forward).parameters.values())[1:]  # type: ignore[attr-defined]
+    except (AttributeError, TypeError, ValueError):
+        return ()
+    anything = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return tuple(parameter.name for parameter in parameters if parameter.kind not in anything)
