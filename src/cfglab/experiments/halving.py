@@ -17,7 +17,6 @@ from cfglab.experiments.results import Result
 from cfglab.experiments.spec import Experiment, Setting
 from cfglab.experiments.store import Store
 from cfglab.guidance import Guidance
-from cfglab.guidance.now import runs
 from cfglab.step import steps
 
 PLAIN = ("baseline", "plain")
@@ -134,7 +133,7 @@ def rows_a_picture(guidance: Guidance, count: int) -> int:
     """Rows of one picture in so many steps, at noise levels like those of Stable Diffusion."""
     levels = [14.6 * (0.03 / 14.6) ** (index / max(1, count - 1)) for index in range(count)]
     guide = guidance.start("epsilon")
-    return sum(sum(guide.needs(step)) + sum(map(runs, guide.variations(step))) for step in steps(count, levels))
+    return sum(guide.plan(step).evaluations for step in steps(count, levels))
 
 
 def reported(
