@@ -3,6 +3,7 @@
 #   make setup      only install                                      make test-all   with the slow ones
 #   make check      format, lint, types                               make bench      docs/performance.md
 #   make docs       write the generated pages of docs/ again          make torture    kill runs and see what is left
+#   make site       the documentation site, in site/
 #   make pipelines  every pipeline again on the newest diffusers, and what changed: for a scheduled job
 # Another Python: make run PYTHON=python3.12        Another folder for the run: make run OUT=runs/mine
 
@@ -17,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CALM := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 RECIPE := pyproject.toml constraints.txt compat/pyproject.toml
 
-.PHONY: help run setup test test-all torture check bench docs pipelines
+.PHONY: help run setup test test-all torture check bench docs site pipelines
 .DELETE_ON_ERROR:
 
 help:
@@ -48,6 +49,10 @@ bench: .venv/.run
 docs: .venv/.run
 	$(BIN)/python docs/generate.py
 
+# Offline and strict: a link or an anchor that leads nowhere is an error.
+site: .venv/.site
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet --strict
+
 # Beside the pinned one, not in its place. Another: make pipelines DIFFUSERS="diffusers==1.0 transformers==6.0"
 # diffusers' own tests under guide(), on the pinned one: make pipelines DIFFUSERS_TESTS=/path/to/a/checkout of its tag
 pipelines: setup
@@ -70,4 +75,9 @@ $(BIN)/python:
 .venv/.dev: .venv/.run
 	$(PIP) install --quiet --upgrade "pip>=25.1"
 	$(PIP) install --quiet -c constraints.txt --group dev
+	@touch $@
+
+.venv/.site: .venv/.run
+	$(PIP) install --quiet --upgrade "pip>=25.1"
+	$(PIP) install --quiet -c constraints.txt --group docs
 	@touch $@

@@ -20,6 +20,7 @@ from cfglab.guidance import TRANSFORMS
 from cfglab.guidance.guide import Guide
 from cfglab.guidance.transforms import Transform
 from cfglab.step import steps
+from tests.guidance.examples import needs
 
 SETTINGS = {
     "none": "1",
@@ -95,7 +96,7 @@ def test_equal_cost_compares_what_needs_as_many_rows(tmp_path: Path) -> None:
         assert rows_needed(settings["half"], LEVELS) == 15
         for setting in settings.values():
             guide = Guide(setting.guidance)
-            assert rows_needed(setting, LEVELS) == sum(sum(guide.needs(step)) for step in steps(10))
+            assert rows_needed(setting, LEVELS) == sum(sum(needs(guide, step)) for step in steps(10))
         found = compare(store, "contrast", "two", equal="cost")
         assert {row.setting for row in found.rows} == {"four", "ramp", "hot", "as two"}
         assert "Left out: 'none' (10 rows a picture), 'half' (15 rows a picture)." in found.note

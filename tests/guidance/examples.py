@@ -25,6 +25,7 @@ from cfglab.guidance import (
     EpsilonScaling,
     FeedbackGuidance,
     FreSca,
+    Guide,
     ImagenThreshold,
     MagnitudeAware,
     MimicThreshold,
@@ -38,6 +39,7 @@ from cfglab.guidance import (
     Space,
     Transform,
     UpdatePower,
+    Variation,
 )
 from cfglab.step import Step
 
@@ -128,3 +130,14 @@ def batch(n: int = 3, dtype: torch.dtype = torch.float32, seed: int = 5) -> tupl
     size = torch.tensor([1.0, 0.1, 7.0])[:n].reshape(n, 1, 1, 1)
     uncond, change, latents = (torch.randn(n, 4, 8, 8, generator=generator) for _ in range(3))
     return (uncond * size).to(dtype), ((uncond + 0.4 * change) * size).to(dtype), latents.to(dtype)
+
+
+def needs(guide: Guide, step: Step) -> tuple[bool, bool]:
+    """Whether a step needs the unconditional and the conditional prediction."""
+    plan = guide.plan(step)
+    return plan.uncond, plan.cond
+
+
+def passes(guide: Guide, step: Step, *predictions: Tensor) -> dict[Variation, Tensor]:
+    """The predictions of the step's further passes, in their order, as `combine` takes them."""
+    return dict(zip(guide.plan(step).passes, predictions, strict=True))

@@ -12,7 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from cfglab.errors import InputError
 from cfglab.guidance import NAG, Guidance, parse_guidance
 from cfglab.guidance.attention_guidance import NormalizedAttention
-from tests.guidance.examples import STEP, batch
+from tests.guidance.examples import STEP, batch, needs, passes
 from tests.pipelines.families.sd3 import NETWORK
 from tests.tiny import _unet
 
@@ -105,12 +105,12 @@ def test_the_conditional_prediction_is_made_so() -> None:
     u, c, x = (one.double() for one in batch())
     extra = 0.5 * c + x
     guide = Guidance(4, [NAG(s=5, prompt="blue")]).start()
-    assert guide.needs(STEP) == (True, False)
-    assert guide.variations(STEP) == (NormalizedAttention("blue", 5.0, 2.5, 0.5),)
-    torch.testing.assert_close(guide.combine(u, None, STEP, extras=[extra]), u + 4 * (extra - u))
+    assert needs(guide, STEP) == (True, False)
+    assert guide.plan(STEP).passes == (NormalizedAttention("blue", 5.0, 2.5, 0.5),)
+    torch.testing.assert_close(guide.combine(u, None, STEP, extras=passes(guide, STEP, extra)), u + 4 * (extra - u))
     alone = Guidance(1, [NAG(s=5)]).start()
-    assert alone.needs(STEP) == (False, False)
-    torch.testing.assert_close(alone.combine(None, None, STEP, extras=[extra]), extra)
+    assert needs(alone, STEP) == (False, False)
+    torch.testing.assert_close(alone.combine(None, None, STEP, extras=passes(alone, STEP, extra)), extra)
 
 
 def test_what_it_cannot_do_is_said(unet: Any) -> None:

@@ -21,6 +21,7 @@ from cfglab.guidance import (
     parse_guidance,
 )
 from cfglab.step import Step, steps
+from tests.guidance.examples import needs
 
 LEVELS = [14.0, 9.0, 5.0, 2.5, 1.0, 0.4, 0.0]
 RUN = [Step(s.index, s.count, sigma=s.sigma, next_sigma=s.next_sigma, alpha=1.0) for s in steps(6, LEVELS)]
@@ -103,7 +104,7 @@ def test_reused_updates_run_the_unconditional_row_at_every_nth_step() -> None:
     kept = torch.zeros(())
     for step, (u, c) in zip(RUN, pairs(6), strict=True):
         full = step.progress < 0.3 or step.index % 2 == 0
-        assert guide.needs(step) == (full, True)
+        assert needs(guide, step) == (full, True)
         got = guide.combine(u if full else None, c, step, u)
         kept = c - u if full else kept
         torch.testing.assert_close(got, c + 2 * kept)

@@ -97,7 +97,7 @@ def defined(schedule: Any, transforms: list[Transform], steps: list[tuple[Step, 
 def run(guidance: Guidance, steps: list[tuple[Step, Tensor, Tensor, Tensor]]) -> Tensor:
     guide, got = guidance.start("epsilon"), torch.empty(0)
     for step, u, c, x in steps:
-        got = guide.combine(u, c, step, x, [extra_of(u, c)] * len(guide.variations(step)))
+        got = guide.combine(u, c, step, x, dict.fromkeys(guide.plan(step).passes, extra_of(u, c)))
     return got
 
 

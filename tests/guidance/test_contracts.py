@@ -10,7 +10,7 @@ import cfglab.guidance as g
 from cfglab.card import Card
 from cfglab.guidance import TRANSFORMS, Guidance, Space, Transform, parse_guidance
 from cfglab.guidance.spaces import convert
-from tests.guidance.examples import CHANGE_EQUAL, NEXT, ROUNDED, STEP, VALUES, batch, spaces_of, with_
+from tests.guidance.examples import CHANGE_EQUAL, NEXT, ROUNDED, STEP, VALUES, batch, needs, spaces_of, with_
 
 EVERY = pytest.mark.parametrize("value", VALUES, ids=str)
 PREDICTIONS: tuple[Space, ...] = ("epsilon", "v", "flow")
@@ -22,7 +22,7 @@ def run(value: Transform, prediction: Space, w: float, *seen: tuple[Tensor, Tens
     guide, guided = Guidance(w, [value]).start(prediction), []
     for step, (u, c, x) in zip((STEP, NEXT), seen, strict=False):
         extra = torch.where(torch.arange(u.shape[-1]) % 2 == 0, u, c)
-        guided.append(guide.combine(u, c, step, x, [extra] * len(guide.variations(step))))
+        guided.append(guide.combine(u, c, step, x, dict.fromkeys(guide.plan(step).passes, extra)))
     return guided
 
 
@@ -37,7 +37,7 @@ def test_strength_0_is_plain_cfg(value: Transform) -> None:
         for prediction in PREDICTIONS:
             (got,) = run(with_(value, strength=0, space=space), prediction, 7.5, (uncond, cond, latents))
             assert torch.equal(got, uncond + 7.5 * (cond - uncond))
-    assert Guidance(1, [with_(value, strength=0)]).start().needs(STEP) == (False, True)
+    assert needs(Guidance(1, [with_(value, strength=0)]).start(), STEP) == (False, True)
 
 
 @EVERY
@@ -125,7 +125,7 @@ def test_memory_dies_with_the_guide_and_off_steps_are_not_transformed(value: Tra
     for a, b in zip(*again, strict=True):
         assert torch.equal(a, b)
     off = Guidance("constant(3).inside(progress=(0.9, 1))", [value]).start("v")
-    assert off.needs(STEP) == (False, True)
+    assert needs(off, STEP) == (False, True)
     assert off.combine(None, first[1], STEP) is first[1]
 
 
@@ -136,8 +136,8 @@ def test_at_w_1_only_what_is_read_is_needed(value: Transform) -> None:
     supplied = value.supplies(STEP, {})
     reads = value.reads_uncond or _has(value, "update") or _has(value, "unconditional")
     needed = (reads and supplied != "uncond", supplied != "cond")
-    assert guide.needs(STEP) == needed
-    extras = [cond] * len(guide.variations(STEP))
+    assert needs(guide, STEP) == needed
+    extras = dict.fromkeys(guide.plan(STEP).passes, cond)
     got = guide.combine(uncond if needed[0] else None, cond if needed[1] else None, STEP, latents, extras)
     assert torch.equal(got, Guidance(1, [value]).start("v").combine(uncond, cond, STEP, latents, extras))
 

@@ -14,7 +14,7 @@ from cfglab.guidance import TRANSFORMS, Guidance, Now, Space, Transform, Variati
 from cfglab.guidance.spaces import convert
 from cfglab.schedules import Constant
 from cfglab.step import Step
-from tests.guidance.examples import NEXT, STEP, batch
+from tests.guidance.examples import NEXT, STEP, batch, needs, passes
 
 
 @dataclass(frozen=True)
@@ -133,40 +133,40 @@ def test_two_of_one_kind_have_a_memory_each() -> None:
 def test_a_further_prediction_is_asked_for_and_arrives_in_the_transforms_space() -> None:
     u, c, x = (one.double() for one in batch())
     guide = Guidance(3, [Worse(amount=1), Worse(amount=4, space="x0")]).start("v")
-    assert guide.variations(STEP) == (Blurred(1), Blurred(4))
-    assert guide.variations(NEXT) == ()
+    assert guide.plan(STEP).passes == (Blurred(1), Blurred(4))
+    assert guide.plan(NEXT).passes == ()
     extras = [0.5 * c + 0.1 * u + 0.4 * x, u + 1.3 * (c - u)]
-    got = guide.combine(u, c, STEP, x, extras)
+    got = guide.combine(u, c, STEP, x, passes(guide, STEP, *extras))
     torch.testing.assert_close(got, u + 3 * (c - u) + 2 * (c - extras[0]) + 2 * (c - extras[1]), rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(guide.combine(u, c, NEXT, x), u + 3 * (c - u))
     with pytest.raises(InputError, match=r"0 further predictions at step 4 of .*, which needs 2: run each"):
         guide.combine(u, c, STEP, x)
-    with pytest.raises(InputError, match=r"1 further predictions at step 5 of .*, which needs 0"):
-        guide.combine(u, c, NEXT, x, [c])
+    with pytest.raises(InputError, match=r"2 further predictions at step 5 of .*, which needs 0"):
+        guide.combine(u, c, NEXT, x, passes(guide, STEP, c, c))
     with pytest.raises(InputError, match=r"shape \(3, 4, 8, 8\) and \(3, 4, 8, 8\) and \(1, 4, 8, 8\) and"):
-        guide.combine(u, c, STEP, x, [c[:1], c])
+        guide.combine(u, c, STEP, x, passes(guide, STEP, c[:1], c))
 
 
 def test_guidance_by_a_worse_model_without_cfg_needs_no_unconditional_row() -> None:
     guidance = Guidance(1, [Worse()])
     guide = guidance.start()
     u, c, _ = (x.double() for x in batch())
-    assert guide.needs(STEP) == (False, True)
-    torch.testing.assert_close(guide.combine(None, c, STEP, extras=[u]), c + 2 * (c - u))
+    assert needs(guide, STEP) == (False, True)
+    torch.testing.assert_close(guide.combine(None, c, STEP, extras=passes(guide, STEP, u)), c + 2 * (c - u))
     off = Guidance(Constant(1).inside(steps=(0, 2)), [Worse()]).start()
-    assert (off.needs(STEP), off.variations(STEP)) == ((False, True), ())
+    assert (needs(off, STEP), off.plan(STEP).passes) == ((False, True), ())
     assert off.combine(u, c, STEP) is c
 
 
 def test_a_prediction_that_is_supplied_is_not_run_unless_it_is_blended() -> None:
     u, c, _ = (x.double() for x in batch())
     full, half = (Guidance(3, [Replaced(strength=s)]).start() for s in (1, 0.5))
-    assert (full.needs(STEP), half.needs(STEP)) == ((False, True), (True, True))
+    assert (needs(full, STEP), needs(half, STEP)) == ((False, True), (True, True))
     extra = 0.3 * u + 0.2 * c
-    torch.testing.assert_close(full.combine(None, c, STEP, extras=[extra]), extra + 3 * (c - extra))
-    torch.testing.assert_close(full.combine(u, c, STEP, extras=[extra]), extra + 3 * (c - extra))
+    torch.testing.assert_close(full.combine(None, c, STEP, extras=passes(full, STEP, extra)), extra + 3 * (c - extra))
+    torch.testing.assert_close(full.combine(u, c, STEP, extras=passes(full, STEP, extra)), extra + 3 * (c - extra))
     mixed = (u + extra) / 2
-    torch.testing.assert_close(half.combine(u, c, STEP, extras=[extra]), mixed + 3 * (c - mixed))
+    torch.testing.assert_close(half.combine(u, c, STEP, extras=passes(half, STEP, extra)), mixed + 3 * (c - mixed))
 
 
 def test_a_scale_that_reads_the_predictions() -> None:
@@ -174,13 +174,13 @@ def test_a_scale_that_reads_the_predictions() -> None:
     guide = Guidance(2, [Ratio()]).start("x0")
     assert guide.alone
     assert not Guidance(2, [Each(), Ratio(strength=0)]).start().alone
-    assert guide.needs(STEP) == (True, True)
+    assert needs(guide, STEP) == (True, True)
     got = guide.combine(u, c, STEP, x)
     w = 2 * u.flatten(1).norm(dim=1) / c.flatten(1).norm(dim=1)
     torch.testing.assert_close(guide.w, w)
     torch.testing.assert_close(got, u + w.reshape(-1, 1, 1, 1) * (c - u))
     guide.combine(u, c, NEXT, x)
-    assert guide.needs(NEXT) == (False, True)
+    assert needs(guide, NEXT) == (False, True)
     torch.testing.assert_close(guide.combine(None, c, NEXT, x), c)
     half = Guidance(2, [Ratio(strength=0.5)]).start("x0")
     half.combine(u, c, STEP, x)

@@ -9,6 +9,7 @@ from cfglab.errors import InputError
 from cfglab.guidance import FullNorm, Guidance, PredictionNorm, Transform, UpdateNorm, as_guidance, parse_guidance
 from cfglab.schedules import Constant, Cosine, Function, Linear, Power, Table
 from cfglab.step import Step
+from tests.guidance.examples import needs
 
 STEP = Step(3, 10)
 VALUES = [
@@ -150,7 +151,7 @@ def test_plain_cfg_stays_in_the_pipelines_dtype_bit_for_bit(dtype: torch.dtype, 
 def test_needs(guidance: Guidance, needed: tuple[bool, bool]) -> None:
     guide = guidance.start()
     uncond, cond = torch.randn(2, 3), torch.randn(2, 3)
-    assert guide.needs(STEP) == needed
+    assert needs(guide, STEP) == needed
     got = guide.combine(uncond if needed[0] else None, cond if needed[1] else None, STEP)
     assert torch.equal(got, guide.combine(uncond, cond, STEP))
     if needed == (False, True):

@@ -8,7 +8,7 @@ from diffusers.guiders.guider_utils import rescale_noise_cfg
 
 from cfglab.errors import InputError
 from cfglab.guidance import CFGNorm, Guidance, ImagenThreshold, MimicThreshold, PredictionNorm, Rescale, parse_guidance
-from tests.guidance.examples import STEP, batch
+from tests.guidance.examples import STEP, batch, needs
 
 W = 4.0
 
@@ -31,7 +31,7 @@ def test_rescale_is_section_3_4_and_diffusers(phi: float) -> None:
 def test_rescale_acts_in_v_and_needs_no_unconditional_row_at_w_1() -> None:
     assert Rescale() == Rescale(space="v", strength=0.7)
     guide = Guidance(1, [Rescale()]).start("v")
-    assert guide.needs(STEP) == (False, True)
+    assert needs(guide, STEP) == (False, True)
     c = batch()[1]
     assert torch.equal(guide.combine(None, c, STEP), c)
 

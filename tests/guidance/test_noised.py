@@ -13,7 +13,7 @@ from cfglab.guidance import CADS, ICG, Guidance, parse_guidance
 from cfglab.guidance.variations.row_noise import signatures
 from cfglab.guidance.variations.texts import NoisedText
 from cfglab.step import Step, steps
-from tests.guidance.examples import batch
+from tests.guidance.examples import batch, needs, passes
 
 PURE = NoisedText(gamma=0.0, scale=1.0, psi=0.0, own_scale=False, seed=0, index=3)
 
@@ -91,16 +91,18 @@ def test_the_hooks_take_the_noised_prediction() -> None:
     u, c, x = (one.double() for one in batch())
     extra, early, late = 0.4 * c + 0.3 * x, Step(0, 10), Step(9, 10)
     cads = Guidance(5, [CADS()]).start()
-    assert (cads.needs(early), len(cads.variations(early))) == ((True, False), 1)
-    torch.testing.assert_close(cads.combine(u, None, early, extras=[extra]), u + 5 * (extra - u))
-    assert (cads.needs(late), cads.variations(late)) == ((True, True), ())
+    assert (needs(cads, early), len(cads.plan(early).passes)) == ((True, False), 1)
+    torch.testing.assert_close(cads.combine(u, None, early, extras=passes(cads, early, extra)), u + 5 * (extra - u))
+    assert (needs(cads, late), cads.plan(late).passes) == ((True, True), ())
     torch.testing.assert_close(cads.combine(u, c, late), u + 5 * (c - u))
     icg = Guidance(5, [ICG()]).start()
-    assert (icg.needs(late), len(icg.variations(late))) == ((False, True), 1)
-    torch.testing.assert_close(icg.combine(None, c, late, extras=[extra]), extra + 5 * (c - extra))
+    assert (needs(icg, late), len(icg.plan(late).passes)) == ((False, True), 1)
+    torch.testing.assert_close(icg.combine(None, c, late, extras=passes(icg, late, extra)), extra + 5 * (c - extra))
     both = Guidance(5, [ICG(), CADS()]).start()
-    assert both.needs(early) == (False, False)
-    torch.testing.assert_close(both.combine(None, None, early, extras=[u, extra]), u + 5 * (extra - u))
+    assert needs(both, early) == (False, False)
+    torch.testing.assert_close(
+        both.combine(None, None, early, extras=passes(both, early, u, extra)), u + 5 * (extra - u)
+    )
 
 
 # -- where the noise comes from --------------------------------------------------------------------------------------

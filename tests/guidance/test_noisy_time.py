@@ -12,7 +12,7 @@ from cfglab.errors import InputError
 from cfglab.guidance import TSG, Guidance, parse_guidance
 from cfglab.guidance.variations.times import NoisedTime
 from cfglab.step import Step, steps
-from tests.guidance.examples import batch
+from tests.guidance.examples import batch, needs, passes
 from tests.guidance.test_perturbed import made, rows, run
 from tests.tiny import _unet
 
@@ -77,9 +77,10 @@ def test_tsg_is_equation_8_and_adds_to_cfg() -> None:
     worse = 0.7 * c + 0.2 * x
     step = Step(1, 10)
     alone = Guidance(1, [TSG(w=4, s=3)]).start()
-    assert alone.needs(step) == (False, True)
-    torch.testing.assert_close(alone.combine(None, c, step, extras=[worse]), worse + 4 * (c - worse))
-    both = Guidance(5, [TSG(w=4, s=3)]).start().combine(u, c, step, extras=[worse])
+    assert needs(alone, step) == (False, True)
+    torch.testing.assert_close(alone.combine(None, c, step, extras=passes(alone, step, worse)), worse + 4 * (c - worse))
+    guide = Guidance(5, [TSG(w=4, s=3)]).start()
+    both = guide.combine(u, c, step, extras=passes(guide, step, worse))
     torch.testing.assert_close(both, u + 5 * (c - u) + 3 * (c - worse))
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from cfglab.errors import InputError
 from cfglab.guidance import APG, TCFG, CFGZeroStar, Guidance, Rescale, Space, Transform, parse_guidance
 from cfglab.step import Step
-from tests.guidance.examples import NEXT, STEP, batch
+from tests.guidance.examples import NEXT, STEP, batch, needs
 
 Array = np.ndarray
 
@@ -133,11 +133,11 @@ def test_zero_init_needs_no_denoiser_and_is_zero_for_a_flow() -> None:
     first, second = Step(0, 10, sigma=math.inf, next_sigma=9.0, alpha=0.0), Step(1, 10, sigma=9.0, alpha=0.1)
     guide = Guidance(5, [CFGZeroStar(zero_steps=1), Rescale(space="flow")]).start("flow")
     x = batch()[2].half()
-    assert guide.needs(first) == (False, False)
+    assert needs(guide, first) == (False, False)
     got = guide.combine(None, None, first, x)
     assert got.dtype == torch.float16
     assert torch.equal(got, torch.zeros_like(x))
-    assert guide.needs(second) == (True, True)
+    assert needs(guide, second) == (True, True)
     with pytest.raises(InputError, match="no latents at step 0"):
         Guidance(5, [CFGZeroStar()]).start("flow").combine(None, None, first)
 
@@ -185,7 +185,7 @@ def test_half_a_zero_init_is_half_of_plain_cfg() -> None:
     step = Step(0, 10, sigma=1.7, alpha=STEP.alpha)
     full = Guidance(5, [CFGZeroStar(strength=1, zero_steps=0)]).start("flow")
     half = Guidance(5, [CFGZeroStar(strength=0.5)]).start("flow")
-    assert half.needs(step) == (True, True)
+    assert needs(half, step) == (True, True)
     ones = [u + 0.5 * (u * (c * u).flatten(1).sum(1).div((u * u).flatten(1).sum(1)).reshape(-1, 1, 1, 1) - u), c]
     torch.testing.assert_close(half.combine(u, c, step, x), 0.5 * (ones[0] + 5 * (c - ones[0])), rtol=1e-10, atol=1e-10)
     assert not torch.allclose(full.combine(u, c, step, x), torch.zeros_like(c))

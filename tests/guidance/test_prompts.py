@@ -8,7 +8,7 @@ from torch import Tensor
 from cfglab.errors import InputError
 from cfglab.guidance import Composed, DualCFG, Guidance, PerpNeg, Transform, parse_guidance
 from cfglab.guidance.prompts import OtherPrompt
-from tests.guidance.examples import STEP, batch
+from tests.guidance.examples import STEP, batch, passes
 
 W = 4.0
 
@@ -20,7 +20,8 @@ def three() -> tuple[Tensor, Tensor, Tensor]:
 
 def ours(*transforms: Transform, extras: list[Tensor] | None = None) -> Tensor:
     u, c, other = three()
-    return Guidance(W, transforms).start().combine(u, c, STEP, extras=extras or [other])
+    guide = Guidance(W, transforms).start()
+    return guide.combine(u, c, STEP, extras=passes(guide, STEP, *(extras or [other])))
 
 
 def perp(n: np.ndarray, p: np.ndarray) -> np.ndarray:
@@ -59,7 +60,8 @@ def test_comfyuis_projection_sums_over_the_batch() -> None:
     perpendicular = other - ((torch.mul(other, pos).sum()) / (torch.norm(pos) ** 2)) * pos
     theirs = u + W * (pos - perpendicular)
     assert (ours(PerpNeg(prompt="x")) - theirs).abs().max() > 0.1
-    one = Guidance(W, [PerpNeg(prompt="x")]).start().combine(u[:1], c[:1], STEP, extras=[neg[:1]])
+    guide = Guidance(W, [PerpNeg(prompt="x")]).start()
+    one = guide.combine(u[:1], c[:1], STEP, extras=passes(guide, STEP, neg[:1]))
     alone = other[:1] - ((other[:1] * pos[:1]).sum() / (pos[:1].norm() ** 2)) * pos[:1]
     torch.testing.assert_close(one, u[:1] + W * (pos[:1] - alone))
 
@@ -88,7 +90,7 @@ def test_they_ask_for_the_rows_without_the_prompt_under_another() -> None:
         variation = transform.variation(STEP)
         assert variation == OtherPrompt("blue")
         assert variation.source == "uncond"
-    assert Guidance(3, [PerpNeg(prompt="a"), Composed(prompt="a")]).start().variations(STEP) == (OtherPrompt("a"),) * 2
+    assert Guidance(3, [PerpNeg(prompt="a"), Composed(prompt="a")]).start().plan(STEP).passes == (OtherPrompt("a"),)
 
 
 @pytest.mark.parametrize("prompt", ["blue", "a cat, 'late' | \"old\"", "not", "None", "", "3", "naïve ☂", "a\\b", "(x"])

@@ -16,7 +16,7 @@ from cfglab.errors import InputError
 from cfglab.guidance import SAG, Guidance, Space, parse_guidance
 from cfglab.guidance.variations.blur import BlurredSample
 from cfglab.step import Step
-from tests.guidance.examples import STEP, batch
+from tests.guidance.examples import STEP, batch, needs, passes
 from tests.guidance.test_perturbed import MID, processor, rows, run, sd3, unet
 
 __all__ = ["sd3", "unet"]  # fixtures
@@ -96,12 +96,14 @@ def test_sag_is_equations_16_and_25(prediction: Space) -> None:
     u, c, x = (one.double() for one in batch())
     worse = 0.7 * u + 0.2 * x
     guide = Guidance(5, [SAG(s=0.8, space="model")]).start(prediction)
-    assert guide.variations(STEP) == (BlurredSample("uncond", STEP, 1.0, prediction),)
-    torch.testing.assert_close(guide.combine(u, c, STEP, x, [worse]), u + 5 * (c - u) + 0.8 * (u - worse))
+    assert guide.plan(STEP).passes == (BlurredSample("uncond", STEP, 1.0, prediction),)
+    torch.testing.assert_close(
+        guide.combine(u, c, STEP, x, passes(guide, STEP, worse)), u + 5 * (c - u) + 0.8 * (u - worse)
+    )
     alone = Guidance(1, [SAG(s=0.8, space="model", of="cond")]).start(prediction)
-    assert alone.needs(STEP) == (False, True)
-    torch.testing.assert_close(alone.combine(None, c, STEP, x, [worse]), c + 0.8 * (c - worse))
-    assert Guidance(1, [SAG()]).start(prediction).needs(STEP) == (True, True)
+    assert needs(alone, STEP) == (False, True)
+    torch.testing.assert_close(alone.combine(None, c, STEP, x, passes(alone, STEP, worse)), c + 0.8 * (c - worse))
+    assert needs(Guidance(1, [SAG()]).start(prediction), STEP) == (True, True)
 
 
 def test_comfyuis_form_on_the_clean_picture_is_the_same() -> None:
@@ -116,7 +118,7 @@ def test_comfyuis_form_on_the_clean_picture_is_the_same() -> None:
 
 def test_where_it_acts_and_what_it_costs(unet: Any) -> None:
     late = Guidance(2, [SAG(stop=0.4)]).start()
-    assert late.variations(STEP) == ()
+    assert late.plan(STEP).passes == ()
     with pytest.raises(InputError, match="what this model predicts is not known"):
         ours(unet, BlurredSample("cond", Theirs(unet, "epsilon").step(), 1.0))
 

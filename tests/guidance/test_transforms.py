@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from cfglab.guidance import FullNorm, Guidance, PredictionNorm, Transform, UpdateNorm
-from tests.guidance.examples import STEP, batch
+from tests.guidance.examples import STEP, batch, needs
 from tests.oracles import Published
 
 
 def test_transforms_are_skipped_where_guidance_is_off() -> None:
     uncond, cond, _ = batch()
     guide = Guidance("cosine(max=7.5, min=1).inside(progress=(0.5, 1))", [PredictionNorm()]).start()
-    assert guide.needs(STEP) == (False, True)
+    assert needs(guide, STEP) == (False, True)
     assert guide.combine(None, cond, STEP) is cond
     assert guide.combine(uncond, cond, STEP) is cond
 

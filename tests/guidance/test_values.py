@@ -7,7 +7,7 @@ import torch
 from cfglab.errors import InputError
 from cfglab.guidance import EpsilonScaling, Guidance, MaHiRo, MomentumGuidance, Skimmed, parse_guidance
 from cfglab.step import Step
-from tests.guidance.examples import NEXT, STEP, batch
+from tests.guidance.examples import NEXT, STEP, batch, needs
 
 
 def double(seed: int = 5) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -75,7 +75,7 @@ def test_momentum_is_algorithm_1(alpha: float, beta: float, w: float) -> None:
         v = u + w * (c - u)
         mean = v if mean is None else mean
         step = Step(index, 3, sigma=3.0 - index, alpha=0.5)
-        assert guide.needs(step) == (w != 1, True)
+        assert needs(guide, step) == (w != 1, True)
         got = guide.combine(u if w != 1 else None, c, step, x)
         torch.testing.assert_close(got, v + alpha * (v - mean), rtol=1e-10, atol=1e-10)
         mean = (1 - beta) * v + beta * mean
@@ -102,7 +102,7 @@ def test_epsilon_scaling_is_comfyuis_of_the_residual() -> None:
     denoised = u + 3 * (c - u)
     torch.testing.assert_close(got, seen - (seen - denoised) / 1.02, rtol=1e-10, atol=1e-10)
     alone = Guidance(1, [EpsilonScaling(factor=1.02)]).start("epsilon")
-    assert alone.needs(NEXT) == (False, True)
+    assert needs(alone, NEXT) == (False, True)
     torch.testing.assert_close(alone.combine(None, c, NEXT), c / 1.02)
 
 

@@ -16,7 +16,7 @@ from cfglab.guidance.variations.attention import BlurredQueries, IdentityAttenti
 from cfglab.guidance.variations.layers import RandomBlocks, SkippedLayers
 from cfglab.guidance.variations.models import OtherModel
 from cfglab.step import Step, steps
-from tests.guidance.examples import STEP, batch
+from tests.guidance.examples import STEP, batch, needs, passes
 
 EARLY = Step(1, 10, sigma=3.0)
 
@@ -30,7 +30,7 @@ def three() -> tuple[Tensor, Tensor, Tensor]:
 def ours(w: float, transform: Transform, step: Step = EARLY) -> Tensor:
     u, c, worse = three()
     guide = Guidance(w, [transform]).start()
-    return guide.combine(u if guide.needs(step)[0] else None, c, step, extras=[worse])
+    return guide.combine(u if guide.plan(step).uncond else None, c, step, extras=passes(guide, step, worse))
 
 
 @pytest.mark.parametrize("w", [1.0, 0.0, 5.0])
@@ -54,7 +54,7 @@ def test_the_difference_from_the_worse_one_is_added(w: float, transform: Transfo
 def test_autoguidance_alone_is_the_papers_extrapolation() -> None:
     _, c, worse = three()
     torch.testing.assert_close(ours(1, AutoGuidance(w=2.2, model="twin")), worse.lerp(c, 2.2))  # edm2's line
-    assert Guidance(1, [AutoGuidance(w=2.2, model="twin")]).start().needs(EARLY) == (False, True)
+    assert needs(Guidance(1, [AutoGuidance(w=2.2, model="twin")]).start(), EARLY) == (False, True)
     theirs = TheirAutoGuidance(guidance_scale=2.2, auto_guidance_config=[LayerSkipConfig([0])])
     torch.testing.assert_close(ours(1, AutoGuidance(w=2.2, model="twin")), theirs.forward(c, worse).pred)
 
@@ -88,7 +88,7 @@ def test_they_act_in_their_part_of_the_run() -> None:
     assert drawn == [None, *(RandomBlocks(0.1, 5, index) for index in range(1, 9)), None]
     outside = Guidance(3, [SkipLayers(layers=7)]).start()
     u, c, _ = three()
-    assert outside.variations(STEP) == ()
+    assert outside.plan(STEP).passes == ()
     torch.testing.assert_close(outside.combine(u, c, STEP), u + 3 * (c - u))
     assert [PAG(start=0.5).variation(step) is not None for step in steps(4)] == [False, False, True, True]
 

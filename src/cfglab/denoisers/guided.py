@@ -66,13 +66,13 @@ class Guided:
         one = len(x) // len(self._guides)
         parts, means, run, asked = [], [], 0, 0
         for guide, rows in zip(self._guides, x.split(one), strict=True):
-            needed, variations = guide.needs(step), guide.variations(step)
-            uncond = self._run(self.uncond, rows, step, None) if needed[0] else None
-            cond = self._run(self.cond, rows, step, None) if needed[1] else None
-            extras = [self._run(getattr(self, wanted.source), rows, step, wanted) for wanted in variations]
+            plan = guide.plan(step)
+            uncond = self._run(self.uncond, rows, step, None) if plan.uncond else None
+            cond = self._run(self.cond, rows, step, None) if plan.cond else None
+            extras = {wanted: self._run(getattr(self, wanted.source), rows, step, wanted) for wanted in plan.passes}
             parts.append(guide.combine(uncond, cond, step, rows, extras))
             means.append([torch.as_tensor(guide.w, dtype=torch.float64).mean().item(), *_apart(uncond, cond)])
-            run += (sum(needed) + len(extras)) * len(rows)
+            run += (plan.uncond + plan.cond + len(extras)) * len(rows)
             asked += (2 + len(extras)) * len(rows)
         w, difference, cosine = torch.tensor(means, dtype=torch.float64).mean(0).tolist()
         self.calls.append(Call(step.index, float(step.sigma or 0.0), w, difference, cosine, run, asked - run))

@@ -16,6 +16,7 @@ from cfglab.denoisers.equal_rows import EqualRows, take
 from cfglab.denoisers.trace import StepRecord
 from cfglab.errors import InputError
 from cfglab.guidance import Guidance, Space, Variation
+from cfglab.guidance.guide import StepPlan
 from cfglab.guidance.now import runs
 from cfglab.step import Step
 
@@ -117,20 +118,20 @@ class GuidedRows:
 
         parts, pairs, scales = [], [], []
         for (guide, images), (with_uncond, with_cond), variations in asked:
-            given = [
-                ran[None].of(images) if with_uncond else None,
-                ran[None].of([self.images + i for i in images]) if with_cond else None,
-                *(ran[variation].of(self._source(variation, images)) for variation in variations),
-            ]
-            uncond, cond, *extras = [None if one is None else self._guided(one) for one in given]
-            like = next((one for one in (cond, uncond, *extras) if one is not None), None)
+            full = ran[None].of([self.images + i for i in images]) if with_cond else None
+            uncond = self._guided(ran[None].of(images)) if with_uncond else None
+            cond = None if full is None else self._guided(full)
+            extras = {
+                variation: self._guided(ran[variation].of(self._source(variation, images))) for variation in variations
+            }
+            like = next((tensor for tensor in (cond, uncond, *extras.values()) if tensor is not None), None)
             latents = _cropped(take(sample, images), like)
             more = (extras,) if extras else ()
             guided = guide.combine(uncond, cond, step, latents, *more)
             if finish is not None and cond is not None:
                 guided = finish(guided, cond, images)
-            if self._channels is not None and given[1] is not None:
-                guided = torch.cat([guided, given[1][:, guided.shape[1] :].to(guided.dtype)], dim=1)
+            if self._channels is not None and full is not None:
+                guided = torch.cat([guided, full[:, guided.shape[1] :].to(guided.dtype)], dim=1)
             parts.append(guided)
             scales.append((tuple(images), getattr(guide, "w", None)))
             if uncond is not None and cond is not None:
@@ -154,10 +155,9 @@ class GuidedRows:
         """Each group with what it needs of the unconditional and the conditional rows, and its variations."""
         asked = []
         for guide, images in self._groups:
-            uncond, cond = guide.needs(step) if hasattr(guide, "needs") else (True, True)
-            cond = cond or finished or self._channels is not None or not (self._shaped or uncond)
-            variations = tuple(guide.variations(step)) if hasattr(guide, "variations") else ()
-            asked.append(((guide, images), (uncond, cond), variations))
+            plan = guide.plan(step) if hasattr(guide, "plan") else StepPlan(step, 1.0, on=True, uncond=True, cond=True)
+            cond = plan.cond or finished or self._channels is not None or not (self._shaped or plan.uncond)
+            asked.append(((guide, images), (plan.uncond, cond), plan.passes))
         return asked
 
     def _guided(self, prediction: Tensor) -> Tensor:

@@ -18,7 +18,6 @@ from cfglab.experiments.spec import Experiment, Setting
 from cfglab.experiments.store import Store
 from cfglab.experiments.traces import stored_levels
 from cfglab.guidance.guide import Guide
-from cfglab.guidance.now import runs
 from cfglab.guidance.transforms import Transform
 from cfglab.schedules.shapes import Constant
 from cfglab.step import steps
@@ -44,7 +43,7 @@ def rows_needed(setting: Setting, levels: Sequence[float]) -> int | None:
     guide = Guide(setting.guidance)
     try:
         of = steps(len(levels) - 1, levels)
-        return sum(sum(guide.needs(it)) + sum(map(runs, guide.variations(it))) for it in of)
+        return sum(guide.plan(it).evaluations for it in of)
     except InputError:
         return None
 

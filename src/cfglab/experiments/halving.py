@@ -19,7 +19,6 @@ from cfglab.experiments.results import Result
 from cfglab.experiments.spec import Experiment, Setting
 from cfglab.experiments.store import Store
 from cfglab.guidance import Guidance
-from cfglab.guidance.now import runs
 from cfglab.step import steps
 
 PLAIN = ("baseline", "plain")
@@ -139,8 +138,7 @@ def rows_a_picture(guidance: Guidance, count: int, levels: Sequence[float] | Non
     when none are known, the number is an estimate at those of Stable Diffusion.
     """
     guide = guidance.start("epsilon")
-    of = steps(count, levels or standard_sigmas(count))
-    return sum(sum(guide.needs(step)) + sum(map(runs, guide.variations(step))) for step in of)
+    return sum(guide.plan(step).evaluations for step in steps(count, levels or standard_sigmas(count)))
 
 
 def reported(

@@ -1,12 +1,12 @@
-"""Guide: one live run of a Guidance, and the arithmetic of a step."""
+"""Guide: one live run of a Guidance. `plan` says what a step needs, `combine` computes the guided prediction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError
 from cfglab.guidance.names import Space
-from cfglab.guidance.now import Now, Variation
+from cfglab.guidance.now import Now, Variation, runs
 from cfglab.guidance.transforms import Transform
 from cfglab.step import Step
 
@@ -16,27 +16,63 @@ if TYPE_CHECKING:
     from cfglab.guidance.base import Guidance
 
 
-_CHANGES = {"conditional": "cond", "unconditional": "uncond"}
-"""What a hook changes of that which the next one sees."""
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """What one step needs, decided once. The denoiser runs the rows that it names and no others.
+
+    Attributes:
+        step: The step.
+        w: The scale of the schedule; 1 where guidance is off.
+        on: False where guidance is off: the conditional prediction is used, and no transform acts.
+        uncond: Whether the unconditional prediction is needed.
+        cond: Whether the conditional prediction is needed.
+        passes: The further passes of the denoiser, each once, in the order of the transforms that ask for them.
+        zero: The parameterization in which a transform sets this step's prediction to zero; None at other steps.
+    """
+
+    step: Step
+    w: float
+    on: bool
+    uncond: bool
+    cond: bool
+    passes: tuple[Variation, ...] = ()
+    zero: Space | None = None
+
+    @property
+    def evaluations(self) -> int:
+        """Function evaluations of the denoiser that this step costs one image (NFE)."""
+        return self.uncond + self.cond + sum(map(runs, self.passes))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Active:
-    """A transform of this run, its memory, and the further prediction it got at this step."""
+    """A transform that acts in this run, and its memory."""
 
     transform: Transform
     memory: dict[str, Any] = field(default_factory=dict)
-    extra: "Tensor | None" = None
 
     def has(self, hook: str) -> bool:
         return getattr(type(self.transform), hook) is not getattr(Transform, hook)
+
+    def reads_uncond(self) -> bool:
+        """Whether it reads the unconditional prediction at w = 1."""
+        return self.transform.reads_uncond or any(map(self.has, ("unconditional", "update", "scale")))
 
 
 class Guide:
     """One live run: whatever has to be remembered between steps lives here and dies with it.
 
-    `alone` is True where the rows that are needed depend on an image's own history: give each image its own Guide.
-    `w` is the scale of the last `combine`: a number, or (n,) where a transform reads it off the predictions.
+    Attributes:
+        guidance: The guidance that this is a run of.
+        prediction: What the model predicts; "model" where that is not known.
+        alone: True where the rows that are needed depend on an image's own history: give each image its own Guide.
+        w: The scale of the last `combine`: a number, or (n,) where a transform reads it off the predictions.
+
+    Example:
+        >>> from cfglab import Guidance, steps
+        >>> guide = Guidance("constant(5).inside(progress=(0.5, 1))").start()
+        >>> [guide.plan(step).uncond for step in steps(4)]
+        [False, False, True, True]
     """
 
     def __init__(self, guidance: "Guidance", prediction: Space = "epsilon") -> None:
@@ -44,34 +80,18 @@ class Guide:
         self.prediction = prediction
         self.w: float | Tensor = 1.0
         self._active = [_Active(transform) for transform in guidance.transforms if transform.strength > 0]
-        self.alone = any(one.transform.alone for one in self._active)
+        self._plan: StepPlan | None = None
+        self.alone = any(active.transform.alone for active in self._active)
 
-    def scale(self, step: Step) -> float:
-        """w at this step; 1 where guidance is off."""
-        return self.guidance.schedule(step)
+    def plan(self, step: Step) -> StepPlan:
+        """What this step needs.
 
-    def needs(self, step: Step) -> tuple[bool, bool]:
-        """Whether the unconditional and the conditional prediction are needed at this step.
-
-        (False, False) means: the denoiser is not called for them, `combine(None, None, step, latents, extras)` does.
+        A plan with neither `uncond` nor `cond` means: the denoiser is not called for them, and
+        `combine(None, None, step, latents, extras)` gives the prediction.
         """
-        if not self.guidance.schedule.is_on(step):
-            return False, True
-        if self._is_zero(step) is not None:
-            return False, False
-        if not self._active:
-            w = self.scale(step)
-            return w != 1, w != 0
-        supplied = {one.transform.supplies(step, one.memory) for one in self._active if one.transform.strength == 1}
-        unread = self.scale(step) == 1 and not any(_reads_uncond(one) for one in self._active)
-        return "uncond" not in supplied and not unread, "cond" not in supplied
-
-    def variations(self, step: Step) -> tuple[Variation, ...]:
-        """The further predictions this step needs, in the order in which `combine` takes them as `extras`."""
-        if not self.guidance.schedule.is_on(step) or self._is_zero(step) is not None:
-            return ()
-        asked = (one.transform.variation(step) for one in self._active)
-        return tuple(self._told(variation) for variation in asked if variation is not None)
+        if self._plan is None or self._plan.step is not step:
+            self._plan = self._planned(step)
+        return self._plan
 
     def combine(
         self,
@@ -79,143 +99,195 @@ class Guide:
         cond: "Tensor | None",
         step: Step,
         latents: "Tensor | None" = None,
-        extras: "Sequence[Tensor]" = (),
+        extras: "Mapping[Variation, Tensor] | None" = None,
     ) -> "Tensor":
-        """The guided prediction, in the shape and dtype of the predictions, (n, ...), each image alone.
+        """The guided prediction, each image alone.
 
-        A prediction that `needs` does without may be None; `extras` are those of `variations`. Where guidance is off,
-        or w is 1 without transforms, this is `cond` itself; plain CFG is computed in the given dtype, transforms in
-        float32 or better. `latents` is what the denoiser saw; a transform in another space than the model's needs it,
-        and the step's sigma and alpha. Call it once a step: some transforms remember.
-        Raises InputError for a missing or differently shaped prediction and a conversion that cannot be done.
+        Where guidance is off, or w is 1 without transforms, the result is `cond` itself. Plain CFG is computed in the
+        dtype of the predictions, transforms in float32 or float64. Call it once a step: some transforms remember.
+
+        Args:
+            uncond: The unconditional prediction, (n, ...); None where the plan does without.
+            cond: The conditional prediction, (n, ...); None where the plan does without.
+            step: The step that was planned.
+            latents: What the denoiser saw, (n, ...): for transforms in another parameterization than the model's, which
+                also need the step's sigma and alpha.
+            extras: The prediction of each of the plan's `passes`, (n, ...).
+
+        Returns:
+            The guided prediction, in the shape and dtype of the predictions.
+
+        Raises:
+            InputError: A prediction is missing or has another shape, or a conversion between parameterizations cannot
+                be done.
         """
-        with_uncond, with_cond = self.needs(step)
-        on, zero = self.guidance.schedule.is_on(step), self._is_zero(step)
-        if on and zero is not None:
+        plan, extras = self.plan(step), extras or {}
+        self._plan = None  # what the transforms remember from here on may change the next plan
+        if plan.zero is not None:
             self.w = 1.0
-            return self._zero(uncond if cond is None else cond, step, latents, zero)
-        plain = not on or not self._active
-        if plain and not with_uncond and cond is not None:
+            return self._zero(uncond if cond is None else cond, plan, latents)
+        plain = not plan.on or not self._active
+        if plain and not plan.uncond and cond is not None:
             self.w = 1.0
             return cond
-        if plain and not with_cond and uncond is not None:
+        if plain and not plan.cond and uncond is not None:
             self.w = 0.0
             return uncond
-        self._check(uncond, cond, step, (with_uncond, with_cond), extras)
-        uncond, cond = uncond if with_uncond else None, cond if with_cond else None
-        given = next(one for one in (cond, uncond, *extras) if one is not None)
+        self._check(plan, uncond, cond, extras)
+        uncond, cond = uncond if plan.uncond else None, cond if plan.cond else None
+        given = next(tensor for tensor in (cond, uncond, *extras.values()) if tensor is not None)
         uncond, cond = given if uncond is None else uncond, given if cond is None else cond
         if plain:
-            self.w = self.scale(step)
-            return uncond + self.w * (cond - uncond)
-        return self._transformed(uncond, cond, step, latents, extras).to(given.dtype)
+            self.w = plan.w
+            return uncond + plan.w * (cond - uncond)
+        combination = _Combination(self, plan, uncond, cond, latents, extras)
+        guided = combination.guided()
+        self.w = combination.w if isinstance(combination.w, float | int) else combination.w.reshape(-1)
+        return guided.to(given.dtype)
 
-    def _transformed(
-        self, uncond: "Tensor", cond: "Tensor", step: Step, latents: "Tensor | None", extras: "Sequence[Tensor]"
-    ) -> "Tensor":
-        from cfglab.guidance.spaces import convert, ratio, wide
+    def parameterization(self, transform: Transform) -> Space:
+        """The parameterization that a transform acts in."""
+        return self.prediction if transform.space == "model" else transform.space
 
-        u, c = wide(uncond), wide(cond)
-        seen = None if latents is None else wide(latents)
-        left = iter(extras)
-        active = [
-            one if one.transform.variation(step) is None else replace(one, extra=next(left)) for one in self._active
-        ]
-
-        def there(value: "Tensor", space: Space) -> "Tensor":
-            return convert(value, latents, step, self.prediction, space)
-
-        def now(one: _Active, **changed: "Tensor") -> Now:
-            space = self._space(one.transform)
-            given = {"uncond": u, "cond": c} | ({} if one.extra is None else {"extra": one.extra})
-            here = {name: there(given[name], space) for name in given if name not in changed} | changed
-            return Now(step, w, space=space, latents=seen, memory=one.memory, **here)
-
-        def hooked(hook: str, value: "Tensor", difference: bool = False) -> "Tensor":
-            for one in active:
-                if not one.has(hook):
-                    continue
-                space, factor = self._space(one.transform), ratio(step, self.prediction, self._space(one.transform))
-                before = there(value, space) if not difference else value if factor == 1 else value * factor
-                changed = {_CHANGES[hook]: before} if hook in _CHANGES else {}
-                after = getattr(one.transform, hook)(before, now(one, **changed))
-                if after is before:
-                    continue
-                value = _blend(value, before, after, one.transform.strength, factor)
-            return value
-
-        w: float | Tensor = self.scale(step)
-        for one in active:
-            if one.has("scale"):
-                w = w + one.transform.strength * (one.transform.scale(w, now(one)) - w)
-        self.w = w if isinstance(w, float | int) else w.reshape(-1)
-        c = hooked("conditional", c)
-        u = hooked("unconditional", u)
-        update = hooked("update", c - u, difference=True)
-        return hooked("prediction", u + w * update)
-
-    def _is_zero(self, step: Step) -> Space | None:
-        """The space in which a transform makes this step's prediction zero, None where none does."""
-        zero = (one.transform for one in self._active if one.transform.strength == 1 and one.transform.is_zero(step))
-        return next((self._space(transform) for transform in zero), None)
-
-    def _zero(self, like: "Tensor | None", step: Step, latents: "Tensor | None", space: Space) -> "Tensor":
-        from cfglab.guidance.spaces import convert
-
-        like = latents if like is None else like
-        if like is None:
-            raise InputError(
-                f"no latents at step {step.index} of {self.guidance}: the prediction is zero there and takes its shape "
-                "from them; call combine(None, None, step, latents)."
-            )
-        return convert(like.new_zeros(like.shape), latents, step, space, self.prediction).to(like.dtype)
-
-    def _check(
-        self,
-        uncond: "Tensor | None",
-        cond: "Tensor | None",
-        step: Step,
-        needed: tuple[bool, bool],
-        extras: "Sequence[Tensor]",
-    ) -> None:
-        for name, one, need in (("unconditional", uncond, needed[0]), ("conditional", cond, needed[1])):
-            if need and one is None:
-                raise InputError(
-                    f"no {name} prediction at step {step.index} of {self.guidance}: it is needed there; ask "
-                    "needs(step) before leaving one out."
-                )
-        wanted = len(self.variations(step))
-        if len(extras) != wanted:
-            raise InputError(
-                f"{len(extras)} further predictions at step {step.index} of {self.guidance}, which needs {wanted}: run "
-                "each of variations(step) and pass combine(..., extras=[...]); where the denoiser cannot be reached, "
-                "leave the transform out."
-            )
-        shapes = {tuple(one.shape) for one in (uncond, cond, *extras) if one is not None}
-        if len(shapes) > 1:
-            said = " and ".join(str(tuple(one.shape)) for one in (uncond, cond, *extras) if one is not None)
-            raise InputError(
-                f"predictions of shape {said}: the unconditional and the conditional one have one shape; pass the two "
-                "halves of the batch."
-            )
-
-    def _told(self, variation: Variation) -> Variation:
-        """The variation, which knows what the network predicts where it asks for that."""
-        if not hasattr(variation, "prediction"):
+    def variation(self, transform: Transform, step: Step) -> Variation | None:
+        """The further pass that a transform asks for, which knows what the network predicts where it asks for that."""
+        variation = transform.variation(step)
+        if variation is None or not hasattr(variation, "prediction"):
             return variation
         told: Any = replace(variation, prediction=self.prediction)  # type: ignore[type-var]
         return told
 
-    def _space(self, transform: Transform) -> Space:
-        return self.prediction if transform.space == "model" else transform.space
+    def _planned(self, step: Step) -> StepPlan:
+        schedule = self.guidance.schedule
+        if not schedule.is_on(step):
+            return StepPlan(step, 1.0, on=False, uncond=False, cond=True)
+        w, full = schedule(step), [active for active in self._active if active.transform.strength == 1]
+        zero = next((active.transform for active in full if active.transform.is_zero(step)), None)
+        if zero is not None:
+            return StepPlan(step, w, on=True, uncond=False, cond=False, zero=self.parameterization(zero))
+        if not self._active:
+            return StepPlan(step, w, on=True, uncond=w != 1, cond=w != 0)
+        supplied = {active.transform.supplies(step, active.memory) for active in full}
+        unread = w == 1 and not any(active.reads_uncond() for active in self._active)
+        wanted = (self.variation(active.transform, step) for active in self._active)
+        return StepPlan(
+            step,
+            w,
+            on=True,
+            uncond="uncond" not in supplied and not unread,
+            cond="cond" not in supplied,
+            passes=tuple(dict.fromkeys(variation for variation in wanted if variation is not None)),
+        )
+
+    def _zero(self, like: "Tensor | None", plan: StepPlan, latents: "Tensor | None") -> "Tensor":
+        from cfglab.guidance.spaces import convert
+
+        like = latents if like is None else like
+        if like is None or plan.zero is None:
+            raise InputError(
+                f"no latents at step {plan.step.index} of {self.guidance}: the prediction is zero there and takes its "
+                "shape from them; call combine(None, None, step, latents)."
+            )
+        zero = convert(like.new_zeros(like.shape), latents, plan.step, plan.zero, self.prediction)
+        return zero.to(like.dtype)
+
+    def _check(
+        self,
+        plan: StepPlan,
+        uncond: "Tensor | None",
+        cond: "Tensor | None",
+        extras: "Mapping[Variation, Tensor]",
+    ) -> None:
+        where = f"at step {plan.step.index} of {self.guidance}"
+        for name, tensor, needed in (("unconditional", uncond, plan.uncond), ("conditional", cond, plan.cond)):
+            if needed and tensor is None:
+                raise InputError(
+                    f"no {name} prediction {where}: it is needed there; ask plan(step) before you leave one out."
+                )
+        if not isinstance(extras, Mapping) or extras.keys() != set(plan.passes):
+            raise InputError(
+                f"{len(extras)} further predictions {where}, which needs {len(plan.passes)}: run each of "
+                "plan(step).passes and pass combine(..., extras={one_pass: its prediction}); where the denoiser cannot "
+                "be run again, leave the transform out."
+            )
+        shapes = [tuple(tensor.shape) for tensor in (uncond, cond, *extras.values()) if tensor is not None]
+        if len(set(shapes)) > 1:
+            raise InputError(
+                f"predictions of shape {' and '.join(map(str, shapes))}: the unconditional and the conditional one "
+                "have one shape; pass the two halves of the batch."
+            )
 
 
-def _reads_uncond(one: _Active) -> bool:
-    """Whether a transform at w = 1 still reads the unconditional prediction."""
-    return one.transform.reads_uncond or one.has("unconditional") or one.has("update") or one.has("scale")
+class _Combination:
+    """One step of a guidance with transforms: the two predictions in the model's parameterization, hook after hook."""
 
+    def __init__(
+        self,
+        guide: Guide,
+        plan: StepPlan,
+        uncond: "Tensor",
+        cond: "Tensor",
+        latents: "Tensor | None",
+        extras: "Mapping[Variation, Tensor]",
+    ) -> None:
+        from cfglab.guidance.spaces import wide
 
-def _blend(now: "Tensor", before: "Tensor", after: "Tensor", strength: float, factor: float) -> "Tensor":
-    """`now` moved by the share `strength` of what a hook changed, `factor` times larger in the hook's space. What it
-    did not change stays exactly, so that equal predictions stay equal through a conversion."""
-    return before.lerp(after, strength) if before is now else now.add(after - before, alpha=strength / factor)
+        self._guide, self._step, self._latents, self._extras = guide, plan.step, latents, extras
+        self._active = guide._active
+        self._seen = None if latents is None else wide(latents)
+        self._uncond, self._cond = wide(uncond), wide(cond)
+        self.w: float | Tensor = plan.w
+
+    def guided(self) -> "Tensor":
+        """The hooks in their order: scale, conditional, unconditional, update, prediction."""
+        for active in self._having("scale"):
+            changed = active.transform.scale(self.w, self._context(active))
+            self.w = self.w + active.transform.strength * (changed - self.w)
+        for active in self._having("conditional"):
+            self._cond = self._hooked(active, "conditional", self._cond, own="cond")
+        for active in self._having("unconditional"):
+            self._uncond = self._hooked(active, "unconditional", self._uncond, own="uncond")
+        update = self._cond - self._uncond
+        for active in self._having("update"):
+            update = self._hooked(active, "update", update)
+        guided = self._uncond + self.w * update
+        for active in self._having("prediction"):
+            guided = self._hooked(active, "prediction", guided)
+        return guided
+
+    def _having(self, hook: str) -> list[_Active]:
+        return [active for active in self._active if active.has(hook)]
+
+    def _hooked(self, active: _Active, hook: str, value: "Tensor", own: str | None = None) -> "Tensor":
+        """`value` after one hook, which sees it in the transform's parameterization.
+
+        A difference of predictions changes its parameterization by a factor, without the latents. `own` is the field
+        of the context that holds the value itself. What the hook leaves alone stays exactly as it was, so that equal
+        predictions stay equal through a conversion.
+        """
+        from cfglab.guidance.spaces import ratio
+
+        space, strength = self._guide.parameterization(active.transform), active.transform.strength
+        factor = ratio(self._step, self._guide.prediction, space)
+        difference = value if factor == 1 else value * factor
+        before = difference if hook == "update" else self._converted(value, space)
+        after = getattr(active.transform, hook)(before, self._context(active, **({own: before} if own else {})))
+        if after is before:
+            return value
+        if before is value:
+            return before.lerp(after, strength)
+        return value.add(after - before, alpha=strength / factor)
+
+    def _context(self, active: _Active, **known: "Tensor") -> Now:
+        """What a transform sees: tensors in its own parameterization; `known` are converted already."""
+        space, given = self._guide.parameterization(active.transform), {"uncond": self._uncond, "cond": self._cond}
+        variation = self._guide.variation(active.transform, self._step)
+        if variation is not None:
+            given["extra"] = self._extras[variation]
+        seen = {name: known[name] if name in known else self._converted(given[name], space) for name in given}
+        return Now(self._step, self.w, space=space, latents=self._seen, memory=active.memory, **seen)
+
+    def _converted(self, value: "Tensor", space: Space) -> "Tensor":
+        from cfglab.guidance.spaces import convert
+
+        return convert(value, self._latents, self._step, self._guide.prediction, space)

@@ -1,6 +1,5 @@
 """One call of a denoiser: its arguments by name, and the rows in them."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any

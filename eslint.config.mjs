@@ -1,0 +1,36 @@
+// The scripts of the report are joined into one script in the page, in this order: a name that one file defines is a
+// global of the others. npx eslint (with `npm install --no-save eslint @eslint/js globals`) reads this file.
+import fs from "node:fs";
+import path from "node:path";
+import js from "@eslint/js";
+import globals from "globals";
+
+const folder = "src/cfglab/report/templates/script";
+const defined = fs
+  .readdirSync(folder)
+  .map((file) => fs.readFileSync(path.join(folder, file), "utf8"))
+  .flatMap((text) => [...text.matchAll(/^(?:const|let|function|class)\s+(?:\{([^}]*)\}|(\w+))((?:\s*=[^;]*?,\s*\w+\s*=)*)/gm)])
+  .flatMap((match) => (match[1] ?? match[2]).split(",").map((name) => name.trim().split(/[:\s]/)[0]))
+  .concat(["P", "Q"]);
+
+export default [
+  {
+    files: [`${folder}/*.js`],
+    languageOptions: {
+      ecmaVersion: 2022,
+      sourceType: "script",
+      globals: { ...globals.browser, ...Object.fromEntries(defined.map((name) => [name, "writable"])) },
+    },
+    rules: {
+      ...js.configs.recommended.rules,
+      "no-redeclare": "off", // each file defines its own globals
+      "no-unused-vars": ["error", { vars: "local", args: "after-used", caughtErrors: "none" }],
+      eqeqeq: "error",
+      "no-var": "error",
+      "prefer-const": "error",
+      "no-eval": "error",
+      "no-implied-eval": "error",
+      "no-new-func": "error",
+    },
+  },
+];
