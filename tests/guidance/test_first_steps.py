@@ -20,7 +20,7 @@ def acting(text: str, count: int) -> list[int]:
         return [i for i in range(count) if guide.guidance.schedule.is_on(Step(i, count))]
     if first[0].kind == "cfg_zero_star":
         return [i for i in range(count) if first[0].is_zero(Step(i, count))]
-    return [i for i in range(count) if guide.variations(Step(i, count))]
+    return [i for i in range(count) if guide.plan(Step(i, count)).passes]
 
 
 @pytest.mark.parametrize("count", RUNS)
@@ -97,6 +97,6 @@ def test_guidance_stops_at_the_step_after_the_predictions_agree() -> None:
     u = torch.ones(1, 4, 8, 8)
     needed = []
     for i in range(4):
-        needed.append(guide.needs(Step(i, 4))[0])
+        needed.append(guide.plan(Step(i, 4)).uncond)
         guide.combine(u, u if i else -u, Step(i, 4))
     assert needed == [True, True, False, False]

@@ -23,12 +23,15 @@ from cfglab.limits import (
     RECORD_VERSIONS,
 )
 from cfglab.pipelines.samplers import SAMPLERS
+from cfglab.step import steps
 from cfglab.terminal import inline
 
 DTYPES = ("float32", "float16", "bfloat16")
 OWN = frozenset({"prompt", "seed", "guidance"})
 """What the cells of a batch do not share."""
 _HASH = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
+_TRIED = 50_000
+"""Values of schedules that are computed to see whether a record's guidance can run."""
 _RUN = "give a picture from a run's images folder."
 
 
@@ -147,12 +150,16 @@ def _own_fault(cell: Cell) -> str | None:
 
 
 def _guidance_fault(batch: Sequence[Cell]) -> str | None:
-    """Whether a guidance of the batch cannot run so many steps."""
-    steps = batch[0].steps
-    levels = [14.6 * (0.03 / 14.6) ** (index / max(1, steps - 1)) for index in range(steps)]
-    for guidance in dict.fromkeys(cell.guidance for cell in batch):
+    """Whether a guidance of the batch cannot run so many steps: all are tried, or evenly through them where they are
+    very many."""
+    count = batch[0].steps
+    run = steps(count, [14.6 * (0.03 / 14.6) ** (index / max(1, count - 1)) for index in range(count)])
+    guidances = list(dict.fromkeys(cell.guidance for cell in batch))
+    tried = run[:: -(-count * len(guidances) // _TRIED)]
+    for guidance in guidances:
         try:
-            guidance.schedule.values(steps, levels)
+            for step in tried:
+                guidance.schedule(step)
         except (InputError, ArithmeticError) as error:
-            return f"its guidance cannot run {steps} steps ({str(error).rstrip('.')})"
+            return f"its guidance cannot run {count} steps ({str(error).rstrip('.')})"
     return None
