@@ -7,9 +7,6 @@ import pytest
 from cfglab import limits
 
 PAGE = (Path(__file__).parents[1] / "docs" / "runs.md").read_text(encoding="utf-8")
-<<<<<<< HEAD
-STATED = ["TEXT_BYTES", "CONFIG_BYTES", "TOKENIZER_BYTES", "WEIGHTS_BYTES", "FOLDER_ENTRIES", "PROMPTS", "PROMPT_CHARACTERS", "NAME_CHARACTERS", "IMAGE_BYTES", "IMAGE_PIXELS", "REAL_PIXELS", "PNG_CHUNKS", "PNG_TEXT_BYTES", "PNG_TEXTS", "RECORD_STEPS", "RECORD_SIDE", "RECORD_SEED", "RECORD_VERSIONS", "MODEL_BLOCKS", "MODEL_LAYERS", "MODEL_TRANSFORMERS", "MODEL_CHANNELS", "MODEL_VOCABULARY", "MODEL_POSITIONS", "MODEL_LATENTS", "MODEL_TIMESTEPS", "MODEL_DEPTH"]
-=======
 STATED = [
     "TEXT_BYTES",
     "CONFIG_BYTES",
@@ -39,7 +36,6 @@ STATED = [
     "MODEL_TIMESTEPS",
     "MODEL_DEPTH",
 ]
->>>>>>> fix-files
 
 
 @pytest.mark.parametrize("name", STATED)
