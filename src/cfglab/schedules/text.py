@@ -135,8 +135,8 @@ def _refuse_ranges(tree: ast.expr) -> None:
                     start, end = number(low), number(high)
                     raise InputError(
                         f"{start}-{end} looks like a range, and as arithmetic is one number; write that number, or "
-                        f"linear(max={end}, min={start}).inverted() from {start} to {end}; with a space on both sides of "
-                        "the minus, inside a field, it is arithmetic."
+                        f"linear(max={end}, min={start}).inverted() from {start} to {end}; with a space on both sides "
+                        "of the minus, inside a field, it is arithmetic."
                     )
 
 
