@@ -201,7 +201,7 @@ def _draws(module: nn.Module, state: dict[str, Any]) -> bool:
 
 def _dynamic(state: dict[str, Any]) -> bool:
     """Whether a quantised layer's arithmetic depends on the largest activation of the batch."""
-    if "state" in state and getattr(state["state"], "threshold", 0):  # bitsandbytes' LLM.int8
+    if "state" in state and getattr(state["state"], "threshold", False):  # bitsandbytes' LLM.int8
         return True
     parameters = state["_parameters"].values()
     if not parameters or set(map(type, parameters)) <= _PARAMETERS:

@@ -89,7 +89,8 @@ def home(called: Any) -> str:
 
 def _layers(called: Any) -> Iterator[Any]:
     """What is called in the end, and everything that is wrapped on the way."""
-    left, seen = [called], set()
+    left: list[Any] = [called]
+    seen: set[int] = set()
     while left and len(seen) < 50:
         part = left.pop()
         if isinstance(part, functools.partial):
