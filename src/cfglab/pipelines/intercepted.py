@@ -53,7 +53,7 @@ class Interception:
         frame = sys._getframe(1)
         own = self._module()
         # replicas and shallow copies share the dictionary of their original: the module that is called is the caller's
-        called = frame.f_locals["self"] if frame.f_code is _CALL else own
+        called: Any = frame.f_locals["self"] if frame.f_code is _CALL else own
         plain = self.own if called is own and self.own is not None else called._call_impl
         answer = NEXT.get().get(self)
         if answer is not None:

@@ -44,8 +44,8 @@ def check_networks(pipe: Any, names: tuple[str, ...]) -> None:
 def check_steps(pipe: Any, arguments: dict[str, Any]) -> None:
     """Raises InputError for a call that runs no step: nothing would be guided."""
     steps, strength = arguments.get("num_inference_steps"), arguments.get("strength")
-    asked = isinstance(steps, int) and isinstance(strength, int | float) and arguments.get("denoising_start") is None
-    if asked and _steps_left(pipe, steps, strength) == 0:
+    strength = None if arguments.get("denoising_start") is not None else strength
+    if isinstance(steps, int) and isinstance(strength, int | float) and _steps_left(pipe, steps, strength) == 0:
         raise InputError(
             f"strength={strength:g} with num_inference_steps={steps}: no step is left to run, and nothing to guide; "
             f"give a strength of {math.ceil(1000 / steps) / 1000:g} or more, or more steps."
@@ -96,6 +96,8 @@ def _shared(name: str, mine: Any, theirs: Any) -> bool:
     """Whether two runs may have these values of an argument at the same time."""
     if mine is theirs or name.startswith(_OWN) or name.endswith(("_embeds", "guidance_scale")) or "image" in name:
         return True
+    if isinstance(mine, dict) and isinstance(theirs, dict):  # attention's arguments are read at every step
+        return not mine and not theirs
     return isinstance(mine, int | float | str | list | tuple) and type(mine) is type(theirs) and bool(mine == theirs)
 
 

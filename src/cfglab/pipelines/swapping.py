@@ -149,8 +149,8 @@ def _unpatch(kind: type, name: str) -> None:
                 setattr(kind, name, patch.before)
 
 
-def _pipe_call(kind: type, before: Any) -> Any:
-    @functools.wraps(before or kind.__call__)  # type: ignore[operator]
+def _pipe_call(kind: Any, before: Any) -> Any:
+    @functools.wraps(before or kind.__call__)
     def __call__(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         plain = super(kind, self).__call__ if before is None else before.__get__(self)
         guided = guided_by(self) if type(self) is kind else None  # else a subclass calls its parent's
@@ -162,7 +162,7 @@ def _pipe_call(kind: type, before: Any) -> Any:
     return __call__
 
 
-def _pipe_setattr(kind: type, before: Any) -> Any:
+def _pipe_setattr(kind: Any, before: Any) -> Any:
     @functools.wraps(before or kind.__setattr__)
     def __setattr__(self: Any, name: str, value: Any) -> None:
         plain = super(kind, self).__setattr__ if before is None else before.__get__(self)
@@ -181,15 +181,14 @@ def _noted_context(kind: type, before: Any) -> Any:  # noqa: ARG001
     @contextmanager
     def cache_context(self: Any, name: str, *args: Any, **kwargs: Any) -> Iterator[None]:
         run = getattr(ROUTE.get(), "__self__", None)
-        noted = isinstance(run, Run) and run.has(self)
-        outside = run.context if noted else None
-        if noted:
-            run.context = name
-        try:
-            with before(self, name, *args, **kwargs):
+        with before(self, name, *args, **kwargs):
+            if not isinstance(run, Run) or not run.has(self):
                 yield
-        finally:
-            if noted:
+                return
+            outside, run.context = run.context, name
+            try:
+                yield
+            finally:
                 run.context = outside
 
     return cache_context

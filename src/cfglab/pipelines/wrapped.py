@@ -11,7 +11,7 @@ _INSIDE = ("_orig_mod", "_fsdp_wrapped_module", "module", "base_model", "model")
 
 def core_of(module: Any) -> Any:
     """The network itself: the first module, from outside to inside, whose `forward` names its arguments."""
-    while not names_of(type(module)):
+    while not names_of(module.__class__):
         parts = getattr(module, "_modules", {})
         inside = next((parts[name] for name in _INSIDE if isinstance(parts.get(name), nn.Module)), None)
         if inside is None and len(parts) == 1:
@@ -23,10 +23,10 @@ def core_of(module: Any) -> Any:
 
 
 @cache
-def names_of(kind: type) -> tuple[str, ...]:
+def names_of(kind: Any) -> tuple[str, ...]:
     """The arguments of this class's `forward` that can be given by name; empty where it takes whatever it is given."""
     try:
-        parameters = list(inspect.signature(kind.forward).parameters.values())[1:]  # type: ignore[attr-defined]
+        parameters = list(inspect.signature(kind.forward).parameters.values())[1:]
     except (AttributeError, TypeError, ValueError):
         return ()
     anything = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
