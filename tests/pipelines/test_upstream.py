@@ -79,6 +79,16 @@ def test_what_differs_fails_the_test_there(twins: Any, pipe: Any, monkeypatch: p
     assert dict(twins.counts) == {"different": 1}
 
 
+@pytest.mark.parametrize(
+    ("calls", "untouched"),
+    [({"bit for bit": 2}, True), ({"bit for bit": 2, "to rounding": 1}, False), ({"different": 1}, False), ({}, False)],
+)
+def test_a_red_test_is_excused_only_where_every_twin_had_the_same_bits(
+    twins: Any, calls: dict[str, int], untouched: bool
+) -> None:
+    assert twins.same_bits(twins.Counter(calls)) == untouched
+
+
 def test_what_is_refused_is_listed_and_the_test_goes_on(twins: Any, pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
     def refuse(pipe: Any, scale: float) -> Iterator[None]:  # noqa: ARG001
