@@ -1,4 +1,4 @@
-"""cfglab as Windows has it, without the modules, functions and signals of POSIX: read from the source, simulated."""
+"""cfglab as Windows has it, without modules, functions and signals of POSIX: read from the source, and simulated."""
 
 import ast
 import os

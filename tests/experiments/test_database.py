@@ -12,10 +12,14 @@ import pytest
 from cfglab.cli import call
 from cfglab.errors import InputError, MachineError
 from cfglab.experiments.features import FeatureCache, Seen
+from cfglab.experiments.run import Run
 from cfglab.experiments.spec import Experiment
 from cfglab.experiments.store import Store
+from cfglab.metrics.estimate import Estimate
+from cfglab.report import report
 from tests.experiments.examples import SMALL
 from tests.experiments.test_store import row
+from tests.small_run import small_run
 
 EXPERIMENT = Experiment.from_yaml(SMALL)
 ROOT = Path(__file__).parents[2]
@@ -128,3 +132,40 @@ def test_a_damaged_cache_says_that_it_may_be_deleted(tmp_path: Path) -> None:
         pytest.raises(MachineError, match=r"features\.sqlite: .*; delete the file, it only keeps what can be"),
     ):
         cache.get("judge", ["picture"])
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "UPDATE results SET position = -1 WHERE position = 1",
+        "UPDATE results SET setting = 'text'",
+        "UPDATE results SET image = x'00'",
+        "UPDATE metrics SET value = 'text'",
+        "UPDATE OR IGNORE metrics SET metric = x'0001'",
+        "UPDATE set_metrics SET value = 'text'",
+        "UPDATE set_metrics SET high = 9e999",
+        "UPDATE set_metrics SET n = 1.5",
+        "INSERT INTO traces VALUES ('c', 7)",
+    ],
+)
+def test_a_value_of_another_kind_is_one_line_for_every_reader(tmp_path: Path, query: str) -> None:
+    folder = small_run(tmp_path / "run")
+    with Store.open(folder) as store:
+        experiment = store.experiment
+    with Store.create(folder, experiment) as store:
+        store.record_set_metrics({"constant": {"kid": Estimate(value=0.1, low=0.0, high=0.2, n=128)}})
+    damage(folder, query)
+    for read in (report, lambda it: str(Run(it).compare("alignment")), lambda it: Store.open(it).rows()):
+        with pytest.raises(
+            InputError, match=r"results\.sqlite: a row is damaged \(.*delete it and run again"
+        ) as caught:
+            read(folder)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_result_beyond_the_experiment_is_one_line(tmp_path: Path) -> None:
+    folder = small_run(tmp_path / "run")
+    damage(folder, "UPDATE results SET position = 1000000 WHERE position = 1")
+    for read in (report, lambda it: str(Run(it).compare("alignment"))):
+        with pytest.raises(InputError, match="position 1000000, and there are 36 cells"):
+            read(folder)

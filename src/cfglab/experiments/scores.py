@@ -111,6 +111,7 @@ def _read(store: Store, metric: str) -> Scores:
     shape = len(experiment.settings), len(experiment.prompts), len(experiment.seeds)
     values, failed = np.full(shape, nan), np.zeros(shape, dtype=bool)
     with store.snapshot():
+        store.check_positions(values.size)
         by_cell = dict(store.select("SELECT cell, value FROM metrics WHERE metric = ?", metric))
         results = store.select("SELECT position, cell, status FROM results")
         measured = frozenset(name for (name,) in store.select("SELECT DISTINCT metric FROM metrics"))

@@ -21,17 +21,19 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from cfglab.errors import InputError
-from cfglab.experiments.database import DATABASE as DATABASE
 from cfglab.experiments.database import (
+    ANEW,
     Identity,
     begin,
     check_free,
+    check_rows,
     connect_reader,
     connect_writer,
     plain_errors,
     refuse_newer,
     seed_stored,
 )
+from cfglab.experiments.database import DATABASE as DATABASE
 from cfglab.experiments.files import only_writer, refuse, sweep, write_whole
 from cfglab.experiments.results import Result as Result
 from cfglab.experiments.results import Row as Row
@@ -50,6 +52,7 @@ class Store:
         self.folder = folder
         self._database = database
         self._held = held
+        self._checked = False
         self._identity: Identity | None = None  # of the file that a writer opened
 
     @classmethod
@@ -167,9 +170,32 @@ class Store:
         with plain_errors(self.folder):
             self._database.execute("BEGIN")
             try:
+                self._check_rows()
                 yield
             finally:
                 self._database.rollback()  # nothing was written; an error of the disk has ended it already
+
+    def _check_rows(self) -> None:
+        """Once, before anything is read: what is no number or no text would end a reader anywhere."""
+        if self._checked:
+            return
+        check_rows(self.folder / DATABASE, self._database)
+        known = {setting.name for setting in self.experiment.settings}
+        for (name,) in self._database.execute("SELECT DISTINCT setting FROM results"):
+            if name not in known:
+                raise InputError(
+                    f"{self.folder / DATABASE}: a row is damaged (setting {name!r:.60} is none of its experiment's); "
+                    f"{ANEW}."
+                )
+        self._checked = True
+
+    def check_positions(self, cells: int) -> None:
+        """Raise InputError where a result stands beyond the cells of the experiment."""
+        ((last,),) = self.select("SELECT max(position) FROM results")
+        if last is not None and last >= cells:
+            raise InputError(
+                f"{self.folder / DATABASE}: a row is damaged (position {last}, and there are {cells} cells); {ANEW}."
+            )
 
     def rows(self) -> list[Row]:
         """Every recorded result in the experiment's order, with what the writer needs to know of it."""
@@ -203,7 +229,7 @@ class Store:
     def set_metrics(self) -> dict[str, dict[str, Estimate]]:
         """Metrics of sets of pictures by setting and metric; the setting `real` is real pictures against real ones."""
         table: dict[str, dict[str, Estimate]] = {}
-        with plain_errors(self.folder):
+        with self.snapshot(), plain_errors(self.folder):
             for setting, metric, value, low, high, n in self._database.execute("SELECT * FROM set_metrics"):
                 table.setdefault(setting, {})[metric] = Estimate(value=value, low=low, high=high, n=n)
         return table

@@ -49,6 +49,7 @@ class Columns:
         errors: dict[int, str] = {}
         positions: dict[str, list[int]] = defaultdict(list)
         with no_collection(), store.snapshot():
+            store.check_positions(count)
             for position, cell, status, image, error in store.select(
                 "SELECT position, cell, status, image, error FROM results"
             ):
