@@ -8,7 +8,7 @@ from cfglab import limits
 
 PAGE = (Path(__file__).parents[1] / "docs" / "runs.md").read_text(encoding="utf-8")
 STATED = [
-    "TEXT_BYTES",
+    "DOCUMENT_BYTES",
     "CONFIG_BYTES",
     "TOKENIZER_BYTES",
     "WEIGHTS_BYTES",
@@ -22,8 +22,8 @@ STATED = [
     "PNG_CHUNKS",
     "PNG_TEXT_BYTES",
     "PNG_TEXTS",
-    "RECORD_STEPS",
-    "RECORD_SIDE",
+    "STEPS",
+    "PIXELS",
     "RECORD_SEED",
     "RECORD_VERSIONS",
     "MODEL_BLOCKS",

@@ -38,6 +38,7 @@ KNOTS = 50
 # -- YAML and JSON -----------------------------------------------------------------------------------------------------
 
 DOCUMENT_BYTES = 8 * 1024**2
+"""Of a text file that a person writes (prompts, an experiment), and of any YAML or JSON."""
 DOCUMENT_DEPTH = 30
 """Lists and mappings inside each other in YAML."""
 JSON_DEPTH = 100
@@ -52,13 +53,11 @@ SETTINGS = 10_000
 """The product of the axes of all groups, with the settings written out."""
 VALUES = 1_000_000
 """Settings times steps: w is computed for each before a run begins."""
-PIXELS = 16_384
+PIXELS = 4_096
 """Along one side of an image."""
 
 # -- files -------------------------------------------------------------------------------------------------------------
 
-TEXT_BYTES = 8 * 1024**2
-"""A text file that a person writes: prompts, an experiment."""
 CONFIG_BYTES = 1_000_000
 """A JSON file of a model's folder (model_index.json, config.json, scheduler_config.json)."""
 TOKENIZER_BYTES = 64_000_000
@@ -98,10 +97,6 @@ PNG_TEXTS = 32
 
 # -- records (what the PNG file of a run says about the image) ---------------------------------------------------------
 
-RECORD_STEPS = 10_000
-"""Denoising steps."""
-RECORD_SIDE = 4_096
-"""Width or height, in pixels."""
 RECORD_SEED = 2**64 - 1
 """The largest seed of torch."""
 RECORD_VERSIONS = 50

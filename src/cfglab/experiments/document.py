@@ -151,14 +151,6 @@ def read_yaml(source: Path | str) -> dict[str, Any]:
     return document
 
 
-def _file(path: Path) -> str:
-    """The text of a file; of a very large one the beginning, which is too long as well."""
-    if path.exists() and not path.is_file():
-        raise OSError(0, "not an ordinary file")
-    with path.open("rb") as file:
-        return file.read(limits.DOCUMENT_BYTES + 1).decode("utf-8-sig")
-
-
 def with_files(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The document with every `@file` among its prompts as a path from the folder that the document lies in."""
     prompts = document.get("prompts")

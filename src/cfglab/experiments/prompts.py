@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from cfglab.errors import InputError
 from cfglab.file_input import lines_of, read_text, user_path
-from cfglab.limits import PROMPT_CHARACTERS, PROMPTS, TEXT_BYTES
+from cfglab.limits import DOCUMENT_BYTES, PROMPT_CHARACTERS, PROMPTS
 from cfglab.scenes.vocabulary import BACKGROUNDS, RELATIONS, Scene, caption, triples
 
 _SET = re.compile(r"scenes:([0-9]{1,9})")
@@ -86,7 +86,7 @@ def read_prompts(values: Sequence[str]) -> tuple[str, ...]:
             prompts.append(value)
             continue
         try:
-            lines = [line.strip() for line in lines_of(read_text(user_path(value[1:]), TEXT_BYTES))]
+            lines = [line.strip() for line in lines_of(read_text(user_path(value[1:]), DOCUMENT_BYTES))]
         except OSError as error:
             raise InputError(
                 f"prompts {value}: the file cannot be read ({error.strerror}); give a text file, @file."

@@ -16,11 +16,11 @@ from cfglab.experiments.laboratory import METHODS, SAMPLES, is_mixture
 from cfglab.experiments.plan import MOST, largest
 from cfglab.limits import (
     NAME_CHARACTERS,
+    PIXELS,
     PROMPT_CHARACTERS,
     RECORD_SEED,
-    RECORD_SIDE,
-    RECORD_STEPS,
     RECORD_VERSIONS,
+    STEPS,
 )
 from cfglab.pipelines.samplers import SAMPLERS
 from cfglab.step import steps
@@ -123,11 +123,11 @@ def _shared_fault(cell: Cell) -> str | None:
         return f"the model {cell.model[:60]!r} is on another machine"
     if not _HASH.fullmatch(cell.weights):
         return f"weights {cell.weights[:60]!r} are no hash"
-    if not 1 <= cell.steps <= RECORD_STEPS:
-        return f"steps {cell.steps}, and a run has 1 to {RECORD_STEPS:,}"
+    if not 1 <= cell.steps <= STEPS:
+        return f"steps {cell.steps}, and a run has 1 to {STEPS:,}"
     for name, size in (("width", cell.width), ("height", cell.height)):
-        if not 8 <= size <= RECORD_SIDE or size % 8:
-            return f"{name} {size}, and a size is a multiple of 8 from 8 to {RECORD_SIDE:,}"
+        if not 8 <= size <= PIXELS or size % 8:
+            return f"{name} {size}, and a size is a multiple of 8 from 8 to {PIXELS:,}"
     if mixture and cell.width != cell.height:
         return f"{cell.width} x {cell.height} pixels, and a mixture's picture is square"
     if cell.sampler not in samplers:
