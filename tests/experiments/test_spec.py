@@ -208,7 +208,7 @@ def test_reading_and_planning_load_no_torch() -> None:
         ("steps: 0x", "steps: '0x'"),
         ("compile: on", "compile: 'on': .*is true in YAML 1\\.1"),
         ("seeds: 007", "seeds: '007'"),
-        ("seeds: [1, 0b11]", "seeds: "),
+        ("seeds: [1, 0b11]", "seeds .0b11.: a seed is a whole number"),
         ("width: 1_024", "width: '1_024'"),
         ("width: 1000000000", "at most 4096 pixels"),
         ("constants: {a: 010}", "constants.a: '010'"),
@@ -290,7 +290,7 @@ def test_what_is_no_ordinary_file_or_too_large_is_not_read(tmp_path) -> None:
     import os
 
     os.mkfifo(tmp_path / "pipe.yaml")
-    with pytest.raises(InputError, match="not an ordinary file"):
+    with pytest.raises(InputError, match="not a file"):
         Experiment.from_yaml(tmp_path / "pipe.yaml")
     with (tmp_path / "large.yaml").open("wb") as file:
         file.truncate(50_000_000)
