@@ -21,7 +21,7 @@ def way_of(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> Layout:
     for name, neutral, instead in profile.refused:
         neutral = _default(pipe, name) if neutral is ... else neutral
         value = arguments.get(name, neutral)
-        if not _equal(value, neutral) and not _equal(value, arguments.get(profile.scale)):
+        if value is not None and not any(_equal(value, other) for other in (neutral, arguments.get(profile.scale))):
             raise InputError(
                 f"{name}={_short(value)} inside guide(): {type(pipe).__name__} does that with predictions and a scale "
                 f"it no longer sees, so it would be lost; leave it at {_short(neutral)} and use {instead}."
