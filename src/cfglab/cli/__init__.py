@@ -15,7 +15,7 @@ def main() -> None:
     code = STOPPED
     try:
         _answer_interrupts()
-        from cfglab.cli import streams
+        from cfglab.cli import faults, streams  # noqa: F401 (an error is explained also where memory is short)
 
         streams.prepare()
         code = call(sys.argv[1:])
@@ -61,13 +61,16 @@ def _run(arguments: list[str]) -> int:
 
 
 def _say(error: Exception, *, debug: bool) -> int:
-    from cfglab.cli.faults import explain
+    try:
+        from cfglab.cli.faults import explain
 
-    code, words = explain(error)
-    if debug:
-        import traceback
+        code, words = explain(error)
+        if debug:
+            import traceback
 
-        _print(traceback.format_exc().rstrip("\n"))
+            _print(traceback.format_exc().rstrip("\n"))
+    except MemoryError:
+        code, words = 1, "out of memory; close other programs, or use fewer or smaller pictures."
     _print(f"cfglab: {' '.join(words.split())}")
     return code
 
