@@ -174,6 +174,18 @@ def test_the_machine_is_told_from_our_own_faults(error: Exception, code: int, wo
     assert said.startswith(words)
 
 
+def test_memory_that_is_too_little_to_explain_anything_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("cfglab.report.chart.in_text", fail)
+    monkeypatch.setattr("cfglab.cli.faults.explain", fail)
+    assert call(["plot", "7.5"]) == 1
+    assert capsys.readouterr().err == "cfglab: out of memory; close other programs, or use fewer or smaller pictures.\n"
+
+
 def test_a_condition_of_the_machine_is_found_under_what_came_of_it() -> None:
     error = RuntimeError("Failed to import diffusers.pipelines")
     error.__context__ = OSError(errno.ENOSPC, "No space left on device", "cache")

@@ -15,7 +15,7 @@ def main() -> None:
     code = STOPPED
     try:
         _answer_interrupts()
-        from cfglab.cli import streams
+        from cfglab.cli import faults, streams  # noqa: F401 (an error is explained also where memory is short)
 
         streams.prepare()
         code = call(sys.argv[1:])
@@ -74,14 +74,18 @@ def _run(arguments: list[str]) -> int:
 
 
 def _say(error: Exception, *, debug: bool) -> int:
-    from cfglab.cli.faults import explain
     from cfglab.terminal import one_line
 
-    code, words = explain(error)
-    if debug:
-        import traceback
+    try:
+        from cfglab.cli.faults import explain
 
-        _print(traceback.format_exc().rstrip("\n"))
+        code, words = explain(error)
+        if debug:
+            import traceback
+
+            _print(traceback.format_exc().rstrip("\n"))
+    except MemoryError:
+        code, words = 1, "out of memory; close other programs, or use fewer or smaller pictures."
     _print(f"cfglab: {one_line(words)}")
     return code
 
