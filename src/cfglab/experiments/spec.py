@@ -296,11 +296,12 @@ def preset_names() -> list[str]:
 
 
 def _in_a_run(source: Path | str) -> bool:
-    """Whether a source is the experiment.yaml that lies in a run folder."""
+    """Whether a source is the experiment.yaml that lies in a run folder, also in one that lost its results."""
     if isinstance(source, str) and ("\n" in source or not source.endswith(".yaml")):
         return False
     path = Path(source)
-    return path.name == "experiment.yaml" and (path.parent / "results.sqlite").is_file()
+    run = (path.parent / "results.sqlite").is_file() or (path.parent / "images").is_dir()
+    return path.name == "experiment.yaml" and run
 
 
 def _setting(written: SettingDocument) -> Setting:
