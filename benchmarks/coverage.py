@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from cfglab.experiments.statistics import Difference, differences
+from cfglab.experiments.analysis.paired import Difference, differences
 
 FloatArray = NDArray[np.float64]
 

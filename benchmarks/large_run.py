@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from cfglab.experiments import Experiment, Result, Store
-from cfglab.experiments.results import Row
-from cfglab.experiments.traces import COLUMNS, CellTrace
+from cfglab.experiments.storage.results import Row
+from cfglab.experiments.storage.traces import COLUMNS, CellTrace
 from cfglab.metrics import Estimate
 
 CELLS = 100_000

@@ -17,12 +17,12 @@ from typing import Any
 
 from cfglab.errors import CfglabError, InputError
 from cfglab.experiments import Experiment
-from cfglab.experiments.comparison import Comparison, ComparisonRow
-from cfglab.experiments.files import write_whole
-from cfglab.experiments.halving import Rung, choose, reported, rows_a_picture, rows_of
-from cfglab.experiments.prompts import prompt_set, read_seeds
-from cfglab.experiments.run import Run
-from cfglab.experiments.traces import stored_levels
+from cfglab.experiments.analysis.comparison import Comparison, ComparisonRow
+from cfglab.experiments.execution.run import Run
+from cfglab.experiments.spec.prompts import prompt_set, read_seeds
+from cfglab.experiments.storage.files import write_whole
+from cfglab.experiments.storage.traces import stored_levels
+from cfglab.experiments.tuning.successive_halving import Rung, choose, reported, rows_a_picture, rows_of
 
 METRICS = ("alignment", "alignment_seen", "alignment_unseen", "fid", "kid", "recall", "vendi", "saturation")
 
@@ -126,7 +126,7 @@ def _executor(address: str | None, workers: int | None) -> dict[str, Any]:
     """The options of `run` that spread it over Ray workers; none without an address."""
     if address is None:
         return {}
-    from cfglab.hosts.ray import on_ray
+    from cfglab.integrations.ray.executor import on_ray
 
     return {"executor": on_ray(address, workers)}
 
@@ -142,7 +142,7 @@ def _only(preset: str, methods: Sequence[str]) -> list[dict[str, object]]:
     """The groups of these names."""
     from importlib.resources import files
 
-    from cfglab.experiments.document import read_yaml
+    from cfglab.experiments.spec.document import read_yaml
 
     source = files("cfglab.experiments") / "presets" / f"{preset}.yaml"
     groups = read_yaml(source.read_text(encoding="utf-8")).get("groups", [])

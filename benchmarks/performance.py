@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cfglab.experiments.files import write_whole
+from cfglab.experiments.storage.files import write_whole
 
 PAGE = Path(__file__).parents[1] / "docs/performance.md"
 QUICK: dict[str, tuple[str, ...]] = {

@@ -15,9 +15,9 @@ from pathlib import Path
 import cfglab
 from benchmarks.turns import arguments, circumstances, in_turns, ratio
 from cfglab.experiments import Experiment
-from cfglab.experiments.outcome import Executor, Workers, in_process
-from cfglab.experiments.run import run
-from cfglab.hosts.ray import on_ray
+from cfglab.experiments.execution.outcome import Executor, Workers, in_process
+from cfglab.experiments.execution.run import run
+from cfglab.integrations.ray.executor import on_ray
 
 
 def kept(workers: Workers) -> Executor:

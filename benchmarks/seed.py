@@ -23,10 +23,10 @@ from torch import Tensor
 import cfglab
 from benchmarks.turns import arguments, circumstances, in_turns, median, ratio, table
 from cfglab.experiments import Experiment
-from cfglab.experiments.cell import Cell, cells
-from cfglab.experiments.draw import draw
-from cfglab.experiments.run import run
-from cfglab.pipelines.blocks import ROWS
+from cfglab.experiments.backends.pipeline import draw
+from cfglab.experiments.execution.run import run
+from cfglab.experiments.spec.cell import Cell, cells
+from cfglab.pipelines.loading.compiled_blocks import ROWS
 from cfglab.step import steps as steps_of
 
 BATCHES = (8, 16, 24, 32, 48, 64)

@@ -17,10 +17,10 @@ from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from cfglab.experiments.files import write_whole
-from cfglab.experiments.scores import Scores
-from cfglab.experiments.statistics import means
-from cfglab.experiments.store import Store
+from cfglab.experiments.analysis.paired import means
+from cfglab.experiments.analysis.scores import Scores
+from cfglab.experiments.storage.files import write_whole
+from cfglab.experiments.storage.store import Store
 from cfglab.guidance import Guidance
 from cfglab.metrics.estimate import Estimate
 from cfglab.schedules import Constant

@@ -15,7 +15,7 @@ from cfglab.cli.commands import app
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from cfglab.pipelines.quiet import quiet
+from cfglab.pipelines.loading.quiet import quiet
 from docs.methods_page import PAGE, methods_page
 
 with quiet():

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from cfglab.card import Card
 from cfglab.guidance import TRANSFORMS, Transform
-from cfglab.guidance.left_out import LEFT_OUT
+from cfglab.guidance.methods.not_implemented import LEFT_OUT
+from cfglab.method_card import Card
 from cfglab.schedules import PUBLISHED, SHAPES
-from cfglab.schedules.cards import CARDS
-from cfglab.schedules.text import number
+from cfglab.schedules.parser import number
+from cfglab.schedules.published.cards import CARDS
 
 PAGE = Path(__file__).parent / "methods.md"
 PICTURES = "pictures/methods"

@@ -19,10 +19,10 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from cfglab.denoisers.trace import Trace
+from cfglab.denoising.trace import Trace
 from cfglab.experiments import Experiment
-from cfglab.experiments.files import write_whole
-from cfglab.guidance.text import parse_guidance
+from cfglab.experiments.storage.files import write_whole
+from cfglab.guidance.parser import parse_guidance
 from cfglab.pipelines import guide, load
 from docs.methods_page import GROUPS, PAGE, PICTURES, card_of
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cfglab.experiments import plan
-from cfglab.experiments import run as running
-from cfglab.experiments.cell import ModelFacts
-from cfglab.experiments.outcome import Batch, Executor, Outcome, Workers
-from cfglab.experiments.picture import encode
-from cfglab.experiments.run import Run
-from cfglab.experiments.spec import Experiment
+from cfglab.experiments.execution import batching as plan
+from cfglab.experiments.execution import run as running
+from cfglab.experiments.execution.outcome import Batch, Executor, Outcome, Workers
+from cfglab.experiments.execution.run import Run
+from cfglab.experiments.spec.cell import ModelFacts
+from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.storage.png import encode
 
 YAML = """
 name: quick

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from cfglab.experiments import Experiment, Result, Store
-from cfglab.experiments.cell import ModelFacts
-from cfglab.experiments.results import Row
+from cfglab.experiments.spec.cell import ModelFacts
+from cfglab.experiments.storage.results import Row
 
 YAML = """
 name: small

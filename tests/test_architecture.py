@@ -12,16 +12,16 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "cfglab"
 # Where an outside library may be imported. Everything else in cfglab works without it.
 AT_HOME = {
-    "diffusers": {"pipelines", "hosts"},
-    "transformers": {"pipelines", "hosts"},
+    "diffusers": {"pipelines", "integrations"},
+    "transformers": {"pipelines", "integrations"},
     "typer": {"cli"},
     "jinja2": {"report"},
     "matplotlib": {"report"},
     "sqlite3": {"experiments"},
-    "optuna": {"hosts"},
-    "ray": {"hosts"},
-    "torch_fidelity": {"hosts"},
-    "ImageReward": {"hosts"},
+    "optuna": {"integrations"},
+    "ray": {"integrations"},
+    "torch_fidelity": {"integrations"},
+    "ImageReward": {"integrations"},
 }
 
 
@@ -126,7 +126,7 @@ def test_the_order_is_the_documents() -> None:
         (
             "schedules/base.py",
             "def f():\n    import diffusers.utils\n",
-            "diffusers is imported in hosts, pipelines only",
+            "diffusers is imported in integrations, pipelines only",
         ),
         ("helpers/base.py", "x = 1\n", "the layer 'helpers' is not in docs/architecture.md"),
     ],

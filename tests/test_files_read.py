@@ -11,9 +11,9 @@ import pytest
 
 import cfglab
 from cfglab.cli import call
-from cfglab.experiments.picture import read_pixels, read_record
-from cfglab.experiments.prompts import read_prompts
-from cfglab.report.pictures import album
+from cfglab.experiments.spec.prompts import read_prompts
+from cfglab.experiments.storage.png import read_pixels, read_record
+from cfglab.report.page.thumbnails import album
 from tests.small_run import YAML, small_run
 from tests.tiny import tiny_pipeline
 
@@ -331,7 +331,7 @@ def test_an_experiments_name_is_no_way_out_of_runs(
 
 @pytest.mark.parametrize("name", ["k-decay", "My run, 2nd try (w=7.5)", "猫", "été_1", "console", "a.b", "nullable"])
 def test_usual_names_are_folders(name: str) -> None:
-    from cfglab.experiments.files import folder_name
+    from cfglab.experiments.storage.files import folder_name
 
     assert folder_name(name) == name
 
@@ -342,7 +342,7 @@ def quoted(text: str) -> str:
 
 
 def test_a_file_is_written_over_nothing_but_a_file(tmp_path: Path) -> None:
-    from cfglab.experiments.files import write_whole
+    from cfglab.experiments.storage.files import write_whole
 
     for kind in ("pipe", "folder", "device", "socket"):
         with standing(Path(f"{kind}.png"), kind), pytest.raises(cfglab.InputError, match=f"{kind}.png: is a"):

@@ -15,11 +15,11 @@ from sympy.parsing.sympy_parser import (
     standard_transformations,
 )
 
-from cfglab.card import Card
 from cfglab.guidance import TRANSFORMS
-from cfglab.guidance.left_out import LEFT_OUT
+from cfglab.guidance.methods.not_implemented import LEFT_OUT
+from cfglab.method_card import Card
 from cfglab.schedules import PUBLISHED, SHAPES, parse
-from cfglab.schedules.cards import CARDS
+from cfglab.schedules.published.cards import CARDS
 
 READ = (*standard_transformations, convert_xor, implicit_multiplication)
 DOCS = Path(__file__).parents[1] / "docs"

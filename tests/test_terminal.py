@@ -141,7 +141,7 @@ def hostile(tmp_path: Path) -> Path:
             metrics={} if failed else {"alignment": float(position % 2), f"own {EVIL}": 1.0},
         )
         rows.append(result)
-    from cfglab.experiments.results import Row
+    from cfglab.experiments.storage.results import Row
 
     with cfglab.Store.create(tmp_path / "run", experiment) as store:
         store.record([Row(result=result, settled=True) for result in rows])
@@ -199,7 +199,7 @@ def test_warnings_and_prints_of_libraries_are_filtered_too(
         print(EVIL, file=sys.stderr)
         return [(EVIL, EVIL)]
 
-    monkeypatch.setitem(__import__("cfglab.report.listing", fromlist=["SHELVES"]).SHELVES, "models", rows)
+    monkeypatch.setitem(__import__("cfglab.report.terminal.listing", fromlist=["SHELVES"]).SHELVES, "models", rows)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         monkeypatch.setattr(warnings, "showwarning", lambda message, *_: sys.stderr.write(str(message)))
@@ -215,7 +215,7 @@ def test_warnings_and_prints_of_libraries_are_filtered_too(
 def test_what_is_printed_beside_a_progress_bar_is_filtered(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cfglab.experiments.progress import progress_bar, working
+    from cfglab.progress import progress_bar, working
 
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
@@ -230,7 +230,7 @@ def test_what_is_printed_beside_a_progress_bar_is_filtered(
 
 
 def test_objects_print_as_visible_text_in_python_too(hostile: Path) -> None:
-    from cfglab.experiments.reproduce import Reproduction
+    from cfglab.experiments.execution.reproduce import Reproduction
 
     run = cfglab.Run(hostile)
     shown = [

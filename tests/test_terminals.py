@@ -52,7 +52,7 @@ def test_an_error_that_an_interrupt_became_is_an_interrupt(
     def draw(*_: object, **__: object) -> None:
         raise ImportError("numpy._core.multiarray failed to import")
 
-    monkeypatch.setattr("cfglab.report.chart.in_text", draw)
+    monkeypatch.setattr("cfglab.report.terminal.chart.in_text", draw)
     monkeypatch.setattr("cfglab.cli._interrupted", True)
     assert call(["plot", "7.5"]) == 130
     assert capsys.readouterr().err == LINE
@@ -94,7 +94,7 @@ def test_a_pipe_of_another_kind_that_breaks_is_said(
     def draw(*_: object, **__: object) -> None:
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
-    monkeypatch.setattr("cfglab.report.chart.in_text", draw)
+    monkeypatch.setattr("cfglab.report.terminal.chart.in_text", draw)
     assert call(["plot", "7.5"]) == 1
     assert capsys.readouterr().err == "cfglab: Broken pipe; look after the machine and run it again.\n"
 
@@ -180,7 +180,7 @@ def test_memory_that_is_too_little_to_explain_anything_is_one_line(
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("cfglab.report.chart.in_text", fail)
+    monkeypatch.setattr("cfglab.report.terminal.chart.in_text", fail)
     monkeypatch.setattr("cfglab.cli.faults.explain", fail)
     assert call(["plot", "7.5"]) == 1
     assert capsys.readouterr().err == "cfglab: out of memory; close other programs, or use fewer or smaller pictures.\n"

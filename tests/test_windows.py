@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import cfglab
-from cfglab.experiments import database
+from cfglab.experiments.storage import database
 
 SOURCE = Path(cfglab.__file__).parent
 MODULES = {"fcntl", "resource", "termios", "pwd", "grp", "tty", "pty", "syslog", "posix", "crypt", "spwd", "readline"}
@@ -116,7 +116,7 @@ def beside(file, size):  # a locked first byte can be read by nobody else
 os.read = beside
 from cfglab.cli import call
 from cfglab.errors import InputError
-from cfglab.experiments.store import Store
+from cfglab.experiments.storage.store import Store
 from tests.quick_run import quick, run_quickly
 assert call(["list"]) == 0 and call(["plot", "7.5", "--steps", "3"]) == 0
 folder = Path(sys.argv[1]) / "run"

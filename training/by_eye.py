@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cfglab.experiments.store import Store
+from cfglab.experiments.storage.store import Store
 
 SETTINGS = {"no guidance": 34, "constant w=3": 33, "constant w=15": 33}
 COLUMNS, ROWS, SIDE, TEXT = 5, 5, 192, 44

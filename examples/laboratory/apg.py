@@ -3,10 +3,10 @@
 from lab import COOL, GREEN, INK, WARM, arguments, contradicted, expect, legend, plt, save
 
 from cfglab import Guidance
-from cfglab.denoisers.generate import generate
-from cfglab.denoisers.noise_paths import karras, noise_steps
-from cfglab.denoisers.toys import modes
 from cfglab.guidance import APG
+from cfglab.mixtures.noise_paths import karras, noise_steps
+from cfglab.mixtures.sampling import generate
+from cfglab.mixtures.toys import modes
 
 given = arguments(samples=3000)
 whole = modes()

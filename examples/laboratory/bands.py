@@ -3,9 +3,9 @@
 from lab import COOL, INK, WARM, arguments, expect, plt, save
 
 from cfglab import Constant, Guidance
-from cfglab.denoisers.generate import generate
-from cfglab.denoisers.noise_paths import karras, noise_steps
-from cfglab.denoisers.toys import modes
+from cfglab.mixtures.noise_paths import karras, noise_steps
+from cfglab.mixtures.sampling import generate
+from cfglab.mixtures.toys import modes
 
 given = arguments(samples=4000)
 whole, w = modes(), Constant(4)

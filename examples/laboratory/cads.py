@@ -3,11 +3,11 @@
 from lab import COOL, GREEN, INK, WARM, arguments, expect, legend, plt, save
 
 from cfglab import Guidance
-from cfglab.denoisers.generate import generate
-from cfglab.denoisers.noise_paths import karras, noise_steps
-from cfglab.denoisers.told import Told
-from cfglab.denoisers.toys import modes
 from cfglab.guidance import CADS
+from cfglab.mixtures.noise_paths import karras, noise_steps
+from cfglab.mixtures.sampling import generate
+from cfglab.mixtures.text_conditioned import Told
+from cfglab.mixtures.toys import modes
 
 given = arguments(samples=3000)
 whole = modes()

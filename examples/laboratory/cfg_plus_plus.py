@@ -4,9 +4,9 @@ import torch
 from lab import COOL, INK, WARM, arguments, expect, plt, save
 
 from cfglab import CFGPlusPlus, Guidance
-from cfglab.denoisers.generate import integrate
-from cfglab.denoisers.mixture import Mixture
-from cfglab.denoisers.noise_paths import karras, noise_steps
+from cfglab.mixtures.mixture import Mixture
+from cfglab.mixtures.noise_paths import karras, noise_steps
+from cfglab.mixtures.sampling import integrate
 
 given = arguments(samples=1)  # the mean of a linear flow is one point's path
 LAM, COUNTS, S = 0.6, (10, 20, 50, 100, 200), 0.5

@@ -4,10 +4,10 @@ import torch
 from lab import COOL, GREEN, INK, WARM, arguments, contradicted, expect, legend, plt, save
 
 from cfglab import Guidance
-from cfglab.denoisers.generate import generate
-from cfglab.denoisers.noise_paths import draws, flow_levels, noise_steps
-from cfglab.denoisers.toys import modes
 from cfglab.guidance import CFGZeroStar
+from cfglab.mixtures.noise_paths import draws, flow_levels, noise_steps
+from cfglab.mixtures.sampling import generate
+from cfglab.mixtures.toys import modes
 
 given = arguments(samples=3000)
 whole = modes()

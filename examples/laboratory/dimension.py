@@ -2,9 +2,9 @@
 
 from lab import COOL, INK, WARM, arguments, expect, plt, save
 
-from cfglab.denoisers.generate import generate
-from cfglab.denoisers.mixture import Mixture
-from cfglab.denoisers.noise_paths import karras, noise_steps
+from cfglab.mixtures.mixture import Mixture
+from cfglab.mixtures.noise_paths import karras, noise_steps
+from cfglab.mixtures.sampling import generate
 
 given = arguments(samples=2000)
 W, SIZES = 5, (1, 4, 16, 64, 256)

@@ -4,9 +4,9 @@ import torch
 from lab import COOL, GREEN, INK, WARM, arguments, expect, plt, save
 
 from cfglab import Constant, Cosine, Guidance, Linear
-from cfglab.denoisers.generate import integrate
-from cfglab.denoisers.mixture import Mixture
-from cfglab.denoisers.noise_paths import karras, noise_steps
+from cfglab.mixtures.mixture import Mixture
+from cfglab.mixtures.noise_paths import karras, noise_steps
+from cfglab.mixtures.sampling import integrate
 
 given = arguments(samples=1)  # the mean of a linear flow is one point's path
 STEPS, S = 160, 0.5

@@ -4,11 +4,11 @@ import torch
 from lab import COOL, INK, WARM, arguments, contradicted, expect, plt, save
 
 from cfglab import Guidance
-from cfglab.denoisers.generate import generate
-from cfglab.denoisers.noise_paths import draws, karras, noise_steps
-from cfglab.denoisers.told import Told
-from cfglab.denoisers.toys import modes
 from cfglab.guidance import ICG
+from cfglab.mixtures.noise_paths import draws, karras, noise_steps
+from cfglab.mixtures.sampling import generate
+from cfglab.mixtures.text_conditioned import Told
+from cfglab.mixtures.toys import modes
 
 given = arguments(samples=2000)
 whole = modes()

@@ -2,9 +2,9 @@
 
 from lab import COOL, INK, SOFT, WARM, arguments, contradicted, expect, plt, save
 
-from cfglab.denoisers.generate import generate
-from cfglab.denoisers.noise_paths import karras, noise_steps
-from cfglab.denoisers.toys import tree
+from cfglab.mixtures.noise_paths import karras, noise_steps
+from cfglab.mixtures.sampling import generate
+from cfglab.mixtures.toys import tree
 
 given = arguments(samples=1500)
 whole, w = tree(), 3

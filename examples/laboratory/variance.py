@@ -5,9 +5,9 @@ import math
 import numpy as np
 from lab import COOL, INK, WARM, arguments, expect, plt, save
 
-from cfglab.denoisers.generate import generate
-from cfglab.denoisers.mixture import Mixture
-from cfglab.denoisers.noise_paths import karras, noise_steps
+from cfglab.mixtures.mixture import Mixture
+from cfglab.mixtures.noise_paths import karras, noise_steps
+from cfglab.mixtures.sampling import generate
 
 given = arguments(samples=4000)
 cond, uncond = Mixture([1], [[0]], 1), Mixture([1], [[0]], 2)

@@ -13,22 +13,22 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "errors": ("CfglabError", "DownloadNeeded", "InputError", "MachineError", "NotFinite", "NotMatchable"),
     "step": ("Step", "steps"),
     "schedules": ("Schedule", "Constant", "Linear", "Cosine", "Power", "Table", "Function", "as_schedule", "parse"),
-    "schedules.curves": ("Beta", "C2FG"),
-    "schedules.sampled": ("CFGPlusPlus", "CogVideoXShipped"),
+    "schedules.published.curves": ("Beta", "C2FG"),
+    "schedules.published.sampler_aware": ("CFGPlusPlus", "CogVideoXShipped"),
     "guidance": ("Transform", "Guidance", "Guide", "PredictionNorm", "UpdateNorm", "FullNorm", "parse_guidance"),
-    "denoisers.stepping": ("StepReader",),
+    "denoising.step_reader": ("StepReader",),
     "pipelines": ("load", "guide", "attach", "detach", "Profile", "Trace", "weights_hash"),
-    "pipelines.guider": ("to_guider", "Guider"),
-    "pipelines.saving": ("save_with_guider",),
+    "pipelines.guider.guider": ("to_guider", "Guider"),
+    "pipelines.guider.save": ("save_with_guider",),
     "metrics": ("METRICS", "Metric"),
     "experiments": ("Experiment", "Setting", "Cell", "Store", "Result", "Estimate", "Run", "Comparison"),
-    "experiments.reproduce": ("reproduce",),
+    "experiments.execution.reproduce": ("reproduce",),
 }
 _WHERE = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = ["__version__", *_WHERE]
 
 if TYPE_CHECKING:
-    from cfglab.denoisers.stepping import StepReader as StepReader
+    from cfglab.denoising.step_reader import StepReader as StepReader
     from cfglab.errors import CfglabError as CfglabError
     from cfglab.errors import DownloadNeeded as DownloadNeeded
     from cfglab.errors import InputError as InputError
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from cfglab.experiments import Run as Run
     from cfglab.experiments import Setting as Setting
     from cfglab.experiments import Store as Store
-    from cfglab.experiments.reproduce import reproduce as reproduce
+    from cfglab.experiments.execution.reproduce import reproduce as reproduce
     from cfglab.guidance import FullNorm as FullNorm
     from cfglab.guidance import Guidance as Guidance
     from cfglab.guidance import Guide as Guide
@@ -60,9 +60,9 @@ if TYPE_CHECKING:
     from cfglab.pipelines import guide as guide
     from cfglab.pipelines import load as load
     from cfglab.pipelines import weights_hash as weights_hash
-    from cfglab.pipelines.guider import Guider as Guider
-    from cfglab.pipelines.guider import to_guider as to_guider
-    from cfglab.pipelines.saving import save_with_guider as save_with_guider
+    from cfglab.pipelines.guider.guider import Guider as Guider
+    from cfglab.pipelines.guider.guider import to_guider as to_guider
+    from cfglab.pipelines.guider.save import save_with_guider as save_with_guider
     from cfglab.schedules import Constant as Constant
     from cfglab.schedules import Cosine as Cosine
     from cfglab.schedules import Function as Function
@@ -72,10 +72,10 @@ if TYPE_CHECKING:
     from cfglab.schedules import Table as Table
     from cfglab.schedules import as_schedule as as_schedule
     from cfglab.schedules import parse as parse
-    from cfglab.schedules.curves import C2FG as C2FG
-    from cfglab.schedules.curves import Beta as Beta
-    from cfglab.schedules.sampled import CFGPlusPlus as CFGPlusPlus
-    from cfglab.schedules.sampled import CogVideoXShipped as CogVideoXShipped
+    from cfglab.schedules.published.curves import C2FG as C2FG
+    from cfglab.schedules.published.curves import Beta as Beta
+    from cfglab.schedules.published.sampler_aware import CFGPlusPlus as CFGPlusPlus
+    from cfglab.schedules.published.sampler_aware import CogVideoXShipped as CogVideoXShipped
     from cfglab.step import Step as Step
     from cfglab.step import steps as steps
 

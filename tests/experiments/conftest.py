@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cfglab.experiments.spec import Experiment
+from cfglab.experiments.spec.experiment import Experiment
 from cfglab.pipelines import load
 from tests.experiments.examples import SMALL
 from tests.tiny import tiny_pipeline

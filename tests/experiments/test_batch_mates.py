@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cfglab.experiments.cell import Cell
-from cfglab.experiments.draw import draw
-from cfglab.experiments.spec import Experiment
+from cfglab.experiments.backends.pipeline import draw
+from cfglab.experiments.spec.cell import Cell
+from cfglab.experiments.spec.experiment import Experiment
 
 GUIDANCES = {
     "constant": "4",

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from cfglab.errors import InputError
-from cfglab.experiments.compare import best_on_split, compare, table
-from cfglab.experiments.starting_noise import torch_seed
-from cfglab.experiments.statistics import holm, paired
+from cfglab.experiments.analysis.compare import best_on_split, compare, table
+from cfglab.experiments.analysis.paired import holm, paired
+from cfglab.experiments.spec.starting_noise import torch_seed
 
 
 class Result(NamedTuple):

@@ -9,8 +9,8 @@ from scipy import stats
 
 from cfglab.errors import InputError
 from cfglab.experiments import Experiment, Store
-from cfglab.experiments.compare import compare, table
-from cfglab.experiments.scoring import record_sets
+from cfglab.experiments.analysis.compare import compare, table
+from cfglab.experiments.scoring.scorer import record_sets
 from cfglab.metrics.byprompt import Reference
 from cfglab.metrics.jackknife import delete_one_prompt, half_samples
 from cfglab.metrics.sets import kid, mean_pairwise_distance

@@ -4,9 +4,9 @@ from importlib.resources import files
 
 import pytest
 
-from cfglab.experiments.cost import LARGE, Cost, cost_of
-from cfglab.experiments.document import check, read_yaml
-from cfglab.experiments.spec import Experiment, preset_names
+from cfglab.experiments.spec.cost import LARGE, Cost, cost_of
+from cfglab.experiments.spec.document import check, read_yaml
+from cfglab.experiments.spec.experiment import Experiment, preset_names
 from tests.experiments.examples import SMALL
 
 MILLION = {"groups.0.axes.k": [0.001 * step for step in range(1, 1001)], "prompts": "scenes:10", "seeds": "0..99"}
@@ -32,7 +32,9 @@ def test_a_million_cells_are_counted_without_being_written_out(monkeypatch: pyte
     def stop(cost: Cost) -> None:
         raise Stopped(str(cost))
 
-    monkeypatch.setattr("cfglab.experiments.spec.written_out", lambda _: pytest.fail("the grid was written out"))
+    monkeypatch.setattr(
+        "cfglab.experiments.spec.experiment.written_out", lambda _: pytest.fail("the grid was written out")
+    )
     words = r"^1,001,000 pictures, for plain guidance in up to 6,006,000 denoiser rows, 10\.0 hours at 6 ms a row"
     with pytest.raises(Stopped, match=words):
         Experiment.from_yaml(SMALL, set=MILLION, agree=stop)

@@ -11,10 +11,10 @@ import pytest
 
 from cfglab.cli import call
 from cfglab.errors import InputError, MachineError
-from cfglab.experiments.features import FeatureCache, Seen
-from cfglab.experiments.run import Run
-from cfglab.experiments.spec import Experiment
-from cfglab.experiments.store import Store
+from cfglab.experiments.execution.run import Run
+from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.storage.feature_cache import FeatureCache, Seen
+from cfglab.experiments.storage.store import Store
 from cfglab.metrics.estimate import Estimate
 from cfglab.report import report
 from tests.experiments.examples import SMALL
@@ -26,8 +26,8 @@ ROOT = Path(__file__).parents[2]
 CRASH = """
 import os, sqlite3, sys
 from pathlib import Path
-from cfglab.experiments import database
-from cfglab.experiments.store import Store
+from cfglab.experiments.storage import database
+from cfglab.experiments.storage.store import Store
 from tests.experiments.test_database import EXPERIMENT
 if sys.argv[2] == "rename":
     database.os.replace = lambda *_: os._exit(9)

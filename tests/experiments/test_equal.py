@@ -9,16 +9,16 @@ import pytest
 
 from cfglab.errors import InputError
 from cfglab.experiments import Experiment, Result, Store
-from cfglab.experiments.choose import best_on_split
-from cfglab.experiments.compare import compare
-from cfglab.experiments.comparison import Comparison
-from cfglab.experiments.equal import rows_needed
-from cfglab.experiments.noise import standard_sigmas
-from cfglab.experiments.results import Row
-from cfglab.experiments.traces import COLUMNS, CellTrace
+from cfglab.experiments.analysis.compare import compare
+from cfglab.experiments.analysis.comparison import Comparison
+from cfglab.experiments.analysis.matched_baseline import rows_needed
+from cfglab.experiments.analysis.reference_sigmas import standard_sigmas
+from cfglab.experiments.analysis.split_choice import best_on_split
+from cfglab.experiments.storage.results import Row
+from cfglab.experiments.storage.traces import COLUMNS, CellTrace
 from cfglab.guidance import TRANSFORMS
 from cfglab.guidance.guide import Guide
-from cfglab.guidance.transforms import Transform
+from cfglab.guidance.transform import Transform
 from cfglab.step import steps
 from tests.guidance.examples import needs
 

@@ -10,15 +10,16 @@ from PIL import Image
 
 from cfglab.cli import call
 from cfglab.errors import InputError
-from cfglab.experiments import further, scoring
-from cfglab.experiments.bench import Bench, OneModel
-from cfglab.experiments.compare import compare
-from cfglab.experiments.further import measure
-from cfglab.experiments.spec import Experiment
-from cfglab.experiments.store import Store
-from cfglab.experiments.tuning import Search
+from cfglab.experiments.analysis.compare import compare
+from cfglab.experiments.scoring.external_judges import measure
+from cfglab.experiments.scoring.scorer import external_judges as further
+from cfglab.experiments.scoring.scorer import scorer as scoring
+from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.storage.store import Store
+from cfglab.experiments.tuning.objective import Bench, OneModel
+from cfglab.experiments.tuning.search import Search
 from cfglab.guidance import Guidance
-from cfglab.hosts import judges
+from cfglab.integrations import judges
 from cfglab.metrics.byprompt import Reference, distances, set_metrics
 from tests.experiments.test_scoring import YAML, fill, scene_or_noise
 

@@ -10,7 +10,9 @@ import pytest
 
 from cfglab.errors import InputError
 from cfglab.experiments import Experiment, Result, Store
-from cfglab.experiments.halving import (
+from cfglab.experiments.spec.experiment import Setting
+from cfglab.experiments.storage.results import Row
+from cfglab.experiments.tuning.successive_halving import (
     Rung,
     choose,
     means,
@@ -20,10 +22,8 @@ from cfglab.experiments.halving import (
     rows_of,
     survivors,
 )
-from cfglab.experiments.results import Row
-from cfglab.experiments.spec import Setting
 from cfglab.guidance import TRANSFORMS, Guidance
-from cfglab.schedules.cards import CARDS
+from cfglab.schedules.published.cards import CARDS
 from tests.small_run import FACTS
 
 ROOT = Path(__file__).parents[2]

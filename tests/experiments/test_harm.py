@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cfglab.errors import CfglabError, InputError, MachineError
-from cfglab.experiments.store import Store
+from cfglab.experiments.storage.store import Store
 from tests.quick_run import contents, quick, run_quickly
 
 Harm = Callable[[Path], object]

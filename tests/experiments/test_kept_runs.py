@@ -16,7 +16,7 @@ from PIL import Image
 
 import cfglab as cl
 from cfglab import cli
-from cfglab.experiments.compare import compare
+from cfglab.experiments.analysis.compare import compare
 
 KEPT = Path(__file__).parents[1] / "kept"
 RUNS = ("run-0.1", "run-0.2")

@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cfglab.denoisers.generate import generate
-from cfglab.denoisers.noise_paths import karras, noise_steps
-from cfglab.denoisers.toys import modes, two
 from cfglab.errors import InputError
 from cfglab.experiments import Experiment
-from cfglab.experiments.laboratory import LARGEST, SMALLEST
-from cfglab.experiments.picture import read_pixels
-from cfglab.experiments.reproduce import reproduce
-from cfglab.experiments.run import Run, run
-from cfglab.experiments.scatter import DOT, background, scattered
-from cfglab.experiments.traces import trace_of
-from cfglab.metrics.exact import Judge
+from cfglab.experiments.backends.mixture import LARGEST, SMALLEST
+from cfglab.experiments.backends.scatter_plot import DOT, background, scattered
+from cfglab.experiments.execution.reproduce import reproduce
+from cfglab.experiments.execution.run import Run, run
+from cfglab.experiments.storage.png import read_pixels
+from cfglab.experiments.storage.traces import trace_of
+from cfglab.mixtures.metrics import Judge
+from cfglab.mixtures.noise_paths import karras, noise_steps
+from cfglab.mixtures.sampling import generate
+from cfglab.mixtures.toys import modes, two
 
 YAML = """
 name: small-mixture

@@ -7,9 +7,9 @@ import pytest
 
 from benchmarks.large_run import make
 from cfglab.experiments import Store
-from cfglab.experiments.choose import best_on_split
-from cfglab.experiments.compare import compare
-from cfglab.experiments.scores import Scores
+from cfglab.experiments.analysis.compare import compare
+from cfglab.experiments.analysis.scores import Scores
+from cfglab.experiments.analysis.split_choice import best_on_split
 
 
 @pytest.fixture(scope="module")

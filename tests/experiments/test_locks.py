@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from cfglab.errors import InputError, MachineError
-from cfglab.experiments import files
-from cfglab.experiments.files import LOCK, only_writer
+from cfglab.experiments.storage import files
+from cfglab.experiments.storage.files import LOCK, only_writer
 from tests.quick_run import contents, quick, run_quickly
 
 ROOT = Path(__file__).parents[2]
@@ -87,7 +87,7 @@ RACE = """
 import sys
 from pathlib import Path
 from cfglab.errors import InputError
-from cfglab.experiments.store import Store
+from cfglab.experiments.storage.store import Store
 from tests.quick_run import quick, run_quickly
 
 def before(number):

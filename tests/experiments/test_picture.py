@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from cfglab.errors import InputError
-from cfglab.experiments.cell import ModelFacts, cells
-from cfglab.experiments.picture import encode, read_pixels, read_record, to_bytes
-from cfglab.experiments.spec import Experiment
+from cfglab.experiments.spec.cell import ModelFacts, cells
+from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.storage.png import encode, read_pixels, read_record, to_bytes
 
 FACTS = ModelFacts(weights="0" * 64, sampler_config={"beta_start": 0.00085}, width=64, height=64, factor=4)
 

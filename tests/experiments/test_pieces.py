@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from cfglab.errors import InputError
-from cfglab.experiments import draw as drawing
-from cfglab.experiments import run as running
-from cfglab.experiments.cell import Cell
-from cfglab.experiments.picture import read_record, to_bytes
-from cfglab.experiments.pieces import draw_in_pieces
-from cfglab.experiments.reproduce import reproduce
-from cfglab.experiments.spec import Experiment
+from cfglab.experiments.backends import pipeline as drawing
+from cfglab.experiments.execution import run as running
+from cfglab.experiments.execution.reproduce import reproduce
+from cfglab.experiments.execution.retry import draw_in_pieces
+from cfglab.experiments.spec.cell import Cell
+from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.storage.png import read_record, to_bytes
 
 Small = Callable[..., Experiment]
 real_draw = drawing.draw

@@ -2,9 +2,9 @@
 
 import random
 
-from cfglab.experiments.cell import Cell, ModelFacts, cells
-from cfglab.experiments.plan import batches, largest
-from cfglab.experiments.spec import Experiment
+from cfglab.experiments.execution.batching import batches, largest
+from cfglab.experiments.spec.cell import Cell, ModelFacts, cells
+from cfglab.experiments.spec.experiment import Experiment
 
 FACTS = ModelFacts(weights="0" * 64, sampler_config={}, width=64, height=64, factor=4)
 

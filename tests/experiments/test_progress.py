@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cfglab.experiments.progress import progress_bar, working
+from cfglab.progress import progress_bar, working
 from tests.quick_run import quick, run_quickly
 
 

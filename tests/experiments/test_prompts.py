@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cfglab.errors import InputError
-from cfglab.experiments.prompts import expand_prompts, prompt_set, read_prompts, read_seeds, write_seeds
+from cfglab.experiments.spec.prompts import expand_prompts, prompt_set, read_prompts, read_seeds, write_seeds
 from cfglab.scenes.vocabulary import read_caption
 
 

@@ -20,9 +20,9 @@ from PIL import Image, PngImagePlugin
 
 import cfglab
 from cfglab.cli import call
-from cfglab.experiments.cell import cells, model_facts
-from cfglab.experiments.picture import encode, read_pixels, read_record
-from cfglab.experiments.spec import Experiment
+from cfglab.experiments.spec.cell import cells, model_facts
+from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.storage.png import encode, read_pixels, read_record
 
 Json = dict[str, Any]
 SIDE = 64
@@ -61,8 +61,8 @@ def nothing_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     def drawn(*_: object, **__: object) -> None:
         raise AssertionError("it was drawn")
 
-    monkeypatch.setattr("cfglab.experiments.draw.draw", drawn)
-    monkeypatch.setattr("cfglab.pipelines.folder._download", drawn)
+    monkeypatch.setattr("cfglab.experiments.backends.pipeline.draw", drawn)
+    monkeypatch.setattr("cfglab.pipelines.loading.model_folder._download", drawn)
 
 
 def refused(image: Path, folder: Path) -> str:
@@ -82,7 +82,7 @@ def refused(image: Path, folder: Path) -> str:
 
 
 def trace_of(image: Path) -> object:
-    from cfglab.experiments.traces import trace_of
+    from cfglab.experiments.storage.traces import trace_of
 
     return trace_of(image)
 
@@ -319,7 +319,7 @@ def test_an_image_is_bounded_before_it_is_decoded(name: str, tmp_path: Path) -> 
 
 
 def test_a_picture_as_large_as_is_allowed_is_looked_into() -> None:
-    from cfglab.experiments.png_chunks import scan
+    from cfglab.experiments.storage.png_chunks import scan
 
     chunks = scan(png(4096, 4096, text(1_048_576)), "cfglab")
     assert (chunks.width, chunks.height) == (4096, 4096)
@@ -327,7 +327,7 @@ def test_a_picture_as_large_as_is_allowed_is_looked_into() -> None:
 
 
 def test_real_pictures_are_bounded_too_and_other_files_passed_over(tmp_path: Path) -> None:
-    from cfglab.experiments.further import _read
+    from cfglab.experiments.scoring.external_judges import _read
 
     for number in range(128):
         Image.new("RGB", (8, 8)).save(tmp_path / f"{number}.jpg")
@@ -403,7 +403,7 @@ def asked_for(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append(name)
         return tiny
 
-    monkeypatch.setattr("cfglab.pipelines.folder._download", download)
+    monkeypatch.setattr("cfglab.pipelines.loading.model_folder._download", download)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: None)
     return found
 

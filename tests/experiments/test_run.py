@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from cfglab.errors import InputError, MachineError
-from cfglab.experiments import draw as drawing
-from cfglab.experiments import plan as planning
-from cfglab.experiments import run as running
-from cfglab.experiments.picture import read_pixels, read_record
-from cfglab.experiments.run import Run, reproduce
-from cfglab.experiments.spec import Experiment
-from cfglab.experiments.store import Store
-from cfglab.pipelines import loading
+from cfglab.experiments.backends import pipeline as drawing
+from cfglab.experiments.execution import batching as planning
+from cfglab.experiments.execution import run as running
+from cfglab.experiments.execution.run import Run, reproduce
+from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.storage.png import read_pixels, read_record
+from cfglab.experiments.storage.store import Store
+from cfglab.pipelines.loading.load import load as loading
 
 Small = Callable[..., Experiment]
 real_draw = drawing.draw
@@ -321,7 +321,7 @@ def test_reproduce_says_what_differs_and_refuses_other_weights(
     finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = finished.folder / str(finished.store.results()[0].image)
-    module = sys.modules["cfglab.experiments.reproduce"]
+    module = sys.modules["cfglab.experiments.execution.reproduce"]
     monkeypatch.setattr(module, "versions", lambda: {**read_record(image).versions, "torch": "9"})
     copy = reproduce(image, tmp_path / "copy.png", "cpu")
     assert copy.notes == (f"torch: {torch.__version__} then, 9 now",)

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from cfglab.errors import InputError, MachineError
-from cfglab.experiments import scoring
-from cfglab.experiments.cell import ModelFacts, cells
-from cfglab.experiments.compare import compare
-from cfglab.experiments.features import FeatureCache, Seen
-from cfglab.experiments.picture import encode
-from cfglab.experiments.results import Result, Row
-from cfglab.experiments.spec import Experiment
-from cfglab.experiments.store import Store
+from cfglab.experiments.analysis.compare import compare
+from cfglab.experiments.scoring.scorer import scorer as scoring
+from cfglab.experiments.spec.cell import ModelFacts, cells
+from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.storage.feature_cache import FeatureCache, Seen
+from cfglab.experiments.storage.png import encode
+from cfglab.experiments.storage.results import Result, Row
+from cfglab.experiments.storage.store import Store
 from cfglab.scenes.reader import Reader, Reading
 from cfglab.scenes.renderer import render
 from cfglab.scenes.vocabulary import Scene, read_caption

@@ -13,17 +13,17 @@ import torch
 
 from cfglab.cli import call
 from cfglab.errors import InputError
-from cfglab.experiments.database import seed_read, seed_stored
-from cfglab.experiments.document import check, read_yaml
-from cfglab.experiments.laboratory import Laboratory
-from cfglab.experiments.picture import read_record
-from cfglab.experiments.prompts import read_seeds, write_seeds
-from cfglab.experiments.scores import Scores
-from cfglab.experiments.spec import Experiment
-from cfglab.experiments.store import Store
-from cfglab.experiments.tuning import Search
+from cfglab.experiments.analysis.scores import Scores
+from cfglab.experiments.backends.mixture import Laboratory
+from cfglab.experiments.spec.document import check, read_yaml
+from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.spec.prompts import read_seeds, write_seeds
+from cfglab.experiments.storage.database import seed_read, seed_stored
+from cfglab.experiments.storage.png import read_record
+from cfglab.experiments.storage.store import Store
+from cfglab.experiments.tuning.search import Search
 from cfglab.report import report
-from cfglab.report.data import page_data
+from cfglab.report.page.page_data import page_data
 from tests.quick_run import YAML, contents, quick, run_quickly
 
 LAST = 2**64 - 1
@@ -64,7 +64,7 @@ def test_the_page_tells_its_script_large_seeds_as_text(monkeypatch: pytest.Monke
         class row:
             baseline = True
 
-    monkeypatch.setattr("cfglab.report.data._setting", lambda *_: {})
+    monkeypatch.setattr("cfglab.report.page.page_data._setting", lambda *_: {})
     told = json.loads(json.dumps(page_data(Tables, [Face], Traces)["seeds"]), parse_int=float)  # type: ignore[arg-type, list-item]
     assert [int(seed) for seed in told] == list(LARGE)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from cfglab.errors import InputError
-from cfglab.experiments.space import Space
+from cfglab.experiments.tuning.search_space import Space
 from cfglab.guidance import Guidance
 from cfglab.schedules import Constant, Cosine
 from tests.fuzz.readers import deadline

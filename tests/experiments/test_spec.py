@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from cfglab.errors import InputError
-from cfglab.experiments.spec import Experiment, Setting, preset_names, read_assignments
+from cfglab.experiments.spec.experiment import Experiment, Setting, preset_names, read_assignments
 from tests.experiments.examples import SMALL
 
 
@@ -186,7 +186,7 @@ def test_settings_and_experiments_in_python() -> None:
 
 def test_reading_and_planning_load_no_torch() -> None:
     code = (
-        "import sys, cfglab.experiments, cfglab.experiments.scoring; from cfglab.experiments import Experiment;"
+        "import sys, cfglab.experiments, cfglab.experiments.scoring.scorer; from cfglab.experiments import Experiment;"
         "Experiment.preset('k-decay'); print(sorted({'torch', 'diffusers', 'matplotlib'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

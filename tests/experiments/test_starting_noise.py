@@ -12,15 +12,15 @@ import torch
 
 from cfglab.errors import InputError
 from cfglab.experiments import Experiment, Store
-from cfglab.experiments import run as running
-from cfglab.experiments.cell import cells
-from cfglab.experiments.halving import Rung, choose
-from cfglab.experiments.laboratory import SAMPLES, seeds_of
-from cfglab.experiments.picture import read_pixels, read_record
-from cfglab.experiments.plan import batches
-from cfglab.experiments.reproduce import reproduce
-from cfglab.experiments.starting_noise import torch_seed
-from cfglab.experiments.tuning import SEARCH, Search, as_stored, check_folder
+from cfglab.experiments.backends.mixture import SAMPLES, seeds_of
+from cfglab.experiments.execution import run as running
+from cfglab.experiments.execution.batching import batches
+from cfglab.experiments.execution.reproduce import reproduce
+from cfglab.experiments.spec.cell import cells
+from cfglab.experiments.spec.starting_noise import torch_seed
+from cfglab.experiments.storage.png import read_pixels, read_record
+from cfglab.experiments.tuning.search import SEARCH, Search, as_stored, check_folder
+from cfglab.experiments.tuning.successive_halving import Rung, choose
 from tests.experiments.examples import SMALL
 from tests.small_run import FACTS
 

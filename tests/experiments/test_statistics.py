@@ -6,8 +6,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cfglab.experiments.statistics import Difference, Key, holm, interval, mean_interval, paired, resampled, smallest_p
-from cfglab.experiments.variance import spread
+from cfglab.experiments.analysis.paired import (
+    Difference,
+    Key,
+    holm,
+    interval,
+    mean_interval,
+    paired,
+    resampled,
+    smallest_p,
+)
+from cfglab.experiments.analysis.variance_components import spread
 
 
 def pictures(values: np.ndarray) -> dict[Key, float]:

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from cfglab.errors import InputError, MachineError
-from cfglab.experiments import files
-from cfglab.experiments.files import write_whole
-from cfglab.experiments.results import Result, Row
-from cfglab.experiments.scores import Scores
-from cfglab.experiments.spec import Experiment
-from cfglab.experiments.store import Store
+from cfglab.experiments.analysis.scores import Scores
+from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.storage import files
+from cfglab.experiments.storage.files import write_whole
+from cfglab.experiments.storage.results import Result, Row
+from cfglab.experiments.storage.store import Store
 from cfglab.metrics.estimate import Estimate
 from tests.experiments.examples import SMALL
 
@@ -160,7 +160,7 @@ def test_a_second_writer_is_refused_and_readers_are_not(tmp_path: Path) -> None:
 def test_a_crashed_writer_leaves_no_lock_and_whole_transactions(tmp_path: Path) -> None:
     code = f"""
 import os
-from cfglab.experiments.store import Store
+from cfglab.experiments.storage.store import Store
 from tests.experiments.test_store import EXPERIMENT, row
 store = Store.create({str(tmp_path)!r}, EXPERIMENT)
 store.record([row(0), row(1)])
@@ -233,7 +233,7 @@ def test_a_full_disk_under_the_database_is_the_machines_fault(tmp_path: Path) ->
 def test_results_that_cannot_be_begun_leave_nothing_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as broken:
         broken.setattr(
-            "cfglab.experiments.database._SCHEMA", "CREATE TABLE meta (key); INSERT INTO nowhere VALUES (1);"
+            "cfglab.experiments.storage.database._SCHEMA", "CREATE TABLE meta (key); INSERT INTO nowhere VALUES (1);"
         )
         with pytest.raises(MachineError, match="nowhere"):
             Store.create(tmp_path / "run", EXPERIMENT)

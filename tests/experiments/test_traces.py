@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from cfglab.denoisers.rows import GuidedRows
-from cfglab.denoisers.trace import Trace
+from cfglab.denoising.guided_batch import GuidedRows
+from cfglab.denoising.trace import Trace
 from cfglab.errors import InputError
 from cfglab.experiments import Experiment
-from cfglab.experiments.run import run
-from cfglab.experiments.store import Store
-from cfglab.experiments.traces import COLUMNS, CellTrace, cell_traces, stored_traces, trace_of
+from cfglab.experiments.execution.run import run
+from cfglab.experiments.storage.store import Store
+from cfglab.experiments.storage.traces import COLUMNS, CellTrace, cell_traces, stored_traces, trace_of
 from cfglab.guidance import Guidance
 from cfglab.schedules import Constant
 from cfglab.step import steps
@@ -126,5 +126,5 @@ def test_a_run_of_an_older_version_has_none(small: Callable[..., Experiment], tm
 
 
 def test_reading_traces_loads_no_torch() -> None:
-    code = "import sys, cfglab.experiments.traces; assert not {'torch', 'diffusers'} & set(sys.modules)"
+    code = "import sys, cfglab.experiments.storage.traces; assert not {'torch', 'diffusers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

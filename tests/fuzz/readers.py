@@ -20,11 +20,11 @@ from PIL import Image, PngImagePlugin
 
 from cfglab import limits
 from cfglab.errors import CfglabError
-from cfglab.experiments.halving import Rung
-from cfglab.experiments.picture import read_record
-from cfglab.experiments.prompts import expand_prompts, read_seeds
-from cfglab.experiments.space import Space
-from cfglab.experiments.spec import Experiment, read_assignments
+from cfglab.experiments.spec.experiment import Experiment, read_assignments
+from cfglab.experiments.spec.prompts import expand_prompts, read_seeds
+from cfglab.experiments.storage.png import read_record
+from cfglab.experiments.tuning.search_space import Space
+from cfglab.experiments.tuning.successive_halving import Rung
 from cfglab.guidance import Guidance, parse_guidance
 from cfglab.json_text import read_json
 from cfglab.schedules import Schedule, as_schedule, from_invokeai, from_sd_cpp, parse, to_invokeai, to_sd_cpp

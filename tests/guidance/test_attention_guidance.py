@@ -11,7 +11,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from cfglab.errors import InputError
 from cfglab.guidance import NAG, Guidance, parse_guidance
-from cfglab.guidance.attention_guidance import NormalizedAttention
+from cfglab.guidance.methods.nag import NormalizedAttention
 from tests.guidance.examples import STEP, batch, needs, passes
 from tests.pipelines.families.sd3 import NETWORK
 from tests.tiny import _unet

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cfglab.errors import InputError
 from cfglab.guidance import Guidance, Now, Space, Transform, parse_guidance
-from cfglab.guidance.spaces import convert
+from cfglab.guidance.parameterization import convert
 from cfglab.step import Step
 from tests.guidance.examples import CHANGE_EQUAL, NEXT, ROUNDED, STEP, VALUES, batch, with_
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 import cfglab.guidance as g
-from cfglab.card import Card
 from cfglab.guidance import TRANSFORMS, Guidance, Space, Transform, parse_guidance
-from cfglab.guidance.spaces import convert
+from cfglab.guidance.parameterization import convert
+from cfglab.method_card import Card
 from tests.guidance.examples import CHANGE_EQUAL, NEXT, ROUNDED, STEP, VALUES, batch, needs, spaces_of, with_
 
 EVERY = pytest.mark.parametrize("value", VALUES, ids=str)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cfglab.errors import InputError
 from cfglab.guidance import TRANSFORMS, Guidance, Now, Space, Transform, Variation
-from cfglab.guidance.spaces import convert
+from cfglab.guidance.parameterization import convert
 from cfglab.schedules import Constant
 from cfglab.step import Step
 from tests.guidance.examples import NEXT, STEP, batch, needs, passes

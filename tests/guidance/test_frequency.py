@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from cfglab.errors import InputError
 from cfglab.guidance import FDG, FreSca, Guidance, parse_guidance
-from cfglab.guidance.pyramid import levels
+from cfglab.guidance.methods.laplacian_pyramid import levels
 from tests.guidance.examples import STEP, batch
 
 BINOMIAL = np.array([1, 4, 6, 4, 1]) / 16

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cfglab.errors import InputError
 from cfglab.guidance import TSG, Guidance, parse_guidance
-from cfglab.guidance.variations.times import NoisedTime
+from cfglab.guidance.perturbations.noised_timestep import NoisedTime
 from cfglab.step import Step, steps
 from tests.guidance.examples import batch, needs, passes
 from tests.guidance.test_perturbed import made, rows, run

@@ -19,11 +19,11 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from cfglab.errors import InputError
 from cfglab.guidance import register_weak_model, weak_models
-from cfglab.guidance.now import Variation
-from cfglab.guidance.variations.attention import BlurredQueries, IdentityAttention
-from cfglab.guidance.variations.layers import RandomBlocks, SkippedLayers
-from cfglab.guidance.variations.models import _WEAK, OtherModel
-from cfglab.pipelines.blocks import compile_in_blocks
+from cfglab.guidance.context import Variation
+from cfglab.guidance.perturbations.self_attention import BlurredQueries, IdentityAttention
+from cfglab.guidance.perturbations.skipped_layers import RandomBlocks, SkippedLayers
+from cfglab.guidance.perturbations.weak_models import _WEAK, OtherModel
+from cfglab.pipelines.loading.compiled_blocks import compile_in_blocks
 from tests.pipelines.families.sd3 import NETWORK
 from tests.tiny import _unet
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cfglab.errors import InputError
 from cfglab.guidance import Composed, DualCFG, Guidance, PerpNeg, Transform, parse_guidance
-from cfglab.guidance.prompts import OtherPrompt
+from cfglab.guidance.methods.prompts import OtherPrompt
 from tests.guidance.examples import STEP, batch, passes
 
 W = 4.0

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cfglab.errors import InputError
 from cfglab.guidance import SAG, Guidance, Space, parse_guidance
-from cfglab.guidance.variations.blur import BlurredSample
+from cfglab.guidance.perturbations.blurred_sample import BlurredSample
 from cfglab.step import Step
 from tests.guidance.examples import STEP, batch, needs, passes
 from tests.guidance.test_perturbed import MID, processor, rows, run, sd3, unet

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cfglab.errors import InputError
-from cfglab.guidance.spaces import convert, ratio
+from cfglab.guidance.parameterization import convert, ratio
 from cfglab.step import Step
 
 SPACES = ("epsilon", "x0", "v", "flow")

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from cfglab.errors import InputError
 from cfglab.guidance import PAG, SEG, AutoGuidance, Guidance, S2Guidance, SkipLayers, Transform, parse_guidance
-from cfglab.guidance.variations.attention import BlurredQueries, IdentityAttention
-from cfglab.guidance.variations.layers import RandomBlocks, SkippedLayers
-from cfglab.guidance.variations.models import OtherModel
+from cfglab.guidance.perturbations.self_attention import BlurredQueries, IdentityAttention
+from cfglab.guidance.perturbations.skipped_layers import RandomBlocks, SkippedLayers
+from cfglab.guidance.perturbations.weak_models import OtherModel
 from cfglab.step import Step, steps
 from tests.guidance.examples import STEP, batch, needs, passes
 

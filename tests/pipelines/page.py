@@ -11,9 +11,9 @@ from typing import Any
 
 import diffusers
 
-from cfglab.pipelines.profiles import Profile
-from cfglab.pipelines.source import Source, read_source
-from cfglab.pipelines.table import ELSEWHERE, profiles
+from cfglab.pipelines.profiles.profile import Profile
+from cfglab.pipelines.profiles.source_check import Source, read_source
+from cfglab.pipelines.profiles.table import ELSEWHERE, profiles
 from tests.pipelines.families import Case, cases, families
 from tests.pipelines.results import ROUNDS, TIMES, cause
 

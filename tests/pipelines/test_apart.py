@@ -8,8 +8,8 @@ import pytest
 
 import cfglab
 from cfglab.guidance import TRANSFORMS
-from cfglab.pipelines.table import ELSEWHERE, profiles
-from cfglab.schedules.base import Schedule
+from cfglab.pipelines.profiles.table import ELSEWHERE, profiles
+from cfglab.schedules.schedule import Schedule
 
 SOURCE = Path(cfglab.__file__).parent
 NUMBER = {"Constant"}  # the schedule that is a number: what a model with an embedded scale can be given

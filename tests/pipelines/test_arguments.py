@@ -16,12 +16,12 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from cfglab.pipelines import Profile, guide
-from cfglab.pipelines.arguments import kind_of, unknown
-from cfglab.pipelines.calls import Call
-from cfglab.pipelines.table import profiles
+from cfglab.pipelines.interception.arguments import kind_of, unknown
+from cfglab.pipelines.interception.denoiser_call import Call
+from cfglab.pipelines.profiles.table import profiles
 from cfglab.step import Step
 from tests.pipelines.families import case
-from tests.pipelines.moving import moved
+from tests.pipelines.reference_loop import moved
 
 SCALES = (3.0, 1.0, 5.0)
 
@@ -189,7 +189,7 @@ def networks() -> list[Any]:
 
 def test_the_processors_of_diffusers_are_read() -> None:
     """Every attention processor of the installed diffusers that cuts the batch in parts is known as one that does."""
-    from cfglab.pipelines.row_mixing import MIXING
+    from cfglab.pipelines.interception.row_mixing import MIXING
 
     cutting = []
     for package in ("diffusers.models", "diffusers.models.transformers", "diffusers.models.unets"):

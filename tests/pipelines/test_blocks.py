@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from cfglab.pipelines.blocks import compile_in_blocks
+from cfglab.pipelines.loading.compiled_blocks import compile_in_blocks
 
 
 @functools.lru_cache

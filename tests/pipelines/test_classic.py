@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from cfglab.denoisers.stepping import StepReader
+from cfglab.denoising.step_reader import StepReader
 from cfglab.errors import InputError
 from cfglab.guidance import FullNorm, Guidance, PredictionNorm, UpdateNorm
 from cfglab.pipelines import SAMPLERS, guide, load
-from cfglab.pipelines.samplers import make_sampler
+from cfglab.pipelines.loading.samplers import make_sampler
 from cfglab.schedules import Cosine
 
 CLOSE = {"rtol": 0, "atol": 2e-4}

@@ -12,7 +12,7 @@ import torch
 
 from cfglab.cli import call
 from cfglab.errors import CfglabError, InputError, MachineError
-from cfglab.experiments.cell import model_facts
+from cfglab.experiments.spec.cell import model_facts
 from cfglab.pipelines import load
 
 CONFIGS = {
@@ -46,7 +46,7 @@ def spoil(tiny_folder: Path, tmp_path: Path) -> Callable[..., Path]:
 
 def fields() -> list[tuple[str, str]]:
     """Every field that is bounded, and some that are not known."""
-    from cfglab.pipelines import configuration as c
+    from cfglab.pipelines.loading.load import configuration as c
 
     parts = {"unet": c.UNet, "vae": c.Autoencoder, "text_encoder": c.TextEncoder, "scheduler": c.Scheduler}
     found = [(part, name) for part, model in parts.items() for name in model.model_fields]
@@ -55,7 +55,7 @@ def fields() -> list[tuple[str, str]]:
 
 def test_any_value_of_any_field_is_a_model_or_one_line(spoil: Callable[..., Path], tiny_folder: Path) -> None:
     """Facts are read without building anything, so that thousands of values can be tried."""
-    from cfglab.pipelines.configuration import check_index, read_configuration
+    from cfglab.pipelines.loading.configuration import check_index, read_configuration
 
     bad = []
     names = fields()
@@ -163,7 +163,7 @@ def test_a_byte_order_mark_in_a_configuration_is_no_part_of_it(spoil: Callable[.
 
 def test_usual_configurations_are_within_the_bounds(spoil: Callable[..., Path]) -> None:
     """Those of Stable Diffusion 1.5, 2.1 and Openjourney, as their folders have them."""
-    from cfglab.pipelines import configuration as c
+    from cfglab.pipelines.loading.load import configuration as c
 
     c.UNet.model_validate(
         {
@@ -204,7 +204,7 @@ def failing(fault: Exception) -> Callable[..., Any]:
         "diffusers.UNet2DConditionModel.from_pretrained",
         "transformers.CLIPTextModel.from_pretrained",
         "safetensors.safe_open",
-        "cfglab.pipelines.quiet.StableDiffusionPipeline.to",
+        "cfglab.pipelines.loading.quiet.StableDiffusionPipeline.to",
     ],
 )
 def test_too_little_memory_is_said_as_such(

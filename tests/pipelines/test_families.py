@@ -11,7 +11,7 @@ from torch import Tensor
 from cfglab.pipelines import guide
 from cfglab.step import Step
 from tests.pipelines.families import Case
-from tests.pipelines.moving import a_last_bit_more, counted, moved
+from tests.pipelines.reference_loop import a_last_bit_more, counted, moved
 from tests.pipelines.results import ROUNDS, TIMES, cause
 from tests.pipelines.test_builders import COUNTS, built, every
 

@@ -10,13 +10,13 @@ import torch
 from diffusers import StableDiffusionPAGPipeline
 from torch import Tensor
 
-from cfglab.denoisers.trace import Trace
+from cfglab.denoising.trace import Trace
 from cfglab.errors import InputError
 from cfglab.guidance import register_weak_model
-from cfglab.guidance.variations.models import _WEAK
+from cfglab.guidance.perturbations.weak_models import _WEAK
 from cfglab.pipelines import guide, load
-from cfglab.pipelines.encoding import Encodings
-from cfglab.pipelines.weak import twin
+from cfglab.pipelines.interception.prompt_encoding import Encodings
+from cfglab.pipelines.loading.weak_twin import twin
 
 CLOSE = {"rtol": 0, "atol": 2e-3}
 """Latents of size 10 to 100 after a few steps; kernels round differently for another number of rows."""

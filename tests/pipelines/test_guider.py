@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cfglab.errors import InputError
 from cfglab.guidance import Guidance, PredictionNorm
-from cfglab.pipelines.guider import Guider, to_guider
+from cfglab.pipelines.guider.guider import Guider, to_guider
 from cfglab.schedules import Cosine
 from tests.pipelines.modular import MODULAR, Modular
 from tests.pipelines.modular.oracles import Listed, NormOfX0

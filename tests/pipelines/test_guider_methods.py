@@ -9,7 +9,7 @@ from torch import Tensor
 from cfglab.errors import InputError
 from cfglab.guidance import AutoGuidance, Guidance, PredictionNorm, Transform
 from cfglab.pipelines import guide
-from cfglab.pipelines.guider import to_guider
+from cfglab.pipelines.guider.guider import to_guider
 from tests.guidance.examples import VALUES
 from tests.pipelines.modular import MODULAR
 

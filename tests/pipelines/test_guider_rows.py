@@ -13,8 +13,8 @@ from torch import Tensor
 
 from cfglab.errors import InputError
 from cfglab.guidance import TRANSFORMS, CFGZeroStar, Guidance, Now, PerpNeg, PredictionNorm, ReuseUpdate, Transform
-from cfglab.guidance.row_saving import AdaptiveGuidance
-from cfglab.pipelines.guider import to_guider
+from cfglab.guidance.methods.adaptive_guidance import AdaptiveGuidance
+from cfglab.pipelines.guider.guider import to_guider
 from cfglab.schedules import Linear
 from tests.pipelines.modular import MODULAR
 

@@ -7,11 +7,11 @@ import diffusers
 import pytest
 import torch
 
-from cfglab.denoisers.stepping import read_steps
+from cfglab.denoising.step_reader import read_steps
 from cfglab.errors import InputError, MachineError
 from cfglab.guidance import Guidance, MomentumGuidance, PredictionNorm
-from cfglab.pipelines.guider import to_guider
-from cfglab.pipelines.looping import Looping
+from cfglab.pipelines.guider.guider import to_guider
+from cfglab.pipelines.guider.loop_step import Looping
 from cfglab.schedules import Linear
 from tests.pipelines.families import parts
 from tests.pipelines.modular import MODULAR

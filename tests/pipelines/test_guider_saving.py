@@ -13,8 +13,8 @@ from diffusers import ClassifierFreeGuidance
 import cfglab
 from cfglab.errors import InputError
 from cfglab.guidance import Guidance, PredictionNorm, UpdateNorm
-from cfglab.pipelines.guider import Guider, to_guider
-from cfglab.pipelines.saving import save_with_guider
+from cfglab.pipelines.guider.guider import Guider, to_guider
+from cfglab.pipelines.guider.save import save_with_guider
 from cfglab.schedules import Cosine
 from tests.pipelines.families import parts
 from tests.pipelines.modular import MODULAR, hunyuan, recorded

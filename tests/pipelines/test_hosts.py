@@ -13,7 +13,7 @@ from torch import Tensor
 from cfglab.pipelines import guide
 from cfglab.step import Step
 from tests.pipelines.families import Case, case
-from tests.pipelines.moving import moved
+from tests.pipelines.reference_loop import moved
 
 CPU = torch.device("cpu")
 SCALES = (3.0, 1.0, 5.0)

@@ -11,7 +11,7 @@ from cfglab.guidance import APG, CFGNorm, CFGZeroStar, Guidance, PredictionNorm
 from cfglab.pipelines import guide
 from cfglab.step import Step
 from tests.pipelines.families import case
-from tests.pipelines.moving import counted
+from tests.pipelines.reference_loop import counted
 
 
 @cache

@@ -13,8 +13,8 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from cfglab.errors import InputError, MachineError
 from cfglab.pipelines import SAMPLERS, check_prompt, load, locate, weights_hash
-from cfglab.pipelines.folder import read_json
-from cfglab.pipelines.samplers import make_sampler
+from cfglab.pipelines.loading.model_folder import read_json
+from cfglab.pipelines.loading.samplers import make_sampler
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -197,7 +197,7 @@ def test_faults_of_a_download(
 ) -> None:
     import huggingface_hub
 
-    from cfglab.pipelines.quiet import StableDiffusionPipeline
+    from cfglab.pipelines.loading.quiet import StableDiffusionPipeline
 
     def download(*_: Any, **__: Any) -> None:
         raise fault

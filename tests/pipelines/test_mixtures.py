@@ -6,14 +6,14 @@ import diffusers
 import pytest
 import torch
 
-from cfglab.denoisers.generate import integrate
-from cfglab.denoisers.noise_paths import Path, noise_steps
-from cfglab.denoisers.stepping import read_steps
-from cfglab.denoisers.toys import modes, two
+from cfglab.denoising.step_reader import read_steps
 from cfglab.errors import InputError
 from cfglab.guidance import APG, Guidance
-from cfglab.pipelines.mixtures import scheduled
-from cfglab.pipelines.samplers import SAMPLERS, make_sampler
+from cfglab.mixtures.noise_paths import Path, noise_steps
+from cfglab.mixtures.sampling import integrate
+from cfglab.mixtures.toys import modes, two
+from cfglab.pipelines.loading.samplers import SAMPLERS, make_sampler
+from cfglab.pipelines.mixture_sampling import scheduled
 from cfglab.schedules import Cosine
 
 CONFIG = diffusers.DDIMScheduler(
@@ -65,7 +65,7 @@ def test_our_steps_are_theirs(scheduler, path: Path, space: str) -> None:
     read = read_steps(scheduler)
     levels = [*dict.fromkeys(float(step.sigma) for step in read), float(read[-1].next_sigma)]
     steps = noise_steps(levels, path)
-    from cfglab.denoisers.noise_paths import draws, noise_of
+    from cfglab.mixtures.noise_paths import draws, noise_of
 
     a, n = noise_of(steps[0])
     uniform, normal, noise = draws(range(6), 1, 2, 2)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cfglab.errors import InputError
-from cfglab.pipelines.onecall import instead, release, sample_of, varied
+from cfglab.pipelines.guider.next_call import instead, release, sample_of, varied
 
 
 class Network(nn.Module):

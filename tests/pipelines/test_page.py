@@ -5,9 +5,9 @@ import inspect
 import diffusers
 import pytest
 
-from cfglab.pipelines.profiles import profile_of
-from cfglab.pipelines.source import read_source
-from cfglab.pipelines.table import profiles
+from cfglab.pipelines.profiles.profile import profile_of
+from cfglab.pipelines.profiles.source_check import read_source
+from cfglab.pipelines.profiles.table import profiles
 from tests.pipelines import page
 from tests.pipelines.families import Case, cases
 

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from cfglab.guidance import Guidance
-from cfglab.guidance.perturbed_attention import PAG
-from cfglab.guidance.variations.models import register_weak_model
+from cfglab.guidance.methods.perturbed_attention import PAG
+from cfglab.guidance.perturbations.weak_models import register_weak_model
 from cfglab.pipelines import attach, detach, guide
-from cfglab.pipelines.row_mixing import Watched
+from cfglab.pipelines.interception.row_mixing import Watched
 from cfglab.step import Step
 from tests.pipelines.families import Case, case
 from tests.pipelines.mixers import MIXERS, Shared, Undo, hook
-from tests.pipelines.moving import moved
+from tests.pipelines.reference_loop import moved
 
 SCALES = (3.0, 1.0, 5.0)
 SAID = "every row is run at every step"

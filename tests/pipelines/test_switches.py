@@ -11,8 +11,8 @@ import torch
 
 from cfglab.errors import InputError
 from cfglab.pipelines import guide
-from cfglab.pipelines.profiles import Profile
-from cfglab.pipelines.table import profiles
+from cfglab.pipelines.profiles.profile import Profile
+from cfglab.pipelines.profiles.table import profiles
 from tests.pipelines.families import case
 
 SWITCH = re.compile(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cfglab.errors import InputError
 from cfglab.pipelines import Profile, attach, detach, guide
-from cfglab.pipelines.intercepted import NAME, Interception
+from cfglab.pipelines.interception.intercepted import NAME, Interception
 from tests.pipelines.families import case
 
 
@@ -135,7 +135,7 @@ def test_a_compiled_network_is_still_compiled_when_guidance_has_ended() -> None:
     network: Any = nn.Linear(2, 2)
     network.compile(backend="eager")
     compiled = vars(network)[NAME]
-    from cfglab.pipelines.intercepted import intercept, release
+    from cfglab.pipelines.interception.intercepted import intercept, release
 
     interception = intercept(network)
     assert bool(vars(network)[NAME])  # "is it compiled?", as peft asks
@@ -296,7 +296,7 @@ def test_a_subclass_and_its_parent_are_guided_each_by_itself(pipe: Any) -> None:
 
 def test_replicas_that_share_the_dictionary_of_a_network_run_themselves() -> None:
     """What DataParallel makes on several devices."""
-    from cfglab.pipelines.intercepted import intercept, release
+    from cfglab.pipelines.interception.intercepted import intercept, release
 
     network: Any = nn.Linear(2, 2)
     interception = intercept(network)

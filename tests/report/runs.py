@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cfglab.experiments.results import Result, Row
-from cfglab.experiments.spec import Experiment, Setting
-from cfglab.experiments.store import Store
-from cfglab.experiments.traces import CellTrace
+from cfglab.experiments.spec.experiment import Experiment, Setting
+from cfglab.experiments.storage.results import Result, Row
+from cfglab.experiments.storage.store import Store
+from cfglab.experiments.storage.traces import CellTrace
 from cfglab.metrics.pictures import clipped_share, contrast, saturation
 from cfglab.report.noise import standard_sigmas
 from cfglab.scenes.renderer import render

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cfglab.experiments.spec import Setting
-from cfglab.report.axes import SHADES, Axis, axis_of
+from cfglab.experiments.spec.experiment import Setting
+from cfglab.report.summary.axis import SHADES, Axis, axis_of
 
 
 def setting(name: str, guidance: str) -> Setting:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import yaml
 
-from cfglab.experiments.spec import Experiment
-from cfglab.experiments.store import Result, Store
-from cfglab.experiments.traces import CellTrace, stored_traces
+from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.storage.store import Result, Store
+from cfglab.experiments.storage.traces import CellTrace, stored_traces
 from cfglab.metrics import Estimate
-from cfglab.report import pages, report
+from cfglab.report import report
+from cfglab.report.page import paged_data as pages
 from tests.report.browser import DESK, PHONE, Seen, chromium
 from tests.report.runs import dose_of, experiment, make
 
@@ -80,7 +81,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run as a large one, in pages of 32 pictures and 16 traces."""
     folder = finished(tmp_path_factory.mktemp("runs") / "large", Experiment.from_yaml(THREE), fail=(9,))
     with pytest.MonkeyPatch.context() as patch:
-        for module in (pages, __import__("cfglab.report.html", fromlist=["html"])):
+        for module in (pages, __import__("cfglab.report.page.render", fromlist=["html"])):
             patch.setattr(module, "PICTURES", 32)
             patch.setattr(module, "TRACES", 16)
         return report(folder, most=10)

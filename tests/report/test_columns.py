@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from cfglab.errors import InputError
-from cfglab.experiments.compare import compare
-from cfglab.experiments.results import Result, Row
-from cfglab.experiments.scores import Scores
-from cfglab.experiments.spec import Experiment, Setting
-from cfglab.experiments.statistics import mean_interval
-from cfglab.experiments.store import Store
+from cfglab.experiments.analysis.compare import compare
+from cfglab.experiments.analysis.paired import mean_interval
+from cfglab.experiments.analysis.scores import Scores
+from cfglab.experiments.spec.experiment import Experiment, Setting
+from cfglab.experiments.storage.results import Result, Row
+from cfglab.experiments.storage.store import Store
 from cfglab.metrics import METRICS
-from cfglab.report.columns import Columns
-from cfglab.report.estimates import means_of
+from cfglab.report.summary.columns import Columns
+from cfglab.report.summary.estimates import means_of
 from tests.report.runs import experiment, make
 
 

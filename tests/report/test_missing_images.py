@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cfglab.report import report
-from cfglab.report.pictures import album
+from cfglab.report.page.thumbnails import album
 from tests.quick_run import run_quickly
 
 Harm = Callable[[Path], object]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cfglab.report.numbers import count, gap, gap_span, p_value, shown, span
+from cfglab.report.formatting import count, gap, gap_span, p_value, shown, span
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,13 @@ import pytest
 import yaml
 
 from cfglab.errors import InputError
-from cfglab.experiments.spec import Experiment
-from cfglab.experiments.store import Store
+from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.storage.store import Store
 from cfglab.metrics import Estimate
 from cfglab.report import report
-from cfglab.report.html import render
-from cfglab.report.pages import Traces
-from cfglab.report.tables import build
+from cfglab.report.page.paged_data import Traces
+from cfglab.report.page.render import render
+from cfglab.report.summary.tables import build
 from tests.report.runs import experiment, make
 
 EVIL = """<script>document.title="pwned"</script><img src=x onerror=alert(1)>"'{{7*7}}</script>"""
@@ -263,7 +263,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 
 def test_a_report_loads_no_torch_and_importing_it_no_matplotlib(run: Path) -> None:
     code = (
-        "import sys, cfglab.report, cfglab.report.tables\n"
+        "import sys, cfglab.report, cfglab.report.summary.tables\n"
         "heavy = {'torch', 'diffusers', 'transformers', 'matplotlib', 'jinja2'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
         f"cfglab.report.report({str(run)!r})\n"

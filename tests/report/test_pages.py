@@ -13,13 +13,14 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
 from cfglab.errors import InputError
-from cfglab.experiments.store import Store
-from cfglab.experiments.traces import CellTrace, stored_traces
+from cfglab.experiments.storage.store import Store
+from cfglab.experiments.storage.traces import CellTrace, stored_traces
 from cfglab.metrics import Estimate
-from cfglab.report import pages, report
-from cfglab.report.axes import SHADES
-from cfglab.report.html import _assets
-from cfglab.report.tables import build
+from cfglab.report import report
+from cfglab.report.page import paged_data as pages
+from cfglab.report.page.render import _assets
+from cfglab.report.summary.axis import SHADES
+from cfglab.report.summary.tables import build
 from tests.report.runs import experiment, make
 
 
@@ -74,7 +75,7 @@ def test_the_pages_hold_every_cell(large: Path) -> None:
 
 
 def test_a_large_page_embeds_nothing_and_reads_no_picture(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cfglab.report.pictures.data_uri", lambda _: pytest.fail("a picture was read"))
+    monkeypatch.setattr("cfglab.report.page.thumbnails.data_uri", lambda _: pytest.fail("a picture was read"))
     text = report(large, most=10).read_text(encoding="utf-8")
     assert "data:image" not in text
     assert "script-src 'unsafe-inline' 'self' file:" in text

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cfglab.report.pictures import album, data_uri
+from cfglab.report.page.thumbnails import album, data_uri
 
 
 def picture(path: Path, side: int) -> np.ndarray:

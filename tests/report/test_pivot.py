@@ -2,8 +2,8 @@
 
 import pytest
 
-from cfglab.experiments.spec import Experiment, Setting
-from cfglab.report.pivot import pivot, swept
+from cfglab.experiments.spec.experiment import Experiment, Setting
+from cfglab.report.summary.pivot import pivot, swept
 
 HEAD = "name: x\nprompts: [a cat, a dog]\nbaseline: {name: base, guidance: 3}\n"
 

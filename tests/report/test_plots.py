@@ -2,9 +2,9 @@
 
 import xml.etree.ElementTree as ET
 
-from cfglab.report.axes import Axis
-from cfglab.report.estimates import Number
-from cfglab.report.plots import Curve, Point, curves, scores
+from cfglab.report.page.svg_plots import Curve, Point, curves, scores
+from cfglab.report.summary.axis import Axis
+from cfglab.report.summary.estimates import Number
 
 LINES = [Curve(1, [7.5, 4.0, 1.0], 0), Curve(2, [7.5, 5.0, 2.0], 16, marked=True), Curve(3, [None, 5.0, None], 32)]
 BASE = Curve(0, [7.5, 7.5, 7.5], 0)

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cfglab.experiments.spec import Experiment, Setting
-from cfglab.experiments.store import Store
-from cfglab.experiments.traces import COLUMNS, CellTrace
+from cfglab.experiments.spec.experiment import Experiment, Setting
+from cfglab.experiments.storage.store import Store
+from cfglab.experiments.storage.traces import COLUMNS, CellTrace
 from cfglab.metrics import METRICS, Estimate
 from cfglab.report.noise import standard_sigmas
-from cfglab.report.tables import Tables, build, curve, main_metric
+from cfglab.report.summary.tables import Tables, build, curve, main_metric
 from tests.report.runs import experiment, make, trace
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from cfglab.experiments.spec import Experiment, Setting
-from cfglab.experiments.store import Store
-from cfglab.report.tables import build
-from cfglab.report.words import Verdict, held_back, verdict
+from cfglab.experiments.spec.experiment import Experiment, Setting
+from cfglab.experiments.storage.store import Store
+from cfglab.report.summary.tables import build
+from cfglab.report.summary.verdict import Verdict, held_back, verdict
 from tests.report.runs import experiment, make
 
 PROMPTS = [

@@ -3,7 +3,7 @@
 import doctest
 from pathlib import Path
 
-import cfglab.schedules.text
+import cfglab.schedules.parser
 
 PAGE = Path(__file__).parents[2] / "docs" / "schedules.md"
 
@@ -16,4 +16,4 @@ def test_the_page_runs():
 
 
 def test_docstrings_run():
-    assert doctest.testmod(cfglab.schedules.text).failed == 0
+    assert doctest.testmod(cfglab.schedules.parser).failed == 0

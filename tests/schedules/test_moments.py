@@ -6,7 +6,7 @@ from cfglab.errors import InputError
 from cfglab.schedules import Constant, Cosine, Linear, Schedule, Table, as_schedule, parse
 from cfglab.schedules.algebra import Then, WarmedUp
 from cfglab.schedules.fields import boundary
-from cfglab.schedules.published import cutoff, late_start
+from cfglab.schedules.published.named import cutoff, late_start
 
 
 def test_one_is_the_first_step_and_one_point_zero_the_end_of_the_run() -> None:

@@ -10,7 +10,7 @@ from scipy.stats import beta as beta_distribution
 
 from cfglab.errors import InputError
 from cfglab.schedules import C2FG, PUBLISHED, SHAPES, Beta, CogVideoXShipped, Cosine, Linear, parse
-from cfglab.schedules.published import (
+from cfglab.schedules.published.named import (
     cogvideox,
     cutoff,
     ideogram4,

@@ -85,7 +85,7 @@ def test_on_the_samplers_of_diffusers(name):
 
     In units where x = x0 + sigma noise every exact sampler is x0 + sigma_down * noise + sigma_up * z."""
     torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
-    from cfglab.denoisers.stepping import read_steps
+    from cfglab.denoising.step_reader import read_steps
 
     config, eta = HOSTS[name]
     scheduler = getattr(diffusers, name.split()[0])(**config)

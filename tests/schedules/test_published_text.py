@@ -16,7 +16,7 @@ from cfglab.schedules import (
     to_invokeai,
     to_sd_cpp,
 )
-from cfglab.schedules.published import ideogram4
+from cfglab.schedules.published.named import ideogram4
 
 
 def sd_cpp(text, steps, cfg_scale):

@@ -32,17 +32,17 @@ def warm() -> None:
     for module in (
         "cfglab.cli",
         "cfglab.pipelines",
-        "cfglab.experiments.draw",
+        "cfglab.experiments.backends.pipeline",
         "cfglab.scenes.reader",
         "cfglab.report",
     ):
         importlib.import_module(module)
-    for module in ("diffusers", "transformers", "matplotlib.pyplot", "jinja2", "cfglab.report.html"):
+    for module in ("diffusers", "transformers", "matplotlib.pyplot", "jinja2", "cfglab.report.page.render"):
         importlib.import_module(module)
     from diffusers import AutoencoderKL, LMSDiscreteScheduler, StableDiffusionPipeline, UNet2DConditionModel  # noqa: F401
     from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
 
-    from cfglab.experiments import plan
+    from cfglab.experiments.execution import batching as plan
 
     plan.largest = lambda *_: BATCH
 

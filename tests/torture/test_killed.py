@@ -17,17 +17,17 @@ import pytest
 from tests.tiny import tiny_pipeline
 from tests.torture.sweep import Server, Sweep, Where, contents
 
-WRITE = "cfglab.experiments.files:write_whole"
-STORE = "cfglab.experiments.store:Store."
-CACHE = "cfglab.experiments.features:FeatureCache."
+WRITE = "cfglab.experiments.storage.files:write_whole"
+STORE = "cfglab.experiments.storage.store:Store."
+CACHE = "cfglab.experiments.storage.feature_cache:FeatureCache."
 KILLS: tuple[Where, ...] = (
-    {"kill": "cfglab.experiments.database:begin", "nth": 1},
+    {"kill": "cfglab.experiments.storage.database:begin", "nth": 1},
     {"kill": STORE + "_prepare", "nth": 1},
-    {"kill": "cfglab.experiments.draw:draw", "nth": 2},
+    {"kill": "cfglab.experiments.backends.pipeline:draw", "nth": 2},
     {"kill": WRITE, "nth": 3, "ends": ".png"},
     {"kill": "os:replace", "nth": 5, "ends": ".png"},
     {"kill": STORE + "record", "nth": 2},
-    {"kill": "cfglab.experiments.store:_insert_metrics", "nth": 3},
+    {"kill": "cfglab.experiments.storage.store:_insert_metrics", "nth": 3},
     {"kill": STORE + "record", "nth": 1, "after": True},
     {"kill": CACHE + "put", "nth": 1, "after": True},
     {"kill": STORE + "record_metrics", "nth": 1, "after": True},

@@ -16,7 +16,7 @@ import torch
 
 from cfglab.errors import InputError
 from cfglab.guidance import FullNorm, PredictionNorm, Transform, UpdateNorm
-from cfglab.guidance.spaces import wide
+from cfglab.guidance.parameterization import wide
 
 __all__ = ["BaseNormGuidance", "FullNormGuidance", "GuidanceTfm", "TNormGuidance"]
 

@@ -11,7 +11,7 @@ from cf_guidance.transforms import GuidanceTfm
 from cfglab.errors import InputError
 from cfglab.guidance import Guidance
 from cfglab.pipelines import check_prompt, guide, load
-from cfglab.pipelines.quiet import StableDiffusionPipeline
+from cfglab.pipelines.loading.quiet import StableDiffusionPipeline
 from cfglab.schedules import Schedule
 from min_diffusion.parts import CalledByIndex, GuideTfm, Part, copied_state, karras_sigmas, load_better_vae
 

@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from cfglab.errors import InputError
-from cfglab.pipelines.quiet import StableDiffusionPipeline
+from cfglab.pipelines.loading.quiet import StableDiffusionPipeline
 from cfglab.step import Step
 
 GuideTfm = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]

@@ -27,9 +27,9 @@ from cfglab.errors import InputError, MachineError
 from cfglab.file_input import last_line
 
 if TYPE_CHECKING:
-    from cfglab.experiments.cost import Cost
-    from cfglab.experiments.outcome import Executor
-    from cfglab.experiments.run import Run
+    from cfglab.experiments.execution.outcome import Executor
+    from cfglab.experiments.execution.run import Run
+    from cfglab.experiments.spec.cost import Cost
 
 
 @app.command()
@@ -88,9 +88,9 @@ def run(
       cfglab run mine.yaml --steps 20 --set width=128
       cfglab run k-decay --prompts @more.txt --seeds 0..99 --device cuda --ray auto
     """
-    from cfglab.experiments.files import folder_name
-    from cfglab.experiments.progress import working
-    from cfglab.experiments.spec import Experiment, read_assignments, read_prompts
+    from cfglab.experiments.spec.experiment import Experiment, read_assignments, read_prompts
+    from cfglab.experiments.storage.files import folder_name
+    from cfglab.progress import working
 
     fields = {
         "model": model,
@@ -144,7 +144,7 @@ def _failures(done: "Run", good: int) -> str:
 
 def _executor(ray: str | None, workers: int | None) -> "Executor":
     """Who draws: this process, or workers on Ray."""
-    from cfglab.experiments.outcome import in_process
+    from cfglab.experiments.execution.outcome import in_process
 
     if workers is not None and (ray is None or workers < 1):
         raise InputError(
@@ -152,7 +152,7 @@ def _executor(ray: str | None, workers: int | None) -> "Executor":
         )
     if ray is None:
         return in_process
-    from cfglab.hosts.ray import on_ray
+    from cfglab.integrations.ray.executor import on_ray
 
     return on_ray(ray, workers)
 

@@ -28,7 +28,7 @@ def plot(
       cfglab plot 'cosine(max=7.5, min=1, k=0.3)'
       cfglab plot 7.5 '10x4+10x6+30x1' 'cosine(max=7.5, min=1).inverted()' --out curves.png
     """
-    from cfglab.report import chart
+    from cfglab.report.terminal import chart
     from cfglab.schedules import parse
 
     lines = {}
@@ -53,7 +53,7 @@ def list_(
     ] = None,
 ) -> None:
     """List what there is, with one line about each."""
-    from cfglab.report.listing import SHELVES, table
+    from cfglab.report.terminal.listing import SHELVES, table
 
     if what:
         print(table(SHELVES[what]()))

@@ -29,7 +29,7 @@ def reproduce(
     Example:
       cfglab reproduce runs/k-decay/images/0f3c….png --out copy.png
     """
-    from cfglab.experiments.reproduce import reproduce as again
+    from cfglab.experiments.execution.reproduce import reproduce as again
 
     copy = agreed(
         lambda allowed: again(image, out, device, allow_pickle=allow_pickle, allow_download=allowed), allow_download
@@ -57,7 +57,7 @@ def trace(
     Example:
       cfglab trace runs/k-decay/images/0f3c….png
     """
-    from cfglab.experiments.traces import trace_of
+    from cfglab.experiments.storage.traces import trace_of
 
     print(
         agreed(

@@ -16,7 +16,7 @@ def report(folder: Folder) -> None:
     From the stored results, without a model; says where the report is. Beside report.html stand its numbers,
     report.csv and report.json; of more than 5,000 pictures the page reads those that are looked at from report/.
     """
-    from cfglab.experiments.progress import working
+    from cfglab.progress import working
     from cfglab.report import report as write
 
     with working("writing the report"):
@@ -55,8 +55,8 @@ def score(
       cfglab score runs/cats kid_inception --real pictures/cats
     """
     from cfglab.experiments import Run, Store
-    from cfglab.experiments.further import check, measure
-    from cfglab.hosts.judges import judges_of
+    from cfglab.experiments.scoring.external_judges import check, measure
+    from cfglab.integrations.judges import judges_of
 
     with Store.open(folder) as there:
         experiment = there.experiment

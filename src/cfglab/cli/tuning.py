@@ -81,10 +81,10 @@ def tune(
       cfglab tune '{w:knots(4):0..5}' --trials 100 --seeds 0..3 --prompts scenes:128
       cfglab tune '{w:1..6} | apg(eta={eta:0..1})' --metric alignment --metric kid --seeds 0..3
     """
-    from cfglab.experiments.prompts import read_prompts, read_seeds
-    from cfglab.experiments.tuning import Search
-    from cfglab.hosts.optuna import tune as search_for
-    from cfglab.report.tuned import write
+    from cfglab.experiments.spec.prompts import read_prompts, read_seeds
+    from cfglab.experiments.tuning.search import Search
+    from cfglab.integrations.optuna import tune as search_for
+    from cfglab.report.tuning_markdown import write
 
     search = Search.of(
         guidance,

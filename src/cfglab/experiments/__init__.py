@@ -3,19 +3,19 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from cfglab.experiments.cell import Cell
-from cfglab.experiments.results import Result
-from cfglab.experiments.spec import Experiment, Setting
-from cfglab.experiments.store import Store
+from cfglab.experiments.spec.cell import Cell
+from cfglab.experiments.spec.experiment import Experiment, Setting
+from cfglab.experiments.storage.results import Result
+from cfglab.experiments.storage.store import Store
 from cfglab.metrics.estimate import Estimate
 
 if TYPE_CHECKING:
-    from cfglab.experiments.compare import Comparison
-    from cfglab.experiments.run import Run
+    from cfglab.experiments.analysis.compare import Comparison
+    from cfglab.experiments.execution.run import Run
 
 __all__ = ["Cell", "Comparison", "Estimate", "Experiment", "Result", "Run", "Setting", "Store"]
 
-_WHEN_USED = {"Comparison": "cfglab.experiments.compare", "Run": "cfglab.experiments.run"}
+_WHEN_USED = {"Comparison": "cfglab.experiments.analysis.compare", "Run": "cfglab.experiments.execution.run"}
 
 
 def __getattr__(name: str) -> Any:

@@ -19,36 +19,36 @@ The machinery: `base` (Guidance), `guide` (one run of it), `transforms` (what a 
 `spaces`, `each` (sums over one image), `fields`, `names`, `text`; `variations/` changes rows that are run once more.
 """
 
-from cfglab.guidance.attention_guidance import NAG
-from cfglab.guidance.autoguidance import AutoGuidance
-from cfglab.guidance.base import Guidance
-from cfglab.guidance.cfg_norm import CFGNorm
-from cfglab.guidance.closed_loop import MagnitudeAware, UpdatePower
-from cfglab.guidance.epsilon_scaling import EpsilonScaling
-from cfglab.guidance.feedback import FeedbackGuidance, feedback_temperature
-from cfglab.guidance.frequency import FDG, FreSca
+from cfglab.guidance.context import Now, Variation
+from cfglab.guidance.guidance import Guidance
 from cfglab.guidance.guide import Guide
-from cfglab.guidance.mahiro import MaHiRo
-from cfglab.guidance.momentum import MomentumGuidance
+from cfglab.guidance.methods.adaptive_guidance import AdaptiveGuidance, ReuseUpdate
+from cfglab.guidance.methods.adaptive_scale import MagnitudeAware, UpdatePower
+from cfglab.guidance.methods.apg import APG
+from cfglab.guidance.methods.autoguidance import AutoGuidance
+from cfglab.guidance.methods.cfg_norm import CFGNorm
+from cfglab.guidance.methods.cfg_zero_star import CFGZeroStar
+from cfglab.guidance.methods.epsilon_scaling import EpsilonScaling
+from cfglab.guidance.methods.feedback import FeedbackGuidance, feedback_temperature
+from cfglab.guidance.methods.frequency import FDG, FreSca
+from cfglab.guidance.methods.mahiro import MaHiRo
+from cfglab.guidance.methods.momentum import MomentumGuidance
+from cfglab.guidance.methods.nag import NAG
+from cfglab.guidance.methods.noised_conditions import CADS, ICG
+from cfglab.guidance.methods.norms import FullNorm, PredictionNorm, UpdateNorm
+from cfglab.guidance.methods.perturbed_attention import PAG, SEG
+from cfglab.guidance.methods.prompts import Composed, DualCFG, PerpNeg
+from cfglab.guidance.methods.rescale import Rescale
+from cfglab.guidance.methods.sag import SAG
+from cfglab.guidance.methods.skimmed import Skimmed
+from cfglab.guidance.methods.skip_layers import S2Guidance, SkipLayers
+from cfglab.guidance.methods.tcfg import TCFG
+from cfglab.guidance.methods.thresholding import ImagenThreshold, MimicThreshold
+from cfglab.guidance.methods.tsg import TSG
 from cfglab.guidance.names import Space
-from cfglab.guidance.noisy_conditions import CADS, ICG
-from cfglab.guidance.noisy_time import TSG
-from cfglab.guidance.norms import FullNorm, PredictionNorm, UpdateNorm
-from cfglab.guidance.now import Now, Variation
-from cfglab.guidance.perturbed_attention import PAG, SEG
-from cfglab.guidance.projection import APG
-from cfglab.guidance.prompts import Composed, DualCFG, PerpNeg
-from cfglab.guidance.rescale import Rescale
-from cfglab.guidance.row_saving import AdaptiveGuidance, ReuseUpdate
-from cfglab.guidance.self_attention import SAG
-from cfglab.guidance.skimmed import Skimmed
-from cfglab.guidance.skipped_layers import S2Guidance, SkipLayers
-from cfglab.guidance.tangential import TCFG
-from cfglab.guidance.text import as_guidance, parse_guidance, parse_transform
-from cfglab.guidance.thresholding import ImagenThreshold, MimicThreshold
-from cfglab.guidance.transforms import TRANSFORMS, AnyTransform, Transform, as_transform
-from cfglab.guidance.variations.models import register_weak_model, weak_models
-from cfglab.guidance.zero_star import CFGZeroStar
+from cfglab.guidance.parser import as_guidance, parse_guidance, parse_transform
+from cfglab.guidance.perturbations.weak_models import register_weak_model, weak_models
+from cfglab.guidance.transform import TRANSFORMS, AnyTransform, Transform, as_transform
 
 __all__ = [
     "APG",

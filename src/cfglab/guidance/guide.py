@@ -5,15 +5,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError
+from cfglab.guidance.context import Now, Variation, runs
 from cfglab.guidance.names import Space
-from cfglab.guidance.now import Now, Variation, runs
-from cfglab.guidance.transforms import Transform
+from cfglab.guidance.transform import Transform
 from cfglab.step import Step
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cfglab.guidance.base import Guidance
+    from cfglab.guidance.guidance import Guidance
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ class Guide:
         )
 
     def _zero(self, like: "Tensor | None", plan: StepPlan, latents: "Tensor | None") -> "Tensor":
-        from cfglab.guidance.spaces import convert
+        from cfglab.guidance.parameterization import convert
 
         like = latents if like is None else like
         if like is None or plan.zero is None:
@@ -230,7 +230,7 @@ class _Combination:
         latents: "Tensor | None",
         extras: "Mapping[Variation, Tensor]",
     ) -> None:
-        from cfglab.guidance.spaces import wide
+        from cfglab.guidance.parameterization import wide
 
         self._guide, self._step, self._latents, self._extras = guide, plan.step, latents, extras
         self._active = guide._active
@@ -265,7 +265,7 @@ class _Combination:
         of the context that holds the value itself. What the hook leaves alone stays exactly as it was, so that equal
         predictions stay equal through a conversion.
         """
-        from cfglab.guidance.spaces import ratio
+        from cfglab.guidance.parameterization import ratio
 
         space, strength = self._guide.parameterization(active.transform), active.transform.strength
         factor = ratio(self._step, self._guide.prediction, space)
@@ -288,6 +288,6 @@ class _Combination:
         return Now(self._step, self.w, space=space, latents=self._seen, memory=active.memory, **seen)
 
     def _converted(self, value: "Tensor", space: Space) -> "Tensor":
-        from cfglab.guidance.spaces import convert
+        from cfglab.guidance.parameterization import convert
 
         return convert(value, self._latents, self._step, self._guide.prediction, space)

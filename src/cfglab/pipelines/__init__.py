@@ -3,29 +3,29 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from cfglab.guidance.variations.models import register_weak_model
-from cfglab.pipelines.folder import locate, weights_hash
-from cfglab.pipelines.samplers import SAMPLERS
+from cfglab.guidance.perturbations.weak_models import register_weak_model
+from cfglab.pipelines.loading.model_folder import locate, weights_hash
+from cfglab.pipelines.loading.samplers import SAMPLERS
 
 if TYPE_CHECKING:
-    from cfglab.denoisers.trace import Trace
-    from cfglab.pipelines.classic import attach, detach, guide
-    from cfglab.pipelines.guider import Guider, to_guider
-    from cfglab.pipelines.loading import check_prompt, load
-    from cfglab.pipelines.profiles import Profile
-    from cfglab.pipelines.saving import save_with_guider
+    from cfglab.denoising.trace import Trace
+    from cfglab.pipelines.guider.guider import Guider, to_guider
+    from cfglab.pipelines.guider.save import save_with_guider
+    from cfglab.pipelines.interception.guide import attach, detach, guide
+    from cfglab.pipelines.loading.load import check_prompt, load
+    from cfglab.pipelines.profiles.profile import Profile
 
 _HEAVY = {
-    "attach": "cfglab.pipelines.classic",
-    "detach": "cfglab.pipelines.classic",
-    "Guider": "cfglab.pipelines.guider",
-    "Profile": "cfglab.pipelines.profiles",
-    "Trace": "cfglab.denoisers.trace",
-    "check_prompt": "cfglab.pipelines.loading",
-    "guide": "cfglab.pipelines.classic",
-    "load": "cfglab.pipelines.loading",
-    "save_with_guider": "cfglab.pipelines.saving",
-    "to_guider": "cfglab.pipelines.guider",
+    "attach": "cfglab.pipelines.interception.guide",
+    "detach": "cfglab.pipelines.interception.guide",
+    "Guider": "cfglab.pipelines.guider.guider",
+    "Profile": "cfglab.pipelines.profiles.profile",
+    "Trace": "cfglab.denoising.trace",
+    "check_prompt": "cfglab.pipelines.loading.load",
+    "guide": "cfglab.pipelines.interception.guide",
+    "load": "cfglab.pipelines.loading.load",
+    "save_with_guider": "cfglab.pipelines.guider.save",
+    "to_guider": "cfglab.pipelines.guider.guider",
 }
 
 __all__ = [
@@ -44,7 +44,7 @@ __all__ = [
     "weights_hash",
 ]
 
-register_weak_model("twin", lambda denoiser: import_module("cfglab.pipelines.weak").twin(denoiser))
+register_weak_model("twin", lambda denoiser: import_module("cfglab.pipelines.loading.weak_twin").twin(denoiser))
 
 
 def __getattr__(name: str) -> Any:

@@ -16,11 +16,12 @@ def report(folder: Path | str, *, most: int = MOST) -> Path:
     what is looked at from `images/` and from pages in a folder `report/`; keep them together. Raises InputError where
     the folder holds no run (or other files in `report/`), MachineError where files cannot be written.
     """
-    from cfglab.experiments.files import write_whole
-    from cfglab.experiments.store import Store
-    from cfglab.report import exports, pages
-    from cfglab.report.html import render
-    from cfglab.report.tables import build
+    from cfglab.experiments.storage.files import write_whole
+    from cfglab.experiments.storage.store import Store
+    from cfglab.report import exports
+    from cfglab.report.page import paged_data as pages
+    from cfglab.report.page.render import render
+    from cfglab.report.summary.tables import build
 
     folder = Path(folder)
     with Store.open(folder) as store:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from cfglab.experiments.spec import Experiment
-from cfglab.report.estimates import Difference, Number
-from cfglab.report.tables import Row, Tables
-from cfglab.report.words import held_back, verdict
+from cfglab.experiments.spec.experiment import Experiment
+from cfglab.report.summary.estimates import Difference, Number
+from cfglab.report.summary.tables import Row, Tables
+from cfglab.report.summary.verdict import held_back, verdict
 
 
 def as_csv(tables: Tables) -> str:

@@ -1,13 +1,13 @@
 """Schedules: the guidance scale as a value. Loads no torch."""
 
-from cfglab.schedules.base import Schedule
-from cfglab.schedules.curves import C2FG, Beta
-from cfglab.schedules.match import step_weights
-from cfglab.schedules.peers import from_invokeai, from_sd_cpp, to_invokeai, to_sd_cpp
-from cfglab.schedules.published import PUBLISHED
-from cfglab.schedules.sampled import CFGPlusPlus, CogVideoXShipped
+from cfglab.schedules.dose import step_weights
+from cfglab.schedules.interop import from_invokeai, from_sd_cpp, to_invokeai, to_sd_cpp
+from cfglab.schedules.parser import parse
+from cfglab.schedules.published.curves import C2FG, Beta
+from cfglab.schedules.published.named import PUBLISHED
+from cfglab.schedules.published.sampler_aware import CFGPlusPlus, CogVideoXShipped
+from cfglab.schedules.schedule import Schedule
 from cfglab.schedules.shapes import Constant, Cosine, Function, Linear, Power, Table
-from cfglab.schedules.text import parse
 from cfglab.schedules.union import SHAPES, AnySchedule, as_schedule
 
 __all__ = [

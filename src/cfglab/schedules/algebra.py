@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from cfglab.errors import InputError
-from cfglab.schedules.base import Schedule
 from cfglab.schedules.fields import Moment, Real, Steps, Window, boundary, settled
+from cfglab.schedules.schedule import Schedule
 from cfglab.step import Step
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from cfglab.errors import InputError
-from cfglab.schedules.base import Schedule
 from cfglab.schedules.fields import Cycles, Exponent, Real, Scales, Whole, settled
+from cfglab.schedules.schedule import Schedule
 from cfglab.step import Step
 
 

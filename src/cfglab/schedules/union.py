@@ -11,11 +11,11 @@ from cfglab import limits
 from cfglab.errors import InputError
 from cfglab.json_text import check_tree, read_json
 from cfglab.schedules.algebra import Arithmetic, Clipped, Inside, Inverted, Reversed, Then, WarmedUp
-from cfglab.schedules.base import Schedule
-from cfglab.schedules.curves import C2FG, Beta
+from cfglab.schedules.dose import Matched, Scaled
 from cfglab.schedules.fields import NEWER, explain, nearest, shown
-from cfglab.schedules.match import Matched, Scaled
-from cfglab.schedules.sampled import CFGPlusPlus, CogVideoXShipped
+from cfglab.schedules.published.curves import C2FG, Beta
+from cfglab.schedules.published.sampler_aware import CFGPlusPlus, CogVideoXShipped
+from cfglab.schedules.schedule import Schedule
 from cfglab.schedules.shapes import Constant, Cosine, Function, Linear, Power, Table
 
 SHAPES: dict[str, type[Schedule]] = {
@@ -81,7 +81,7 @@ _ADAPTER: TypeAdapter[Schedule] = TypeAdapter(AnySchedule)
 def as_schedule(value: Any) -> Schedule:
     """A schedule from anything that stands for one: a schedule, a number, text, a list of scales, a JSON object (a dict
     with its kind), a function Step -> w. Raises InputError."""
-    from cfglab.schedules.text import parse
+    from cfglab.schedules.parser import parse
 
     if isinstance(value, Schedule):
         return value

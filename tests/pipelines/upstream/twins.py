@@ -20,7 +20,7 @@ import torch
 
 from cfglab.errors import InputError
 from cfglab.pipelines import guide
-from cfglab.pipelines.table import profiles
+from cfglab.pipelines.profiles.table import profiles
 
 ROUNDING = 3e-5
 inside = False

@@ -1,0 +1,183 @@
+"""Fair opponents: a constant scale of the same dose, or only settings that cost as many denoiser rows.
+
+Shapes compared at an equal maximum differ in how much guidance they give; most of what such a comparison shows is the
+dose. Pure values; loads no torch.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from cfglab.errors import InputError
+from cfglab.experiments.analysis.pairs import Pairs
+from cfglab.experiments.analysis.reference_sigmas import standard_sigmas
+from cfglab.experiments.analysis.scores import ResultLike, Scores
+from cfglab.experiments.spec.experiment import Experiment, Setting
+from cfglab.experiments.storage.store import Store
+from cfglab.experiments.storage.traces import stored_levels
+from cfglab.guidance.guide import Guide
+from cfglab.guidance.transform import Transform
+from cfglab.schedules.shapes import Constant
+from cfglab.step import steps
+
+Equal = Literal["dose", "cost"]
+ALIKE = 0.01
+"""Doses and costs that differ by at most this share are called equal."""
+
+
+def dose(setting: Setting, levels: Sequence[float]) -> float | None:
+    """The mean of w over the steps at these noise levels (sigma, one more than steps), guidance that is off counting as
+    1; None where w depends on the picture."""
+    try:
+        return setting.guidance.schedule.dose(len(levels) - 1, levels)
+    except InputError:
+        return None
+
+
+def rows_needed(setting: Setting, levels: Sequence[float]) -> int | None:
+    """Denoiser rows of one picture drawn alone, a call a step; None where a transform decides while it runs."""
+    if any(type(it).supplies is not Transform.supplies for it in setting.guidance.transforms):
+        return None
+    guide = Guide(setting.guidance)
+    try:
+        of = steps(len(levels) - 1, levels)
+        return sum(guide.plan(it).evaluations for it in of)
+    except InputError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Fair:
+    """Pairs against fair opponents: setting -> its opponent, or why it has none; whether the noise levels by which
+    doses and costs were counted are the run's own."""
+
+    pairs: Pairs
+    opponents: Mapping[str, str]
+    without: Mapping[str, str]
+    own_levels: bool
+
+
+def at_equal(pairs: Pairs, source: Store | Scores | Iterable[ResultLike], equal: Equal) -> Fair:
+    """The same comparison with another opponent for each setting.
+
+    `dose`: each setting stands against the run's constant scales with the same transforms (with none, as a rule): the
+    one of its dose, or the straight line between the two nearest, picture by picture, so that prompt and seed still
+    drop out. A setting is left out where a transform decides the scale while the picture is drawn, because its
+    schedule does not say how much guidance it had. `cost`: against the baseline, where both need as many denoiser rows.
+
+    Raises:
+        InputError: no constant scale in the run; a baseline whose cost is not known beforehand; results without a
+            store, which do not say what their guidance is.
+    """
+    if not isinstance(source, Store):
+        raise InputError(f"equal {equal}: results do not say what their guidance is; compare a store")
+    count = source.experiment.steps
+    own = stored_levels(source, count)
+    against = _at_dose if equal == "dose" else _at_cost
+    return Fair(*against(pairs, source.experiment, own or standard_sigmas(count)), own_levels=own is not None)
+
+
+def _at_dose(
+    pairs: Pairs, experiment: Experiment, levels: Sequence[float]
+) -> tuple[Pairs, dict[str, str], dict[str, str]]:
+    rulers: dict[tuple[Transform, ...], dict[str, float]] = {}
+    for setting in experiment.settings:
+        if isinstance(setting.guidance.schedule, Constant) and not _decides(setting):
+            rulers.setdefault(setting.guidance.transforms, {})[setting.name] = setting.guidance.schedule.value
+    if not rulers:
+        raise InputError(
+            "equal dose: this run has no constant scale to compare with; add a group such as "
+            "{name: constant, guidance: '{w}', axes: {w: [1.5, 2, 3, 5]}}"
+        )
+    against = np.full(pairs.scores.values.shape, np.nan)
+    opponents, without = {}, {}
+    for setting in experiment.settings:
+        transforms = setting.guidance.transforms
+        ruler = rulers.get(transforms, {})
+        amount = dose(setting, levels)
+        if setting.name in ruler:
+            if transforms:
+                without[setting.name] = "its transforms change what a scale does"
+            continue
+        if (deciding := _decides(setting)) or amount is None:
+            by = f"{deciding} decides its scale" if deciding else "its dose depends"
+            without[setting.name] = f"{by} {'picture by picture' if deciding else 'on the picture'}"
+            continue
+        if not ruler:
+            without[setting.name] = "no constant scale has the same transforms" if transforms else "no constant scale"
+            continue
+        weights = _between(amount, ruler)
+        if not weights:
+            low, high = min(ruler.values()), max(ruler.values())
+            span = f"the constant scale has {low:g}" if low == high else f"the constant scales span {low:g} to {high:g}"
+            without[setting.name] = f"dose {amount:.3g}, {span}"
+            continue
+        rows = [pairs.scores.settings.index(name) for name in weights]
+        parts = zip(rows, weights.values(), strict=True)
+        against[pairs.scores.settings.index(setting.name)] = sum(pairs.scores.values[row] * part for row, part in parts)
+        opponents[setting.name] = " and ".join(f"w = {ruler[name]:g}" for name in weights)
+    return replace(pairs, against=against), opponents, without
+
+
+def _decides(setting: Setting) -> str:
+    """The kind of a transform that reads the scale off the predictions; empty where the schedule alone gives it."""
+    return next((it.kind for it in setting.guidance.transforms if type(it).scale is not Transform.scale), "")
+
+
+def _between(amount: float, ruler: Mapping[str, float]) -> dict[str, float]:
+    """Setting -> its weight: the constant of this dose, or the two around it; empty outside of all."""
+    nearest = min(ruler, key=lambda name: abs(ruler[name] - amount))
+    if abs(ruler[nearest] - amount) <= ALIKE * abs(amount):
+        return {nearest: 1.0}
+    below = [name for name in ruler if ruler[name] < amount]
+    above = [name for name in ruler if ruler[name] > amount]
+    if not below or not above:
+        return {}
+    low, high = max(below, key=ruler.__getitem__), min(above, key=ruler.__getitem__)
+    share = (amount - ruler[low]) / (ruler[high] - ruler[low])
+    return {low: 1.0 - share, high: share}
+
+
+def _at_cost(
+    pairs: Pairs, experiment: Experiment, levels: Sequence[float]
+) -> tuple[Pairs, dict[str, str], dict[str, str]]:
+    wanted = rows_needed(experiment.setting(pairs.baseline), levels)
+    if wanted is None:
+        raise InputError(
+            f"equal cost: how many rows the baseline '{pairs.baseline}' needs depends on the picture; name another "
+            "--baseline"
+        )
+    against = np.array(pairs.against)
+    opponents, without = {}, {}
+    for setting in experiment.settings:
+        if setting.name == pairs.baseline:
+            continue
+        cost = rows_needed(setting, levels)
+        if cost is None or abs(cost - wanted) > ALIKE * wanted:
+            without[setting.name] = "its rows depend on the picture" if cost is None else f"{cost} rows a picture"
+            against[pairs.scores.settings.index(setting.name)] = np.nan
+        else:
+            opponents[setting.name] = f"{pairs.baseline}, {wanted} rows"
+    return replace(pairs, against=against), opponents, without
+
+
+def explain(equal: Equal, fair: Fair, most: int = 6) -> list[str]:
+    """The sentences of a comparison's note."""
+    said = {
+        "dose": "Equal dose: each setting stands against the constant scale of the same mean over the steps, or the "
+        "line between the two nearest of this run, with the same transforms; the constants themselves are the ruler "
+        "and have no row.",
+        "cost": "Equal cost: only settings that need as many denoiser rows a picture as the baseline are compared.",
+    }
+    told = [said[equal]]
+    if not fair.own_levels:
+        told += [
+            "Schedules over the noise level are read at Stable Diffusion's, for this run recorded none of its own."
+        ]
+    listed: Sequence[str] = [f"'{name}' ({why})" for name, why in fair.without.items()]
+    if not listed:
+        return told
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return [*told, f"Left out: {', '.join(listed[:most])}{more}."]

@@ -1,0 +1,134 @@
+"""One metric of a run as an array: settings × prompts × seeds. Read straight from the database, or from results."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import isfinite, nan
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cfglab.errors import InputError
+from cfglab.experiments.analysis.paired import Grid, Key
+from cfglab.experiments.storage.store import Store
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+
+class ResultLike(Protocol):
+    """What is read of a stored result."""
+
+    @property
+    def setting(self) -> str: ...
+    @property
+    def prompt(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def metrics(self) -> Mapping[str, float]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """One metric of every picture of a run.
+
+    `values` and `failed` are (settings, prompts, seeds), prompts and seeds sorted; a value is NaN where the picture is
+    missing, failed, or has no such metric. `settings` stand in the experiment's order; `measured` names every metric
+    that any picture of the run has. `crossed`: all prompts share the starting noises of the seeds.
+    """
+
+    metric: str
+    settings: tuple[str, ...]
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    values: FloatArray
+    failed: BoolArray
+    measured: frozenset[str]
+    crossed: bool
+
+    @classmethod
+    def of(cls, source: "Store | Scores | Iterable[ResultLike]", metric: str) -> "Scores":
+        """From a store, of which only this metric is read, or from results; Scores of this metric as they are.
+
+        Raises:
+            InputError: two results for one (setting, prompt, seed).
+        """
+        if isinstance(source, Scores) and source.metric == metric:
+            return source
+        if isinstance(source, Scores):
+            raise InputError(f"these scores are of '{source.metric}', not of '{metric}'; read that one")
+        return _read(source, metric) if isinstance(source, Store) else _gather(source, metric)
+
+
+def _gather(results: Iterable[ResultLike], metric: str) -> Scores:
+    results = list(results)
+    grid = Grid((result.prompt, result.seed) for result in results)
+    settings = {name: i for i, name in enumerate(dict.fromkeys(result.setting for result in results))}
+    values = np.full((len(settings), len(grid.prompts), len(grid.seeds)), nan)
+    failed = np.zeros(values.shape, dtype=bool)
+    measured: set[str] = set()
+    pairs = {(result.prompt, result.seed) for result in results}
+    noises = {_noise(result) for result in results}
+    seen: set[tuple[str, Key]] = set()
+    for result in results:
+        if (result.setting, (result.prompt, result.seed)) in seen:
+            raise InputError(
+                f"'{result.setting}' has two results for prompt '{result.prompt}', seed {result.seed}: "
+                "pairs need one; compare one run at a time"
+            )
+        seen.add((result.setting, (result.prompt, result.seed)))
+        place = settings[result.setting], grid.prompts[result.prompt], grid.seeds[result.seed]
+        value = result.metrics.get(metric, nan)
+        if result.status != "done":
+            failed[place] = True
+        elif isfinite(value):
+            values[place] = value
+        measured.update(result.metrics)
+    return Scores(
+        metric=metric,
+        settings=tuple(settings),
+        prompts=tuple(grid.prompts),
+        seeds=tuple(grid.seeds),
+        values=values,
+        failed=failed,
+        measured=frozenset(measured),
+        crossed=len(noises) < len(pairs),
+    )
+
+
+def _noise(result: ResultLike) -> int:
+    """The seed of a result's starting noise. A result that does not name one has that of its seed."""
+    noise = getattr(result, "torch_seed", None)
+    return result.seed if noise is None else int(noise)
+
+
+def _read(store: Store, metric: str) -> Scores:
+    """Few queries, whose rows are two or three plain values: a position says its setting, prompt and seed."""
+    experiment = store.experiment
+    shape = len(experiment.settings), len(experiment.prompts), len(experiment.seeds)
+    values, failed = np.full(shape, nan), np.zeros(shape, dtype=bool)
+    with store.snapshot():
+        store.check_positions(values.size)
+        by_cell = dict(store.select("SELECT cell, value FROM metrics WHERE metric = ?", metric))
+        results = store.select("SELECT position, cell, status FROM results")
+        measured = frozenset(name for (name,) in store.select("SELECT DISTINCT metric FROM metrics"))
+    for position, cell, status in results:
+        if status != "done":
+            failed.flat[position] = True
+        else:
+            values.flat[position] = by_cell.get(cell, nan)
+    values[~np.isfinite(values)] = nan
+    prompts, seeds = (sorted(range(len(them)), key=them.__getitem__) for them in (experiment.prompts, experiment.seeds))
+    return Scores(
+        metric=metric,
+        settings=tuple(setting.name for setting in experiment.settings),
+        prompts=tuple(experiment.prompts[i] for i in prompts),
+        seeds=tuple(experiment.seeds[i] for i in seeds),
+        values=values[:, prompts][:, :, seeds],
+        failed=failed[:, prompts][:, :, seeds],
+        measured=measured,
+        crossed=experiment.noise == "crossed",
+    )

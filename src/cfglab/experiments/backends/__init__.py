@@ -1,0 +1,1 @@
+"""What generates the images of a batch: a pipeline or an exact mixture."""

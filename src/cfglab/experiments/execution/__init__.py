@@ -1,0 +1,1 @@
+"""Running an experiment: batches, retries, the one writer."""

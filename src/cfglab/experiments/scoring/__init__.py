@@ -1,0 +1,1 @@
+"""Metrics of images that are already generated."""

@@ -1,0 +1,1 @@
+"""What an experiment is: configurations, prompts, cells, YAML documents."""

@@ -1,0 +1,354 @@
+"""An experiment: a baseline and settings, each drawn for every prompt and seed. A frozen value; loads no torch."""
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from cfglab.errors import InputError, NotMatchable
+from cfglab.experiments.spec.content_hash import Identified
+from cfglab.experiments.spec.cost import Cost, cost_of
+from cfglab.experiments.spec.document import (
+    Document,
+    LeftOut,
+    SettingDocument,
+    check,
+    check_steps,
+    one_line,
+    read_yaml,
+    text,
+    with_files,
+    written_out,
+)
+from cfglab.experiments.spec.overrides import changed
+from cfglab.experiments.spec.overrides import read_assignments as read_assignments
+from cfglab.experiments.spec.prompts import read_prompts as read_prompts
+from cfglab.experiments.spec.prompts import read_seeds, write_seeds
+from cfglab.experiments.spec.starting_noise import Noise, torch_seed
+from cfglab.guidance import Guidance
+from cfglab.guidance.parser import parse_guidance
+from cfglab.pipelines.loading.samplers import SAMPLERS
+from cfglab.schedules.fields import nearest, shown
+from cfglab.yaml_text import write_yaml
+
+if TYPE_CHECKING:
+    from cfglab.experiments.execution.run import Run
+    from cfglab.experiments.spec.cell import Cell, ModelFacts
+
+
+class Setting(BaseModel):
+    """A named Guidance of an experiment; its cells are prompts × seeds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    group: str
+    title: str
+    guidance: Guidance
+
+    @field_validator("guidance", mode="before")
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        value = tuple(value) if isinstance(value, list) else value
+        return parse_guidance(text(value)) if isinstance(value, str | int | float | tuple) else value
+
+
+class Experiment(Identified):
+    """A set of cells: the settings, the baseline first, each with every prompt and seed. Raises InputError in one line.
+
+    Its `id` is of everything but the title and the question. The device is no part of it, and neither are the model's
+    weights: a run records which they were.
+
+    `noise` is the design of the starting noises (see `torch_seed`): `nested`, the default, gives every prompt noises of
+    its own; `crossed` gives all prompts those of a seed. Experiments that were stored before the field existed are
+    crossed. `prompt_offset` is the position of the first prompt where these prompts are a part of a longer list: the
+    part then has the noises that it has in the whole.
+    """
+
+    unnamed: ClassVar[frozenset[str]] = frozenset({"title", "question"})
+
+    name: str
+    title: str = ""
+    question: str = ""
+    model: str = "scenes"
+    prompts: tuple[str, ...]
+    negative: str = ""
+    seeds: tuple[int, ...]
+    noise: Noise = "nested"
+    prompt_offset: int = 0
+    steps: int = 50
+    sampler: str = "lms"
+    width: int | None = None
+    height: int | None = None
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    compile: bool = False
+    baseline: Setting
+    settings: tuple[Setting, ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise InputError(one_line(error, Experiment)) from None
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _are_seeds(cls, value: Any) -> Any:
+        return read_seeds(value)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _stored_before(cls, value: Any, check: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        """JSON is what a store keeps: where it has no `noise` the run was drawn with crossed noises."""
+        if info.mode == "json" and isinstance(value, dict) and "noise" not in value:
+            value = {**value, "noise": "crossed"}
+        return check(value)
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the fields that older experiments lack, where the value is what those had: their id stays."""
+        before = {"noise": "crossed", "prompt_offset": 0}
+        return {name: value for name, value in write(self).items() if before.get(name, self) != value}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_steps(self.steps)
+        if self.prompt_offset < 0:
+            raise InputError(f"prompt_offset {self.prompt_offset}: a position is 0 or more; leave it out.")
+        if named := next((prompt for prompt in self.prompts if prompt.startswith("@")), None):
+            raise InputError(
+                f"prompts {shown(named)}: @ names a file of prompts, which is read from a command line or a YAML file; "
+                "give its prompts, or read_prompts([…])."
+            )
+        if self.sampler not in SAMPLERS:
+            hint = nearest(self.sampler, SAMPLERS) or " name one."
+            raise InputError(f"sampler {self.sampler!r}: there are {', '.join(SAMPLERS)};{hint}")
+        for name, size in (("width", self.width), ("height", self.height)):
+            if size is not None and (size < 8 or size % 8):
+                raise InputError(f"{name} {size}: a size is a multiple of 8; leave it out for the model's own.")
+        for name, values in (("prompts", self.prompts), ("seeds", self.seeds)):
+            _check_distinct(name, values)
+        _check_distinct("settings", [setting.name for setting in self.settings])
+        if "real" in (setting.name for setting in self.settings):
+            raise InputError("setting 'real': results keep that name for real pictures; choose another.")
+        if not self.settings or self.settings[0] != self.baseline:
+            raise InputError(f"settings of {self.name!r}: the baseline is the first of them; put it there.")
+        for setting in self.settings:
+            _try_out(setting, self.steps)
+        return self
+
+    @classmethod
+    def preset(
+        cls,
+        name: str,
+        *,
+        set: Mapping[str, Any] | None = None,
+        agree: Callable[[Cost], object] | None = None,
+        **fields: Any,
+    ) -> Self:
+        """A preset by name, changed: `preset("k-decay", model="scenes", set={"groups.0.axes.k": [0.3, 1]})`.
+
+        `fields` are top-level fields of the YAML file, those that are None being left as the preset has them; `set` has
+        dotted paths into it. Raises InputError with the nearest name for a preset or a field that does not exist.
+        """
+        known = preset_names()
+        if name not in known:
+            hint = nearest(name, known) or " or give a YAML file."
+            raise InputError(f"{name!r} is no preset; there are {', '.join(known)};{hint}")
+        source = files("cfglab.experiments") / "presets" / f"{name}.yaml"
+        return cls.from_yaml(source.read_text(encoding="utf-8"), set=set, agree=agree, **fields)
+
+    @classmethod
+    def from_yaml(
+        cls,
+        source: Path | str,
+        *,
+        set: Mapping[str, Any] | None = None,
+        agree: Callable[[Cost], object] | None = None,
+        **fields: Any,
+    ) -> Self:
+        """An experiment from a YAML file or text, changed as in `preset`. `agree` hears the cost before the grid is
+        written out, and raises what should stop it."""
+        given = {name: _plain(value) for name, value in fields.items() if value is not None}
+        if both := given.keys() & (set or {}).keys():
+            raise InputError(f"{min(both)}: is given twice, as a field and in --set; leave one of them out.")
+        written = read_yaml(source)
+        if "noise" not in written and _in_a_run(source):
+            written["noise"] = "crossed"  # the run was drawn before experiments had this field
+        folder = Path(source).parent if str(source).endswith((".yaml", ".yml")) else Path()
+        document = check(changed(with_files(written, folder), {**given, **(set or {})}))
+        if agree is not None:
+            agree(cost_of(document))
+        return cls._from_document(document)
+
+    @classmethod
+    def _from_document(cls, document: Document) -> Self:
+        first, others = written_out(document)
+        baseline = _setting(first)
+        settings, left_out = [baseline], list(document.left_out)
+        for written in others:
+            try:
+                setting = _setting(written)
+                _try_out(setting, document.steps)
+            except NotMatchable as reason:
+                left_out.append(LeftOut(name=written.name, reason=str(reason)))
+            else:
+                settings.append(setting)
+        fields = document.model_dump(exclude={"constants", "groups", "baseline", "settings", "left_out"})
+        if document.noise is None:
+            del fields["noise"]  # not stated: see `Experiment.as_stored`
+        fields |= {"prompts": _prompts(document), "seeds": read_seeds(document.seeds)}
+        return cls(**fields, baseline=baseline, settings=tuple(settings), left_out=tuple(left_out))
+
+    def to_yaml(self) -> str:
+        """The experiment as YAML, every setting written out; `from_yaml` reads it back to an equal value."""
+        document = self.model_dump(mode="json", exclude={"settings", "baseline", "left_out"})
+        document = {name: value for name, value in document.items() if value not in ("", None)}
+        document |= {"seeds": write_seeds(self.seeds), "noise": self.noise}
+        document["baseline"] = _written(self.baseline, "name", "title")
+        document["settings"] = [_written(setting, "name", "group", "title") for setting in self.settings[1:]]
+        if self.left_out:
+            document["left_out"] = [reason.model_dump() for reason in self.left_out]
+        return write_yaml(document)
+
+    def differs_from(self, other: "Experiment") -> str:
+        """`'k-decay', not 'scale'`; for two of one name the fields that differ: `'k-decay' with seeds …, not …`."""
+        if self.name != other.name:
+            return f"the experiment {self.name!r}, not {other.name!r}"
+        for field in type(self).model_fields:
+            mine, its = getattr(self, field), getattr(other, field)
+            if mine != its and field not in ("title", "question"):
+                if field in ("baseline", "settings", "left_out"):
+                    return (
+                        f"the experiment {self.name!r} with other settings than asked for now{self._first_other(other)}"
+                    )
+                if field == "seeds":
+                    mine, its = write_seeds(mine), write_seeds(its)
+                return f"the experiment {self.name!r} with {field} {_short(mine)}, not {_short(its)}"
+        return f"the experiment {self.name!r}"
+
+    def torch_seeds(self) -> list[int]:
+        """The seed of torch's generator for every prompt and seed: prompts in order, the seeds of each in order."""
+        return [
+            torch_seed(seed, self.prompt_offset + position, self.noise)
+            for position in range(len(self.prompts))
+            for seed in self.seeds
+        ]
+
+    def as_stored(self, stored: "Experiment") -> "Experiment":
+        """This experiment with the noise of `stored`, where it states none itself and is the same in everything else.
+
+        So a run from before experiments had this field goes on from the same preset or file.
+        """
+        if "noise" in self.model_fields_set or self.noise == stored.noise:
+            return self
+        other = self.model_copy(update={"noise": stored.noise})
+        return other if other.id == stored.id else self
+
+    def _first_other(self, other: "Experiment") -> str:
+        """` ('constant' is 7.5, not 8)`: the first setting that is not the same in both."""
+        mine, its = ({it.name: it for it in (one.baseline, *one.settings)} for one in (self, other))
+        for name in {**mine, **its}:
+            if name not in its or name not in mine:
+                return f" ({name!r} is {'not there' if name not in mine else 'no longer asked for'})"
+            if mine[name].guidance != its[name].guidance:
+                return f" ({name!r} is {_short(mine[name].guidance)}, not {_short(its[name].guidance)})"
+        return ""
+
+    def setting(self, name: str) -> Setting:
+        """The setting of that name. Raises InputError with the nearest name."""
+        for setting in self.settings:
+            if setting.name == name:
+                return setting
+        known = [setting.name for setting in self.settings]
+        raise InputError(f"{name!r} is no setting of {self.name}:{nearest(name, known) or f' it has {known[0]}, …'}")
+
+    def cells(self, model: "ModelFacts | None" = None) -> "list[tuple[Setting, Cell]]":
+        """Every cell with its setting: settings, then prompts, then seeds. `model`, if not given, is read from disk."""
+        from cfglab.experiments.spec.cell import cells
+
+        return cells(self, model)
+
+    def run(self, folder: Path | str, device: str = "auto", **options: Any) -> "Run":
+        """Draw and score what the folder does not hold yet; see `cfglab.experiments.execution.run.run`."""
+        from cfglab.experiments.execution.run import run
+
+        return run(self, folder, device, **options)
+
+
+def preset_names() -> list[str]:
+    """The names that `Experiment.preset` knows."""
+    folder = files("cfglab.experiments") / "presets"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def _in_a_run(source: Path | str) -> bool:
+    """Whether a source is the experiment.yaml that lies in a run folder, also in one that lost its results."""
+    if isinstance(source, str) and ("\n" in source or not source.endswith(".yaml")):
+        return False
+    path = Path(source)
+    run = (path.parent / "results.sqlite").is_file() or (path.parent / "images").is_dir()
+    return path.name == "experiment.yaml" and run
+
+
+def _setting(written: SettingDocument) -> Setting:
+    try:
+        guidance = parse_guidance(text(written.guidance))
+    except NotMatchable:
+        raise
+    except InputError as error:
+        raise InputError(f"setting {shown(written.name, 80)}: {error}") from error
+    return Setting(name=written.name, group=written.group, title=written.title or written.name, guidance=guidance)
+
+
+def _try_out(setting: Setting, steps: int) -> None:
+    """Ask for w at every step, on noise levels like those of Stable Diffusion, so that a bad schedule is said now."""
+    levels = [14.6 * (0.03 / 14.6) ** (index / max(1, steps - 1)) for index in range(steps)]
+    try:
+        setting.guidance.schedule.values(steps, levels)
+    except NotMatchable:
+        raise
+    except InputError as error:
+        raise InputError(f"setting {shown(setting.name, 80)}: {error}") from error
+
+
+def _prompts(document: Document) -> tuple[str, ...]:
+    return read_prompts([document.prompts] if isinstance(document.prompts, str) else document.prompts)
+
+
+def _check_distinct(name: str, values: Sequence[Any]) -> None:
+    if not values:
+        raise InputError(f"{name}: there are none; give at least one.")
+    seen = set[Any]()
+    for value in values:
+        if value in seen:
+            raise InputError(f"{name}: {shown(value, 80)} is there twice; results are paired by it, so leave one out.")
+        seen.add(value)
+
+
+def _written(setting: Setting, *fields: str) -> dict[str, str]:
+    return {**{field: getattr(setting, field) for field in fields}, "guidance": str(setting.guidance)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, range):  # only seeds may be one; a long one is refused before it is written out
+        return list(read_seeds(value))
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _short(value: Any) -> str:
+    shown = repr(value) if isinstance(value, tuple) else str(value)
+    return shown if len(shown) <= 60 else f"{shown[:60]}…"

@@ -1,0 +1,1 @@
+"""The run folder: database, image files, cached features. The only place with SQL."""

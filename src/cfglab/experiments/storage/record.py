@@ -1,0 +1,165 @@
+"""The record in a picture: every part is checked against every other, before anything is drawn or written.
+
+A picture comes from anywhere, and its record says what is to be drawn again: a model, sizes, steps, seeds. Nothing of
+it is believed because something else in it was right.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cfglab.errors import InputError
+from cfglab.experiments.backends.mixture import METHODS, SAMPLES, is_mixture
+from cfglab.experiments.execution.batching import MOST, largest
+from cfglab.experiments.spec.cell import Cell, ModelFacts
+from cfglab.limits import (
+    NAME_CHARACTERS,
+    PIXELS,
+    PROMPT_CHARACTERS,
+    RECORD_SEED,
+    RECORD_VERSIONS,
+    STEPS,
+)
+from cfglab.pipelines.loading.samplers import SAMPLERS
+from cfglab.step import steps
+from cfglab.terminal import inline
+
+DTYPES = ("float32", "float16", "bfloat16")
+OWN = frozenset({"prompt", "seed", "guidance"})
+"""What the cells of a batch do not share."""
+_HASH = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
+_TRIED = 50_000
+"""Values of schedules that are computed to see whether a record's guidance can run."""
+_RUN = "give a picture from a run's images folder."
+
+
+class Record(BaseModel):
+    """What a picture knows of itself: its cell, the batch it was drawn in with its place there, and the versions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cell: Cell
+    batch: tuple[Cell, ...]
+    index: int
+    versions: dict[str, str] = {}
+
+
+def record_of(path: Path | str, text: str, width: int, height: int) -> Record:
+    """The record that a text holds, for a picture of that size. Raises InputError where it cannot be read, or where a
+    part of it contradicts another part or the picture."""
+    try:
+        record = Record.model_validate_json(text)
+    except (ValidationError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
+        raise InputError(f"{path}: the cell in it cannot be read; {_RUN}") from error
+    if fault := _fault(record, width, height):
+        raise InputError(f"{path}: its record cannot be true: {fault}; {_RUN}")
+    return record
+
+
+def check_model(path: Path | str, record: Record, model: ModelFacts) -> None:
+    """Raise InputError where the model that is here is not the one that the record was made with, or cannot have
+    drawn its batch."""
+    cell = record.cell
+    if model.weights != cell.weights:
+        versions = ", ".join(f"{name} {version}" for name, version in record.versions.items()) or "not recorded"
+        raise InputError(
+            f"{path}: was drawn with weights {cell.weights[:12]} of {cell.model}, but the ones here are "
+            f"{model.weights[:12]}; install the version that drew it ({versions})."
+        )
+    other = [
+        key
+        for key in sorted({*cell.sampler_config, *model.sampler_config})
+        if cell.sampler_config.get(key) != model.sampler_config.get(key)
+    ]
+    if other:
+        raise InputError(
+            f"{path}: was drawn with another scheduler configuration of {cell.model}, {other[0]} "
+            f"{cell.sampler_config.get(other[0])!r:.60}, not {model.sampler_config.get(other[0])!r:.60}; bring the "
+            "model's scheduler_config.json of then."
+        )
+    for name, size in (("width", cell.width), ("height", cell.height)):
+        if size % model.factor:
+            raise InputError(f"{path}: {name} {size} is no multiple of {model.factor}, as {cell.model} draws; {_RUN}")
+    most = largest(cell, model.factor)
+    if len(record.batch) > most:
+        raise InputError(
+            f"{path}: its batch has {len(record.batch)} pictures of {cell.width} x {cell.height}, and a batch has at "
+            f"most {most}; {_RUN}"
+        )
+
+
+def _fault(record: Record, width: int, height: int) -> str | None:
+    """What contradicts itself in a record, in words; None where everything fits."""
+    cell, batch = record.cell, record.batch
+    if not 1 <= len(batch) <= MOST:
+        return f"a batch has 1 to {MOST} pictures, and this one has {len(batch)}"
+    if not 0 <= record.index < len(batch):
+        return f"index {record.index} in a batch of {len(batch)}"
+    if batch[record.index] != cell:
+        return f"its cell is not number {record.index} of its batch"
+    if (cell.width, cell.height) != (width, height):
+        return f"its cell has {cell.width} x {cell.height} pixels, and the picture {width} x {height}"
+    for field in Cell.model_fields:
+        if field not in OWN and any(getattr(other, field) != getattr(cell, field) for other in batch):
+            return f"the pictures of its batch differ in {field}"
+    if len({other.id for other in batch}) < len(batch):
+        return "its batch has a picture twice"
+    if len(record.versions) > RECORD_VERSIONS or any(
+        len(text) > NAME_CHARACTERS for pair in record.versions.items() for text in pair
+    ):
+        return f"at most {RECORD_VERSIONS} versions are noted, each in {NAME_CHARACTERS} characters"
+    return _shared_fault(cell) or next(filter(None, map(_own_fault, batch)), None) or _guidance_fault(batch)
+
+
+def _shared_fault(cell: Cell) -> str | None:
+    """What cannot be in the fields that a batch shares."""
+    mixture = is_mixture(cell.model)
+    samplers = METHODS if mixture else SAMPLERS
+    if not cell.model or len(cell.model) > 4096 or inline(cell.model) != cell.model:
+        return f"the model's name {cell.model[:60]!r}"
+    if cell.model.startswith(("\\\\", "//")):
+        return f"the model {cell.model[:60]!r} is on another machine"
+    if not _HASH.fullmatch(cell.weights):
+        return f"weights {cell.weights[:60]!r} are no hash"
+    if not 1 <= cell.steps <= STEPS:
+        return f"steps {cell.steps}, and a run has 1 to {STEPS:,}"
+    for name, size in (("width", cell.width), ("height", cell.height)):
+        if not 8 <= size <= PIXELS or size % 8:
+            return f"{name} {size}, and a size is a multiple of 8 from 8 to {PIXELS:,}"
+    if mixture and cell.width != cell.height:
+        return f"{cell.width} x {cell.height} pixels, and a mixture's picture is square"
+    if cell.sampler not in samplers:
+        return f"sampler {cell.sampler[:60]!r}, and there are {', '.join(samplers)}"
+    if cell.dtype not in DTYPES:
+        return f"dtype {cell.dtype[:60]!r}, and there are {', '.join(DTYPES)}"
+    if len(cell.negative) > PROMPT_CHARACTERS:
+        return f"a negative prompt of {len(cell.negative):,} characters, and it has at most {PROMPT_CHARACTERS:,}"
+    return None
+
+
+def _own_fault(cell: Cell) -> str | None:
+    """What cannot be in a cell's own fields."""
+    most = RECORD_SEED // SAMPLES - 1 if is_mixture(cell.model) else RECORD_SEED
+    if not 0 <= cell.seed <= most:
+        return f"seed {cell.seed}, and a seed is 0 to {most}"
+    if len(cell.prompt) > PROMPT_CHARACTERS:
+        return f"a prompt of {len(cell.prompt):,} characters, and it has at most {PROMPT_CHARACTERS:,}"
+    return None
+
+
+def _guidance_fault(batch: Sequence[Cell]) -> str | None:
+    """Whether a guidance of the batch cannot run so many steps: all are tried, or evenly through them where they are
+    very many."""
+    count = batch[0].steps
+    run = steps(count, [14.6 * (0.03 / 14.6) ** (index / max(1, count - 1)) for index in range(count)])
+    guidances = list(dict.fromkeys(cell.guidance for cell in batch))
+    tried = run[:: -(-count * len(guidances) // _TRIED)]
+    for guidance in guidances:
+        try:
+            for step in tried:
+                guidance.schedule(step)
+        except (InputError, ArithmeticError) as error:
+            return f"its guidance cannot run {count} steps ({str(error).rstrip('.')})"
+    return None

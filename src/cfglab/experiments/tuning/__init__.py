@@ -1,0 +1,1 @@
+"""Searching for a guidance, and testing what was found."""

@@ -1,0 +1,139 @@
+"""What a search ended with, judged on the pictures that it was not tuned on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from cfglab.errors import InputError
+from cfglab.experiments.analysis.compare import compare
+from cfglab.experiments.analysis.comparison import ComparisonRow
+from cfglab.experiments.analysis.paired import holm
+from cfglab.experiments.spec.experiment import Setting
+from cfglab.experiments.storage.store import Store
+from cfglab.experiments.tuning.objective import Draw, refuse_unsettled
+from cfglab.experiments.tuning.search import Search
+from cfglab.guidance import Guidance
+
+HELD_OUT = "held-out"
+MOST = 6
+"""Points of a frontier that are judged: that many of either side, its ends among them."""
+
+
+class Point(BaseModel):
+    """A guidance and its metrics on the pictures that it was tuned on, flattered by the choice."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    guidance: Guidance
+    values: tuple[float, ...]
+
+
+class Side(BaseModel):
+    """One of the two texts of a search after its trials: `full` went to the end, `cut` were worse than the best one
+    before it, `refused` made no guidance or no picture; `rows` of the denoiser; the best, or the frontier."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str
+    full: int
+    cut: int
+    refused: int
+    rows: float
+    points: tuple[Point, ...]
+
+
+class Verdict(BaseModel):
+    """A tuned guidance less its opponent on held-out pictures, a row for each metric."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    setting: str
+    against: str
+    rows: tuple[ComparisonRow, ...]
+
+
+class Tuned(BaseModel):
+    """A finished search. `run` is the folder of the held-out pictures; `looks` counts how often pictures of that set
+    were looked at in this folder, this time included."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    search: Search
+    constant: Side
+    tuned: Side
+    run: Path
+    looks: int
+    rows: float
+    verdicts: tuple[Verdict, ...]
+
+
+def judge(search: Search, constant: Side, tuned: Side, folder: Path, draw: Draw) -> Tuned:
+    """Draw the points of both sides for the held-out prompts and seeds and compare them.
+
+    A single tuned guidance meets the best constant scale. On a frontier each meets the constant one that was nearest to
+    it in the first metric where both were tuned, and p is corrected over all of them.
+    """
+    points = [*constant.points, *tuned.points]
+    settings = [
+        Setting(name=one.name, group=one.name.split()[0], title=one.name, guidance=one.guidance) for one in points
+    ]
+    experiment = search.part(HELD_OUT, settings, search.held_prompts, search.held_seeds)
+    place = folder / HELD_OUT / experiment.id[:16]
+    draw(experiment, place)
+    with Store.open(place) as store:
+        refuse_unsettled(store)
+        rows = sum(result.rows_run for result in store.results())
+        verdicts = [_verdict(store, search, one, opponent(one, constant.points)) for one in tuned.points]
+    return Tuned(
+        search=search,
+        constant=constant,
+        tuned=tuned,
+        run=place,
+        looks=len(list((folder / HELD_OUT).iterdir())),
+        rows=rows,
+        verdicts=_corrected(verdicts, len(search.metrics)),
+    )
+
+
+def opponent(point: Point, others: Sequence[Point]) -> Point:
+    """The nearest in the first metric, where tuned."""
+    return min(others, key=lambda other: abs(other.values[0] - point.values[0]))
+
+
+def spread(points: Sequence[Point], most: int = MOST) -> list[Point]:
+    """At most so many of them, evenly through their order, both ends among them."""
+    return [points[i] for i in sorted({round(i) for i in np.linspace(0, len(points) - 1, min(most, len(points)))})]
+
+
+def _verdict(store: Store, search: Search, point: Point, other: Point) -> Verdict:
+    rows = []
+    for metric in search.metrics:
+        found = next(row for row in compare(store, metric, other.name).rows if row.setting == point.name)
+        if found.difference is None:
+            raise InputError(
+                f"{store.folder}: '{point.name}' and '{other.name}' share no held-out picture; run it again."
+            )
+        rows.append(found)
+    return Verdict(setting=point.name, against=other.name, rows=tuple(rows))
+
+
+def _corrected(verdicts: Sequence[Verdict], metrics: int) -> tuple[Verdict, ...]:
+    """p after Holm's correction over the verdicts, one metric at a time: `compare` corrected for other families."""
+    columns = []
+    for metric in range(metrics):
+        tested = {one.setting: row.p for one in verdicts if (row := one.rows[metric]).p is not None}
+        columns.append(dict(zip(tested, holm(list(tested.values())), strict=True)))
+    return tuple(
+        one.model_copy(
+            update={
+                "rows": tuple(
+                    row.model_copy(update={"p_holm": column.get(one.setting)})
+                    for row, column in zip(one.rows, columns, strict=True)
+                )
+            }
+        )
+        for one in verdicts
+    )

@@ -1,0 +1,126 @@
+"""Guidance, the frozen spec: a schedule and transforms."""
+
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticSerializationError
+
+from cfglab import limits
+from cfglab.errors import InputError
+from cfglab.guidance.guide import Guide
+from cfglab.guidance.names import Space
+from cfglab.guidance.transform import AnyTransform, Transform
+from cfglab.json_text import check_tree, read_json
+from cfglab.schedules import AnySchedule
+from cfglab.schedules.fields import NEWER, explain, shown, unknown_field
+
+FIELDS = ("schedule", "transforms")
+
+
+class Guidance(BaseModel):
+    """A schedule and the transforms around it: `p = u + w * update(cond - u)`, `u = unconditional(uncond)`, then
+    `prediction(p)`; each hook in the order of the transforms.
+
+    A value: it compares, hashes, prints (`str` is what `parse_guidance` reads, `repr` is Python) and goes to JSON and
+    back. `schedule` is anything `as_schedule` takes: a Schedule, a number, a list, text, a function; or the text of a
+    whole guidance, transforms included.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schedule: AnySchedule
+    transforms: tuple[AnyTransform, ...] = ()
+
+    def __init__(
+        self, schedule: Any = None, transforms: Iterable[Transform | dict[str, Any]] = (), **others: Any
+    ) -> None:
+        for name in others:
+            raise InputError(unknown_field("guidance", name, FIELDS))
+        if schedule is None:
+            raise InputError("guidance without schedule: it is needed; write Guidance(7.5).")
+        listed = _listed(transforms)
+        check_tree([schedule, *listed], "a guidance")
+        if isinstance(schedule, str) and "|" in schedule:
+            from cfglab.guidance.parser import parse_parts
+
+            schedule, read = parse_parts(schedule)
+            listed = _bounded((*read, *listed))
+        try:
+            super().__init__(schedule=schedule, transforms=listed)
+        except ValidationError as error:
+            raise InputError(explain(error, "guidance", FIELDS)) from None
+        _check_replaced(self.transforms)
+
+    def __str__(self) -> str:
+        return " | ".join(map(str, (self.schedule, *self.transforms)))
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        yield None, self.schedule
+        if self.transforms:
+            yield None, self.transforms
+
+    def to_json(self) -> str:
+        """The guidance as JSON; `from_json` reads it back. Raises InputError for what cannot be stored: a function."""
+        try:
+            return self.model_dump_json()
+        except PydanticSerializationError as error:
+            said = str(error)
+            raise InputError(said[said.find("the function") :]) from None
+
+    @classmethod
+    def from_json(cls, text: str) -> "Guidance":
+        """The guidance that `to_json` wrote. Raises InputError, also for methods and fields that a newer cfglab has."""
+        try:
+            data = read_json(text)
+        except InputError as error:
+            raise InputError(
+                f"{shown(text)} is not the JSON of a guidance: it is an object with a schedule and transforms, as "
+                f"to_json() writes it ({error})."
+            ) from None
+        if not isinstance(data, dict) or "schedule" not in data:
+            raise InputError(
+                f"{shown(text)} is not the JSON of a guidance: it is an object with a schedule and transforms, as "
+                "to_json() writes it."
+            )
+        try:
+            return cls(**data)
+        except InputError as error:
+            raise InputError(f"the JSON of a guidance: {error}{NEWER}") from None
+
+    def start(self, prediction: Space = "epsilon") -> Guide:
+        """One run of this guidance on a model that predicts `prediction`; "model" where that is not known."""
+        return Guide(self, prediction)
+
+
+def _listed(transforms: Any) -> tuple[Any, ...]:
+    if isinstance(transforms, Transform | dict):
+        return (transforms,)
+    if isinstance(transforms, str | bytes) or not isinstance(transforms, Iterable):
+        raise InputError(
+            f"transforms {shown(transforms)}: a list of transforms is needed, each a Transform or its JSON object; "
+            "write transforms=[], or text after a bar: '7.5 | prediction_norm()'."
+        )
+    return _bounded(tuple(itertools.islice(transforms, limits.TRANSFORMS + 1)))
+
+
+def _bounded(transforms: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(transforms) > limits.TRANSFORMS:
+        raise InputError(f"more than {limits.TRANSFORMS} transforms: a guidance has at most so many; leave some out.")
+    return transforms
+
+
+def _check_replaced(transforms: Iterable[Transform]) -> None:
+    """Raise InputError for two transforms of which the second one would undo the first."""
+    by: dict[str, Transform] = {}
+    for one in transforms:
+        if one.replaces is None or one.strength == 0:
+            continue
+        if before := by.get(one.replaces):
+            full = {"cond": "conditional", "uncond": "unconditional"}[one.replaces]
+            raise InputError(
+                f"{before} and {one}: each puts a prediction of its own in the place of the {full} one, so the first "
+                "would be lost; leave one of them out."
+            )
+        by[one.replaces] = one

@@ -1,0 +1,1 @@
+"""Published guidance methods, one idea a file; the index is in `docs/methods.md`."""

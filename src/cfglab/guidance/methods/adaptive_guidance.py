@@ -1,0 +1,91 @@
+"""Guided steps without the unconditional row: adaptive guidance, and the update of an earlier step used again."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from cfglab.guidance.context import Now
+from cfglab.guidance.fields import Fraction
+from cfglab.guidance.names import Space
+from cfglab.guidance.transform import Transform
+from cfglab.method_card import Card, Host
+from cfglab.step import Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class AdaptiveGuidance(Transform):
+    """Once `cos(c, u) >= similarity`, the unconditional row of that image is left out for the rest of the run.
+
+    arXiv:2312.12487, section 5, on epsilon, each image alone. From then on the prediction is the conditional one, and
+    transforms before this one do nothing.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="Adaptive guidance",
+        says="Guidance stops, image by image, once both predictions point the same way.",
+        formula="c from the step after cos(c, u) >= similarity",
+        paper="2312.12487",
+        rows="2, then 1",
+        defaults="none: the threshold depends on the model; ComfyUI-Adaptive-Guidance starts at 0.99",
+        hosts=(Host("ComfyUI", "asagi4's node takes the cosine over the whole batch"),),
+    )
+    alone: ClassVar[bool] = True
+
+    kind: Literal["adaptive"] = "adaptive"
+    space: Space = "epsilon"
+    similarity: Fraction
+
+    def scale(self, w: "float | Tensor", now: Now) -> "float | Tensor":
+        from cfglab.guidance.reductions import dot, norm, over
+
+        if "agreed" not in now.memory:
+            cosine = over(dot(now.cond, now.uncond), norm(now.cond) * norm(now.uncond))
+            if bool((cosine >= self.similarity).all()):
+                now.memory["agreed"] = now.step.index
+        return w
+
+    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
+        return now.cond if self._dropped(now.step, now.memory) else guided
+
+    def supplies(self, step: Step, memory: Mapping[str, Any]) -> Literal["uncond", "cond"] | None:
+        return "uncond" if self._dropped(step, memory) else None
+
+    def _dropped(self, step: Step, memory: Mapping[str, Any]) -> bool:
+        return bool(memory.get("agreed", step.index) < step.index)
+
+
+class ReuseUpdate(Transform):
+    """The unconditional row runs at every `every`-th step; between them `c - u` of the last one is used again.
+
+    From progress `start` on. Related to the reuse of Compress Guidance (arXiv:2408.11194) and of FasterCache, which
+    differ; no paper of its own. A two-call sampler stores and uses the update of either call.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="Reused updates",
+        says="The difference of the predictions is computed at every few steps and used again between them.",
+        formula="c + (w - 1) (c' - u'), c' and u' of the last full step",
+        source="the simplest member of a family: Compress Guidance, FasterCache",
+        rows="1 + 1 / every",
+        defaults="every 2, from the first step on: ours",
+        hosts=(Host("diffusers", "FasterCache approximates the unconditional branch in the frequency domain"),),
+    )
+
+    kind: Literal["reuse"] = "reuse"
+    space: Space = "model"
+    every: int = Field(2, ge=2)
+    start: Fraction = 0.0
+
+    def supplies(self, step: Step, memory: Mapping[str, Any]) -> Literal["uncond", "cond"] | None:
+        known = memory.get("step")
+        fresh = known is None or step.progress < self.start or step.index % self.every == 0
+        return None if fresh or known == step.index else "uncond"
+
+    def unconditional(self, uncond: "Tensor", now: Now) -> "Tensor":
+        if self.supplies(now.step, now.memory):
+            return now.cond - now.memory["update"]
+        now.memory.update(step=now.step.index, update=now.cond - uncond)
+        return uncond

@@ -1,0 +1,74 @@
+"""Adaptive projected guidance: the part of the update along the prediction is weighed less (2410.02416)."""
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import model_validator
+
+from cfglab.guidance.context import Now
+from cfglab.guidance.fields import Decay, Fraction, NotNegative
+from cfglab.guidance.names import Space
+from cfglab.guidance.transform import Transform
+from cfglab.method_card import Card, Host
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_THEIRS: dict[str, dict[str, Any]] = {
+    "diffusers": {"eta": 1.0, "momentum": 0.0, "norm_threshold": 15.0, "space": "model"},
+    "comfyui": {"eta": 1.0, "momentum": 0.0, "norm_threshold": 5.0},
+}
+
+
+class APG(Transform):
+    """Adaptive projected guidance on x0: `g = c + (w - 1) (D_orth + eta D_par)`.
+
+    `D = (c - u) + momentum * D_before`, shortened to `norm_threshold` where it is longer (0: never), and split along c;
+    all per image. arXiv:2410.02416, algorithm 1. `eta` 0 to 1; negative `momentum` is the paper's reverse
+    momentum, of which a two-call sampler counts every call. The threshold depends on the model (15 for SDXL), so it is
+    off by default.
+
+    `as_in="diffusers"`: its guider's `u + w D'`, in what the model predicts; `as_in="comfyui"`: its node's `c + w D'`,
+    on x0. Each brings that host's defaults. At w = 0 every one of them is u here.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="Adaptive projected guidance (APG)",
+        says="The update is slowed by its own past, kept short, and loses its part along the conditional prediction.",
+        formula="c + (w - 1) (D_orth + eta D_par), D = min(1, r / |D|) D, D = (c - u) + beta D_before",
+        paper="2410.02416",
+        source="algorithm 1; on x0, as its authors say in diffusers' pull request 9626",
+        defaults="eta 0 and momentum -0.5 as diffusers' AdaptiveProjectedMixGuidance; the threshold, the model's, off",
+        hosts=(
+            Host("diffusers", "u + w D' in what the model predicts, defaults eta 1, r 15: as_in=diffusers"),
+            Host("ComfyUI", "c + w D' on x0, one more than the paper's w, defaults eta 1, r 5: as_in=comfyui"),
+        ),
+    )
+
+    kind: Literal["apg"] = "apg"
+    space: Space = "x0"
+    eta: Fraction = 0.0
+    momentum: Decay = -0.5
+    norm_threshold: NotNegative = 0.0
+    as_in: Literal["paper", "diffusers", "comfyui"] = "paper"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_theirs(cls, data: Any) -> Any:
+        mode = data.get("as_in") if isinstance(data, dict) else None
+        return {**_THEIRS[mode], **data} if isinstance(mode, str) and mode in _THEIRS else data
+
+    def update(self, update: "Tensor", now: Now) -> "Tensor":
+        from cfglab.guidance.reductions import dot, norm, over
+
+        if self.momentum:
+            now.memory["update"] = step = update + self.momentum * now.memory.get("update", 0.0)
+        else:
+            step = update
+        if self.norm_threshold:
+            length = norm(step)
+            step = step * (self.norm_threshold / length.where(length > 0, 1.0)).clamp(max=1.0)
+        along = now.cond * over(dot(step, now.cond), dot(now.cond, now.cond), 0.0)
+        changed = (step - along) + self.eta * along if self.eta != 1 else step
+        if self.as_in == "diffusers":
+            return changed
+        return changed + now.over_w(update if self.as_in == "comfyui" else update - changed)

@@ -1,0 +1,59 @@
+"""Autoguidance: away from a weaker model under the same condition (2406.02507)."""
+
+from typing import ClassVar, Literal
+
+from pydantic import model_validator
+
+from cfglab.errors import InputError
+from cfglab.guidance.context import Variation
+from cfglab.guidance.fields import NotNegative
+from cfglab.guidance.methods.weak_prediction import Layers, Weaker
+from cfglab.guidance.perturbations.skipped_layers import SkippedLayers
+from cfglab.guidance.perturbations.weak_models import OtherModel
+from cfglab.method_card import Card, Host
+
+
+class AutoGuidance(Weaker):
+    """`g + (w - 1) (D - D_weak)`: the prediction of a weaker model under the same condition is what guidance leaves.
+
+    arXiv:2406.02507. The paper's autoguidance is `1 | autoguidance(w=2, model=...)`, two rows a step; over a schedule
+    it adds to classifier-free guidance. `model` names a network known to `register_weak_model`; `twin` is that of the
+    bundled model. `skip` instead makes the weaker model out of the same one by leaving layers out, a variant that is
+    not the paper's. The best w differs from model to model (2.05 to 2.45 in the paper), so it has to be said.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="Autoguidance",
+        says="Away from what a smaller or less trained model predicts under the same condition.",
+        formula="g + (w - 1) (D - D_weak)",
+        paper="2406.02507",
+        source="NVlabs/edm2, generate_images.py: the weaker prediction, extrapolated by w",
+        rows="2 (3 with classifier-free guidance)",
+        defaults="none: w depends on the pair of models, 2.05 to 2.45 in the paper's presets",
+        hosts=(
+            Host(
+                "diffusers",
+                "its guider drops layers in the pass of the negative prompt: no weaker model, no CFG beside it",
+            ),
+        ),
+    )
+
+    kind: Literal["autoguidance"] = "autoguidance"
+    w: NotNegative
+    model: str | None = None
+    skip: Layers | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> "AutoGuidance":
+        if (self.model is None) == (self.skip is None):
+            given = "without a weaker model" if self.model is None else "with a weaker model and layers to skip"
+            raise InputError(
+                f"autoguidance {given}: it needs one of them; write model=twin for the bundled model, or skip=mid."
+            )
+        return self
+
+    def factor(self) -> float:
+        return self.w - 1
+
+    def worse(self) -> Variation:
+        return SkippedLayers(self.skip, self.kind) if self.skip is not None else OtherModel(str(self.model))

@@ -1,0 +1,66 @@
+"""The guided prediction at the length of a reference: one family, of which five programs have one member each."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import model_validator
+
+from cfglab.guidance.context import Now
+from cfglab.guidance.fields import NotNegative
+from cfglab.guidance.names import Space
+from cfglab.guidance.transform import Transform
+from cfglab.method_card import Card, Host
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class CFGNorm(Transform):
+    """`g -> g * clamp(times |ref| / |g|, min, max)`, the lengths over `axis`.
+
+    `reference` is "cond" or "uncond"; `axis` is "image" (all but the batch), "channel" (dimension 1) or "last" (the
+    last one: the channels of packed tokens, but the columns of (n, c, h, w)). No paper; by the members' names:
+
+    - cf_guidance's BaseNorm: `cfg_norm(reference="uncond")` in the model's space, also `prediction_norm`
+    - ComfyUI's CFGNorm: `cfg_norm(axis="channel", max=1, space="x0")`; its strength s is `times=s, max=s`
+    - Qwen-Image: `cfg_norm(axis="last")` on its packed tokens; Lumina 2 the same on (n, c, h, w), so by columns
+    - Z-Image with `cfg_normalization=k`: `cfg_norm(times=k, max=1)`
+    """
+
+    card: ClassVar[Card] = Card(
+        title="CFGNorm, the family",
+        says="The guided prediction is shortened or stretched to the length of the conditional or unconditional one.",
+        formula="g clamp(times |ref| / |g|, min, max)",
+        source="diffusers' Qwen-Image, Lumina 2 and Z-Image pipelines, ComfyUI's nodes_cfg.py, cf_guidance 0.0.3",
+        defaults="neutral: the whole image, not clamped, the conditional prediction",
+        hosts=(
+            Host("diffusers, Qwen-Image", "axis=last on packed tokens"),
+            Host("diffusers, Lumina 2", "axis=last on (n, c, h, w): by columns, not by channels"),
+            Host("diffusers, Z-Image", "times=cfg_normalization, max=1, over the image"),
+            Host("ComfyUI", "axis=channel, max=1, space=x0"),
+        ),
+    )
+
+    kind: Literal["cfg_norm"] = "cfg_norm"
+    space: Space = "flow"
+    reference: Literal["cond", "uncond"] = "cond"
+    axis: Literal["image", "channel", "last"] = "image"
+    times: NotNegative = 1.0
+    min: NotNegative = 0.0
+    max: NotNegative | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "CFGNorm":
+        if self.max is not None and self.max < self.min:
+            raise ValueError(f"cfg_norm(min={self.min:g}, max={self.max:g}): min is at most max; swap them.")
+        return self
+
+    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
+        from cfglab.guidance.reductions import along_channels, norm, over
+
+        def length(x: "Tensor") -> "Tensor":
+            if self.axis == "image":
+                return norm(x)
+            return along_channels(x, x).sqrt() if self.axis == "channel" else x.norm(dim=-1, keepdim=True)
+
+        own, wanted = length(guided), length(now.cond if self.reference == "cond" else now.uncond)
+        return guided * over(self.times * wanted, own).clamp(self.min, self.max)

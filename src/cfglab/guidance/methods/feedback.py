@@ -1,0 +1,105 @@
+"""Feedback guidance: the scale from a running posterior that the sample fits its condition (2506.06085)."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from cfglab.errors import InputError
+from cfglab.guidance.context import Now
+from cfglab.guidance.fields import Inside, NotNegative, Positive
+from cfglab.guidance.names import Space
+from cfglab.guidance.transform import Transform
+from cfglab.method_card import Card, Host
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+REFERENCE = 3.0  # the scale reached at t0 without any evidence
+HIGHEST = 3.0  # log p is held below this
+
+
+class FeedbackGuidance(Transform):
+    """FBG: `w -> w + lambda - 1`, `lambda = p / (p - (1 - pi))`, p the running posterior of the condition.
+
+    arXiv:2506.06085. With z = x / alpha, noise s = sigma^2 and s' at the end of the last step, on x0:
+
+        log p <- log p - tau / (2 v) (|z' - mu_c|^2 - |z' - mu_u|^2) + delta
+        mu = (s' / s) z + (1 - s' / s) D,   v = (s - s') s' / s,   delta = log((1 - pi) 3 / 2) / ((1 - t0) N)
+
+    held between log((1 - pi) m / (m - 1)), m = max + 1 - w, and 3. Pure FBG is `1 | feedback(...)`, the paper's hybrids
+    are `2 | feedback(...)` and the same inside an interval. `feedback_temperature` finds tau from t1 as the authors'
+    code does. Both calls of a two-call step use the scale of the first.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="Feedback guidance (FBG)",
+        says="More guidance while the sample does not yet look like its condition, less once it does.",
+        formula="w = p / (p - (1 - pi)), p a running posterior",
+        paper="2506.06085",
+        source="FelixKoulischer/FBG_using_edm2, generate_images_FBG.py",
+        defaults="max 10 there; pi, t0 and tau have to be said, they depend on model and sampler",
+        hosts=(
+            Host("the authors' code", "stores the temperature it finds under another name than it reads: pass --temp"),
+        ),
+    )
+
+    kind: Literal["feedback"] = "feedback"
+    space: Space = "x0"
+    pi: Inside
+    t0: Inside
+    tau: NotNegative
+    max: Positive = 10.0
+
+    def scale(self, w: "float | Tensor", now: Now) -> "float | Tensor":
+        step, memory = now.step, now.memory
+        if now.latents is None or step.sigma is None or step.alpha is None:
+            raise InputError(
+                f"{self.kind} at step {step.index} without latents, sigma or alpha: it compares the sample with what "
+                "was predicted; call combine(uncond, cond, step, latents) with a whole step."
+            )
+        if memory.get("step") != step.index:
+            z = now.latents / step.alpha
+            memory["log"] = self._log_posterior(z, w, now)
+            memory.update(step=step.index, z=z, sigma=step.sigma, cond=now.cond, uncond=now.uncond)
+        p = memory["log"].exp()
+        return w + p / (p - (1 - self.pi)) - 1
+
+    def _log_posterior(self, z: "Tensor", w: "float | Tensor", now: Now) -> "Tensor":
+        from cfglab.guidance.reductions import dot
+
+        memory, sigma = now.memory, float(now.step.sigma or 0)
+        if "log" not in memory:
+            return z.new_zeros(len(z), *[1] * (z.ndim - 1))
+        before, after = memory["sigma"] ** 2, sigma**2
+        share, variance = after / before, (before - after) * after / before
+        errors = []
+        for clean in (memory["cond"], memory["uncond"]):
+            error = z - share * memory["z"] - (1 - share) * clean
+            errors.append(dot(error, error))
+        log = memory["log"] - self.tau / (2 * variance) * (errors[0] - errors[1]) + self._delta(now.step.count)
+        most = self.max + 1 - w
+        if not bool(most > 1 if isinstance(most, float | int) else (most > 1).all()):
+            highest = float(w if isinstance(w, float | int) else w.max())
+            raise InputError(
+                f"{self} at w = {highest:g}: max is the largest scale that it reaches, w included; give a max above w."
+            )
+        floor = (1 - self.pi) * most / (most - 1)
+        return log.clamp(min=math.log(floor) if isinstance(floor, float) else floor.log(), max=HIGHEST)
+
+    def _delta(self, count: int) -> float:
+        return math.log((1 - self.pi) * REFERENCE / (REFERENCE - 1)) / ((1 - self.t0) * count)
+
+
+def feedback_temperature(sigmas: Sequence[float], pi: float, t0: float, t1: float) -> float:
+    """tau from t1, as the authors' code finds it: `|2 v(t1) delta / 10|`, v between the neighbouring steps.
+
+    `sigmas` are the n + 1 falling levels of a run, t runs from 1 (noise) to 0.
+    """
+    count = len(sigmas) - 1
+    delta = math.log((1 - pi) * REFERENCE / (REFERENCE - 1)) / ((1 - t0) * count)
+    variances = [(a * a - b * b) * b * b / (a * a) for a, b in pairwise(sigmas)]
+    rising = variances[::-1]
+    low = int(t1 * count)
+    part = t1 * count - low
+    return abs(2 * ((1 - part) * rising[low] + part * rising[min(low + 1, count - 1)]) / 10 * delta)

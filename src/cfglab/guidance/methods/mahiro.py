@@ -1,0 +1,45 @@
+"""MaHiRo: guidance leans to the conditional prediction where the two agree less (ComfyUI)."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from cfglab.guidance.context import Now
+from cfglab.guidance.names import Space
+from cfglab.guidance.transform import Transform
+from cfglab.method_card import Card, Host
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class MaHiRo(Transform):
+    """`g' = g + (4 - k) / 4 (w c - g)`, `k = 2 (s + 1)`, on x0.
+
+    s is the mean over the positions of one image of the cosine, over channels, between the signed square roots of `w u`
+    and of `(w c + g) / 2`. ComfyUI's nodes_mahiro.py; no paper.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="MaHiRo",
+        says="The guided prediction moves towards w times the conditional one, the more the less the two agree.",
+        formula="(k g + (4 - k) w c) / 4, k = 2 (1 + mean cos(sqrt(w u), sqrt((w c + g) / 2)))",
+        source="ComfyUI, comfy_extras/nodes_mahiro.py",
+        defaults="it has no parameters",
+        hosts=(Host("ComfyUI", "the mean of the cosine is over the whole batch"),),
+    )
+
+    kind: Literal["mahiro"] = "mahiro"
+    space: Space = "x0"
+
+    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
+        from cfglab.guidance.reductions import along_channels
+
+        leap = now.w * now.cond
+        ours, theirs = _root(now.w * now.uncond), _root((leap + guided) / 2)
+        lengths = along_channels(ours, ours).sqrt() * along_channels(theirs, theirs).sqrt()
+        cosines = along_channels(ours, theirs) / lengths.clamp(min=1e-8)
+        agreed = cosines.flatten(1).mean(1).reshape(-1, *[1] * (guided.ndim - 1))
+        return guided + (1 - agreed) / 2 * (leap - guided)
+
+
+def _root(tensor: "Tensor") -> "Tensor":
+    return tensor.abs().sqrt().copysign(tensor)

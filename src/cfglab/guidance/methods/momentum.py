@@ -1,0 +1,43 @@
+"""Momentum guidance: away from the average of the past velocities (2602.20360)."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from cfglab.guidance.context import Now
+from cfglab.guidance.fields import Forgetting, NotNegative
+from cfglab.guidance.names import Space
+from cfglab.guidance.transform import Transform
+from cfglab.method_card import Card, Host
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class MomentumGuidance(Transform):
+    """`g -> g + alpha (g - m)`, then `m -> (1 - beta) g + beta m`; m starts as the first g.
+
+    arXiv:2602.20360, algorithm 1, on the velocity of a flow, with or without CFG: at w = 1 no unconditional row runs.
+    beta = 0, alpha = 1/2 is the two-step Adams-Bashforth method on even steps. A two-call sampler counts every call.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="Momentum guidance",
+        says="Each velocity is extrapolated away from the running average of those before it.",
+        formula="g + alpha (g - m); m <- (1 - beta) g + beta m",
+        paper="2602.20360",
+        source="algorithm 1",
+        rows="2 (1 at w = 1)",
+        defaults="alpha 0.5 and beta 0.6: the ComfyUI node of pamparamm/sd-perturbed-attention, not the paper's",
+        hosts=(Host("ComfyUI", "a custom node, on x0 instead of the velocity: momentum(space=x0)"),),
+    )
+    reads_uncond: ClassVar[bool] = False
+    acts_when_equal: ClassVar[bool] = True
+
+    kind: Literal["momentum"] = "momentum"
+    space: Space = "flow"
+    alpha: NotNegative = 0.5
+    beta: Forgetting = 0.6
+
+    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
+        mean = now.memory.get("mean", guided)
+        now.memory["mean"] = guided.lerp(mean, self.beta)
+        return guided + self.alpha * (guided - mean)

@@ -1,0 +1,116 @@
+"""Noise in the condition: an independent one in the place of no condition, and conditions that clear up on the way."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import model_validator
+
+from cfglab.errors import InputError
+from cfglab.guidance.context import Now, Variation
+from cfglab.guidance.fields import Fraction, NotNegative
+from cfglab.guidance.names import Space
+from cfglab.guidance.perturbations.noised_text import NoisedText
+from cfglab.guidance.transform import Transform
+from cfglab.method_card import Card, Host
+from cfglab.schedules.fields import Whole
+from cfglab.step import Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class ICG(Transform):
+    """`D(y') + w (D(y) - D(y'))`: an independent condition y' stands for no condition, drawn anew at every step.
+
+    arXiv:2407.02687, section 4 and algorithm 1, in its Gaussian form: y' is normal with the standard deviation of the
+    text's own encoding (here per row and per tensor). The paper also has random tokens, which it finds as good. The
+    unconditional row does not run, so a model without one can be guided. `seed` chooses the noise.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="Independent condition guidance (ICG)",
+        says="A random condition takes the place of the unconditional one: no null condition has to be trained.",
+        formula="D(y') + w (D(y) - D(y')), y' = std(y) n",
+        paper="2407.02687",
+        source="section 4, algorithm 1, and the Gaussian embedding of appendix G",
+        rows="2",
+        defaults="nothing to set; the paper's w is that of CFG or a little less",
+    )
+
+    replaces: ClassVar[Literal["cond", "uncond"] | None] = "uncond"
+
+    kind: Literal["icg"] = "icg"
+    space: Space = "model"
+    seed: Whole = 0
+
+    def variation(self, step: Step) -> Variation | None:
+        return NoisedText(gamma=0.0, scale=1.0, psi=0.0, own_scale=True, seed=self.seed, index=step.index)
+
+    def supplies(self, step: Step, memory: Mapping[str, Any]) -> Literal["uncond", "cond"] | None:  # noqa: ARG002
+        return "uncond"
+
+    def unconditional(self, uncond: "Tensor", now: Now) -> "Tensor":
+        return uncond if now.extra is None else now.extra
+
+
+class CADS(Transform):
+    """The condition is `sqrt(gamma) y + s sqrt(1 - gamma) n`, with gamma rising from 0 to 1 as the run goes on.
+
+    arXiv:2310.17347, section 4: gamma is 1 where t <= tau1, 0 where t >= tau2, linear between, with t = 1 - i / N; the
+    share `psi` of it is brought back to the mean and deviation of y (per row). The noise is drawn anew at every step;
+    `seed` chooses it. The unconditional row keeps its condition. More variety at high scales; where gamma is 1 nothing
+    is changed.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="Condition-annealed sampling (CADS)",
+        says="Noise in the text's encoding early in the run, less and less of it: more variety.",
+        formula="y^ = sqrt(gamma) y + s sqrt(1 - gamma) n, gamma from 0 at t >= tau2 to 1 at t <= tau1",
+        paper="2310.17347",
+        source="section 4",
+        rows="2",
+        defaults="s 0.25, tau 0.6 to 0.9, psi 1: v0xie/sd-webui-cads; the paper chooses them per model",
+        hosts=(
+            Host(
+                "A1111",
+                "v0xie/sd-webui-cads noises the unconditional text too, has one noise for all steps, and takes mean "
+                "and deviation over the whole batch",
+            ),
+            Host("ComfyUI", "custom nodes; one of them noises the unconditional text by default"),
+        ),
+    )
+
+    replaces: ClassVar[Literal["cond", "uncond"] | None] = "cond"
+
+    kind: Literal["cads"] = "cads"
+    space: Space = "model"
+    s: NotNegative = 0.25
+    tau1: Fraction = 0.6
+    tau2: Fraction = 0.9
+    psi: Fraction = 1.0
+    seed: Whole = 0
+
+    @model_validator(mode="after")
+    def _order(self) -> "CADS":
+        if self.tau2 <= self.tau1:
+            raise InputError(
+                f"cads(tau1={self.tau1:g}, tau2={self.tau2:g}): the condition clears up from t = tau2 down to tau1; "
+                "swap them."
+            )
+        return self
+
+    def gamma(self, step: Step) -> float:
+        """How much of the condition is there."""
+        return min(1.0, max(0.0, (self.tau2 - (1 - step.progress)) / (self.tau2 - self.tau1)))
+
+    def variation(self, step: Step) -> Variation | None:
+        gamma = self.gamma(step)
+        if gamma == 1:
+            return None
+        return NoisedText(gamma, self.s, self.psi, own_scale=False, seed=self.seed, index=step.index)
+
+    def supplies(self, step: Step, memory: Mapping[str, Any]) -> Literal["uncond", "cond"] | None:  # noqa: ARG002
+        return None if self.gamma(step) == 1 else "cond"
+
+    def conditional(self, cond: "Tensor", now: Now) -> "Tensor":
+        return cond if now.extra is None else now.extra

@@ -1,0 +1,80 @@
+"""The seed's three normalisations, per image. They keep the guided prediction as long as the unconditional one."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from cfglab.guidance.context import Now
+from cfglab.guidance.transform import Transform
+from cfglab.method_card import Card, Host
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class PredictionNorm(Transform):
+    """The guided prediction at the length of the unconditional one: `p -> p * ||u|| / ||p||` (cf_guidance's BaseNorm).
+
+    Close to guidance rescale (2305.08891, section 3.4) at phi = 1, with ||u|| in place of the conditional deviation.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="Prediction norm (BaseNorm)",
+        says="The guided prediction at the length of the unconditional one.",
+        formula="g |u| / |g|",
+        source="cf_guidance 0.0.3, BaseNormGuidance",
+        defaults="it has no parameters",
+        hosts=(Host("cf_guidance", "lengths over the whole batch, in what the model predicts"),),
+    )
+
+    kind: Literal["prediction_norm"] = "prediction_norm"
+
+    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
+        return _at_length_of(guided, now.uncond)
+
+
+class UpdateNorm(Transform):
+    """The update at the length of the prediction: `c - u -> (c - u) / ||c - u|| * ||u||` (cf_guidance's T-Norm).
+
+    The same as plain CFG with the scale `w / (||c - u|| / ||u||)`, so useful w are small, 0.05 to 0.5.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="Update norm (T-Norm)",
+        says="The update at the length of the unconditional prediction, so w is a share of it.",
+        formula="u + w (c - u) |u| / |c - u|",
+        source="cf_guidance 0.0.3, TNormGuidance",
+        defaults="it has no parameters; useful w are 0.05 to 0.5",
+        hosts=(Host("cf_guidance", "lengths over the whole batch, in what the model predicts"),),
+    )
+
+    kind: Literal["update_norm"] = "update_norm"
+
+    def update(self, update: "Tensor", now: Now) -> "Tensor":
+        return _at_length_of(update, now.uncond)
+
+
+class FullNorm(Transform):
+    """The update, then the guided prediction, at the length of the unconditional one (cf_guidance's FullNorm)."""
+
+    card: ClassVar[Card] = Card(
+        title="Full norm",
+        says="The update norm, then the prediction norm.",
+        formula="g |u| / |g|, g = u + w (c - u) |u| / |c - u|",
+        source="cf_guidance 0.0.3, FullNormGuidance",
+        defaults="it has no parameters",
+        hosts=(Host("cf_guidance", "lengths over the whole batch, in what the model predicts"),),
+    )
+
+    kind: Literal["full_norm"] = "full_norm"
+
+    def update(self, update: "Tensor", now: Now) -> "Tensor":
+        return _at_length_of(update, now.uncond)
+
+    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
+        return _at_length_of(guided, now.uncond)
+
+
+def _at_length_of(tensor: "Tensor", other: "Tensor") -> "Tensor":
+    """`tensor` (n, ...) with each image's L2 norm that of `other`; an image of zeros stays."""
+    from cfglab.guidance.reductions import norm, over
+
+    return tensor * over(norm(other), norm(tensor), 0.0)

@@ -1,0 +1,82 @@
+"""Guidance by a prediction with worse self-attention: its map the identity (PAG), or its queries blurred (SEG)."""
+
+from typing import ClassVar, Literal
+
+from cfglab.guidance.context import Variation
+from cfglab.guidance.fields import NotNegative, Positive
+from cfglab.guidance.methods.weak_prediction import Layers, Weaker
+from cfglab.guidance.perturbations.self_attention import BlurredQueries, IdentityAttention
+from cfglab.method_card import Card, Host
+
+
+class PAG(Weaker):
+    """`g + s (c - c~)`, where self-attention of c~ is the identity in `layers`: every position sees only itself.
+
+    arXiv:2403.17377; the middle block and s = 3 as in diffusers' PAG pipelines. `1 | pag()` is guidance without
+    an unconditional row. Refused where text and picture share one attention.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="Perturbed-attention guidance (PAG)",
+        says="Away from a prediction whose self-attention is switched to the identity.",
+        formula="g + s (c - c~), c~ with A = I in the middle block",
+        paper="2403.17377",
+        source="diffusers' StableDiffusionPAGPipeline",
+        rows="3 (2 at w = 1)",
+        defaults="s 3 and the middle block: diffusers' PAG pipelines",
+        hosts=(
+            Host(
+                "diffusers",
+                "the PAG pipelines are this; the guider has c + (s - 1) (c - c~) without CFG, and by default s 2.8 "
+                "from 1 to 20 % of the run",
+            ),
+            Host("ComfyUI"),
+        ),
+    )
+
+    kind: Literal["pag"] = "pag"
+    s: NotNegative = 3.0
+    layers: Layers = ("mid",)
+
+    def factor(self) -> float:
+        return self.s
+
+    def worse(self) -> Variation:
+        return IdentityAttention(self.layers)
+
+
+class SEG(Weaker):
+    """`g + s (c - c~)`, where the queries of self-attention of c~ are blurred over the picture in `layers`.
+
+    arXiv:2408.00760, equations 6 to 9, in the form of the authors' code, whose blurred row has the prompt and whose s
+    is the paper's gamma less 1. `sigma` is in positions of that layer; None is infinite: all queries are their mean.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="Smoothed energy guidance (SEG)",
+        says="Away from a prediction whose self-attention weights are blurred.",
+        formula="g + s (c - c~), c~ with Q -> G_sigma * Q in the middle block",
+        paper="2408.00760",
+        source="equations 6 to 9; SusungHong/SEG-SDXL, pipeline_seg.py",
+        rows="3 (2 at w = 1)",
+        defaults="s 3, infinite sigma and the middle block: the authors' code",
+        hosts=(
+            Host(
+                "diffusers",
+                "the guider never perturbs (0.42.1), its third prediction is the conditional one; its blur is the mean "
+                "where sigma is finite, the Gaussian where it is infinite",
+            ),
+            Host("ComfyUI", "a custom node"),
+        ),
+    )
+
+    kind: Literal["seg"] = "seg"
+    s: NotNegative = 3.0
+    sigma: Positive | None = None
+    layers: Layers = ("mid",)
+
+    def factor(self) -> float:
+        return self.s
+
+    def worse(self) -> Variation:
+        return BlurredQueries(self.layers, self.sigma)

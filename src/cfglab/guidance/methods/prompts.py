@@ -1,0 +1,133 @@
+"""Guidance with a further prompt: perpendicular negatives, two scales, and composed prompts."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from cfglab.guidance.context import Now, Variation
+from cfglab.guidance.fields import NotNegative
+from cfglab.guidance.names import Space
+from cfglab.guidance.transform import Transform
+from cfglab.method_card import Card, Host
+from cfglab.schedules.fields import Real
+from cfglab.step import Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class OtherPrompt:
+    """The rows without the prompt, with another one instead: the host puts its encoding where theirs was."""
+
+    prompt: str
+
+    @property
+    def source(self) -> Literal["cond", "uncond"]:
+        return "uncond"
+
+    def applied(self, denoiser: Any) -> "AbstractContextManager[Any]":
+        return nullcontext(denoiser)
+
+    def inputs(
+        self, sample: "Tensor", timestep: Any, conditioning: Mapping[str, Any]
+    ) -> "tuple[Tensor, Any, Mapping[str, Any]]":
+        return sample, timestep, conditioning
+
+
+class _Prompted(Transform):
+    """One further prompt."""
+
+    kind: str
+    space: Space = "model"
+    prompt: str
+
+    def variation(self, step: Step) -> Variation | None:  # noqa: ARG002
+        return OtherPrompt(self.prompt)
+
+
+class PerpNeg(_Prompted):
+    """`u + w (p - weight (n - <n, p> / |p|^2 p))`: the negative prompt counts where it is perpendicular to the prompt.
+
+    arXiv:2304.04968; p = c - u and n are differences from the prediction without a prompt, per image, so
+    the pipeline's own negative prompt is left empty. Several of them add up, each against the same p.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="Perp-Neg",
+        says="A negative prompt that cannot take back what the prompt asks for.",
+        formula="u + w (p - weight (n - <n, p> / |p|^2 p)), p = c - u, n = c_neg - u",
+        paper="2304.04968",
+        source="as ComfyUI's nodes_perpneg.py has it, image by image",
+        rows="3",
+        defaults="weight 1: ComfyUI's; the paper chooses it per prompt",
+        hosts=(Host("ComfyUI", "the projection sums over the whole batch, on x0"),),
+    )
+
+    kind: Literal["perp_neg"] = "perp_neg"
+    weight: NotNegative = 1.0
+
+    def update(self, update: "Tensor", now: Now) -> "Tensor":
+        from cfglab.guidance.reductions import dot, over
+
+        if now.extra is None:
+            return update
+        p, n = now.cond - now.uncond, now.extra - now.uncond
+        return update - self.weight * (n - over(dot(n, p), dot(p, p), 0.0) * p)
+
+
+class Composed(_Prompted):
+    """`u + w ((c - u) + weight (c' - u))`: a further prompt beside the first, or against it with a negative weight.
+
+    arXiv:2206.01714, conjunction and negation; there every prompt has a scale of its own, here those
+    of the further ones are multiples of the schedule. Several of them add up.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="Composed prompts",
+        says="Two prompts at once, each with its own weight; a negative one takes its prompt away.",
+        formula="u + w ((c - u) + weight (c' - u))",
+        paper="2206.01714",
+        source="conjunction, and negation with a negative weight",
+        rows="3",
+        defaults="weight 1: both prompts count the same",
+        hosts=(
+            Host("A1111", "AND between prompts"),
+            Host("diffusers", "a community pipeline, composable_stable_diffusion"),
+        ),
+    )
+
+    kind: Literal["composed"] = "composed"
+    weight: Real = 1.0
+
+    def update(self, update: "Tensor", now: Now) -> "Tensor":
+        return update if now.extra is None else update + self.weight * (now.extra - now.uncond)
+
+
+class DualCFG(_Prompted):
+    """`u + middle (m - u) + w (c - m)`: two scales, one from nothing to a middle prompt, one from there to the prompt.
+
+    arXiv:2211.09800, whose middle is the picture to be edited; here it is a second prompt, as in ComfyUI's
+    node. At middle = w it is plain CFG.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="Dual classifier-free guidance",
+        says="Two scales: from nothing to a middle prompt, and from there to the prompt.",
+        formula="u + middle (m - u) + w (c - m)",
+        paper="2211.09800",
+        source="diffusers' StableDiffusionInstructPix2PixPipeline",
+        rows="3",
+        defaults="middle 1.5: InstructPix2Pix's image scale",
+        hosts=(
+            Host("diffusers", "InstructPix2Pix, whose middle is the picture without the text"),
+            Host("ComfyUI", "DualCFGGuider is this; its nested style scales the whole again"),
+        ),
+    )
+
+    kind: Literal["dual_cfg"] = "dual_cfg"
+    middle: Real = 1.5
+
+    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
+        return guided if now.extra is None else guided + (self.middle - now.w) * (now.extra - now.uncond)

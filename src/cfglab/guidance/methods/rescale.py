@@ -1,0 +1,43 @@
+"""Guidance rescale: the guided prediction at the conditional one's standard deviation (2305.08891)."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from cfglab.guidance.context import Now
+from cfglab.guidance.fields import Strength
+from cfglab.guidance.names import Space
+from cfglab.guidance.transform import Transform
+from cfglab.method_card import Card, Host
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Rescale(Transform):
+    """Guidance rescale: `g' = phi g std(c) / std(g) + (1 - phi) g`, std over one image; phi is `strength`.
+
+    arXiv:2305.08891, section 3.4, where phi = 0.7 goes with v-prediction and a schedule that ends
+    in pure noise. Bound to its space: on epsilon or x0 the same phi does something else.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="Guidance rescale",
+        says="The guided prediction at the standard deviation of the conditional one, mixed with itself by phi.",
+        formula="phi g std(c) / std(g) + (1 - phi) g",
+        paper="2305.08891",
+        source="section 3.4",
+        defaults="phi (`strength`) 0.7 and v: the paper's",
+        hosts=(
+            Host("diffusers", "`guidance_rescale`, in whatever the model predicts; default 0"),
+            Host("ComfyUI", "RescaleCFG, in v of a VP model; default 0.7"),
+        ),
+    )
+    reads_uncond: ClassVar[bool] = False
+
+    kind: Literal["rescale"] = "rescale"
+    strength: Strength = 0.7
+    space: Space = "v"
+
+    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
+        from cfglab.guidance.reductions import deviation, over
+
+        return guided * over(deviation(now.cond), deviation(guided))

@@ -1,0 +1,59 @@
+"""Self-attention guidance: away from the prediction for a sample that is blurred where attention looks (2210.00939)."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from cfglab.guidance.context import Now, Variation
+from cfglab.guidance.fields import NotNegative, Positive
+from cfglab.guidance.methods.weak_prediction import Weaker
+from cfglab.guidance.names import Space
+from cfglab.guidance.perturbations.blurred_sample import BlurredSample
+from cfglab.method_card import Card, Host
+from cfglab.step import Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class SAG(Weaker):
+    """`g + s (u - u~)`, where u~ is predicted for a sample whose own clean picture is blurred where attention looks.
+
+    arXiv:2210.00939, equation 16, and 25 with classifier-free guidance, on epsilon: there the unconditional prediction
+    is guided. `of=cond` guides the conditional one, as in `1 | sag(of=cond)`, which needs no unconditional row. `sigma`
+    of the blur is in values of the sample. The rows are run twice more, once for their attention, because a further
+    prediction is asked for before the first one is known. Refused where text and picture share one attention.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="Self-attention guidance (SAG)",
+        says="Away from a prediction for a sample that is blurred where its self-attention looks.",
+        formula="g + s (u - u~), u~ = u(x + alpha M (blur(D_u) - D_u)), M where attention sums up to more than 1",
+        paper="2210.00939",
+        source="equations 16 and 25; diffusers' StableDiffusionSAGPipeline",
+        rows="4 (3 at w = 1 with of=cond); the hosts, which keep the attention, have 3",
+        defaults="s 0.75, sigma 1: diffusers' pipeline",
+        hosts=(
+            Host("diffusers", "a deprecated pipeline for Stable Diffusion; of v models it subtracts v, not epsilon"),
+            Host("ComfyUI", "s 0.5, sigma 2"),
+        ),
+    )
+
+    kind: Literal["sag"] = "sag"
+    space: Space = "epsilon"
+    s: NotNegative = 0.75
+    sigma: Positive = 1.0
+    of: Literal["uncond", "cond"] = "uncond"
+
+    @property
+    def reads_uncond(self) -> bool:  # type: ignore[override]
+        return self.of == "uncond"
+
+    def factor(self) -> float:
+        return self.s
+
+    def variation(self, step: Step) -> Variation | None:
+        return BlurredSample(self.of, step, self.sigma) if self.start <= step.progress < self.stop else None
+
+    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
+        if now.extra is None:
+            return guided
+        return guided + self.s * ((now.uncond if self.of == "uncond" else now.cond) - now.extra)

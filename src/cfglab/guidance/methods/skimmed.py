@@ -1,0 +1,52 @@
+"""Skimmed CFG: where guidance only pushes values further out, a lower scale is used (Extraltodeus)."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from cfglab.guidance.context import Now
+from cfglab.guidance.fields import NotNegative
+from cfglab.guidance.transform import Transform
+from cfglab.method_card import Card, Host
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Skimmed(Transform):
+    """On x0, value by value: where c and c - u point the same way, the guided D too, and D lies further out than x, the
+    update counts with the scale `skim` instead of w.
+
+    The mask is `sign(c - u) = sign(c)`, `sign(c) = sign(D)` and `sign(D) = sign(D - x)` (`flips=False` leaves the last
+    one out), with `D = u + w (c - u)`. First the same is done to u with the roles exchanged (at scale 0 with
+    `full_negative`). skimmed_CFG.py, the single-scale node; no paper. x is the picture with noise as ComfyUI has it,
+    `latents / alpha` of a VP model, the latents of a flow. Raises InputError without latents.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="Skimmed CFG",
+        says="Values that guidance would only push further out are guided with a lower scale.",
+        formula="u + skim (c - u) where sign(c - u) = sign(c) = sign(D) = sign(D - x), else D = u + w (c - u)",
+        source="Extraltodeus/Skimmed_CFG, skimmed_CFG.py, CFG_skimming_single_scale_pre_cfg_node",
+        defaults="its node's: 7",
+        hosts=(Host("ComfyUI", "a custom node; five more variants"),),
+    )
+
+    kind: Literal["skimmed"] = "skimmed"
+    space: Literal["x0"] = "x0"
+    skim: NotNegative = 7.0
+    full_negative: bool = False
+    flips: bool = True
+
+    def unconditional(self, uncond: "Tensor", now: Now) -> "Tensor":
+        away = uncond - now.cond
+        skim = 0.0 if self.full_negative else self.skim
+        return uncond - self._outside(uncond, away, now.cond + now.w * away, now) * now.over_w((now.w - skim) * away)
+
+    def update(self, update: "Tensor", now: Now) -> "Tensor":
+        outside = self._outside(now.uncond + update, update, now.uncond + now.w * update, now)
+        return update - outside * now.over_w((now.w - self.skim) * update)
+
+    def _outside(self, there: "Tensor", towards: "Tensor", guided: "Tensor", now: Now) -> "Tensor":
+        """Where the update `towards` from the other prediction to `there` only pushes further out."""
+        sign = there.sign()
+        outside = (towards.sign() == sign) & (sign == guided.sign())
+        return outside & (guided.sign() == -now.residual(guided).sign()) if self.flips else outside

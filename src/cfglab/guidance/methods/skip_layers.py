@@ -1,0 +1,84 @@
+"""Guidance by a prediction that leaves layers out: named ones (SLG), or blocks drawn at every step (S2)."""
+
+from typing import ClassVar, Literal
+
+from cfglab.guidance.context import Variation
+from cfglab.guidance.fields import Fraction, NotNegative
+from cfglab.guidance.methods.weak_prediction import Layers, Weaker
+from cfglab.guidance.perturbations.skipped_layers import RandomBlocks, SkippedLayers
+from cfglab.method_card import Card, Host
+from cfglab.schedules.fields import Whole
+from cfglab.step import Step
+
+
+class SkipLayers(Weaker):
+    """`g + s (c - c~)`, where c~ leaves `layers` out: skip-layer guidance (SLG), Stability AI's for SD 3.5.
+
+    It has no paper of its own; STG (arXiv:2411.18664) is its form for video. Layers are `mid`, dotted names, or numbers
+    of blocks; which ones help depends on the network, so they have to be said: (7, 8, 9) for SD 3.5 Medium.
+    It acts while `start <= i / N < stop`. Stability AI's code leaves out the step at which `i / N` is `start` itself,
+    which is one of a run of 100 steps and, with `start=0`, the first of any run.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="Skip-layer guidance (SLG)",
+        says="Away from a prediction that leaves some layers out, early in the run.",
+        formula="g + s (c - c~), c~ without the layers",
+        source="Stability AI's reference for SD 3.5 Medium, as diffusers' SkipLayerGuidance has it",
+        rows="3 in the window, 2 outside (one less at w = 1)",
+        defaults="s 2.8 from 1 to 20 % of the run: Stability AI's; no layers, they depend on the network",
+        hosts=(
+            Host("Stability-AI/sd3.5", "acts while N start < i: not at the step that is `start` itself"),
+            Host(
+                "diffusers",
+                "c + (s - 1) (c - c~) without CFG; a list of layers fails, and the two streams of SD 3 come back "
+                "swapped (0.42.1)",
+            ),
+            Host("ComfyUI", "s 3 from 1 to 15 %; layers 7, 8, 9"),
+        ),
+    )
+
+    kind: Literal["skip_layers"] = "skip_layers"
+    s: NotNegative = 2.8
+    layers: Layers
+    start: Fraction = 0.01
+    stop: Fraction = 0.2
+
+    def factor(self) -> float:
+        return self.s
+
+    def worse(self) -> Variation:
+        return SkippedLayers(self.layers)
+
+
+class S2Guidance(Weaker):
+    """`g + omega (c - c~)`, where c~ leaves out transformer blocks drawn anew at every step: stochastic self-guidance.
+
+    arXiv:2508.12880, equation 4 of its later versions (the first ones subtract `omega c~` alone); one draw a step, in
+    the middle of the run, never the first block. The draw is the same for every image; `seed` chooses it.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="S2-Guidance",
+        says="Away from a prediction that leaves out a few blocks, drawn anew at every step.",
+        formula="g + omega (c - c~), c~ without a random share of the blocks",
+        paper="2508.12880",
+        source="equation 4 and algorithm 1, from two independent descriptions of the paper; the authors have no code",
+        rows="3 in the window, 2 outside (one less at w = 1)",
+        defaults="omega 0.25, a tenth of the blocks, from 10 to 90 % of the run: as those describe the paper",
+        hosts=(Host("ComfyUI", "custom nodes subtract omega c~ without adding omega c"),),
+    )
+
+    kind: Literal["s2"] = "s2"
+    omega: NotNegative = 0.25
+    share: Fraction = 0.1
+    seed: Whole = 0
+    start: Fraction = 0.1
+    stop: Fraction = 0.9
+
+    def factor(self) -> float:
+        return self.omega
+
+    def variation(self, step: Step) -> Variation | None:
+        acts = self.start <= step.progress < self.stop
+        return RandomBlocks(self.share, self.seed, step.index) if acts else None

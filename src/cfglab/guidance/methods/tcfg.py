@@ -1,0 +1,44 @@
+"""TCFG: the unconditional prediction without its part across the common direction (2503.18137)."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from cfglab.guidance.context import Now
+from cfglab.guidance.transform import Transform
+from cfglab.method_card import Card, Host
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class TCFG(Transform):
+    """Tangential damping: `u` projected on the leading right-singular vector of the two rows `[c; u]`, then CFG.
+
+    arXiv:2503.18137, on scores. With the Gram numbers `cc`, `cu`, `uu` of one image and
+    `r = hypot(cc - uu, 2 cu)` that projection is `u (1 - (cc - uu) / r) / 2 + c cu / r`: no SVD of the pictures.
+    Where r is 0 (c and u of one length, at right angles) no direction leads, and u stays.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="Tangential damping CFG (TCFG)",
+        says="The unconditional prediction keeps only its part along the direction it shares with the conditional one.",
+        formula="u' = u (1 - (cc - uu) / r) / 2 + c cu / r, r = hypot(cc - uu, 2 cu); u' + w (c - u')",
+        paper="2503.18137",
+        source="the projection by SVD as in diffusers and ComfyUI; the Gram form is equal",
+        defaults="it has no parameters",
+        hosts=(
+            Host("diffusers", "by an SVD, in what the model predicts"),
+            Host("ComfyUI", "by an SVD, on the residual x - D: epsilon on a VP model, the velocity on a flow"),
+        ),
+    )
+
+    kind: Literal["tcfg"] = "tcfg"
+
+    def unconditional(self, uncond: "Tensor", now: Now) -> "Tensor":
+        from cfglab.guidance.reductions import dot
+
+        cc, cu, uu = dot(now.cond, now.cond), dot(now.cond, uncond), dot(uncond, uncond)
+        unit = (cc + uu).where(cc + uu > 0, 1.0)
+        cc, cu, uu = cc / unit, cu / unit, uu / unit
+        r = (cc - uu).hypot(2 * cu)
+        some = r.where(r > 0, 1.0)
+        return (uncond * ((1 - (cc - uu) / some) / 2) + now.cond * (cu / some)).where(r > 0, uncond)

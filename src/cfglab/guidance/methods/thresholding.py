@@ -1,0 +1,103 @@
+"""Dynamic thresholding: Imagen's, and mcmonkey's that mimics a lower scale."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from cfglab.guidance.context import Now
+from cfglab.guidance.fields import Positive, Quantile
+from cfglab.guidance.names import Space
+from cfglab.guidance.transform import Transform
+from cfglab.method_card import Card, Host
+from cfglab.schedules.fields import Real
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class ImagenThreshold(Transform):
+    """Dynamic thresholding: `s = max(limit, quantile |D|)`, `D -> limit * clamp(D, -s, s) / s`, per image, on x0.
+
+    arXiv:2205.11487, section 2.3, for pictures in [-1, 1], `limit` 1; latents have another range, so set `limit` to
+    theirs. Acts on conditional and unguided predictions too.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="Dynamic thresholding (Imagen)",
+        says="The clean picture is clipped at a quantile of its own values and pressed back into the picture's range.",
+        formula="s = max(limit, quantile_p |D|); limit clamp(D, -s, s) / s",
+        paper="2205.11487",
+        source="section 2.3; the quantile 0.995 is diffusers' `dynamic_thresholding_ratio`",
+        rows="2 (1 at w = 1)",
+        defaults="`limit` 1 is the paper's, `percentile` 0.995 diffusers'",
+        hosts=(
+            Host(
+                "diffusers",
+                "`thresholding=True` of a scheduler; its default `sample_max_value=1.0` holds s at 1, which is plain "
+                "clipping",
+            ),
+        ),
+    )
+    reads_uncond: ClassVar[bool] = False
+    acts_when_equal: ClassVar[bool] = True
+
+    kind: Literal["imagen_threshold"] = "imagen_threshold"
+    space: Space = "x0"
+    percentile: Quantile = 0.995
+    limit: Positive = 1.0
+
+    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":  # noqa: ARG002
+        from cfglab.guidance.reductions import quantile
+
+        s = quantile(guided.abs(), self.percentile).clamp(min=self.limit)
+        return guided.clamp(-s, s) * (self.limit / s)
+
+
+class MimicThreshold(Transform):
+    """sd-dynamic-thresholding: the guided prediction with the spread that the scale `mimic` would have had.
+
+    With `m = u + mimic (c - u)`, both centred by the means of their channels: `start="mean"` with `measure="ad"` clamps
+    the centred g at `M = max(max |m|, quantile |g|)` and multiplies by `max |m| / M`; with "std" it multiplies by
+    `std(m) / std(g)`; the means of g come back. `start="zero"` multiplies g itself by the ratio of the two measures.
+    Per channel, or over the image with `per_channel=False` (theirs is then over the whole batch). Their
+    `interpolate_phi` is `strength`; both scales may be scheduled there, here `mimic` is a number. No paper.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="Dynamic thresholding (mcmonkey)",
+        says="A high scale with the spread of a lower one: centred, clamped and shrunk to what `mimic` would give.",
+        formula="M = max(max |m|, quantile_p |g|); clamp(g, -M, M) max |m| / M, about the channel means",
+        source="mcmonkeyprojects/sd-dynamic-thresholding, dynthres_core.py",
+        defaults="its ComfyUI node's: mimic 7, percentile 1, mean, AD, per channel",
+        hosts=(Host("ComfyUI, Forge, A1111", "statistics over the whole batch where channels are not separate"),),
+    )
+
+    kind: Literal["mimic_threshold"] = "mimic_threshold"
+    space: Space = "x0"
+    mimic: Real = 7.0
+    percentile: Quantile = 1.0
+    start: Literal["mean", "zero"] = "mean"
+    measure: Literal["ad", "std"] = "ad"
+    per_channel: bool = True
+
+    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
+        from cfglab.guidance.reductions import over, quantile
+        from cfglab.guidance.reductions import spread as deviations
+
+        keep = 2 if self.per_channel and guided.ndim > 2 else 1
+
+        def centred(x: "Tensor") -> "Tensor":
+            return x - x.flatten(2).mean(2).reshape(*x.shape[:2], *[1] * (x.ndim - 2)) if x.ndim > 2 else x
+
+        def spread(x: "Tensor", q: float) -> "Tensor":
+            if self.measure == "ad":
+                return quantile(x.abs(), q, keep)
+            return deviations(x, keep).reshape(*x.shape[:keep], *[1] * (x.ndim - keep))
+
+        g = centred(guided)
+        wanted = spread(centred(now.uncond + self.mimic * (now.cond - now.uncond)), 1.0)
+        own = spread(g, self.percentile)
+        if self.start == "zero":
+            return guided * over(wanted, own)
+        if self.measure == "std":
+            return guided + (g * over(wanted, own) - g)
+        top = wanted.maximum(own)
+        return guided + (g.clamp(-top, top) * over(wanted, top) - g)

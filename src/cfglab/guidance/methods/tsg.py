@@ -1,0 +1,48 @@
+"""Time-step guidance: away from a prediction for a time step that is not quite this one (2407.02687)."""
+
+from typing import ClassVar, Literal
+
+from cfglab.guidance.context import Variation
+from cfglab.guidance.fields import NotNegative
+from cfglab.guidance.methods.weak_prediction import Weaker
+from cfglab.guidance.perturbations.noised_timestep import NoisedTime
+from cfglab.method_card import Card
+from cfglab.schedules.fields import Whole
+from cfglab.step import Step
+
+
+class TSG(Weaker):
+    """`g + (w - 1) (D - D~)`, where D~ has `e + s t^alpha std(e) n` for the embedding e of the time step.
+
+    arXiv:2407.02687, section 5, equation 8 and the listing of appendix G. The paper's guidance is `1 | tsg(w=...,
+    s=...)`, two rows a step and no unconditional one; the noise is drawn anew at every step, `seed` chooses it. alpha
+    0 is its constant schedule. t is 1 - i / N, from noise to image, and every layer reads the noised embedding; the
+    paper also has it for the first layers alone. Two things it leaves open are read here as follows: t is between 0
+    and 1 (in thousands its own s = 2, alpha = 1 would be 2000 standard deviations), and e is what leaves the
+    embedding's layers, since only that can differ from layer to layer.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="Time-step guidance (TSG)",
+        says="Away from a prediction whose embedding of the time step has noise in it; needs no condition at all.",
+        formula="g + (w - 1) (D - D~), D~ with e + s t^alpha std(e) n, e the time step's embedding",
+        paper="2407.02687",
+        source="section 5, equation 8 and appendix G, as two descriptions quote them; the authors have no code",
+        rows="2 (3 with classifier-free guidance)",
+        defaults="none: w and s have to be said; for Stable Diffusion with a prompt appendix G is quoted with w 4, "
+        "s 3, alpha 0.25 and t down to 0.4 (stop=0.6); alpha 0 is the paper's constant schedule",
+    )
+
+    kind: Literal["tsg"] = "tsg"
+    w: NotNegative
+    s: NotNegative
+    alpha: NotNegative = 0.0
+    seed: Whole = 0
+
+    def factor(self) -> float:
+        return self.w - 1
+
+    def variation(self, step: Step) -> Variation | None:
+        if not self.start <= step.progress < self.stop:
+            return None
+        return NoisedTime(self.s * (1 - step.progress) ** self.alpha, self.seed, step.index)

@@ -1,0 +1,59 @@
+"""What guidance by a worse prediction has in common, whatever makes it worse: `g + s (c - worse)`."""
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator, model_validator
+
+from cfglab.errors import InputError
+from cfglab.guidance.context import Now, Variation
+from cfglab.guidance.fields import Fraction
+from cfglab.guidance.names import Space
+from cfglab.guidance.transform import Transform
+from cfglab.step import Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def _layers(value: Any) -> tuple[str, ...]:
+    """One name, a number, or several of them."""
+    several = value if isinstance(value, tuple | list) else (value,)
+    if not several or any(isinstance(one, bool) or not isinstance(one, str | int) or one == "" for one in several):
+        raise ValueError("layers are names or numbers; write layers=mid or layers=(7, 8, 9).")
+    return tuple(map(str, several))
+
+
+Layers = Annotated[tuple[str, ...], BeforeValidator(_layers)]
+
+
+class Weaker(Transform):
+    """What they share: the hook, and the part of the run in which they act."""
+
+    reads_uncond: ClassVar[bool] = False
+
+    kind: str
+    space: Space = "model"
+    start: Fraction = 0.0
+    stop: Fraction = 1.0
+
+    @model_validator(mode="after")
+    def _window(self) -> "Weaker":
+        if self.stop <= self.start:
+            raise InputError(
+                f"{self.kind}(start={self.start:g}, stop={self.stop:g}): it stops after it starts; swap them."
+            )
+        return self
+
+    def factor(self) -> float:
+        """What `cond - worse` is multiplied by."""
+        raise NotImplementedError
+
+    def worse(self) -> Variation:
+        """The further prediction."""
+        raise NotImplementedError
+
+    def variation(self, step: Step) -> Variation | None:
+        return self.worse() if self.start <= step.progress < self.stop else None
+
+    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
+        return guided if now.extra is None else guided + self.factor() * (now.cond - now.extra)

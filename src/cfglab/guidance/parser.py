@@ -1,0 +1,103 @@
+"""Guidance as text for people: `cosine(max=7.5, min=1, k=0.3) | prediction_norm(strength=0.5)`.
+
+The schedule comes first, transforms follow, each after a bar. Nothing is evaluated.
+"""
+
+import ast
+import re
+from collections import Counter
+from typing import Any
+
+from cfglab import limits
+from cfglab.errors import InputError
+from cfglab.guidance.guidance import Guidance
+from cfglab.guidance.transform import Transform, transform_class
+from cfglab.schedules import Schedule, parse
+from cfglab.schedules.fields import shown
+from cfglab.schedules.parser import Unreadable, expression
+
+_PIECE = re.compile(r"""(\|)|'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|[^'"|]++|(['"])""", re.DOTALL)
+"""A bar, what is in quotes, anything else, a quote that never ends. It does not backtrack."""
+
+
+def parse_guidance(text: str) -> Guidance:
+    """The guidance that a text describes; `str(guidance)` is its canonical form. Raises InputError.
+
+    >>> print(parse_guidance("7.5 | prediction_norm(strength=0.50)"))
+    7.5 | prediction_norm(strength=0.5)
+    """
+    return Guidance(*parse_parts(text))
+
+
+def parse_parts(text: str) -> tuple[Schedule, list[Transform]]:
+    """The schedule and the transforms of a guidance's text. Raises InputError."""
+    if len(text) > limits.TEXT_LETTERS:
+        raise InputError(f"{shown(text)}: a guidance has at most {limits.TEXT_LETTERS} letters; write a shorter one.")
+    schedule, *transforms = _split(text)
+    if len(transforms) > limits.TRANSFORMS:
+        raise InputError(
+            f"{shown(text)}: {len(transforms)} transforms; a guidance has at most {limits.TRANSFORMS}, leave some out."
+        )
+    return parse(schedule), [parse_transform(one) for one in transforms]
+
+
+def _split(text: str) -> list[str]:
+    """The parts between bars; bars in quotes divide nothing."""
+    parts, first = list[str](), 0
+    for piece in _PIECE.finditer(text):
+        if piece[2]:  # a quote that never ends is the fault of its part
+            return text.split("|")
+        if piece[1]:
+            parts.append(text[first : piece.start()])
+            first = piece.end()
+    return [*parts, text[first:]]
+
+
+def parse_transform(text: str) -> Transform:
+    """One transform: its kind, with named fields in brackets where they differ from the defaults. Raises InputError."""
+    try:
+        node = expression(text.strip())
+    except Unreadable:
+        node = None
+    except InputError as error:
+        raise InputError(f"{shown(text.strip())}: {error}") from None
+    match node:
+        case ast.Name(id=kind):
+            return transform_class(kind)()
+        case ast.Call(func=ast.Name(id=kind), args=[], keywords=keywords) if all(one.arg for one in keywords):
+            fields = {str(one.arg): _value(one.value, text) for one in keywords}
+            if len(fields) < len(keywords):
+                twice = Counter(one.arg for one in keywords).most_common(1)[0][0]
+                raise InputError(
+                    f"{shown(text.strip())}: {shown(twice)} is given twice; a field has one value, leave one out."
+                )
+            return transform_class(kind)(**fields)
+    raise _unreadable(text)
+
+
+def as_guidance(value: Any) -> Any:
+    """A Guidance from anything that stands for one: itself, text, or what `as_schedule` takes. An object with its own
+    `start(prediction)` is left as it is. Raises InputError."""
+    if isinstance(value, Guidance) or (hasattr(value, "start") and not isinstance(value, type | str)):
+        return value
+    return Guidance(value)
+
+
+def _value(node: ast.expr, text: str) -> Any:
+    match node:
+        case ast.Constant(value=str() | int() | float() | None as value):
+            return value
+        case ast.Tuple(elts=parts) | ast.List(elts=parts):
+            return tuple(_value(part, text) for part in parts)
+        case ast.Name(id=name):
+            return name
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
+            return -value
+    raise _unreadable(text)
+
+
+def _unreadable(text: str) -> InputError:
+    return InputError(
+        f"{shown(text.strip(), 80)} is not written as a transform is: a kind with named fields; write "
+        "prediction_norm(strength=0.5)."
+    )

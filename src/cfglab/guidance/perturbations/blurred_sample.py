@@ -1,0 +1,118 @@
+"""The sample blurred where self-attention looks: the rows are run, and run again on what came of it."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from cfglab.errors import InputError
+from cfglab.guidance.names import Space
+from cfglab.guidance.perturbations.hooks import hooked, self_attentions
+from cfglab.guidance.perturbations.self_attention import gaussian, picture_of
+from cfglab.step import Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+TAPS = 9
+"""The width of the kernel, in diffusers as in ComfyUI."""
+
+
+@dataclass(frozen=True)
+class BlurredSample:
+    """The rows of `source` on `x + alpha (D' - D)`: D is their own prediction of the clean picture, D' that picture
+    blurred by a Gaussian of `sigma` where the first self-attention of the middle block looks: at positions that get
+    more than 1 of the attention of all the others together, in the mean of the heads.
+
+    The network runs twice: for the attention and D, then for the result, whose epsilon is kept. `prediction` is what it
+    predicts.
+    """
+
+    source: Literal["cond", "uncond"]
+    step: Step
+    sigma: float
+    prediction: Space = "model"
+    runs: ClassVar[int] = 2
+
+    def inputs(
+        self, sample: "Tensor", timestep: Any, conditioning: Mapping[str, Any]
+    ) -> "tuple[Tensor, Any, Mapping[str, Any]]":
+        return sample, timestep, conditioning
+
+    @contextmanager
+    def applied(self, denoiser: "Module") -> "Iterator[Module]":
+        attention: Any = self_attentions(denoiser, ("mid",), "sag")[0]
+        first = next(iter(list(inspect.signature(type(denoiser).forward).parameters)[1:]))
+        seen: dict[str, Tensor] = {}
+
+        def keep(name: str) -> Any:
+            def hook(_: "Module", __: Any, output: "Tensor") -> None:
+                seen[name] = output
+
+            return hook
+
+        def again(module: "Module", args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+            if not self.step.alpha:  # nothing of the picture is in the sample
+                return output
+            sample = args[0] if args else kwargs[first]
+            prediction = _tensor(output)[:, : sample.shape[1]]
+            blurred = self._blurred(sample, prediction, _looked_at(attention, seen["q"], seen["k"]))
+            given = (blurred, *args[1:]) if args else ()
+            output = module.forward(*given, **kwargs if args else {**kwargs, first: blurred})
+            return self._as_of(sample, blurred, _tensor(output)[:, : sample.shape[1]])
+
+        def set_them(handles: list[Any]) -> None:
+            handles.append(attention.to_q.register_forward_hook(keep("q")))
+            handles.append(attention.to_k.register_forward_hook(keep("k")))
+            handles.append(denoiser.register_forward_hook(again, with_kwargs=True))
+
+        with hooked(denoiser, set_them):
+            yield denoiser
+
+    def _as_of(self, sample: "Tensor", blurred: "Tensor", prediction: "Tensor") -> "tuple[Tensor]":
+        """What is predicted for the blurred sample, as the prediction for `sample` with the same epsilon."""
+        from cfglab.guidance.parameterization import convert
+
+        noise = convert(prediction, blurred, self.step, self.prediction, "epsilon")
+        return (convert(noise, sample, self.step, "epsilon", self.prediction).to(prediction.dtype),)
+
+    def _blurred(self, sample: "Tensor", prediction: "Tensor", looked_at: "Tensor") -> "Tensor":
+        """What goes in instead of the sample; `looked_at` (n, positions) is 1 where it is to be blurred."""
+        from torch.nn.functional import interpolate
+
+        from cfglab.guidance.parameterization import convert, wide
+
+        if sample.ndim != 4:
+            raise InputError(
+                f"sag on samples of shape {tuple(sample.shape)}: it blurs pictures, (n, channels, h, w); leave it out."
+            )
+        height, width = sample.shape[-2:]
+        clean = convert(prediction, sample, self.step, self.prediction, "x0")
+        soft = clean
+        for dim in (2, 3):
+            soft = gaussian(soft, self.sigma, dim, TAPS)
+        grid = picture_of(looked_at.shape[1], height, width)
+        if grid is None:
+            raise InputError(
+                f"sag: {looked_at.shape[1]} positions are no picture of {height} x {width}'s proportions; draw another "
+                "size."
+            )
+        mask = interpolate(looked_at.unflatten(1, grid)[:, None].to(clean), (height, width))
+        return (wide(sample) + (self.step.alpha or 0.0) * mask * (soft - clean)).to(sample.dtype)
+
+
+def _tensor(output: Any) -> "Tensor":
+    """The prediction in what a denoiser gives."""
+    found: Tensor = output if hasattr(output, "shape") else output[0]
+    return found
+
+
+def _looked_at(attention: Any, queries: "Tensor", keys: "Tensor") -> "Tensor":
+    """(n, positions): 1 where a position gets more than 1 of the attention of all, in the mean of the heads."""
+    from cfglab.guidance.parameterization import wide
+
+    q, k = (wide(one).unflatten(2, (attention.heads, -1)).transpose(1, 2) for one in (queries, keys))
+    weights = (q @ k.transpose(2, 3) * attention.scale).softmax(-1)
+    return (weights.mean(1).sum(1) > 1).float()

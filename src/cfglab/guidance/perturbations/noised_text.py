@@ -1,0 +1,94 @@
+"""Text encodings mixed with noise."""
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from cfglab.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TEXT = ("encoder_hidden_states", "text_embeds", "pooled_projections", "encoder_hidden_states_t5")
+"""The arguments of denoisers that are a text's encoding."""
+
+
+@dataclass(frozen=True)
+class NoisedText:
+    """The conditional rows with `sqrt(gamma) y + scale sqrt(1 - gamma) n` for every encoding y of the text.
+
+    n is standard normal, times y's standard deviation with `own_scale`; `psi` of the result is brought back to the mean
+    and deviation of y. All per row. The noise of a row is drawn from `seed`, the step's `index` and the sample
+    itself, by the signs of fixed projections of it: so rows of one picture have the noise they have alone, whatever the
+    batch, and another sample has another noise.
+    """
+
+    gamma: float
+    scale: float
+    psi: float
+    own_scale: bool
+    seed: int
+    index: int
+
+    @property
+    def source(self) -> Literal["cond", "uncond"]:
+        return "cond"
+
+    def applied(self, denoiser: Any) -> "AbstractContextManager[Any]":
+        return nullcontext(denoiser)
+
+    def inputs(
+        self, sample: "Tensor", timestep: Any, conditioning: Mapping[str, Any]
+    ) -> "tuple[Tensor, Any, Mapping[str, Any]]":
+        from cfglab.guidance.perturbations.per_image_noise import row_seeds
+
+        seeds = row_seeds(sample, self.seed, self.index)
+        changed, texts = _texts(conditioning, lambda y, name: self._noised(y, [f"{one}{name}" for one in seeds]))
+        if not texts:
+            raise InputError(
+                f"no encoding of a text among {', '.join(conditioning) or 'the denoiser arguments'}: this method puts "
+                f"noise into it; it knows {', '.join(TEXT)}."
+            )
+        return sample, timestep, changed
+
+    def _noised(self, y: "Tensor", seeds: list[str]) -> "Tensor":
+        import torch
+
+        from cfglab.guidance.parameterization import wide
+        from cfglab.guidance.perturbations.per_image_noise import normal
+
+        if len(y) != len(seeds):
+            raise InputError(f"an encoding of {len(y)} rows for a sample of {len(seeds)}: noise needs one row each.")
+        own = wide(y)
+        noise = torch.stack([normal(seed, own[0]) for seed in seeds]).to(own)
+        if self.own_scale:
+            noise = noise * _deviation(own)
+        mixed = math.sqrt(self.gamma) * own + self.scale * math.sqrt(1 - self.gamma) * noise
+        if self.psi:
+            spread = _deviation(mixed)
+            back = (mixed - _mean(mixed)) / spread.where(spread > 0, 1.0) * _deviation(own) + _mean(own)
+            mixed = self.psi * back + (1 - self.psi) * mixed
+        return mixed.to(y.dtype)
+
+
+def _texts(conditioning: Mapping[str, Any], change: "Callable[[Tensor, str], Tensor]") -> tuple[dict[str, Any], int]:
+    """The conditioning with every encoding of a text changed, also in `added_cond_kwargs`, and how many there were."""
+    changed, found = dict(conditioning), 0
+    for name, value in conditioning.items():
+        if isinstance(value, Mapping):
+            changed[name], inside = _texts(value, change)
+            found += inside
+        elif name in TEXT and hasattr(value, "is_floating_point") and value.is_floating_point():
+            changed[name] = change(value, name)
+            found += 1
+    return changed, found
+
+
+def _mean(y: "Tensor") -> "Tensor":
+    return y.flatten(1).mean(1).reshape(-1, *[1] * (y.ndim - 1))
+
+
+def _deviation(y: "Tensor") -> "Tensor":
+    return y.flatten(1).std(1).reshape(-1, *[1] * (y.ndim - 1))

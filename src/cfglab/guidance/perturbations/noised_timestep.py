@@ -1,0 +1,73 @@
+"""The embedding of the time step with noise in it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cfglab.errors import InputError
+from cfglab.guidance.perturbations.hooks import check_hooks, hooked
+from cfglab.guidance.perturbations.self_attention import Perturbed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+EMBEDDINGS = ("time_embedding", "timestep_embedder", "time_embedder")
+"""What diffusers' networks call the layers that make an embedding of the sinusoids of the time step."""
+
+
+@dataclass(frozen=True)
+class NoisedTime(Perturbed):
+    """The conditional rows with `e + scale std(e) n` for the embedding e (n, channels) of the time step, as it leaves
+    its own layers: the one that every block reads. n is standard normal and std that of one row; the noise of a row is
+    drawn from `seed`, the step's `index` and the sample itself, so it is the same in any batch."""
+
+    scale: float
+    seed: int
+    index: int
+
+    @contextmanager
+    def applied(self, denoiser: "Module") -> "Iterator[Module]":
+        from cfglab.guidance.perturbations.per_image_noise import row_seeds
+
+        check_hooks(denoiser, "tsg")
+        found = [module for name, module in denoiser.named_modules() if name.rpartition(".")[2] in EMBEDDINGS]
+        if not found:
+            raise InputError(
+                f"tsg: no embedding of the time step in {type(denoiser).__name__}; it knows {', '.join(EMBEDDINGS)}: "
+                "leave it out for this network."
+            )
+        seeds: list[str] = []
+
+        def note(_: "Module", args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            sample = next(one for one in (*args, *kwargs.values()) if hasattr(one, "shape"))
+            seeds[:] = row_seeds(sample, self.seed, self.index)
+
+        def noised(_: "Module", __: Any, embedding: "Tensor") -> "Tensor":
+            return self._noised(embedding, seeds)
+
+        def set_them(handles: list[Any]) -> None:
+            handles.append(denoiser.register_forward_pre_hook(note, with_kwargs=True))
+            handles.extend(module.register_forward_hook(noised) for module in found)
+
+        with hooked(denoiser, set_them):
+            yield denoiser
+
+    def _noised(self, embedding: "Tensor", seeds: list[str]) -> "Tensor":
+        import torch
+
+        from cfglab.guidance.parameterization import wide
+        from cfglab.guidance.perturbations.per_image_noise import normal
+
+        if len(embedding) == 1:  # one time step for all the rows
+            embedding = embedding.expand(len(seeds), *embedding.shape[1:])
+        if len(embedding) != len(seeds):
+            raise InputError(
+                f"tsg: {len(embedding)} embeddings of the time step for {len(seeds)} rows: this network has one a "
+                "token, of which the method says nothing; leave it out there."
+            )
+        own = wide(embedding)
+        noise = torch.stack([normal(seed, own[0]) for seed in seeds]).to(own)
+        spread = own.flatten(1).std(1).reshape(-1, *[1] * (own.ndim - 1))
+        return (own + self.scale * spread * noise).to(embedding.dtype)

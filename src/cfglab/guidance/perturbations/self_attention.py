@@ -1,0 +1,150 @@
+"""Variations of self-attention: the identity for its map, and blurred queries."""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from cfglab.errors import InputError
+from cfglab.guidance.perturbations.hooks import hooked, self_attentions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """A Variation of the conditional rows with their inputs as they are."""
+
+    @property
+    def source(self) -> Literal["cond", "uncond"]:
+        return "cond"
+
+    def inputs(
+        self, sample: "Tensor", timestep: Any, conditioning: Mapping[str, Any]
+    ) -> "tuple[Tensor, Any, Mapping[str, Any]]":
+        return sample, timestep, conditioning
+
+
+@dataclass(frozen=True)
+class IdentityAttention(Perturbed):
+    """Self-attention in these layers gives every position its own value: the attention map is the identity."""
+
+    layers: tuple[str, ...]
+
+    @contextmanager
+    def applied(self, denoiser: "Module") -> "Iterator[Module]":
+        found = self_attentions(denoiser, self.layers, "pag")
+
+        def set_them(handles: list[Any]) -> None:
+            for attention in map(_untyped, found):
+                value: list[Tensor] = []
+                handles.append(attention.to_v.register_forward_hook(_keep(value)))
+                handles.append(_out(attention).register_forward_pre_hook(_instead(value)))
+
+        with hooked(denoiser, set_them):
+            yield denoiser
+
+
+@dataclass(frozen=True)
+class BlurredQueries(Perturbed):
+    """The queries of self-attention in these layers, blurred over the picture by a Gaussian of `sigma` positions."""
+
+    layers: tuple[str, ...]
+    sigma: float | None = None
+    """None is infinite: every query is their mean."""
+
+    @contextmanager
+    def applied(self, denoiser: "Module") -> "Iterator[Module]":
+        found = self_attentions(denoiser, self.layers, "seg")
+        size: list[tuple[int, int]] = []
+
+        def note(_: "Module", args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            sample = next(one for one in (*args, *kwargs.values()) if hasattr(one, "shape"))
+            size[:] = [(int(sample.shape[-2]), int(sample.shape[-1]))]
+
+        def blurred(_: "Module", __: Any, queries: "Tensor") -> "Tensor":
+            return self._blur(queries, *size[0])
+
+        def set_them(handles: list[Any]) -> None:
+            handles.append(denoiser.register_forward_pre_hook(note, with_kwargs=True))
+            handles.extend(attention.to_q.register_forward_hook(blurred) for attention in map(_untyped, found))
+
+        with hooked(denoiser, set_them):
+            yield denoiser
+
+    def _blur(self, queries: "Tensor", height: int, width: int) -> "Tensor":
+        """(n, positions, channels), the positions a smaller picture of the sample's proportions."""
+        if self.sigma is None:
+            return queries.mean(1, keepdim=True).expand_as(queries)
+        positions = queries.shape[1]
+        grid = picture_of(positions, height, width)
+        if grid is None:
+            raise InputError(
+                f"seg(sigma={self.sigma:g}): {positions} positions are no picture of {height} x {width}'s proportions; "
+                "use sigma=None, the infinite blur."
+            )
+        picture = queries.transpose(1, 2).unflatten(2, grid)
+        for dim in (2, 3):
+            picture = gaussian(picture, self.sigma, dim)
+        return picture.flatten(2).transpose(1, 2)
+
+
+def _untyped(module: "Module") -> Any:
+    """An attention's parts are modules, which torch's types do not know."""
+    return module
+
+
+def _out(attention: Any) -> Any:
+    """The projection after the attention: to_out, or the first of its list."""
+    out = attention.to_out
+    return out[0] if hasattr(out, "__getitem__") else out
+
+
+def _keep(value: "list[Tensor]") -> Any:
+    def keep(_: "Module", __: Any, output: "Tensor") -> None:
+        value[:] = [output]
+
+    return keep
+
+
+def _instead(value: "list[Tensor]") -> Any:
+    def instead(_: "Module", args: "tuple[Tensor, ...]") -> "tuple[Tensor, ...]":
+        if not value or value[0].shape != args[0].shape:
+            seen = tuple(value[0].shape) if value else "none"
+            raise InputError(
+                f"pag: the values of this attention ({seen}) are not of the shape of what it gives "
+                f"({tuple(args[0].shape)}): fused or grouped projections; unfuse them, or name another layer."
+            )
+        return (value.pop(), *args[1:])
+
+    return instead
+
+
+def picture_of(positions: int, height: int, width: int) -> tuple[int, int] | None:
+    """The rows and columns of a smaller picture of these proportions, None where the positions make none."""
+    rows = round(math.sqrt(positions * height / width))
+    return None if rows == 0 or positions % rows else (rows, positions // rows)
+
+
+def gaussian(picture: "Tensor", sigma: float, dim: int, taps: int | None = None) -> "Tensor":
+    """Blurred along one dimension, edges reflected; the kernel has so many taps, or spans 6 sigma, and the picture at
+    most."""
+    import torch
+    from torch.nn import functional
+
+    length = picture.shape[dim]
+    taps = math.ceil(6 * sigma) + 1 - math.ceil(6 * sigma) % 2 if taps is None else taps
+    taps = min(taps, length - (length % 2 - 1))
+    half = taps // 2
+    if half >= length:  # a single row or column
+        return picture
+    kernel = torch.exp(-0.5 * (torch.arange(-half, half + 1, dtype=torch.float64) / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).to(picture)
+    channels = picture.shape[1]
+    shape = (channels, 1, taps, 1) if dim == 2 else (channels, 1, 1, taps)
+    pad = (0, 0, half, half) if dim == 2 else (half, half, 0, 0)
+    weights = kernel.reshape(1, 1, *shape[2:]).expand(shape)
+    return functional.conv2d(functional.pad(picture, pad, mode="reflect"), weights, groups=channels)

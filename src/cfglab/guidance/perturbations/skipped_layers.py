@@ -1,0 +1,82 @@
+"""Variations without some layers: named ones, or transformer blocks drawn at random."""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from cfglab.errors import InputError
+from cfglab.guidance.perturbations.hooks import blocks, hooked, transformer_blocks
+from cfglab.guidance.perturbations.self_attention import Perturbed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+
+@dataclass(frozen=True)
+class SkippedLayers(Perturbed):
+    """These layers give back what they were given."""
+
+    layers: tuple[str, ...]
+    method: str = "skip_layers"
+
+    @contextmanager
+    def applied(self, denoiser: "Module") -> "Iterator[Module]":
+        found = blocks(denoiser, self.layers, self.method)
+        names = dict(zip(found, self.layers, strict=True))
+
+        def skipped(block: "Module", args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+            return self._input_of(names[block], block, args, kwargs, output)
+
+        def set_them(handles: list[Any]) -> None:
+            handles.extend(block.register_forward_hook(skipped, with_kwargs=True) for block in found)
+
+        with hooked(denoiser, set_them):
+            yield denoiser
+
+    def _input_of(self, layer: str, block: "Module", args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        """The inputs that a block's outputs stand for: one of the same shape each, in the block's own order."""
+        named = inspect.signature(type(block).forward).bind(block, *args, **kwargs).arguments
+        hidden = named.get("hidden_states", next((one for one in args if hasattr(one, "shape")), None))
+        streams = [one for one in (hidden, named.get("encoder_hidden_states")) if one is not None]
+
+        def stream(one: "Tensor") -> "Tensor":
+            fitting = [known for known in streams if known.shape == one.shape]
+            several = isinstance(output, tuple) and sum(hasattr(part, "shape") for part in output) > 1
+            if not fitting or (several and len(fitting) > 1):
+                said = "changes the shape" if not fitting else "has two streams of one shape"
+                raise InputError(
+                    f"{self.method}: layer {layer!r}, a {type(block).__name__}, {said}, so it cannot be skipped; name "
+                    "another one as layers=…"
+                )
+            return fitting[0]
+
+        if isinstance(output, tuple | list):
+            return type(output)(stream(part) if hasattr(part, "shape") else part for part in output)
+        return stream(output)
+
+
+@dataclass(frozen=True)
+class RandomBlocks(Perturbed):
+    """A share of the transformer blocks, never the first one, is left out: drawn from `seed` and the step's index."""
+
+    share: float
+    seed: int
+    index: int
+
+    def layers(self, denoiser: "Module") -> tuple[str, ...]:
+        """The names of those that are left out; at least one. Raises InputError for fewer than two blocks."""
+        names = transformer_blocks(denoiser)[1:]
+        if not names:
+            raise InputError(
+                f"s2: {type(denoiser).__name__} has no two transformer blocks, one of which could be left out; use "
+                "skip_layers and name a layer."
+            )
+        count = max(1, round(self.share * len(names)))
+        return tuple(Random(f"{self.seed} {self.index}").sample(names, min(count, len(names))))
+
+    def applied(self, denoiser: "Module") -> "AbstractContextManager[Module]":
+        return SkippedLayers(self.layers(denoiser), "s2").applied(denoiser)

@@ -1,0 +1,54 @@
+"""Weaker denoisers by name, for guidance by a worse model. Loads no torch."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from cfglab.errors import InputError
+from cfglab.guidance.perturbations.self_attention import Perturbed
+from cfglab.schedules.fields import nearest
+
+_WEAK: dict[str, Callable[[Any], Any]] = {}
+
+
+def register_weak_model(name: str, model: Any) -> None:
+    """Make a weaker denoiser known as `name`, as in `autoguidance(w=2, model=name)`.
+
+    `model` is the network itself, called with the arguments of the one it is weaker than and on its device; or a
+    function that is given the denoiser in use and returns one that fits it, loaded when it is needed first.
+    Raises InputError for a name that cannot be written in text.
+    """
+    if not name.isidentifier():
+        raise InputError(f"weak model {name!r}: its name is one word of letters, digits and _; write twin.")
+    _WEAK[name] = model if _is_function(model) else lambda _: model
+
+
+def weak_models() -> list[str]:
+    """The names that are known."""
+    return sorted(_WEAK)
+
+
+def weak_model(name: str, denoiser: Any) -> Any:
+    """The network of that name for use beside `denoiser`. Raises InputError with the known names."""
+    if name not in _WEAK:
+        known = weak_models()
+        said = f"there are {', '.join(known)}" if known else "there are none"
+        hint = nearest(name, known) or " register it with register_weak_model(name, model)."
+        raise InputError(f"no weak model {name!r}: {said};{hint}")
+    return _WEAK[name](denoiser)
+
+
+def _is_function(model: Any) -> bool:
+    """Whether it makes a network rather than being one: networks are called too, but have parameters."""
+    return callable(model) and not hasattr(model, "parameters")
+
+
+@dataclass(frozen=True)
+class OtherModel(Perturbed):
+    """The rows run through another network of the same interface, by its name in the registry."""
+
+    model: str
+
+    def applied(self, denoiser: Any) -> AbstractContextManager[Any]:
+        return nullcontext(weak_model(self.model, denoiser))

@@ -1,0 +1,148 @@
+"""Transform: what is done to the guided prediction besides scaling, as a frozen value."""
+
+from collections.abc import Iterable, Mapping
+from keyword import iskeyword
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError
+
+from cfglab.errors import InputError
+from cfglab.guidance.context import Now, Variation
+from cfglab.guidance.fields import Strength
+from cfglab.guidance.names import Space
+from cfglab.method_card import Card
+from cfglab.schedules.fields import explain, nearest, shown
+from cfglab.schedules.parser import number
+from cfglab.step import Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TRANSFORMS: dict[str, type["Transform"]] = {}
+"""Every transform by its kind, the name it has in text and in JSON; a subclass with a kind enters itself."""
+
+
+class Transform(BaseModel):
+    """Hooks around the scale, called with float32 (or float64) tensors of shape (n, ...) in the own `space`.
+
+    Each hook's result is blended linearly with its input: `strength` 0 is plain CFG, 1 the full transform. A subclass
+    defines `kind`, its fields, and the hooks it needs; it treats each of the n images alone and remembers in
+    `now.memory` only.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    card: ClassVar[Card | None] = None
+    reads_uncond: ClassVar[bool] = True
+    """False: at w = 1 it works on the conditional prediction alone, which saves the unconditional row."""
+    acts_when_equal: ClassVar[bool] = False
+    """True: it changes the prediction even where cond == uncond."""
+    alone: ClassVar[bool] = False
+    """True: the rows it needs depend on an image's own history, so every image has a Guide of its own."""
+
+    replaces: ClassVar[Literal["cond", "uncond"] | None] = None
+    """The prediction that its further one takes the place of: two that replace the same one have no meaning."""
+
+    kind: str
+    strength: Strength = 1.0
+    space: Space = "epsilon"
+
+    def __init__(self, **data: Any) -> None:
+        owner = str(type(self).model_fields["kind"].default)
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise InputError(
+                explain(error, owner, [name for name in type(self).model_fields if name != "kind"])
+            ) from None
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        kind = cls.model_fields["kind"].default
+        if isinstance(kind, str):
+            TRANSFORMS[kind] = cls
+
+    # -- the hooks, in the order in which they run -----------------------------------------------------------------
+
+    def scale(self, w: "float | Tensor", now: Now) -> "float | Tensor":  # noqa: ARG002
+        """Acts on the scale itself, from the predictions as the denoiser gave them: (n, 1, ...), one w an image."""
+        return w
+
+    def conditional(self, cond: "Tensor", now: Now) -> "Tensor":  # noqa: ARG002
+        """Acts on the conditional prediction, before everything else."""
+        return cond
+
+    def unconditional(self, uncond: "Tensor", now: Now) -> "Tensor":  # noqa: ARG002
+        """Acts on the unconditional prediction, before the update is formed."""
+        return uncond
+
+    def update(self, update: "Tensor", now: Now) -> "Tensor":  # noqa: ARG002
+        """Acts on `cond - uncond` before the scale."""
+        return update
+
+    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":  # noqa: ARG002
+        """Acts on the guided prediction `uncond + w * update`."""
+        return guided
+
+    # -- what it asks of the denoiser ------------------------------------------------------------------------------
+
+    def variation(self, step: Step) -> Variation | None:  # noqa: ARG002
+        """A further prediction for this step, which the hooks find as `now.extra`."""
+        return None
+
+    def supplies(self, step: Step, memory: Mapping[str, Any]) -> Literal["uncond", "cond"] | None:  # noqa: ARG002
+        """The prediction that its hook makes without the denoiser's at this step, so that the row need not run."""
+        return None
+
+    def is_zero(self, step: Step) -> bool:  # noqa: ARG002
+        """True where the guided prediction is zero in its space: the denoiser and the other hooks are not called."""
+        return False
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return [
+            (name, value)
+            for name, value in super().__repr_args__()
+            if name is not None and name != "kind" and value != type(self).model_fields[name].default
+        ]
+
+    def __str__(self) -> str:
+        """The text form, such as `prediction_norm(strength=0.5)`."""
+        fields = [f"{name}={_said(value)}" for name, value in self.__repr_args__()]
+        return f"{self.kind}({', '.join(fields)})"
+
+
+def _said(value: Any) -> str:
+    """A field's value as `parse_transform` reads it: one word bare, other text in quotes and without a bar."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_said, value))}{',' if len(value) == 1 else ''})"
+    if isinstance(value, str) and not (value.isidentifier() and not iskeyword(value)):
+        return repr(value).replace("|", r"\x7c")
+    return value if isinstance(value, str) else repr(value) if isinstance(value, bool) else number(value)
+
+
+def as_transform(value: Any) -> Transform:
+    """A Transform from itself or from its JSON object. Raises InputError for anything else."""
+    if isinstance(value, Transform):
+        return value
+    if not isinstance(value, dict) or "kind" not in value:
+        raise InputError(
+            f"{shown(value)} is no transform: it is an object with a kind; write {{'kind': 'prediction_norm'}}."
+        )
+    if unnamed := [name for name in value if not isinstance(name, str)]:
+        raise InputError(f"a transform with the field {shown(unnamed[0])}: fields have names; write 'strength'.")
+    return transform_class(str(value["kind"]))(**value)
+
+
+def transform_class(kind: str) -> type[Transform]:
+    """The class of a kind. Raises InputError with the known kinds."""
+    if kind not in TRANSFORMS:
+        known = sorted(TRANSFORMS)
+        raise InputError(
+            f"no transform {shown(kind)}: there are {', '.join(known)};{nearest(kind, known) or ' write one of them.'}"
+        )
+    return TRANSFORMS[kind]
+
+
+AnyTransform = Annotated[SerializeAsAny[Transform], BeforeValidator(as_transform)]
+"""A field that takes any transform, or its JSON object."""

@@ -1,0 +1,44 @@
+"""ImageReward (2304.05977): what people preferred, predicted by its authors' package."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cfglab.errors import InputError
+from cfglab.integrations.judges.weights import fetched, tensors_only
+
+PINNED = "pip install image-reward 'git+https://github.com/openai/CLIP.git' 'transformers<4.56'"
+"""Its release 1.5 imports CLIP without asking for it, and names that transformers 4.56 no longer has."""
+
+
+class ImageReward:
+    """The reward of the package, standardised by its authors: about 0 on average, higher is preferred."""
+
+    metrics = ("image_reward",)
+    model_id = "ImageReward-v1.0"
+
+    def __init__(self, weights: str | None, device: str) -> None:
+        try:
+            import ImageReward as package
+        except ImportError as error:
+            raise InputError(f"image_reward: its package cannot be imported ({error}); {PINNED}") from error
+        given = weights or self.model_id
+
+        def load() -> Any:
+            with tensors_only():
+                return package.load(given, device=device)
+
+        self._model = fetched("image_reward", given, load)
+        self.key = f"image_reward|{given}"
+
+    def scores(self, pixels: np.ndarray, prompts: Sequence[str]) -> list[float]:
+        """One number a picture: `pixels` uint8 (n, h, w, 3), beside as many prompts; long ones are cut at 35 tokens."""
+        import torch
+
+        with torch.inference_mode():
+            return [
+                float(self._model.score(prompt, Image.fromarray(picture)))
+                for prompt, picture in zip(prompts, pixels, strict=True)
+            ]

@@ -1,0 +1,45 @@
+"""Weights of the hub, loaded or refused in one line."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from cfglab.errors import InputError
+from cfglab.pipelines.loading.quiet import quiet
+
+T = TypeVar("T")
+
+
+def fetched(metric: str, weights: str, load: Callable[[], T]) -> T:
+    """What `load` gives. Raises InputError, with the line that downloads the weights, where it cannot be had."""
+    try:
+        with quiet():
+            return load()
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"{metric}: the weights {weights} cannot be loaded ({said}); with a connection they are downloaded: "
+            f"hf download {weights}; or give a folder that holds them, --weights FOLDER."
+        ) from error
+
+
+def identity(name: str, weights: str, model: Any) -> str:
+    """Under which its numbers are kept: the judge, where its weights are from, and the commit where the hub says it."""
+    commit = getattr(getattr(model, "config", None), "_commit_hash", None)
+    return "|".join((name, weights, *((commit,) if commit else ())))
+
+
+@contextmanager
+def tensors_only() -> Iterator[None]:
+    """torch.load reads tensors and unpickles nothing else, whatever a package asks it for."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

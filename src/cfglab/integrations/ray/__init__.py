@@ -1,0 +1,1 @@
+"""Ray: many workers generate the batches of one run."""

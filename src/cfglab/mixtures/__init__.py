@@ -1,0 +1,1 @@
+"""Exact Gaussian mixtures: denoisers, samples and metrics in closed form."""

@@ -1,0 +1,102 @@
+"""A guided denoiser without a network: what a Guide makes of two exact predictions, step by step."""
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from cfglab.errors import InputError
+from cfglab.guidance import Guidance
+from cfglab.guidance.names import Space
+from cfglab.mixtures.noise_paths import noise_of
+from cfglab.mixtures.text_conditioned import Told
+from cfglab.step import Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cfglab.guidance import Variation
+
+
+class Denoiser(Protocol):
+    """A Mixture, or anything else that predicts."""
+
+    def predict(self, x: "Tensor", step: Step, space: Space) -> "Tensor":
+        """The prediction for x (n, ...) in the space, in the shape and dtype of x."""
+
+
+class Call(NamedTuple):
+    """One call of the denoiser for all samples of a run: means over them, and the rows of all of them.
+
+    `difference` is the length of cond - uncond and `cosine` that of the angle between them, NaN where one was not run.
+    """
+
+    step: int
+    sigma: float
+    w: float
+    difference: float
+    cosine: float
+    rows_run: int
+    rows_saved: int
+
+
+class Guided:
+    """The guided prediction, step by step: one run of n samples, which all have one guidance; `calls` says what it did.
+
+    No two samples are equal, so no rows are shared; predictions that nobody needs are not made.
+    """
+
+    def __init__(self, cond: Denoiser, uncond: Denoiser, guidance: Guidance, space: Space, count: int) -> None:
+        self.cond, self.uncond, self.space = cond, uncond, space
+        self.calls: list[Call] = []
+        first = guidance.start(space)
+        self._guides = [first, *(guidance.start(space) for _ in range(count - 1))] if first.alone else [first]
+
+    def __call__(self, x: "Tensor", step: Step) -> "tuple[Tensor, Tensor]":
+        """x0 and epsilon, both (n, ...)."""
+        from cfglab.guidance.parameterization import convert
+
+        guided = self.predict(x, step)
+        a, n = noise_of(step)
+        x0 = convert(guided, x, step, self.space, "x0")
+        return x0, guided if self.space == "epsilon" else (x - a * x0) / n
+
+    def predict(self, x: "Tensor", step: Step) -> "Tensor":
+        """What a guided model predicts for x (n, ...), in the run's space."""
+        import torch
+
+        one = len(x) // len(self._guides)
+        parts, means, run, asked = [], [], 0, 0
+        for guide, rows in zip(self._guides, x.split(one), strict=True):
+            plan = guide.plan(step)
+            uncond = self._run(self.uncond, rows, step, None) if plan.uncond else None
+            cond = self._run(self.cond, rows, step, None) if plan.cond else None
+            extras = {wanted: self._run(getattr(self, wanted.source), rows, step, wanted) for wanted in plan.passes}
+            parts.append(guide.combine(uncond, cond, step, rows, extras))
+            means.append([torch.as_tensor(guide.w, dtype=torch.float64).mean().item(), *_apart(uncond, cond)])
+            run += (plan.uncond + plan.cond + len(extras)) * len(rows)
+            asked += (2 + len(extras)) * len(rows)
+        w, difference, cosine = torch.tensor(means, dtype=torch.float64).mean(0).tolist()
+        self.calls.append(Call(step.index, float(step.sigma or 0.0), w, difference, cosine, run, asked - run))
+        return torch.cat(parts)
+
+    def _run(self, denoiser: Denoiser, x: "Tensor", step: Step, variation: "Variation | None") -> "Tensor":
+        if variation is None:
+            return denoiser.predict(x, step, self.space)
+        if getattr(variation, "prompt", None) is not None and not getattr(variation, "beside", False):
+            raise InputError(
+                f"{variation!r} on a {type(denoiser).__name__}: it asks for a prediction for a further text, and there "
+                "are two here, with and without the class; use a pipeline, guide(pipe, …)."
+            )
+        texts = denoiser.texts(len(x)) if isinstance(denoiser, Told) else {}
+        inputs: Any = variation.inputs(x, step.timestep, texts)
+        with variation.applied(denoiser) as changed:
+            return changed.predict(inputs[0], step, self.space, **inputs[2])
+
+
+def _apart(uncond: "Tensor | None", cond: "Tensor | None") -> tuple[float, float]:
+    """Mean length of cond - uncond, and mean cosine of their angle."""
+    from torch.nn.functional import cosine_similarity
+
+    if uncond is None or cond is None:
+        return math.nan, math.nan
+    u, c = uncond.flatten(1), cond.flatten(1)
+    return (c - u).norm(dim=1).mean().item(), cosine_similarity(c, u, dim=1).mean().item()

@@ -1,0 +1,126 @@
+"""Samples from a denoiser without a network: Euler, Heun and ancestral steps, any guidance, one seed a sample.
+
+The guidance is a Guide's, as in a pipeline. In noise over signal s all three paths have one first-order step: keep x0
+and epsilon, and put them together at the next level,
+
+    euler      x' = a' (x0 + s' epsilon)                      DDIM with eta = 0; Euler of the flow and of VE
+    heun       y' = y + (s' - s) (epsilon + epsilon') / 2     with y = x / a; the last step to 0 is Euler's
+    ancestral  x' = a' (x0 + s'^2 / s epsilon + s' sqrt(1 - s'^2 / s^2) noise)     DDPM; DDIM with eta = 1
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from cfglab.errors import InputError
+from cfglab.guidance import Guidance
+from cfglab.guidance.names import Space
+from cfglab.mixtures.guided import Call, Denoiser, Guided
+from cfglab.mixtures.mixture import Mixture
+from cfglab.mixtures.noise_paths import draws, noise_of
+from cfglab.step import Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Method = Literal["euler", "heun", "ancestral"]
+
+
+def generate(
+    cond: Denoiser,
+    uncond: Denoiser,
+    guidance: Guidance | float,
+    steps: Sequence[Step],
+    seeds: Sequence[int],
+    method: Method = "euler",
+    *,
+    dimension: int | None = None,
+    start: Mixture | None = None,
+    space: Space = "epsilon",
+    calls: "list[Call] | None" = None,
+) -> "Tensor":
+    """Samples (n, d) of `cond` guided away from `uncond`, float64, one seed a sample, the same in every batch.
+
+    `uncond` is the whole mixture for classifier-free guidance, a weak twin of `cond` for autoguidance, anything else
+    that predicts. A run begins with noise alone, or with exact noisy samples of `start`. `space` is what the
+    predictions are while the guidance acts on them. `dimension` is needed where `cond` does not say it. `calls` gets
+    what every call of the denoiser did. Raises InputError for what `integrate` refuses.
+    """
+    size = getattr(cond, "dimension", dimension)
+    if size is None:
+        raise InputError("a denoiser of your own: its samples have a size; give dimension=.")
+    a, n = noise_of(steps[0])
+    amounts = (size, len(steps) * size) if method == "ancestral" else (size,)
+    if start is None:
+        first, *more = draws(seeds, 0, *amounts)
+        x = n * first
+    else:
+        uniform, normal, first, *more = draws(seeds, 1, size, *amounts)
+        x = a * start.placed(uniform, normal) + n * first
+    noise = more[0].reshape(len(x), len(steps), size) if more else None
+    return integrate(cond, uncond, guidance, steps, x, method, noise=noise, space=space, calls=calls)
+
+
+def integrate(
+    cond: Denoiser,
+    uncond: Denoiser,
+    guidance: Guidance | float,
+    steps: Sequence[Step],
+    x: "Tensor",
+    method: Method = "euler",
+    *,
+    noise: "Tensor | None" = None,
+    space: Space = "epsilon",
+    calls: "list[Call] | None" = None,
+) -> "Tensor":
+    """Run the steps from x (n, ...), which is at the level of the first; ends at the last one's `next_sigma`.
+
+    `noise` (n, steps, ...) is what ancestral steps add. Raises InputError for a method that does not exist or cannot
+    start at pure noise, missing noise, and a guidance that cannot be computed in this space.
+    """
+    if method not in ("euler", "heun", "ancestral"):
+        raise InputError(f"method {method!r}: there are euler, heun, ancestral; name one of them.")
+    if method == "ancestral" and (noise is None or noise.shape[:2] != (len(x), len(steps))):
+        raise InputError("ancestral steps without noise of shape (n, steps, ...): they add it; use generate(…).")
+    spec = guidance if isinstance(guidance, Guidance) else Guidance(guidance)
+    guided = Guided(cond, uncond, spec, space, len(x))
+    for place, (step, after) in enumerate(zip(steps, [*steps[1:], None], strict=True)):
+        a_next = _alpha_after(step, after)
+        s, s_next = float(step.sigma or 0.0), float(step.next_sigma or 0.0)
+        x0, epsilon = guided(x, step)
+        if method == "heun":
+            x = _heun(guided, x, step, a_next, epsilon)
+        elif method == "ancestral" and noise is not None and s_next > 0:
+            share = 0.0 if math.isinf(s) else s_next / s
+            fresh = noise[:, place].reshape(x.shape)
+            x = a_next * (x0 + s_next * (share * epsilon + math.sqrt(1 - share**2) * fresh))
+        else:
+            x = a_next * (x0 + s_next * epsilon)
+    if calls is not None:
+        calls += guided.calls
+    return x
+
+
+def _heun(guided: "Guided", x: "Tensor", step: Step, a_next: float, epsilon: "Tensor") -> "Tensor":
+    a, s, s_next = float(step.alpha or 0.0), float(step.sigma or 0.0), float(step.next_sigma or 0.0)
+    if a == 0:
+        raise InputError("heun from pure noise: its step is in x / alpha; start below it, or use euler.")
+    y = x / a
+    there = y + (s_next - s) * epsilon
+    if s_next > 0:
+        second = replace(step, sigma=s_next, alpha=a_next)
+        there = y + (s_next - s) * (epsilon + guided(a_next * there, second)[1]) / 2
+    return a_next * there
+
+
+def _alpha_after(step: Step, after: Step | None) -> float:
+    """The signal's factor at the end of a step: the next one's, or, as the path goes on, 1 at no noise."""
+    if after is not None:
+        return float(after.alpha or 0.0)
+    if step.next_sigma in (0.0, None):
+        return 1.0
+    a, s, s_next = float(step.alpha or 0.0), float(step.sigma or 0.0), float(step.next_sigma or 0.0)
+    if a == 1:
+        return 1.0
+    return 1 / (1 + s_next) if abs(a * (1 + s) - 1) < 1e-9 else 1 / math.hypot(1.0, s_next)

@@ -1,0 +1,62 @@
+"""A mixture that is told its class by a noisy text: exact for any encoding, also for one with noise in it.
+
+A text says class c by the encoding e_c; what arrives is y = e_c + spread * normal noise. The perfect model of that
+world weighs the classes by Bayes, `p(c | x, y) ∝ p(c | x) p(y | c)`: given the class, x and y are independent. So
+methods that change a text's encoding (CADS, ICG) act on it as they do on a network, and what they do is exact.
+"""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from cfglab.errors import InputError
+from cfglab.guidance.names import Space
+from cfglab.mixtures.mixture import Mixture
+from cfglab.step import Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LENGTH = 16  # numbers of an encoding; at most as many classes have one of their own
+
+
+class Told:
+    """The denoiser of a mixture under the text of one class. `spread` is the noise in encodings of values ±1.
+
+    Raises InputError for a class that does not exist, more than 16 of them, and a spread that is not above 0.
+    """
+
+    def __init__(self, mixture: Mixture, label: int, spread: float = 1.5) -> None:
+        import torch
+
+        if mixture.classes > LENGTH or not (math.isfinite(spread) and spread > 0):
+            raise InputError(
+                f"{mixture.classes} classes told with spread {spread!r}: at most {LENGTH} have a text, and the spread "
+                "is above 0; write 1.5."
+            )
+        mixture.given(label)
+        self.mixture, self.label, self.spread = mixture, label, spread
+        signs = torch.ones(1, 1, dtype=torch.float64)
+        while len(signs) < LENGTH:  # Hadamard's rows: of equal length, at right angles
+            signs = torch.cat([torch.cat([signs, signs], 1), torch.cat([signs, -signs], 1)])
+        self.encodings = signs[1 : mixture.classes + 1] if mixture.classes < LENGTH else signs
+        self._each = [mixture.given(one) for one in range(mixture.classes)]
+
+    @property
+    def dimension(self) -> int:
+        """d."""
+        return self.mixture.dimension
+
+    def texts(self, count: int) -> "dict[str, Tensor]":
+        """The arguments of a denoiser call with so many rows: encodings (n, 16), as a pipeline would pass them."""
+        return {"encoder_hidden_states": self.encodings[self.label].expand(count, -1)}
+
+    def predict(self, x: "Tensor", step: Step, space: Space = "epsilon", **conditioning: Any) -> "Tensor":
+        """The prediction for x (n, ...) under its own text, or under the `encoder_hidden_states` (n, 16) given."""
+        import torch
+
+        given = conditioning or self.texts(len(x))
+        said = given["encoder_hidden_states"].double()
+        likelihood = -((said[:, None, :] - self.encodings) ** 2).sum(2) / (2 * self.spread**2)
+        shares = (self.mixture.posterior(x, step).log() + likelihood).softmax(1)
+        each = torch.stack([one.predict(x, step, space) for one in self._each], dim=1)
+        return (shares.reshape(*shares.shape, *[1] * (x.ndim - 1)) * each).sum(1).to(x.dtype)

@@ -1,0 +1,110 @@
+"""Mixtures to experiment on, by name: what is known of them is exact, so that methods can be held against the truth."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from cfglab.errors import InputError
+from cfglab.mixtures.mixture import Mixture
+from cfglab.schedules.fields import nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FAN = (-37.0, 3.0, 41.0)  # degrees by which the three children of a limb turn
+SHORTER = 0.62  # a child's length over its parent's
+DEPTH = 3
+BEADS = 4  # Gaussians along a limb
+THICKNESS = 0.055  # a limb's standard deviation across, over its length
+
+
+@dataclass(frozen=True, eq=False)
+class Toy:
+    """A mixture, and the mode that each of its components belongs to: `modes` (k,), counted from 0.
+
+    `fog` is the variance that an experiment's model adds to all it knows: 0 is a model without error.
+    """
+
+    mixture: Mixture
+    modes: "Tensor"
+    fog: float = 0.0
+
+    def given(self, label: int) -> "Toy":
+        """One class, its modes counted anew. Raises InputError."""
+        import torch
+
+        mixture = self.mixture.given(label)
+        _, modes = torch.unique(self.modes[self.mixture.labels == label], return_inverse=True)
+        return Toy(mixture, modes)
+
+    def shares(self, components: "Tensor") -> "Tensor":
+        """Components' shares (..., k) added up by mode, (..., modes)."""
+        size = (*components.shape[:-1], int(self.modes.max()) + 1)
+        return components.new_zeros(size).index_add_(-1, self.modes, components)
+
+
+def two(dimension: int = 1) -> Toy:
+    """Two classes, N(m, 0.25 I) and N(-m, 0.25 I), with |m|² = d: in every coordinate 1 and -1."""
+    import torch
+
+    mixture = Mixture([1, 1], [[1.0] * dimension, [-1.0] * dimension], 0.25, [0, 1])
+    return Toy(mixture, torch.arange(2))
+
+
+def modes() -> Toy:
+    """Class 0 has a large mode (0.7) at (1, 1) and a small one (0.3) at (1, -1); class 1 is broad, around (-1, 0)."""
+    import torch
+
+    mixture = Mixture([0.35, 0.15, 0.5], [[1, 1], [1, -1], [-1, 0]], [0.02, 0.02, 0.3], [0, 0, 1])
+    return Toy(mixture, torch.arange(3))
+
+
+def tree() -> Toy:
+    """Three trees in the plane that grow from one root, a class each: thin limbs with nothing between them.
+
+    Every limb but the last forks in three, so a tree has 40, each a mode: a chain of Gaussians that weighs as much as
+    the area it covers. In the spirit of autoguidance's toy (arXiv:2406.02507, figure 2), and none of its numbers.
+    """
+    import torch
+
+    limbs = [(label, *limb) for label, angle in enumerate((90, 210, 330)) for limb in _grown(0.0, 0.0, angle, 0.9, 0)]
+    weights, means, covariances, labels, mode = [], [], [], [], []
+    for place, (label, x, y, angle, length) in enumerate(limbs):
+        along = (math.cos(math.radians(angle)), math.sin(math.radians(angle)))
+        long, thin = (0.62 * length / BEADS) ** 2, (THICKNESS * length) ** 2
+        for bead in range(BEADS):
+            reach = (bead + 0.5) / BEADS * length
+            weights.append(length**2)
+            means.append([x + along[0] * reach, y + along[1] * reach])
+            (c, s), more = along, long - thin
+            covariances.append([[more * c * c + thin, more * c * s], [more * c * s, more * s * s + thin]])
+            labels.append(label)
+            mode.append(place)
+    return Toy(Mixture(weights, means, covariances, labels), torch.tensor(mode))
+
+
+def _grown(x: float, y: float, angle: float, length: float, depth: int) -> list[tuple[float, float, float, float]]:
+    """A limb and all that grows on it: (x, y) where it starts, its direction in degrees, its length."""
+    limbs = [(x, y, angle, length)]
+    if depth < DEPTH:
+        end = (x + length * math.cos(math.radians(angle)), y + length * math.sin(math.radians(angle)))
+        for turn in FAN:
+            limbs += _grown(*end, angle + turn, SHORTER * length, depth + 1)
+    return limbs
+
+
+def foggy_tree() -> Toy:
+    """The tree, and a model that knows it with every limb a little thicker."""
+    return replace(tree(), fog=0.0008)
+
+
+TOYS: dict[str, Callable[[], Toy]] = {"two": two, "modes": modes, "tree": tree, "foggy-tree": foggy_tree}
+"""By the name that follows `mixture:`."""
+
+
+def toy(name: str) -> Toy:
+    """The toy of that name. Raises InputError with the nearest one."""
+    if name not in TOYS:
+        raise InputError(f"mixture {name!r}: there are {', '.join(TOYS)};{nearest(name, TOYS) or ' name one.'}")
+    return TOYS[name]()

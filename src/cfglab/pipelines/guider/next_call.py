@@ -1,0 +1,77 @@
+"""One denoiser call that is made in another way: seen, or run under a change.
+
+The module is intercepted for one call of the context that asked for it, and released before anything else is done. So
+an error inside the call leaves nothing behind, a module compiled in place stays compiled, offload hooks, which replace
+`forward`, are not in the way, and a call from another thread is not answered.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from cfglab.errors import InputError
+from cfglab.guidance import Variation
+from cfglab.pipelines.interception import intercepted
+
+Call = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
+
+_SAMPLE, _TIMESTEP = ("sample", "hidden_states", "x"), ("timestep", "t")
+
+
+class _Awaited:
+    """The answer to the next call, and how to take the interception back."""
+
+    def __init__(self, denoiser: nn.Module, call: Call) -> None:
+        self.call = call
+        self.interception = intercepted.intercept(denoiser)
+
+    def __call__(self, denoiser: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        release(denoiser)
+        return self.call(denoiser, args, kwargs)
+
+
+def instead(denoiser: nn.Module, call: Call) -> None:
+    """The next call of `denoiser` in this context is `call(denoiser, args, kwargs)`."""
+    release(denoiser)
+    awaited = _Awaited(denoiser, call)
+    intercepted.NEXT.set({**intercepted.NEXT.get(), awaited.interception: awaited})
+
+
+def release(denoiser: nn.Module) -> Call | None:
+    """The module as it was, and the call that was waiting, if any."""
+    waiting = dict(intercepted.NEXT.get())
+    interception = next((key for key in waiting if key.is_of(denoiser)), None)
+    if interception is None:
+        return None
+    awaited: Any = waiting.pop(interception)
+    intercepted.NEXT.set(waiting)
+    intercepted.release(denoiser, interception)
+    return awaited.call
+
+
+def sample_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What the denoiser is given to denoise. Raises InputError."""
+    return args[0] if args else kwargs[_name(kwargs, _SAMPLE)]
+
+
+def varied(module: Any, variation: Variation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The call under `variation`; where other arguments are given by place, they stay as they are."""
+    given, named = list(args[:2]), dict(kwargs)
+    names = [_name(named, one) for one in (_SAMPLE, _TIMESTEP)[len(given) :]]
+    sample, timestep = *given, *(named.pop(name) for name in names)
+    with variation.applied(module) as changed:
+        sample, timestep, others = variation.inputs(sample, timestep, named)
+        values = [sample, timestep]
+        by_name = dict(zip(names, values[len(given) :], strict=True))
+        return changed(*values[: len(given)], *args[2:], **by_name, **others)
+
+
+def _name(kwargs: dict[str, Any], names: tuple[str, ...]) -> str:
+    found = next((name for name in names if name in kwargs), None)
+    if found is None:
+        raise InputError(
+            f"a denoiser called with {', '.join(kwargs) or 'nothing'}: none of these is {' or '.join(names)}; use a "
+            "guidance without transforms here."
+        )
+    return found

@@ -1,0 +1,194 @@
+"""A pipeline is guided, and left as it was found.
+
+Its networks are intercepted (`intercepted`), and three methods are replaced on classes: the pipeline's `__call__` and
+`__setattr__`, and `cache_context` of its networks, each of which asks whether the object it is called on is guided.
+Objects keep their classes, and a class gets its methods back when nobody of it is guided any more.
+"""
+
+import functools
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+from cfglab.errors import InputError
+from cfglab.pipelines.interception.intercepted import ROUTE, Interception, intercept, is_intercepted_by, release
+from cfglab.pipelines.interception.session import Guided, Run
+from cfglab.pipelines.interception.wrapped_modules import core_of
+
+_LOCK = threading.RLock()
+_HELD: "WeakKeyDictionary[Any, _Hold]" = WeakKeyDictionary()
+_PATCHES: "dict[tuple[type, str], _Patch]" = {}
+
+
+class _Hold:
+    """What one guided pipeline has put in place."""
+
+    def __init__(self, pipe: Any, guided: Guided) -> None:
+        self.guided = guided
+        self.modules: dict[int, tuple[weakref.ref[nn.Module], Interception, bool]] = {}
+        self.classes: list[tuple[type, str]] = []
+        self.forget = weakref.finalize(pipe, _let_go, self)
+        self.forget.atexit = False
+
+
+class _Patch:
+    """A method of a class that is replaced, and by how many guided pipelines."""
+
+    def __init__(self, kind: type, name: str, make: Callable[[type, Any], Any]) -> None:
+        self.before = vars(kind).get(name)
+        self.made = make(kind, self.before)
+        self.users = 0
+        setattr(kind, name, self.made)
+
+
+def check_free(pipe: Any) -> None:
+    """Raises InputError for a pipeline that is guided already. Another one that shares its networks may be: whose run
+    it is, is known at every call."""
+    if guided_by(pipe) is not None:
+        raise InputError(
+            f"this {type(pipe).__name__} is guided already: one guide() at a time; leave the other one first, or "
+            "give it a list with one guidance per image."
+        )
+
+
+def swap(pipe: Any, guided: Guided) -> None:
+    """Guide the pipeline from now on, until `swap_back` or until nobody holds it any more."""
+    with _LOCK:
+        check_free(pipe)
+        hold = _HELD[pipe] = _Hold(pipe, guided)
+        try:
+            _patch(hold, type(pipe), "__call__", _pipe_call)
+            _patch(hold, type(pipe), "__setattr__", _pipe_setattr)
+            refresh(pipe)
+        except BaseException:  # an interrupt too: all of it or nothing
+            swap_back(guided)
+            raise
+
+
+def swap_back(guided: Guided) -> None:
+    """Leave everything as it was."""
+    with _LOCK:
+        for pipe, hold in list(_HELD.items()):
+            if hold.guided is guided:
+                del _HELD[pipe]
+                hold.forget.detach()
+                _let_go(hold)
+
+
+def guided_by(pipe: Any) -> Guided | None:
+    """What guides this pipeline at the moment."""
+    try:
+        hold = _HELD.get(pipe)
+    except TypeError:  # of no pipeline: it cannot be referred to weakly
+        return None
+    return None if hold is None else hold.guided
+
+
+def refresh(pipe: Any) -> None:
+    """Intercept the networks that the guided pipeline has now, and no other ones."""
+    with _LOCK:
+        hold = _HELD.get(pipe)
+        if hold is None:
+            return
+        profile, guard = hold.guided.profile, hold.guided.changes_network
+        parts = (getattr(pipe, name, None) for name in (*profile.denoisers, *profile.helpers))
+        now = {id(part): part for part in parts if isinstance(part, nn.Module)}
+        for key, (held, interception, guarded) in list(hold.modules.items()):
+            module = held()
+            if module is not now.get(key) or not is_intercepted_by(module, interception):
+                del hold.modules[key]
+                if module is not None:
+                    release(module, interception, guard=guarded)
+        for key, module in now.items():
+            if key not in hold.modules:
+                hold.modules[key] = weakref.ref(module), intercept(module, guard=guard), guard
+                _note_contexts(hold, type(core_of(module)))
+
+
+def _let_go(hold: _Hold) -> None:
+    with _LOCK:
+        for held, interception, guarded in hold.modules.values():
+            module = held()
+            if module is not None:
+                release(module, interception, guard=guarded)
+        hold.modules.clear()
+        for kind, name in hold.classes:
+            _unpatch(kind, name)
+        hold.classes.clear()
+
+
+def _note_contexts(hold: _Hold, network: type) -> None:
+    kind = next((kind for kind in network.__mro__ if "cache_context" in vars(kind)), None)
+    if kind is not None and (kind, "cache_context") not in hold.classes:
+        _patch(hold, kind, "cache_context", _noted_context)
+
+
+def _patch(hold: _Hold, kind: type, name: str, make: Callable[[type, Any], Any]) -> None:
+    patch = _PATCHES.get((kind, name))
+    if patch is None:
+        patch = _PATCHES[kind, name] = _Patch(kind, name, make)
+    patch.users += 1
+    hold.classes.append((kind, name))
+
+
+def _unpatch(kind: type, name: str) -> None:
+    """The last one takes the replacement away, unless somebody has replaced it in turn: then it passes calls on."""
+    patch = _PATCHES[kind, name]
+    patch.users -= 1
+    if patch.users == 0:
+        del _PATCHES[kind, name]
+        if vars(kind).get(name) is patch.made:
+            if patch.before is None:
+                delattr(kind, name)
+            else:
+                setattr(kind, name, patch.before)
+
+
+def _pipe_call(kind: Any, before: Any) -> Any:
+    @functools.wraps(before or kind.__call__)
+    def __call__(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        plain = super(kind, self).__call__ if before is None else before.__get__(self)
+        guided = guided_by(self) if type(self) is kind else None  # else a subclass calls its parent's
+        if guided is None:
+            return plain(*args, **kwargs)
+        refresh(self)
+        return guided.call_pipeline(plain, args, kwargs)
+
+    return __call__
+
+
+def _pipe_setattr(kind: Any, before: Any) -> Any:
+    @functools.wraps(before or kind.__setattr__)
+    def __setattr__(self: Any, name: str, value: Any) -> None:
+        plain = super(kind, self).__setattr__ if before is None else before.__get__(self)
+        plain(name, value)
+        guided = guided_by(self)
+        if guided is not None and name in (*guided.profile.denoisers, *guided.profile.helpers):
+            refresh(self)
+
+    return __setattr__
+
+
+def _noted_context(kind: type, before: Any) -> Any:  # noqa: ARG001
+    """`cache_context("cond")` around a call says whose call it is."""
+
+    @functools.wraps(before)
+    @contextmanager
+    def cache_context(self: Any, name: str, *args: Any, **kwargs: Any) -> Iterator[None]:
+        run = getattr(ROUTE.get(), "__self__", None)
+        with before(self, name, *args, **kwargs):
+            if not isinstance(run, Run) or not run.has(self):
+                yield
+                return
+            outside, run.context = run.context, name
+            try:
+                yield
+            finally:
+                run.context = outside
+
+    return cache_context

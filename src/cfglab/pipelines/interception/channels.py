@@ -1,0 +1,42 @@
+"""Which channels or tokens of a prediction are guided."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from cfglab.pipelines.interception.denoiser_call import Call
+from cfglab.pipelines.interception.wrapped_modules import core_of
+from cfglab.pipelines.profiles.profile import Profile
+
+
+def guided_channels(profile: Profile, call: Call) -> Callable[[int], int] | None:
+    """How many of so many leading channels (or tokens) are guided; None where all are."""
+    variance = profile.variance
+    if profile.kept:
+        tokens = _kept_tokens(profile, call)
+        return lambda width: min(width, tokens)
+    if isinstance(variance, int):
+        return lambda _: variance
+    if variance == "half":
+        return lambda width: width // 2
+    if variance == "twice":
+        channels = call.sample.shape[1]
+        return lambda width: width // 2 if width == 2 * channels else width
+    return None
+
+
+def _kept_tokens(profile: Profile, call: Call) -> int:
+    """How many of the leading tokens are the picture that is made, and not one that is edited."""
+    ids = call.named.get(profile.kept)
+    if isinstance(ids, Tensor):  # (tokens, 3) or (1, tokens, 4): the first number is 0 for the picture that is made
+        return int((ids.reshape(-1, ids.shape[-1])[: ids.shape[-2], 0] == 0).sum())
+    first = ids[0][0] if isinstance(ids, list | tuple) and isinstance(ids[0], list | tuple) else None
+    return call.sample.shape[1] if first is None else int(first[0] * first[1] * first[2])
+
+
+def same_shape(module: nn.Module) -> bool:
+    """Whether a prediction is known to have the shape of the sample."""
+    config: Any = getattr(core_of(module), "config", None)
+    channels = [getattr(config, name, None) for name in ("in_channels", "out_channels")]
+    return channels[0] is not None and channels[1] in (None, channels[0])

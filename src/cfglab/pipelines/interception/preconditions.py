@@ -1,0 +1,151 @@
+"""What a pipeline call has to be like to be guided: which way it guides, and one clear line where it cannot be."""
+
+import inspect
+import re
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cfglab.errors import InputError
+from cfglab.guidance import Guidance
+from cfglab.pipelines.interception.run_checks import switched_off
+from cfglab.pipelines.interception.wrapped_modules import core_of
+from cfglab.pipelines.profiles.profile import Layout, Profile
+from cfglab.schedules import Constant
+
+
+def way_of(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> Layout:
+    """How this call is guided: by the profile's layout, or by the scale as an input where it has both. Raises
+    InputError for a call without guidance and for arguments that cannot be kept."""
+    for name, neutral, instead in profile.refused:
+        neutral = _default(pipe, name) if neutral is ... else neutral
+        value = arguments.get(name, neutral)
+        if value is not None and not any(_equal(value, other) for other in (neutral, arguments.get(profile.scale))):
+            raise InputError(
+                f"{name}={_short(value)} inside guide(): {type(pipe).__name__} does that with predictions and a scale "
+                f"it no longer sees, so it would be lost; leave it at {_short(neutral)} and use {instead}."
+            )
+    embedded = bool(profile.embedded) and _has_scale(pipe, profile)
+    if profile.layout == "embedded":
+        if not embedded:
+            raise InputError(
+                f"{type(pipe).__name__} with a distilled {profile.denoisers[0]}: it reads no guidance scale, so there "
+                "is nothing to guide; use a checkpoint whose config has guidance_embeds."
+            )
+        return "embedded"
+    value = arguments.get(profile.scale)
+    off = profile.off is not None and isinstance(value, int | float) and value <= profile.off
+    alone = bool(profile.negatives) and all(arguments.get(name) is None for name in profile.negatives)
+    if not off and not alone:
+        return profile.layout
+    if embedded:
+        return "embedded"
+    raise off_error(pipe, profile, arguments)
+
+
+def off_error(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> InputError:
+    """The call makes no unconditional prediction."""
+    name, value = profile.scale, arguments.get(profile.scale)
+    missing = bool(profile.negatives) and all(arguments.get(negative) is None for negative in profile.negatives)
+    if isinstance(value, int | float) and value > (profile.off or 0) and not missing and "neither" not in profile.parts:
+        return switched_off(pipe, name, value, profile.denoisers[0])
+    asked = f"pass any {name} above {profile.off or 0:g}"
+    if "neither" in profile.parts:
+        asked += " and an image_guidance_scale of 1 or more"
+    if profile.negatives:
+        asked += f" and a {profile.negatives[0]}"
+    return InputError(
+        f"{name}={value!r} inside guide(): so called, {type(pipe).__name__} computes no unconditional prediction, and "
+        f"there is nothing to guide with; {asked} (it is not used otherwise) and give the scale itself to guide()."
+    )
+
+
+def check_on(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> None:
+    """At the first denoiser call: the pipeline itself says that guidance is on, where it says anything."""
+    if getattr(pipe, "do_classifier_free_guidance", True) is False:
+        raise off_error(pipe, profile, arguments)
+
+
+class Switches:
+    """The pipeline's own numbers of guidance, which it reads at every step: a callback that sets one during the run
+    would not be heard, because the guidance has decided."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._unread = "_guidance_scale" if profile.scale == "true_cfg_scale" else ""  # their loops read the argument
+        self._seen: dict[str, Any] | None = None
+
+    def check(self, pipe: Any) -> None:
+        """At every denoiser call. Raises InputError where a number is another than at the first call."""
+        state = vars(pipe)
+        if self._seen is None:
+            self._seen = {name: value for name, value in state.items() if _SWITCH.fullmatch(name)}
+            self._seen.pop(self._unread, None)
+        for name, before in self._seen.items():
+            value = state.get(name)
+            if not _equal(value, before):
+                raise InputError(
+                    f"{name} of {type(pipe).__name__} was set to {_short(value)} during a run inside guide(), as by a "
+                    f"callback, and was {_short(before)}: the guidance decides every step, so it would be lost; give "
+                    f"it to guide() instead, {_INSTEAD.get(name, 'as a schedule')}."
+                )
+
+
+_SWITCH = re.compile(r"_(?!pag_|image_guidance_scale$)\w*(guidance_scale|guidance_rescale|cfg)\w*")
+"""Attributes that a pipeline's loop reads. Those of a third part of the batch are read at every step here, too."""
+_INSTEAD = {
+    "_guidance_rescale": "as rescale(...) or by guidance_rescale in the pipeline's call",
+    "_guidance_scale": "as a schedule: constant(7.5).inside(...) switches it off, table([...]) has a scale a step",
+}
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        return isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)
+    return bool(type(one) is type(other) or isinstance(one, int | float)) and bool(one == other)
+
+
+def _default(pipe: Any, name: str) -> Any:
+    """An argument's default in the pipeline's own call, which a guided class stands in front of."""
+    calls = (vars(kind)["__call__"] for kind in type(pipe).__mro__ if "__call__" in vars(kind))
+    signatures = (inspect.signature(call).parameters for call in calls)
+    return next((parameters[name].default for parameters in signatures if name in parameters), None)
+
+
+def _short(value: Any) -> str:
+    said = " ".join(repr(value).split())
+    return said if len(said) <= 60 else f"{said[:59]}…"
+
+
+def check_specs(specs: list[Any], images: int) -> list[Any]:
+    """One guidance an image."""
+    if len(specs) != images:
+        raise InputError(
+            f"{len(specs)} guidances for {images} images: a list holds one per image, prompts times "
+            f"num_images_per_prompt; give that many, or a single guidance for all{_as_table(specs)}."
+        )
+    return specs
+
+
+def _as_table(specs: list[Any]) -> str:
+    """A list of numbers can be meant as one scale per step."""
+    if not all(isinstance(spec, Guidance) and isinstance(spec.schedule, Constant) for spec in specs):
+        return ""
+    return f"; for one scale per step give the text 'table([{', '.join(str(spec.schedule) for spec in specs)}])'"
+
+
+def check_scale_only(pipe: Any, spec: Any) -> Guidance:
+    """A guidance for a scale that is an input of the network: a schedule and nothing else."""
+    if not isinstance(spec, Guidance) or any(one.strength > 0 for one in spec.transforms):
+        raise InputError(
+            f"{spec} for {type(pipe).__name__}, whose scale is an input of its network: there is one prediction, which "
+            "transforms cannot act on; give a schedule alone, or call the pipeline with true_cfg_scale where it has it."
+        )
+    return spec
+
+
+def _has_scale(pipe: Any, profile: Profile) -> bool:
+    config = getattr(core_of(getattr(pipe, profile.denoisers[0], None)), "config", None)
+    return bool(getattr(config, "guidance_embeds", False))

@@ -1,0 +1,1 @@
+"""Loading a pipeline from a folder or the hub."""

@@ -1,0 +1,165 @@
+"""A StableDiffusionPipeline from a name, quietly, with every fault as one line."""
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+
+from cfglab.errors import InputError, MachineError, is_memory_error
+from cfglab.pipelines.loading.compiled_blocks import compile_in_blocks
+from cfglab.pipelines.loading.configuration import CLASSES
+from cfglab.pipelines.loading.model_folder import PARTS, locate, weights_count
+from cfglab.pipelines.loading.quiet import StableDiffusionPipeline, quiet
+from cfglab.pipelines.loading.samplers import make_sampler
+from cfglab.schedules.fields import nearest
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def load(
+    name: str | Path = "scenes",
+    *,
+    device: str = "auto",
+    dtype: str = "float32",
+    sampler: str | None = None,
+    compiled: bool = False,
+    revision: str | None = None,
+    allow_pickle: bool = False,
+    allow_download: bool = True,
+) -> StableDiffusionPipeline:
+    """The pipeline of `scenes`, of a folder, or of a hub id (naming one is consent to download it), ready to call.
+
+    `device` "auto" takes CUDA, then Apple's GPU, then the CPU. `sampler` is one of SAMPLERS; None keeps the model's
+    own. `compiled` runs the denoiser through torch.compile, in blocks of a fixed size: slow to start, faster after. A
+    safety checker is never loaded. Pickled weights are refused unless `allow_pickle`, and then read with
+    weights-only loading. `allow_download=False` is for a name that a file gave: a hub model is then taken from the
+    cache, and otherwise DownloadNeeded is raised. Raises InputError for what was asked wrongly, MachineError where the
+    machine fails.
+    """
+    if dtype not in DTYPES:
+        raise InputError(f"no dtype {dtype!r}: there are {', '.join(DTYPES)};{nearest(dtype, DTYPES) or ' name one.'}")
+    target = find_device(device)
+    folder = locate(name, revision, allow_pickle, allow_download)
+    with quiet():
+        pipe = _read(folder, DTYPES[dtype], allow_pickle)
+        if sampler is not None:
+            pipe.scheduler = _sampler(folder, sampler, pipe.scheduler.config)
+    if compiled:
+        compile_in_blocks(pipe.unet)
+    try:
+        return pipe.to(target)
+    except Exception as error:
+        if not isinstance(error, RuntimeError) and not is_memory_error(error):
+            raise
+        raise MachineError(f"{folder} does not fit on {target}: {_first_line(error)}; try device='cpu'.") from error
+
+
+def _sampler(folder: Path, name: str, config: Any) -> Any:
+    try:
+        return make_sampler(name, config)
+    except InputError:
+        raise
+    except Exception as error:  # whatever a scheduler makes of a configuration
+        if is_memory_error(error):
+            raise _too_little(folder) from error
+        raise InputError(
+            f"{folder / 'scheduler'}: sampler {name!r} cannot be made from its configuration: {_first_line(error)}; "
+            "name another, or copy the model's folder again."
+        ) from error
+
+
+def find_device(name: str) -> torch.device:
+    """The torch device of that name. Raises InputError where it is none, or this machine has none."""
+    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in has.items() if there))
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"no device {name!r}: there are auto, cpu, cuda, cuda:1 and mps; name one.") from None
+    if not has.get(device.type, True) or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+        raise InputError(f"device {name!r}: this machine has none; use auto or cpu.")
+    return device
+
+
+def check_prompt(pipe: StableDiffusionPipeline, prompt: str, what: str = "prompt") -> None:
+    """Raise InputError if the text encoder would not see all of the prompt, saying which words it would lose.
+
+    `what` is what the message calls it.
+    """
+    limit = int(pipe.tokenizer.model_max_length)
+    with quiet():
+        tokens = pipe.tokenizer(prompt, truncation=False)["input_ids"]
+    if len(tokens) > limit:
+        lost = pipe.tokenizer.decode(tokens[limit - 1 : -1], clean_up_tokenization_spaces=False).strip()
+        shown = prompt if len(prompt) <= 60 else f"{prompt[:60]}…"
+        raise InputError(
+            f"{what} {shown!r} has {len(tokens) - 2} tokens: the text encoder reads {limit - 2}, so {lost[:60]!r} "
+            "would be lost; shorten it."
+        )
+
+
+def _read(folder: Path, dtype: torch.dtype, allow_pickle: bool) -> StableDiffusionPipeline:
+    options = {"torch_dtype": dtype, "local_files_only": True}
+    try:
+        parts = {part: _part(folder / part, *CLASSES[part][0], options, allow_pickle) for part in PARTS}
+        return StableDiffusionPipeline.from_pretrained(
+            folder,
+            **parts,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+            local_files_only=True,
+        )
+    except InputError:
+        raise
+    except Exception as error:  # whatever a damaged file makes of diffusers and transformers
+        if is_memory_error(error):
+            raise _too_little(folder) from error
+        raise InputError(
+            f"{folder} cannot be read as a Stable Diffusion pipeline: {_first_line(error)}; copy or download it again."
+        ) from error
+
+
+def _too_little(folder: Path) -> MachineError:
+    return MachineError(f"{folder} does not fit into memory; free some, or use dtype='bfloat16'.")
+
+
+def _part(folder: Path, library: str, kind: str, options: dict[str, Any], allow_pickle: bool) -> Any:
+    """One network of the pipeline, with every one of its weights: by itself diffusers fills missing ones with noise."""
+    safe = not allow_pickle or any(
+        folder.glob("*.safetensors")
+    )  # left open, diffusers complains before it reads a pickle
+    network_class = getattr({"diffusers": diffusers, "transformers": transformers}[library], kind)
+    _check_size(folder, network_class)
+    network, report = network_class.from_pretrained(folder, output_loading_info=True, use_safetensors=safe, **options)
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise InputError(
+            f"{folder} lacks {len(missing)} of its weights, {missing[0]} first: the file is of another model; copy "
+            "or download it again."
+        )
+    return network
+
+
+def _check_size(folder: Path, network_class: Any) -> None:
+    """Raise InputError where a configuration describes a network with far more weights than its files hold: it is built
+    without memory for them (on torch's meta device) before it is built with."""
+    with torch.device("meta"):
+        if hasattr(network_class, "load_config"):
+            network = network_class.from_config(network_class.load_config(folder, local_files_only=True))
+        else:
+            network = network_class(network_class.config_class.from_pretrained(folder, local_files_only=True))
+    described = sum(parameter.numel() for parameter in network.parameters())
+    held = weights_count(folder)
+    if described > 1.1 * held + 1_000_000:
+        raise InputError(
+            f"{folder / 'config.json'}: describes a network of {described:,} weights, and its files hold {held:,}: one "
+            "of them is of another model; copy or download the folder again."
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:300]

@@ -1,0 +1,262 @@
+"""A model's folder on disk: where it is, whether it is whole, what its weights are. Loads no torch."""
+
+import errno
+import hashlib
+import re
+from functools import lru_cache
+from math import prod
+from pathlib import Path
+
+from cfglab.errors import DownloadNeeded, InputError, MachineError, is_memory_error
+from cfglab.file_input import open_regular, user_path
+from cfglab.limits import CONFIG_BYTES, FOLDER_ENTRIES, TOKENIZER_BYTES, WEIGHTS_BYTES
+from cfglab.pipelines.loading.configuration import check_index, read_configuration
+from cfglab.pipelines.loading.configuration import read_json as read_json
+from cfglab.scenes import folder as scenes_folder
+from cfglab.schedules.fields import nearest
+
+PARTS = ("unet", "vae", "text_encoder")
+"""The folders whose weights make the picture."""
+KNOWN = ("scenes",)
+_VOCABULARIES = ("tokenizer.json", "vocab.json")
+_SHARDS = ("diffusion_pytorch_model.safetensors.index.json", "model.safetensors.index.json")
+_PICKLED = ("*.bin", "*.ckpt", "*.pt", "*.pth")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def locate(
+    name: str | Path, revision: str | None = None, allow_pickle: bool = False, allow_download: bool = True
+) -> Path:
+    """The folder of `scenes`, of a path, or of a hub id, which is downloaded unless the hub's cache holds it.
+
+    The folder is checked before it is returned: a Stable Diffusion 1.x pipeline, every weights file whole, every
+    configuration within bounds. A copy in the hub's cache is used as it is. `allow_download` is for names that a person
+    gave; with False, for names that a file gave, nothing is asked of the network. Raises InputError for a faulty folder
+    or an unknown name (DownloadNeeded where only the permission is missing), MachineError where the hub cannot be
+    reached or the disk is full.
+    """
+    try:
+        path = user_path(name)
+        there = path.exists()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no file's name"
+        raise InputError(f"no model {str(name)[:200]!r}: {reason}; give scenes, a folder or a hub id.") from error
+    if str(name) == "scenes":
+        path = scenes_folder()
+    elif not there:
+        if not _HUB_ID.fullmatch(str(name)) or str(name).startswith("."):
+            hint = (
+                nearest(str(name), KNOWN) or " give one of them, a folder, or a hub id such as prompthero/openjourney."
+            )
+            raise InputError(
+                f"no model {str(name)[:200]!r}: it is no folder here; known by name: {', '.join(KNOWN)};{hint}"
+            )
+        path = _from_hub(str(name), revision, allow_pickle, allow_download)
+    elif revision is not None:
+        raise InputError(f"revision {revision!r} with the folder {path}: only hub models have revisions; leave it out.")
+    check_folder(path, allow_pickle)
+    return path
+
+
+def check_folder(folder: Path, allow_pickle: bool = False) -> None:
+    """Raise InputError unless `folder` is a Stable Diffusion pipeline whose weights can be read safely."""
+    index = folder / "model_index.json"
+    if not index.is_file():
+        what = "a single file, not a folder" if folder.is_file() else "a folder without model_index.json"
+        raise InputError(
+            f"{folder} is no pipeline: it is {what}; give the folder that save_pretrained wrote "
+            "(model_index.json with unet, vae, text_encoder, tokenizer, scheduler)."
+        )
+    _check_entries(folder)
+    check_index(folder)
+    for part in (*PARTS, "tokenizer", "scheduler"):
+        if not (folder / part).is_dir():
+            raise InputError(
+                f"{folder} has no {part} folder: a pipeline needs {', '.join(PARTS)}, tokenizer and scheduler."
+            )
+        _check_entries(folder / part, TOKENIZER_BYTES if part == "tokenizer" else CONFIG_BYTES)
+    for part in PARTS:
+        _check_weights(folder / part, allow_pickle)
+    if not any((folder / "tokenizer" / name).is_file() for name in _VOCABULARIES):
+        raise InputError(
+            f"{folder / 'tokenizer'} holds no vocabulary: it has {' or '.join(_VOCABULARIES)}; copy the model's folder "
+            "again."
+        )
+    read_configuration(folder)
+
+
+def _check_entries(folder: Path, most_bytes: int = CONFIG_BYTES) -> None:
+    """Raise InputError where a folder of a model holds what is no file (a pipe would be waited for), a JSON file that
+    is too large, or too many files. Nothing is opened."""
+    count = 0
+    try:
+        for entry in folder.iterdir():
+            count += 1
+            if count > FOLDER_ENTRIES:
+                raise InputError(f"{folder}: holds more than {FOLDER_ENTRIES:,} files; give a model's folder alone.")
+            if not entry.exists() or entry.is_dir():
+                continue
+            if not entry.is_file():
+                raise InputError(f"{entry}: is a pipe, a socket or a device, and a model has files; remove it.")
+            size = entry.stat().st_size
+            if entry.suffix in (".json", ".txt") and entry.name not in _SHARDS and size > most_bytes:
+                raise InputError(
+                    f"{entry}: has {size:,} bytes, and at most {most_bytes:,} are read; copy the model's folder again."
+                )
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be looked into ({error.strerror}); look after its permissions.") from error
+
+
+def weights_hash(folder: str | Path) -> str:
+    """What the weights are, in hex: the commit for a folder of the hub's cache, else the SHA-256 over the names and
+    contents of the weights files of unet, vae and text encoder. Computed once per process while files stay the same."""
+    path = Path(folder).absolute()
+    if path.parent.name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", path.name):
+        return path.name
+    files = [file for part in PARTS for file in _weights(path / part)]
+    if not files:
+        raise InputError(f"{path} holds no weights: there is nothing to identify; give a pipeline's folder.")
+    return _digest(path, tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files))
+
+
+def weights_count(part: Path) -> int:
+    """How many numbers the weights files of one part hold; of a pickle at most, where a number has at least a byte."""
+    from safetensors import safe_open
+
+    count = 0
+    for file in _weights(part):
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="np") as tensors:
+                count += sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+        else:
+            count += file.stat().st_size
+    return count
+
+
+@lru_cache(maxsize=64)
+def _digest(root: Path, files: tuple[tuple[str, int, int], ...]) -> str:
+    digest = hashlib.sha256()
+    for name, size, _ in files:
+        digest.update(f"{Path(name).relative_to(root).as_posix()}\0{size}\0".encode())
+        with open_regular(name) as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _weights(part: Path) -> list[Path]:
+    return sorted(part.glob("*.safetensors")) or sorted(file for kind in _PICKLED for file in part.glob(kind))
+
+
+def _check_weights(part: Path, allow_pickle: bool) -> None:
+    files = _weights(part)
+    if not files:
+        raise InputError(f"{part} holds no weights: there is no *.safetensors file; copy the model's folder again.")
+    for file in files:
+        if not file.is_file():
+            raise InputError(f"{file}: is no file; copy the model's folder again.")
+        if (size := file.stat().st_size) > WEIGHTS_BYTES:
+            raise InputError(f"{file}: has {size:,} bytes, and at most {WEIGHTS_BYTES:,} are read; give another model.")
+        if file.suffix == ".safetensors":
+            _check_safetensors(file)
+        elif not allow_pickle:
+            raise InputError(
+                f"{file} is a pickle, which can run code when it is read: only safetensors are read; if you trust its "
+                "source, allow_pickle=True (--allow-pickle) reads it with weights-only loading."
+            )
+
+
+def _check_safetensors(file: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="np"):
+            pass
+    except Exception as error:
+        if is_memory_error(error):
+            raise MachineError(f"{file}: memory is too small to open it; free some and run again.") from error
+        if not isinstance(error, SafetensorError | OSError):
+            raise
+        raise InputError(
+            f"{file} is corrupt or cut off ({str(error).splitlines()[0]}); copy or download that file again."
+        ) from None
+
+
+def _from_hub(name: str, revision: str | None, allow_pickle: bool, allow_download: bool) -> Path:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = try_to_load_from_cache(name, "model_index.json", revision=revision)
+    except HFValidationError as error:
+        raise InputError(
+            f"no model {name!r}: it is no folder here and no name of the hub; check the spelling."
+        ) from error
+    if isinstance(cached, str):
+        try:
+            check_folder(Path(cached).parent, allow_pickle)
+        except InputError:
+            pass  # an interrupted download: go on with it
+        else:
+            return Path(cached).parent
+    if not allow_download:
+        raise DownloadNeeded(
+            f"the hub model {name!r} is named by a file, and it is not whole in the hub's cache: it is downloaded "
+            "where you allow it, --allow-download (allow_download=True)."
+        )
+    return _download(name, revision, allow_pickle)
+
+
+def _download(name: str, revision: str | None, allow_pickle: bool) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    from cfglab.pipelines.loading.quiet import StableDiffusionPipeline, quiet
+
+    at = f" at revision {revision!r}" if revision else ""
+    try:
+        with quiet():  # the hub shows its own progress; the safety checker stays there
+            hf_hub_download(name, "model_index.json", revision=revision)  # says what is missing; diffusers would not
+            folder = StableDiffusionPipeline.download(
+                name,
+                revision=revision,
+                use_safetensors=None if allow_pickle else True,
+                safety_checker=None,
+                feature_extractor=None,
+            )
+        return Path(folder)
+    except LocalEntryNotFoundError:
+        raise _unreachable(name) from None
+    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise InputError(
+            f"no model {name!r}{at}: there is no such folder here and the hub has none ({reason}); check the "
+            "spelling, or sign in if it is gated."
+        ) from None
+    except OSError as error:
+        if "safetensors" in str(error):
+            raise InputError(
+                f"{name!r}{at} has no safetensors weights, only pickles, which can run code when they are read; if you "
+                "trust its source, allow_pickle=True (--allow-pickle) reads them with weights-only loading."
+            ) from None
+        if error.errno == errno.ENOSPC:
+            raise MachineError(
+                f"{name!r} does not fit on the disk: it is full; free some space and run again."
+            ) from None
+        raise _unreachable(name) from error
+    except Exception as error:
+        if type(error).__module__.startswith("httpx"):  # the hub's client lets its connection's own errors through
+            raise _unreachable(name) from error
+        raise
+
+
+def _unreachable(name: str) -> MachineError:
+    return MachineError(
+        f"{name!r} is no folder here and not whole in the hub's cache, and the hub cannot be reached: check the "
+        "network and run again (a download resumes), or give a folder."
+    )

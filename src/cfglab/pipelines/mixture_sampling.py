@@ -1,0 +1,63 @@
+"""Mixtures sampled by the schedulers of diffusers: what a sampler does, without a network's error."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from cfglab.denoising.step_reader import StepReader, prediction_of
+from cfglab.errors import InputError
+from cfglab.guidance import Guidance
+from cfglab.mixtures.guided import Denoiser, Guided
+from cfglab.mixtures.mixture import Mixture
+from cfglab.mixtures.noise_paths import draws, noise_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def scheduled(
+    scheduler: Any,
+    cond: Denoiser,
+    uncond: Denoiser,
+    guidance: Guidance | float,
+    steps: int,
+    seeds: Sequence[int],
+    *,
+    dimension: int | None = None,
+    start: Mixture | None = None,
+) -> "Tensor":
+    """Samples (n, d) by a scheduler of diffusers, float64 or what it makes of that; see `denoisers.generate.generate`.
+
+    The run begins with the scheduler's own noise, or with exact noisy samples of `start`. Noise that the scheduler adds
+    is each sample's own too: the samples are the same in every batch. Raises InputError for a scheduler whose noise
+    levels or prediction are not known.
+    """
+    import torch
+
+    size = getattr(cond, "dimension", dimension)
+    if size is None:
+        raise InputError("a denoiser of your own: its samples have a size; give dimension=.")
+    space, name = prediction_of(scheduler), type(scheduler).__name__
+    if space == "model":
+        raise InputError(f"{name} with an unknown prediction type: what to predict is not known; set epsilon.")
+    spec = guidance if isinstance(guidance, Guidance) else Guidance(guidance)
+    guided = Guided(cond, uncond, spec, space, len(seeds))
+    scheduler.set_timesteps(steps)
+    reader = StepReader(scheduler)
+    x = _begin(scheduler, reader, size, seeds, start)
+    own = [torch.Generator().manual_seed(int(seed) ^ 0x5EED) for seed in seeds]  # apart from the noise at the start
+    options = {"generator": own} if "generator" in scheduler.step.__code__.co_varnames else {}
+    for timestep in scheduler.timesteps:
+        seen = scheduler.scale_model_input(x, timestep) if hasattr(scheduler, "scale_model_input") else x
+        x = scheduler.step(guided.predict(seen, reader.next()), timestep, x, **options).prev_sample
+    return x
+
+
+def _begin(scheduler: Any, reader: StepReader, size: int, seeds: Sequence[int], start: Mixture | None) -> "Tensor":
+    """Where the run begins, in the scheduler's own units, which are those the model sees or larger by 1 / alpha."""
+    factor = float(getattr(scheduler, "init_noise_sigma", 1.0))
+    if start is None:
+        return draws(seeds, 0, size)[0] * factor
+    a, n = noise_of(reader.peek())
+    uniform, normal, noise = draws(seeds, 1, size, size)
+    seen = a * start.placed(uniform, normal) + n * noise
+    return seen / a if factor > 1 else seen

@@ -1,0 +1,1 @@
+"""How each diffusers pipeline class lays out its predictions."""

@@ -1,0 +1,118 @@
+"""Profile: what a pipeline's own source does with its predictions, as far as the generic rule does not say it."""
+
+import inspect
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cfglab.errors import InputError
+from cfglab.guidance.names import Space
+from cfglab.schedules.fields import explain
+
+Part = Literal["uncond", "cond", "perturbed", "neither"]
+Layout = Literal["batched", "two calls", "embedded"]
+
+
+class Profile(BaseModel):
+    """How a pipeline class runs its denoiser and combines what it gets. Every default is the generic rule:
+
+    one call a step, rows [uncond; cond], the arguments of diffusers' denoisers that are known to hold rows hold them on
+    their first dimension, and `u + g (c - u)` or another formula that gives p for u = c = p is all that happens before
+    the sampler. Where an argument of another name could hold rows, all rows are run.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layout: Layout = "batched"
+    """"batched": one call a step; "two calls": one for each prediction; "embedded": the scale is an input."""
+    parts: tuple[Part, ...] = ("uncond", "cond")
+    """Rows of the batch, or calls of the step, in order. "perturbed" is PAG's; with "neither" (InstructPix2Pix)
+    "uncond" has the picture and not the text."""
+    denoisers: tuple[str, ...] = ("unet",)
+    helpers: tuple[str, ...] = ()
+    """Components called with the same rows before the denoiser (ControlNets)."""
+    networks: tuple[tuple[str, Part], ...] = ()
+    """Where the two calls of a step are to different components: whose call is which."""
+
+    scale: str = "guidance_scale"
+    """The pipeline's argument that switches its guidance on, which it is above `off`. None given means: not switched
+    by this argument."""
+    off: float | None = 1.0
+    """None: it cannot be switched off."""
+    negatives: tuple[str, ...] = ()
+    """Arguments of which one has to be given, or else guidance is off."""
+    embedded: str = ""
+    """The denoiser's argument that holds the scale: the layout's, or the other way of a pipeline that has two."""
+
+    rows: tuple[str, ...] = ()
+    """Arguments of the denoiser, and keys of dicts among them, that hold rows on their first dimension and that cfglab
+    does not know (those of diffusers' own denoisers it knows)."""
+    whole: tuple[str, ...] = ()
+    """Arguments of the denoiser, and keys of dicts among them, that hold no rows, whatever their shape."""
+    dims: tuple[tuple[str, int], ...] = ()
+    """Arguments whose rows are on another dimension than the first."""
+    blocks: tuple[str, ...] = ()
+    """Arguments that repeat every row several times in sequence (once a frame)."""
+    lists: bool = False
+    """The batch is python lists of one tensor a row, sample and output included."""
+    alike: bool = True
+    """Every part has the same sample, which is checked at the first call."""
+    kept: Literal["", "img_ids", "img_shapes"] = ""
+    """The argument that tells how many leading tokens are guided; behind them is a picture to be edited."""
+
+    variance: Literal["", "half", "twice"] | int = ""
+    """Channels that are not guided but follow c: "half" of them, "twice" as many as the sample's if there are so many
+    (then half), or a number: only so many are guided."""
+    wide: bool = False
+    """The pipeline makes float32 of the predictions before it combines them."""
+    negated: bool = False
+    """The network predicts the sampler's quantity with the other sign."""
+    space: Space | None = None
+    """What the network predicts, where the sampler's configuration does not say it."""
+    after: Literal["", "rescale", "token norm", "row norm", "ceiling"] = ""
+    """What follows the combine and reads c: it is done to the guided prediction, and switched off in the pipeline."""
+    injected: Literal["", "quarter"] = ""
+    """"": every part is p. "quarter": u = 0 and c = p / 4, exact for `(g + 1) c - g u` with g = 3."""
+    fixed: tuple[tuple[str, Any], ...] = ()
+    """Arguments of the pipeline that are replaced, so that its formula gives p and `after` is not done twice."""
+    refused: tuple[tuple[str, Any, str], ...] = ()
+    """Arguments that must be left at their neutral value: name, value, and what to use instead."""
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise InputError(explain(error, "Profile", list(type(self).model_fields))) from None
+
+
+def profile_of(pipe: Any) -> Profile:
+    """The profile of this pipeline: its class's, or that of a parent whose `__call__` it shares. Raises InputError with
+    the reason, and how to give one, where there is none."""
+    from cfglab.pipelines.profiles.source_check import check_source
+    from cfglab.pipelines.profiles.table import ELSEWHERE, profiles
+
+    kind = type(pipe)
+    known = profiles()
+    for parent in kind.__mro__:
+        if parent.__name__ in known and _same_call(kind, parent) and parent.__module__.startswith("diffusers."):
+            check_source(parent, known[parent.__name__])
+            return known[parent.__name__]
+    raise InputError(f"{kind.__name__} cannot be guided: {_reason(kind, ELSEWHERE)}")
+
+
+def _same_call(kind: type, parent: type) -> bool:
+    return inspect.unwrap(kind.__call__) is inspect.unwrap(parent.__call__)
+
+
+def _reason(kind: type, elsewhere: dict[str, str]) -> str:
+    from cfglab.pipelines.profiles.source_check import read_source
+
+    for parent in kind.__mro__:
+        if parent.__name__ in elsewhere:
+            return elsewhere[parent.__name__]
+    if not hasattr(kind, "from_pretrained"):
+        return "it is no diffusers pipeline; give what DiffusionPipeline.from_pretrained(...) returns."
+    return (
+        f"its layout is not in cfglab's table, and {read_source(kind).said}; if you know it, pass "
+        f"guide(pipe, guidance, profile=Profile(...)), and compare with the untouched pipeline once."
+    )

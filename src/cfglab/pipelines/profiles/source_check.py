@@ -1,0 +1,150 @@
+"""What a pipeline's own source says of its layout: for classes that are not in the table, and to see that the table
+still fits the diffusers that is installed."""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from cfglab.errors import InputError
+from cfglab.pipelines.profiles.profile import Profile
+
+NETWORKS = ("unet", "transformer", "transformer_2", "unconditional_transformer", "current_model", "prior", "decoder")
+UNCOND = ("uncond", "neg", "null")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was read; "" and empty where nothing was found."""
+
+    parts: tuple[str, ...] = ()
+    """Names of the chunks of the batch, in order, as "uncond", "cond" or the name itself."""
+    calls: int = 0
+    """Calls of a denoiser in the loop."""
+    formula: str = ""
+    """Of u, c and g."""
+    after: tuple[str, ...] = ()
+    """Functions or arguments that follow the combine: "rescale", "norm"."""
+    networks: tuple[str, ...] = ()
+    """Components that are called in the loop."""
+    copies: bool = False
+    """Two calls a step, and the first prediction is made another tensor before the second call."""
+
+    @property
+    def layout(self) -> str:
+        """As a Profile has it, or "" where it is not clear."""
+        if len(self.parts) in (2, 3) and self.calls <= 1:
+            return "batched"
+        return "two calls" if self.calls == 2 and not self.parts else ""
+
+    @property
+    def said(self) -> str:
+        """One line for people."""
+        if not self.parts and not self.formula:
+            return "no combine of two predictions was found in its source"
+        batch = f"a batch of [{'; '.join(self.parts)}]" if self.parts else f"{self.calls or 'no'} denoiser calls a step"
+        return f"its source has {batch}" + (f", combined as {self.formula}" if self.formula else "")
+
+
+@cache
+def read_source(kind: Any) -> Source:
+    """The source of this class's `__call__`, and of the loop it may have in another method."""
+    names = [name for name in ("__call__", "denoise", "_denoise_loop") if hasattr(kind, name)]
+    try:
+        texts = [inspect.getsource(inspect.unwrap(getattr(kind, name))) for name in names]
+    except (OSError, TypeError):
+        return Source()
+    nodes = [node for text in texts for node in ast.walk(ast.parse(textwrap.dedent(text)))]
+    text = "\n".join(texts)
+    chunks = [tuple(map(_part, found)) for node in nodes if (found := _chunks(node))]
+    parts: tuple[str, ...] = next((found for found in chunks if {"uncond", "cond"} <= set(found)), ())
+    if "_apply_perturbed_attention_guidance(" in text:
+        parts = ("uncond", "cond", "perturbed")
+    loops = [node for node in nodes if isinstance(node, ast.For)]
+    called = {id(node): name for loop in loops for node in ast.walk(loop) if (name := _network(node))}
+    formula = next((words for node in nodes if (words := _formula(node))), "")
+    after = tuple(
+        name for name, sign in (("rescale", "rescale_noise_cfg("), ("norm", "_norm = torch.")) if sign in text
+    )
+    return Source(parts, len(called), formula, after, tuple(dict.fromkeys(called.values())), _copies(loops))
+
+
+def check_source(kind: Any, profile: Profile) -> None:
+    """Raises InputError where the installed diffusers lays this pipeline out otherwise than the profile says."""
+    found = read_source(kind)
+    if not found.layout or profile.layout == "embedded":
+        return
+    plain = [part for part in found.parts if part in ("uncond", "cond")]
+    wanted = [part for part in profile.parts if part in ("uncond", "cond")]
+    three = "neither" in profile.parts  # whose names mean something else
+    if found.layout != profile.layout or (found.parts and len(found.parts) != len(profile.parts)):
+        said = f"{profile.layout}, {len(profile.parts)} parts"
+    elif found.layout == "batched" and len(plain) == 2 and plain != wanted and not three:
+        said = f"[{'; '.join(profile.parts)}]"
+    else:
+        return
+    raise InputError(
+        f"{kind.__name__} of the installed diffusers is not laid out as cfglab knows it ({said}): {found.said}; use "
+        "the diffusers that cfglab was tested with, or pass profile=Profile(...)."
+    )
+
+
+def _chunks(node: ast.AST) -> tuple[str, ...]:
+    """`a, b = x.chunk(2)`."""
+    match node:
+        case ast.Assign(targets=[ast.Tuple(elts=names)], value=ast.Call(func=ast.Attribute(attr="chunk" | "split"))):
+            found = tuple(ast.unparse(name) for name in names)
+            return found if all(name.isidentifier() for name in found) and "_" not in found else ()
+    return ()
+
+
+def _network(node: ast.AST) -> str:
+    match node:
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="self"), attr=name)) | ast.Call(func=ast.Name(id=name)):
+            return name if name in NETWORKS else ""
+    return ""
+
+
+def _copies(loops: list[ast.For]) -> bool:
+    """Whether what the first of two calls gave is computed with before the second call."""
+    nodes = [node for loop in loops for node in ast.walk(loop) if isinstance(node, ast.Assign)]
+    made = sorted({node.lineno: node for node in nodes}.items())
+    calls = [(line, node) for line, node in made if any(map(_network, ast.walk(node.value)))]
+    if len(calls) != 2:
+        return False
+    (first, node), (second, _) = calls
+    name = ast.unparse(node.targets[0])
+    plain = isinstance(node.value, ast.Subscript | ast.Call) and ".float()" not in ast.unparse(node.value)
+    between = [other for line, other in made if first < line < second and ast.unparse(other.targets[0]) == name]
+    return not plain or any(not isinstance(other.value, ast.Subscript) for other in between)  # a slice is a view
+
+
+def _formula(node: ast.AST) -> str:
+    match node:
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="torch"), attr="lerp"), args=[_, _, _]):
+            return "lerp(u, c, g)"
+        case ast.BinOp(left=start, op=ast.Add(), right=ast.BinOp(op=ast.Mult()) as product):
+            for first, second in _differences(product):
+                if _is_uncond(second) and not _is_uncond(first):
+                    return "u + g (c - u)" if _is_uncond(ast.unparse(start)) else "c + g (c - u)"
+        case ast.BinOp(left=ast.BinOp(op=ast.Mult()) as one, op=ast.Sub(), right=ast.BinOp(op=ast.Mult()) as other):
+            if _is_uncond(ast.unparse(other)) and "+ 1" in ast.unparse(one):
+                return "(g + 1) c - g u"
+    return ""
+
+
+def _differences(product: ast.BinOp) -> Iterator[tuple[str, str]]:
+    for side in (product.left, product.right):
+        if isinstance(side, ast.BinOp) and isinstance(side.op, ast.Sub):
+            yield ast.unparse(side.left), ast.unparse(side.right)
+
+
+def _is_uncond(name: str) -> bool:
+    return any(word in name for word in UNCOND)
+
+
+def _part(name: str) -> str:
+    return "uncond" if _is_uncond(name) else "cond" if any(word in name for word in ("text", "cond", "pos")) else name

@@ -1,0 +1,161 @@
+"""The profiles of diffusers' pipeline classes, by name. What a row does not say is the generic rule of `Profile`."""
+
+from functools import cache
+from typing import Any
+
+from cfglab.pipelines.profiles.profile import Profile
+from cfglab.pipelines.profiles.table_unverified import (
+    COGVIDEO,
+    EMBEDDED,
+    EXPERTS,
+    READ,
+    RESCALED,
+    TRANSFORMER,
+    TRUE,
+    TWO,
+)
+
+CONTROLLED: dict[str, Any] = {"helpers": ("controlnet",)}
+FIRST: dict[str, Any] = {"parts": ("cond", "uncond")}
+PERTURBED: dict[str, Any] = {"parts": ("uncond", "cond", "perturbed")}
+PIX2PIX: dict[str, Any] = {"parts": ("cond", "uncond", "neither"), "alike": False}
+SKIPPED = ("skip_guidance_layers", None, "a transform that skips layers")
+SD3: dict[str, Any] = {**TRANSFORMER, "refused": (SKIPPED,)}
+FLUX: dict[str, Any] = {**TRUE, "embedded": "guidance"}
+QWEN: dict[str, Any] = {**TRUE, "after": "token norm"}
+UNUSED: dict[str, Any] = {**TRANSFORMER, "variance": "half"}
+
+NOTHING: dict[str, Any] = {}
+GENERIC = """
+StableDiffusionImg2ImgPipeline StableDiffusionInpaintPipeline StableDiffusionDepth2ImgPipeline
+StableDiffusionUpscalePipeline StableDiffusionImageVariationPipeline StableDiffusionAdapterPipeline
+LDMTextToImagePipeline KolorsPipeline KolorsImg2ImgPipeline
+"""
+
+ROWS: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(GENERIC.split(), NOTHING),
+    # -- Stable Diffusion and SDXL -------------------------------------------------------------------------------------
+    "StableDiffusionPipeline StableDiffusionXLPipeline StableDiffusionXLImg2ImgPipeline "
+    "StableDiffusionXLInpaintPipeline StableDiffusionXLAdapterPipeline": RESCALED,
+    "StableDiffusionControlNetPipeline StableDiffusionControlNetImg2ImgPipeline "
+    "StableDiffusionControlNetInpaintPipeline StableDiffusionXLControlNetPipeline "
+    "StableDiffusionXLControlNetImg2ImgPipeline StableDiffusionXLControlNetUnionPipeline "
+    "StableDiffusionXLControlNetUnionImg2ImgPipeline": CONTROLLED,
+    "StableDiffusionXLControlNetInpaintPipeline StableDiffusionXLControlNetUnionInpaintPipeline": {
+        **CONTROLLED,
+        **RESCALED,
+    },
+    "StableDiffusionLatentUpscalePipeline": {"variance": 4, "space": "model"},
+    "StableDiffusionInstructPix2PixPipeline": PIX2PIX,
+    "StableDiffusionXLInstructPix2PixPipeline": {**PIX2PIX, **RESCALED},
+    "StableDiffusionPAGPipeline StableDiffusionPAGInpaintPipeline StableDiffusionXLPAGPipeline "
+    "StableDiffusionXLPAGImg2ImgPipeline StableDiffusionXLPAGInpaintPipeline": {**PERTURBED, **RESCALED},
+    "StableDiffusionPAGImg2ImgPipeline KolorsPAGPipeline": PERTURBED,
+    "StableDiffusionControlNetPAGPipeline StableDiffusionControlNetPAGInpaintPipeline "
+    "StableDiffusionXLControlNetPAGPipeline StableDiffusionXLControlNetPAGImg2ImgPipeline": {**PERTURBED, **CONTROLLED},
+    # -- batched transformers ------------------------------------------------------------------------------------------
+    "AllegroPipeline AuraFlowPipeline BriaFiboPipeline PRXPipeline StableAudioPipeline": TRANSFORMER,
+    "BriaPipeline": {**TRANSFORMER, "refused": (("normalize", False, "rescale"),)},
+    "CogView3PlusPipeline": {**TRANSFORMER, "wide": True},
+    "SanaPipeline SanaVideoPipeline": {**TRANSFORMER, "wide": True, "variance": "twice"},
+    "SanaControlNetPipeline": {**TRANSFORMER, **CONTROLLED, "wide": True, "variance": "twice"},
+    "SanaPAGPipeline": {**TRANSFORMER, **PERTURBED, "wide": True, "variance": "twice"},
+    "StableDiffusion3Pipeline": SD3,
+    "StableDiffusion3Img2ImgPipeline StableDiffusion3InpaintPipeline": TRANSFORMER,
+    "StableDiffusion3ControlNetPipeline StableDiffusion3ControlNetInpaintingPipeline": {**TRANSFORMER, **CONTROLLED},
+    "StableDiffusion3PAGPipeline StableDiffusion3PAGImg2ImgPipeline": {**TRANSFORMER, **PERTURBED},
+    "PixArtAlphaPipeline PixArtSigmaPipeline LattePipeline": {**TRANSFORMER, "variance": "twice"},
+    "PixArtSigmaPAGPipeline": {**TRANSFORMER, **PERTURBED, "variance": "twice"},
+    "HunyuanDiTPipeline": {**UNUSED, **RESCALED},
+    "HunyuanDiTControlNetPipeline": {**UNUSED, **RESCALED, **CONTROLLED, "alike": False},
+    "HunyuanDiTPAGPipeline": {**UNUSED, **RESCALED, **PERTURBED},
+    "HiDreamImagePipeline": {**TRANSFORMER, "dims": (("encoder_hidden_states_llama3", 1),), "negated": True},
+    "DiTPipeline": {**UNUSED, **FIRST},
+    "LuminaPipeline": {**TRANSFORMER, **FIRST, "variance": 3, "negated": True},
+    "ZImagePipeline ZImageImg2ImgPipeline ZImageInpaintPipeline": {
+        **TRANSFORMER,
+        **FIRST,
+        "lists": True,
+        "off": 0.0,
+        "wide": True,
+        "negated": True,
+        "after": "ceiling",
+        "fixed": (("cfg_normalization", False),),
+        "refused": (("cfg_truncation", 1.0, ".inside(...) of a schedule"),),
+    },
+    # -- pixels, priors, cascades --------------------------------------------------------------------------------------
+    "IFPipeline IFImg2ImgPipeline IFInpaintingPipeline IFSuperResolutionPipeline IFImg2ImgSuperResolutionPipeline "
+    "IFInpaintingSuperResolutionPipeline": {"variance": "half"},
+    "KandinskyPipeline KandinskyV22Pipeline KandinskyV22Img2ImgPipeline KandinskyV22InpaintPipeline "
+    "KandinskyV22ControlnetPipeline KandinskyV22ControlnetImg2ImgPipeline": {"variance": "half"},
+    "KandinskyV22PriorPipeline KandinskyV22PriorEmb2EmbPipeline": {"denoisers": ("prior",)},
+    "Kandinsky3Pipeline Kandinsky3Img2ImgPipeline": {"injected": "quarter", "fixed": (("guidance_scale", 3.0),)},
+    "StableCascadePriorPipeline WuerstchenPriorPipeline": {**FIRST, "denoisers": ("prior",)},
+    "StableCascadeDecoderPipeline WuerstchenDecoderPipeline": {**FIRST, "denoisers": ("decoder",)},
+    # -- two calls a step ----------------------------------------------------------------------------------------------
+    "FluxPipeline FluxImg2ImgPipeline FluxInpaintPipeline HunyuanVideoPipeline HunyuanVideoImageToVideoPipeline": FLUX,
+    "FluxControlNetPipeline": {**FLUX, **CONTROLLED},
+    "FluxKontextPipeline FluxKontextInpaintPipeline": {**FLUX, "kept": "img_ids"},
+    "Flux2KleinPipeline Flux2KleinInpaintPipeline": {**TWO, "kept": "img_ids"},
+    "ChromaPipeline ChromaImg2ImgPipeline ChromaInpaintPipeline OvisImagePipeline": TWO,
+    "QwenImagePipeline QwenImageImg2ImgPipeline QwenImageInpaintPipeline": QWEN,
+    "QwenImageControlNetPipeline QwenImageControlNetInpaintPipeline": {**QWEN, **CONTROLLED},
+    "QwenImageEditPipeline QwenImageEditPlusPipeline QwenImageEditInpaintPipeline": {**QWEN, "kept": "img_shapes"},
+    "CogView4Pipeline CogView4ControlPipeline": TWO,
+    "Lumina2Pipeline": {
+        **TWO,
+        "negated": True,
+        "after": "row norm",
+        "fixed": (("cfg_normalization", False),),
+        "refused": (("cfg_trunc_ratio", 1.0, ".inside(...) of a schedule"),),
+    },
+    "Krea2Pipeline": {**TWO, "off": 0.0, "whole": ("position_ids",)},
+    "Ideogram4Pipeline": {
+        **TWO,
+        "denoisers": ("transformer", "unconditional_transformer"),
+        "networks": (("transformer", "cond"), ("unconditional_transformer", "uncond")),
+        "off": None,
+        "wide": True,
+        "negated": True,
+        "fixed": (("guidance_scale", 1.0), ("guidance_schedule", None)),
+        "refused": (("guidance_schedule", ..., "table([...]) with a scale a step"),),
+    },
+    # -- the scale is an input -----------------------------------------------------------------------------------------
+    "FluxControlPipeline FluxFillPipeline Flux2Pipeline SanaSprintPipeline": EMBEDDED,
+    "FluxControlNetImg2ImgPipeline": {**EMBEDDED, **CONTROLLED},
+    # -- video ---------------------------------------------------------------------------------------------------------
+    "AnimateDiffPipeline AnimateDiffVideoToVideoPipeline": {"blocks": ("encoder_hidden_states",)},
+    "CogVideoXPipeline CogVideoXImageToVideoPipeline CogVideoXVideoToVideoPipeline "
+    "CogVideoXFunControlPipeline": COGVIDEO,
+    "MochiPipeline": {**TRANSFORMER, "wide": True},
+    "LTXPipeline LTXImageToVideoPipeline": {**TRANSFORMER, **RESCALED, "wide": True},
+    "LTXConditionPipeline": {**TRANSFORMER, **RESCALED, "negated": True},
+    "WanVideoToVideoPipeline SkyReelsV2Pipeline": TWO,
+    "WanPipeline WanImageToVideoPipeline WanVACEPipeline": EXPERTS,
+    "StableVideoDiffusionPipeline": {
+        "scale": "max_guidance_scale",
+        "alike": False,
+        "refused": (("min_guidance_scale", 1.0, "one scale for all frames, on a schedule over the steps"),),
+    },
+}
+
+GUIDER = "it has a guider component: give it one, pipe.guider = to_guider(guidance)."
+PARTS = "it is made of two pipelines: guide the one inside, its prior_pipe or decoder_pipe."
+
+_GUIDERS = """
+HunyuanImagePipeline HunyuanImageRefinerPipeline HunyuanVideo15Pipeline HunyuanVideo15ImageToVideoPipeline
+MotifVideoPipeline MotifVideoImage2VideoPipeline
+"""
+_COMPOSED = """
+KandinskyCombinedPipeline KandinskyImg2ImgCombinedPipeline KandinskyInpaintCombinedPipeline
+KandinskyV22CombinedPipeline KandinskyV22Img2ImgCombinedPipeline KandinskyV22InpaintCombinedPipeline
+StableCascadeCombinedPipeline WuerstchenCombinedPipeline
+"""
+ELSEWHERE: dict[str, str] = dict.fromkeys(_GUIDERS.split(), GUIDER) | dict.fromkeys(_COMPOSED.split(), PARTS)
+"""Classes that are guided in another way, and in which."""
+
+
+@cache
+def profiles() -> dict[str, Profile]:
+    """Every profile by the name of its class."""
+    return {name: Profile(**row) for names, row in (ROWS | READ).items() for name in names.split()}

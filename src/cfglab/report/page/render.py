@@ -1,0 +1,211 @@
+"""The page: tables, figures and pictures put into one HTML file with its style and its script inside."""
+
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from cfglab.file_input import read_json
+from cfglab.limits import VERSIONS_BYTES
+from cfglab.report import formatting as numbers
+from cfglab.report.page import svg_plots as plots
+from cfglab.report.page import view
+from cfglab.report.page.page_data import cell_data, fault_of, page_data
+from cfglab.report.page.paged_data import FOLDER, PICTURES, TRACES, Traces
+from cfglab.report.page.thumbnails import BUDGET, Album, album
+from cfglab.report.summary import verdict as words
+from cfglab.report.summary.tables import Tables, comparable
+
+SHOWN_FAILURES = 40
+SHOWN_CARDS = 24
+"""Settings of a group up to which its curves and pictures stand in a section of their own."""
+_SHAPES = ("o", "s", "^", "v", "P", "X")
+_MARKS = ("●", "■", "▲", "▼", "✚", "✖")
+_STYLES = ("palette", "page", "explore", "dialogs", "frontier")
+_SCRIPTS = (
+    *("base", "cells", "drawing", "cards", "traces", "large", "flicker"),
+    *("grid", "list", "explore", "frontier", "tables", "start"),
+)
+"""In the order in which they run: each uses the words of those before it."""
+
+
+def render(tables: Tables, folder: Path, traces: Traces, *, large: bool = False, budget: int = BUDGET) -> str:
+    """The whole page of a run as HTML text. `budget` bounds the characters of embedded pictures; a `large` page embeds
+    none and reads its cells from the pages beside it."""
+    pictures = Album({}, {}, 0, 0, 0) if large else album(folder, _by_seed(tables), budget)
+    faces = view.faces(tables)
+    grids = view.grids(tables, faces)
+    best = tables.best
+    data = page_data(tables, faces, traces)
+    if large:
+        data["pages"] = {"folder": FOLDER, "pictures": PICTURES, "traces": TRACES}
+    else:
+        data |= cell_data(tables.columns, pictures, tables.metrics, traces)
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            it=tables,
+            experiment=tables.experiment,
+            verdict=words.verdict(tables),
+            held_back=words.held_back(tables),
+            faces=faces,
+            grids=grids,
+            figures=[_group_figures(tables, grid, faces) for grid in grids],
+            by_dose=_dose_figure(tables, grids),
+            marks=_MARKS,
+            baseline=next(face for face in faces if face.row.baseline),
+            best=next((face for face in faces if face.row is best), None),
+            score_scale=view.score_scale(tables.rows, tables.main) if tables.main else None,
+            difference_scale=view.difference_scale(tables.rows, tables.main) if tables.main else None,
+            data=data,
+            large=large,
+            frontier=len([it for it in data["measures"] if any(row["numbers"] for row in data["settings"])]) > 1,
+            pictures=pictures,
+            sources=_first_sources(tables, faces, pictures, large),
+            failures=_failures(tables, pictures),
+            shown_failures=SHOWN_FAILURES,
+            shown_cards=SHOWN_CARDS,
+            versions=_versions(folder),
+            yaml=tables.experiment.to_yaml(),
+            commands=_commands(tables),
+            style=_assets(f"{name}.css" for name in _STYLES),
+            script=_assets(f"script/{name}.js" for name in _SCRIPTS),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("cfglab.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    spoken = (numbers.shown, numbers.gap, numbers.span, numbers.gap_span, numbers.p_value, numbers.count)
+    environment.globals |= {function.__name__: function for function in spoken}
+    return environment
+
+
+def _assets(names: Iterable[str]) -> Markup:
+    folder = files("cfglab.report") / "templates"
+    return Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in names))
+
+
+def _by_seed(tables: Tables) -> Iterator[str]:
+    """The pictures in the order in which they are embedded: all settings of the first seed and prompt first."""
+    columns = tables.columns
+    settings, prompts, seeds = columns.shape
+    order = (columns.position(s, p, q) for q in range(seeds) for p in range(prompts) for s in range(settings))
+    return (image for position in order if (image := columns.images[position]))
+
+
+def _first_sources(tables: Tables, faces: Sequence[view.Face], pictures: Album, large: bool) -> list[str | None]:
+    """What each setting shows before the script runs: its picture of the first prompt and seed."""
+    images = [tables.columns.images[tables.columns.position(face.key)] for face in faces]
+    shown = [image and (quote(image) if large else pictures.sources.get(image)) for image in images]
+    return [source or None for source in shown]
+
+
+def _group_figures(tables: Tables, grid: view.Grid, faces: Sequence[view.Face]) -> dict[str, Markup | None]:
+    """The curves of a group, and its scores over the axis where there are an axis and scores."""
+    figures: dict[str, Markup | None] = {"curves": None, "scores": None}
+    if len(grid.faces) > SHOWN_CARDS:
+        return figures
+    base = next(face for face in faces if face.row.baseline)
+    marked = grid.axis.marked if grid.axis else None
+    values = grid.axis.values if grid.axis else (None,) * len(grid.faces)
+    lines = [
+        plots.Curve(face.key, face.row.values, face.place or 0, marked is not None and value == marked)
+        for face, value in zip(grid.faces, values, strict=True)
+        if face.row.values
+    ]
+    label = f"{grid.axis.name} = {grid.axis.marked:g}" if grid.axis else None
+    if lines:
+        dashed = plots.Curve(base.key, base.row.values, 0)
+        figures["curves"] = Markup(plots.curves(f"curves of {grid.name}", lines, dashed, label))
+    main = tables.main
+    if grid.axis and main:
+        points = [
+            plots.Point(face.key, value, face.row.means[main.name], face.place or 0)
+            for face, value in zip(grid.faces, grid.axis.values, strict=True)
+            if main.name in face.row.means
+        ]
+        if points:
+            figures["scores"] = Markup(
+                plots.scores(
+                    f"scores of {grid.name}",
+                    points,
+                    xlabel=grid.axis.name,
+                    ylabel=main.title.lower() if main.title.isascii() else "score",
+                    percent=main.unit == "share",
+                    axis=grid.axis,
+                    baseline=base.row.means.get(main.name),
+                )
+            )
+    return figures
+
+
+def _dose_figure(tables: Tables, grids: Sequence[view.Grid]) -> Markup | None:
+    """Scores over the dose, one mark a group; None for fewer than three settings whose dose means the baseline's w."""
+    main, base = tables.main, tables.baseline
+    if main is None:
+        return None
+    points = [
+        plots.Point(face.key, face.row.dose, face.row.means[main.name], face.place or 0, _SHAPES[index % len(_SHAPES)])
+        for index, grid in enumerate(grids)
+        for face in grid.faces
+        if face.row.dose is not None and main.name in face.row.means and comparable(face.row, base)
+    ]
+    if not 3 <= len(points) <= 4 * SHOWN_CARDS:
+        return None
+    return Markup(
+        plots.scores(
+            "scores by dose",
+            points,
+            xlabel="dose: mean w over the steps",
+            ylabel=main.title.lower() if main.title.isascii() else "score",
+            percent=main.unit == "share",
+            baseline=base.means.get(main.name),
+            baseline_x=base.dose,
+        )
+    )
+
+
+def _failures(tables: Tables, pictures: Album) -> list[tuple[str, str, int, str]]:
+    """(setting's title, prompt, seed, message) of every cell without a picture."""
+    columns, settings = tables.columns, tables.experiment.settings
+    places = range(len(columns.images)) if pictures.unreadable else sorted(columns.errors)
+    found = [(columns.where(place), fault_of(columns, place, pictures)) for place in places]
+    titles = [setting.title or setting.name for setting in settings]
+    return [(titles[setting], prompt, seed, fault) for (setting, prompt, seed), fault in found if fault]
+
+
+def _commands(tables: Tables) -> list[tuple[str, str]]:
+    baseline = shlex.quote(tables.experiment.baseline.name)
+    metric = shlex.quote(tables.main.name if tables.main else "alignment")
+    image = next((image for image in tables.columns.images if image), "images/….png")
+    return [
+        ("Continue this run, or check that it is complete", "cfglab run experiment.yaml --out ."),
+        ("Compare every setting with the baseline", f"cfglab compare . --baseline {baseline} --metric {metric}"),
+        ("Make one picture again", f"cfglab reproduce {shlex.quote(image)} --out copy.png"),
+        ("What guidance did in each step of one picture", f"cfglab trace {shlex.quote(image)}"),
+        ("Write this page again", "cfglab report ."),
+    ]
+
+
+def _versions(folder: Path) -> list[dict[str, str]]:
+    """What each session ran with, the last one first; empty where the file is missing or is something else."""
+    try:
+        sessions = read_json(folder / "versions.json", VERSIONS_BYTES)
+    except (OSError, ValueError):
+        return []
+    sessions = sessions if isinstance(sessions, list) else [sessions]
+    return [{str(k): str(v) for k, v in it.items()} for it in reversed(sessions) if isinstance(it, dict)]

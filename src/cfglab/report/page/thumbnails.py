@@ -1,0 +1,94 @@
+"""A run's pictures as text that an HTML file can hold: data URIs up to a budget, links to `images/` beyond it."""
+
+import base64
+import io
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from PIL import Image
+
+from cfglab.errors import is_memory_error
+from cfglab.experiments.storage.png import open_image
+from cfglab.limits import IMAGE_PIXELS
+
+BUDGET = 36_000_000
+"""Characters of embedded pictures; with the page itself the file stays under about 40 MB."""
+
+EXACT = 128
+"""Pictures up to this many pixels a side are embedded without loss."""
+
+LARGEST = 512
+"""Larger pictures are embedded as previews with this longest side, in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Album:
+    """`sources` maps a picture's file to what an `img` shows: a data URI, or its address relative to the run folder.
+
+    `unreadable` maps a file to why it cannot be shown; `side` is the longest side of a picture, in pixels.
+    """
+
+    sources: Mapping[str, str]
+    unreadable: Mapping[str, str]
+    embedded: int
+    linked: int
+    side: int
+
+
+def album(folder: Path, images: Iterable[str], budget: int = BUDGET) -> Album:
+    """Embed pictures, files relative to the run folder, in the order given until the budget is spent; link the others.
+
+    Small pictures become lossless WebP, large ones previews. Metadata is left out: it is in the files. A budget of 0
+    reads no file.
+    """
+    sources: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
+    embedded = spent = side = 0
+    for image in dict.fromkeys(images):
+        if budget and (fault := _no_file(folder / image)):
+            unreadable[image] = f"{image} {fault}"
+            continue
+        if spent >= budget:
+            sources[image] = quote(image)
+            continue
+        try:
+            uri, longest = data_uri(folder / image)
+        except MemoryError:
+            raise
+        except PermissionError as error:
+            unreadable[image] = f"{image} cannot be read ({error.strerror})"
+            continue
+        except Exception as error:  # whatever a damaged file makes of its reader
+            if is_memory_error(error):
+                raise
+            unreadable[image] = f"{image} is no readable picture"
+            continue
+        sources[image] = uri
+        embedded, spent, side = embedded + 1, spent + len(uri), max(side, longest)
+    return Album(sources, unreadable, embedded, len(sources) - embedded, side)
+
+
+def _no_file(path: Path) -> str:
+    """Why nothing is opened at a path: a pipe, for one, would be waited for without an end."""
+    try:
+        return "" if stat.S_ISREG(path.stat().st_mode) else "is no readable picture"
+    except FileNotFoundError:
+        return "is missing"
+    except (OSError, ValueError):
+        return "is no readable picture"
+
+
+def data_uri(path: Path) -> tuple[str, int]:
+    """A picture file as a data URI, and the longest side of the file's picture in pixels. Raises OSError."""
+    picture = open_image(path, IMAGE_PIXELS)
+    longest = max(picture.size)
+    buffer = io.BytesIO()
+    if longest <= EXACT:
+        picture.save(buffer, "WEBP", lossless=True, method=2)
+    else:
+        picture.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+        picture.save(buffer, "WEBP", quality=84, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}", longest

@@ -1,0 +1,70 @@
+"""What a group of settings sweeps: one numeric axis, found in the settings' names or else in their guidance."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import log
+from typing import Any
+
+from cfglab.experiments.spec.experiment import Setting
+
+SHADES = 33
+"""Colours of the sequential map that the page declares, dark to bright, named `--v0` to `--v32`."""
+
+_NAMED = re.compile(r"([A-Za-z_]\w*)\s*=\s*([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One field that differs over a group's settings: its name, its value in each of them, and the marked value."""
+
+    name: str
+    values: tuple[float, ...]
+
+    @property
+    def marked(self) -> float:
+        """The value that plots mark: 1 where it is swept (for k the plain cosine), else the middle one."""
+        ordered = sorted(self.values)
+        return 1.0 if 1.0 in ordered else ordered[(len(ordered) - 1) // 2]
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether values spread over so many sizes that a logarithmic scale is the readable one."""
+        return min(self.values) > 0 and max(self.values) >= 8 * min(self.values)
+
+    def shades(self) -> tuple[int, ...]:
+        """The place of each value in the sequential colour map, 0 to SHADES - 1."""
+        places = [log(value) for value in self.values] if self.logarithmic else list(self.values)
+        low, high = min(places), max(places)
+        return tuple(round((place - low) / ((high - low) or 1) * (SHADES - 1)) for place in places)
+
+
+def axis_of(settings: Sequence[Setting]) -> Axis | None:
+    """The one numeric axis of a group; None for fewer than two settings, several axes, or anything else that varies."""
+    if len(settings) < 2:
+        return None
+    named = [{key: float(value) for key, value in _NAMED.findall(setting.name)} for setting in settings]
+    leaves = [dict(_leaves(setting.guidance.model_dump(mode="json"))) for setting in settings]
+    return _single(named, _varying(named)) if _varying(named) else _single(leaves, _varying(leaves))
+
+
+def _varying(fields: list[dict[str, Any]]) -> list[str]:
+    names = sorted({name for field in fields for name in field})
+    return [name for name in names if len({repr(field.get(name)) for field in fields}) > 1]
+
+
+def _single(fields: list[dict[str, Any]], varying: list[str]) -> Axis | None:
+    if len(varying) != 1:
+        return None
+    values = [field.get(varying[0]) for field in fields]
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return None
+    return Axis(varying[0].rsplit(".", 1)[-1], tuple(float(value) for value in values if value is not None))
+
+
+def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict | list):
+        for key, child in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from _leaves(child, f"{path}.{key}")
+    else:
+        yield path, node

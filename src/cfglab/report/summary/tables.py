@@ -1,0 +1,203 @@
+"""What a run shows, as values: settings with curves, doses, means, intervals, differences. No pixels, no torch."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cfglab.errors import InputError
+from cfglab.experiments.spec.experiment import Experiment, Setting
+from cfglab.experiments.storage.store import Store
+from cfglab.experiments.storage.traces import stored_levels
+from cfglab.metrics import METRICS, Metric
+from cfglab.report.noise import standard_sigmas
+from cfglab.report.summary.axis import Axis, axis_of
+from cfglab.report.summary.columns import Columns
+from cfglab.report.summary.estimates import Choice, Difference, Number, compared, held_back, means_of
+from cfglab.step import steps
+
+REAL = "real"
+"""The name under which a store keeps set metrics of real pictures against real ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One setting. `values` is w at each step, None where guidance is off; empty where w depends on the pictures."""
+
+    setting: Setting
+    baseline: bool
+    values: tuple[float | None, ...]
+    dose: float | None
+    effective: float | None
+    done: int
+    failed: int
+    missing: int
+    means: Mapping[str, Number]
+    differences: Mapping[str, Difference]
+    sets: Mapping[str, Number]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The settings of one group, in the experiment's order, and the axis they sweep where there is one."""
+
+    name: str
+    rows: tuple[Row, ...]
+    axis: Axis | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """All that a report says in numbers.
+
+    `floors` are real pictures against real ones, `notes` say what the comparison of each metric rests on, `held_back`
+    is the best setting chosen on one half of the prompts (of the seeds, with one prompt) and judged on the other.
+    `own_levels`: effective doses are at the noise levels of the run's own sampler, not at those of Stable Diffusion.
+    """
+
+    experiment: Experiment
+    rows: tuple[Row, ...]
+    metrics: tuple[Metric, ...]
+    sets: tuple[Metric, ...]
+    floors: Mapping[str, Number]
+    main: Metric | None
+    notes: Mapping[str, str]
+    held_back: Choice | None
+    columns: Columns
+    own_levels: bool
+
+    @property
+    def baseline(self) -> Row:
+        return next(row for row in self.rows if row.baseline)
+
+    @property
+    def best(self) -> Row | None:
+        """The setting, baseline aside, with the best mean of the main metric; the first of equals."""
+        main = self.main
+        others = [row for row in self.rows if not row.baseline and main and main.name in row.means]
+        if not main or not others:
+            return None
+        sign = -1 if main.better == "lower" else 1
+        return max(others, key=lambda row: sign * row.means[main.name].value)
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The groups of the experiment, the baseline's own left out."""
+        found: dict[str, list[Row]] = defaultdict(list)
+        for row in self.rows:
+            if not row.baseline:
+                found[row.setting.group].append(row)
+        return tuple(Group(name, tuple(rows), axis_of([row.setting for row in rows])) for name, rows in found.items())
+
+    @property
+    def looks(self) -> int:
+        """How many differences in the main metric were tested: what Holm's correction is over."""
+        main = self.main
+        found = [row.differences.get(main.name) for row in self.rows] if main else []
+        return sum(it is not None and it.p_holm is not None for it in found)
+
+    @property
+    def samples(self) -> str:
+        """What the intervals take as random samples, in a sentence."""
+        prompts, seeds = len(self.experiment.prompts), len(self.experiment.seeds)
+        if prompts == 1:
+            return "With one prompt the intervals take seeds as a random sample and speak of this prompt only."
+        if self.experiment.noise == "nested":
+            return "Intervals take prompts as a random sample; every prompt has starting noises of its own."
+        if seeds == 1:
+            return (
+                "Intervals take prompts as a random sample and speak of the one starting noise that all prompts share."
+            )
+        return (
+            f"Intervals take the {prompts} prompts and the {seeds} starting noises, which all prompts share, as random "
+            "samples."
+        )
+
+    @property
+    def pictures(self) -> int:
+        """The largest count of pictures that a setting has."""
+        return max((row.done for row in self.rows), default=0)
+
+
+def build(store: Store) -> Tables:
+    """Read a run and compute every number of its report. Raises InputError where the folder cannot be read."""
+    columns = Columns.read(store)
+    experiment = columns.experiment
+    metrics = _metrics(columns.scores)
+    set_metrics = store.set_metrics()
+    baseline = experiment.baseline.name
+    comparisons = {metric.name: compared(columns, metric, baseline) for metric in metrics}
+    means = {metric.name: means_of(columns, metric) for metric in metrics}
+    main = main_metric(metrics)
+    wanted = len(experiment.prompts) * len(experiment.seeds)
+    done, failed = (them.sum(axis=(1, 2)).tolist() for them in (columns.done, columns.failed))
+    levels = stored_levels(store, experiment.steps)
+    rows = []
+    for place, setting in enumerate(experiment.settings):
+        values, dose, effective = curve(setting, experiment.steps, levels)
+        rows.append(
+            Row(
+                setting=setting,
+                baseline=setting.name == baseline,
+                values=values,
+                dose=dose,
+                effective=effective,
+                done=done[place],
+                failed=failed[place],
+                missing=wanted - done[place] - failed[place],
+                means={name: mean for name, column in means.items() if (mean := column[place])},
+                differences={
+                    name: found[setting.name] for name, (found, _) in comparisons.items() if setting.name in found
+                },
+                sets={name: Number.of(number) for name, number in set_metrics.get(setting.name, {}).items()},
+            )
+        )
+    return Tables(
+        experiment=experiment,
+        rows=tuple(rows),
+        metrics=metrics,
+        sets=_metrics(name for table in set_metrics.values() for name in table),
+        floors={name: Number.of(number) for name, number in set_metrics.get(REAL, {}).items()},
+        main=main,
+        notes={name: note for name, (_, note) in comparisons.items()},
+        held_back=held_back(columns, main) if main else None,
+        columns=columns,
+        own_levels=levels is not None,
+    )
+
+
+def curve(
+    setting: Setting, count: int, levels: Sequence[float] | None = None
+) -> tuple[tuple[float | None, ...], float | None, float | None]:
+    """(w at each of `count` steps with None where guidance is off, dose, effective dose at s = 1).
+
+    `levels` are the count + 1 noise levels, without them those of Stable Diffusion 1.x under LMS. Empty and None where
+    w cannot be known without a picture.
+    """
+    schedule, sigmas = setting.guidance.schedule, levels or standard_sigmas(count)
+    try:
+        values = tuple(schedule(step) if schedule.is_on(step) else None for step in steps(count, sigmas))
+        return values, schedule.dose(count, sigmas), schedule.effective_dose(sigmas)
+    except InputError:
+        return (), None, None
+
+
+def comparable(one: Row, other: Row) -> bool:
+    """Whether two doses mean the same: a transform changes what the scale does, so both need the same ones."""
+    return one.setting.guidance.transforms == other.setting.guidance.transforms
+
+
+def main_metric(metrics: Sequence[Metric]) -> Metric | None:
+    """The metric that the report ranks by: alignment where it was measured, else the first with a direction."""
+    ranked = [metric for metric in metrics if metric.better and metric.of == "picture"]
+    return next((metric for metric in ranked if metric.name == "alignment"), ranked[0] if ranked else None)
+
+
+def _metrics(names: Any) -> tuple[Metric, ...]:
+    """The words of the metrics that were measured: in the registry's order, then those it does not know, by name."""
+    measured = set(names)
+    unknown = [
+        Metric(name=name, unit="", better=None, title=name.replace("_", " ").capitalize(), says="")
+        for name in sorted(measured - METRICS.keys())
+    ]
+    return (*(metric for name, metric in METRICS.items() if name in measured), *unknown)

@@ -1,0 +1,109 @@
+"""Curves of schedules on their own: as a chart of Braille dots for a terminal, or as a picture in a file."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.text import Text
+
+from cfglab.errors import InputError
+from cfglab.experiments.storage.files import write_whole
+
+FORMATS = (".png", ".svg", ".pdf")
+
+COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red", "bright_white")
+_DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # bit of a dot in its cell, by row and column
+_EMPTY = 0x2800
+
+
+def in_text(lines: Mapping[str, Sequence[float]], *, width: int = 80, height: int = 15) -> Text:
+    """Every line over its steps, in one pair of axes, numbered at its end as in the legend below it. No matplotlib.
+
+    `lines` maps a label to the scale at every step (w, no unit); `width` counts columns of text, axes included, and
+    `height` rows of dots' cells. The vertical axis spans all values; a flat picture gets a span of one.
+    """
+    values = [value for line in lines.values() for value in line]
+    low, high = min(values), max(values)
+    if high == low:
+        low, high = low - 0.5, high + 0.5
+    labels = [f"{high:.3g}", f"{(low + high) / 2:.3g}", f"{low:.3g}"]
+    margin = max(map(len, labels)) + 1
+    columns = max(16, width - margin - 2 - len(_ends(lines)))
+    cells = [[_EMPTY] * columns for _ in range(height)]
+    owner = [[-1] * columns for _ in range(height)]
+    ends: dict[int, list[str]] = {}
+    for number, line in enumerate(lines.values()):
+        for x, y in _dots(line, columns * 2, height * 4, low, high):
+            cells[y // 4][x // 2] |= _DOTS[y % 4][x % 2]
+            owner[y // 4][x // 2] = number
+        ends.setdefault(_row(line[-1], height * 4, low, high) // 4, []).append(str(number + 1))
+    chart = Text()
+    for row in range(height):
+        label = {0: labels[0], height // 2: labels[1], height - 1: labels[2]}.get(row, "")
+        chart.append(f"{label:>{margin}}{'┤' if label else '│'}", style="dim")
+        for code, number in zip(cells[row], owner[row], strict=True):
+            chart.append(chr(code) if number >= 0 else " ", style=_colour(number))
+        chart.append(" " + ",".join(ends.get(row, [])) if len(lines) > 1 else "").rstrip()
+        chart.append("\n")
+    count = max(map(len, lines.values()))
+    last = f"step {count - 1}"
+    chart.append(" " * margin + "└" + "─" * columns + "\n", style="dim")
+    chart.append(" " * (margin + 1) + "0" + last.rjust(columns - 1) + "\n", style="dim")
+    for number, label in enumerate(lines):
+        chart.append(f"{number + 1:>{margin}} ", style=_colour(number))
+        chart.append(label + "\n")
+    return chart
+
+
+def in_file(lines: Mapping[str, Sequence[float]], path: Path) -> Path:
+    """The same lines as a picture (.png, .svg, .pdf), with their labels as a legend.
+
+    Raises InputError for another kind of file or a folder that is not there, MachineError where it cannot be written.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise InputError(f"{path}: curves are saved as {', '.join(FORMATS)}; name the file so.")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}; make it, or name another.")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 4.5 + 0.22 * len(lines)), layout="constrained")
+    axes = figure.subplots()
+    for label, line in lines.items():
+        axes.plot(range(len(line)), line, label=label)
+    axes.set_xlabel("step")
+    axes.set_ylabel("w")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", frameon=False)
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix[1:].lower(), dpi=150)
+    write_whole(path, picture.getvalue())
+    return path
+
+
+def _ends(lines: Mapping[str, Sequence[float]]) -> str:
+    return ",".join(str(number + 1) for number in range(len(lines))) if len(lines) > 1 else ""
+
+
+def _colour(number: int) -> str:
+    return COLOURS[number % len(COLOURS)] if number >= 0 else ""
+
+
+def _row(value: float, rows: int, low: float, high: float) -> int:
+    return round((high - value) / (high - low) * (rows - 1))
+
+
+def _dots(line: Sequence[float], columns: int, rows: int, low: float, high: float) -> list[tuple[int, int]]:
+    """Dots (x, y from the top) of a line through the values, without gaps where it is steep."""
+    dots: list[tuple[int, int]] = []
+    before: int | None = None
+    for x in range(columns):
+        place = x / (columns - 1) * (len(line) - 1)
+        left = math.floor(place)
+        right = min(left + 1, len(line) - 1)
+        value = line[left] + (line[right] - line[left]) * (place - left)
+        y = _row(value, rows, low, high)
+        start = y if before is None else before
+        dots += [(x, between) for between in range(min(start, y), max(start, y) + 1)]
+        before = y
+    return dots

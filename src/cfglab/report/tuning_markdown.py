@@ -1,0 +1,123 @@
+"""A finished search as Markdown: what was tried, what it cost, and what held-out pictures say."""
+
+from pathlib import Path
+
+from cfglab.experiments.analysis.comparison import ComparisonRow
+from cfglab.experiments.spec.prompts import write_seeds
+from cfglab.experiments.storage.files import write_whole
+from cfglab.experiments.storage.store import Store
+from cfglab.experiments.tuning.verdict import Point, Side, Tuned, Verdict
+from cfglab.metrics.estimate import Estimate
+from cfglab.metrics.registry import METRICS
+from cfglab.report.formatting import gap, gap_span, p_value, shown, span
+from cfglab.report.summary.estimates import within
+
+
+def write(done: Tuned, folder: Path | str) -> str:
+    """Write `tuned.md` into the folder of a search; its text."""
+    text = markdown(done)
+    write_whole(Path(folder) / "tuned.md", text.encode())
+    return text
+
+
+def markdown(done: Tuned) -> str:
+    """A table of both sides, one of their trials, the difference in words, and how it came about."""
+    metrics = done.search.metrics
+    with Store.open(done.run) as store:
+        weights = store.meta("weights") or ""
+        held = {metric: _held(store, metric) for metric in metrics}
+    titles = [METRICS[metric].title for metric in metrics]
+    columns = ["", "guidance", *(f"{title}, {where}" for title in titles for where in ("tuned on", "held out"))]
+    sides = (done.constant, done.tuned)
+    points = [_line(point, metrics, held) for side in sides for point in side.points]
+    counts = ["", "trials", "to the end", "cut short", "refused", "rows"]
+    return "\n".join(
+        [
+            f"# Tuned by {' and '.join(titles)}",
+            "",
+            *_table(columns, points),
+            "",
+            *(f"{_verdict(one, metrics)}  " for one in done.verdicts),
+            *_hint(done),
+            "",
+            *_table(counts, [_counts(name, side) for name, side in zip(("constant", "tuned"), sides, strict=True)]),
+            "",
+            *_how(done, weights),
+            "",
+        ]
+    )
+
+
+def _held(store: Store, metric: str) -> dict[str, Estimate]:
+    """Setting -> its value on the held-out pictures."""
+    from cfglab.experiments.analysis.pairs import Pairs
+
+    if METRICS[metric].of != "picture":
+        return {name: row[metric] for name, row in store.set_metrics().items() if metric in row}
+    found = {}
+    for setting in store.experiment.settings:
+        if (estimate := Pairs.of(store, metric, setting.name).baseline_mean()) is not None:
+            found[setting.name] = estimate
+    return found
+
+
+def _line(point: Point, metrics: tuple[str, ...], held: dict[str, dict[str, Estimate]]) -> list[str]:
+    cells = [point.name, f"`{str(point.guidance).replace('|', '&#124;')}`"]
+    for metric, value in zip(metrics, point.values, strict=True):
+        unit, estimate = METRICS[metric].unit, held[metric].get(point.name)
+        low, high = (estimate.low, estimate.high) if estimate else (None, None)
+        between = span(within(low, METRICS[metric], 0), within(high, METRICS[metric], 0), unit)
+        inside = f" ({between})" if between else ""
+        cells += [shown(value, unit), f"{shown(estimate.value, unit)}{inside}" if estimate else "–"]
+    return cells
+
+
+def _counts(name: str, side: Side) -> list[str]:
+    numbers = (side.full + side.cut + side.refused, side.full, side.cut, side.refused)
+    return [f"{name}: `{side.text.replace('|', '&#124;')}`", *map(str, numbers), f"{side.rows:,.0f}"]
+
+
+def _verdict(one: Verdict, metrics: tuple[str, ...]) -> str:
+    return f"Held out, {one.setting} less {one.against}: " + "; ".join(map(_difference, metrics, one.rows)) + "."
+
+
+def _difference(metric: str, row: ComparisonRow) -> str:
+    known = METRICS[metric]
+    said = f"**{known.title.lower() if known.title.istitle() else known.title} {gap(row.difference, known.unit)}**"
+    if between := gap_span(row.low, row.high, known.unit):
+        said += f", 95 % interval {between}"
+    if row.p is not None:
+        said += f", p = {p_value(row.p)}".replace("= <", "<")
+    if row.p_holm is not None and row.p_holm != row.p:
+        said += f" (Holm: {p_value(row.p_holm)})"
+    said += f"; {row.n_prompts} prompts, {row.n} pairs"
+    if row.dropped:
+        said += f" ({row.dropped} dropped, one side failed)"
+    if row.smallest_detectable is not None:
+        said += f"; detectable from {gap(row.smallest_detectable, known.unit)}"
+    return said
+
+
+def _hint(done: Tuned) -> list[str]:
+    if done.looks == 1:
+        return []
+    return [
+        f"These held-out pictures were looked at {done.looks} times in this folder, each time with another choice: the "
+        "last is no longer a first look. Hold out other seeds, in another folder, for a clean one.  "
+    ]
+
+
+def _how(done: Tuned, weights: str) -> list[str]:
+    search, base = done.search, done.search.base
+    return [
+        f"Tuned on {len(base.prompts)} prompts x {len(base.seeds)} seeds ({write_seeds(base.seeds)}), the same for "
+        f"every trial; judged on {len(search.held_prompts)} other prompts x {len(search.held_seeds)} other seeds "
+        f"({write_seeds(search.held_seeds)}). Model {base.model} (weights {weights[:12]}), {base.steps} steps, "
+        f"{base.sampler}, {base.dtype}, noises {base.noise}. Denoiser rows: "
+        f"{done.constant.rows + done.tuned.rows:,.0f} to tune, {done.rows:,.0f} to judge. What was best "
+        "where it was tuned is flattered by the choice; the held-out columns are not.",
+    ]
+
+
+def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]

@@ -1,0 +1,145 @@
+"""How strong a schedule is, and the same shape at another strength.
+
+The *dose* is the mean of w over the steps. The *effective dose* weighs a step by how much it moves structure of size
+`s`: for two Gaussians N(m, s²) that differ in their mean, any schedule ends at `m_u + W (m_c - m_u)` with
+`W = ∫ w(σ) s σ (s² + σ²)^(-3/2) dσ`, so schedules with equal W end alike. Large s weighs early steps, small s late.
+
+Matching changes the strength and keeps the shape: 1 + c (w - 1), which leaves no guidance (w = 1) alone.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from cfglab.errors import InputError, NotMatchable
+from cfglab.schedules.algebra import _Around, _keep_steps
+from cfglab.schedules.fields import Real, settled
+from cfglab.schedules.schedule import Schedule
+from cfglab.step import Step, steps
+
+if TYPE_CHECKING:
+    from cfglab.schedules.union import AnySchedule  # noqa: F401
+
+
+def step_weights(sigmas: Sequence[float], s: float = 1.0) -> list[float]:
+    """How much each step moves structure of size `s`, as shares that sum to 1.
+
+    `sigmas` are the n + 1 levels (noise over signal) of a run of n steps, the last being where it ends. A step from a
+    to b has the mass s / sqrt(s² + b²) - s / sqrt(s² + a²), here divided by the mass of all steps. Raises InputError.
+    """
+    if not (isinstance(s, int | float) and math.isfinite(s) and s > 0):
+        raise InputError(
+            f"s = {s!r}: the size of structure is above 0, in the units of the latents; 1 is their spread."
+        )
+    if len(sigmas) < 2:
+        raise InputError(
+            f"{len(sigmas)} sigmas: n steps have n + 1 levels, the last being where the run ends; add the end, often 0."
+        )
+    masses = [
+        s / math.hypot(s, step.next_sigma or 0.0) - s / math.hypot(s, step.sigma or 0.0)
+        for step in steps(len(sigmas) - 1, sigmas)
+    ]
+    total = math.fsum(masses)
+    if total <= 0:
+        raise InputError(f"sigmas from {sigmas[0]:g} to {sigmas[-1]:g}: the noise has to fall; give the run's levels.")
+    return [mass / total for mass in masses]
+
+
+class Scaled(_Around):
+    """1 + factor (w - 1)."""
+
+    kind: Literal["scaled"] = Field("scaled", repr=False)
+    factor: Real
+
+    def _w(self, step: Step) -> float:
+        return _stretched(self.factor, self.base(step))
+
+
+def _positive_limit(limit: float) -> float:
+    if limit <= 0:
+        raise ValueError("the largest scale allowed is above 0; 15 is the usual one.")
+    return limit
+
+
+class Matched(_Around):
+    """1 + c (w - 1) with the c that makes the mean over the steps `target`, whatever their number is.
+
+    c follows from the step's count, so the value stays exact when a run is shortened. Calls raise NotMatchable where
+    no c of 0 or more does it, or where a scale would leave [-limit, limit].
+    """
+
+    kind: Literal["matched"] = Field("matched", repr=False)
+    target: Real
+    limit: Annotated[Real, AfterValidator(_positive_limit)] = 15.0
+
+    @model_validator(mode="after")
+    def _reads_no_sigma(self) -> Self:
+        if self.base.reads_sigma():
+            _keep_steps(f"matched_to({self.target:g})", self.base)
+        return self
+
+    def _w(self, step: Step) -> float:
+        return _stretched(_mean_factor(self, step.count), self.base(step))
+
+
+def _stretched(factor: float, w: float) -> float:
+    """1 + factor (w - 1)."""
+    change = factor * (w - 1)
+    return settled(1 + change, 1, change)
+
+
+@lru_cache(maxsize=4096)
+def _mean_factor(schedule: Matched, count: int) -> float:
+    return factor(schedule.base, schedule.base.values(count), [1 / count] * count, schedule.target, schedule.limit)
+
+
+def factor(base: Schedule, values: Sequence[float], weights: Sequence[float], target: float, limit: float) -> float:
+    """The c of 1 + c (w - 1) whose weighted mean is `target`. Raises NotMatchable."""
+    strength = math.fsum(weight * (w - 1) for weight, w in zip(weights, values, strict=True))
+    said = f"{base} to dose {target:g}"
+    if abs(strength) < 1e-12:
+        if target == 1:
+            return 1.0
+        raise NotMatchable(f"{said}: its own dose is 1, no guidance, which no factor changes; choose another schedule.")
+    c = (target - 1) / strength
+    if c < 0:
+        raise NotMatchable(
+            f"{said}: its own dose {1 + strength:.4g} is on the other side of 1, so its shape would turn over; "
+            "choose another dose or invert it."
+        )
+    largest = max((1 + c * (w - 1) for w in values), key=abs)
+    if abs(largest) > limit:
+        raise NotMatchable(
+            f"{said}: it would reach w = {largest:.4g}, beyond the limit {limit:g}; lower the dose or raise limit=."
+        )
+    return c
+
+
+def matched(
+    base: Schedule,
+    dose: float,
+    weight: Literal["steps", "effective"] = "steps",
+    limit: float = 15.0,
+    sigmas: Sequence[float] | None = None,
+    s: float = 1.0,
+) -> Schedule:
+    """See `Schedule.matched_to`."""
+    if weight not in ("steps", "effective"):
+        raise InputError(f"weight {weight!r}: a dose weighs 'steps' equally or by their 'effective' share; write one.")
+    if sigmas is None and weight == "steps" and not base.reads_sigma():
+        return Matched(base=base, target=dose, limit=limit)
+    if sigmas is None:
+        raise InputError(
+            f"matched_to({dose}, weight={weight!r}) of {base} without sigmas: it depends on the run's noise levels; "
+            "give sigmas=, n + 1 of them."
+        )
+    shares = step_weights(sigmas, s)
+    if weight == "steps":
+        shares = [1 / len(shares)] * len(shares)
+    checked = Matched(base=1, target=dose, limit=limit)
+    return Scaled(
+        base=base, factor=factor(base, base.values(len(shares), sigmas), shares, checked.target, checked.limit)
+    )

@@ -1,0 +1,90 @@
+"""Schedules as other programs write them, in and out."""
+
+import itertools
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from cfglab import limits
+from cfglab.errors import InputError
+from cfglab.json_text import read_json
+from cfglab.schedules.fields import shown
+from cfglab.schedules.schedule import Schedule
+from cfglab.schedules.shapes import Constant, Table
+from cfglab.schedules.union import as_schedule
+
+_PART = re.compile(r"\s*+([+-]?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE]-?[0-9]++)?)\s*+x\s*+([0-9]{1,9})\s*+")
+"""Scale x steps, in decimal notation."""
+
+
+def from_sd_cpp(text: str, steps: int | None = None, scale: float | None = None) -> Table:
+    """The schedule of stable-diffusion.cpp's `guidance_schedule`, for a run of `steps` (by default, as many as listed).
+
+    `3x3+7x45` is **scale x steps, the last step first**: 3 in the last 3 steps, 7 in the 45 before. As that program
+    does, a list too short begins with its `--cfg-scale`, here `scale`, and of a list too long the steps nearest to the
+    image are kept. Raises InputError for another form, no `scale` where one is needed, and a list exactly one step too
+    long, of which that program drops the last step's entry instead.
+    """
+    values: list[float] = []
+    said = shown(text)
+    for part in text.strip().split("+", limits.SCALES + 1):
+        found = _PART.fullmatch(part)
+        if not found or not 1 <= int(found[2]) <= limits.SCALES:
+            raise InputError(
+                f"{said}: {shown(part)} is no part of a guidance_schedule: parts are scale x steps, the last step "
+                "first; write 3x3+7x45."
+            )
+        values += [float(found[1])] * int(found[2])
+        if len(values) > limits.SCALES:
+            raise InputError(f"{said}: {len(values)} steps or more; a list has {limits.SCALES} at most.")
+    count = len(values) if steps is None else steps
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= limits.SCALES:
+        raise InputError(f"{shown(steps)} steps: a run has 1 to {limits.SCALES}, a whole number; give steps=50.")
+    if len(values) == count + 1:
+        raise InputError(
+            f"{said} for {count} steps: of a list one step too long stable-diffusion.cpp drops the last step's "
+            f"entry; list {count} steps."
+        )
+    if len(values) < count and scale is None:
+        raise InputError(f"{said} for {count} steps: the first {count - len(values)} have no scale; give scale=.")
+    values = (values + [scale or 0.0] * count)[:count]
+    return Table(values[::-1])
+
+
+def to_sd_cpp(schedule: Schedule | Any, steps: int, sigmas: Sequence[float] | None = None) -> str:
+    """The `guidance_schedule` of a run of `steps`, scale x steps, the last step first; `from_sd_cpp` reads it back.
+
+    `sigmas` as in `Schedule.values`. Raises InputError."""
+    values = as_schedule(schedule).values(steps, sigmas)[::-1]
+    runs = [(w, len(list(same))) for w, same in itertools.groupby(values)]
+    return "+".join(f"{repr(w).removesuffix('.0').replace('e+', 'e')}x{count}" for w, count in runs)
+
+
+def from_invokeai(value: str | float | Sequence[float]) -> Schedule:
+    """The schedule of InvokeAI's `cfg_scale`: one number, or a list (or its JSON) with one scale a step, the first
+    step first, each 1 or more. Raises InputError."""
+    try:
+        read = read_json(value) if isinstance(value, str) else value
+    except InputError as error:
+        raise InputError(f"{shown(value)} is no cfg_scale ({error}); write [7.5, 7.5, 3].") from None
+    if isinstance(read, dict | str | None):
+        raise InputError(f"{shown(value)} is no cfg_scale: it is a number or a JSON list; write [7.5, 7.5, 3].")
+    schedule = as_schedule(read)
+    _check_invokeai(list(schedule.entries) if isinstance(schedule, Table) else schedule.values(1))
+    return schedule
+
+
+def to_invokeai(schedule: Schedule | Any, steps: int, sigmas: Sequence[float] | None = None) -> float | list[float]:
+    """InvokeAI's `cfg_scale` of a run of `steps`: a number where it is constant, else the list, one scale a step.
+
+    `sigmas` as in `Schedule.values`. Raises InputError for a scale below 1, which InvokeAI refuses."""
+    schedule = as_schedule(schedule)
+    values = schedule.values(steps, sigmas)
+    _check_invokeai(values)
+    return values[0] if isinstance(schedule, Constant) else values
+
+
+def _check_invokeai(values: list[float]) -> None:
+    for index, w in enumerate(values):
+        if w < 1:
+            raise InputError(f"w = {w:g} at step {index}: InvokeAI's cfg_scale is 1 or more; write .clip(low=1).")

@@ -1,0 +1,1 @@
+"""Published schedules, one family a file; `cards` has their formulas and sources."""
