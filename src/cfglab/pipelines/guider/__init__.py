@@ -1,6 +1,6 @@
 """Guidance as a guider of Modular Diffusers.
 
-Saved pipelines name `cfglab.pipelines.guider:Guider`, and diffusers looks for `BaseGuidance` beside it when it loads one.
+Saved pipelines name `cfglab.pipelines.guider:Guider`, and diffusers looks for `BaseGuidance` beside it.
 """
 
 from cfglab.pipelines.guider.guider import BaseGuidance as BaseGuidance
