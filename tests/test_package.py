@@ -91,6 +91,7 @@ def test_development_pins_lie_within_what_the_package_asks_for() -> None:
         for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").split()
         if "==" in line and not line.startswith("#")
     )
-    wanted = [*PROJECT["project"]["dependencies"], *PROJECT["dependency-groups"]["dev"]]
+    groups = PROJECT["dependency-groups"]
+    wanted = [*PROJECT["project"]["dependencies"], *groups["dev"], *groups["docs"]]
     names = {re.match(r"[\w-]+", need).group().lower() for need in wanted}  # type: ignore[union-attr]
     assert names == set(pins)

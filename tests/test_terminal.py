@@ -235,7 +235,7 @@ def test_objects_print_as_visible_text_in_python_too(hostile: Path) -> None:
     run = cfglab.Run(hostile)
     shown = [
         str(run.compare("alignment")),
-        str(Reproduction(Path(EVIL), 3, (f"{EVIL}: {EVIL} then",))),
+        str(Reproduction(Path(EVIL), 3, (f"{EVIL}: {EVIL} then",), 7)),
     ]
     assert [controls(text) for text in shown] == [set(), set()]
 

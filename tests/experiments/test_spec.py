@@ -268,7 +268,7 @@ def test_prompts_of_a_file_are_read_beside_the_yaml_and_never_drawn_as_text(tmp_
     file.write_text(SMALL.replace("prompts: [", "prompts: ['@more.txt', "))
     assert Experiment.from_yaml(file).prompts[:2] == ("a dog", "a cow")
     assert Experiment.from_yaml(str(file)).prompts[:2] == ("a dog", "a cow")
-    with pytest.raises(InputError, match=r"prompts @more\.txt: the file cannot be read"):
+    with pytest.raises(InputError, match=r"prompts .@more\.txt.: the file cannot be read"):
         Experiment.from_yaml(SMALL, prompts="@more.txt")
     monkeypatch.chdir(tmp_path)
     by_set = Experiment.from_yaml(SMALL, set=read_assignments(["prompts=@more.txt"]))
@@ -294,7 +294,7 @@ def test_what_is_no_ordinary_file_or_too_large_is_not_read(tmp_path) -> None:
         Experiment.from_yaml(tmp_path / "pipe.yaml")
     with (tmp_path / "large.yaml").open("wb") as file:
         file.truncate(50_000_000)
-    with pytest.raises(InputError, match="bytes; at most"):
+    with pytest.raises(InputError, match="bytes, and at most"):
         Experiment.from_yaml(tmp_path / "large.yaml")
 
 

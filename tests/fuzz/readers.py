@@ -308,7 +308,8 @@ def spoiled_json(text: str, choose: random.Random) -> str:
             case 3:
                 parent.pop(key)
             case 4:
-                parent[key] = deepcopy(choose.choice(places)[0])
+                with suppress(RecursionError):  # too deep to be copied
+                    parent[key] = deepcopy(choose.choice(places)[0])
             case 5:
                 value = parent[key]
                 for _ in range(choose.choice((1, 5, 60, 300))):

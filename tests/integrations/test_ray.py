@@ -37,6 +37,7 @@ def address() -> Iterator[str]:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         from ray.cluster_utils import Cluster
 
+        (Path(tempfile.gettempdir()) / "ray").mkdir(exist_ok=True)  # a Cluster notes its address there, and expects it
         threads = torch.get_num_threads()
         node = {"object_store_memory": 100 * 1024**2, "include_dashboard": False}
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": threads, "temp_dir": folder, **node})

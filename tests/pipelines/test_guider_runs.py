@@ -168,7 +168,10 @@ def begin(guider: Any, components: Any) -> None:
     ("given", "words"),
     [
         ({"prompt_embeds": (1, None)}, "no negative prompt_embeds at step 0, where 4 needs the unconditional"),
-        ({"prompt_embeds": 1}, "no negative inputs at step 0, .* pass a negative_prompt, or negative embeddings"),
+        (
+            {"prompt_embeds": 1},
+            "no negative inputs at step 0, .* pass a negative_prompt, which may be .., or negative embeddings",
+        ),
         ({"a": (1,), "b": (1, None), "c": (None, None)}, "no negative a or b at step 0"),
     ],
 )

@@ -92,16 +92,6 @@ def test_a_number_that_a_callback_sets_is_refused_by_name(pipeline: str, name: s
     assert "\n" not in str(said.value)
 
 
-def test_the_official_callback_that_cuts_guidance_off_is_answered_by_what_can_help() -> None:
-    from diffusers.callbacks import SDCFGCutoffCallback
-
-    made = case("StableDiffusionPipeline")
-    pipe = made.build()
-    cut = SDCFGCutoffCallback(cutoff_step_ratio=None, cutoff_step_index=1)
-    with pytest.raises(InputError, match=r"_guidance_scale .*inside\(\.\.\.\) switches it off"), guide(pipe, 3.0):
-        made.call(pipe, 5.0, steps=3, callback=cut, callback_on_step_end_tensor_inputs=["prompt_embeds"])
-
-
 def test_a_callback_that_sets_the_same_number_or_comes_last_changes_nothing() -> None:
     made = case("StableDiffusionPipeline")
     pipe = made.build()

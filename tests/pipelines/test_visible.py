@@ -79,6 +79,7 @@ def test_the_classes_are_what_they_are_compared_with(pipe: Any) -> None:
 class Small(nn.Module):
     """A network that is compiled in no time, called as a UNet is."""
 
+    row_independent = True
     dtype, device = torch.float32, torch.device("cpu")
 
     def __init__(self, config: Any) -> None:
@@ -187,6 +188,8 @@ def test_a_network_exchanged_in_the_middle_of_a_run(pipe: Any) -> None:
 class Parallel(nn.DataParallel):  # type: ignore[type-arg]
     """On a CPU. Pipelines read attributes of their network, as FSDP passes them on."""
 
+    row_independent = True
+
     def __getattr__(self, name: str) -> Any:
         try:
             return super().__getattr__(name)
@@ -196,6 +199,8 @@ class Parallel(nn.DataParallel):  # type: ignore[type-arg]
 
 class Passing(nn.Module):
     """Whatever it is given, given to the network inside."""
+
+    row_independent = True
 
     def __init__(self, inside: Any) -> None:
         super().__init__()

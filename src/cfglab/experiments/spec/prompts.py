@@ -8,6 +8,7 @@ from cfglab.errors import InputError
 from cfglab.file_input import lines_of, read_text, user_path
 from cfglab.limits import DOCUMENT_BYTES, PROMPT_CHARACTERS, PROMPTS
 from cfglab.scenes.vocabulary import BACKGROUNDS, RELATIONS, Scene, caption, triples
+from cfglab.schedules.fields import shown
 
 _SET = re.compile(r"scenes:([0-9]{1,9})")
 _RANGE = re.compile(r"([0-9]{1,20})\.\.([0-9]{1,20})")
@@ -89,10 +90,10 @@ def read_prompts(values: Sequence[str]) -> tuple[str, ...]:
             lines = [line.strip() for line in lines_of(read_text(user_path(value[1:]), DOCUMENT_BYTES))]
         except OSError as error:
             raise InputError(
-                f"prompts {value}: the file cannot be read ({error.strerror}); give a text file, @file."
+                f"prompts {shown(value)}: the file cannot be read ({error.strerror}); give a text file, @file."
             ) from error
         if not any(lines):
-            raise InputError(f"prompts {value}: the file holds no prompt; write one a line.")
+            raise InputError(f"prompts {shown(value)}: the file holds no prompt; write one a line.")
         prompts += [line for line in lines if line]
     return expand_prompts(prompts)
 
@@ -125,18 +126,16 @@ def read_seeds(value: object) -> tuple[int, ...]:
     if isinstance(value, int) and not isinstance(value, bool):
         return (_seed(value),)
     if not _NUMBER.fullmatch(text):
-        shown = repr(value)
-        shown = shown if len(shown) <= 60 else f"{shown[:60]}…"
-        raise InputError(f"seeds {shown}: a seed is a whole number, 0 or more; write 7, 0..7 or a list.")
+        raise InputError(f"seeds {shown(value)}: a seed is a whole number, 0 or more; write 7, 0..7 or a list.")
     return (_seed(int(text)),)
 
 
 def _seed(seed: int) -> int:
     if 0 <= seed <= LARGEST_SEED:
         return seed
-    shown = str(seed) if abs(seed) < 10**30 else f"a number of {seed.bit_length()} bits"
+    number = str(seed) if abs(seed) < 10**30 else f"a number of {seed.bit_length()} bits"
     limit = "0 or more" if seed < 0 else f"{LARGEST_SEED} (2**64 - 1) or less"
-    raise InputError(f"seeds {shown}: a seed is a whole number, {limit}; write 7, 0..7 or a list.")
+    raise InputError(f"seeds {number}: a seed is a whole number, {limit}; write 7, 0..7 or a list.")
 
 
 def refuse_same_noise(seeds: Iterable[int], modulus: int = NOISES) -> None:

@@ -83,7 +83,7 @@ def is_library(module: str) -> bool:
 
 def home(called: Any) -> str:
     """The module that a function or an object's class is of."""
-    last = list(_layers(called))[-1]
+    last = (list(_layers(called)) or [called])[-1]
     return str(last.__globals__.get("__name__", "")) if isinstance(last, FunctionType) else type(last).__module__
 
 
@@ -95,6 +95,8 @@ def _layers(called: Any) -> Iterator[Any]:
         part = left.pop()
         if isinstance(part, functools.partial):
             left.append(part.func)
+        elif isinstance(part, MethodType) and vars(type(part.__self__)).get(VOUCHED) is True:
+            continue  # the class speaks for its methods
         elif isinstance(part, MethodType):
             left += [part.__func__] if isinstance(part.__func__, FunctionType) else [part.__func__, part.__self__]
             continue
