@@ -2,7 +2,7 @@
 
     python -m benchmarks.arithmetic [--repeats 20]
 
-Ten pictures of 4×64×64 latents in float32, the combine alone: no denoiser. Transforms that need further predictions are
+Ten images of 4×64×64 latents in float32, the combine alone: no denoiser. Transforms that need further predictions are
 left out, for the prediction is what they cost; so are those that change what the denoiser computes.
 """
 

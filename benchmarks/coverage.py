@@ -2,7 +2,7 @@
 
     python -m benchmarks.coverage [--trials 4000]
 
-Simulated differences of 0/1 scores (alignment). A picture is right where a normal quality is above a threshold, and
+Simulated differences of 0/1 scores (alignment). An image is right where a normal quality is above a threshold, and
 prompt, starting noise and the rest of the pair add to that quality. The setting that is compared adds a gain, which
 differs between prompts, noises and pairs as well. The truth is the mean over other prompts and other noises. Prints the
 tables of docs/statistics.md in two minutes.

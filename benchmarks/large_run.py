@@ -2,7 +2,7 @@
 
     python benchmarks/large_run.py [CELLS] [FOLDER]
 
-The run is made, not drawn: scores that follow a law, traces, and no pictures. Every row is a fresh process;
+The run is made, not drawn: scores that follow a law, traces, and no images. Every row is a fresh process;
 its time includes starting Python (the processor's time beside it, which a busy machine does not stretch), its memory
 is the largest resident set of that process.
 """

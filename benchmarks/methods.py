@@ -60,7 +60,7 @@ def compare(given: argparse.Namespace) -> Path:
     rows = rows_of(last)
     if rows > given.rows:
         raise InputError(f"the report needs about {rows:,} rows, more than --rows {given.rows:,}; give fewer --seeds.")
-    print(f"report: {len(last.settings)} settings, {len(last.prompts)} x {len(last.seeds)} pictures each")
+    print(f"report: {len(last.settings)} settings, {len(last.prompts)} x {len(last.seeds)} images each")
     run = drawn(last, given.out / "report")
     target = given.out / "report.md"
     write_whole(target, table(run, last).encode())
@@ -68,7 +68,7 @@ def compare(given: argparse.Namespace) -> Path:
 
 
 def table(run: Run, experiment: Experiment) -> str:
-    """One line a method: its setting, rows a picture, and every metric with its difference from plain guidance."""
+    """One line a method: its setting, rows an image, and every metric with its difference from plain guidance."""
     compared = {metric: one for metric in METRICS if (one := _compared(run, metric)) is not None}
     levels = stored_levels(run.store, experiment.steps)  # the run's own
     lines = [
@@ -100,7 +100,7 @@ def table(run: Run, experiment: Experiment) -> str:
 def _compared(run: Run, metric: str) -> Comparison | None:
     try:
         return run.compare(metric)
-    except InputError:  # a metric that so few pictures do not have
+    except InputError:  # a metric that so few images do not have
         return None
 
 
@@ -162,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rungs", default="32x1:3,64x1:2,64x6:1", help="prompts x seeds : kept settings, rung after rung"
     )
-    parser.add_argument("--by", default="alignment", help="the metric of pictures that chooses")
+    parser.add_argument("--by", default="alignment", help="the metric of images that chooses")
     parser.add_argument("--better", choices=("higher", "lower"), default="higher")
     parser.add_argument("--prompts", type=int, default=64, help="prompts of the report")
     parser.add_argument("--seeds", default="1000..1007", help="seeds of the report")

@@ -1,4 +1,4 @@
-"""What `guide(pipe)` costs: its time over that of the untouched pipeline, drawing the same picture. `make bench`.
+"""What `guide(pipe)` costs: its time over that of the untouched pipeline, drawing the same image. `make bench`.
 
     python -m benchmarks.overhead [MODEL] [REPEATS]
 
@@ -18,7 +18,7 @@ SCALE, STEPS = 7.5, 20
 
 
 def ways(pipe: Any) -> dict[str, Callable[[], int]]:
-    """Name -> draw one picture and return the denoiser rows that were run."""
+    """Name -> draw one image and return the denoiser rows that were run."""
 
     def draw() -> None:
         pipe(PROMPT, guidance_scale=SCALE, num_inference_steps=STEPS, output_type="latent")
@@ -47,7 +47,7 @@ def main(model: str = "scenes", repeats: str = "25") -> None:
     rows = {name: draw() for name, draw in draws.items()}  # and a warm-up
     said = circumstances(int(repeats))
     seconds = in_turns(draws, int(repeats), warm=False)
-    print(f"{model}, {STEPS} steps of PNDM, one picture; {said}\n")
+    print(f"{model}, {STEPS} steps of PNDM, one image; {said}\n")
     lines = [[name, str(rows[name]), median(seconds[name]), ratio(seconds, name, "untouched")] for name in draws]
     print(table(["way", "rows", "median", "of the time of the untouched pipeline"], lines))
 

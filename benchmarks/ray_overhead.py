@@ -2,7 +2,7 @@
 
     python -m benchmarks.ray_overhead [--repeats 3]
 
-Four prompts of the k sweep, 20 steps, on `scenes`: batches of 42 pictures. Ray's start and the loading of the model are
+Four prompts of the k sweep, 20 steps, on `scenes`: batches of 42 images. Ray's start and the loading of the model are
 not counted, only drawing, sending and writing; both have the same number of threads.
 """
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.seed [--repeats 3] [--steps 50]
 
-(a) is diffusers' own pipeline, a picture a call, the scale set in a step callback; (b) the loop of the notebooks
-(min_diffusion 0.0.3) on today's diffusers: a picture at a time, attention slicing on; (c) the bare denoiser on as many
+(a) is diffusers' own pipeline, an image a call, the scale set in a step callback; (b) the loop of the notebooks
+(min_diffusion 0.0.3) on today's diffusers: an image at a time, attention slicing on; (c) the bare denoiser on as many
 rows as cfglab runs, at the batch that suits it best: what cannot be beaten. cfglab is `run`, with its store and PNG
 files, without loading the model, which the others do without as well. Its fast settings are in bfloat16 where this
 machine is faster in it (processors without instructions for it are ten times slower), else in float32.
@@ -148,7 +148,7 @@ def ours(pipe: Any, one: Experiment, folder: Path) -> Callable[[], None]:
 
 
 def farthest(pipe: Any, batch: tuple[Cell, ...]) -> tuple[float, float]:
-    """The largest difference of a pixel, in [-1, 1], of a picture in the batch from the same one drawn alone by cfglab,
+    """The largest difference of a pixel, in [-1, 1], of an image in the batch from the same one drawn alone by cfglab,
     and drawn by diffusers."""
     together = draw(pipe, batch).pixels
     alone = np.concatenate([draw(pipe, [cell]).pixels for cell in batch])
@@ -206,10 +206,10 @@ def compare(repeats: int, steps: int, others: str) -> None:
         ]
         for name in ways
     ]
-    print(f"{len(batch)} pictures, {steps} steps, {plain.sampler}; {said}\n")
+    print(f"{len(batch)} images, {steps} steps, {plain.sampler}; {said}\n")
     print(table(["way", "rows", "median", *(f"({one}) over it" for one in others), "it over (c)"], lines))
     print(
-        f"\nThe largest difference of a pixel (in [-1, 1], float32) between a picture in the batch and the same one "
+        f"\nThe largest difference of a pixel (in [-1, 1], float32) between an image in the batch and the same one "
         f"drawn alone by cfglab: {alone:.1e}; drawn by diffusers (a): {elsewhere:.1e}."
     )
 

@@ -24,7 +24,7 @@ GUIDANCES: dict[str, cfglab.Schedule | float] = {
 
 
 def draw(pipe: Any, images: int, guidance: cfglab.Schedule | float, steps: int) -> int:
-    """Draw so many pictures, latents only; the rows that were run."""
+    """Draw so many images, latents only; the rows that were run."""
     generators = [torch.Generator().manual_seed(seed) for seed in range(images)]
     with cfglab.guide(pipe, guidance) as trace:
         pipe([PROMPT] * images, num_inference_steps=steps, generator=generators, output_type="latent")
@@ -47,7 +47,7 @@ def main() -> None:
             for name in list(ways)[1:]
         ]
     print(f"{given.steps} steps; {said}\n")
-    print(table(["pictures in the batch", "guidance", "rows", "of the rows of full", "of the time of full"], lines))
+    print(table(["images in the batch", "guidance", "rows", "of the rows of full", "of the time of full"], lines))
 
 
 if __name__ == "__main__":

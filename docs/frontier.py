@@ -1,4 +1,4 @@
-"""docs/pictures/frontier.png: every method of a comparison by its alignment and its distance to real scenes.
+"""docs/images/frontier.png: every method of a comparison by its alignment and its distance to real scenes.
 
     python docs/frontier.py runs/methods/report
 
@@ -35,7 +35,7 @@ COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#9c6b4e", "#a463f2", "#3
 
 @dataclass(frozen=True)
 class Point:
-    """A setting: its FID and its share of right pictures, in percent, with the ends of their intervals."""
+    """A setting: its FID and its share of right images, in percent, with the ends of their intervals."""
 
     name: str
     group: str

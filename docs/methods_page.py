@@ -1,4 +1,4 @@
-"""docs/methods.md: every published method, written from its card and its class, with its picture where there is one."""
+"""docs/methods.md: every published method, written from its card and its class, with its image where there is one."""
 
 import inspect
 from collections.abc import Iterable
@@ -49,7 +49,7 @@ INTRO = """\
 Every published method of guidance that cfglab has: what it does, its formula, the space its tensors are in, how many
 denoiser rows a guided step costs, where its defaults come from, and how other programs differ from it. `u` and `c` are
 the unconditional and the conditional prediction, `w` the scale of `u + w (c - u)` (w = 1 is no guidance), `g` the
-guided prediction, `D` a prediction of the clean picture, `i / N` the elapsed fraction of the run. Plain guidance costs
+guided prediction, `D` a prediction of the clean image, `i / N` the elapsed fraction of the run. Plain guidance costs
 2 rows.
 
 Schedules say what w is; any number of transforms follows, each after a bar: `limited_interval(w=5) | apg() | pag(s=2)`.
@@ -58,7 +58,7 @@ guidance) and may be used in another `space` where that has a meaning. A method 
 paper chooses it per model, or it could not be checked. Where a method begins and ends, counted against the code of its
 authors, is [one table](#first-and-last-steps); what could not be had at all stands [at the end](#not-here).
 
-This page is written by `make docs` from the code; the pictures by `python docs/methods_pictures.py`.
+This page is written by `make docs` from the code; the images by `python docs/methods_pictures.py`.
 """
 
 STEPS = """\

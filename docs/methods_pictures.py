@@ -1,9 +1,9 @@
-"""Draw docs/pictures/methods/: every method beside plain guidance on the bundled model, with its curve.
+"""Draw docs/images/methods/: every method beside plain guidance on the bundled model, with its curve.
 
     python docs/methods_pictures.py [METHOD …] [--steps 20]
 
 Three prompts, two seeds each; above them plain guidance at w = 4 with the same noise. On the right w at every step and
-the length of `c - u`, grey for plain guidance. `make docs` puts the pictures into docs/methods.md.
+the length of `c - u`, grey for plain guidance. `make docs` puts the images into docs/methods.md.
 """
 
 import argparse
@@ -63,13 +63,13 @@ def draw(pipe: Any, guidance: str, steps: int) -> tuple[np.ndarray, Trace]:
 
 
 def sheet(name: str, guidance: str, ours: tuple[np.ndarray, Trace], plain: tuple[np.ndarray, Trace]) -> bytes:
-    """The picture of one method, a PNG."""
+    """The image of one method, a PNG."""
     rows = ours[1].rows_run / len(ours[0])
     strips = np.concatenate([_strip(plain[0]), _strip(ours[0])]).repeat(2, 0).repeat(2, 1)
-    width, height = 1060, strips.shape[0] + 36  # in pixels, so that every one of a picture's is four
+    width, height = 1060, strips.shape[0] + 36  # in pixels, so that every one of an image's is four
     figure = Figure(figsize=(width / 100, height / 100), dpi=100)
     figure.text(30 / width, 1 - 22 / height, guidance, fontsize=10, family="monospace")
-    figure.text(1 - 8 / width, 1 - 22 / height, f"{rows:.0f} rows a picture", fontsize=8, ha="right", color="0.3")
+    figure.text(1 - 8 / width, 1 - 22 / height, f"{rows:.0f} rows an image", fontsize=8, ha="right", color="0.3")
     figure.figimage(strips, xo=30, yo=0)
     for share, label, colour in ((0.75, "plain, w = 2", "0.4"), (0.25, name, OURS)):
         place = share * strips.shape[0] / height

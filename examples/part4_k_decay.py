@@ -2,9 +2,9 @@
 # %% [markdown]
 # # Guidance schedules with k-decay: the whole notebook
 #
-# How should the guidance scale move over a picture's steps? Here it falls along a cosine that is bent by an exponent k:
+# How should the guidance scale move over an image's steps? Here it falls along a cosine that is bent by an exponent k:
 # below 1 it falls early, above 1 late. Ten k and their ten mirror images are compared with a scale that stays at 7.5.
-# One prompt, the same starting noise for all 21 pictures.
+# One prompt, the same starting noise for all 21 images.
 #
 #     python examples/part4_k_decay.py                                            # the bundled model, on a CPU
 #     python examples/part4_k_decay.py prompthero/openjourney cuda float16        # the original's model, on a GPU
@@ -90,7 +90,7 @@ k_expts = create_expts({"k_decay": [0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5]}, 
 
 
 # %%
-# 8. Their curves in one picture; k = 1, the plain cosine, is marked
+# 8. Their curves in one image; k = 1, the plain cosine, is marked
 def plot_curves(expts, title):
     shade = mcolors.LogNorm(min(expt["val"] for expt in expts), max(expt["val"] for expt in expts))
     colours = plt.get_cmap("viridis")
@@ -132,14 +132,14 @@ pipeline = MinimalDiffusion(MODEL, DEVICE, getattr(torch, DTYPE), generator=gene
 pipeline.load()
 
 # %%
-# 11. What is drawn: steps as many as the schedules have, pictures in the model's own size
+# 11. What is drawn: steps as many as the schedules have, images in the model's own size
 prompt = "a photograph of an astronaut riding a horse"
 if "openjourney" in MODEL:
     prompt = f"mdjrny-v4 style {prompt}"
 
 
 # %%
-# 12. One picture for each schedule
+# 12. One image for each schedule
 def run(prompt, expts, guide_tfm=GuidanceTfm, generator=None, show_each=False, test_run=False):
     images, titles = [], []
     for number, expt in enumerate(expts[:1] if test_run else expts):
@@ -168,7 +168,7 @@ k_runs = run(prompt, k_expts, generator=generator)
 inv_k_runs = run(prompt, inv_k_expts, generator=generator)
 
 # %%
-# 15. The pictures in grids, and a falling and a rising schedule beside the baseline.
+# 15. The images in grids, and a falling and a rising schedule beside the baseline.
 # Which of them is better is a question for many prompts and seeds: docs/findings/k-decay.md.
 image_grid(k_runs["images"], rows=2, title=k_runs["titles"])
 save("k_grid")

@@ -30,12 +30,12 @@ FACTS = ModelFacts(weights="0" * 64, sampler_config={}, width=64, height=64, fac
 
 
 def quick(**changes: Any) -> Experiment:
-    """Two settings, two prompts, two seeds: eight pictures in four batches."""
+    """Two settings, two prompts, two seeds: eight images in four batches."""
     return Experiment.from_yaml(YAML, **changes)
 
 
 def drawing(before: Callable[[int], object] = lambda _: None) -> Executor:
-    """An executor that makes up pictures; `before` is called with the number of the batch that comes."""
+    """An executor that makes up images; `before` is called with the number of the batch that comes."""
 
     @contextmanager
     def executor(_load: Any, _device: str, _most: int) -> Iterator[Workers]:
@@ -54,7 +54,7 @@ def drawing(before: Callable[[int], object] = lambda _: None) -> Executor:
 def run_quickly(
     folder: Path, before: Callable[[int], object] = lambda _: None, experiment: Experiment | None = None
 ) -> Run:
-    """Run the experiment in a folder, in batches of two pictures."""
+    """Run the experiment in a folder, in batches of two images."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(running, "model_facts", lambda *_, **__: FACTS)
         patch.setattr(plan, "largest", lambda *_: 2)

@@ -1,4 +1,4 @@
-"""A stored run without pictures, made without a model in a moment: three settings, three prompts, four seeds."""
+"""A stored run without images, made without a model in a moment: three settings, three prompts, four seeds."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ groups:
 """
 FACTS = ModelFacts(weights="0" * 64, sampler_config={}, width=64, height=64, factor=4)
 ALIGNED = {"constant": (0, 1), "more": (0, 1, 2, 3), "less": ()}
-"""Setting -> the seeds whose pictures are right, for every prompt."""
+"""Setting -> the seeds whose images are right, for every prompt."""
 
 
 def small_run(folder: Path) -> Path:

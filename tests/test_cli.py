@@ -178,7 +178,7 @@ def test_compare_is_paired_with_the_baseline(tmp_path: Path, capsys: pytest.Capt
         (["report", "nowhere"], "nowhere: holds no run"),
         (["compare", "nowhere"], "nowhere: holds no run"),
         (["reproduce", "nowhere.png", "--out", "copy.png"], "nowhere.png"),
-        (["trace", "nowhere.png"], "nowhere.png: there is no such picture"),
+        (["trace", "nowhere.png"], "nowhere.png: there is no such image"),
         (["reproduce", "picture.png"], "Missing option '--out'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -241,7 +241,7 @@ def test_a_run_draws_continues_reports_and_reproduces(
     command = ["run", tiny, "--model", str(model), "--seeds", "0..1", "--set", "steps=2"]
     assert call(command) == 0
     out, err = capsys.readouterr()
-    assert out == "12 pictures drawn, 12 in the run\nreport: runs/tiny/report.html\n"
+    assert out == "12 images drawn, 12 in the run\nreport: runs/tiny/report.html\n"
     assert err == ""
     store = cfglab.Store.open("runs/tiny")
     assert store.experiment.steps == 2
@@ -252,7 +252,7 @@ def test_a_run_draws_continues_reports_and_reproduces(
     with monkeypatch.context() as without:  # a finished run asks for no model
         without.setattr("cfglab.pipelines.load", None)
         assert call(command) == 0
-    assert capsys.readouterr().out.startswith("0 pictures drawn, 12 in the run\n")
+    assert capsys.readouterr().out.startswith("0 images drawn, 12 in the run\n")
 
     image = str(Path("runs/tiny") / str(store.results()[5].image))
     assert call(["reproduce", image, "--out", "copy.png"]) == 0
@@ -308,7 +308,7 @@ def test_pictures_that_failed_are_said_and_the_report_is_still_written(
     assert call(["run", "small.yaml"]) == 1
     out, err = capsys.readouterr()
     assert out.endswith("/run/report.html\n")
-    assert err.startswith("cfglab: 2 pictures failed, the first with: ValueError: too large; results.csv in ")
+    assert err.startswith("cfglab: 2 images failed, the first with: ValueError: too large; results.csv in ")
     assert err.endswith("says which; run it again to retry.\n")
     settled = [row.model_copy(update={"settled": True}) for row in failed]
     for known, words in (

@@ -63,7 +63,7 @@ def test_a_million_cells_are_refused_where_nobody_can_answer(
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     line = refused(capsys, "run", "small.yaml", *MILLION)
     assert line == (
-        "3,000,000 pictures, for plain guidance in up to 60,000,000 denoiser rows, 4 days at 6 ms a row, which is "
+        "3,000,000 images, for plain guidance in up to 60,000,000 denoiser rows, 4 days at 6 ms a row, which is "
         "what scenes takes on two cores; start that with --yes, or give fewer prompts, seeds or settings."
     )
     assert started == []
@@ -79,7 +79,7 @@ def test_a_million_cells_are_asked_for_on_a_terminal(
     out, err = capsys.readouterr()
     assert out.strip() == ""  # the prompt ends with a space there
     assert err.startswith(
-        "3,000,000 pictures, for plain guidance in up to 60,000,000 denoiser rows, 4 days at 6 ms a row"
+        "3,000,000 images, for plain guidance in up to 60,000,000 denoiser rows, 4 days at 6 ms a row"
     )
     assert "on two cores. Start? [y/N]:" in err
     assert err.endswith("cfglab: not started; give fewer prompts, seeds or settings.\n")
@@ -132,4 +132,4 @@ def test_a_metric_that_needs_real_pictures_says_what_it_needs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small_run(tmp_path / "run")
-    assert "needs real pictures to be held against" in refused(capsys, "compare", "run", "--metric", "kid")
+    assert "needs real images to be held against" in refused(capsys, "compare", "run", "--metric", "kid")

@@ -177,7 +177,7 @@ def test_what_is_no_picture_of_a_run_is_passed_over_in_its_report(kind: str, tmp
     (tmp_path / "images").mkdir()
     os.chdir(tmp_path / "images")
     with standing(Path(f"{'0' * 64}.png"), kind):
-        assert album(tmp_path, [name]).unreadable == {name: f"{name} is no readable picture"}
+        assert album(tmp_path, [name]).unreadable == {name: f"{name} is no readable image"}
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "device", "socket"])
@@ -226,7 +226,7 @@ def test_the_home_folder_is_meant_by_every_path_option(home: Path, capsys: pytes
         assert call([*command, "~/run"]) == 0
     capsys.readouterr()
     nowhere = {
-        ("trace", "~/x.png"): f"{home}/x.png: there is no such picture",
+        ("trace", "~/x.png"): f"{home}/x.png: there is no such image",
         ("reproduce", "~/x.png", "--out=~/y.png"): f"{home}/x.png",
         ("score", "~/none", "clip_score"): f"{home}/none: holds no run",
         ("run", "k-decay", "--model=~/none"): "no model '~/none'",

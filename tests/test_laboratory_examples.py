@@ -1,4 +1,4 @@
-"""Every script of examples/laboratory runs, on few samples: what it asserts holds, and its picture is written."""
+"""Every script of examples/laboratory runs, on few samples: what it asserts holds, and its image is written."""
 
 import runpy
 import sys

@@ -36,7 +36,7 @@ def test_the_ten_lines_on_the_bundled_model_run(tmp_path: Path, monkeypatch: pyt
 def test_the_ten_lines_run_for_three_families_and_differ_in_the_class_only(
     name: str, saved: int, small: dict[str, int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """On tiny models in the place of those of the hub, three steps of small pictures."""
+    """On tiny models in the place of those of the hub, three steps of small images."""
     made = case(name)
     pipe = made.build()
     monkeypatch.setattr(type(pipe), "from_pretrained", lambda *_, **__: pipe)

@@ -183,7 +183,7 @@ def test_memory_that_is_too_little_to_explain_anything_is_one_line(
     monkeypatch.setattr("cfglab.report.terminal.chart.in_text", fail)
     monkeypatch.setattr("cfglab.cli.faults.explain", fail)
     assert call(["plot", "7.5"]) == 1
-    assert capsys.readouterr().err == "cfglab: out of memory; close other programs, or use fewer or smaller pictures.\n"
+    assert capsys.readouterr().err == "cfglab: out of memory; close other programs, or use fewer or smaller images.\n"
 
 
 def test_a_condition_of_the_machine_is_found_under_what_came_of_it() -> None:

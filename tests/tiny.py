@@ -17,7 +17,7 @@ def tiny_pipeline(
     factor: int = 8,
     seed: int = 0,
 ) -> Path:
-    """Write a random pipeline to `path` and return it: latents (4, 16, 16), pictures 16 * factor pixels wide.
+    """Write a random pipeline to `path` and return it: latents (4, 16, 16), images 16 * factor pixels wide.
 
     The text encoder reads 77 tokens and knows single letters only, so that every letter of a prompt is one token.
     The weights are random but the conditioning matters: cond - uncond is of the order of the prediction itself.

@@ -2,7 +2,7 @@
 
     python -m training.autoencoder --steps 9500 --whole-from 0.45
 
-Trains on 32×32 crops of scenes (four times the steps of whole pictures at one cost; the network is convolutional),
+Trains on 32×32 crops of scenes (four times the steps of whole images at one cost; the network is convolutional),
 later on whole ones. Resumes from its last checkpoint.
 """
 
@@ -38,7 +38,7 @@ def build() -> AutoencoderKL:
 
 
 def batch(source: SceneSource, whole: bool, size: int) -> torch.Tensor:
-    """`size` crops of 32×32, or a quarter as many whole pictures."""
+    """`size` crops of 32×32, or a quarter as many whole images."""
     pictures = to_tensor(source.pictures(size if not whole else size // 4))
     if whole:
         return pictures
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=9500)
     parser.add_argument("--whole-from", type=float, default=0.45, help="the share of the steps done on crops")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--crops", type=int, default=12, help="a batch: that many crops, or a quarter as many pictures")
+    parser.add_argument("--crops", type=int, default=12, help="a batch: that many crops, or a quarter as many images")
     parser.add_argument("--peak", type=float, default=2e-3)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

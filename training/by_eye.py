@@ -1,9 +1,9 @@
-"""Does the reader see what a person sees? Sheets of pictures to label by eye, and the agreement with the reader.
+"""Does the reader see what a person sees? Sheets of images to label by eye, and the agreement with the reader.
 
     python -m training.by_eye sheets runs/scale --out eye/     # eye/sheet-1.png …, eye/labels.csv to fill in
     python -m training.by_eye agree runs/scale --out eye/      # after column `eye` holds 1 (all right) or 0
 
-The pictures are drawn at random from the settings w = 1, 3 and 15, mixed, and shown with their prompt alone: whoever
+The images are drawn at random from the settings w = 1, 3 and 15, mixed, and shown with their prompt alone: whoever
 labels sees neither the scale nor the reader's answer.
 """
 
@@ -21,7 +21,7 @@ COLUMNS, ROWS, SIDE, TEXT = 5, 5, 192, 44
 
 
 def pictures(folder: Path) -> list[dict[str, str]]:
-    """The drawn pictures: number, setting, prompt, seed, image."""
+    """The drawn images: number, setting, prompt, seed, image."""
     rng = np.random.default_rng(0)
     rows = []
     with Store.open(folder) as store:
@@ -57,7 +57,7 @@ def sheets(folder: Path, out: Path) -> None:
 
 def wrapped(prompt: str, width: int = 30) -> str:
     lines = [""]
-    for word in prompt.removeprefix("a photograph of ").removeprefix("a picture of ").split():
+    for word in prompt.removeprefix("a photograph of ").removeprefix("an image of ").split():
         if len(lines[-1]) + len(word) > width:
             lines.append("")
         lines[-1] += f"{word} "

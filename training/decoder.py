@@ -1,4 +1,4 @@
-"""Train the decoder of the frozen autoencoder further: sharper pictures from the latents the denoiser learns.
+"""Train the decoder of the frozen autoencoder further: sharper images from the latents the denoiser learns.
 
     python -m training.decoder --steps 12000
 

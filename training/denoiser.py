@@ -27,7 +27,7 @@ from training.tokenizer import MAX_LENGTH
 from training.tokenizer import build as build_tokenizer
 
 WIDTH = 160
-OFFSET = 0.1  # a little noise constant over the picture: without it the mean colour shines through at t = 999
+OFFSET = 0.1  # a little noise constant over the image: without it the mean colour shines through at t = 999
 WRONG = 0.2  # the share of scenes with the caption of another one, as on the web: it is why guidance matters
 BETAS = (0.00085, 0.012)
 SCHEDULER = {
@@ -42,7 +42,7 @@ PROMPTS = (
     "a cat above a car on a pink background",
     "a photograph of an elephant riding a turtle on a blue background",
     "a rose",
-    "a picture of a rocket next to a moon on a purple background",
+    "an image of a rocket next to a moon on a purple background",
     "a house above a fish on a yellow background",
     "a dog riding a banana on a white background",
 )

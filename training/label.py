@@ -1,8 +1,8 @@
-"""Pictures with known answers, for the reader: real scenes, and pictures spoiled on purpose.
+"""Images with known answers, for the reader: real scenes, and images spoiled on purpose.
 
 An answer is four class numbers (a, relation, b, background); 0 is "none of these", `ASK_NOT` is a part that has no
 well-posed answer and is not learned. In `next to` the object on the left is `a`. A relation needs both its objects
-readable; with a third object in the picture nothing but the background is readable.
+readable; with a third object in the image nothing but the background is readable.
 """
 
 import itertools
@@ -66,7 +66,7 @@ def odd_canvas(rng: np.random.Generator) -> np.ndarray:
 
 
 class Labeller:
-    """A seeded stream of pictures with answers. Held-out compositions occur too: a judge must know them all."""
+    """A seeded stream of images with answers. Held-out compositions occur too: a judge must know them all."""
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -86,7 +86,7 @@ class Labeller:
         }
 
     def labelled(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Pictures uint8 `(count, 64, 64, 3)` and answers int64 `(count, 4)` of all kinds."""
+        """Images uint8 `(count, 64, 64, 3)` and answers int64 `(count, 4)` of all kinds."""
         makers, shares = list(self.kinds), np.array(list(self.kinds.values()))
         chosen = self.rng.choice(len(makers), count, p=shares / shares.sum())
         pictures, answers = zip(*(makers[i]() for i in chosen), strict=True)
@@ -155,7 +155,7 @@ class Labeller:
         return picture, (0, 0, 0, 0)
 
     def on_odd_canvas(self) -> Labelled:
-        """A scene cut out (from its pictures on two backgrounds) and laid on a background without a name."""
+        """A scene cut out (from its images on two backgrounds) and laid on a background without a name."""
         scene = self.scene().model_copy(update={"background": "yellow"})
         state = self.rng.bit_generator.state
         ground = np.asarray(_background("yellow", self.rng), dtype=float)
@@ -230,7 +230,7 @@ class Labeller:
         return np.asarray(canvas), (ASK_NOT, 0, ASK_NOT, number(scene.background, NAMES))
 
     def crowded(self) -> Labelled:
-        """A pair and a third object, where the picture is emptiest."""
+        """A pair and a third object, where the image is emptiest."""
         rng = self.rng
         scene = self.scene(RELATIONS[rng.integers(len(RELATIONS))])
         picture, side = render(scene, rng), int(rng.integers(20, 28))

@@ -48,7 +48,7 @@ def frozen_autoencoder() -> AutoencoderKL:
 
 @torch.no_grad()
 def encode(vae: AutoencoderKL, count: int) -> None:
-    """Write the frozen autoencoder, and the latents and scenes of `count` pictures, into the training folder."""
+    """Write the frozen autoencoder, and the latents and scenes of `count` images, into the training folder."""
     source = SceneSource(seed=11)
     vae.save_pretrained(WORK / "vae")
     latents = np.empty((count, 4, 16, 16), np.float16)

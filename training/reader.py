@@ -1,9 +1,9 @@
-"""Train a reader of `scenes`, the judge: what does this picture show?
+"""Train a reader of `scenes`, the judge: what does this image show?
 
     python -m training.reader --which 1 && python -m training.reader --which 2
 
-Learns from a pool of scenes and spoiled pictures (`training/label.py`), half of each batch as the autoencoder gives
-them back. Resumes from its last checkpoint; ends by writing the package's weights and a summary on unseen pictures.
+Learns from a pool of scenes and spoiled images (`training/label.py`), half of each batch as the autoencoder gives
+them back. Resumes from its last checkpoint; ends by writing the package's weights and a summary on unseen images.
 """
 
 import argparse
@@ -31,7 +31,7 @@ TEST_SEED, TEST = 1_000_000, 4000
 
 
 def pool() -> tuple[np.ndarray, np.ndarray]:
-    """The pictures and answers that both readers learn from, drawn once."""
+    """The images and answers that both readers learn from, drawn once."""
     path = WORK / "reader-pool.npz"
     if not path.exists():
         pictures, answers = zip(*(Labeller(seed).labelled(1000) for seed in range(POOL // 1000)), strict=True)
@@ -49,7 +49,7 @@ def load_autoencoder() -> AutoencoderKL | None:
 
 
 def rebuild(model: AutoencoderKL, pictures: np.ndarray, seed: int, noise: float) -> np.ndarray:
-    """Pictures through the autoencoder, uint8; `noise`: at most so much of the latents' deviation is added."""
+    """Images through the autoencoder, uint8; `noise`: at most so much of the latents' deviation is added."""
     generator, chunks = torch.Generator().manual_seed(seed), []
     for start in range(0, len(pictures), 50):
         latents = model.encode(to_tensor(pictures[start : start + 50])).latent_dist.mean
@@ -70,7 +70,7 @@ def rebuilt_pool(pictures: np.ndarray) -> np.ndarray | None:
 
 
 def soften(pixels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Changes that leave a picture readable: shift, colour, contrast, a light blur on a third, light noise on half."""
+    """Changes that leave an image readable: shift, colour, contrast, a light blur on a third, light noise on half."""
     n = len(pixels)
 
     def draw(low: float, high: float, channels: int = 1) -> torch.Tensor:
@@ -92,7 +92,7 @@ def soften(pixels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 def exact(reader: Reader, pictures: np.ndarray, answers: np.ndarray) -> dict[str, object]:
-    """Share of pictures read right, in all parts and part by part, and the most frequent mistakes."""
+    """Share of images read right, in all parts and part by part, and the most frequent mistakes."""
     readings = reader.read(to_tensor(pictures))
     right, mistakes = np.ones((len(answers), len(PARTS)), bool), Counter[str]()
     for i, (reading, row) in enumerate(zip(readings, answers, strict=True)):
@@ -111,7 +111,7 @@ def exact(reader: Reader, pictures: np.ndarray, answers: np.ndarray) -> dict[str
 
 
 def summary(reader: Reader) -> dict[str, object]:
-    """The reader on pictures it never saw: compositions of the training set, held-out ones, rebuilt, and spoiled."""
+    """The reader on images it never saw: compositions of the training set, held-out ones, rebuilt, and spoiled."""
     labeller, found = Labeller(TEST_SEED), dict[str, object]()
     for name, held_out in (("real, seen compositions", False), ("real, held-out compositions", True)):
         scenes = [s for s in triples() if s.held_out == held_out]

@@ -1,4 +1,4 @@
-"""What the scripts of this folder share: their arguments, the look of their pictures, and saying what was found."""
+"""What the scripts of this folder share: their arguments, the look of their images, and saying what was found."""
 
 import argparse
 from pathlib import Path
@@ -29,7 +29,7 @@ def arguments(samples):
     """`--samples N` and `--out FOLDER`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--samples", type=int, default=samples, help=f"samples a setting [{samples}]")
-    parser.add_argument("--out", type=Path, default=Path("docs/pictures/lab"), help="where the picture goes")
+    parser.add_argument("--out", type=Path, default=Path("docs/pictures/lab"), help="where the image goes")
     return parser.parse_args()
 
 
@@ -37,7 +37,7 @@ def save(figure, out, name):
     out.mkdir(parents=True, exist_ok=True)
     figure.savefig(out / f"{name}.png", bbox_inches="tight", metadata={"Software": None})
     plt.close(figure)
-    print(f"picture: {out / name}.png")
+    print(f"image: {out / name}.png")
 
 
 def legend(figure, axes):

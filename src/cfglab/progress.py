@@ -1,4 +1,4 @@
-"""What a run shows while it works: pictures, their rate, the time that is left. Only where somebody looks."""
+"""What a run shows while it works: images, their rate, the time that is left. Only where somebody looks."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,7 +10,7 @@ from cfglab.terminal import visible_streams
 
 @contextmanager
 def progress_bar(total: int, quiet: bool, word: str = "drawing") -> Iterator[Callable[[int], object]]:
-    """Yields a function that counts pictures. Drawn on the error stream where that is a terminal, and in a notebook;
+    """Yields a function that counts images. Drawn on the error stream where that is a terminal, and in a notebook;
     nowhere else."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -33,7 +33,7 @@ def progress_bar(total: int, quiet: bool, word: str = "drawing") -> Iterator[Cal
         def advance(pictures: int) -> None:
             progress.advance(task, pictures)
             speed = progress.tasks[0].finished_speed or progress.tasks[0].speed
-            progress.update(task, rate=f"{speed:.2g} pictures/s" if speed else "")
+            progress.update(task, rate=f"{speed:.2g} images/s" if speed else "")
 
         with visible_streams():  # rich has put streams of its own in their place
             yield advance
@@ -71,7 +71,7 @@ def _in_notebook(total: int, word: str) -> Iterator[Callable[[int], object]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TqdmWarning)  # that there are no widgets
         from tqdm.auto import tqdm
-    with tqdm(total=total, desc=word, unit="picture") as bar:
+    with tqdm(total=total, desc=word, unit="image") as bar:
         yield bar.update
 
 

@@ -183,7 +183,7 @@ def test_without_a_generator_a_seed_before_the_first_picture_chooses_the_latents
     assert torch.equal(ours.init_latents, wanted)
     assert torch.equal(after, torch.get_rng_state())  # one draw, and nothing else
     torch.manual_seed(3)
-    assert same(ours.generate("a", steps=1), first)  # later pictures share them
+    assert same(ours.generate("a", steps=1), first)  # later images share them
     ours.generate("a", steps=1, width=144)
     assert same(ours.generate("a", steps=1), first)  # also when another size was asked for in between
     ours.set_initial_latents(None)
@@ -280,7 +280,7 @@ def test_a_negative_prompt_takes_the_place_of_the_empty_one(tiny: Path) -> None:
         ({"width": 100}, "width=100: a multiple of 8 pixels"),
         ({"height": -8}, "height=-8: a multiple of 8 pixels"),
         ({"guide_tfm": GuidanceTfm({"g": [1.0, 2.0]})}, "step 49 of the schedule 'g' with 2 values"),
-        ({"prompt": ["a", "b"]}, "one text draws one picture"),
+        ({"prompt": ["a", "b"]}, "one text draws one image"),
         ({"prompt": "a " * 80}, "has 80 tokens: the text encoder reads 75"),
         ({"use_karras_sigmas": True}, "use_karras_sigmas=True: a DDIMScheduler has no such noise levels"),
     ],
@@ -309,5 +309,5 @@ def test_a_bad_construction_is_said_in_one_line(tiny: Path, options: dict[str, A
 def test_latents_of_another_size_than_the_picture_are_refused(tiny: Path) -> None:
     ours = model(tiny)
     ours.set_initial_latents(torch.zeros(1, 4, 16, 16))
-    with pytest.raises(InputError, match="a picture of 64 x 128 pixels from latents of shape"):
+    with pytest.raises(InputError, match="an image of 64 x 128 pixels from latents of shape"):
         ours.generate("a", width=64)

@@ -95,7 +95,7 @@ def test_a_grid_of_intervals_computes_exactly_its_distinct_rows() -> None:
     pasts = [{tuple(one[:i]) for one in on} for i in range(count)]
     guided = [{tuple(one[:i]) for one in on if one[i]} for i in range(count)]
     assert calls == [len(past) + len(some) for past, some in zip(pasts, guided, strict=True)]
-    assert calls[0] == 2  # one picture that all of them still are, with and without its prompt
+    assert calls[0] == 2  # one image that all of them still are, with and without its prompt
     assert trace.rows_run + trace.rows_saved == 2 * len(grid) * count
     assert trace.rows_run < 2 * len(grid) * count / 2
 

@@ -14,7 +14,7 @@ from tests.tiny import tiny_pipeline
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random pipeline that draws pictures of 64×64."""
+    """A tiny random pipeline that draws images of 64×64."""
     return tiny_pipeline(tmp_path_factory.mktemp("tiny") / "model", factor=4)
 
 
@@ -28,7 +28,7 @@ def scenes() -> Any:
 
 @pytest.fixture
 def small(tiny: Path) -> Callable[..., Experiment]:
-    """`small(steps=2, set={…})`: three settings, two prompts, two seeds, twelve pictures on the tiny model."""
+    """`small(steps=2, set={…})`: three settings, two prompts, two seeds, twelve images on the tiny model."""
 
     def make(**changes: Any) -> Experiment:
         return Experiment.from_yaml(SMALL, **{"model": str(tiny), **changes})

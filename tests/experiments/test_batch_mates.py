@@ -1,4 +1,4 @@
-"""No picture of the shipped model depends on what else is drawn in its batch, nor on its place there."""
+"""No image of the shipped model depends on what else is drawn in its batch, nor on its place there."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -50,7 +50,7 @@ def test_a_picture_is_the_same_alone_among_others_and_in_another_order(scenes: A
     among_others = pictures(scenes, batch[::3]) | pictures(scenes, batch[1::3]) | pictures(scenes, batch[2::3])
     for other in (alone, backwards, among_others):
         assert max(float(np.abs(other[cell] - together[cell]).max()) for cell in together) <= CLOSE
-    # the guidances, prompts and seeds do change the picture, so that a mixed-up row would be seen
+    # the guidances, prompts and seeds do change the image, so that a mixed-up row would be seen
     different = list(together.values())
     apart = [np.abs(one - other).max() for i, one in enumerate(different) for other in different[:i]]
     assert min(apart) > 100 * CLOSE

@@ -84,7 +84,7 @@ def test_failed_pictures_drop_their_pair_and_are_counted() -> None:
     results[3] = results[3]._replace(status="failed", metrics={})
     results[80] = results[80]._replace(status="failed", metrics={})
     results[85] = results[85]._replace(metrics={"alignment": float("nan")})
-    for both in (10, 90):  # one picture that failed on both sides is one pair lost
+    for both in (10, 90):  # one image that failed on both sides is one pair lost
         results[both] = results[both]._replace(status="failed", metrics={})
     row = compare(results, "alignment", "constant").rows[0]
     assert (row.n, row.dropped) == (76, 4)
@@ -117,7 +117,7 @@ def test_the_note_says_what_was_done() -> None:
     for words in (
         "alignment (share; higher is better): each setting less 'constant', paired by prompt and seed",
         "80 pairs of 20 prompts",
-        "take prompts, not pictures, as a random sample",
+        "take prompts, not images, as a random sample",
         "family of these 2 comparisons",
         "winner's curse",
         "80 of 100 experiments",
@@ -162,7 +162,7 @@ def test_the_table_is_aligned_text() -> None:
         ("alignmnt", "constant", "metric 'alignmnt' is unknown; did you mean 'alignment'? Known: alignment"),
         ("zzz", "constant", "metric 'zzz' is unknown; Known: alignment"),
         ("contrast", "constant", "metric 'contrast' was not measured in this run; name one that was: alignment"),
-        ("kid", "constant", "metric 'kid' belongs to a whole set of pictures"),
+        ("kid", "constant", "metric 'kid' belongs to a whole set of images"),
         (
             "alignment",
             "konstant",

@@ -118,7 +118,7 @@ def test_precision_has_no_p_and_few_or_other_prompts_no_interval(tmp_path: Path,
     assert "No interval where fewer than 8 prompts" in found.note
     assert found.floor is None
     assert "floor" not in found.note
-    assert "A setting has 32 to 36 pictures, for some failed or are missing" in precision.note
+    assert "A setting has 32 to 36 images, for some failed or are missing" in precision.note
 
 
 def test_a_run_scored_by_an_older_version_gives_values_without_intervals(tmp_path: Path, real: np.ndarray) -> None:
@@ -136,22 +136,21 @@ def test_what_sets_are_refused_for(tmp_path: Path, real: np.ndarray) -> None:
     with measured(tmp_path, of, {"baseline": draw(of, random), "far": draw(of, random)}, real) as store:
         with pytest.raises(InputError, match="baseline 'faar' is no setting of this run; did you mean 'far'"):
             compare(store, "kid", "faar")
-        with pytest.raises(InputError, match="baseline 'lone' has no kid: none of its pictures was measured"):
+        with pytest.raises(InputError, match="baseline 'lone' has no kid: none of its images was measured"):
             compare(store, "kid", "lone")
         store._database.execute("DELETE FROM set_metrics WHERE metric = 'coverage'")
-        words = "metric 'coverage' needs real pictures to be held against and was not measured in this run"
+        words = "metric 'coverage' needs real images to be held against and was not measured in this run"
         with pytest.raises(InputError, match=re.escape(words)) as refused:
             compare(store, "coverage", "baseline")
         assert str(refused.value).endswith(
-            "128 pictures a setting. "
-            "Metrics of sets here: density, fid, kid, pairwise_distance, precision, recall, vendi"
+            "128 images a setting. Metrics of sets here: density, fid, kid, pairwise_distance, precision, recall, vendi"
         )
         with pytest.raises(InputError, match="metric 'alignment' was not measured"):
             compare(store, "alignment", "baseline")
 
 
 def test_p_of_a_set_metric_is_no_smaller_than_it_says(real: np.ndarray, tmp_path: Path) -> None:
-    """Two settings of one law, whose pictures share what their prompt does: at 5 % about one in twenty is called."""
+    """Two settings of one law, whose images share what their prompt does: at 5 % about one in twenty is called."""
     of, random, reference = experiment(16), np.random.default_rng(6), Reference.of(real)
     found: dict[str, list[float]] = {"kid": [], "fid": [], "recall": [], "density": []}
     with Store.create(tmp_path, of) as store:

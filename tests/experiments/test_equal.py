@@ -99,7 +99,7 @@ def test_equal_cost_compares_what_needs_as_many_rows(tmp_path: Path) -> None:
             assert rows_needed(setting, LEVELS) == sum(sum(needs(guide, step)) for step in steps(10))
         found = compare(store, "contrast", "two", equal="cost")
         assert {row.setting for row in found.rows} == {"four", "ramp", "hot", "as two"}
-        assert "Left out: 'none' (10 rows a picture), 'half' (15 rows a picture)." in found.note
+        assert "Left out: 'none' (10 rows an image), 'half' (15 rows an image)." in found.note
         alone = compare(store, "contrast", "none", equal="cost")
         assert alone.rows == ()
         assert alone.note.endswith("No setting is left to compare.")
@@ -124,7 +124,7 @@ def test_doses_and_costs_are_those_at_the_noise_levels_of_the_run_itself(tmp_pat
         assert _reference(before) == pytest.approx(one + 0.2 * (four - one))  # at dose 1.6, between w = 1 and w = 4
         assert _reference(after) == pytest.approx(one + 0.6 * (four - one))  # at dose 2.8
         rows = compare(store, "contrast", "four", equal="cost").note
-    assert "'late' (16 rows a picture)" in rows
+    assert "'late' (16 rows an image)" in rows
 
 
 def test_a_scale_that_is_decided_while_it_runs_has_no_equal_dose(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_scale_that_is_decided_while_it_runs_has_no_equal_dose(tmp_path: Path)
             best_on_split(_without(tmp_path / "b", settings, "half"), "contrast", "none", better="higher", equal="dose")
     assert {row.setting for row in found.rows} == {"half"}
     for name in deciding:
-        assert f"'{name}' ({name} decides its scale picture by picture)" in found.note
+        assert f"'{name}' ({name} decides its scale image by image)" in found.note
 
 
 EXAMPLES = {

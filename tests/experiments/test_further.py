@@ -25,7 +25,7 @@ from tests.experiments.test_scoring import YAML, fill, scene_or_noise
 
 
 class Bright:
-    """A critic: the mean of the picture, and a little for the length of its prompt."""
+    """A critic: the mean of the image, and a little for the length of its prompt."""
 
     metrics: ClassVar[tuple[str, ...]] = ("clip_score",)
 
@@ -135,7 +135,7 @@ def test_the_distances_are_those_of_all_set_metrics() -> None:
 def test_real_pictures_can_be_ones_own(many: Path, tmp_path: Path) -> None:
     real = tmp_path / "real"
     real.mkdir()
-    (real / "notes.txt").write_text("no picture")
+    (real / "notes.txt").write_text("no image")
     random = np.random.default_rng(0)
     for number in range(128):
         Image.fromarray(random.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(real / f"{number}.png")
@@ -165,7 +165,7 @@ def test_some_of_many_real_pictures_against_the_others_are_the_floor(many: Path,
 
 def test_what_cannot_be_measured_is_one_line(few: Path, many: Path, tmp_path: Path) -> None:
     with opened(few) as store:
-        with pytest.raises(InputError, match="needs 128 pictures of a setting, and there are 12; draw more"):
+        with pytest.raises(InputError, match="needs 128 images of a setting, and there are 12; draw more"):
             measure(store, Coarse())
         assert store.set_metrics() == {}
     empty = tmp_path / "empty"
@@ -173,17 +173,17 @@ def test_what_cannot_be_measured_is_one_line(few: Path, many: Path, tmp_path: Pa
     with opened(many) as store:
         with pytest.raises(InputError, match="nowhere: is no folder; --real names"):
             measure(store, Coarse(), tmp_path / "nowhere")
-        with pytest.raises(InputError, match="empty: has 0 pictures, and 128 real ones are needed"):
+        with pytest.raises(InputError, match="empty: has 0 images, and 128 real ones are needed"):
             measure(store, Coarse(), empty)
         for side in (32, 64):
             Image.new("RGB", (side, side)).save(empty / f"{side}.png")
-        with pytest.raises(InputError, match="empty: its pictures have several sizes"):
+        with pytest.raises(InputError, match="empty: its images have several sizes"):
             measure(store, Coarse(), empty)
     other = Experiment.from_yaml(YAML, seeds="0..63")
     fill(tmp_path / "other", other, scene_or_noise)
     with opened(tmp_path / "other") as store, pytest.raises(InputError, match=r"give a folder of them, --real FOLDER"):
         measure(store, Coarse())
-    with Store.create(tmp_path / "new", other) as store, pytest.raises(InputError, match="has no pictures yet"):
+    with Store.create(tmp_path / "new", other) as store, pytest.raises(InputError, match="has no images yet"):
         measure(store, Bright())
 
 
@@ -203,7 +203,7 @@ def test_the_command_scores_and_writes_the_report(
     monkeypatch.setattr(judges, "judges_of", lambda *_: [Bright()])
     assert call(["score", str(few), "clip_score"]) == 0
     said = capsys.readouterr().out
-    assert "clip_score: 24 pictures looked at" in said
+    assert "clip_score: 24 images looked at" in said
     assert "CLIPScore" in (few / "report.html").read_text()
     assert "clip_score" in (few / "results.csv").read_text()
     assert call(["compare", str(few), "--metric", "clip_score"]) == 0
@@ -211,7 +211,7 @@ def test_the_command_scores_and_writes_the_report(
     capsys.readouterr()
     monkeypatch.setattr(judges, "judges_of", lambda *_: pytest.fail("weights were downloaded"))
     assert call(["score", str(few), "kid_dinov2"]) == 2
-    assert "needs 128 pictures of a setting" in capsys.readouterr().err
+    assert "needs 128 images of a setting" in capsys.readouterr().err
     assert call(["compare", str(few), "--metric", "kid_dinov2"]) == 2
     assert f"cfglab score {few} kid_dinov2 measures it" in capsys.readouterr().err
     assert call(["compare", str(few), "--metric", "pick_score"]) == 2

@@ -1,4 +1,4 @@
-"""Successive halving on runs whose pictures are numbers: who survives, what it costs, resuming, and the table."""
+"""Successive halving on runs whose images are numbers: who survives, what it costs, resuming, and the table."""
 
 import importlib.util
 import re
@@ -81,7 +81,7 @@ def test_each_method_ends_with_its_best_setting(tmp_path: Path) -> None:
         "pag": "pag w=1",
         "apg": "apg w=2",
     }
-    assert told == ["rung 1: 10 settings, 2 x 1 pictures each", "rung 2: 6 settings, 4 x 2 pictures each"]
+    assert told == ["rung 1: 10 settings, 2 x 1 images each", "rung 2: 6 settings, 4 x 2 images each"]
     with Store.open(tmp_path / "choose-1") as one, Store.open(tmp_path / "choose-2") as two:
         assert one.experiment.prompts == two.experiment.prompts[:2]
         assert (one.experiment.seeds, two.experiment.seeds) == ((0,), (1, 2))
@@ -93,7 +93,7 @@ def test_luck_on_few_pictures_is_outlived(tmp_path: Path) -> None:
     best = choose(
         Experiment.from_yaml(YAML), tmp_path, RUNGS, run=lambda e, f: drawn(e, f, luck=1.5), tell=lambda _: None
     )
-    assert best["pag"].name == "pag w=1"  # 8 of its 10 pictures say so, by the mean of all
+    assert best["pag"].name == "pag w=1"  # 8 of its 10 images say so, by the mean of all
 
 
 def test_lower_can_be_better_and_the_choice_repeats(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_what_cannot_be_chosen_is_said(tmp_path: Path) -> None:
     experiment = Experiment.from_yaml(YAML)
     with pytest.raises(InputError, match="rung 1 asks for 5 prompts, and four has 4"):
         choose(experiment, tmp_path / "a", Rung.read("5x1:1"), run=drawn, tell=lambda _: None)
-    with pytest.raises(InputError, match="no picture has 'beauty': they have alignment; choose by one of those"):
+    with pytest.raises(InputError, match="no image has 'beauty': they have alignment; choose by one of those"):
         choose(experiment, tmp_path / "b", RUNGS, by="beauty", run=drawn, tell=lambda _: None)
     assert survivors(experiment.settings, {}, 1, "higher") == []
     with pytest.raises(InputError, match="they have no metrics"):
@@ -250,7 +250,7 @@ def test_the_script_chooses_reports_and_writes_its_table(
     for _ in range(2):  # the second time nothing is left to draw
         assert script.main([*words, "--seeds", "1000..1001"]) == 0
     said = capsys.readouterr().out
-    assert "report: 3 settings, 8 x 2 pictures each" in said
+    assert "report: 3 settings, 8 x 2 images each" in said
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert text.startswith("Baseline: plain guidance at its best, `4`. 8 prompts x 2 seeds, 20 steps, euler.")
     lines = [line for line in text.splitlines() if line.startswith("| ")]

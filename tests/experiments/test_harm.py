@@ -80,7 +80,7 @@ def test_results_that_were_spoiled_may_be_deleted_and_the_run_goes_on(
 ) -> None:
     line = harmed(tmp_path / "run", harm)
     assert line.startswith(f"{tmp_path / 'run' / 'results.sqlite'}: was ")
-    assert "delete it and run again, which draws every picture anew" in line
+    assert "delete it and run again, which draws every image anew" in line
     with pytest.raises(CfglabError, match=r"results\.sqlite: .*(remove it|delete it and run again)"):
         run_quickly(tmp_path / "run")
     remove(tmp_path / "run" / "results.sqlite")

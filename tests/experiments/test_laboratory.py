@@ -1,4 +1,4 @@
-"""Experiments on mixtures: the same run folder, comparison, report and reproduction as with pictures."""
+"""Experiments on mixtures: the same run folder, comparison, report and reproduction as with images."""
 
 import subprocess
 import sys
@@ -118,7 +118,7 @@ def test_samples_that_are_not_finite_fail_alone(tmp_path: Path) -> None:
 
 
 def test_a_picture_shows_where_the_samples_are() -> None:
-    """The class's middle is the picture's: (1, 0.4) for the modes at (1, 1) and (1, -1)."""
+    """The class's middle is the image's: (1, 0.4) for the modes at (1, 1) and (1, -1)."""
     one = modes().given(0).mixture
     empty = background(one, 128)
     at = np.argwhere(np.abs(scattered(one, one.means[:1].numpy(), empty) - empty).max(axis=0) > 0.2)

@@ -1,4 +1,4 @@
-"""A large run is read by columns: few queries, rows of one metric, no object a picture. Counted, not timed."""
+"""A large run is read by columns: few queries, rows of one metric, no object an image. Counted, not timed."""
 
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def test_comparing_reads_one_metric_and_makes_no_object_a_picture(
             assert len(compare(store, metric, "constant").rows) == settings - 1
     assert counter.queries <= 5
     assert counter.checks <= 8, "once a table, and the names and places in it"
-    assert counter.rows <= 2 * cells + 20  # a picture's place and its one value; the names of the metrics
+    assert counter.rows <= 2 * cells + 20  # an image's place and its one value; the names of the metrics
 
 
 def test_listing_asks_four_times_and_reads_no_name_twice(

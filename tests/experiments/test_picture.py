@@ -38,10 +38,10 @@ def test_pixels_are_clamped_and_rounded() -> None:
 
 def test_other_files_are_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    with pytest.raises(InputError, match="there is no such picture"):
+    with pytest.raises(InputError, match="there is no such image"):
         read_record(path)
     path.write_text("words")
-    with pytest.raises(InputError, match="is no picture, or a damaged one"):
+    with pytest.raises(InputError, match="is no image, or a damaged one"):
         read_record(path)
     Image.new("RGB", (64, 64)).save(path)
     with pytest.raises(InputError, match="carries no cell, cfglab did not draw it"):

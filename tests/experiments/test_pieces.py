@@ -42,7 +42,7 @@ def pictures(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def batch() -> tuple[Cell, ...]:
-    """Seven pictures of the shipped model: settings that share their first steps, two prompts, two seeds."""
+    """Seven images of the shipped model: settings that share their first steps, two prompts, two seeds."""
     experiment = Experiment.preset(
         "k-decay", prompts="scenes:2", seeds="0..1", steps=5, set={"groups.0.axes.k": [0.3], "groups.1.axes.k": [0.3]}
     )

@@ -1,6 +1,6 @@
-"""A picture's record is believed only as a whole: part against part, against the picture, and against the model here.
+"""An image's record is believed only as a whole: part against part, against the image, and against the model here.
 
-Every case is a picture that was really drawn, with one thing changed; nothing may be drawn, downloaded or written.
+Every case is an image that was really drawn, with one thing changed; nothing may be drawn, downloaded or written.
 """
 
 import io
@@ -30,7 +30,7 @@ SIDE = 64
 
 @pytest.fixture(scope="module")
 def true_record(tiny: Path) -> Json:
-    """The record of a batch of four on the tiny model, as it stands in a picture."""
+    """The record of a batch of four on the tiny model, as it stands in an image."""
     experiment = Experiment(
         name="x",
         model=str(tiny),
@@ -49,7 +49,7 @@ def true_record(tiny: Path) -> Json:
 
 
 def picture(path: Path, record: object, width: int = SIDE, height: int = SIDE) -> Path:
-    """A black picture with a record, which is an object or a text."""
+    """A black image with a record, which is an object or a text."""
     info = PngImagePlugin.PngInfo()
     info.add_text("cfglab", record if isinstance(record, str) else json.dumps(record), zip=True)
     Image.new("RGB", (width, height)).save(path, pnginfo=info)
@@ -126,7 +126,7 @@ CHANGES: dict[str, tuple[Callable[[Json], None], str]] = {
     "index of another": (top("index", 2), "its cell is not number 2 of its batch"),
     "index 1e9": (top("index", 10**9), "index 1000000000"),
     "index in words": (top("index", "one"), "cannot be read"),
-    "no batch": (top("batch", []), "a batch has 1 to 48 pictures, and this one has 0"),
+    "no batch": (top("batch", []), "a batch has 1 to 48 images, and this one has 0"),
     "a large batch": (lambda it: it.update(batch=it["batch"] * 20), "has 80"),
     "the same twice": (lambda it: it["batch"].append(it["batch"][0]), "twice"),
     "no cell": (drop("cell"), "cannot be read"),
@@ -141,7 +141,7 @@ CHANGES: dict[str, tuple[Callable[[Json], None], str]] = {
     "a mate with a seed below 0": (one("seed", -1), "seed -1, and a seed is 0 to"),
     "a mate's prompt too long": (one("prompt", "a" * 10_001), "a prompt of 10,001 characters"),
     "a mate's guidance of 3 steps": (one("guidance", [1, 2, 3]), "cannot"),
-    # sizes, against the picture and beyond what there is
+    # sizes, against the image and beyond what there is
     **{f"width {it}": (every("width", it), "64 x 64") for it in (0, -16, 63, 128, 1_000_000)},
     **{f"height {it}": (every("height", it), "64 x 64") for it in (0, -16, 63, 128, 1_000_000)},
     "width 1e30": (every("width", HUGE), ""),
@@ -233,12 +233,12 @@ def test_a_resized_picture_that_keeps_its_text_is_refused(
     width: int, height: int, true_record: Json, tmp_path: Path
 ) -> None:
     words = refused(picture(tmp_path / "a.png", true_record, width, height), tmp_path)
-    assert f"its cell has 64 x 64 pixels, and the picture {width} x {height}" in words
+    assert f"its cell has 64 x 64 pixels, and the image {width} x {height}" in words
 
 
 def test_the_record_as_it_is_draws_the_picture(true_record: Json, tmp_path: Path) -> None:
     copy = cfglab.reproduce(picture(tmp_path / "a.png", true_record), tmp_path / "copy.png")
-    assert not copy.identical  # the picture is black
+    assert not copy.identical  # the image is black
     assert cfglab.reproduce(tmp_path / "copy.png", tmp_path / "again.png").identical
     assert read_record(tmp_path / "copy.png").batch == read_record(tmp_path / "a.png").batch
 
@@ -248,8 +248,8 @@ def test_a_copy_goes_where_a_file_can_stand(true_record: Json, tmp_path: Path) -
     image = picture(tmp_path / "a.png", true_record)
     (tmp_path / "link.png").symlink_to(image)
     for out, words in {
-        image: "is the picture itself",
-        tmp_path / "link.png": "is the picture itself",
+        image: "is the image itself",
+        tmp_path / "link.png": "is the image itself",
         tmp_path: "is a folder; name a file",
         Path("/dev/null"): "is a device",
         tmp_path / "no" / "copy.png": "there is no folder",
@@ -286,8 +286,8 @@ LARGE: dict[str, tuple[Callable[[], bytes], str]] = {
     "400 megapixels": (lambda: png(20_000, 20_000), "20,000 x 20,000 pixels"),
     "a line": (lambda: png(2**31 - 1, 1), "2,147,483,647 x 1 pixels"),
     "a column": (lambda: png(1, 2**31 - 1), "1 x 2,147,483,647 pixels"),
-    "no width": (lambda: png(0, 64), "is no picture"),
-    "no height": (lambda: png(64, 0), "is no picture"),
+    "no width": (lambda: png(0, 64), "is no image"),
+    "no height": (lambda: png(64, 0), "is no image"),
     "a text that grows": (lambda: png(64, 64, text(50_000_000), rows=64), "a text in it has more than 1,048,576 bytes"),
     "an iTXt that grows": (lambda: png(64, 64, text(50_000_000, b"iTXt"), rows=64), "more than 1,048,576 bytes"),
     "a long text": (lambda: png(64, 64, text(2_000_000, b"tEXt"), rows=64), "a text in it has 2,000,007 bytes"),
@@ -300,12 +300,12 @@ LARGE: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "a chunk that lies": (lambda: png(64, 64)[:8] + struct.pack(">I4s", 2**31 - 1, b"IHDR") + b"abc", "it is cut off"),
     "a record cut off": (lambda: png(64, 64, chunk(b"zTXt", b"cfglab\0"), rows=64), ""),
-    "a record damaged": (lambda: png(64, 64, chunk(b"zTXt", b"cfglab\0\0abc"), rows=64), "is no picture"),
-    "a record of iTXt cut off": (lambda: png(64, 64, chunk(b"iTXt", b"cfglab\0\1"), rows=64), "is no picture"),
-    "no pixels": (lambda: png(64, 64)[:33] + chunk(b"IEND", b""), "is no picture"),
-    "a JPEG": (lambda: b"\xff\xd8\xff\xe0" + b"0" * 100, "is no picture"),
-    "a script": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(x) run", "is no picture"),
-    "nothing": (lambda: b"", "is no picture"),
+    "a record damaged": (lambda: png(64, 64, chunk(b"zTXt", b"cfglab\0\0abc"), rows=64), "is no image"),
+    "a record of iTXt cut off": (lambda: png(64, 64, chunk(b"iTXt", b"cfglab\0\1"), rows=64), "is no image"),
+    "no pixels": (lambda: png(64, 64)[:33] + chunk(b"IEND", b""), "is no image"),
+    "a JPEG": (lambda: b"\xff\xd8\xff\xe0" + b"0" * 100, "is no image"),
+    "a script": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(x) run", "is no image"),
+    "nothing": (lambda: b"", "is no image"),
 }
 
 
@@ -410,7 +410,7 @@ def asked_for(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def from_the_hub(true_record: Json, tmp_path: Path) -> Path:
-    """A picture whose record names a hub model; with the weights of the stand-in."""
+    """An image whose record names a hub model; with the weights of the stand-in."""
     record = json.loads(json.dumps(true_record))
     every("model", "someone/something")(record)
     return picture(tmp_path / "a.png", record)

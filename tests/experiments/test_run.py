@@ -1,4 +1,4 @@
-"""Runs on a tiny random model: resuming, failing, repairing, and drawing a picture again."""
+"""Runs on a tiny random model: resuming, failing, repairing, and drawing an image again."""
 
 import sqlite3
 import subprocess
@@ -81,7 +81,7 @@ def test_a_run_draws_every_cell(finished: Run) -> None:
 
 
 def test_a_picture_is_what_the_pipeline_itself_draws(finished: Run, tiny: Path) -> None:
-    """A constant scale, the noise drawn here: the plain pipeline gives the same picture."""
+    """A constant scale, the noise drawn here: the plain pipeline gives the same image."""
     from cfglab.pipelines import load
 
     pipe = load(tiny, device="cpu", sampler="lms")
@@ -352,7 +352,7 @@ def test_a_run_compares_and_settings_are_really_different(finished: Run) -> None
 def test_pictures_stay_the_same_in_other_batches(
     finished: Run, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The batch is no part of a cell: the noise of each picture is its own, only rounding differs."""
+    """The batch is no part of a cell: the noise of each image is its own, only rounding differs."""
     monkeypatch.setattr(planning, "largest", lambda *_: 48)
     run = running.run(small(), tmp_path / "run", "cpu", score=False)
     for name in pictures(finished.folder):

@@ -58,7 +58,7 @@ def judge(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fill(folder: Path, experiment: Experiment, picture: Callable[[str, str, np.random.Generator], np.ndarray]) -> None:
-    """A run with a picture in every cell."""
+    """A run with an image in every cell."""
     with Store.create(folder, experiment) as store:
         for position, (setting, cell) in enumerate(cells(experiment, FACTS)):
             rng = np.random.default_rng([position, 7])
@@ -89,7 +89,7 @@ def test_alignment_is_what_the_judge_read_and_other_prompts_are_left_alone(tmp_p
     assert by_prompt[riding] == dict.fromkeys(parts, 1.0)
     assert by_prompt[frog] == {"alignment": 0.0, "alignment_a": 0.0, "alignment_background": 1.0}
     assert by_prompt[other] == {}
-    # eight pictures a setting: too few for distances to real scenes, two prompts: too few for intervals
+    # eight images a setting: too few for distances to real scenes, two prompts: too few for intervals
     assert set(sets) == {"real scenes", "noise", "real"}
     assert {frozenset(row) for row in sets.values()} == {frozenset(("vendi", "pairwise_distance"))}
     assert {estimate.n for row in sets.values() for estimate in row.values()} == {8}
@@ -126,7 +126,7 @@ def test_scores_are_kept_and_made_anew_when_pictures_came_in(tmp_path: Path) -> 
         assert Judge.calls == after
         redrawn = [row for row in store.rows() if row.result.position == 0]
         bare = [row.model_copy(update={"result": row.result.model_copy(update={"metrics": {}})}) for row in redrawn]
-        store.record(bare)  # the same picture: what the judge saw is still there
+        store.record(bare)  # the same image: what the judge saw is still there
         scoring.score(store)
         assert Judge.calls == after
         assert store.results()[0].metrics["alignment"] == 1.0
@@ -135,7 +135,7 @@ def test_scores_are_kept_and_made_anew_when_pictures_came_in(tmp_path: Path) -> 
         (file,) = encode(np.zeros((1, 64, 64, 3), np.uint8), [cell], {})
         image.write_bytes(file)
         other = {"sha256": hashlib.sha256(file).hexdigest()}
-        store.record([row.model_copy(update=other) for row in bare])  # another picture in its place
+        store.record([row.model_copy(update=other) for row in bare])  # another image in its place
         scoring.score(store)
         assert Judge.calls == after + 1
         assert Judge.seen[-1] == 1
@@ -187,7 +187,7 @@ def test_with_prompts_shuffled_alignment_is_that_of_other_prompts(tmp_path: Path
     with Store.create(tmp_path, experiment) as store:
         scoring.score(store)
         found = compare(store, "alignment", "real scenes", shuffled=True)
-    # the judge sees a cat riding a dog everywhere: wrong for the frog, right for the pictures of the frog's prompt
+    # the judge sees a cat riding a dog everywhere: wrong for the frog, right for the images of the frog's prompt
     # once they are held against the other prompt; a third prompt is no scene and has no say
     assert found.chance is not None
     assert (found.chance.value, found.chance.n) == (0.5, 16)

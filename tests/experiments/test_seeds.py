@@ -1,4 +1,4 @@
-"""Seeds from 0 to 2**64 - 1, everywhere; anything else is refused in one line before a picture is drawn."""
+"""Seeds from 0 to 2**64 - 1, everywhere; anything else is refused in one line before an image is drawn."""
 
 import csv
 import json

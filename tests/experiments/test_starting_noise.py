@@ -1,4 +1,4 @@
-"""Which starting noise a picture begins with: its own for every prompt and seed, or shared by all prompts of a seed."""
+"""Which starting noise an image begins with: its own for every prompt and seed, or shared by all prompts of a seed."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Traces of single cells: the numbers of the run itself, kept beside each picture and read without torch."""
+"""Traces of single cells: the numbers of the run itself, kept beside each image and read without torch."""
 
 import subprocess
 import sys
@@ -87,7 +87,7 @@ def test_a_trace_comes_back_from_its_bytes_and_prints() -> None:
     assert lines[0].split() == ["step", "sigma", "w", "|cond", "-", "uncond|", "cosine", "rows", "run", "rows", "saved"]
     assert lines[1].split() == ["1", "5", "1", "-", "-", "1", "1"]
     assert lines[-1].split() == ["all", "8", "2"]
-    with pytest.raises(InputError, match="a trace of 5 bytes: it is a multiple of 28; draw the picture again"):
+    with pytest.raises(InputError, match="a trace of 5 bytes: it is a multiple of 28; draw the image again"):
         CellTrace.decode(b"12345")
 
 

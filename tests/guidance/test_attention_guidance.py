@@ -18,7 +18,7 @@ from tests.tiny import _unet
 
 
 class Theirs:
-    """The texts are [own; negative]; their rows are twice the picture's."""
+    """The texts are [own; negative]; their rows are twice the image's."""
 
     def __init__(self, s: float, tau: float, alpha: float) -> None:
         self.s, self.tau, self.alpha = s, tau, alpha
@@ -119,7 +119,7 @@ def test_what_it_cannot_do_is_said(unet: Any) -> None:
     with torch.random.fork_rng():
         sd3 = SD3Transformer2DModel(**NETWORK)
     variation = NormalizedAttention("blue", 5.0, 2.5, 0.5)
-    with pytest.raises(InputError, match=r"nag: no cross-attention in SD3Transformer2DModel, where text and picture"):
+    with pytest.raises(InputError, match=r"nag: no cross-attention in SD3Transformer2DModel, where text and image"):
         variation.applied(sd3).__enter__()
     with pytest.raises(InputError, match=r"nag: 'blue' was not encoded"):
         variation.inputs(torch.zeros(1, 1), 5, {"encoder_hidden_states": torch.zeros(1, 1)})

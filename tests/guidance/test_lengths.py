@@ -111,7 +111,7 @@ def test_the_family_has_comfyuis(strength: float) -> None:
 
 def test_the_family_has_qwens_and_lumina_2s_last_dimension() -> None:
     u, c, g = plain()
-    for shape in ((3, 4, 8, 8), (3, 64, 4)):  # Lumina 2's pictures: columns; Qwen-Image's packed tokens: their channels
+    for shape in ((3, 4, 8, 8), (3, 64, 4)):  # Lumina 2's images: columns; Qwen-Image's packed tokens: their channels
         us, cs, gs = (x.reshape(shape) for x in (u, c, g))
         got = Guidance(W, [CFGNorm(axis="last")]).start("flow").combine(us, cs, STEP)
         expected = gs * (torch.norm(cs, dim=-1, keepdim=True) / torch.norm(gs, dim=-1, keepdim=True))

@@ -155,7 +155,7 @@ def test_pictures_that_are_not_square_are_blurred_as_they_lie(unet: Any) -> None
     with processor(unet, MID, Blurring((4, 12), blur)):
         expected = run(unet, shape=shape)
     torch.testing.assert_close(run(unet, BlurredQueries(("mid",), 0.5), shape), expected, rtol=1e-10, atol=1e-12)
-    with pytest.raises(InputError, match=r"seg\(sigma=2\): 48 positions are no picture of 8 x 8's proportions"):
+    with pytest.raises(InputError, match=r"seg\(sigma=2\): 48 positions are no image of 8 x 8's proportions"):
         BlurredQueries(("mid",), 2)._blur(torch.zeros(1, 48, 4), 8, 8)
 
 
@@ -291,7 +291,7 @@ def test_layers_that_are_not_there_are_said(unet: Any, variation: Variation, sai
 
 
 def test_attention_shared_with_the_text_is_refused(sd3: Any) -> None:
-    with pytest.raises(InputError, match=r"pag: in layer '0' of SD3Transformer2DModel text and picture share one"):
+    with pytest.raises(InputError, match=r"pag: in layer '0' of SD3Transformer2DModel text and image share one"):
         IdentityAttention(("0",)).applied(sd3).__enter__()
     with pytest.raises(InputError, match=r"pag: no self-attention in layer 'mid' of SD3.*; it has 0 to 2; name one"):
         IdentityAttention(("mid",)).applied(sd3).__enter__()

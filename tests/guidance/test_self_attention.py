@@ -107,7 +107,7 @@ def test_sag_is_equations_16_and_25(prediction: Space) -> None:
 
 
 def test_comfyuis_form_on_the_clean_picture_is_the_same() -> None:
-    """nodes_sag.py: guided + s (D' - D~), D~ the clean picture of the blurred sample x + D' - D_u."""
+    """nodes_sag.py: guided + s (D' - D~), D~ the clean image of the blurred sample x + D' - D_u."""
     u, c, x = (one.double() for one in batch())
     sigma = float(STEP.sigma or 0)
     d_u, d_c, soft, worse = x - sigma * u, x - sigma * c, 0.9 * x, 0.7 * u + 0.2 * x

@@ -14,7 +14,7 @@ SPACES = ("epsilon", "x0", "v", "flow")
 
 
 def truth(alpha: float, sigma: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """What the model sees, and what it would predict in each space, for one known picture and noise."""
+    """What the model sees, and what it would predict in each space, for one known image and noise."""
     generator = torch.Generator().manual_seed(1)
     x0 = torch.randn(3, 4, 5, 5, generator=generator, dtype=torch.float64)
     epsilon = torch.randn(3, 4, 5, 5, generator=generator, dtype=torch.float64)

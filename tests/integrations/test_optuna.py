@@ -1,4 +1,4 @@
-"""Tuning on runs whose pictures are numbers: pairing, resuming, what is cut short, what is held out, and the report."""
+"""Tuning on runs whose images are numbers: pairing, resuming, what is cut short, what is held out, and the report."""
 
 import sys
 from pathlib import Path
@@ -26,7 +26,7 @@ GAPS = "cosine(max={max:1..6}, min={min:0..2}, k={k:0.1..5:log})"
 
 
 class Stub:
-    """Draws numbers. Best: w falls from 4 to 1. A prompt is as hard as its number, and its pictures have their luck."""
+    """Draws numbers. Best: w falls from 4 to 1. A prompt is as hard as its number, and its images have their luck."""
 
     def __init__(self) -> None:
         self.folders: list[Path] = []
@@ -83,7 +83,7 @@ def stub() -> Stub:
 
 @pytest.fixture(scope="module")
 def done(stub: Stub, tmp_path_factory: pytest.TempPathFactory) -> Tuned:
-    """One search, finished; its folder is two above the run of its held-out pictures."""
+    """One search, finished; its folder is two above the run of its held-out images."""
     folder = tmp_path_factory.mktemp("tuned") / "whole"
     told: list[str] = []
     found = tune(searched(), folder, trials=25, draw=stub, quiet=True, tell=told.append)
@@ -215,7 +215,7 @@ def test_a_metric_of_sets_is_tuned_on_whole_sets(tmp_path: Path) -> None:
     assert found.constant.cut == found.tuned.cut == 0
     assert all(len(parts) == 1 for parts in chunks(tmp_path / "run").values())
     assert "KID" in markdown(found)
-    with pytest.raises(InputError, match="'kid' needs 128 pictures, and 20 are tuned on; give more prompts or seeds"):
+    with pytest.raises(InputError, match="'kid' needs 128 images, and 20 are tuned on; give more prompts or seeds"):
         searched(("kid",))
 
 
@@ -261,11 +261,11 @@ def test_rows_are_a_budget(tmp_path: Path) -> None:
 
 def test_pictures_that_are_not_finite_refuse_a_guidance(tmp_path: Path) -> None:
     draw = Stub()
-    draw.broken = "the picture has values that are not finite"
+    draw.broken = "the image has values that are not finite"
     found = quietly(searched(), tmp_path / "run", draw)
     assert found.constant.refused > 0
     assert max(found.tuned.points[0].guidance.schedule.values(5)) <= 5
-    with pytest.raises(InputError, match=r"none of 2 trials could be measured \(the picture has values"):
+    with pytest.raises(InputError, match=r"none of 2 trials could be measured \(the image has values"):
         quietly(searched(constant="6..8"), tmp_path / "all", draw, trials=2)
 
 
@@ -273,7 +273,7 @@ def test_a_model_that_fails_ends_the_search_and_it_goes_on(tmp_path: Path) -> No
     draw = Stub()
     draw.broken = "out of memory"
     with pytest.raises(
-        MachineError, match=r"the model failed in \d+ pictures \(out of memory\); run it again to continue"
+        MachineError, match=r"the model failed in \d+ images \(out of memory\); run it again to continue"
     ):
         quietly(searched(), tmp_path / "run", draw)
 
@@ -285,7 +285,7 @@ def test_a_model_that_fails_on_held_out_pictures_gives_no_verdict(tmp_path: Path
             super().__call__(experiment, folder)
 
     search = searched(guidance="constant({w:6..9})")
-    with pytest.raises(MachineError, match=r"held-out.*: the model failed in \d+ pictures"):
+    with pytest.raises(MachineError, match=r"held-out.*: the model failed in \d+ images"):
         quietly(search, tmp_path / "run", Late(), trials=3)
 
 
@@ -359,7 +359,7 @@ def test_what_is_no_search(change: dict[str, Any], words: str) -> None:
 
 
 def test_a_metric_that_the_pictures_do_not_have(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="'alignment_a': these pictures do not have it, they have alignment, clipped"):
+    with pytest.raises(InputError, match="'alignment_a': these images do not have it, they have alignment, clipped"):
         quietly(searched(("alignment_a",)), tmp_path / "run", Stub())
 
 

@@ -51,7 +51,7 @@ def address() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
-    """Twelve pictures of a tiny model in four batches."""
+    """Twelve images of a tiny model in four batches."""
     model = tiny_pipeline(tmp_path_factory.mktemp("tiny") / "model", factor=4)
     return Experiment.from_yaml(SMALL, model=str(model))
 
@@ -76,7 +76,7 @@ def on_ray(address: str, workers: int | None = None) -> Any:
 
 
 def kept(folder: Path) -> tuple[dict[str, bytes], list[Any]]:
-    """Every picture's bytes, and every row with its trace."""
+    """Every image's bytes, and every row with its trace."""
     with Store.open(folder) as store:
         rows = store.rows(), sorted(store.select("SELECT cell, trace FROM traces"))
     return {path.name: path.read_bytes() for path in (folder / "images").iterdir()}, list(rows)
@@ -148,11 +148,9 @@ def test_a_batch_that_kills_every_worker_fails_and_the_others_are_drawn(address:
     load = partial(loads.mortal, notes, 100)
     run = running.run(experiment, tmp_path / "run", "cpu", score=False, load=load, executor=on_ray(address, workers=1))
     assert (run.drawn, run.failed) == (9, 3)
-    assert len(list(notes.glob("death-*"))) == 3 + 1 + 1 + 1 + 1  # three pictures; two, one and one; one
+    assert len(list(notes.glob("death-*"))) == 3 + 1 + 1 + 1 + 1  # three images; two, one and one; one
     errors = {str(it.error) for it in run.store.results() if it.status == "failed"}
-    assert errors == {
-        "Ray workers were lost whenever they drew this picture, out of memory perhaps; Ray's logs say more"
-    }
+    assert errors == {"Ray workers were lost whenever they drew this image, out of memory perhaps; Ray's logs say more"}
 
 
 def test_a_batch_that_is_too_large_for_any_worker_is_drawn_in_halves(address: str, tmp_path: Path) -> None:

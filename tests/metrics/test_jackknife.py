@@ -21,7 +21,7 @@ SLOW = {
 
 
 def pictures(prompts: int, sizes: tuple[int, ...], seed: int = 0) -> dict[str, np.ndarray]:
-    """Pictures of one prompt are near one another, so leaving a prompt out moves the neighbours."""
+    """Images of one prompt are near one another, so leaving a prompt out moves the neighbours."""
     random = np.random.default_rng(seed)
     return {
         f"prompt {i}": 0.8 * random.normal(size=(1, 4)) + 0.5 * random.normal(size=(sizes[i % len(sizes)], 4))
@@ -51,7 +51,7 @@ def test_the_fast_path_equals_leaving_out_one_by_one(
     if block_rows:
         monkeypatch.setattr(distances, "BLOCK_BYTES", 8 * 30 * block_rows)
     fast = set_metrics(features, Reference.of(real, k=3))
-    assert set(fast) == {name for name, metric in METRICS.items() if metric.of != "picture" and not metric.judge}
+    assert set(fast) == {name for name, metric in METRICS.items() if metric.of != "image" and not metric.judge}
     for name, metric in SLOW.items():
         slow = delete_one_prompt(features, lambda rows, metric=metric: metric(real, rows))
         assert fast[name].value == pytest.approx(slow.value, rel=1e-9), name
@@ -74,11 +74,11 @@ def test_diversity_is_a_mean_over_prompts_that_have_two_pictures() -> None:
 def test_too_little_gives_no_name_or_no_interval() -> None:
     reference = Reference.of(np.random.default_rng(1).normal(size=(50, 4)))
     one = set_metrics(pictures(1, (16,)), reference)
-    assert set(one) == {name for name, metric in METRICS.items() if metric.of != "picture" and not metric.judge}
+    assert set(one) == {name for name, metric in METRICS.items() if metric.of != "image" and not metric.judge}
     assert all(found.without == () and found.low is None and found.estimate.high is None for found in one.values())
     assert set(set_metrics(pictures(1, (4,)), reference)) == {"kid", "fid", "vendi", "pairwise_distance"}
     assert set_metrics(pictures(1, (1,)), reference) == {}
-    two = set_metrics(pictures(2, (4,)), reference)  # eight pictures have neighbours, the four that stay have not
+    two = set_metrics(pictures(2, (4,)), reference)  # eight images have neighbours, the four that stay have not
     assert two["recall"].low is None
     assert two["kid"].low is not None
 
@@ -107,7 +107,7 @@ def test_a_shared_part_drops_out_of_a_difference() -> None:
 
 
 def test_intervals_cover_what_many_repetitions_average_to() -> None:
-    """Pictures of one prompt are alike: treating pictures as independent would cover far less."""
+    """Images of one prompt are alike: treating images as independent would cover far less."""
     random = np.random.default_rng(3)
     reference = Reference.of(1.1 * random.normal(size=(200, 4)))
     found: dict[str, list[Jackknife]] = {}

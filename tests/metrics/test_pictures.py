@@ -1,4 +1,4 @@
-"""Pixels: colorsys and hand-made pictures are the oracles."""
+"""Pixels: colorsys and hand-made images are the oracles."""
 
 import colorsys
 import re
@@ -79,7 +79,7 @@ def test_tensors_are_moved_by_their_own_methods() -> None:
         (np.zeros((3, 4, 4)), "(3, 4, 4): the shape must be (n, 3, h, w)"),
         (np.zeros((1, 4, 4, 3)), "(1, 4, 4, 3): the shape must be (n, 3, h, w)"),
         (np.zeros((1, 3, 4, 4), dtype=np.uint8), "uint8: values must be floats in about [-1, 1]; use x / 127.5 - 1"),
-        (np.full((1, 3, 2, 2), np.nan), "picture 0 holds values that are not finite"),
+        (np.full((1, 3, 2, 2), np.nan), "image 0 holds values that are not finite"),
     ],
 )
 def test_refusals(pixels: np.ndarray, words: str) -> None:

@@ -137,7 +137,7 @@ def test_vendi_counts_directions() -> None:
         (lambda: kid(np.full((4, 3), np.inf), np.zeros((5, 3))), "real features hold values that are not finite"),
         (
             lambda: precision_recall(np.zeros((9, 3)), np.zeros((5, 3))),
-            "k = 5 with 5 pictures: k must be at least 1 and",
+            "k = 5 with 5 images: k must be at least 1 and",
         ),
         (lambda: mean_pairwise_distance(np.zeros((1, 3))), "1 generated features: at least 2 are needed"),
     ],

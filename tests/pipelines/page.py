@@ -236,7 +236,7 @@ def _beyond(profile: Profile) -> Iterator[str]:
     if profile.variance:
         yield variance.get(str(profile.variance), f"guides {profile.variance} channels, the rest follow c")
     if profile.kept:
-        yield "guides the tokens of the new picture only"
+        yield "guides the tokens of the new image only"
     if profile.wide:
         yield "combined in float32"
     if profile.negated:

@@ -31,7 +31,7 @@ def schedule(step: Step) -> float:
 
 
 class Regions(AttnProcessor2_0):
-    """Attention whose output is weighted by the weights of the regions of the picture, two of them: no rows."""
+    """Attention whose output is weighted by the weights of the regions of the image, two of them: no rows."""
 
     row_independent = True
 

@@ -127,7 +127,7 @@ def test_three_parts_are_combined_as_stated(case: Case) -> None:
         case.call(pipe, scale, steps=STEPS)
     assert len(returned) == len(stepped)
     one, two, three = returned[0].chunk(3)
-    if case.order == "other":  # InstructPix2Pix: with words, with the picture alone, with neither
+    if case.order == "other":  # InstructPix2Pix: with words, with the image alone, with neither
         guided = three + scale * (one - two) + 1.5 * (two - three)
     else:  # uncond, cond, cond with perturbed attention
         guided = one + scale * (two - one) + 2.0 * (two - three)

@@ -75,7 +75,7 @@ def test_another_rounding_grows_no_further_than_a_last_bit_of_the_pipelines_own(
     with a_last_bit_more(pipe, case.denoisers):
         nudged = case.call(pipe, scale, steps=steps)
     assert (guided - untouched).norm() <= TIMES * (nudged - untouched).norm()
-    assert near(nudged, untouched, 1e-2)  # a last bit, not another picture
+    assert near(nudged, untouched, 1e-2)  # a last bit, not another image
 
 
 def test_a_schedule_that_skips_rows(made: tuple[Case, Any]) -> None:

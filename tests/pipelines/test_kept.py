@@ -167,7 +167,7 @@ def test_a_flow_points_from_the_picture_to_the_noise(name: str) -> None:
 
 
 def test_a_transform_is_not_told_of_the_tokens_of_the_picture_that_is_edited() -> None:
-    """Kontext's tokens of the picture come back from the network too; a norm over them would be another norm."""
+    """Kontext's tokens of the image come back from the network too; a norm over them would be another norm."""
     made, pipe = case("FluxKontextPipeline"), pipe_of("FluxKontextPipeline")
     with guide(pipe, Guidance(3.0, [PredictionNorm(space="flow")])):
         one = made.call(pipe, 5.0, steps=1)

@@ -33,7 +33,7 @@ def test_a_run_is_the_run_of_diffusers(pipe: Any, w: float) -> None:
     with guide(pipe, f"{w} | sag(s=2, of={'uncond' if w > 1 else 'cond'})") as trace:
         got = draw(pipe, guidance_scale=5.0)
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
-    assert [one.rows_run for one in trace.steps] == [8 if w > 1 else 6] * 3  # of two pictures
+    assert [one.rows_run for one in trace.steps] == [8 if w > 1 else 6] * 3  # of two images
     assert [one.rows_varied for one in trace.steps] == [4] * 3
     assert [sum(run for run, _ in one.shares) for one in trace.steps] == [one.rows_run for one in trace.steps]
     assert [one.rows_saved for one in trace.steps] == [0 if w > 1 else 2] * 3

@@ -55,7 +55,7 @@ class Seen:
         self.page.goto(path.as_uri())
 
     def tiles(self) -> list[list[int | None]]:
-        """The positions of the grid's pictures, row by row, or of the list's in one row."""
+        """The positions of the grid's images, row by row, or of the list's in one row."""
         return self.page.evaluate(
             """() => {
                 const of = (root) => root.querySelector(".tile");

@@ -78,7 +78,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same run as a large one, in pages of 32 pictures and 16 traces."""
+    """The same run as a large one, in pages of 32 images and 16 traces."""
     folder = finished(tmp_path_factory.mktemp("runs") / "large", Experiment.from_yaml(THREE), fail=(9,))
     with pytest.MonkeyPatch.context() as patch:
         for module in (pages, __import__("cfglab.report.page.render", fromlist=["html"])):
@@ -178,7 +178,7 @@ def test_pictures_are_listed_by_score_and_filtered(see: Open, k_run: Path) -> No
     seen.page.select_option("#order", "highest")
     best = sorted(scores, key=lambda place: -scores[place])
     assert seen.tiles() == [best[:48]]
-    seen.page.get_by_label("later pictures").click()
+    seen.page.get_by_label("later images").click()
     assert seen.tiles() == [best[48:]]
     low, high = (round(float(np.quantile(list(scores.values()), part)), 3) for part in (0.3, 0.5))
     seen.page.fill("#least", str(low))
@@ -203,7 +203,7 @@ def test_two_clicks_flicker(see: Open, k_run: Path) -> None:
     assert sources == page.evaluate("[data.src[8], data.src[48]]")
 
     def visible() -> list[bool]:
-        return [page.locator("#flicker .frame .picture").nth(index).is_visible() for index in (0, 1)]
+        return [page.locator("#flicker .frame .image").nth(index).is_visible() for index in (0, 1)]
 
     assert visible() == [True, False]
     assert page.locator("#flicker-play").inner_text() == "play"  # less motion was asked for, so nothing moves yet
@@ -376,7 +376,7 @@ def test_a_card_names_the_missing_parts_only_and_a_setting_stays_in_one_line(see
 def test_what_is_hidden_cannot_be_seen(see: Open, k_run: Path, tmp_path: Path) -> None:
     """Also where a style gives the part a display of its own."""
     page = see(k_run).page
-    page.evaluate("openLarge(10)")  # a picture that failed
+    page.evaluate("openLarge(10)")  # an image that failed
     assert page.locator("#box").is_visible()
     assert page.locator("#box-command").is_hidden()
     page = see(report(finished(tmp_path, experiment(prompts=["a cat", "a dog"], seeds="0")))).page
@@ -439,5 +439,5 @@ def test_the_latest_look_wins(see: Open, large: Path) -> None:
             late.reverse().forEach((then) => then());
         }"""
     )
-    page.wait_for_selector("#pictures table.pivot")
-    assert page.locator("#pictures .listed").count() == 0
+    page.wait_for_selector("#images table.pivot")
+    assert page.locator("#images .listed").count() == 0

@@ -19,7 +19,7 @@ from tests.report.runs import experiment, make
 
 
 def uneven(_: Setting, prompt: str, seed: int) -> dict[str, float]:
-    """Not every picture has every metric, and one is no number."""
+    """Not every image has every metric, and one is no number."""
     found = {"contrast": seed / 10, "saturation": float("inf") if seed == 2 else 0.5}
     return found | ({"alignment": 1.0} if prompt == "a dog" else {})
 

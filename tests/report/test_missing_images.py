@@ -33,15 +33,15 @@ def _replaced(path: Path, make: Callable[[Path], object]) -> None:
 
 HARMS: dict[str, tuple[Harm, str]] = {
     "missing": (lambda path: path.unlink(), "is missing"),
-    "empty": (lambda path: path.write_bytes(b""), "is no readable picture"),
-    "cut short": (lambda path: path.write_bytes(path.read_bytes()[:-40]), "is no readable picture"),
-    "no picture": (lambda path: path.write_bytes(b"text"), "is no readable picture"),
-    "no pixels": (lambda path: path.write_bytes(_png((4, 4), b"\x00")), "is no readable picture"),
-    "of no size": (lambda path: path.write_bytes(_png((0, 0))), "is no readable picture"),
-    "far too large": (lambda path: path.write_bytes(_png((40_000, 40_000))), "is no readable picture"),
-    "a folder": (lambda path: _replaced(path, Path.mkdir), "is no readable picture"),
-    "a pipe": (lambda path: _replaced(path, os.mkfifo), "is no readable picture"),
-    "a link to itself": (lambda path: _replaced(path, lambda it: it.symlink_to(it)), "is no readable picture"),
+    "empty": (lambda path: path.write_bytes(b""), "is no readable image"),
+    "cut short": (lambda path: path.write_bytes(path.read_bytes()[:-40]), "is no readable image"),
+    "no image": (lambda path: path.write_bytes(b"text"), "is no readable image"),
+    "no pixels": (lambda path: path.write_bytes(_png((4, 4), b"\x00")), "is no readable image"),
+    "of no size": (lambda path: path.write_bytes(_png((0, 0))), "is no readable image"),
+    "far too large": (lambda path: path.write_bytes(_png((40_000, 40_000))), "is no readable image"),
+    "a folder": (lambda path: _replaced(path, Path.mkdir), "is no readable image"),
+    "a pipe": (lambda path: _replaced(path, os.mkfifo), "is no readable image"),
+    "a link to itself": (lambda path: _replaced(path, lambda it: it.symlink_to(it)), "is no readable image"),
 }
 
 
@@ -69,7 +69,7 @@ def test_a_report_is_made_whatever_became_of_its_images(run: Path) -> None:
                 image.unlink(missing_ok=True)
                 image.write_bytes(content)
     finally:
-        assert "no readable picture" not in report(run).read_text(encoding="utf-8")
+        assert "no readable image" not in report(run).read_text(encoding="utf-8")
 
 
 def test_an_image_that_may_not_be_read_says_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +92,7 @@ def test_no_error_of_a_reader_of_images_ends_the_report(
 
     monkeypatch.setattr(Image, "open", fail)
     image = f"images/{next((run / 'images').iterdir()).name}"
-    assert album(run, [image]).unreadable == {image: f"{image} is no readable picture"}
+    assert album(run, [image]).unreadable == {image: f"{image} is no readable image"}
 
 
 def test_a_linked_image_that_is_missing_is_said_as_well(run: Path) -> None:

@@ -57,5 +57,5 @@ def test_p_is_never_nought() -> None:
 
 
 def test_counts() -> None:
-    assert count(1, "picture") == "1\N{NARROW NO-BREAK SPACE}picture"
-    assert count(1024, "picture") == "1,024\N{NARROW NO-BREAK SPACE}pictures"
+    assert count(1, "image") == "1\N{NARROW NO-BREAK SPACE}image"
+    assert count(1024, "image") == "1,024\N{NARROW NO-BREAK SPACE}images"

@@ -159,7 +159,7 @@ def test_the_table_has_doses_intervals_and_corrected_p(run: Path) -> None:
 def test_one_picture_says_so_and_gives_no_interval(tmp_path: Path) -> None:
     folder = make(tmp_path / "run", experiment(seeds=4))
     text = report(folder).read_text(encoding="utf-8")
-    assert "One picture a setting: there are no intervals and no tests." in text
+    assert "One image a setting: there are no intervals and no tests." in text
     assert "p (Holm)" not in text
     assert 'class="bar"' not in text
     assert 'class="span"' not in text
@@ -206,13 +206,13 @@ def test_all_user_text_is_escaped(tmp_path: Path) -> None:
 def test_set_metrics_are_shown_with_their_floor(tmp_path: Path) -> None:
     small = experiment(seeds=0)
     folder = make(tmp_path / "run", small)
-    assert "Sets of pictures" not in page(folder).texts
+    assert "Sets of images" not in page(folder).texts
     with Store.create(folder, small) as store:
         store.record_set_metrics(
             {"constant": {"kid": Estimate(value=0.0213, n=16)}, "real": {"kid": Estimate(value=0.0017, n=16)}}
         )
     texts = page(folder).texts
-    assert texts[texts.index("Sets of pictures") :].count("0.0213") == 1
+    assert texts[texts.index("Sets of images") :].count("0.0213") == 1
     assert texts.index("Floor") < texts.index("0.0017")
 
 

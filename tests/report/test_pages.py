@@ -75,11 +75,11 @@ def test_the_pages_hold_every_cell(large: Path) -> None:
 
 
 def test_a_large_page_embeds_nothing_and_reads_no_picture(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cfglab.report.page.thumbnails.data_uri", lambda _: pytest.fail("a picture was read"))
+    monkeypatch.setattr("cfglab.report.page.thumbnails.data_uri", lambda _: pytest.fail("an image was read"))
     text = report(large, most=10).read_text(encoding="utf-8")
     assert "data:image" not in text
     assert "script-src 'unsafe-inline' 'self' file:" in text
-    assert '"pages": {"folder": "report", "pictures": 2048, "traces": 1024}' in text
+    assert '"pages": {"folder": "report", "images": 2048, "traces": 1024}' in text
     assert re.search(r'<img alt="" src="images/[0-9a-f]{64}\.png">', text)
 
 

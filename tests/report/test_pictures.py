@@ -1,4 +1,4 @@
-"""Pictures inside the page, up to a budget."""
+"""Images inside the page, up to a budget."""
 
 import base64
 import io
@@ -53,7 +53,7 @@ def test_a_budget_of_nothing_reads_nothing(tmp_path: Path) -> None:
 
 
 def test_a_damaged_or_missing_picture_is_said(tmp_path: Path) -> None:
-    (tmp_path / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "bad.png").write_bytes(b"no image")
     found = album(tmp_path, ["bad.png", "gone.png"])
     assert found.sources == {}
-    assert found.unreadable == {"bad.png": "bad.png is no readable picture", "gone.png": "gone.png is missing"}
+    assert found.unreadable == {"bad.png": "bad.png is no readable image", "gone.png": "gone.png is missing"}

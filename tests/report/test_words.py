@@ -55,7 +55,7 @@ def test_a_difference_that_was_found(tmp_path: Path) -> None:
     assert re.fullmatch(
         r"“k = 1” of k-decay, the best of 2 settings, scores 100 % against 33.3 % for the baseline “constant, 7.5” on "
         r"alignment, a difference in its favour \(\+67 points, 95 % interval \+\d+ to \+\d+ points, p = 0.0\d+ after "
-        r"Holm over 2; 24 pictures a setting over 12 prompts\)\.",
+        r"Holm over 2; 24 images a setting over 12 prompts\)\.",
         plain(said.shows),
     )
     assert plain(said.hides) == (
@@ -85,14 +85,14 @@ def test_the_best_of_bad_ones_is_not_praised(tmp_path: Path) -> None:
 def test_too_few_to_find_anything_is_said(tmp_path: Path) -> None:
     with Store.open(make(tmp_path / "run", experiment(seeds="0..3"))) as store:
         shows = plain(verdict(build(store)).shows)
-    assert "4 pictures are too few to find any after Holm" in shows
+    assert "4 images are too few to find any after Holm" in shows
 
 
 def test_one_picture_is_a_description(tmp_path: Path) -> None:
     with Store.open(make(tmp_path / "run", experiment(seeds=3), chance=lambda _: 1.0)) as store:
         said = verdict(build(store))
     assert "first of 6 equals among 6 settings" in plain(said.shows)
-    assert said.shows.endswith("one picture each, which describes these pictures and allows no interval and no test.")
+    assert said.shows.endswith("one image each, which describes these images and allows no interval and no test.")
     assert "beyond one prompt and one model" in said.hides
 
 
@@ -101,14 +101,14 @@ def test_without_alignment_the_sentence_says_what_was_not_measured(tmp_path: Pat
     with Store.open(folder) as store:
         said = verdict(build(store))
     assert "on clipped share (lower is better)" in said.shows
-    assert "nor whether the pictures show what was asked for, which was not measured" in said.hides
+    assert "nor whether the images show what was asked for, which was not measured" in said.hides
 
 
 @pytest.mark.parametrize(
     ("score", "stop", "words"),
     [
         ({"saturation": 0.5}, None, "the numbers rank nothing"),
-        ({"alignment": 1.0}, 0, "No picture is finished yet"),
+        ({"alignment": 1.0}, 0, "No image is finished yet"),
     ],
 )
 def test_nothing_to_rank(tmp_path: Path, score: dict[str, float], stop: int | None, words: str) -> None:
@@ -118,7 +118,7 @@ def test_nothing_to_rank(tmp_path: Path, score: dict[str, float], stop: int | No
 
 def test_a_baseline_that_failed(tmp_path: Path) -> None:
     with Store.open(make(tmp_path / "run", experiment(seeds="0..1"), fail=(0, 1))) as store:
-        assert "The baseline “constant, 7.5” has no finished picture with a score" in verdict(build(store)).shows
+        assert "The baseline “constant, 7.5” has no finished image with a score" in verdict(build(store)).shows
 
 
 def test_it_is_two_sentences(tmp_path: Path) -> None:

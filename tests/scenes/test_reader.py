@@ -1,4 +1,4 @@
-"""The judge of scenes: it reads real pictures, and is not flattered by rubbish."""
+"""The judge of scenes: it reads real images, and is not flattered by rubbish."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -182,7 +182,7 @@ def test_damaged_weights_are_refused(monkeypatch, tmp_path, damage):
 
 
 def test_answers_of_labelled_pictures_say_what_was_done():
-    """The pictures that the readers learn from: `next to` from the left, and a none for every spoiled part."""
+    """The images that the readers learn from: `next to` from the left, and a none for every spoiled part."""
     labeller = Labeller(seed=9)
     for _ in range(30):
         scene = labeller.scene("next to")
@@ -218,7 +218,7 @@ def test_labelled_pictures_repeat_with_their_seed():
 
 @pytest.mark.parametrize("which", [1, 2])
 def test_what_is_seen_does_not_depend_on_which_others_are_looked_at(which: Literal[1, 2]) -> None:
-    """Not in the last bit: a run that is resumed looks at its pictures in other company."""
+    """Not in the last bit: a run that is resumed looks at its images in other company."""
     reader = Reader.load(which)
     pixels = np.random.default_rng(0).uniform(-1, 1, (37, 3, 64, 64)).astype(np.float32)
     whole, order = reader.features(pixels), np.random.default_rng(1).permutation(37)

@@ -14,7 +14,7 @@ from training.data import SceneSource
 
 
 def twins(scene: Scene, seed: int, **changes: str) -> np.ndarray:
-    """Where a picture changes, bool `(64, 64)`, when a part of its scene does and all positions stay."""
+    """Where an image changes, bool `(64, 64)`, when a part of its scene does and all positions stay."""
     first = render(scene, np.random.default_rng(seed))
     second = render(scene.model_copy(update=changes), np.random.default_rng(seed))
     return (first != second).any(-1)

@@ -38,7 +38,7 @@ KILLS: tuple[Where, ...] = (
     {"kill": "os:replace", "nth": 1, "ends": "report.json"},
     {"kill": WRITE, "nth": 1, "ends": "report.html"},
 )
-SHORT = (1, 3, 6, 9, 14)  # begun, between pictures and rows, in a row's transaction, while scoring, in the report
+SHORT = (1, 3, 6, 9, 14)  # begun, between images and rows, in a row's transaction, while scoring, in the report
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def quiet(server: Server, model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What one run leaves that nothing happens to: 24 pictures in four batches."""
+    """What one run leaves that nothing happens to: 24 images in four batches."""
     sweep = Sweep(server, tmp_path_factory.mktemp("quiet"), model, seeds="0..1")
     assert sweep.go() == {"code": 0, "calls": 0}
     found = contents(sweep.run)
@@ -136,13 +136,13 @@ def picture(run: Path, number: int) -> Path:
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
-    "a torn picture": lambda run: cut(picture(run, 0), 0.5),
-    "an empty picture": lambda run: cut(picture(run, 1), 0),
+    "a torn image": lambda run: cut(picture(run, 0), 0.5),
+    "an empty image": lambda run: cut(picture(run, 1), 0),
     "a flipped bit": lambda run: flip(picture(run, 2)),
-    "a lost picture": lambda run: picture(run, 3).unlink(),
+    "a lost image": lambda run: picture(run, 3).unlink(),
     "a lost row": lambda run: rows(run, "DELETE FROM results WHERE position = 5"),
     "a torn row": lambda run: rows(run, "UPDATE results SET sha256 = substr(sha256, 1, 9) WHERE position = 9"),
-    "a row without its picture": lambda run: rows(run, "UPDATE results SET image = NULL WHERE position = 11"),
+    "a row without its image": lambda run: rows(run, "UPDATE results SET image = NULL WHERE position = 11"),
     "a lost cache": lambda run: (run / "features.sqlite").unlink(),
     "lost files for people": lambda run: [(run / it).unlink() for it in ("results.csv", "experiment.yaml")],
 }
@@ -200,7 +200,7 @@ def test_a_disk_that_is_really_full_every_few_pictures(model: Path, tmp_path: Pa
             *before, last = sweep.said.splitlines()
             assert last.startswith("cfglab: ")
             assert "disk" in last
-            assert before in ([], ["0 pictures drawn, 24 in the run"]), before  # only the report was short of room
+            assert before in ([], ["0 images drawn, 24 in the run"]), before  # only the report was short of room
             stops, size = stops + 1, size * 3 // 2
             server.ask(sh=f"mount -o remount,size={size}k {disk}")
         assert stops >= 5

@@ -1,4 +1,4 @@
-"""`MinimalDiffusion` by its published name: one prompt, one picture, over `cfglab.pipelines`."""
+"""`MinimalDiffusion` by its published name: one prompt, one image, over `cfglab.pipelines`."""
 
 from pathlib import Path
 from types import EllipsisType
@@ -52,7 +52,7 @@ class MinimalDiffusion:
         scheduler_kls: "lms", "euler", "euler_ancestral", "dpm_multi", or any sampler that cfglab knows by name.
 
     `init_latents` are the starting latents, (1, channels, height, width) in latents, float32 on the CPU, shared by all
-    pictures. They are drawn at the first picture and where another size is asked for: one size always starts from the
+    images. They are drawn at the first image and where another size is asked for: one size always starts from the
     same latents, until `set_initial_latents` is called.
 
     A subclass may override `load`, `generate`, `encode_text`, `get_initial_latents` and `set_initial_latents`; one that
@@ -166,7 +166,7 @@ class MinimalDiffusion:
         for a sampler without Karras' noise levels where they are asked for.
         """
         if not isinstance(prompt, str):
-            raise InputError(f"prompt {prompt!r}: one text draws one picture; call generate once for each.")
+            raise InputError(f"prompt {prompt!r}: one text draws one image; call generate once for each.")
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise InputError(f"{steps!r} steps: a run has at least one step, a whole number; ask for 1 or more.")
         if isinstance(guide_tfm, GuidanceTfm):
@@ -203,7 +203,7 @@ class MinimalDiffusion:
         return encoded
 
     def set_initial_latents(self, latents: torch.Tensor | None) -> None:
-        """Start every picture from these latents, (1, channels, height, width); None: from drawn ones again."""
+        """Start every image from these latents, (1, channels, height, width); None: from drawn ones again."""
         self.init_latents = latents
         self._drawn = {}
 
@@ -234,7 +234,7 @@ class MinimalDiffusion:
             wanted = (width or size[0], height or size[1])
             if latents.ndim != 4 or len(latents) != 1 or wanted != size:
                 raise InputError(
-                    f"a picture of {wanted[0]} x {wanted[1]} pixels from latents of shape {tuple(latents.shape)}: "
+                    f"an image of {wanted[0]} x {wanted[1]} pixels from latents of shape {tuple(latents.shape)}: "
                     f"(1, channels, height / {factor}, width / {factor}) fits; set others, or None to draw them."
                 )
             return latents

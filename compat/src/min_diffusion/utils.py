@@ -10,7 +10,7 @@ from PIL.Image import Image
 
 __all__ = ["get_device", "image_grid", "maybe_add_batch_dim", "plot_grid", "show_image"]
 
-TITLE_HEIGHT = 30  # pixels above each picture
+TITLE_HEIGHT = 30  # pixels above each image
 
 
 def get_device() -> str:
@@ -26,7 +26,7 @@ def maybe_add_batch_dim(t: torch.Tensor) -> torch.Tensor:
 
 
 def show_image(image: Image, scale: float = 0.5, plot: bool = True) -> Image:
-    """The picture resized by `scale`; `plot` also draws it into a new figure."""
+    """The image resized by `scale`; `plot` also draws it into a new figure."""
     small = image.resize((int(image.width * scale), int(image.height * scale)))
     if plot:
         plt.figure()
@@ -42,9 +42,9 @@ def image_grid(
     height: int = 256,
     title: str | Sequence[str] | None = None,
 ) -> None:
-    """Draw the pictures into a new figure of at least `rows` rows, each `width` by `height` pixels.
+    """Draw the images into a new figure of at least `rows` rows, each `width` by `height` pixels.
 
-    `title` is one title a picture, or one text that is numbered.
+    `title` is one title an image, or one text that is numbered.
     """
     titles = ["\n".join(wrap(text, width=70)) for text in _titles(title, len(images))]
     size = _font_size(titles, width)
@@ -81,9 +81,9 @@ def _titles(title: str | Sequence[str] | None, count: int) -> list[str]:
 
 
 def _font_size(titles: Sequence[str], width: int) -> float:
-    """Points for titles above pictures `width` pixels apart: x-large, or less where neighbours would run together."""
+    """Points for titles above images `width` pixels apart: x-large, or less where neighbours would run together."""
     longest = max((len(line) for text in titles for line in text.splitlines()), default=1)
-    fits = 0.75 * width / (0.6 * longest)  # pictures leave a fifth of a figure empty; a letter is 0.6 of its height
+    fits = 0.75 * width / (0.6 * longest)  # images leave a fifth of a figure empty; a letter is 0.6 of its height
     return float(min(1.44 * plt.rcParams["font.size"], max(6.0, fits * 72 / plt.rcParams["figure.dpi"])))
 
 

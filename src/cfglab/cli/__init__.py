@@ -85,7 +85,7 @@ def _say(error: Exception, *, debug: bool) -> int:
 
             _print(traceback.format_exc().rstrip("\n"))
     except MemoryError:
-        code, words = 1, "out of memory; close other programs, or use fewer or smaller pictures."
+        code, words = 1, "out of memory; close other programs, or use fewer or smaller images."
     _print(f"cfglab: {one_line(words)}")
     return code
 

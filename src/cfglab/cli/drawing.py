@@ -76,7 +76,7 @@ def run(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Start a very large experiment without asking.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make the pictures of an experiment, score them, write the report.
+    """Make the images of an experiment, score them, write the report.
 
     What the experiment does not say otherwise comes from the preset or the file. Stopped? Run it again, it continues.
 
@@ -122,7 +122,7 @@ def run(
         allow_download or model is not None or "model" in assignments,  # naming it here is consent; in a file it is not
     )
     counts = done.store.counts()
-    print(f"{done.drawn} pictures drawn, {counts['done'] + counts['failed']} in the run")
+    print(f"{done.drawn} images drawn, {counts['done'] + counts['failed']} in the run")
     with working("writing the report", quiet):
         page = done.report()
     print(f"report: {page}")
@@ -131,13 +131,13 @@ def run(
 
 
 def _failures(done: "Run", good: int) -> str:
-    """How many pictures failed, why, and what can be done about it."""
+    """How many images failed, why, and what can be done about it."""
     ((first,),) = done.store.select("SELECT error FROM results WHERE error IS NOT NULL ORDER BY position LIMIT 1")
     again = "run it again to retry" + (f" all but {good}, which would fail again" if good else "")
     if good == done.failed:
         again = "they would fail again: choose another guidance or dtype, and another --out"
     return (
-        f"{done.failed} pictures failed, the first with: {last_line(first)}; results.csv in "
+        f"{done.failed} images failed, the first with: {last_line(first)}; results.csv in "
         f"{done.folder} says which; {again}."
     )
 

@@ -5,7 +5,7 @@ import re
 
 from cfglab.errors import CfglabError, InputError, causes, lacks_memory
 
-_LESS = "close other programs, use fewer or smaller pictures, or --dtype float16"
+_LESS = "close other programs, use fewer or smaller images, or --dtype float16"
 _DEVICE = re.compile(
     r"^(?:CUDA|HIP|XPU|MPS|cuDNN|CUBLAS|CUFFT|NCCL|NVRTC)\b|NVIDIA driver|cudaGetDeviceCount|no kernel image",
     re.IGNORECASE,

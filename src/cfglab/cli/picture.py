@@ -1,4 +1,4 @@
-"""Commands about one picture of a run: cfglab reproduce, trace."""
+"""Commands about one image of a run: cfglab reproduce, trace."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,16 +13,16 @@ from cfglab.errors import MachineError
 def reproduce(
     image: Annotated[
         Path,
-        typer.Argument(metavar="IMAGE.png", parser=user_path, help="A picture of a run; it carries its own recipe."),
+        typer.Argument(metavar="IMAGE.png", parser=user_path, help="An image of a run; it carries its own recipe."),
     ],
-    out: Annotated[Path, typer.Option(metavar="COPY.png", parser=user_path, help="Where the new picture goes.")],
+    out: Annotated[Path, typer.Option(metavar="COPY.png", parser=user_path, help="Where the new image goes.")],
     device: Device = "auto",
     allow_pickle: Pickle = False,
     allow_download: Download = False,
 ) -> None:
-    """Make a picture of a run again.
+    """Make an image of a run again.
 
-    The picture carries its own recipe; says whether the pixels are the same. A recipe that names a hub model downloads
+    The image carries its own recipe; says whether the pixels are the same. A recipe that names a hub model downloads
     it only where that is allowed.
 
     \b
@@ -43,15 +43,15 @@ def reproduce(
 
 @app.command()
 def trace(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE.png", parser=user_path, help="A picture of a run.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE.png", parser=user_path, help="An image of a run.")],
     device: Device = "auto",
     allow_pickle: Pickle = False,
     allow_download: Download = False,
 ) -> None:
-    """Show what guidance did in every step of a picture.
+    """Show what guidance did in every step of an image.
 
     sigma, w, the norm of cond - uncond, the cosine of their angle, and denoiser rows run and saved, equal rows being
-    shared evenly. As the picture's run keeps it; a picture out of its run is drawn again.
+    shared evenly. As the image's run keeps it; an image out of its run is drawn again.
 
     \b
     Example:

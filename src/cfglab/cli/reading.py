@@ -14,7 +14,7 @@ def report(folder: Folder) -> None:
     """Write the report of a run again.
 
     From the stored results, without a model; says where the report is. Beside report.html stand its numbers,
-    report.csv and report.json; of more than 5,000 pictures the page reads those that are looked at from report/.
+    report.csv and report.json; of more than 5,000 images the page reads those that are looked at from report/.
     """
     from cfglab.progress import working
     from cfglab.report import report as write
@@ -33,7 +33,7 @@ def score(
         typer.Option(
             metavar="FOLDER",
             parser=user_path,
-            help="Real pictures, for distances to them; those of scenes are rendered.",
+            help="Real images, for distances to them; those of scenes are rendered.",
         ),
     ] = None,
     weights: Annotated[
@@ -42,17 +42,17 @@ def score(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Measure the pictures of a run with a further judge.
+    """Measure the images of a run with a further judge.
 
-    CLIPScore, PickScore and ImageReward judge each picture beside its prompt; DINOv2 and Inception give distances to
-    real pictures. Naming one is consent to download its weights (cfglab list metrics says how much). Stopped? Run it
+    CLIPScore, PickScore and ImageReward judge each image beside its prompt; DINOv2 and Inception give distances to
+    real images. Naming one is consent to download its weights (cfglab list metrics says how much). Stopped? Run it
     again, it continues. cfglab compare and the report have the new metrics then.
 
     \b
     Examples:
       cfglab score runs/k-decay clip_score pick_score
       cfglab score runs/scale kid_dinov2
-      cfglab score runs/cats kid_inception --real pictures/cats
+      cfglab score runs/cats kid_inception --real images/cats
     """
     from cfglab.experiments import Run, Store
     from cfglab.experiments.scoring.external_judges import check, measure
@@ -67,7 +67,7 @@ def score(
     with Store.create(folder, experiment) as store:
         for judge in judges:
             looked = measure(store, judge, real, quiet)
-            print(f"{', '.join(judge.metrics)}: {looked:,} pictures looked at")
+            print(f"{', '.join(judge.metrics)}: {looked:,} images looked at")
         store.write_csv()
     print(f"report: {Run(folder).report()}")
 
@@ -88,12 +88,12 @@ def compare(
         typer.Option(help="Choose the best setting on one half of these, and report it on the other half."),
     ] = None,
     shuffled: Annotated[
-        bool, typer.Option("--shuffled", help="Add a row of chance: each picture judged by another prompt.")
+        bool, typer.Option("--shuffled", help="Add a row of chance: each image judged by another prompt.")
     ] = False,
 ) -> None:
     """Compare the settings of a run with a baseline.
 
-    Paired by prompt and seed: the difference, its 95 % interval (prompts are the sample, not pictures; and starting
+    Paired by prompt and seed: the difference, its 95 % interval (prompts are the sample, not images; and starting
     noises where prompts share them), p, p after Holm's correction, what share of the variance prompts, seeds and the
     rest have, n, and the smallest difference that this run could have found. Metrics of sets, such as kid, are
     compared by leaving out prompts.

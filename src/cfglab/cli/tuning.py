@@ -71,7 +71,7 @@ def tune(
     """Find the guidance that is best in a metric, and say whether it beats the best constant scale.
 
     Gaps: {k:0.2..5}, {k:0.2..5:log}, {n:1..8:int}, {w:knots(5):1..6} for a curve over the steps, {t:apg()|cfg_norm()}
-    for a choice, and {k} again for the same value. Constant scales are tuned by the same rules on the same pictures.
+    for a choice, and {k} again for the same value. Constant scales are tuned by the same rules on the same images.
     Trials are paired, and cut short where they are clearly worse; the winners meet on prompts and seeds that chose
     nothing. Stopped? Run it again, it continues. Needs Optuna: pip install 'cfglab[tune]'.
 

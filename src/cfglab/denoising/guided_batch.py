@@ -109,7 +109,7 @@ class GuidedRows:
         if len(sample) != total:
             raise InputError(
                 f"{len(sample)} rows for {self.images} images: the batch is [uncond; cond], {total} rows; give one "
-                "guidance per image, pictures per prompt included."
+                "guidance per image, images per prompt included."
             )
         labels = list(range(total)) if apart else self._equal.labels(sample, conditioning)
         asked = self._asked(step, finish is not None)
@@ -200,7 +200,7 @@ def _shares(wanted: dict[Variation | None, list[int]], labels: list[int]) -> tup
 def _cropped(sample: Tensor, like: Tensor | None) -> Tensor | None:
     """The leading part of what the denoiser saw that has the shape of its prediction; None where there is none.
 
-    Pictures to be edited, masks and other conditions are further channels, frames or tokens behind the latents.
+    Images to be edited, masks and other conditions are further channels, frames or tokens behind the latents.
     """
     if like is None or sample.shape == like.shape:
         return sample

@@ -97,7 +97,7 @@ def read_steps(scheduler: Any, begin: int | None = None, end: int | None = None,
 
     sigma is noise over signal where the model is evaluated, `next_sigma` the one at the end of the interval;
     both calls of a two-call sampler (Heun, KDPM2, the SDE solver) share the index. With a `begin` (by default the
-    scheduler's own `begin_index`: picture to picture) the run starts there, it ends at `end`, and `count` is what lies
+    scheduler's own `begin_index`: img2img) the run starts there, it ends at `end`, and `count` is what lies
     between; with `whole` it is all of them, and `index` counts from their first. Unknown samplers get no sigma rather
     than a wrong one.
     """

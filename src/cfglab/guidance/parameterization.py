@@ -6,7 +6,7 @@ The model sees `x = a * x0 + n * epsilon`, with the signal's factor `a = alpha` 
 | space | meaning | p | q |
 |---|---|---|---|
 | epsilon | the noise | 1 | 0 |
-| x0 | the clean picture | 0 | 1 |
+| x0 | the clean image | 0 | 1 |
 | v | `a * epsilon - n * x0` (2202.00512) | a | -n |
 | flow | `epsilon - x0` (2209.03003) | 1 | -1 |
 

@@ -1,6 +1,6 @@
 """Optuna proposes the guidances of a search; what they score, and what that is worth, is cfglab's own.
 
-Two studies in one file: constant scales, then the guidance with gaps, with the same pictures, trials and rules.
+Two studies in one file: constant scales, then the guidance with gaps, with the same images, trials and rules.
 A trial is a pure function of the finished trials before it, so a search that was stopped goes on to the same ones.
 """
 
@@ -41,7 +41,7 @@ def tune(
     tell: Callable[[str], None] = print,
     draw: Draw | None = None,
 ) -> Tuned:
-    """Tune both texts of a search, judge the best of either on held-out pictures, and write `tuned.json`.
+    """Tune both texts of a search, judge the best of either on held-out images, and write `tuned.json`.
 
     Of a frontier that is `tuned-1.json`, … in the order of the first metric. `trials` are for each text, and no new one
     begins once half of `rows` (denoiser rows drawn for tuning) went into its text. More trials or rows than before go

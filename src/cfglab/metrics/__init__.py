@@ -1,6 +1,6 @@
-"""What is measured: pure functions on pictures and on features, each with its unit and its direction. No torch.
+"""What is measured: pure functions on images and on features, each with its unit and its direction. No torch.
 
-`pictures` (one number a picture), `alignment` (what a judge reads back), `sets` (one number for a set of features),
+`pictures` (one number an image), `alignment` (what a judge reads back), `sets` (one number for a set of features),
 `jackknife` and `byprompt` (their intervals), `registry` (the words).
 """
 

@@ -1,4 +1,4 @@
-"""Does the picture show what the prompt asked for? The asked scene beside what a judge read back."""
+"""Does the image show what the prompt asked for? The asked scene beside what a judge read back."""
 
 from typing import Protocol
 
@@ -8,7 +8,7 @@ UNORDERED = "next to"
 
 
 class ReadScene(Protocol):
-    """A judge's answer for one picture; None where it sees none of the world's words."""
+    """A judge's answer for one image; None where it sees none of the world's words."""
 
     @property
     def a(self) -> str | None: ...
@@ -25,7 +25,7 @@ def alignment(asked: Scene, read: ReadScene) -> dict[str, float]:
 
     Keys: `alignment`, `alignment_a`, and where stated `alignment_b`, `alignment_relation`, `alignment_background`.
     Whether object and relation are stated together or alone is part of `alignment`: where one object was asked for,
-    a picture with a second object or a relation is not right, however good its first object.
+    an image with a second object or a relation is not right, however good its first object.
     `next to` has no order: where the asked or the read relation is `next to`, the two objects are matched in
     whichever order fits better. An unstated background is not judged.
     """
@@ -42,7 +42,7 @@ def alignment(asked: Scene, read: ReadScene) -> dict[str, float]:
 def by_composition(asked: Scene, aligned: float) -> dict[str, float]:
     """The alignment of a composition of two objects once more, under `alignment_seen` or `alignment_unseen`.
 
-    Unseen are the one in ten compositions that no training picture showed (`Scene.held_out`). A prompt of one object
+    Unseen are the one in ten compositions that no training image showed (`Scene.held_out`). A prompt of one object
     is no composition: empty.
     """
     if asked.relation is None:

@@ -1,4 +1,4 @@
-"""All set metrics of one setting with their delete-one-prompt intervals, each pair of pictures visited once.
+"""All set metrics of one setting with their delete-one-prompt intervals, each pair of images visited once.
 
 The same numbers as `delete_one_prompt` over the functions of `sets`, without computing everything anew for each prompt.
 """
@@ -50,12 +50,12 @@ def set_metrics(features: Mapping[str, Any], reference: Reference) -> dict[str, 
     """KID, FID, precision, recall, density, coverage, Vendi and pairwise distance of one setting.
 
     Args:
-        features: prompt -> (n, d) features of its pictures.
+        features: prompt -> (n, d) features of its images.
         reference: real scenes; the same for all settings.
 
     Returns:
-        Name -> Jackknife; a name is absent where it is not defined: a pair metric with one picture, neighbours with at
-        most k pictures. `without` is empty where leaving a prompt out leaves too little.
+        Name -> Jackknife; a name is absent where it is not defined: a pair metric with one image, neighbours with at
+        most k images. `without` is empty where leaving a prompt out leaves too little.
 
     Raises:
         InputError: no prompt, other shapes, values that are not finite.
@@ -80,7 +80,7 @@ def set_metrics(features: Mapping[str, Any], reference: Reference) -> dict[str, 
 
 
 def distances(features: Mapping[str, Any], reference: Reference) -> dict[str, Jackknife]:
-    """KID and FID alone, for features of many dimensions d: a Fréchet distance only from 2 d pictures on, and without
+    """KID and FID alone, for features of many dimensions d: a Fréchet distance only from 2 d images on, and without
     an interval (`without` is empty), for each prompt left out would cost eigenvalues of d x d again.
 
     Arguments and errors are those of `set_metrics`.
@@ -129,18 +129,18 @@ def _fid(rows: FloatArray, group: IntArray, reference: Reference, *, leave: bool
 def _neighbours(
     rows: FloatArray, group: IntArray, reference: Reference, *, leave: bool
 ) -> dict[str, tuple[float, FloatArray]]:
-    """Precision, recall, density, coverage. Without a prompt the balls around the other pictures can only grow."""
+    """Precision, recall, density, coverage. Without a prompt the balls around the other images can only grow."""
     groups, n, m = group.max() + 1, len(rows), len(reference.features)
     member = _one_hot(group)
     radii = squared_radii(rows, reference.k)
     grown = _radii_without(rows, group, reference.k) if leave else np.empty((n, 0))
-    balls = np.zeros(n)  # real balls around each picture
+    balls = np.zeros(n)  # real balls around each image
     covered, recalled = 0, 0
     covered_left, recalled_left = np.zeros(groups), np.zeros(groups)
     for part, block in squared_blocks(reference.features, rows):
         inside = block <= reference.radii[part, None]
         balls += inside.sum(axis=0)
-        holds = inside @ member  # pictures of each prompt in each real ball
+        holds = inside @ member  # images of each prompt in each real ball
         total = holds.sum(axis=1)
         covered += int((total > 0).sum())
         covered_left += (total[:, None] > holds).sum(axis=0)
@@ -187,7 +187,7 @@ def _radii_without(rows: FloatArray, group: IntArray, k: int) -> FloatArray:
 
 
 def _within_prompts(arrays: dict[str, FloatArray]) -> dict[str, Jackknife]:
-    """Diversity within a prompt, averaged over the prompts that have at least two pictures."""
+    """Diversity within a prompt, averaged over the prompts that have at least two images."""
     several = {prompt: rows for prompt, rows in arrays.items() if len(rows) >= 2}
     if not several:
         return {}

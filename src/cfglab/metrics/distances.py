@@ -20,11 +20,11 @@ def as_features(features: Any, name: str, at_least: int = 1) -> FloatArray:
     """
     array = np.asarray(features, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] == 0:
-        raise InputError(f"{name} features of shape {array.shape}: the shape must be (n, d), one row a picture")
+        raise InputError(f"{name} features of shape {array.shape}: the shape must be (n, d), one row an image")
     if len(array) < at_least:
-        raise InputError(f"{len(array)} {name} features: at least {at_least} are needed; sample more pictures")
+        raise InputError(f"{len(array)} {name} features: at least {at_least} are needed; sample more images")
     if not np.isfinite(array).all():
-        raise InputError(f"{name} features hold values that are not finite; drop the pictures they come from")
+        raise InputError(f"{name} features hold values that are not finite; drop the images they come from")
     return array
 
 
@@ -68,9 +68,7 @@ def squared_radii(features: FloatArray, k: int) -> FloatArray:
         InputError: k below 1, or not more than k rows.
     """
     if not 1 <= k < len(features):
-        raise InputError(
-            f"k = {k} with {len(features)} pictures: k must be at least 1 and below the number of pictures"
-        )
+        raise InputError(f"k = {k} with {len(features)} images: k must be at least 1 and below the number of images")
     radii = np.empty(len(features))
     for rows, block in squared_blocks(features, features):
         block[np.arange(block.shape[0]), np.arange(rows.start, rows.stop)] = np.inf

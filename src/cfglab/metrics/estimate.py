@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 class Estimate(BaseModel):
     """`value` with its 95 % interval `low` .. `high`; both are None where the data say nothing about the spread.
 
-    `n` counts the pictures behind the value.
+    `n` counts the images behind the value.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,6 +1,6 @@
 """Intervals for set metrics: leave a prompt out, or half of them.
 
-Never a bootstrap: a duplicated picture is its own nearest neighbour and its own kernel pair, so drawing with
+Never a bootstrap: a duplicated image is its own nearest neighbour and its own kernel pair, so drawing with
 replacement moves KID, recall and Vendi by itself.
 """
 
@@ -31,13 +31,13 @@ class Jackknife:
     value: float
     without: tuple[float, ...]  # one a prompt, in the prompts' order; empty where there is nothing to leave out
     prompts: tuple[str, ...]
-    n: int  # pictures
+    n: int  # images
 
     @property
     def standard_error(self) -> float | None:
         """sqrt((G - 1) / G * sum (value without g - their mean)^2) over G prompts; None below two prompts.
 
-        Prompts should have about the same number of pictures.
+        Prompts should have about the same number of images.
         """
         groups = len(self.without)
         if groups < 2:
@@ -75,7 +75,7 @@ def delete_one_prompt(features: Mapping[str, Any], metric: Callable[[FloatArray]
     """Jackknife over prompts of any metric of one feature array (close over the reference).
 
     Args:
-        features: prompt -> (n, d) features of its pictures.
+        features: prompt -> (n, d) features of its images.
         metric: called once with all rows and once without each prompt.
 
     Raises:

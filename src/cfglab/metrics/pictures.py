@@ -1,6 +1,6 @@
-"""One number a picture, from its pixels alone: no weights, no reference.
+"""One number an image, from its pixels alone: no weights, no reference.
 
-Pictures are float arrays (n, 3, h, w), red green blue, nominally in [-1, 1], as the decoder gives them: *before*
+Images are float arrays (n, 3, h, w), red green blue, nominally in [-1, 1], as the decoder gives them: *before*
 clamping, because what over-guidance pushes out of range is lost afterwards. torch tensors are accepted.
 """
 
@@ -16,9 +16,9 @@ LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 
 def saturation(pixels: Any) -> FloatArray:
-    """Mean HSV saturation of each picture, (n,), in 0 .. 1.
+    """Mean HSV saturation of each image, (n,), in 0 .. 1.
 
-    The picture is clamped to [-1, 1] and mapped to [0, 1]; a pixel has S = (max - min) / max over its channels,
+    The image is clamped to [-1, 1] and mapped to [0, 1]; a pixel has S = (max - min) / max over its channels,
     0 for black; S is averaged over the pixels.
 
     Raises:
@@ -31,7 +31,7 @@ def saturation(pixels: Any) -> FloatArray:
 
 
 def clipped_share(pixels: Any) -> FloatArray:
-    """Share of each picture's 3 h w values that lie outside [-1, 1], (n,), in 0 .. 1.
+    """Share of each image's 3 h w values that lie outside [-1, 1], (n,), in 0 .. 1.
 
     Raises:
         InputError: pixels that are no finite float array (n, 3, h, w).
@@ -40,7 +40,7 @@ def clipped_share(pixels: Any) -> FloatArray:
 
 
 def contrast(pixels: Any) -> FloatArray:
-    """RMS contrast of each picture, (n,): the standard deviation over pixels of the BT.601 luma of (x + 1) / 2.
+    """RMS contrast of each image, (n,): the standard deviation over pixels of the BT.601 luma of (x + 1) / 2.
 
     Measured before clamping, so it has no upper limit; black against white in equal parts gives 0.5.
 
@@ -55,12 +55,12 @@ def _checked(pixels: Any) -> FloatArray:
     """float64 (n, 3, h, w). A torch tensor is moved by its own methods, so torch is not imported here."""
     array = np.asarray(pixels.detach().cpu().float().numpy() if hasattr(pixels, "detach") else pixels)
     if array.ndim != 4 or array.shape[1] != 3 or array.size == 0:
-        raise InputError(f"pictures of shape {array.shape}: the shape must be (n, 3, h, w); add or move an axis")
+        raise InputError(f"images of shape {array.shape}: the shape must be (n, 3, h, w); add or move an axis")
     if not np.issubdtype(array.dtype, np.floating):
-        raise InputError(f"pictures of {array.dtype}: values must be floats in about [-1, 1]; use x / 127.5 - 1")
+        raise InputError(f"images of {array.dtype}: values must be floats in about [-1, 1]; use x / 127.5 - 1")
     spoilt = np.flatnonzero(~np.isfinite(array).all(axis=(1, 2, 3)))
     if spoilt.size:
         raise InputError(
-            f"picture {spoilt[0]} holds values that are not finite; sample it again, in float32 if it was float16"
+            f"image {spoilt[0]} holds values that are not finite; sample it again, in float32 if it was float16"
         )
     return array.astype(np.float64)

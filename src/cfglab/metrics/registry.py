@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 class Metric(BaseModel):
     """One measured quantity. `better` is None where neither direction is a virtue by itself.
 
-    `of` says what carries the number: one picture (paired by prompt and seed), the pictures of one prompt
+    `of` says what carries the number: one image (paired by prompt and seed), the images of one prompt
     (averaged over prompts), or the whole set of a setting.
     """
 
@@ -19,7 +19,7 @@ class Metric(BaseModel):
     better: Literal["higher", "lower"] | None
     title: str
     says: str
-    of: Literal["picture", "prompt", "set"] = "picture"
+    of: Literal["image", "prompt", "set"] = "image"
     judge: str = ""
     """What `cfglab score` downloads for it; "" where every run has it."""
 
@@ -30,8 +30,8 @@ _ALIGNMENT = (
     ("alignment_b", "Second object", "The judge sees the second object of the prompt."),
     ("alignment_relation", "Relation", "The judge sees the relation of the prompt: riding, next to, above."),
     ("alignment_background", "Background", "The judge sees the background of the prompt."),
-    ("alignment_seen", "Alignment, seen", "Alignment on compositions of two objects that training pictures showed."),
-    ("alignment_unseen", "Alignment, unseen", "Alignment on the compositions that no training picture showed."),
+    ("alignment_seen", "Alignment, seen", "Alignment on compositions of two objects that training images showed."),
+    ("alignment_unseen", "Alignment, unseen", "Alignment on the compositions that no training image showed."),
 )
 
 _ALL = (
@@ -41,7 +41,7 @@ _ALL = (
         unit="0 to 1",
         better=None,
         title="Saturation",
-        says="Mean HSV saturation of the clamped picture; it grows with over-guidance.",
+        says="Mean HSV saturation of the clamped image; it grows with over-guidance.",
     ),
     Metric(
         name="clipped_share",
@@ -55,14 +55,14 @@ _ALL = (
         unit="luma, range 1",
         better=None,
         title="Contrast",
-        says="Standard deviation of the luma over the picture, before clamping (RMS contrast).",
+        says="Standard deviation of the luma over the image, before clamping (RMS contrast).",
     ),
     Metric(
         name="kid",
         unit="squared MMD",
         better="lower",
         title="KID",
-        says="Distance between the features of pictures and of real scenes; unbiased, so it may be below 0.",
+        says="Distance between the features of images and of real scenes; unbiased, so it may be below 0.",
         of="set",
     ),
     Metric(
@@ -78,7 +78,7 @@ _ALL = (
         unit="share",
         better="higher",
         title="Precision",
-        says="Share of pictures that lie among the real scenes (k nearest neighbours).",
+        says="Share of images that lie among the real scenes (k nearest neighbours).",
         of="set",
     ),
     Metric(
@@ -86,7 +86,7 @@ _ALL = (
         unit="share",
         better="higher",
         title="Recall",
-        says="Share of real scenes that lie among the pictures; falls as variety is lost.",
+        says="Share of real scenes that lie among the images; falls as variety is lost.",
         of="set",
     ),
     Metric(
@@ -94,7 +94,7 @@ _ALL = (
         unit="ratio, real is 1",
         better="higher",
         title="Density",
-        says="How many real neighbourhoods hold a picture, against what real scenes would give; may exceed 1.",
+        says="How many real neighbourhoods hold an image, against what real scenes would give; may exceed 1.",
         of="set",
     ),
     Metric(
@@ -102,15 +102,15 @@ _ALL = (
         unit="share",
         better="higher",
         title="Coverage",
-        says="Share of real neighbourhoods that hold at least one picture.",
+        says="Share of real neighbourhoods that hold at least one image.",
         of="set",
     ),
     Metric(
         name="vendi",
-        unit="pictures",
+        unit="images",
         better="higher",
         title="Vendi score",
-        says="Effective number of different pictures of one prompt (cosine kernel), averaged over prompts.",
+        says="Effective number of different images of one prompt (cosine kernel), averaged over prompts.",
         of="prompt",
     ),
     Metric(
@@ -118,7 +118,7 @@ _ALL = (
         unit="feature units",
         better="higher",
         title="Distance within a prompt",
-        says="Mean feature distance between two pictures of one prompt, averaged over prompts.",
+        says="Mean feature distance between two images of one prompt, averaged over prompts.",
         of="prompt",
     ),
 )
@@ -167,7 +167,7 @@ _FURTHER = (
         unit="100 cos",
         better="higher",
         title="CLIPScore",
-        says="How well CLIP finds the picture to fit the prompt; it saturates, and rewards over-guidance.",
+        says="How well CLIP finds the image to fit the prompt; it saturates, and rewards over-guidance.",
         judge="openai/clip-vit-base-patch16, 600 MB",
     ),
     Metric(
@@ -175,7 +175,7 @@ _FURTHER = (
         unit="scaled cosine",
         better="higher",
         title="PickScore",
-        says="What people would pick of two pictures of the prompt, by a CLIP trained on their choices.",
+        says="What people would pick of two images of the prompt, by a CLIP trained on their choices.",
         judge="yuvalkirstain/PickScore_v1, 4 GB",
     ),
     Metric(
@@ -191,7 +191,7 @@ _FURTHER = (
         unit="squared MMD",
         better="lower",
         title="KID, DINOv2",
-        says="Distance to real pictures in the features of DINOv2; unbiased, so it may be below 0.",
+        says="Distance to real images in the features of DINOv2; unbiased, so it may be below 0.",
         of="set",
         judge="facebook/dinov2-large, 1.2 GB",
     ),
@@ -200,7 +200,7 @@ _FURTHER = (
         unit="squared distance",
         better="lower",
         title="FD, DINOv2",
-        says="Fréchet distance in the features of DINOv2, from 2,048 pictures and real ones on: compare at equal N.",
+        says="Fréchet distance in the features of DINOv2, from 2,048 images and real ones on: compare at equal N.",
         of="set",
         judge="facebook/dinov2-large, 1.2 GB",
     ),
@@ -209,7 +209,7 @@ _FURTHER = (
         unit="squared MMD",
         better="lower",
         title="KID, Inception",
-        says="Distance to real pictures in the features of Inception; unbiased, so it may be below 0.",
+        says="Distance to real images in the features of Inception; unbiased, so it may be below 0.",
         of="set",
         judge="torch-fidelity and its weights, 90 MB",
     ),
@@ -218,7 +218,7 @@ _FURTHER = (
         unit="squared distance",
         better="lower",
         title="FID, Inception",
-        says="The usual FID, from 4,096 pictures and real ones on; biased upwards: compare at equal N.",
+        says="The usual FID, from 4,096 images and real ones on; biased upwards: compare at equal N.",
         of="set",
         judge="torch-fidelity and its weights, 90 MB",
     ),

@@ -1,6 +1,6 @@
-"""One number for a set of pictures, from feature arrays (n, d), one row a picture. In float64, exact, no subsets.
+"""One number for a set of images, from feature arrays (n, d), one row an image. In float64, exact, no subsets.
 
-All but KID depend on how many pictures there are: compare settings at the same N, against the same real features,
+All but KID depend on how many images there are: compare settings at the same N, against the same real features,
 beside a real-against-real floor of that N.
 """
 
@@ -78,7 +78,7 @@ def covariance(features: FloatArray) -> FloatArray:
 def frechet(mean_a: FloatArray, cov_a: FloatArray, mean_b: FloatArray, cov_b: FloatArray) -> float:
     """|m_a - m_b|^2 + tr(A + B - 2 (A^(1/2) B A^(1/2))^(1/2)), by two symmetric eigen-decompositions.
 
-    Always real and never negative, also for singular covariances (fewer pictures than dimensions).
+    Always real and never negative, also for singular covariances (fewer images than dimensions).
     """
     values, vectors = np.linalg.eigh(cov_a)
     root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
@@ -88,7 +88,7 @@ def frechet(mean_a: FloatArray, cov_a: FloatArray, mean_b: FloatArray, cov_b: Fl
 
 
 def precision_recall(real: Any, generated: Any, k: int = K) -> tuple[float, float]:
-    """Share of pictures inside the real manifold, share of real scenes inside the pictures' manifold.
+    """Share of images inside the real manifold, share of real scenes inside the images' manifold.
 
     A manifold is the union of balls around its rows that reach to the k-th nearest other row (Kynkäänniemi et al.,
     1904.06991, Eq. 1).
@@ -108,9 +108,9 @@ def precision_recall(real: Any, generated: Any, k: int = K) -> tuple[float, floa
 
 
 def density_coverage(real: Any, generated: Any, k: int = K) -> tuple[float, float]:
-    """Real balls per picture over k (1 for real against real, no upper limit), share of real balls that hold a picture.
+    """Real balls per image over k (1 for real against real, no upper limit), share of real balls that hold an image.
 
-    Naeem et al., 2002.09797, Eq. 4 and 5: only balls around real scenes, so a lonely picture cannot inflate them.
+    Naeem et al., 2002.09797, Eq. 4 and 5: only balls around real scenes, so a lonely image cannot inflate them.
 
     Raises:
         InputError: other shapes, not more than k real rows, values that are not finite.
@@ -128,7 +128,7 @@ def density_coverage(real: Any, generated: Any, k: int = K) -> tuple[float, floa
 
 
 def vendi(features: Any) -> float:
-    """Effective number of different pictures, 1 .. n, with the cosine kernel (Friedman and Dieng, 2210.02410, Eq. 3).
+    """Effective number of different images, 1 .. n, with the cosine kernel (Friedman and Dieng, 2210.02410, Eq. 3).
 
     exp of the Shannon entropy of the eigenvalues of K / n, K the cosines between rows. A row of zeros has no
     direction: all such rows count as one more direction, at right angles to every other.

@@ -5,14 +5,14 @@ from pathlib import Path
 __all__ = ["report"]
 
 MOST = 5000
-"""Pictures that one self-contained file is for; the page of a larger run reads them from files beside it."""
+"""Images that one self-contained file is for; the page of a larger run reads them from files beside it."""
 
 
 def report(folder: Path | str, *, most: int = MOST) -> Path:
     """Write `report.html` into a run folder and return its path; beside it `report.csv` and `report.json`.
 
-    Up to `most` pictures it is one self-contained file: pictures, curves and traces are inside, and nothing is
-    requested from anywhere; pictures beyond 40 MB are linked from `images/` beside it. The page of a larger run loads
+    Up to `most` images it is one self-contained file: images, curves and traces are inside, and nothing is
+    requested from anywhere; images beyond 40 MB are linked from `images/` beside it. The page of a larger run loads
     what is looked at from `images/` and from pages in a folder `report/`; keep them together. Raises InputError where
     the folder holds no run (or other files in `report/`), MachineError where files cannot be written.
     """

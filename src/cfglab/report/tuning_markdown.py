@@ -1,4 +1,4 @@
-"""A finished search as Markdown: what was tried, what it cost, and what held-out pictures say."""
+"""A finished search as Markdown: what was tried, what it cost, and what held-out images say."""
 
 from pathlib import Path
 
@@ -49,10 +49,10 @@ def markdown(done: Tuned) -> str:
 
 
 def _held(store: Store, metric: str) -> dict[str, Estimate]:
-    """Setting -> its value on the held-out pictures."""
+    """Setting -> its value on the held-out images."""
     from cfglab.experiments.analysis.pairs import Pairs
 
-    if METRICS[metric].of != "picture":
+    if METRICS[metric].of != "image":
         return {name: row[metric] for name, row in store.set_metrics().items() if metric in row}
     found = {}
     for setting in store.experiment.settings:
@@ -102,7 +102,7 @@ def _hint(done: Tuned) -> list[str]:
     if done.looks == 1:
         return []
     return [
-        f"These held-out pictures were looked at {done.looks} times in this folder, each time with another choice: the "
+        f"These held-out images were looked at {done.looks} times in this folder, each time with another choice: the "
         "last is no longer a first look. Hold out other seeds, in another folder, for a clean one.  "
     ]
 

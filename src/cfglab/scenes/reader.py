@@ -1,7 +1,7 @@
-"""The judge of `scenes`: a small network that reads objects, relation and background back from a picture.
+"""The judge of `scenes`: a small network that reads objects, relation and background back from an image.
 
 Two readers ship, of different architecture and training seed: numbers are reported with one, so that nothing is
-tuned to the other's blind spots. Both were also shown spoiled pictures, whose spoiled part is read as None.
+tuned to the other's blind spots. Both were also shown spoiled images, whose spoiled part is read as None.
 """
 
 import json
@@ -20,7 +20,7 @@ from cfglab.scenes.renderer import SIZE
 from cfglab.scenes.vocabulary import BACKGROUNDS, OBJECTS, RELATIONS
 
 FEATURES = 64
-CHUNK = 16  # pictures; more are no faster
+CHUNK = 16  # images; more are no faster
 PARTS: dict[str, tuple[str, ...]] = {
     "a": OBJECTS,
     "relation": RELATIONS,
@@ -31,7 +31,7 @@ PARTS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a picture shows; None is "none of these".
+    """What an image shows; None is "none of these".
 
     In `next to`, `a` is the object on the left. There is a relation only where both its objects were read.
     """
@@ -104,7 +104,7 @@ class Network(nn.Module):
 
 
 class Reader:
-    """A trained network, for pictures of 64×64 in [-1, 1] (values outside are clamped, as when a picture is saved)."""
+    """A trained network, for images of 64×64 in [-1, 1] (values outside are clamped, as when an image is saved)."""
 
     def __init__(self, network: Network) -> None:
         self.network = network.eval().requires_grad_(False)
@@ -137,7 +137,7 @@ class Reader:
         return cls(network)
 
     def read(self, pixels: Tensor | np.ndarray) -> list[Reading]:
-        """Pictures float `(n, 3, 64, 64)` in [-1, 1] to n readings. One that holds NaN or infinity shows nothing."""
+        """Images float `(n, 3, 64, 64)` in [-1, 1] to n readings. One that holds NaN or infinity shows nothing."""
         readings = []
         for chunk, count in self._chunks(pixels):
             usable = chunk.isfinite().flatten(1).all(1)
@@ -151,18 +151,18 @@ class Reader:
         return readings
 
     def features(self, pixels: Tensor | np.ndarray) -> np.ndarray:
-        """Pictures float `(n, 3, 64, 64)` in [-1, 1] to float32 `(n, 64)`: the layer before the heads."""
+        """Images float `(n, 3, 64, 64)` in [-1, 1] to float32 `(n, 64)`: the layer before the heads."""
         rows = [self.network.body(chunk.nan_to_num()).numpy()[:count] for chunk, count in self._chunks(pixels)]
         return np.concatenate([np.empty((0, FEATURES), np.float32), *rows])
 
     @staticmethod
     def _chunks(pixels: Tensor | np.ndarray) -> Iterator[tuple[Tensor, int]]:
-        """CHUNK pictures and how many of them count: a batch of always the same size, so that what is seen in a picture
+        """CHUNK images and how many of them count: a batch of always the same size, so that what is seen in an image
         does not depend, not in its last bit, on which others were looked at with it."""
         tensor = torch.as_tensor(pixels)
         if tensor.ndim != 4 or tensor.shape[1:] != (3, SIZE, SIZE) or not tensor.is_floating_point():
             raise InputError(
-                f"pictures of shape {tuple(tensor.shape)}, {tensor.dtype}: the reader takes floats (n, 3, {SIZE}, "
+                f"images of shape {tuple(tensor.shape)}, {tensor.dtype}: the reader takes floats (n, 3, {SIZE}, "
                 f"{SIZE}) in [-1, 1]; resize them or convert bytes with x / 127.5 - 1"
             )
         for start in range(0, len(tensor), CHUNK):

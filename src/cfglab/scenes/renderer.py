@@ -41,7 +41,7 @@ def _paste(canvas: Image.Image, name: str, side: int, x: float, y: float, mirror
 
 
 def render(scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """One picture of a scene, uint8 `(64, 64, 3)`. An unstated background is drawn at random."""
+    """One image of a scene, uint8 `(64, 64, 3)`. An unstated background is drawn at random."""
     background = scene.background or str(rng.choice(list(BACKGROUNDS)))
     canvas = _background(background, rng)
     mirror_a, mirror_b = (bool(flag) for flag in rng.integers(0, 2, 2))

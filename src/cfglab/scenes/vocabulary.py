@@ -25,14 +25,14 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "yellow": (250, 230, 130),
     "purple": (190, 160, 230),
 }
-PREFIXES: tuple[str, ...] = ("a photograph of", "a picture of", "a drawing of")
+PREFIXES: tuple[str, ...] = ("a photograph of", "an image of", "a drawing of")
 HELD_OUT_ONE_IN = 10
 
 Relation = Literal["riding", "next to", "above"]
 
 
 class Scene(BaseModel):
-    """What a picture shows. `relation` and `b` are both given or both None; a background of None is unstated."""
+    """What an image shows. `relation` and `b` are both given or both None; a background of None is unstated."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -27,7 +27,7 @@ class Case:
     """One pipeline class: how a tiny one is built and called, and what its own source does with guidance.
 
     `call(pipe, scale, *, steps=3, callback=None, images=1, negative=None, seed=0, **more)` runs the pipeline with a
-    fixed generator and returns its latents (or, where it cannot return latents, its pictures) as one tensor, images
+    fixed generator and returns its latents (or, where it cannot return latents, its images) as one tensor, images
     first; `more` goes to the pipeline as it is and wins over what the case passes. `scale` is the pipeline's own:
     both of `scales` switch guidance on, and `scales[0] + offset` in cfglab's meaning of the word (1 is no guidance).
     """

@@ -25,7 +25,7 @@ def network(**more: Any) -> Any:
 
 
 def union() -> Any:
-    """The ControlNet of many kinds of picture."""
+    """The ControlNet of many kinds of image."""
     made = diffusers.ControlNetUnionModel(
         **{
             **NETWORK,

@@ -56,7 +56,7 @@ def build(cls: str) -> Any:
 
 
 def enlarge(cls: str) -> Any:
-    """A builder of an upscaler: the small picture is a further input, its noise level too."""
+    """A builder of an upscaler: the small image is a further input, its noise level too."""
 
     @seeded
     def made() -> Any:

@@ -85,7 +85,7 @@ def scalar(cls: str, *, channels: int = 16, beside: bool = False, **fixed: Any) 
     )
 
 
-SHORTENED: dict[str, Any] = {"before": "keeps the first tokens of u and c (the rest are the picture to be edited)"}
+SHORTENED: dict[str, Any] = {"before": "keeps the first tokens of u and c (the rest are the image to be edited)"}
 
 FAMILY = Family(
     "Flux",

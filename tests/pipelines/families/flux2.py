@@ -67,7 +67,7 @@ WORDS = torch.randn(1, 8, parts.WIDTH, generator=torch.Generator().manual_seed(1
 LATENT: dict[str, Any] = {"output_type": "latent", "height": 16, "width": 16}
 TEXT: dict[str, Any] = {**LATENT, "prompt": PROMPT, "max_sequence_length": 48, "text_encoder_out_layers": (1,)}
 TWO: dict[str, Any] = {"denoisers": ("transformer",), "style": "two calls", "order": "cond uncond"}
-SHORTENED = "keeps the first tokens of u and c (the rest are the picture to be edited)"
+SHORTENED = "keeps the first tokens of u and c (the rest are the image to be edited)"
 
 FAMILY = Family(
     "Flux 2",

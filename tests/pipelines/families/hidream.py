@@ -39,7 +39,7 @@ def build() -> Any:
         text_encoder_4=parts.language("Llama", head=True, attn_implementation="eager"),
         tokenizer_4=parts.tokenizer(start=True),
     )
-    pipe.default_sample_size = 8  # every picture is scaled to this many latents
+    pipe.default_sample_size = 8  # every image is scaled to this many latents
     return pipe
 
 

@@ -112,7 +112,7 @@ FAMILY = Family(
             image,
             video_calls(**TEXT | {"prompt_template": IMAGE_TEMPLATE, "max_sequence_length": 32}, **TRUE, image=pil(16)),
             scale_argument="true_cfg_scale",
-            single=True,  # the picture is not repeated
+            single=True,  # the image is not repeated
             style="two calls",
             order="cond uncond",
             **FACTS,

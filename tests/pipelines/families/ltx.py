@@ -99,7 +99,7 @@ FAMILY = Family(
             denoisers=("transformer",),
             before="to float32",
             exact=False,
-            after="guidance_rescale, then unpacked, and the first frame (the picture) is left out",
+            after="guidance_rescale, then unpacked, and the first frame (the image) is left out",
         ),
         Case(
             "LTXConditionPipeline",

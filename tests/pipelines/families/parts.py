@@ -1,4 +1,4 @@
-"""What the families share: text encoders, tokenizers, autoencoders, UNets, pictures, and one way to call a pipeline."""
+"""What the families share: text encoders, tokenizers, autoencoders, UNets, images, and one way to call a pipeline."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -147,7 +147,7 @@ def calls(**fixed: Any) -> Callable[..., Tensor]:
 
 
 def tensor(output: Any) -> Tensor:
-    """Latents, an array or a list of either or of pictures, as one float tensor."""
+    """Latents, an array or a list of either or of images, as one float tensor."""
     if isinstance(output, Tensor):
         return output.detach().float()
     if isinstance(output, list | tuple):
@@ -157,7 +157,7 @@ def tensor(output: Any) -> Tensor:
 
 @cache
 def picture(size: int = 16, channels: int = 3) -> Tensor:
-    """A smooth picture in [0, 1], shape (1, channels, size, size)."""
+    """A smooth image in [0, 1], shape (1, channels, size, size)."""
     line = torch.linspace(0, 1, size)
     planes = [
         0.5 + 0.5 * torch.sin(3 * (k + 1) * line[:, None] + 2 * line[None, :] ** (k + 1)) for k in range(channels)
@@ -167,7 +167,7 @@ def picture(size: int = 16, channels: int = 3) -> Tensor:
 
 @cache
 def pil(size: int = 16) -> Image.Image:
-    """The same picture as bytes."""
+    """The same image as bytes."""
     return Image.fromarray((picture(size)[0].permute(1, 2, 0).numpy() * 255).astype("uint8"))
 
 
@@ -180,7 +180,7 @@ def mask(size: int = 16) -> Tensor:
 
 
 def vae(channels: int = 4, *, levels: int = 2, picture_channels: int = 3, **more: Any) -> Any:
-    """A Stable Diffusion autoencoder: pictures 2 ** (levels - 1) times as wide as latents."""
+    """A Stable Diffusion autoencoder: images 2 ** (levels - 1) times as wide as latents."""
     return diffusers.AutoencoderKL(
         **{
             "in_channels": picture_channels,
@@ -199,7 +199,7 @@ def vae(channels: int = 4, *, levels: int = 2, picture_channels: int = 3, **more
 
 
 class Shown(nn.Module):
-    """In place of an autoencoder where a pipeline gives no latents: shows them as a picture, too pale to be clipped."""
+    """In place of an autoencoder where a pipeline gives no latents: shows them as an image, too pale to be clipped."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -211,7 +211,7 @@ class Shown(nn.Module):
 
 
 def shown(**fixed: Any) -> Callable[..., Tensor]:
-    """A `Case.call` of a pipeline with `Shown`: its pictures made latents again."""
+    """A `Case.call` of a pipeline with `Shown`: its images made latents again."""
 
     def call(pipe: Any, scale: float, **arguments: Any) -> Tensor:
         return (run(pipe, scale, **{**fixed, **arguments}) - 0.5) * 128

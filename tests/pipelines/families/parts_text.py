@@ -1,4 +1,4 @@
-"""Tiny tokenizers and encoders of text and pictures, as `parts` offers them."""
+"""Tiny tokenizers and encoders of text and images, as `parts` offers them."""
 
 from typing import Any
 
@@ -78,7 +78,7 @@ def clip_text(*, projection: int | None = None, **more: Any) -> Any:
 
 
 def clip_vision(*, projection: int = WIDTH, size: int = 32, patch: int = 8) -> Any:
-    """CLIP's picture encoder."""
+    """CLIP's image encoder."""
     return transformers.CLIPVisionModelWithProjection(
         transformers.CLIPVisionConfig(
             hidden_size=WIDTH,
@@ -93,7 +93,7 @@ def clip_vision(*, projection: int = WIDTH, size: int = 32, patch: int = 8) -> A
 
 
 def clip_pictures(size: int = 32) -> Any:
-    """CLIP's picture processor."""
+    """CLIP's image processor."""
     return transformers.CLIPImageProcessor(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
 
 

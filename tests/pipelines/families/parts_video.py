@@ -26,7 +26,7 @@ def text() -> dict[str, Any]:
 
 
 def wan_vae(**more: Any) -> Any:
-    """Wan's autoencoder: 8 times smaller pictures, 4 times fewer frames, 16 channels."""
+    """Wan's autoencoder: 8 times smaller images, 4 times fewer frames, 16 channels."""
     return diffusers.AutoencoderKLWan(
         **{
             "base_dim": 3,
@@ -40,7 +40,7 @@ def wan_vae(**more: Any) -> Any:
 
 
 def hunyuan_vae(channels: int = 4, **more: Any) -> Any:
-    """HunyuanVideo's autoencoder: 8 times smaller pictures, 4 times fewer frames."""
+    """HunyuanVideo's autoencoder: 8 times smaller images, 4 times fewer frames."""
     return diffusers.AutoencoderKLHunyuanVideo(
         **{
             "latent_channels": channels,

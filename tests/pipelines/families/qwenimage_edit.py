@@ -1,4 +1,4 @@
-"""Qwen-Image's edits: the picture's tokens follow the latents and are cut off again before the combine."""
+"""Qwen-Image's edits: the image's tokens follow the latents and are cut off again before the combine."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +15,7 @@ FACTOR = 64
 
 
 class Coarse(nn.Module):
-    """In place of an autoencoder: every picture is made 1024 pixels wide first, which a true one would not finish."""
+    """In place of an autoencoder: every image is made 1024 pixels wide first, which a true one would not finish."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Coarse(nn.Module):
 
 
 class Sight:
-    """Qwen's processor of text with pictures: one token for every four patches of a picture."""
+    """Qwen's processor of text with images: one token for every four patches of an image."""
 
     def __init__(self) -> None:
         self.pictures = transformers.Qwen2VLImageProcessorPil(min_pixels=28 * 28, max_pixels=28 * 28 * 4)
@@ -78,7 +78,7 @@ FACTS: dict[str, Any] = {
     "denoisers": ("transformer",),
     "style": "two calls",
     "order": "cond uncond",
-    "before": "keeps the first tokens of u and c (the rest are the picture to be edited)",
+    "before": "keeps the first tokens of u and c (the rest are the image to be edited)",
     "after": qwenimage.LENGTH,
     "exact": False,
 }

@@ -1,4 +1,4 @@
-"""Stable Diffusion 1 and 2: text, picture, inpainting (both kinds), depth, edits, upscalers, variations, GLIGEN."""
+"""Stable Diffusion 1 and 2: text, image, inpainting (both kinds), depth, edits, upscalers, variations, GLIGEN."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Stable Diffusion 3: text, picture, inpainting, ControlNets, perturbed attention."""
+"""Stable Diffusion 3: text, image, inpainting, ControlNets, perturbed attention."""
 
 from typing import Any
 

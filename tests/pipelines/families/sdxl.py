@@ -1,4 +1,4 @@
-"""SDXL: text, picture, inpainting, edits."""
+"""SDXL: text, image, inpainting, edits."""
 
 from typing import Any
 

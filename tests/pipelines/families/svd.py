@@ -1,4 +1,4 @@
-"""Stable Video Diffusion: a picture is the only condition; the scale grows from frame to frame."""
+"""Stable Video Diffusion: an image is the only condition; the scale grows from frame to frame."""
 
 from typing import Any
 

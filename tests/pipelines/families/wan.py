@@ -138,7 +138,7 @@ FAMILY = Family(
             denoisers=("transformer",),
             style="two calls",
             order="cond uncond",
-            single=True,  # the picture is not repeated
+            single=True,  # the image is not repeated
         ),
         Case(
             "WanVACEPipeline",

@@ -40,7 +40,7 @@ class Modular:
                 encoder.prompt_template_encode, encoder.prompt_template_encode_start_idx = "{}", 0
         pipe = blocks.init_pipeline()
         components = (classic or self.case.build()).components
-        pipe.vae = components["vae"]  # for the sizes of its pictures
+        pipe.vae = components["vae"]  # for the sizes of its images
         pipe.update_components(**{name: part for name, part in components.items() if name in pipe.components and part})
         pipe.set_progress_bar_config(disable=True)
         return pipe

@@ -34,10 +34,10 @@ def compare(
         metric: a name that the results hold, e.g. `alignment`; from a store also one of sets, e.g. `kid`.
         baseline: a setting of the results.
         equal: compare at equal `dose` or `cost` (see `cfglab.experiments.analysis.matched_baseline`); needs a store.
-        shuffled: beside alignment, what the pictures score against other prompts of the run; needs a store.
+        shuffled: beside alignment, what the images score against other prompts of the run; needs a store.
 
     Raises:
-        InputError: a metric that the results do not hold or that is no metric of single pictures, a baseline that is
+        InputError: a metric that the results do not hold or that is no metric of single images, a baseline that is
             no setting of theirs, two results for one (setting, prompt, seed); what cannot be compared as `equal`.
     """
     if isinstance(source, Store) and equal is None and (sets := compare_sets(source, metric, baseline)):
@@ -113,7 +113,7 @@ def _note(pairs: Pairs, by_name: Mapping[str, Difference], tested: int, fairness
         sentences += [
             f"p (Holm) is corrected for the family of these {tested} comparisons, not for other metrics, baselines "
             "or runs.",
-            "The best of many settings, chosen and judged on the same pictures, looks better than it is (the winner's "
+            "The best of many settings, chosen and judged on the same images, looks better than it is (the winner's "
             "curse): choose on one half of the prompts and report the other half (cfglab compare --choose prompts).",
         ]
     return " ".join(sentence for sentence in sentences if sentence)
@@ -132,7 +132,7 @@ def _resampling(differences: Mapping[str, Difference], tested: int, crossed: boo
         if some := [d for d in differences.values() if d.resampled == unit]:
             found.append(say(some))
     if not found:
-        return ["With one pair there is no interval and no p: one picture says nothing about the next."]
+        return ["With one pair there is no interval and no p: one image says nothing about the next."]
     if crossed and any(d.n_prompts > 1 and d.n_seeds == 1 for d in differences.values()):
         found.append(
             "For this one starting noise only: all prompts share the noise of the single seed, and nothing is said "
@@ -166,7 +166,7 @@ def _two_way(of: list[Difference]) -> str:
 
 def _one_way(of: list[Difference]) -> str:
     return (
-        f"Intervals (95 %) take prompts, not pictures, as a random sample (Student's t): effectively {_effective(of)}; "
+        f"Intervals (95 %) take prompts, not images, as a random sample (Student's t): effectively {_effective(of)}; "
         "p flips the sign of whole prompts."
     )
 

@@ -19,17 +19,17 @@ from cfglab.metrics.registry import METRICS, Metric
 REAL = "real"
 FEWEST = 8
 """Prompts from which on an interval is given, as for the metrics themselves."""
-FLOOR = " The floor is what real pictures score, held against others: a setting below it is not better than real."
+FLOOR = " The floor is what real images score, held against others: a setting below it is not better than real."
 SHARED = " All prompts share the starting noises of the seeds: nothing here speaks of other noises."
 WITHOUT_P = ("precision",)
 """Metrics near the end of their scale: of precision 0.99 most prompts say nothing, and t promises too much."""
 
 
 def compare_sets(store: Store, metric: str, baseline: str) -> Comparison | None:
-    """Each setting less the baseline in a metric of sets, best first, beside the floor of real against real pictures.
+    """Each setting less the baseline in a metric of sets, best first, beside the floor of real against real images.
 
-    The difference is of two sets of pictures with the same prompts and seeds, against the same real pictures. For
-    metrics within a prompt (Vendi, distance) prompts are the sample and are flipped, as for pictures. For all others
+    The difference is of two sets of images with the same prompts and seeds, against the same real images. For
+    metrics within a prompt (Vendi, distance) prompts are the sample and are flipped, as for images. For all others
     the interval is the delete-one-prompt jackknife of the difference, and p is Student's t of the same standard error,
     with G - 1 degrees of freedom for G prompts; precision gets no p.
 
@@ -39,7 +39,7 @@ def compare_sets(store: Store, metric: str, baseline: str) -> Comparison | None:
         InputError: a set metric that this run does not have, a baseline that is no setting.
     """
     known = METRICS.get(metric)
-    if known is None or known.of == "picture":
+    if known is None or known.of == "image":
         return None
     table = {name: row[metric] for name, row in store.set_metrics().items() if metric in row}
     if not table:
@@ -47,7 +47,7 @@ def compare_sets(store: Store, metric: str, baseline: str) -> Comparison | None:
     settings = [setting.name for setting in store.experiment.settings]
     refuse_unknown_setting(baseline, settings)
     if baseline not in table:
-        raise InputError(f"baseline '{baseline}' has no {metric}: none of its pictures was measured; name another")
+        raise InputError(f"baseline '{baseline}' has no {metric}: none of its images was measured; name another")
     sets = _jackknives(store, metric, table)
     others = [name for name in settings if name != baseline and name in table]
     by_name = _differences(known, sets, baseline, others)
@@ -158,13 +158,13 @@ def _alone(mine: Jackknife, base: Jackknife) -> Difference:
 def _note(known: Metric, baseline: str, found: list[Difference], tested: int, sizes: list[int]) -> str:
     direction = f"{known.better} is better" if known.better else "no direction is better by itself"
     sentences = [
-        f"{known.name} ({known.unit}; {direction}): of all pictures of a setting together, each setting less "
+        f"{known.name} ({known.unit}; {direction}): of all images of a setting together, each setting less "
         f"'{baseline}', for the same prompts and seeds"
         f"{', held against the same real pictures' if known.of == 'set' else ''}."
     ]
     if min(sizes) < max(sizes):
         sentences += [
-            f"A setting has {min(sizes)} to {max(sizes)} pictures, for some failed or are missing: sets of other sizes "
+            f"A setting has {min(sizes)} to {max(sizes)} images, for some failed or are missing: sets of other sizes "
             "differ by that alone."
         ]
     if known.of == "prompt":
@@ -172,11 +172,11 @@ def _note(known: Metric, baseline: str, found: list[Difference], tested: int, si
     elif any(it.low is not None for it in found):
         sentences += [
             "Intervals (95 %) leave out one prompt at a time (delete-one jackknife of the difference); they speak of "
-            "other prompts, not of other real pictures."
+            "other prompts, not of other real images."
         ]
     if tested and known.of == "set":
         sentences += [
-            "p is Student's t of the jackknife's standard error: no exact test, for pictures of two settings cannot be "
+            "p is Student's t of the jackknife's standard error: no exact test, for images of two settings cannot be "
             "exchanged without supposing that everything about them is alike."
         ]
     if known.name.split("_")[0] in WITHOUT_P:
@@ -187,7 +187,7 @@ def _note(known: Metric, baseline: str, found: list[Difference], tested: int, si
         sentences += [
             f"p (Holm) is corrected for the family of these {tested} comparisons, not for other metrics, baselines or "
             "runs.",
-            "The best of many settings, chosen and judged on the same pictures, looks better than it is (the winner's "
+            "The best of many settings, chosen and judged on the same images, looks better than it is (the winner's "
             "curse): draw it and the baseline with other seeds before you rely on it.",
         ]
     return " ".join(sentences)
@@ -198,9 +198,9 @@ def _missing(store: Store, metric: str) -> str:
     if known.judge:
         return f"metric '{metric}' was not measured in this run; cfglab score {store.folder} {metric} measures it"
     if known.of == "prompt":
-        return f"metric '{metric}' was not measured in this run: it takes scenes, and two pictures of a prompt or more"
+        return f"metric '{metric}' was not measured in this run: it takes scenes, and two images of a prompt or more"
     measured = {name for row in store.set_metrics().values() for name in row}
     return (
-        f"metric '{metric}' needs real pictures to be held against and was not measured in this run: that takes "
-        f"prompts of the world of scenes and 128 pictures a setting. Metrics of sets here: {listed(measured)}"
+        f"metric '{metric}' needs real images to be held against and was not measured in this run: that takes "
+        f"prompts of the world of scenes and 128 images a setting. Metrics of sets here: {listed(measured)}"
     )

@@ -47,7 +47,7 @@ class ComparisonRow(BaseModel):
 class Comparison(BaseModel):
     """All settings against one baseline in one metric: rows best first, and in `note` what they do and do not say.
 
-    `floor` is what real pictures score against real ones (set metrics), `chance` what these pictures score when each
+    `floor` is what real images score against real ones (set metrics), `chance` what these images score when each
     is judged by another prompt of the run (alignment, where asked for).
     """
 

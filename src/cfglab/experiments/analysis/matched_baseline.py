@@ -29,7 +29,7 @@ ALIKE = 0.01
 
 def dose(setting: Setting, levels: Sequence[float]) -> float | None:
     """The mean of w over the steps at these noise levels (sigma, one more than steps), guidance that is off counting as
-    1; None where w depends on the picture."""
+    1; None where w depends on the image."""
     try:
         return setting.guidance.schedule.dose(len(levels) - 1, levels)
     except InputError:
@@ -37,7 +37,7 @@ def dose(setting: Setting, levels: Sequence[float]) -> float | None:
 
 
 def rows_needed(setting: Setting, levels: Sequence[float]) -> int | None:
-    """Denoiser rows of one picture drawn alone, a call a step; None where a transform decides while it runs."""
+    """Denoiser rows of one image drawn alone, a call a step; None where a transform decides while it runs."""
     if any(type(it).supplies is not Transform.supplies for it in setting.guidance.transforms):
         return None
     guide = Guide(setting.guidance)
@@ -63,8 +63,8 @@ def at_equal(pairs: Pairs, source: Store | Scores | Iterable[ResultLike], equal:
     """The same comparison with another opponent for each setting.
 
     `dose`: each setting stands against the run's constant scales with the same transforms (with none, as a rule): the
-    one of its dose, or the straight line between the two nearest, picture by picture, so that prompt and seed still
-    drop out. A setting is left out where a transform decides the scale while the picture is drawn, because its
+    one of its dose, or the straight line between the two nearest, image by image, so that prompt and seed still
+    drop out. A setting is left out where a transform decides the scale while the image is drawn, because its
     schedule does not say how much guidance it had. `cost`: against the baseline, where both need as many denoiser rows.
 
     Raises:
@@ -146,7 +146,7 @@ def _at_cost(
     wanted = rows_needed(experiment.setting(pairs.baseline), levels)
     if wanted is None:
         raise InputError(
-            f"equal cost: how many rows the baseline '{pairs.baseline}' needs depends on the picture; name another "
+            f"equal cost: how many rows the baseline '{pairs.baseline}' needs depends on the image; name another "
             "--baseline"
         )
     against = np.array(pairs.against)
@@ -156,7 +156,7 @@ def _at_cost(
             continue
         cost = rows_needed(setting, levels)
         if cost is None or abs(cost - wanted) > ALIKE * wanted:
-            without[setting.name] = "its rows depend on the picture" if cost is None else f"{cost} rows a picture"
+            without[setting.name] = "its rows depend on the image" if cost is None else f"{cost} rows an image"
             against[pairs.scores.settings.index(setting.name)] = np.nan
         else:
             opponents[setting.name] = f"{pairs.baseline}, {wanted} rows"
@@ -169,7 +169,7 @@ def explain(equal: Equal, fair: Fair, most: int = 6) -> list[str]:
         "dose": "Equal dose: each setting stands against the constant scale of the same mean over the steps, or the "
         "line between the two nearest of this run, with the same transforms; the constants themselves are the ruler "
         "and have no row.",
-        "cost": "Equal cost: only settings that need as many denoiser rows a picture as the baseline are compared.",
+        "cost": "Equal cost: only settings that need as many denoiser rows an image as the baseline are compared.",
     }
     told = [said[equal]]
     if not fair.own_levels:

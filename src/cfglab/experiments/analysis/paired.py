@@ -1,11 +1,11 @@
-"""Paired statistics for pictures that share prompt and seed.
+"""Paired statistics for images that share prompt and seed.
 
 A claim about a setting is a claim about prompts and starting noises other than those of the run, so both are random.
 Where every (prompt, seed) has its own noise (`nested`), prompts are the clusters. Where all prompts share the noises of
 the seeds (`crossed`), prompts and seeds both count: eight seeds are eight noises, however many prompts there are.
 Intervals are Student's t on the variance components (`analysis.variance_components`). With a single prompt every number
-speaks about that prompt only. There is no interval with a single picture, and none where all differences are alike:
-sixteen right pictures of sixteen do not make 100 % certain.
+speaks about that prompt only. There is no interval with a single image, and none where all differences are alike:
+sixteen right images of sixteen do not make 100 % certain.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -57,7 +57,7 @@ class Difference(BaseModel):
         moving: pairs whose two values differ; `moving_prompts` is how many prompts those are of.
         dropped: (prompt, seed) that only one side has.
         resampled: what the interval treats as random samples; None with a single pair.
-        p: two-sided. From sign flips of whole prompts (of pictures, with one prompt); where noises are crossed it is
+        p: two-sided. From sign flips of whole prompts (of images, with one prompt); where noises are crossed it is
             the larger of that and of the t test with the interval's standard error. None with a single cluster.
         smallest_detectable: the true difference that a test at the 5 % level (before any correction) would find in
             80 of 100 such experiments, (t(.975) + t(.8)) standard errors; None where the spread is unknown.
@@ -116,7 +116,7 @@ def paired(
 
 
 def mean_interval(values: Mapping[Key, float], *, crossed: bool = False) -> Estimate | None:
-    """Mean over pictures with its 95 % interval, as in `paired`; None without any finite value."""
+    """Mean over images with its 95 % interval, as in `paired`; None without any finite value."""
     return means(Grid(values).of(values)[None], crossed=crossed)[0]
 
 
@@ -184,7 +184,7 @@ def interval(of: Spread) -> tuple[FloatArray, FloatArray]:
 
 
 def resampled(keys: Iterable[Key], *, crossed: bool = False) -> Resampled | None:
-    """What counts as a random sample among these pictures; None for one picture."""
+    """What counts as a random sample among these images; None for one image."""
     keys = set(keys)
     if not keys:
         return None
@@ -249,7 +249,7 @@ def _p(values: FloatArray, of: Spread, draws: int, seed: int) -> FloatArray:
 
 
 def _clusters(values: FloatArray) -> FloatArray:
-    """The sum of each cluster of one setting: its prompts, or the pictures of its one prompt."""
+    """The sum of each cluster of one setting: its prompts, or the images of its one prompt."""
     there = np.isfinite(values)
     counts = there.sum(axis=1)
     if (counts > 0).sum() <= 1:

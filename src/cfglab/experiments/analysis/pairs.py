@@ -1,4 +1,4 @@
-"""What a run says about one metric, laid out for pairing: every setting less one baseline, picture by picture."""
+"""What a run says about one metric, laid out for pairing: every setting less one baseline, image by image."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Pairs:
     def of(cls, source: Store | Scores | Iterable[ResultLike], metric: str, baseline: str) -> "Pairs":
         """
         Raises:
-            InputError: a metric that the results do not hold or that is no metric of single pictures, a baseline that
+            InputError: a metric that the results do not hold or that is no metric of single images, a baseline that
                 is no setting of theirs, two results for one (setting, prompt, seed).
         """
         scores = Scores.of(source, metric)
@@ -74,7 +74,7 @@ class Pairs:
         return dict(zip(names, differences(gaps, dropped, crossed=self.scores.crossed), strict=True))
 
     def baseline_mean(self) -> Estimate | None:
-        """The baseline over all of its pictures."""
+        """The baseline over all of its images."""
         own = self.scores.values[[self.scores.settings.index(self.baseline)]]
         return means(own, crossed=self.scores.crossed)[0]
 
@@ -104,10 +104,10 @@ def _refuse_unknown_metric(metric: str, measured: Iterable[str]) -> None:
     measured = set(measured)
     if metric in measured:
         return
-    if metric in METRICS and METRICS[metric].of != "picture":
+    if metric in METRICS and METRICS[metric].of != "image":
         raise InputError(
-            f"metric '{metric}' belongs to a whole set of pictures, not to one, so it cannot be paired by prompt and "
-            f"seed; compare a store's settings in it without --choose and --equal. Metrics of pictures: "
+            f"metric '{metric}' belongs to a whole set of images, not to one, so it cannot be paired by prompt and "
+            f"seed; compare a store's settings in it without --choose and --equal. Metrics of images: "
             f"{listed(measured)}"
         )
     if metric in METRICS and METRICS[metric].judge:

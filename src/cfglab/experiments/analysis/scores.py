@@ -33,11 +33,11 @@ class ResultLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """One metric of every picture of a run.
+    """One metric of every image of a run.
 
-    `values` and `failed` are (settings, prompts, seeds), prompts and seeds sorted; a value is NaN where the picture is
+    `values` and `failed` are (settings, prompts, seeds), prompts and seeds sorted; a value is NaN where the image is
     missing, failed, or has no such metric. `settings` stand in the experiment's order; `measured` names every metric
-    that any picture of the run has. `crossed`: all prompts share the starting noises of the seeds.
+    that any image of the run has. `crossed`: all prompts share the starting noises of the seeds.
     """
 
     metric: str

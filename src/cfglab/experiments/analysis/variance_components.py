@@ -47,7 +47,7 @@ class Spread:
 
 def spread(values: FloatArray, crossed: bool) -> Spread:
     """The spread of each setting's mean over (prompts, seeds); a setting with values of one prompt, or in a crossed
-    design of one seed, is taken as one-way: the pictures of that prompt, or the prompts of that seed."""
+    design of one seed, is taken as one-way: the images of that prompt, or the prompts of that seed."""
     there = np.isfinite(values)
     filled = np.where(there, values, 0.0)
     by_prompt, by_seed = there.sum(axis=2), there.sum(axis=1)

@@ -1,7 +1,7 @@
 """Experiments on mixtures: the model `mixture:tree` in the place of a pipeline, and a set of samples as a cell.
 
-A prompt names a class, `class 0`; a cell's picture shows 256 samples of it, drawn from 256 seeds of its own, and its
-metrics are exact. Everything else is as with pictures: settings, pairs, resuming, report. Importing loads no torch.
+A prompt names a class, `class 0`; a cell's image shows 256 samples of it, drawn from 256 seeds of its own, and its
+metrics are exact. Everything else is as with images: settings, pairs, resuming, report. Importing loads no torch.
 """
 
 import hashlib
@@ -81,7 +81,7 @@ class Laboratory:
         if experiment.sampler not in METHODS:
             raise InputError(f"sampler {experiment.sampler!r}: a mixture has {', '.join(METHODS)}; name one of them.")
         if experiment.width != experiment.height:
-            raise InputError("width and height of a mixture's picture are one size; leave them out.")
+            raise InputError("width and height of a mixture's image are one size; leave them out.")
         refuse_same_noise(experiment.seeds, NOISES // SAMPLES)
         for prompt in (*experiment.prompts, *([experiment.negative] if experiment.negative else ())):
             here.label(prompt)
@@ -95,7 +95,7 @@ class Laboratory:
         return int(found[1])
 
     def draw(self, batch: "Sequence[Cell]") -> "Drawn":
-        """Draw the cells of one batch, each alone: its picture, its metrics, and what guidance did on average."""
+        """Draw the cells of one batch, each alone: its image, its metrics, and what guidance did on average."""
         from cfglab.experiments.backends.pipeline import Drawn
         from cfglab.mixtures.guided import Call
         from cfglab.mixtures.noise_paths import karras, noise_steps

@@ -13,8 +13,8 @@ from cfglab.experiments.storage.traces import cell_traces
 
 @dataclass(frozen=True)
 class Drawn:
-    """Pictures of a batch: float32 `(n, 3, h, w)`, about [-1, 1] but not clamped, the denoiser's rows, and the trace of
-    each picture as `CellTrace.encode` gives it. `metrics` of each, where they are not those of its pixels."""
+    """Images of a batch: float32 `(n, 3, h, w)`, about [-1, 1] but not clamped, the denoiser's rows, and the trace of
+    each image as `CellTrace.encode` gives it. `metrics` of each, where they are not those of its pixels."""
 
     pixels: np.ndarray
     rows_run: int

@@ -1,4 +1,4 @@
-"""Samples as a small picture: dots over the density of their class. On a line a histogram under its density."""
+"""Samples as a small image: dots over the density of their class. On a line a histogram under its density."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 Picture = NDArray[np.float32]
 PAPER, SHADE = np.array([1.0, 1.0, 1.0], np.float32), np.array([-0.25, -0.15, 0.0], np.float32)
 DOT = np.array([-0.75, 0.1, 0.6], np.float32)
-REACH = 3.0  # standard deviations of the class, from its middle to the picture's edge
+REACH = 3.0  # standard deviations of the class, from its middle to the image's edge
 
 
 def background(one: "Mixture", size: int) -> Picture:

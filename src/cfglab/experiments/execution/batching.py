@@ -13,7 +13,7 @@ def batches(cells: Sequence[Cell], factor: int) -> list[tuple[Cell, ...]]:
 
     All settings of one prompt and seed stand together, because they begin with the same noise and share their rows; as
     many whole prompts and seeds as fit go into one batch, and a set of settings that is too large for one is cut. A
-    batch has at most 48 pictures, and fewer of large ones: the denoiser's memory grows with the latents.
+    batch has at most 48 images, and fewer of large ones: the denoiser's memory grows with the latents.
     """
     together: dict[tuple[str, int], dict[str, Cell]] = {}
     for cell in cells:
@@ -33,6 +33,6 @@ def batches(cells: Sequence[Cell], factor: int) -> list[tuple[Cell, ...]]:
 
 
 def largest(cell: Cell, factor: int) -> int:
-    """How many pictures of this size a batch holds: 48 at 16×16 latents, 4 at 64×64."""
+    """How many images of this size a batch holds: 48 at 16×16 latents, 4 at 64×64."""
     size = (cell.width // factor) * (cell.height // factor)
     return max(4, min(MOST, LATENTS // size))

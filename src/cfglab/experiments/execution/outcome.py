@@ -21,15 +21,15 @@ from cfglab.metrics.pictures import clipped_share, contrast, saturation
 if TYPE_CHECKING:
     from cfglab.experiments.backends.pipeline import Drawn
 
-NOT_FINITE = "the picture has values that are not finite (NaN or infinity); try dtype float32 or a smaller scale"
+NOT_FINITE = "the image has values that are not finite (NaN or infinity); try dtype float32 or a smaller scale"
 Batch = tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One cell of a batch: its picture's file (PNG) with metrics and trace, or the error.
+    """One cell of a batch: its image's file (PNG) with metrics and trace, or the error.
 
-    `settled` is False where another attempt may succeed. `rows_run` and `rows_saved` are denoiser rows, this picture's
+    `settled` is False where another attempt may succeed. `rows_run` and `rows_saved` are denoiser rows, this image's
     even share of what was drawn together.
     """
 
@@ -100,7 +100,7 @@ def _outcomes(piece: Sequence[Cell], drawn: "Drawn") -> Iterator[Outcome]:
 
 
 def _pixel_metrics(pixels: np.ndarray) -> Iterator[dict[str, float]]:
-    """Metrics of each picture of `(n, 3, h, w)`, measured before clamping."""
+    """Metrics of each image of `(n, 3, h, w)`, measured before clamping."""
     if not len(pixels):
         return iter(())
     named = {"saturation": saturation, "clipped_share": clipped_share, "contrast": contrast}

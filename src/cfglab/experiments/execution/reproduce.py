@@ -1,4 +1,4 @@
-"""Draw a picture again from what is recorded in it: the same batch, and so the same pixels."""
+"""Draw an image again from what is recorded in it: the same batch, and so the same pixels."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """The copy, and the largest difference of any of its bytes from the picture: 0 where it is the same.
+    """The copy, and the largest difference of any of its bytes from the image: 0 where it is the same.
 
     `torch_seed` is the plain seed of its starting noise, `torch.Generator("cpu").manual_seed(torch_seed)`.
     """
@@ -50,11 +50,11 @@ def reproduce(
     allow_pickle: bool = False,
     allow_download: bool = False,
 ) -> Reproduction:
-    """Replay the batch recorded in a picture of a run and write its picture to `out`.
+    """Replay the batch recorded in an image of a run and write its image to `out`.
 
-    Nothing is drawn before the record, the picture and the model agree, and nothing is written before it is drawn. A
+    Nothing is drawn before the record, the image and the model agree, and nothing is written before it is drawn. A
     record that names a hub model does not download it: `allow_download` does. `notes` says which versions differ from
-    the recorded ones, in which case pixels may differ too. Raises InputError for a picture without a record or with one
+    the recorded ones, in which case pixels may differ too. Raises InputError for an image without a record or with one
     that cannot be true, for a model whose weights are not the recorded ones, for a hub model that is not here, and for
     an `out` that is no place for a file; MachineError when `out` cannot be written.
     """
@@ -81,7 +81,7 @@ def replay(
     allow_pickle: bool = False,
     allow_download: bool = False,
 ) -> "Drawn":
-    """Draw the batch of a picture's record again. Raises InputError where the model here is not the recorded one."""
+    """Draw the batch of an image's record again. Raises InputError where the model here is not the recorded one."""
     from cfglab.pipelines import check_prompt, load
 
     cell = record.cell
@@ -109,7 +109,7 @@ def replay(
 
 def _drawn(image: Path | str, model: Any, record: Record) -> "Drawn":
     """What the model draws, where it is of the recorded shape and finite. Raises InputError, and MachineError where the
-    model fails, of which a run would say that the picture failed."""
+    model fails, of which a run would say that the image failed."""
     from cfglab.experiments.backends.pipeline import draw
 
     try:
@@ -138,5 +138,5 @@ def _drawn(image: Path | str, model: Any, record: Record) -> "Drawn":
 def _check_target(out: Path, image: Path) -> None:
     """Raise InputError where a copy cannot stand at `out`: said before anything is drawn."""
     if out.exists() and out.samefile(image):
-        raise InputError(f"{out}: is the picture itself, which stays as it is; choose another --out.")
+        raise InputError(f"{out}: is the image itself, which stays as it is; choose another --out.")
     check_target(out)

@@ -1,4 +1,4 @@
-"""A batch that fails is drawn in halves, and those again, down to single pictures.
+"""A batch that fails is drawn in halves, and those again, down to single images.
 
 Out of memory, it goes on with what fits; a cell that the model cannot draw fails alone. Every batch is tried whole
 first, so what is drawn depends on the batch and the machine, not on what the session did before.
@@ -19,7 +19,7 @@ def draw_in_pieces(pipe: Any, batch: Sequence[Cell]) -> "Iterator[tuple[Sequence
     """The batch as one piece where the model can draw it, or in smaller ones; a text is the traceback of a single cell,
     NotFinite one whose prediction became NaN, as it would every time.
 
-    A picture of a smaller piece is within 1e-4 of that of the whole batch, before it is rounded to bytes: kernels round
+    An image of a smaller piece is within 1e-4 of that of the whole batch, before it is rounded to bytes: kernels round
     differently at other batch sizes. Raises any other InputError, which is about what was asked for, at once.
     """
     found = _tried(pipe, batch)

@@ -1,7 +1,7 @@
 """Run an experiment: draw what its folder does not hold yet, score it, and look at it again later.
 
-The batch is the unit of everything: of sharing work, of resuming, and of drawing a picture again. A run that was
-interrupted repeats the same batches and ends with the same pictures; one that is finished loads no model.
+The batch is the unit of everything: of sharing work, of resuming, and of drawing an image again. A run that was
+interrupted repeats the same batches and ends with the same images; one that is finished loads no model.
 """
 
 import hashlib
@@ -82,9 +82,9 @@ def run(
     """Draw and score every cell of `experiment` that `folder` does not hold yet.
 
     A batch in which the model fails is drawn in halves, down to the cell that fails alone: it is recorded as failed,
-    with the traceback, and its batch is tried again next time. A picture that is not finite stays failed. `Run.failed`
+    with the traceback, and its batch is tried again next time. An image that is not finite stays failed. `Run.failed`
     counts both. `revision`, `allow_pickle` and `allow_download` are about hub models, see `cfglab.load`; without
-    `score` pictures are only drawn. `load` gives the pipeline in place of loading one, for many runs of one model.
+    `score` images are only drawn. `load` gives the pipeline in place of loading one, for many runs of one model.
     `executor` draws the batches: here, unless it is one of `cfglab.integrations`.
 
     Raises InputError for a model, sampler, size or prompt that cannot be drawn, for a folder that holds something else
@@ -180,7 +180,7 @@ def load_model(experiment: Experiment, device: str, hub: dict[str, Any], weights
 
 
 def _intact(store: Store, model: ModelFacts) -> set[int]:
-    """Positions with nothing left to do: their picture lies there as it was recorded, or they failed for good."""
+    """Positions with nothing left to do: their image lies there as it was recorded, or they failed for good."""
     weights = store.meta("weights") or model.weights
     if weights != model.weights:
         raise InputError(
@@ -203,9 +203,9 @@ def _is_there(folder: Path, row: Row) -> bool:
 def _draw_all(
     store: Store, workers: Workers, todo: Sequence[Batch], places: Places, intact: Set[int], score: bool, quiet: bool
 ) -> int:
-    """Write what the workers draw, batch after batch, judged where that is wanted; returns the number of pictures made.
+    """Write what the workers draw, batch after batch, judged where that is wanted; returns the number of images made.
 
-    What fails while its batch is drawn again takes nothing from a picture that is there.
+    What fails while its batch is drawn again takes nothing from an image that is there.
     """
     from cfglab.experiments.scoring.scorer import Scorer
 
@@ -228,7 +228,7 @@ def _draw_all(
 
 
 def _written(folder: Path, outcome: Outcome, places: Places) -> Iterable[Row]:
-    """One row for each setting that asks for this cell, once its picture is written."""
+    """One row for each setting that asks for this cell, once its image is written."""
     cell, image, digest = outcome.cell, None, None
     if outcome.file is not None:
         image, digest = f"images/{cell.id}.png", hashlib.sha256(outcome.file).hexdigest()

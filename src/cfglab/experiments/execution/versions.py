@@ -1,4 +1,4 @@
-"""The versions that pixels depend on, recorded in every picture and beside every run."""
+"""The versions that pixels depend on, recorded in every image and beside every run."""
 
 import platform
 import sys

@@ -1,4 +1,4 @@
-"""What the judge of scenes said of a run's pictures, held against prompts: their own, or others. Loads no torch."""
+"""What the judge of scenes said of a run's images, held against prompts: their own, or others. Loads no torch."""
 
 import dataclasses
 import hashlib
@@ -51,10 +51,10 @@ def aligned(scene: Scene, seen: Seen) -> dict[str, float]:
 
 
 def chance(store: Store) -> Estimate | None:
-    """Alignment with the prompts shuffled: every judged picture against another prompt of the run.
+    """Alignment with the prompts shuffled: every judged image against another prompt of the run.
 
-    The pictures of each prompt are held against the next prompt that asks for something else, so no picture meets its
-    own. None where no picture was judged, or all prompts ask for one thing.
+    The images of each prompt are held against the next prompt that asks for something else, so no image meets its
+    own. None where no image was judged, or all prompts ask for one thing.
     """
     scenes = asked(store)
     if not (store.folder / FILE).is_file():

@@ -1,4 +1,4 @@
-"""Metrics of a run by further judges, which have weights of their own: a number a picture, or distances of features.
+"""Metrics of a run by further judges, which have weights of their own: a number an image, or distances of features.
 
 A judge is a critic (it has `scores`) or an eye (it has `features`); `cfglab.integrations.judges` makes them.
 """
@@ -28,12 +28,12 @@ from cfglab.metrics.registry import METRICS
 from cfglab.progress import progress_bar
 
 AT_ONCE = 16
-REFERENCE = 4_096  # real pictures, where they are rendered
+REFERENCE = 4_096  # real images, where they are rendered
 
 
 @runtime_checkable
 class Critic(Protocol):
-    """Gives each picture a number, beside its prompt. `key` names it and its weights: another one scores again."""
+    """Gives each image a number, beside its prompt. `key` names it and its weights: another one scores again."""
 
     metrics: ClassVar[tuple[str, ...]]
     key: str
@@ -56,10 +56,10 @@ Judge: TypeAlias = Critic | Eye
 
 
 def measure(store: Store, judge: Judge, real: Path | None = None, quiet: bool = True) -> int:
-    """Record a judge's metrics of every picture that was drawn; returns how many pictures it looked at for that.
+    """Record a judge's metrics of every image that was drawn; returns how many images it looked at for that.
 
-    `real` is a folder of real pictures for an eye; without one the scenes that the prompts ask for are rendered.
-    Stopped in the middle, it goes on where it was. Raises InputError where there are no pictures, no real pictures, or
+    `real` is a folder of real images for an eye; without one the scenes that the prompts ask for are rendered.
+    Stopped in the middle, it goes on where it was. Raises InputError where there are no images, no real images, or
     too few of either.
     """
     rows = check(store, judge.metrics, real)
@@ -88,32 +88,32 @@ def _criticise(store: Store, critic: Critic, rows: Sequence[Row], quiet: bool) -
 
 
 def check(store: Store, metrics: Sequence[str], real: Path | None = None) -> list[Row]:
-    """The pictures of a run. Raises InputError where there are none for these metrics, or nothing that distances can be
+    """The images of a run. Raises InputError where there are none for these metrics, or nothing that distances can be
     held against: said before a judge is downloaded."""
     rows = [row for row in store.rows() if row.result.status == "done"]
     if not rows:
-        raise InputError(f"{store.folder}: has no pictures yet; cfglab run draws them.")
+        raise InputError(f"{store.folder}: has no images yet; cfglab run draws them.")
     of_sets = [metric for metric in metrics if metric in METRICS and METRICS[metric].of == "set"]
     if not of_sets:
         return rows
     most = _most(rows)
     if most < ENOUGH:
         raise InputError(
-            f"{of_sets[0]} compares sets: it needs {ENOUGH} pictures of a setting, and there are {most}; "
+            f"{of_sets[0]} compares sets: it needs {ENOUGH} images of a setting, and there are {most}; "
             "draw more prompts or seeds."
         )
     if real is None and len(asked(store)) < len(store.experiment.prompts):
         raise InputError(
-            f"{store.folder}: distances to real pictures need real pictures, and only those of scenes can be "
+            f"{store.folder}: distances to real images need real images, and only those of scenes can be "
             "rendered; give a folder of them, --real FOLDER."
         )
     if real is not None and not real.is_dir():
-        raise InputError(f"{real}: is no folder; --real names a folder of real pictures.")
+        raise InputError(f"{real}: is no folder; --real names a folder of real images.")
     return rows
 
 
 def _most(rows: Sequence[Row]) -> int:
-    """The pictures of the setting that has most."""
+    """The images of the setting that has most."""
     return max(Counter(row.result.setting for row in rows).values())
 
 
@@ -133,7 +133,7 @@ def _look(store: Store, eye: Eye, rows: Sequence[Row], real: Path | None, quiet:
                 for row, seen in zip(part, cache.look(eye.key, part, store.folder, see), strict=True):
                     sets.setdefault(row.result.setting, {}).setdefault(row.result.prompt, []).append(seen.features)
                 advance(len(part))
-        with progress_bar(len(pictures), quiet, "looking at real pictures") as advance:
+        with progress_bar(len(pictures), quiet, "looking at real images") as advance:
             there = _seen(eye, cache, pictures, advance)
             if floor:
                 sets[REAL] = {prompt: list(_seen(eye, cache, them)) for prompt, them in floor.items()}
@@ -152,7 +152,7 @@ def _look(store: Store, eye: Eye, rows: Sequence[Row], real: Path | None, quiet:
 def _seen(
     eye: Eye, cache: FeatureCache, pictures: Sequence[np.ndarray], advance: Callable[[int], object] = lambda _: None
 ) -> np.ndarray:
-    """Features of real pictures, kept by their pixels."""
+    """Features of real images, kept by their pixels."""
 
     def see(new: Sequence[np.ndarray]) -> list[Seen]:
         return [Seen(features, {}) for features in eye.features(np.stack(new))]
@@ -175,7 +175,7 @@ def _rendered(store: Store, most: int) -> tuple[list[np.ndarray], dict[str, list
 
 
 def _halved(features: np.ndarray, prompt: str, most: int) -> dict[str, Jackknife]:
-    """The floor of one's own real pictures: as many as a setting has, at most half, against the others. They belong to
+    """The floor of one's own real images: as many as a setting has, at most half, against the others. They belong to
     no prompt; under this one they stand without an interval."""
     order = np.random.default_rng(0).permutation(len(features))
     count = min(most, len(features) // 2)
@@ -183,7 +183,7 @@ def _halved(features: np.ndarray, prompt: str, most: int) -> dict[str, Jackknife
 
 
 def _read(folder: Path) -> list[np.ndarray]:
-    """The pictures of a folder, uint8 (h, w, 3), of one size; other files are passed over."""
+    """The images of a folder, uint8 (h, w, 3), of one size; other files are passed over."""
     found = []
     for file in sorted(folder.iterdir()):
         try:
@@ -193,9 +193,9 @@ def _read(folder: Path) -> list[np.ndarray]:
                 raise InputError(
                     f"{file}: is too large ({error.strerror}); make it smaller, or leave it out."
                 ) from error
-            continue  # no picture
+            continue  # no image
     if len({picture.shape for picture in found}) > 1:
-        raise InputError(f"{folder}: its pictures have several sizes; bring them to one, best that of the run's own.")
+        raise InputError(f"{folder}: its images have several sizes; bring them to one, best that of the run's own.")
     if len(found) < ENOUGH:
-        raise InputError(f"{folder}: has {len(found)} pictures, and {ENOUGH} real ones are needed; give more.")
+        raise InputError(f"{folder}: has {len(found)} images, and {ENOUGH} real ones are needed; give more.")
     return found

@@ -1,6 +1,6 @@
-"""Score the pictures of a run in the world of scenes: what the judge reads back, and how far sets are from real ones.
+"""Score the images of a run in the world of scenes: what the judge reads back, and how far sets are from real ones.
 
-A prompt that is no sentence of that world, or a picture of another size, is left as it is: pixel metrics only.
+A prompt that is no sentence of that world, or an image of another size, is left as it is: pixel metrics only.
 """
 
 import hashlib
@@ -29,17 +29,17 @@ from cfglab.scenes.vocabulary import Scene
 if TYPE_CHECKING:
     from cfglab.scenes.reader import Reader
 
-ENOUGH = 128  # pictures of a setting from which on its distance to real scenes is measured: twice the 64 features
+ENOUGH = 128  # images of a setting from which on its distance to real scenes is measured: twice the 64 features
 REFERENCE = 10_000  # real scenes, the same for every setting
 PROMPTS_FOR_INTERVAL = 8
 WITHIN = ("vendi", "pairwise_distance")
 SETS = ("kid", "fid", "precision", "recall", "density", "coverage", *WITHIN)
 VERSION = 2  # of what is computed here: another one scores a run again
-Sets = Mapping[str, Mapping[str, Sequence[np.ndarray] | np.ndarray]]  # setting -> prompt -> features of its pictures
+Sets = Mapping[str, Mapping[str, Sequence[np.ndarray] | np.ndarray]]  # setting -> prompt -> features of its images
 
 
 def score(store: Store, quiet: bool = True) -> None:
-    """Score every picture that was drawn, unless all of that was done before, which is known without loading torch."""
+    """Score every image that was drawn, unless all of that was done before, which is known without loading torch."""
     with Scorer(store) as scorer:
         rows = [row for row in store.rows() if scorer.judges(row)]
         pictures = [(row.result.cell, row.sha256) for row in rows]
@@ -54,9 +54,9 @@ def score(store: Store, quiet: bool = True) -> None:
 
 
 class Scorer:
-    """Judges the pictures of one run as they come, and its settings at the end. A context manager.
+    """Judges the images of one run as they come, and its settings at the end. A context manager.
 
-    What the judge saw is kept in the run folder (`storage.feature_cache`), so a picture is read once.
+    What the judge saw is kept in the run folder (`storage.feature_cache`), so an image is read once.
     """
 
     def __init__(self, store: Store) -> None:
@@ -72,18 +72,18 @@ class Scorer:
         self._held.close()
 
     def judges(self, row: Row) -> bool:
-        """Whether this is a picture of a scene that the judge knows the words of."""
+        """Whether this is an image of a scene that the judge knows the words of."""
         return row.result.status == "done" and row.result.prompt in self.asked
 
     def judged(self, rows: Sequence[Row]) -> list[Row]:
-        """New pictures, before they are recorded, with their alignment with their prompts among their metrics."""
+        """New images, before they are recorded, with their alignment with their prompts among their metrics."""
         found = self._alignments(rows)
         both = [{**row.result.metrics, **found.get(row.result.cell, {})} for row in rows]
         results = [row.result.model_copy(update={"metrics": it}) for row, it in zip(rows, both, strict=True)]
         return [row.model_copy(update={"result": it}) for row, it in zip(rows, results, strict=True)]
 
     def pictures(self, rows: Iterable[Row]) -> bool:
-        """Record the alignment of pictures with their prompts; False where no judge can look at them."""
+        """Record the alignment of images with their prompts; False where no judge can look at them."""
         found = self._alignments(rows)
         self.store.record_metrics(found)
         return bool(found)
@@ -100,7 +100,7 @@ class Scorer:
         }
 
     def sets(self, rows: Sequence[Row]) -> None:
-        """Record the metrics of sets, of every setting and of as many real scenes, from judged pictures."""
+        """Record the metrics of sets, of every setting and of as many real scenes, from judged images."""
         assert self._reader is not None
         sets: dict[str, dict[str, list[np.ndarray]]] = {}
         for part in chunks(rows):
@@ -131,7 +131,7 @@ class Scorer:
         return read_pixels(self.store.folder / str(row.result.image)).shape == (SIZE, SIZE, 3)
 
     def _look(self, rows: Sequence[Row], reader: "Reader") -> list[Seen]:
-        """What the judge sees in each picture, from the cache where it looked before."""
+        """What the judge sees in each image, from the cache where it looked before."""
 
         def see(files: np.ndarray) -> list[Seen]:
             pixels = as_floats(files)
@@ -152,7 +152,7 @@ class Scorer:
 
 def record_sets(store: Store, sets: Sets, reference: Reference, enough: int | None) -> None:
     """Measure every set and record the metrics with the parts that differences need; sets of fewer than `enough`
-    pictures (all, if None) only in what is measured within a prompt."""
+    images (all, if None) only in what is measured within a prompt."""
     found = {}
     for name, by_prompt in sets.items():
         measured = set_metrics({prompt: np.stack(list(rows)) for prompt, rows in by_prompt.items()}, reference)
@@ -178,7 +178,7 @@ def recorded(
 
 
 def real_pictures(scene: Scene, count: int, stream: int) -> list[np.ndarray]:
-    """Real pictures of a scene, uint8 (h, w, 3); the same ones each time, others for another `stream`."""
+    """Real images of a scene, uint8 (h, w, 3); the same ones each time, others for another `stream`."""
     key = hashlib.sha256(scene.model_dump_json().encode()).digest()
     rng = np.random.default_rng([stream, int.from_bytes(key[:8])])
     return [render(scene, rng) for _ in range(count)]

@@ -1,4 +1,4 @@
-"""A cell: one picture to make, and the facts about a model that its identity needs. Loads no torch."""
+"""A cell: one image to make, and the facts about a model that its identity needs. Loads no torch."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from cfglab.pipelines.loading.model_folder import locate, weights_hash
 
 
 class Cell(Identified):
-    """One picture to make: everything that it depends on, except versions and the device, which are recorded beside it.
+    """One image to make: everything that it depends on, except versions and the device, which are recorded beside it.
 
     `id` names it. `seed` is the seed of torch's generator that its starting noise comes from. `weights` is the hash of
     the model's folder, `sampler_config` the model's own scheduler config, sizes are in pixels.
@@ -42,7 +42,7 @@ class Cell(Identified):
 
 
 class ModelFacts(BaseModel):
-    """What a cell takes from the model's folder: the weights' hash, the scheduler's config, the size of a picture.
+    """What a cell takes from the model's folder: the weights' hash, the scheduler's config, the size of an image.
 
     `factor` is pixels per latent along a side.
     """

@@ -13,7 +13,7 @@ SECONDS_A_ROW = 0.006  # `scenes` on two idle cores, see the README
 
 @dataclass(frozen=True)
 class Cost:
-    """Pictures, equal ones counted once for each setting, and denoiser rows: those of plain guidance, two a picture and
+    """Images, equal ones counted once for each setting, and denoiser rows: those of plain guidance, two an image and
     call of the denoiser, none shared. Transforms that ask for further predictions take more."""
 
     pictures: int
@@ -21,14 +21,14 @@ class Cost:
 
     @property
     def large(self) -> bool:
-        """Whether somebody should be asked first: more pictures than a store and its report are made for."""
+        """Whether somebody should be asked first: more images than a store and its report are made for."""
         return self.pictures > LARGE
 
     def __str__(self) -> str:
         hours = self.rows * SECONDS_A_ROW / 3600
         time = f"{hours / 24:,.0f} days" if hours >= 48 else f"{hours:,.1f} hours"
         return (
-            f"{self.pictures:,} pictures, for plain guidance in up to {self.rows:,} denoiser rows, {time} at "
+            f"{self.pictures:,} images, for plain guidance in up to {self.rows:,} denoiser rows, {time} at "
             f"{SECONDS_A_ROW * 1000:.0f} ms a row, which is what scenes takes on two cores"
         )
 

@@ -143,7 +143,7 @@ class Experiment(Identified):
             _check_distinct(name, values)
         _check_distinct("settings", [setting.name for setting in self.settings])
         if "real" in (setting.name for setting in self.settings):
-            raise InputError("setting 'real': results keep that name for real pictures; choose another.")
+            raise InputError("setting 'real': results keep that name for real images; choose another.")
         if not self.settings or self.settings[0] != self.baseline:
             raise InputError(f"settings of {self.name!r}: the baseline is the first of them; put it there.")
         for setting in self.settings:

@@ -18,7 +18,7 @@ DATABASE = "results.sqlite"
 FORMAT = 1  # of the tables; 0 in files of before it was written
 _NEW = f".{DATABASE}.tmp"
 _LOGS = tuple(f"{DATABASE}-{kind}" for kind in ("wal", "shm", "journal"))
-ANEW = "restore it, or delete it and run again, which draws every picture anew, or choose another --out"
+ANEW = "restore it, or delete it and run again, which draws every image anew, or choose another --out"
 _HEX = re.compile("0x[0-9a-f]{16}")
 SIGNED = 2**63  # where SQLite's integers end
 _SCHEMA = """
@@ -124,7 +124,7 @@ class Identity:
             found = path.stat()
         except FileNotFoundError as error:
             raise MachineError(
-                f"{path}: was deleted while it was written; run again, which draws every picture anew."
+                f"{path}: was deleted while it was written; run again, which draws every image anew."
             ) from error
         except OSError as error:
             raise refuse(path, error) from error

@@ -1,7 +1,7 @@
-"""What judges saw, kept beside the pictures: `features.sqlite` in the run folder. A picture is looked at once.
+"""What judges saw, kept beside the images: `features.sqlite` in the run folder. An image is looked at once.
 
-A row belongs to the bytes of a picture's file and to one judge (the hash of its weights, or its name and revision), so
-a picture that was drawn anew, or another judge, is a new row, and nothing here has to be thrown away.
+A row belongs to the bytes of an image's file and to one judge (the hash of its weights, or its name and revision), so
+an image that was drawn anew, or another judge, is a new row, and nothing here has to be thrown away.
 """
 
 import hashlib
@@ -28,8 +28,8 @@ T = TypeVar("T")
 FILE = "features.sqlite"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS seen (
-    judge TEXT NOT NULL, picture TEXT NOT NULL, rows INTEGER NOT NULL, features BLOB NOT NULL, said TEXT NOT NULL,
-    PRIMARY KEY (judge, picture)) WITHOUT ROWID
+    judge TEXT NOT NULL, image TEXT NOT NULL, rows INTEGER NOT NULL, features BLOB NOT NULL, said TEXT NOT NULL,
+    PRIMARY KEY (judge, image)) WITHOUT ROWID
 """
 _AT_ONCE = 500
 
@@ -38,7 +38,7 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a judge saw: features (d,) of a picture, or (n, d) of n real ones; what it said, as JSON values."""
+    """What a judge saw: features (d,) of an image, or (n, d) of n real ones; what it said, as JSON values."""
 
     features: Array
     said: Mapping[str, str | float | None]
@@ -68,11 +68,11 @@ class FeatureCache:
         self._database.close()
 
     def get(self, judge: str, pictures: Iterable[str]) -> dict[str, Seen]:
-        """What is known of these pictures, by their key."""
+        """What is known of these images, by their key."""
         wanted, found = list(dict.fromkeys(pictures)), {}
         for part in chunks(wanted, _AT_ONCE):
             marks = ", ".join("?" * len(part))
-            query = f"SELECT picture, rows, features, said FROM seen WHERE judge = ? AND picture IN ({marks})"
+            query = f"SELECT image, rows, features, said FROM seen WHERE judge = ? AND image IN ({marks})"
             try:
                 for picture, rows, features, said in self._database.execute(query, (judge, *part)):
                     array = np.frombuffer(features, dtype=np.float32)
@@ -84,7 +84,7 @@ class FeatureCache:
     def look(
         self, judge: str, rows: Sequence[Row], folder: Path, see: Callable[[np.ndarray], Iterable[Seen]]
     ) -> list[Seen]:
-        """What a judge sees in each picture of a run: kept, or what `see` makes of the new ones, uint8 (n, h, w, 3)."""
+        """What a judge sees in each image of a run: kept, or what `see` makes of the new ones, uint8 (n, h, w, 3)."""
         keys = [key_of(row, folder) for row in rows]
 
         def see_files(new: Sequence[Row]) -> Iterable[Seen]:
@@ -96,7 +96,7 @@ class FeatureCache:
     def fill(
         self, judge: str, pictures: Mapping[str, T], see: Callable[[Sequence[T]], Iterable[Seen]]
     ) -> dict[str, Seen]:
-        """What a judge sees in pictures by their key: kept, or what `see` makes of the new ones, which is kept, too."""
+        """What a judge sees in images by their key: kept, or what `see` makes of the new ones, which is kept, too."""
         known = self.get(judge, pictures)
         if new := {key: picture for key, picture in pictures.items() if key not in known}:
             fresh = dict(zip(new, see(list(new.values())), strict=True))
@@ -124,7 +124,7 @@ class FeatureCache:
 
 
 def key_of(row: Row, folder: Path) -> str:
-    """The hash of a picture's file, as recorded or of what lies there."""
+    """The hash of an image's file, as recorded or of what lies there."""
     return row.sha256 or hashlib.sha256(read_bytes(folder / str(row.result.image), IMAGE_BYTES)).hexdigest()
 
 

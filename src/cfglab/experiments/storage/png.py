@@ -1,4 +1,4 @@
-"""A picture's file: a PNG that carries its cell and the batch it was drawn in, so that it can be drawn again."""
+"""An image's file: a PNG that carries its cell and the batch it was drawn in, so that it can be drawn again."""
 
 import errno
 import io
@@ -21,11 +21,11 @@ from cfglab.limits import IMAGE_BYTES, IMAGE_PIXELS
 CHUNK = "cfglab"
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """Image formats that are read: those whose decoders are part of Pillow and start no other program."""
-_RUN = "give a picture from a run's images folder."
+_RUN = "give an image from a run's images folder."
 
 
 def to_bytes(pixels: np.ndarray) -> np.ndarray:
-    """Pictures `(n, 3, h, w)`, floats in about [-1, 1], as uint8 `(n, h, w, 3)`: clamped and rounded."""
+    """Images `(n, 3, h, w)`, floats in about [-1, 1], as uint8 `(n, h, w, 3)`: clamped and rounded."""
     scaled = (np.clip(pixels.astype(np.float32), -1, 1) + 1) * 127.5
     return np.ascontiguousarray(scaled.round().astype(np.uint8).transpose(0, 2, 3, 1))
 
@@ -45,26 +45,26 @@ def encode(pixels: np.ndarray, batch: Sequence[Cell], versions: Mapping[str, str
 
 
 def read_pixels(path: Path | str) -> np.ndarray:
-    """A picture's pixels, uint8 `(h, w, 3)`. Raises InputError for a file that is no picture, is torn, or is larger
+    """An image's pixels, uint8 `(h, w, 3)`. Raises InputError for a file that is no image, is torn, or is larger
     than `cfglab.limits` allows."""
     return _decoded(path, _content(path), IMAGE_PIXELS)
 
 
 def read_record(path: Path | str) -> Record:
-    """The record in a picture, checked part against part. Raises InputError for a file that is no picture, that cfglab
-    did not draw, or whose record contradicts itself or the picture."""
+    """The record in an image, checked part against part. Raises InputError for a file that is no image, that cfglab
+    did not draw, or whose record contradicts itself or the image."""
     return read_picture(path)[0]
 
 
 def read_picture(path: Path | str) -> tuple[Record, np.ndarray]:
-    """The record in a picture and its pixels, uint8 `(h, w, 3)`, of one reading. Raises InputError as `read_record`."""
+    """The record in an image and its pixels, uint8 `(h, w, 3)`, of one reading. Raises InputError as `read_record`."""
     content = _content(path)
     pixels = _decoded(path, content, IMAGE_PIXELS)
     chunks = _scanned(path, content, IMAGE_PIXELS)
     if not chunks.records:
         raise InputError(f"{path}: carries no cell, cfglab did not draw it; {_RUN}")
     if len(chunks.records) > 1:
-        raise InputError(f"{path}: carries {len(chunks.records)} records, and a picture has one; {_RUN}")
+        raise InputError(f"{path}: carries {len(chunks.records)} records, and an image has one; {_RUN}")
     return record_of(path, chunks.records[0], chunks.width, chunks.height), pixels
 
 
@@ -96,19 +96,19 @@ def _content(path: Path | str) -> bytes:
     try:
         return read_bytes(path, IMAGE_BYTES)
     except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such picture; give one from a run's images folder.") from error
+        raise InputError(f"{path}: there is no such image; give one from a run's images folder.") from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read as a picture ({error.strerror}); {_RUN}") from error
+        raise InputError(f"{path}: cannot be read as an image ({error.strerror}); {_RUN}") from error
 
 
 def _scanned(path: Path | str, content: bytes, most_pixels: int) -> Chunks:
     try:
         return scan(content, CHUNK, most_pixels)
     except TooLarge as error:
-        raise InputError(f"{path}: is too large a picture ({error}); {_RUN}") from error
+        raise InputError(f"{path}: is too large an image ({error}); {_RUN}") from error
     except ValueError as error:
         raise InputError(
-            f"{path}: is no picture, or a damaged one ({error}); run the experiment again to remake it."
+            f"{path}: is no image, or a damaged one ({error}); run the experiment again to remake it."
         ) from error
 
 
@@ -120,4 +120,4 @@ def _decoded(path: Path | str, content: bytes, most_pixels: int) -> np.ndarray:
     except Exception as error:  # whatever a damaged file makes of the decoder
         if is_memory_error(error):
             raise MachineError(f"{path}: memory is too small to decode it; free some and run again.") from error
-        raise InputError(f"{path}: is no picture, or a damaged one; run the experiment again to remake it.") from error
+        raise InputError(f"{path}: is no image, or a damaged one; run the experiment again to remake it.") from error

@@ -1,6 +1,6 @@
-"""The record in a picture: every part is checked against every other, before anything is drawn or written.
+"""The record in an image: every part is checked against every other, before anything is drawn or written.
 
-A picture comes from anywhere, and its record says what is to be drawn again: a model, sizes, steps, seeds. Nothing of
+An image comes from anywhere, and its record says what is to be drawn again: a model, sizes, steps, seeds. Nothing of
 it is believed because something else in it was right.
 """
 
@@ -32,11 +32,11 @@ OWN = frozenset({"prompt", "seed", "guidance"})
 _HASH = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 _TRIED = 50_000
 """Values of schedules that are computed to see whether a record's guidance can run."""
-_RUN = "give a picture from a run's images folder."
+_RUN = "give an image from a run's images folder."
 
 
 class Record(BaseModel):
-    """What a picture knows of itself: its cell, the batch it was drawn in with its place there, and the versions."""
+    """What an image knows of itself: its cell, the batch it was drawn in with its place there, and the versions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,8 +47,8 @@ class Record(BaseModel):
 
 
 def record_of(path: Path | str, text: str, width: int, height: int) -> Record:
-    """The record that a text holds, for a picture of that size. Raises InputError where it cannot be read, or where a
-    part of it contradicts another part or the picture."""
+    """The record that a text holds, for an image of that size. Raises InputError where it cannot be read, or where a
+    part of it contradicts another part or the image."""
     try:
         record = Record.model_validate_json(text)
     except (ValidationError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
@@ -85,7 +85,7 @@ def check_model(path: Path | str, record: Record, model: ModelFacts) -> None:
     most = largest(cell, model.factor)
     if len(record.batch) > most:
         raise InputError(
-            f"{path}: its batch has {len(record.batch)} pictures of {cell.width} x {cell.height}, and a batch has at "
+            f"{path}: its batch has {len(record.batch)} images of {cell.width} x {cell.height}, and a batch has at "
             f"most {most}; {_RUN}"
         )
 
@@ -94,18 +94,18 @@ def _fault(record: Record, width: int, height: int) -> str | None:
     """What contradicts itself in a record, in words; None where everything fits."""
     cell, batch = record.cell, record.batch
     if not 1 <= len(batch) <= MOST:
-        return f"a batch has 1 to {MOST} pictures, and this one has {len(batch)}"
+        return f"a batch has 1 to {MOST} images, and this one has {len(batch)}"
     if not 0 <= record.index < len(batch):
         return f"index {record.index} in a batch of {len(batch)}"
     if batch[record.index] != cell:
         return f"its cell is not number {record.index} of its batch"
     if (cell.width, cell.height) != (width, height):
-        return f"its cell has {cell.width} x {cell.height} pixels, and the picture {width} x {height}"
+        return f"its cell has {cell.width} x {cell.height} pixels, and the image {width} x {height}"
     for field in Cell.model_fields:
         if field not in OWN and any(getattr(other, field) != getattr(cell, field) for other in batch):
-            return f"the pictures of its batch differ in {field}"
+            return f"the images of its batch differ in {field}"
     if len({other.id for other in batch}) < len(batch):
-        return "its batch has a picture twice"
+        return "its batch has an image twice"
     if len(record.versions) > RECORD_VERSIONS or any(
         len(text) > NAME_CHARACTERS for pair in record.versions.items() for text in pair
     ):
@@ -129,7 +129,7 @@ def _shared_fault(cell: Cell) -> str | None:
         if not 8 <= size <= PIXELS or size % 8:
             return f"{name} {size}, and a size is a multiple of 8 from 8 to {PIXELS:,}"
     if mixture and cell.width != cell.height:
-        return f"{cell.width} x {cell.height} pixels, and a mixture's picture is square"
+        return f"{cell.width} x {cell.height} pixels, and a mixture's image is square"
     if cell.sampler not in samplers:
         return f"sampler {cell.sampler[:60]!r}, and there are {', '.join(samplers)}"
     if cell.dtype not in DTYPES:

@@ -22,11 +22,11 @@ IMAGE = r"^(?:images/)?[0-9A-Za-z_-]{1,64}\.png$"
 
 
 class Result(BaseModel):
-    """One cell of a run: where it stands in the experiment, its picture or its error, and its metrics.
+    """One cell of a run: where it stands in the experiment, its image or its error, and its metrics.
 
     `torch_seed` is the plain seed that its starting noise comes from in diffusers, `torch.Generator("cpu")` with
     `manual_seed(torch_seed)`; `seed` is the seed that the experiment states. `image` is relative to the run folder.
-    `error` ends in the line that says what was wrong. `rows_run` and `rows_saved` are denoiser rows, this picture's
+    `error` ends in the line that says what was wrong. `rows_run` and `rows_saved` are denoiser rows, this image's
     even share of what its batch ran and saved.
     """
 
@@ -47,8 +47,8 @@ class Result(BaseModel):
 
 
 class Row(BaseModel):
-    """A result and what only the writer needs: settled or to be tried again, the hash of its picture's file, and the
-    picture's trace as `CellTrace.encode` gives it."""
+    """A result and what only the writer needs: settled or to be tried again, the hash of its image's file, and the
+    image's trace as `CellTrace.encode` gives it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

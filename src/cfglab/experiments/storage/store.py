@@ -1,12 +1,12 @@
-"""The run folder: pictures, results and the experiment they belong to. Reading one loads no torch.
+"""The run folder: images, results and the experiment they belong to. Reading one loads no torch.
 
-    images/<cell id>.png   every picture, with the cell and the batch it was drawn in as metadata
-    results.sqlite         one row a cell, its trace, metrics of pictures and of sets (WAL: one writer, many readers)
+    images/<cell id>.png   every image, with the cell and the batch it was drawn in as metadata
+    results.sqlite         one row a cell, its trace, metrics of images and of sets (WAL: one writer, many readers)
     results.csv            the same for people, written whole at the end of each session
     experiment.yaml        the experiment; `cfglab run` reads it back
     versions.json          the versions that each session ran with
 
-A picture is written whole before its row, so every row points at a picture that is there.
+An image is written whole before its row, so every row points at an image that is there.
 """
 
 import json
@@ -42,7 +42,7 @@ from cfglab.experiments.storage.results import read_results, results_csv
 from cfglab.metrics.estimate import Estimate as Estimate
 
 SCORED = "scored"
-"""The key under which it is kept of which pictures the metrics of sets are; it goes with them."""
+"""The key under which it is kept of which images the metrics of sets are; it goes with them."""
 
 
 class Store:
@@ -227,7 +227,7 @@ class Store:
         return {"done": int(done), "failed": int(failed), "good": int(good)}
 
     def set_metrics(self) -> dict[str, dict[str, Estimate]]:
-        """Metrics of sets of pictures by setting and metric; the setting `real` is real pictures against real ones."""
+        """Metrics of sets of images by setting and metric; the setting `real` is real images against real ones."""
         table: dict[str, dict[str, Estimate]] = {}
         with self.snapshot(), plain_errors(self.folder):
             for setting, metric, value, low, high, n in self._database.execute("SELECT * FROM set_metrics"):
@@ -242,7 +242,7 @@ class Store:
             database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def record(self, rows: Iterable[Row]) -> None:
-        """Record results, all or none. A picture that is new, or drawn otherwise, takes with it what was measured of
+        """Record results, all or none. An image that is new, or drawn otherwise, takes with it what was measured of
         the one before, and of sets; one that is the same byte for byte keeps its further metrics."""
         changed = False
         with self._transaction() as database:
@@ -270,12 +270,12 @@ class Store:
                 database.execute("DELETE FROM meta WHERE key = ?", (SCORED,))
 
     def record_metrics(self, metrics: Mapping[str, Mapping[str, float]]) -> None:
-        """Add metrics of pictures, by cell id and metric."""
+        """Add metrics of images, by cell id and metric."""
         with self._transaction() as database:
             _insert_metrics(database, metrics)
 
     def forget_metric(self, metric: str) -> None:
-        """Take a metric from all pictures."""
+        """Take a metric from all images."""
         with self._transaction() as database:
             database.execute("DELETE FROM metrics WHERE metric = ?", (metric,))
 

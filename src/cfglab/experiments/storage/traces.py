@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("step", "sigma", "w", "difference", "cosine", "rows_run", "rows_saved")
 """step counts from 0; sigma is noise over signal; difference is the L2 norm of cond - uncond and cosine that of the
-angle between them, in the model's own space; rows are this picture's even share of those that equal rows split."""
+angle between them, in the model's own space; rows are this image's even share of those that equal rows split."""
 
 _HEADS = ("step", "sigma", "w", "|cond - uncond|", "cosine", "rows run", "rows saved")
 
@@ -33,7 +33,7 @@ class CellTrace:
         """From what `encode` gave. Raises InputError for anything else."""
         size = 4 * len(COLUMNS)
         if not data or len(data) % size:
-            raise InputError(f"a trace of {len(data)} bytes: it is a multiple of {size}; draw the picture again.")
+            raise InputError(f"a trace of {len(data)} bytes: it is a multiple of {size}; draw the image again.")
         return cls(np.frombuffer(data, "<f4").reshape(len(COLUMNS), -1))
 
     def encode(self) -> bytes:
@@ -99,9 +99,9 @@ def stored_levels(store: "Store", count: int) -> list[float] | None:
 def trace_of(
     image: Path | str, device: str = "auto", *, allow_pickle: bool = False, allow_download: bool = False
 ) -> CellTrace:
-    """The trace of a run's picture: as the run keeps it, or else by drawing its batch again.
+    """The trace of a run's image: as the run keeps it, or else by drawing its batch again.
 
-    Raises InputError for a picture without a record or with one that cannot be true, and as `reproduce` where the batch
+    Raises InputError for an image without a record or with one that cannot be true, and as `reproduce` where the batch
     has to be drawn.
     """
     from cfglab.experiments.execution.reproduce import replay

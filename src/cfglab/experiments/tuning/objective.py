@@ -1,6 +1,6 @@
 """What one guidance of a search scores: chunk after chunk of the same prompts and seeds.
 
-The pictures of a chunk are a run of their own, in a folder named by the guidance: nothing is drawn twice, and every
+The images of a chunk are a run of their own, in a folder named by the guidance: nothing is drawn twice, and every
 trial of a search is paired with every other one.
 """
 
@@ -29,8 +29,8 @@ WORSE = 0.1
 
 
 class OneModel:
-    """Runs the experiments of a search; its model is loaded once, when the first picture is needed. `judges` look at
-    the pictures as well."""
+    """Runs the experiments of a search; its model is loaded once, when the first image is needed. `judges` look at
+    the images as well."""
 
     def __init__(
         self, search: Search, device: str, revision: str | None, allow_pickle: bool, judges: Sequence[Judge] = ()
@@ -58,10 +58,10 @@ class OneModel:
 
 @dataclass(frozen=True)
 class Measured:
-    """What pictures of one guidance scored: `pictures` by prompt and seed for a metric of pictures, each metric's value
+    """What images of one guidance scored: `pictures` by prompt and seed for a metric of images, each metric's value
     over them all, and the denoiser's `rows` that they took.
 
-    `why` says why they are no use: one is not finite. `cut` is after a few pictures that were clearly worse than the
+    `why` says why they are no use: one is not finite. `cut` is after a few images that were clearly worse than the
     best guidance's; `values` is then what the rest would have made of it, as far as one can tell: the best one's value
     and the paired difference.
     """
@@ -75,7 +75,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Bench:
-    """Measures guidances on the pictures of a search, in `folder/trials`. `draw` runs an experiment in a folder."""
+    """Measures guidances on the images of a search, in `folder/trials`. `draw` runs an experiment in a folder."""
 
     search: Search
     folder: Path
@@ -83,9 +83,9 @@ class Bench:
     _known: dict[tuple[Guidance, int], Measured] = field(default_factory=dict)
 
     def measure(self, guidance: Guidance, chunk: int) -> Measured:
-        """One chunk of pictures.
+        """One chunk of images.
 
-        Raises InputError where the pictures do not have the metric, and MachineError where the model failed.
+        Raises InputError where the images do not have the metric, and MachineError where the model failed.
         """
         key = guidance, chunk
         if key not in self._known:
@@ -118,11 +118,11 @@ class Bench:
 
 
 def refuse_unsettled(store: Store) -> None:
-    """Raise MachineError for pictures that another attempt may draw: nothing is said about half of a set."""
+    """Raise MachineError for images that another attempt may draw: nothing is said about half of a set."""
     lost = [row.result for row in store.rows() if row.result.status == "failed" and not row.settled]
     if lost:
         raise MachineError(
-            f"{store.folder}: the model failed in {len(lost)} pictures ({_last_line(lost[0].error)}); run it again to "
+            f"{store.folder}: the model failed in {len(lost)} images ({_last_line(lost[0].error)}); run it again to "
             "continue."
         )
 
@@ -149,7 +149,7 @@ def read(folder: Path, metrics: Sequence[str]) -> Measured:
     found: list[float] = []
     pictures: dict[Key, float] = {}
     for metric in metrics:
-        if METRICS[metric].of == "picture":
+        if METRICS[metric].of == "image":
             pictures = {
                 (row.result.prompt, row.result.seed): row.result.metrics[metric]
                 for row in rows
@@ -162,7 +162,7 @@ def read(folder: Path, metrics: Sequence[str]) -> Measured:
             value = sets[metric].value if metric in sets else None
         if value is None:
             raise InputError(
-                f"metric '{metric}': these pictures do not have it, they have {listed(there)}; tune one of those."
+                f"metric '{metric}': these images do not have it, they have {listed(there)}; tune one of those."
             )
         found.append(value)
     return Measured(pictures, tuple(found), spent)

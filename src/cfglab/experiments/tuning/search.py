@@ -1,4 +1,4 @@
-"""What is tuned, by which metric, on which pictures, and which others judge it. Loads no torch."""
+"""What is tuned, by which metric, on which images, and which others judge it. Loads no torch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ FEWEST = 2  # prompts on either side: one prompt says nothing about others
 
 
 class Search(Identified):
-    """A guidance with gaps, the constant scales that it has to beat, by which metric, and the pictures that decide.
+    """A guidance with gaps, the constant scales that it has to beat, by which metric, and the images that decide.
 
     `constant` is a range, `1..8`. `base` holds the prompts and seeds that are tuned on, the model and how it draws; its
     only setting is a placeholder. One metric is tuned, two give a frontier. Make it with `Search.of`, which checks it.
@@ -61,7 +61,7 @@ class Search(Identified):
 
         Raises:
             InputError: a guidance without gaps, a metric that is unknown or has no direction, too few prompts or
-                pictures, a seed that is tuned on and held out.
+                images, a seed that is tuned on and held out.
         """
         for metric in metrics:
             _check_metric(metric)
@@ -117,7 +117,7 @@ class Search(Identified):
     @property
     def chunks(self) -> tuple[tuple[str, ...], ...]:
         """The prompts in the order in which a trial draws them; one chunk where a trial cannot be cut short."""
-        prunes = len(self.metrics) == 1 and METRICS[self.metrics[0]].of == "picture"
+        prunes = len(self.metrics) == 1 and METRICS[self.metrics[0]].of == "image"
         count = max(1, min(CHUNKS, len(self.base.prompts) // SMALLEST)) if prunes else 1
         return tuple(tuple(part.tolist()) for part in np.array_split(np.array(self.base.prompts, dtype=object), count))
 
@@ -144,7 +144,7 @@ def _check_metric(metric: str) -> None:
 def _check_pictures(metric: str, count: int, which: str, more: str) -> None:
     if METRICS[metric].of == "set" and count < ENOUGH:
         raise InputError(
-            f"metric '{metric}' needs {ENOUGH} pictures, and {count} are {which}; give more prompts or {more}."
+            f"metric '{metric}' needs {ENOUGH} images, and {count} are {which}; give more prompts or {more}."
         )
 
 

@@ -1,7 +1,7 @@
-"""Successive halving: every group's best setting, found on few pictures first, within a budget of denoiser rows.
+"""Successive halving: every group's best setting, found on few images first, within a budget of denoiser rows.
 
-The pictures of a rung are a run of their own, so it resumes, and each rung draws seeds that no earlier one had: what
-survives is ranked by all of its pictures. The same settings, prompts and seeds choose the same survivors.
+The images of a rung are a run of their own, so it resumes, and each rung draws seeds that no earlier one had: what
+survives is ranked by all of its images. The same settings, prompts and seeds choose the same survivors.
 """
 
 import re
@@ -61,11 +61,11 @@ def choose(
     run: Callable[[Experiment, Path], Any] | None = None,
     tell: Callable[[str], None] = print,
 ) -> dict[str, Setting]:
-    """Group -> its best setting in the mean of `by`, a metric of pictures; plain guidance is one group with the
+    """Group -> its best setting in the mean of `by`, a metric of images; plain guidance is one group with the
     baseline. Rung i is the run `folder/choose-i`.
 
     Raises InputError where a rung has more prompts than the experiment, where the next one would exceed the budget of
-    rows (what was drawn is kept), and for a metric that the pictures do not have.
+    rows (what was drawn is kept), and for a metric that the images do not have.
     """
     left, spent, seen = list(experiment.settings), 0.0, list[Result]()
     for number, rung in enumerate(rungs):
@@ -77,7 +77,7 @@ def choose(
                 "are left; give fewer prompts or seeds in --rungs, or a larger --rows."
             )
         place = folder / f"choose-{number + 1}"
-        tell(f"rung {number + 1}: {len(left)} settings, {len(part.prompts)} x {len(part.seeds)} pictures each")
+        tell(f"rung {number + 1}: {len(left)} settings, {len(part.prompts)} x {len(part.seeds)} images each")
         (run or _run)(part, place)
         with Store.open(place) as store:
             results = store.results()
@@ -107,7 +107,7 @@ def survivors(
 
 
 def means(results: Sequence[Result], metric: str) -> dict[str, float]:
-    """Setting -> mean of a metric over its pictures. Raises InputError where no picture has it."""
+    """Setting -> mean of a metric over its images. Raises InputError where no image has it."""
     values: dict[str, list[float]] = {}
     for result in results:
         if metric in result.metrics:
@@ -115,7 +115,7 @@ def means(results: Sequence[Result], metric: str) -> dict[str, float]:
     if not values:
         known = sorted({name for result in results for name in result.metrics})
         raise InputError(
-            f"no picture has {metric!r}: they have {', '.join(known) or 'no metrics'}; choose by one of those."
+            f"no image has {metric!r}: they have {', '.join(known) or 'no metrics'}; choose by one of those."
         )
     return {name: fmean(numbers) for name, numbers in values.items()}
 
@@ -126,13 +126,13 @@ def method(setting: Setting) -> str:
 
 
 def rows_of(experiment: Experiment) -> int:
-    """Denoiser rows of all its pictures when none are shared; at most that for what follows the predictions."""
+    """Denoiser rows of all its images when none are shared; at most that for what follows the predictions."""
     pictures = len(experiment.prompts) * len(experiment.seeds)
     return pictures * sum(rows_a_picture(setting.guidance, experiment.steps) for setting in experiment.settings)
 
 
 def rows_a_picture(guidance: Guidance, count: int, levels: Sequence[float] | None = None) -> int:
-    """Rows of one picture in so many steps.
+    """Rows of one image in so many steps.
 
     `levels` are the noise levels of the run itself (sigma, one more than steps), see `stored_levels`. Before a run,
     when none are known, the number is an estimate at those of Stable Diffusion.

@@ -1,4 +1,4 @@
-"""What a search ended with, judged on the pictures that it was not tuned on."""
+"""What a search ended with, judged on the images that it was not tuned on."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ MOST = 6
 
 
 class Point(BaseModel):
-    """A guidance and its metrics on the pictures that it was tuned on, flattered by the choice."""
+    """A guidance and its metrics on the images that it was tuned on, flattered by the choice."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,7 +33,7 @@ class Point(BaseModel):
 
 class Side(BaseModel):
     """One of the two texts of a search after its trials: `full` went to the end, `cut` were worse than the best one
-    before it, `refused` made no guidance or no picture; `rows` of the denoiser; the best, or the frontier."""
+    before it, `refused` made no guidance or no image; `rows` of the denoiser; the best, or the frontier."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,7 +46,7 @@ class Side(BaseModel):
 
 
 class Verdict(BaseModel):
-    """A tuned guidance less its opponent on held-out pictures, a row for each metric."""
+    """A tuned guidance less its opponent on held-out images, a row for each metric."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -56,7 +56,7 @@ class Verdict(BaseModel):
 
 
 class Tuned(BaseModel):
-    """A finished search. `run` is the folder of the held-out pictures; `looks` counts how often pictures of that set
+    """A finished search. `run` is the folder of the held-out images; `looks` counts how often images of that set
     were looked at in this folder, this time included."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -114,7 +114,7 @@ def _verdict(store: Store, search: Search, point: Point, other: Point) -> Verdic
         found = next(row for row in compare(store, metric, other.name).rows if row.setting == point.name)
         if found.difference is None:
             raise InputError(
-                f"{store.folder}: '{point.name}' and '{other.name}' share no held-out picture; run it again."
+                f"{store.folder}: '{point.name}' and '{other.name}' share no held-out image; run it again."
             )
         rows.append(found)
     return Verdict(setting=point.name, against=other.name, rows=tuple(rows))

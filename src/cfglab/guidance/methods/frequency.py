@@ -115,5 +115,5 @@ def _check_picture(kind: str, tensor: "Tensor") -> None:
     if tensor.ndim < 4:
         raise InputError(
             f"{kind} on predictions of shape {tuple(tensor.shape)}: it needs height and width, (n, channels, ..., "
-            "h, w); leave it out for a model that packs its pictures into tokens."
+            "h, w); leave it out for a model that packs its images into tokens."
         )

@@ -115,7 +115,7 @@ class NAG(Transform):
 
     arXiv:2505.21179; hold shortens a position to `tau` times the L1 norm of Z+. The conditional prediction is made this
     way, so `1 | nag(s=5)` has a negative prompt at one row a step, also where the model has no unconditional one; the
-    second attention costs a part of a row. Refused where text and picture share one attention (SD 3, Flux).
+    second attention costs a part of a row. Refused where text and image share one attention (SD 3, Flux).
     """
 
     card: ClassVar[Card] = Card(
@@ -127,8 +127,8 @@ class NAG(Transform):
         rows="2 (1 at w = 1), with a second cross-attention in one of them",
         defaults="tau 2.5 and alpha 0.5: the authors' processor for UNets; s differs per model and has to be said",
         hosts=(
-            Host("the authors' pipelines", "also models with one attention for text and picture"),
-            Host("ComfyUI", "also models with one attention for text and picture"),
+            Host("the authors' pipelines", "also models with one attention for text and image"),
+            Host("ComfyUI", "also models with one attention for text and image"),
         ),
     )
 

@@ -13,7 +13,7 @@ class PAG(Weaker):
     """`g + s (c - c~)`, where self-attention of c~ is the identity in `layers`: every position sees only itself.
 
     arXiv:2403.17377; the middle block and s = 3 as in diffusers' PAG pipelines. `1 | pag()` is guidance without
-    an unconditional row. Refused where text and picture share one attention.
+    an unconditional row. Refused where text and image share one attention.
     """
 
     card: ClassVar[Card] = Card(
@@ -46,7 +46,7 @@ class PAG(Weaker):
 
 
 class SEG(Weaker):
-    """`g + s (c - c~)`, where the queries of self-attention of c~ are blurred over the picture in `layers`.
+    """`g + s (c - c~)`, where the queries of self-attention of c~ are blurred over the image in `layers`.
 
     arXiv:2408.00760, equations 6 to 9, in the form of the authors' code, whose blurred row has the prompt and whose s
     is the paper's gamma less 1. `sigma` is in positions of that layer; None is infinite: all queries are their mean.

@@ -108,7 +108,7 @@ class Composed(_Prompted):
 class DualCFG(_Prompted):
     """`u + middle (m - u) + w (c - m)`: two scales, one from nothing to a middle prompt, one from there to the prompt.
 
-    arXiv:2211.09800, whose middle is the picture to be edited; here it is a second prompt, as in ComfyUI's
+    arXiv:2211.09800, whose middle is the image to be edited; here it is a second prompt, as in ComfyUI's
     node. At middle = w it is plain CFG.
     """
 
@@ -121,7 +121,7 @@ class DualCFG(_Prompted):
         rows="3",
         defaults="middle 1.5: InstructPix2Pix's image scale",
         hosts=(
-            Host("diffusers", "InstructPix2Pix, whose middle is the picture without the text"),
+            Host("diffusers", "InstructPix2Pix, whose middle is the image without the text"),
             Host("ComfyUI", "DualCFGGuider is this; its nested style scales the whole again"),
         ),
     )

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 class SAG(Weaker):
-    """`g + s (u - u~)`, where u~ is predicted for a sample whose own clean picture is blurred where attention looks.
+    """`g + s (u - u~)`, where u~ is predicted for a sample whose own clean image is blurred where attention looks.
 
     arXiv:2210.00939, equation 16, and 25 with classifier-free guidance, on epsilon: there the unconditional prediction
     is guided. `of=cond` guides the conditional one, as in `1 | sag(of=cond)`, which needs no unconditional row. `sigma`
     of the blur is in values of the sample. The rows are run twice more, once for their attention, because a further
-    prediction is asked for before the first one is known. Refused where text and picture share one attention.
+    prediction is asked for before the first one is known. Refused where text and image share one attention.
     """
 
     card: ClassVar[Card] = Card(

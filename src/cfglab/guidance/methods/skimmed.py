@@ -17,7 +17,7 @@ class Skimmed(Transform):
 
     The mask is `sign(c - u) = sign(c)`, `sign(c) = sign(D)` and `sign(D) = sign(D - x)` (`flips=False` leaves the last
     one out), with `D = u + w (c - u)`. First the same is done to u with the roles exchanged (at scale 0 with
-    `full_negative`). skimmed_CFG.py, the single-scale node; no paper. x is the picture with noise as ComfyUI has it,
+    `full_negative`). skimmed_CFG.py, the single-scale node; no paper. x is the image with noise as ComfyUI has it,
     `latents / alpha` of a VP model, the latents of a flow. Raises InputError without latents.
     """
 

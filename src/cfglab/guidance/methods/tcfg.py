@@ -14,7 +14,7 @@ class TCFG(Transform):
     """Tangential damping: `u` projected on the leading right-singular vector of the two rows `[c; u]`, then CFG.
 
     arXiv:2503.18137, on scores. With the Gram numbers `cc`, `cu`, `uu` of one image and
-    `r = hypot(cc - uu, 2 cu)` that projection is `u (1 - (cc - uu) / r) / 2 + c cu / r`: no SVD of the pictures.
+    `r = hypot(cc - uu, 2 cu)` that projection is `u (1 - (cc - uu) / r) / 2 + c cu / r`: no SVD of the images.
     Where r is 0 (c and u of one length, at right angles) no direction leads, and u stays.
     """
 

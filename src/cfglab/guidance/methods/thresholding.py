@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 class ImagenThreshold(Transform):
     """Dynamic thresholding: `s = max(limit, quantile |D|)`, `D -> limit * clamp(D, -s, s) / s`, per image, on x0.
 
-    arXiv:2205.11487, section 2.3, for pictures in [-1, 1], `limit` 1; latents have another range, so set `limit` to
+    arXiv:2205.11487, section 2.3, for images in [-1, 1], `limit` 1; latents have another range, so set `limit` to
     theirs. Acts on conditional and unguided predictions too.
     """
 
     card: ClassVar[Card] = Card(
         title="Dynamic thresholding (Imagen)",
-        says="The clean picture is clipped at a quantile of its own values and pressed back into the picture's range.",
+        says="The clean image is clipped at a quantile of its own values and pressed back into the image's range.",
         formula="s = max(limit, quantile_p |D|); limit clamp(D, -s, s) / s",
         paper="2205.11487",
         source="section 2.3; the quantile 0.995 is diffusers' `dynamic_thresholding_ratio`",

@@ -22,7 +22,7 @@ TAPS = 9
 
 @dataclass(frozen=True)
 class BlurredSample:
-    """The rows of `source` on `x + alpha (D' - D)`: D is their own prediction of the clean picture, D' that picture
+    """The rows of `source` on `x + alpha (D' - D)`: D is their own prediction of the clean image, D' that image
     blurred by a Gaussian of `sigma` where the first self-attention of the middle block looks: at positions that get
     more than 1 of the attention of all the others together, in the mean of the heads.
 
@@ -54,7 +54,7 @@ class BlurredSample:
             return hook
 
         def again(module: "Module", args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-            if not self.step.alpha:  # nothing of the picture is in the sample
+            if not self.step.alpha:  # nothing of the image is in the sample
                 return output
             sample = args[0] if args else kwargs[first]
             prediction = _tensor(output)[:, : sample.shape[1]]
@@ -86,7 +86,7 @@ class BlurredSample:
 
         if sample.ndim != 4:
             raise InputError(
-                f"sag on samples of shape {tuple(sample.shape)}: it blurs pictures, (n, channels, h, w); leave it out."
+                f"sag on samples of shape {tuple(sample.shape)}: it blurs images, (n, channels, h, w); leave it out."
             )
         height, width = sample.shape[-2:]
         clean = convert(prediction, sample, self.step, self.prediction, "x0")
@@ -96,7 +96,7 @@ class BlurredSample:
         grid = picture_of(looked_at.shape[1], height, width)
         if grid is None:
             raise InputError(
-                f"sag: {looked_at.shape[1]} positions are no picture of {height} x {width}'s proportions; draw another "
+                f"sag: {looked_at.shape[1]} positions are no image of {height} x {width}'s proportions; draw another "
                 "size."
             )
         mask = interpolate(looked_at.unflatten(1, grid)[:, None].to(clean), (height, width))

@@ -17,7 +17,7 @@ def self_attentions(denoiser: "Module", layers: tuple[str, ...], method: str) ->
     """Every self-attention in the named layers: modules with to_q, to_v and to_out that read no text.
 
     A layer is part of a dotted name, such as `mid`, `up_blocks.1` or `blocks.14`, as in diffusers' pag_applied_layers.
-    Raises InputError where a layer has none, or where text and picture share one attention.
+    Raises InputError where a layer has none, or where text and image share one attention.
     """
     check_hooks(denoiser, method)
     found = []
@@ -30,7 +30,7 @@ def self_attentions(denoiser: "Module", layers: tuple[str, ...], method: str) ->
             )
         if any(getattr(module, "add_k_proj", None) is not None for module in attentions):
             raise InputError(
-                f"{method}: in layer {layer!r} of {_named(denoiser)} text and picture share one attention, of which "
+                f"{method}: in layer {layer!r} of {_named(denoiser)} text and image share one attention, of which "
                 "the method says nothing; use skip_layers there."
             )
         found += [module for module in attentions if module not in found]
@@ -38,7 +38,7 @@ def self_attentions(denoiser: "Module", layers: tuple[str, ...], method: str) ->
 
 
 def cross_attentions(denoiser: "Module", method: str) -> "list[Module]":
-    """Every attention from the picture to the text alone. Raises InputError where there is none."""
+    """Every attention from the image to the text alone. Raises InputError where there is none."""
     found = [
         module
         for module in denoiser.modules()
@@ -48,7 +48,7 @@ def cross_attentions(denoiser: "Module", method: str) -> "list[Module]":
     ]
     if not found:
         raise InputError(
-            f"{method}: no cross-attention in {_named(denoiser)}, where text and picture share one attention or there "
+            f"{method}: no cross-attention in {_named(denoiser)}, where text and image share one attention or there "
             "is no text; use a negative prompt and a schedule there."
         )
     return found

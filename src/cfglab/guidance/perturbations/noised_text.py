@@ -21,7 +21,7 @@ class NoisedText:
 
     n is standard normal, times y's standard deviation with `own_scale`; `psi` of the result is brought back to the mean
     and deviation of y. All per row. The noise of a row is drawn from `seed`, the step's `index` and the sample
-    itself, by the signs of fixed projections of it: so rows of one picture have the noise they have alone, whatever the
+    itself, by the signs of fixed projections of it: so rows of one image have the noise they have alone, whatever the
     batch, and another sample has another noise.
     """
 

@@ -50,7 +50,7 @@ class IdentityAttention(Perturbed):
 
 @dataclass(frozen=True)
 class BlurredQueries(Perturbed):
-    """The queries of self-attention in these layers, blurred over the picture by a Gaussian of `sigma` positions."""
+    """The queries of self-attention in these layers, blurred over the image by a Gaussian of `sigma` positions."""
 
     layers: tuple[str, ...]
     sigma: float | None = None
@@ -76,14 +76,14 @@ class BlurredQueries(Perturbed):
             yield denoiser
 
     def _blur(self, queries: "Tensor", height: int, width: int) -> "Tensor":
-        """(n, positions, channels), the positions a smaller picture of the sample's proportions."""
+        """(n, positions, channels), the positions a smaller image of the sample's proportions."""
         if self.sigma is None:
             return queries.mean(1, keepdim=True).expand_as(queries)
         positions = queries.shape[1]
         grid = picture_of(positions, height, width)
         if grid is None:
             raise InputError(
-                f"seg(sigma={self.sigma:g}): {positions} positions are no picture of {height} x {width}'s proportions; "
+                f"seg(sigma={self.sigma:g}): {positions} positions are no image of {height} x {width}'s proportions; "
                 "use sigma=None, the infinite blur."
             )
         picture = queries.transpose(1, 2).unflatten(2, grid)
@@ -124,13 +124,13 @@ def _instead(value: "list[Tensor]") -> Any:
 
 
 def picture_of(positions: int, height: int, width: int) -> tuple[int, int] | None:
-    """The rows and columns of a smaller picture of these proportions, None where the positions make none."""
+    """The rows and columns of a smaller image of these proportions, None where the positions make none."""
     rows = round(math.sqrt(positions * height / width))
     return None if rows == 0 or positions % rows else (rows, positions // rows)
 
 
 def gaussian(picture: "Tensor", sigma: float, dim: int, taps: int | None = None) -> "Tensor":
-    """Blurred along one dimension, edges reflected; the kernel has so many taps, or spans 6 sigma, and the picture at
+    """Blurred along one dimension, edges reflected; the kernel has so many taps, or spans 6 sigma, and the image at
     most."""
     import torch
     from torch.nn import functional

@@ -1,4 +1,4 @@
-"""CLIPScore (2104.08718) and PickScore (2305.01569): how well a picture fits its prompt, as CLIP models see it."""
+"""CLIPScore (2104.08718) and PickScore (2305.01569): how well an image fits its prompt, as CLIP models see it."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -31,7 +31,7 @@ class _Clip:
         self.key = identity(metric, given, self._model)
 
     def scores(self, pixels: np.ndarray, prompts: Sequence[str]) -> list[float]:
-        """One number a picture: `pixels` uint8 (n, h, w, 3), beside as many prompts; long ones are cut at 77 tokens."""
+        """One number an image: `pixels` uint8 (n, h, w, 3), beside as many prompts; long ones are cut at 77 tokens."""
         import torch
 
         device = self._model.device
@@ -68,7 +68,7 @@ class ClipScore(_Clip):
 
 
 class PickScore(_Clip):
-    """The learned scale times the cosine, before the softmax over several pictures of one prompt."""
+    """The learned scale times the cosine, before the softmax over several images of one prompt."""
 
     metrics = ("pick_score",)
     model_id = "yuvalkirstain/PickScore_v1"

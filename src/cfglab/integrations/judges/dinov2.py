@@ -1,4 +1,4 @@
-"""Features of DINOv2 (2304.07193), in which distances to real pictures agree best with people (2306.04675)."""
+"""Features of DINOv2 (2304.07193), in which distances to real images agree best with people (2306.04675)."""
 
 from typing import Any
 

@@ -34,7 +34,7 @@ class ImageReward:
         self.key = f"image_reward|{given}"
 
     def scores(self, pixels: np.ndarray, prompts: Sequence[str]) -> list[float]:
-        """One number a picture: `pixels` uint8 (n, h, w, 3), beside as many prompts; long ones are cut at 35 tokens."""
+        """One number an image: `pixels` uint8 (n, h, w, 3), beside as many prompts; long ones are cut at 35 tokens."""
         import torch
 
         with torch.inference_mode():

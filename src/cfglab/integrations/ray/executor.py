@@ -26,7 +26,7 @@ except ImportError as error:
 
 ATTEMPTS = 3  # a batch that has cost so many workers is drawn in halves, and each piece that costs another, again
 PATIENCE = 30.0  # seconds without a worker, after which that is said
-LOST = "Ray workers were lost whenever they drew this picture, out of memory perhaps; Ray's logs say more"
+LOST = "Ray workers were lost whenever they drew this image, out of memory perhaps; Ray's logs say more"
 _LOG = logging.getLogger("cfglab")
 
 
@@ -71,7 +71,7 @@ class _Piece:
     lives: int = ATTEMPTS
 
     def after_a_loss(self) -> "list[_Piece]":
-        """What to draw instead; nothing, where a single picture has used its lives up."""
+        """What to draw instead; nothing, where a single image has used its lives up."""
         if self.lives > 1:
             return [replace(self, lives=self.lives - 1)]
         if len(self.cells) == 1:
@@ -178,7 +178,7 @@ class _Crew:
         for name, value in found.items():
             if value != self._about.get(name):
                 raise InputError(
-                    f"it has {name} {value}, the first one {self._about.get(name)}, and pictures of one run are drawn "
+                    f"it has {name} {value}, the first one {self._about.get(name)}, and images of one run are drawn "
                     "alike; install the same on every node."
                 )
 

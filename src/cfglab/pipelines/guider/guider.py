@@ -262,7 +262,7 @@ class Guider(BaseGuidance):  # type: ignore[misc]
         if self.several and len(self.guidances) != images:
             raise InputError(
                 f"{len(self.guidances)} guidances for {images} images: a list holds one per image, prompts times "
-                "pictures per prompt; give that many, or a single guidance for all."
+                "images per prompt; give that many, or a single guidance for all."
             )
         specs = self.guidances if self.several else self.guidances * images
         return GuidedRows(specs, self._prediction, run=self._runs - 1)
@@ -292,6 +292,6 @@ def _further(variation: Variation, number: int) -> _Batch:
 
 
 def _batched(latents: Any, like: Tensor) -> Tensor:
-    """What the denoiser saw as one tensor, pictures first, and without the axes that the prediction has not."""
+    """What the denoiser saw as one tensor, images first, and without the axes that the prediction has not."""
     seen: Tensor = torch.stack(list(latents)) if isinstance(latents, list | tuple) else latents
     return seen.reshape(like.shape) if seen.numel() == like.numel() else seen

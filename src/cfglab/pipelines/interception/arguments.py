@@ -1,6 +1,6 @@
 """What the arguments of diffusers' denoisers are: which hold rows, which hold none, by name and not by length.
 
-A length proves nothing: two region weights, two layers of a control network and the axis of a small picture are as long
+A length proves nothing: two region weights, two layers of a control network and the axis of a small image are as long
 as a batch of one image with and without its prompt.
 """
 
@@ -25,7 +25,7 @@ ROWS = frozenset(
         *("attention_mask", "encoder_attention_mask", "encoder_attention_mask_1", "encoder_attention_mask_2"),
         *("encoder_hidden_states_mask", "encoder_mask", "text_embedding_mask", "text_embedding_mask_t5"),
         *("hidden_states_masks", "padding_mask", "conditioning_mask", "image_noise_mask"),
-        # sizes, conditions, pictures beside the sample
+        # sizes, conditions, images beside the sample
         *("timestep_cond", "added_time_ids", "guidance", "additional_t_cond", "image_meta_size", "style", "fps"),
         *("original_size", "target_size", "crop_coords", "image_embeds", "image_embeddings", "image_latents"),
         *("effnet", "x_cat", "sca", "crp", "pixels", "video_coords", "inpaint_latents", "control_latents", "id_cond"),

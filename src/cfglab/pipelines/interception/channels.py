@@ -27,9 +27,9 @@ def guided_channels(profile: Profile, call: Call) -> Callable[[int], int] | None
 
 
 def _kept_tokens(profile: Profile, call: Call) -> int:
-    """How many of the leading tokens are the picture that is made, and not one that is edited."""
+    """How many of the leading tokens are the image that is made, and not one that is edited."""
     ids = call.named.get(profile.kept)
-    if isinstance(ids, Tensor):  # (tokens, 3) or (1, tokens, 4): the first number is 0 for the picture that is made
+    if isinstance(ids, Tensor):  # (tokens, 3) or (1, tokens, 4): the first number is 0 for the image that is made
         return int((ids.reshape(-1, ids.shape[-1])[: ids.shape[-2], 0] == 0).sum())
     first = ids[0][0] if isinstance(ids, list | tuple) and isinstance(ids[0], list | tuple) else None
     return call.sample.shape[1] if first is None else int(first[0] * first[1] * first[2])

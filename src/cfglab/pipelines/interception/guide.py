@@ -23,7 +23,7 @@ def guide(
     """A context in which `pipe` follows `guidance`; it yields the Trace of what runs inside.
 
     `guidance` is a Guidance, a Schedule, a number, text such as "cosine(max=7.5) | prediction_norm()", any object with
-    `start(prediction)`, or a list of these, one per image (pictures per prompt included). Call the pipeline with its
+    `start(prediction)`, or a list of these, one per image (images per prompt included). Call the pipeline with its
     guidance on, for instance with its default `guidance_scale`; the number is not used otherwise. A network that reads
     its scale as an input (Flux.1-dev) follows the schedule. `profile` is for a class that cfglab does not know.
     Rows that nobody needs are left out and equal ones run once where every layer, attention processor and hook of the

@@ -2,7 +2,7 @@
 
 A compiled network is compiled anew for every batch size it meets, and guidance asks for another number of rows at
 almost every step. So the rows are run in blocks of one size, the last one filled up with rows that are thrown away. A
-last one of few rows (a further prediction for one picture among many) is run uncompiled instead, which costs what they
+last one of few rows (a further prediction for one image among many) is run uncompiled instead, which costs what they
 cost. Small blocks waste few rows; on a CPU with bfloat16 instructions 32 are a fifth faster than 16.
 """
 
@@ -51,7 +51,7 @@ def _without_advice(compiled: Callable[..., Any], *args: Any, **kwargs: Any) -> 
 
 
 def _block(tensor: Tensor, start: int, rows: int, full: bool) -> Tensor:
-    """Those rows; to be `full`, the first row of the last block is repeated. Pictures channels last."""
+    """Those rows; to be `full`, the first row of the last block is repeated. Images channels last."""
     part = tensor[start : start + rows]
     if full and len(part) < rows:
         part = torch.cat([part, part[:1].expand(rows - len(part), *part.shape[1:])])

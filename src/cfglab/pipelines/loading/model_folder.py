@@ -16,7 +16,7 @@ from cfglab.scenes import folder as scenes_folder
 from cfglab.schedules.fields import nearest
 
 PARTS = ("unet", "vae", "text_encoder")
-"""The folders whose weights make the picture."""
+"""The folders whose weights make the image."""
 KNOWN = ("scenes",)
 _VOCABULARIES = ("tokenizer.json", "vocab.json")
 _SHARDS = ("diffusion_pytorch_model.safetensors.index.json", "model.safetensors.index.json")

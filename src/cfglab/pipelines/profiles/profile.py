@@ -27,7 +27,7 @@ class Profile(BaseModel):
     """"batched": one call a step; "two calls": one for each prediction; "embedded": the scale is an input."""
     parts: tuple[Part, ...] = ("uncond", "cond")
     """Rows of the batch, or calls of the step, in order. "perturbed" is PAG's; with "neither" (InstructPix2Pix)
-    "uncond" has the picture and not the text."""
+    "uncond" has the image and not the text."""
     denoisers: tuple[str, ...] = ("unet",)
     helpers: tuple[str, ...] = ()
     """Components called with the same rows before the denoiser (ControlNets)."""
@@ -58,7 +58,7 @@ class Profile(BaseModel):
     alike: bool = True
     """Every part has the same sample, which is checked at the first call."""
     kept: Literal["", "img_ids", "img_shapes"] = ""
-    """The argument that tells how many leading tokens are guided; behind them is a picture to be edited."""
+    """The argument that tells how many leading tokens are guided; behind them is an image to be edited."""
 
     variance: Literal["", "half", "twice"] | int = ""
     """Channels that are not guided but follow c: "half" of them, "twice" as many as the sample's if there are so many

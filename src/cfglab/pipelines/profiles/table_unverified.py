@@ -41,7 +41,7 @@ READ: dict[str, dict[str, Any]] = {
     "Kandinsky5T2VPipeline Kandinsky5I2VPipeline Kandinsky5T2IPipeline Kandinsky5I2IPipeline "
     "SkyReelsV2ImageToVideoPipeline WanAnimatePipeline": TWO,
     "LucyEditPipeline": EXPERTS,
-    # -- pictures ------------------------------------------------------------------------------------------------------
+    # -- images ------------------------------------------------------------------------------------------------------
     "KandinskyImg2ImgPipeline KandinskyInpaintPipeline": {"variance": "half"},
     "KandinskyPriorPipeline": {"denoisers": ("prior",)},
     "FluxControlImg2ImgPipeline FluxControlInpaintPipeline SanaSprintImg2ImgPipeline": EMBEDDED,

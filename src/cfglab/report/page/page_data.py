@@ -44,7 +44,7 @@ def page_data(tables: Tables, faces: Sequence[Face], traces: Traces) -> dict[str
 
 
 def cell_data(columns: Columns, album: Album, metrics: Sequence[Metric], traces: Traces) -> dict[str, Any]:
-    """Every cell: `src` is what an `img` shows, None where nothing is drawn yet; `bad` says why there is no picture."""
+    """Every cell: `src` is what an `img` shows, None where nothing is drawn yet; `bad` says why there is no image."""
     faults = {place: fault for place in range(len(columns.images)) if (fault := fault_of(columns, place, album))}
     return {
         "src": [album.sources.get(image) if image else None for image in columns.images],
@@ -56,7 +56,7 @@ def cell_data(columns: Columns, album: Album, metrics: Sequence[Metric], traces:
 
 
 def fault_of(columns: Columns, position: int, album: Album) -> str | None:
-    """Why there is no picture of a cell: the last line of its error, or what is wrong with its file."""
+    """Why there is no image of a cell: the last line of its error, or what is wrong with its file."""
     return columns.errors.get(position) or album.unreadable.get(columns.images[position] or "")
 
 
@@ -65,7 +65,7 @@ def _metric(metric: Metric) -> dict[str, Any]:
 
 
 def kind(metric: Metric) -> str:
-    """How a value of one picture is spelled: yes or no, a share in per cent, or a number."""
+    """How a value of one image is spelled: yes or no, a share in per cent, or a number."""
     if metric.name.startswith("alignment"):
         return "yes"
     return "share" if metric.unit == "share" else "number"

@@ -2,7 +2,7 @@
 
 A page opened from disk may not read files, but it may run scripts: each file calls `cfglab(kind, number, content)`.
 
-    pictures-<n>.js  files and faults of PICTURES positions     scores-<m>.js  one metric of every cell
+    images-<n>.js  files and faults of PICTURES positions     scores-<m>.js  one metric of every cell
     traces-<n>.js    traces of TRACES positions                 (numbers are float32, little-endian, base64)
 """
 

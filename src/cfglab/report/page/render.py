@@ -1,4 +1,4 @@
-"""The page: tables, figures and pictures put into one HTML file with its style and its script inside."""
+"""The page: tables, figures and images put into one HTML file with its style and its script inside."""
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,7 +23,7 @@ from cfglab.report.summary.tables import Tables, comparable
 
 SHOWN_FAILURES = 40
 SHOWN_CARDS = 24
-"""Settings of a group up to which its curves and pictures stand in a section of their own."""
+"""Settings of a group up to which its curves and images stand in a section of their own."""
 _SHAPES = ("o", "s", "^", "v", "P", "X")
 _MARKS = ("●", "■", "▲", "▼", "✚", "✖")
 _STYLES = ("palette", "page", "explore", "dialogs", "frontier")
@@ -35,7 +35,7 @@ _SCRIPTS = (
 
 
 def render(tables: Tables, folder: Path, traces: Traces, *, large: bool = False, budget: int = BUDGET) -> str:
-    """The whole page of a run as HTML text. `budget` bounds the characters of embedded pictures; a `large` page embeds
+    """The whole page of a run as HTML text. `budget` bounds the characters of embedded images; a `large` page embeds
     none and reads its cells from the pages beside it."""
     pictures = Album({}, {}, 0, 0, 0) if large else album(folder, _by_seed(tables), budget)
     faces = view.faces(tables)
@@ -100,7 +100,7 @@ def _assets(names: Iterable[str]) -> Markup:
 
 
 def _by_seed(tables: Tables) -> Iterator[str]:
-    """The pictures in the order in which they are embedded: all settings of the first seed and prompt first."""
+    """The images in the order in which they are embedded: all settings of the first seed and prompt first."""
     columns = tables.columns
     settings, prompts, seeds = columns.shape
     order = (columns.position(s, p, q) for q in range(seeds) for p in range(prompts) for s in range(settings))
@@ -108,7 +108,7 @@ def _by_seed(tables: Tables) -> Iterator[str]:
 
 
 def _first_sources(tables: Tables, faces: Sequence[view.Face], pictures: Album, large: bool) -> list[str | None]:
-    """What each setting shows before the script runs: its picture of the first prompt and seed."""
+    """What each setting shows before the script runs: its image of the first prompt and seed."""
     images = [tables.columns.images[tables.columns.position(face.key)] for face in faces]
     shown = [image and (quote(image) if large else pictures.sources.get(image)) for image in images]
     return [source or None for source in shown]
@@ -180,7 +180,7 @@ def _dose_figure(tables: Tables, grids: Sequence[view.Grid]) -> Markup | None:
 
 
 def _failures(tables: Tables, pictures: Album) -> list[tuple[str, str, int, str]]:
-    """(setting's title, prompt, seed, message) of every cell without a picture."""
+    """(setting's title, prompt, seed, message) of every cell without an image."""
     columns, settings = tables.columns, tables.experiment.settings
     places = range(len(columns.images)) if pictures.unreadable else sorted(columns.errors)
     found = [(columns.where(place), fault_of(columns, place, pictures)) for place in places]
@@ -195,8 +195,8 @@ def _commands(tables: Tables) -> list[tuple[str, str]]:
     return [
         ("Continue this run, or check that it is complete", "cfglab run experiment.yaml --out ."),
         ("Compare every setting with the baseline", f"cfglab compare . --baseline {baseline} --metric {metric}"),
-        ("Make one picture again", f"cfglab reproduce {shlex.quote(image)} --out copy.png"),
-        ("What guidance did in each step of one picture", f"cfglab trace {shlex.quote(image)}"),
+        ("Make one image again", f"cfglab reproduce {shlex.quote(image)} --out copy.png"),
+        ("What guidance did in each step of one image", f"cfglab trace {shlex.quote(image)}"),
         ("Write this page again", "cfglab report ."),
     ]
 

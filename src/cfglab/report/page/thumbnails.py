@@ -1,4 +1,4 @@
-"""A run's pictures as text that an HTML file can hold: data URIs up to a budget, links to `images/` beyond it."""
+"""A run's images as text that an HTML file can hold: data URIs up to a budget, links to `images/` beyond it."""
 
 import base64
 import io
@@ -15,20 +15,20 @@ from cfglab.experiments.storage.png import open_image
 from cfglab.limits import IMAGE_PIXELS
 
 BUDGET = 36_000_000
-"""Characters of embedded pictures; with the page itself the file stays under about 40 MB."""
+"""Characters of embedded images; with the page itself the file stays under about 40 MB."""
 
 EXACT = 128
-"""Pictures up to this many pixels a side are embedded without loss."""
+"""Images up to this many pixels a side are embedded without loss."""
 
 LARGEST = 512
-"""Larger pictures are embedded as previews with this longest side, in pixels."""
+"""Larger images are embedded as previews with this longest side, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Album:
-    """`sources` maps a picture's file to what an `img` shows: a data URI, or its address relative to the run folder.
+    """`sources` maps an image's file to what an `img` shows: a data URI, or its address relative to the run folder.
 
-    `unreadable` maps a file to why it cannot be shown; `side` is the longest side of a picture, in pixels.
+    `unreadable` maps a file to why it cannot be shown; `side` is the longest side of an image, in pixels.
     """
 
     sources: Mapping[str, str]
@@ -39,9 +39,9 @@ class Album:
 
 
 def album(folder: Path, images: Iterable[str], budget: int = BUDGET) -> Album:
-    """Embed pictures, files relative to the run folder, in the order given until the budget is spent; link the others.
+    """Embed images, files relative to the run folder, in the order given until the budget is spent; link the others.
 
-    Small pictures become lossless WebP, large ones previews. Metadata is left out: it is in the files. A budget of 0
+    Small images become lossless WebP, large ones previews. Metadata is left out: it is in the files. A budget of 0
     reads no file.
     """
     sources: dict[str, str] = {}
@@ -64,7 +64,7 @@ def album(folder: Path, images: Iterable[str], budget: int = BUDGET) -> Album:
         except Exception as error:  # whatever a damaged file makes of its reader
             if is_memory_error(error):
                 raise
-            unreadable[image] = f"{image} is no readable picture"
+            unreadable[image] = f"{image} is no readable image"
             continue
         sources[image] = uri
         embedded, spent, side = embedded + 1, spent + len(uri), max(side, longest)
@@ -74,15 +74,15 @@ def album(folder: Path, images: Iterable[str], budget: int = BUDGET) -> Album:
 def _no_file(path: Path) -> str:
     """Why nothing is opened at a path: a pipe, for one, would be waited for without an end."""
     try:
-        return "" if stat.S_ISREG(path.stat().st_mode) else "is no readable picture"
+        return "" if stat.S_ISREG(path.stat().st_mode) else "is no readable image"
     except FileNotFoundError:
         return "is missing"
     except (OSError, ValueError):
-        return "is no readable picture"
+        return "is no readable image"
 
 
 def data_uri(path: Path) -> tuple[str, int]:
-    """A picture file as a data URI, and the longest side of the file's picture in pixels. Raises OSError."""
+    """An image file as a data URI, and the longest side of the file's image in pixels. Raises OSError."""
     picture = open_image(path, IMAGE_PIXELS)
     longest = max(picture.size)
     buffer = io.BytesIO()

@@ -24,9 +24,9 @@ _IMAGE = re.compile(IMAGE)
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What is known of every cell. Lists run over positions; None is not drawn, or has no picture.
+    """What is known of every cell. Lists run over positions; None is not drawn, or has no image.
 
-    `errors` maps a position to the last line of its error. Arrays are (settings, prompts, seeds): `done` has a picture,
+    `errors` maps a position to the last line of its error. Arrays are (settings, prompts, seeds): `done` has an image,
     `failed` has none and says why, and `scores` hold each metric, NaN where it was not measured.
     """
 

@@ -1,4 +1,4 @@
-"""Means, differences, and the choice judged on other pictures: intervals are kept within the scale of the metric."""
+"""Means, differences, and the choice judged on other images: intervals are kept within the scale of the metric."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from cfglab.report.summary.columns import Columns
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A mean with its 95 % interval, both ends None where there is none, and the count of pictures it rests on."""
+    """A mean with its 95 % interval, both ends None where there is none, and the count of images it rests on."""
 
     value: float
     low: float | None
@@ -43,7 +43,7 @@ class Difference:
 
     @property
     def clusters(self) -> int:
-        """What intervals and p count as independent: prompts, or the pictures of a single prompt."""
+        """What intervals and p count as independent: prompts, or the images of a single prompt."""
         return self.n_prompts if self.n_prompts > 1 else self.n
 
     @property
@@ -64,7 +64,7 @@ class Choice:
 
 
 def means_of(columns: Columns, metric: Metric) -> list[Number | None]:
-    """The mean of a metric over each setting's finished pictures; None where it was not measured."""
+    """The mean of a metric over each setting's finished images; None where it was not measured."""
     return [
         Number(it.value, within(it.low, metric, 0), within(it.high, metric, 0), it.n) if it else None
         for it in means(columns.scores[metric.name], crossed=columns.crossed)
@@ -72,7 +72,7 @@ def means_of(columns: Columns, metric: Metric) -> list[Number | None]:
 
 
 def compared(columns: Columns, metric: Metric, baseline: str) -> tuple[dict[str, Difference], str]:
-    """(difference by setting, what the comparison rests on); empty before the baseline has a picture to compare."""
+    """(difference by setting, what the comparison rests on); empty before the baseline has an image to compare."""
     try:
         comparison = compare(columns.of(metric.name), metric.name, baseline)
     except InputError:
@@ -86,7 +86,7 @@ def compared(columns: Columns, metric: Metric, baseline: str) -> tuple[dict[str,
 
 
 def held_back(columns: Columns, main: Metric) -> Choice | None:
-    """None with fewer than three settings, where nothing is chosen, or with too few pictures to halve and judge."""
+    """None with fewer than three settings, where nothing is chosen, or with too few images to halve and judge."""
     experiment = columns.experiment
     if len(experiment.settings) < 3:
         return None

@@ -1,4 +1,4 @@
-"""What the pictures can be laid out by: every axis that the settings sweep, of any number, beside prompt and seed."""
+"""What the images can be laid out by: every axis that the settings sweep, of any number, beside prompt and seed."""
 
 import re
 from collections.abc import Iterator, Sequence

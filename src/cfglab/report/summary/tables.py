@@ -17,12 +17,12 @@ from cfglab.report.summary.estimates import Choice, Difference, Number, compared
 from cfglab.step import steps
 
 REAL = "real"
-"""The name under which a store keeps set metrics of real pictures against real ones."""
+"""The name under which a store keeps set metrics of real images against real ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One setting. `values` is w at each step, None where guidance is off; empty where w depends on the pictures."""
+    """One setting. `values` is w at each step, None where guidance is off; empty where w depends on the images."""
 
     setting: Setting
     baseline: bool
@@ -50,7 +50,7 @@ class Group:
 class Tables:
     """All that a report says in numbers.
 
-    `floors` are real pictures against real ones, `notes` say what the comparison of each metric rests on, `held_back`
+    `floors` are real images against real ones, `notes` say what the comparison of each metric rests on, `held_back`
     is the best setting chosen on one half of the prompts (of the seeds, with one prompt) and judged on the other.
     `own_levels`: effective doses are at the noise levels of the run's own sampler, not at those of Stable Diffusion.
     """
@@ -115,7 +115,7 @@ class Tables:
 
     @property
     def pictures(self) -> int:
-        """The largest count of pictures that a setting has."""
+        """The largest count of images that a setting has."""
         return max((row.done for row in self.rows), default=0)
 
 
@@ -172,7 +172,7 @@ def curve(
     """(w at each of `count` steps with None where guidance is off, dose, effective dose at s = 1).
 
     `levels` are the count + 1 noise levels, without them those of Stable Diffusion 1.x under LMS. Empty and None where
-    w cannot be known without a picture.
+    w cannot be known without an image.
     """
     schedule, sigmas = setting.guidance.schedule, levels or standard_sigmas(count)
     try:
@@ -189,7 +189,7 @@ def comparable(one: Row, other: Row) -> bool:
 
 def main_metric(metrics: Sequence[Metric]) -> Metric | None:
     """The metric that the report ranks by: alignment where it was measured, else the first with a direction."""
-    ranked = [metric for metric in metrics if metric.better and metric.of == "picture"]
+    ranked = [metric for metric in metrics if metric.better and metric.of == "image"]
     return next((metric for metric in ranked if metric.name == "alignment"), ranked[0] if ranked else None)
 
 

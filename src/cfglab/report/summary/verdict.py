@@ -1,4 +1,4 @@
-"""The two sentences at the top of a report, and the one on the choice that was judged on other pictures."""
+"""The two sentences at the top of a report, and the one on the choice that was judged on other images."""
 
 from dataclasses import dataclass
 
@@ -22,18 +22,18 @@ def verdict(tables: Tables) -> Verdict:
     best, main = tables.best, tables.main
     if not tables.pictures:
         return Verdict(
-            "No picture is finished yet, so there is nothing to show.", "They appear here once pictures are scored."
+            "No image is finished yet, so there is nothing to show.", "They appear here once images are scored."
         )
     if main is None or best is None:
         return Verdict(
-            "No score with a better and a worse end was measured, so the numbers rank nothing and the pictures speak "
+            "No score with a better and a worse end was measured, so the numbers rank nothing and the images speak "
             "for themselves.",
             _hides(tables, None),
         )
     base = tables.baseline.means.get(main.name)
     if base is None:
         return Verdict(
-            f"The baseline {_named(tables.baseline)} has no finished picture with a score, so nothing can be compared "
+            f"The baseline {_named(tables.baseline)} has no finished image with a score, so nothing can be compared "
             "with it yet.",
             _hides(tables, None),
         )
@@ -49,7 +49,7 @@ def _shows(tables: Tables, main: Metric, best: Row, base: Number) -> str:
     if main.better == "lower":
         here += " (lower is better)"
     if tables.pictures == 1:
-        return f"{here}, one picture each, which describes these pictures and allows no interval and no test."
+        return f"{here}, one image each, which describes these images and allows no interval and no test."
     if difference is None or difference.low is None or difference.p_holm is None:
         return f"{here} in {_basis(tables, mean.n)}, too few that pair with the baseline for an interval or a test."
     facts = f"{gap(difference.mean, main.unit)}, 95{NARROW}% interval "
@@ -65,7 +65,7 @@ def _shows(tables: Tables, main: Metric, best: Row, base: Number) -> str:
         return f"Nothing beats the baseline: {here}, a difference against it ({facts}){tally}."
     lead = "No difference found in favour of any setting" if not better else "No difference found for the best mean"
     if smallest_p(difference.clusters) * others > 0.05:
-        units = "prompts" if difference.n_prompts > 1 else "pictures"
+        units = "prompts" if difference.n_prompts > 1 else "images"
         return f"{lead}: {here} ({facts}), and {difference.clusters} {units} are too few to find any after Holm."
     blind = gap(difference.smallest_detectable, main.unit).lstrip("+") if difference.smallest_detectable else ""
     power = f", where differences under about {blind} would mostly be missed" if blind else ""
@@ -112,7 +112,7 @@ def _hides(tables: Tables, best: Row | None) -> str:
             f"(dose {shown(best.dose, 'dose')} against {shown(tables.baseline.dose, 'dose')})"
         )
     if tables.main is not None and tables.main.name != "alignment":
-        parts.append("whether the pictures show what was asked for, which was not measured")
+        parts.append("whether the images show what was asked for, which was not measured")
     sentence = f"They do not show {_listed(parts)}"
     if best is not None and len(tables.rows) > 2:
         sentence += "; and the best of many, picked by the same numbers that praise it, looks better than it is"
@@ -150,7 +150,7 @@ def _named(row: Row) -> str:
 
 def _basis(tables: Tables, n: int) -> str:
     prompts = len(tables.experiment.prompts)
-    return f"{count(n, 'picture')} a setting {'of one prompt' if prompts == 1 else f'over {prompts} prompts'}"
+    return f"{count(n, 'image')} a setting {'of one prompt' if prompts == 1 else f'over {prompts} prompts'}"
 
 
 def _listed(parts: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Curves of schedules on their own: as a chart of Braille dots for a terminal, or as a picture in a file."""
+"""Curves of schedules on their own: as a chart of Braille dots for a terminal, or as an image in a file."""
 
 import io
 import math
@@ -21,7 +21,7 @@ def in_text(lines: Mapping[str, Sequence[float]], *, width: int = 80, height: in
     """Every line over its steps, in one pair of axes, numbered at its end as in the legend below it. No matplotlib.
 
     `lines` maps a label to the scale at every step (w, no unit); `width` counts columns of text, axes included, and
-    `height` rows of dots' cells. The vertical axis spans all values; a flat picture gets a span of one.
+    `height` rows of dots' cells. The vertical axis spans all values; a flat image gets a span of one.
     """
     values = [value for line in lines.values() for value in line]
     low, high = min(values), max(values)
@@ -57,7 +57,7 @@ def in_text(lines: Mapping[str, Sequence[float]], *, width: int = 80, height: in
 
 
 def in_file(lines: Mapping[str, Sequence[float]], path: Path) -> Path:
-    """The same lines as a picture (.png, .svg, .pdf), with their labels as a legend.
+    """The same lines as an image (.png, .svg, .pdf), with their labels as a legend.
 
     Raises InputError for another kind of file or a folder that is not there, MachineError where it cannot be written.
     """

@@ -168,7 +168,7 @@ CARDS = MappingProxyType(
         ),
         "cogvideox_shipped": Card(
             title="CogVideoX's dynamic guidance, as shipped",
-            says="Guidance jumps between 1 and 1 + scale, to reproduce pictures.",
+            says="Guidance jumps between 1 and 1 + scale, to reproduce images.",
             formula="1 + scale (1 - cos(pi ((N - timestep) / N)^5)) / 2",
             source="use_dynamic_cfg of diffusers 0.42.1 (issue 9641)",
             defaults="scale 6: the pipelines'",

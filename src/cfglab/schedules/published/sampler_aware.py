@@ -24,7 +24,7 @@ class CFGPlusPlus(Schedule):
     """w = lam / (1 - sigma_down / sigma): CFG++ (arXiv:2406.08070) as a schedule of plain guidance.
 
     CFG++ denoises with `uncond + lam (cond - uncond)`, lam in [0, 1], and renoises with the *unconditional* noise. As
-    the noises differ by -1 / sigma times what the denoised pictures differ by, that step is the plain step with this w:
+    the noises differ by -1 / sigma times what the denoised images differ by, that step is the plain step with this w:
     `lam * sigma / (sigma - next_sigma)` for `eta=0`. For samplers that add noise, `eta` times the posterior's,
     `sigma_down = next_sigma * sqrt(1 - eta² (1 - next_sigma² / sigma²))` is what the step denoises to.
 
@@ -62,7 +62,7 @@ class CogVideoXShipped(Schedule):
 
     That is `use_dynamic_cfg` of the CogVideoX pipelines of diffusers (0.42.1) and of the authors' code. t is 999, 979,
     … where N is the number of steps, so the base leaves [0, 1] and w jumps between 1 and 1 + scale without a
-    pattern (diffusers issue 9641). `cogvideox()` is the curve as meant. Kept to reproduce pictures.
+    pattern (diffusers issue 9641). `cogvideox()` is the curve as meant. Kept to reproduce images.
     """
 
     kind: Literal["cogvideox_shipped"] = Field("cogvideox_shipped", repr=False)

@@ -1,6 +1,6 @@
-/* the cards of the page: each shows its setting's picture of the chosen prompt and seed */
+/* the cards of the page: each shows its setting's image of the chosen prompt and seed */
 
-/* the scores of the one picture shown: what the judge missed, then the other numbers */
+/* the scores of the one image shown: what the judge missed, then the other numbers */
 function own(position) {
   const line = document.createDocumentFragment();
   const scored = data.metrics.map((metric, index) => [metric, scoreOf(index, position)]).filter(([, value]) => value !== null);
@@ -39,7 +39,7 @@ const stepSeed = (by) => choose({ seed: (chosen.seed + by + Q) % Q });
 byId("seed").addEventListener("change", (event) => choose({ seed: +event.target.value }));
 byId("prompt")?.addEventListener("change", (event) => choose({ prompt: +event.target.value }));
 document.addEventListener("click", (event) => {
-  const card = event.target.closest(".card .picture")?.closest(".card");
+  const card = event.target.closest(".card .image")?.closest(".card");
   if (card) openLarge(at(+card.dataset.setting));
   const seed = event.target.closest("[data-step]");
   if (seed) stepSeed(+seed.dataset.step);

@@ -1,4 +1,4 @@
-/* the controls above grid and list, and the picture that waits for a second one */
+/* the controls above grid and list, and the image that waits for a second one */
 let picked = null;
 
 function explore() {
@@ -33,7 +33,7 @@ function setAxis(which, name) {
   explore();
 }
 
-/* the first picture waits in the tray; the second one makes them flicker; the same one again opens large */
+/* the first image waits in the tray; the second one makes them flicker; the same one again opens large */
 function pick(position) {
   if (picked === null) {
     picked = position;

@@ -1,4 +1,4 @@
-/* the pictures by two axes, one across and one down; the other axes as chosen */
+/* the images by two axes, one across and one down; the other axes as chosen */
 const WIDE = 12, TALL = 8;
 const look = { view: "grid", rows: data.first.rows, columns: data.first.columns, rest: {}, row: 0, column: 0 };
 const axisOf = (name) => data.axes.findIndex((axis) => axis.name === name);
@@ -39,7 +39,7 @@ function cellOf(row, column) {
 }
 const curvesOf = (cells) => [...new Set(cells.filter((cell) => cell !== null).map((cell) => placeOf(cell).setting))].filter((setting) => setting !== data.baseline);
 
-/* where the columns stand: as the experiment has them, or by the mean score of all of their settings or pictures */
+/* where the columns stand: as the experiment has them, or by the mean score of all of their settings or images */
 function ordered(count) {
   const order = [...Array(count).keys()];
   if (scoring.order === "designed") return order;
@@ -93,7 +93,7 @@ function drawGrid(rows, columns, cells) {
   });
   byId("pictures").replaceChildren(table);
 }
-/* a picture to be picked, and its score below */
+/* an image to be picked, and its score below */
 function tile(position) {
   const button = element("button", undefined, "picture tile"), image = element("img"), score = scoreOf(scoring.metric, position);
   button.type = "button";

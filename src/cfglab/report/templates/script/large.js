@@ -1,4 +1,4 @@
-/* one picture, large, with its scores, its trace and the command that makes it */
+/* one image, large, with its scores, its trace and the command that makes it */
 const box = byId("box");
 let opened = 0;
 

@@ -1,4 +1,4 @@
-/* the pictures by their score: which one is shown, the order, and which ones are kept */
+/* the images by their score: which one is shown, the order, and which ones are kept */
 const LISTED = 48;
 const scoring = { metric: Math.max(0, data.metrics.findIndex((metric) => metric.main)), order: "designed", keep: "all", least: null, most: null, scope: "all", start: 0 };
 
@@ -12,7 +12,7 @@ function passes(position) {
   if (scoring.least === null && scoring.most === null) return true;
   return score !== null && score >= (scoring.least ?? -Infinity) && score <= (scoring.most ?? Infinity);
 }
-/* every cell that has a score, or, where nothing was measured, a picture */
+/* every cell that has a score, or, where nothing was measured, an image */
 function candidates() {
   const found = [], judged = data.metrics.length > 0;
   for (let position = 0; position < S * P * Q; position++) {
@@ -59,6 +59,6 @@ function pageOfList(count) {
   where.hidden = false;
   byId("pager-rows").hidden = true;
   const last = Math.min(count, scoring.start + LISTED);
-  const text = element("span", count ? `${(scoring.start + 1).toLocaleString("en")} to ${last.toLocaleString("en")} of ${count.toLocaleString("en")} pictures` : "no pictures");
+  const text = element("span", count ? `${(scoring.start + 1).toLocaleString("en")} to ${last.toLocaleString("en")} of ${count.toLocaleString("en")} images` : "no pictures");
   rebuild(where, turn(-LISTED, "‹", "earlier pictures"), text, turn(LISTED, "›", "later pictures"));
 }

@@ -1,4 +1,4 @@
-/* what guidance did in every step of a picture, beside the baseline's picture of the same prompt and seed */
+/* what guidance did in every step of an image, beside the baseline's image of the same prompt and seed */
 const TRACED = [
   ["w", "scale w", {}],
   ["difference", "‖cond − uncond‖", { floor: 0 }],
