@@ -156,3 +156,25 @@ def test_downward_and_level_imports_are_fine(tmp_path: Path) -> None:
         "import jinja2\nfrom ..experiments.store import Store\nfrom cfglab import __version__\n"
     )
     assert faults(tmp_path) == []
+
+
+def test_every_file_that_the_document_names_is_there() -> None:
+    """The module table names files by folder, the three ways through the code by their whole path."""
+    document = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    ways = document.split("## Three ways through the code")[1].split("\n## ")[0]
+    named = re.findall(r"`([\w/]+\.py)`", ways)
+    assert len(named) >= 20
+    assert [path for path in named if not (SOURCE / path).is_file()] == []
+    for line in document.splitlines():
+        if found := re.match(r"\| (`[\w/., `]+`) \|", line):
+            first, *_ = re.findall(r"`([\w/.]+)`", found[1])
+            folder = first if first.endswith("/") else ""
+            files = re.findall(r"`([\w/]+\.py)`", line)
+            assert [file for file in files if not (SOURCE / folder / file).is_file()] == [], line
+
+
+def test_the_three_ways_are_short() -> None:
+    document = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    ways = document.split("## Three ways through the code")[1].split("\n## ")[0]
+    counts = [len(set(re.findall(r"`([\w/]+\.py)`", way))) for way in ways.split("\n**")[1:]]
+    assert [count <= most for count, most in zip(counts, (20, 20, 9), strict=True)] == [True] * 3
