@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from cfglab.denoising.trace import Trace
 from cfglab.experiments import Experiment
 from cfglab.experiments.storage.files import write_whole
-from cfglab.guidance.parser import parse_guidance
+from cfglab.guidance.guidance import parse_guidance
 from cfglab.pipelines import guide, load
 from docs.methods_page import GROUPS, PAGE, PICTURES, card_of
 

@@ -5,7 +5,7 @@ import inspect
 import diffusers
 import pytest
 
-from cfglab.pipelines.profiles.profile import profile_of
+from cfglab.pipelines.profiles.lookup import profile_of
 from cfglab.pipelines.profiles.source_check import read_source
 from cfglab.pipelines.profiles.table import profiles
 from tests.pipelines import page

@@ -12,7 +12,7 @@ from torch import Tensor
 from cfglab.errors import InputError
 from cfglab.guidance import APG, Guidance, PredictionNorm
 from cfglab.pipelines import Profile, attach, detach, guide
-from cfglab.pipelines.profiles.profile import profile_of
+from cfglab.pipelines.profiles.lookup import profile_of
 from cfglab.pipelines.profiles.table import profiles
 from tests.pipelines.families import Case, case
 

@@ -20,7 +20,7 @@ The machinery: `base` (Guidance), `guide` (one run of it), `transforms` (what a 
 """
 
 from cfglab.guidance.context import Now, Variation
-from cfglab.guidance.guidance import Guidance
+from cfglab.guidance.guidance import Guidance, as_guidance, parse_guidance
 from cfglab.guidance.guide import Guide
 from cfglab.guidance.methods.adaptive_guidance import AdaptiveGuidance, ReuseUpdate
 from cfglab.guidance.methods.adaptive_scale import MagnitudeAware, UpdatePower
@@ -46,7 +46,7 @@ from cfglab.guidance.methods.tcfg import TCFG
 from cfglab.guidance.methods.thresholding import ImagenThreshold, MimicThreshold
 from cfglab.guidance.methods.tsg import TSG
 from cfglab.guidance.names import Space
-from cfglab.guidance.parser import as_guidance, parse_guidance, parse_transform
+from cfglab.guidance.parser import parse_transform
 from cfglab.guidance.perturbations.weak_models import register_weak_model, weak_models
 from cfglab.guidance.transform import TRANSFORMS, AnyTransform, Transform, as_transform
 

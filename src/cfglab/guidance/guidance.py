@@ -11,6 +11,7 @@ from cfglab import limits
 from cfglab.errors import InputError
 from cfglab.guidance.guide import Guide
 from cfglab.guidance.names import Space
+from cfglab.guidance.parser import parse_parts
 from cfglab.guidance.transform import AnyTransform, Transform
 from cfglab.json_text import check_tree, read_json
 from cfglab.schedules import AnySchedule
@@ -43,8 +44,6 @@ class Guidance(BaseModel):
         listed = _listed(transforms)
         check_tree([schedule, *listed], "a guidance")
         if isinstance(schedule, str) and "|" in schedule:
-            from cfglab.guidance.parser import parse_parts
-
             schedule, read = parse_parts(schedule)
             listed = _bounded((*read, *listed))
         try:
@@ -92,6 +91,23 @@ class Guidance(BaseModel):
     def start(self, prediction: Space = "epsilon") -> Guide:
         """One run of this guidance on a model that predicts `prediction`; "model" where that is not known."""
         return Guide(self, prediction)
+
+
+def parse_guidance(text: str) -> Guidance:
+    """The guidance that a text describes; `str(guidance)` is its canonical form. Raises InputError.
+
+    >>> print(parse_guidance("7.5 | prediction_norm(strength=0.50)"))
+    7.5 | prediction_norm(strength=0.5)
+    """
+    return Guidance(*parse_parts(text))
+
+
+def as_guidance(value: Any) -> Any:
+    """A Guidance from anything that stands for one: itself, text, or what `as_schedule` takes. An object with its own
+    `start(prediction)` is left as it is. Raises InputError."""
+    if isinstance(value, Guidance) or (hasattr(value, "start") and not isinstance(value, type | str)):
+        return value
+    return Guidance(value)
 
 
 def _listed(transforms: Any) -> tuple[Any, ...]:

@@ -2,18 +2,29 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cfglab.errors import InputError
 from cfglab.guidance.context import Now, Variation, runs
 from cfglab.guidance.names import Space
 from cfglab.guidance.transform import Transform
+from cfglab.schedules import Schedule
 from cfglab.step import Step
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cfglab.guidance.guidance import Guidance
+
+class Spec(Protocol):
+    """What a run reads of a Guidance."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """The scale w."""
+
+    @property
+    def transforms(self) -> tuple[Transform, ...]:
+        """The transforms, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +86,7 @@ class Guide:
         [False, False, True, True]
     """
 
-    def __init__(self, guidance: "Guidance", prediction: Space = "epsilon") -> None:
+    def __init__(self, guidance: Spec, prediction: Space = "epsilon") -> None:
         self.guidance = guidance
         self.prediction = prediction
         self.w: float | Tensor = 1.0

@@ -10,7 +10,6 @@ from typing import Any
 
 from cfglab import limits
 from cfglab.errors import InputError
-from cfglab.guidance.guidance import Guidance
 from cfglab.guidance.transform import Transform, transform_class
 from cfglab.schedules import Schedule, parse
 from cfglab.schedules.fields import shown
@@ -18,15 +17,6 @@ from cfglab.schedules.parser import Unreadable, expression
 
 _PIECE = re.compile(r"""(\|)|'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|[^'"|]++|(['"])""", re.DOTALL)
 """A bar, what is in quotes, anything else, a quote that never ends. It does not backtrack."""
-
-
-def parse_guidance(text: str) -> Guidance:
-    """The guidance that a text describes; `str(guidance)` is its canonical form. Raises InputError.
-
-    >>> print(parse_guidance("7.5 | prediction_norm(strength=0.50)"))
-    7.5 | prediction_norm(strength=0.5)
-    """
-    return Guidance(*parse_parts(text))
 
 
 def parse_parts(text: str) -> tuple[Schedule, list[Transform]]:
@@ -73,14 +63,6 @@ def parse_transform(text: str) -> Transform:
                 )
             return transform_class(kind)(**fields)
     raise _unreadable(text)
-
-
-def as_guidance(value: Any) -> Any:
-    """A Guidance from anything that stands for one: itself, text, or what `as_schedule` takes. An object with its own
-    `start(prediction)` is left as it is. Raises InputError."""
-    if isinstance(value, Guidance) or (hasattr(value, "start") and not isinstance(value, type | str)):
-        return value
-    return Guidance(value)
 
 
 def _value(node: ast.expr, text: str) -> Any:

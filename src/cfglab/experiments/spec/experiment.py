@@ -38,7 +38,7 @@ from cfglab.experiments.spec.prompts import read_prompts as read_prompts
 from cfglab.experiments.spec.prompts import read_seeds, write_seeds
 from cfglab.experiments.spec.starting_noise import Noise, torch_seed
 from cfglab.guidance import Guidance
-from cfglab.guidance.parser import parse_guidance
+from cfglab.guidance.guidance import parse_guidance
 from cfglab.pipelines.loading.samplers import SAMPLERS
 from cfglab.schedules.fields import nearest, shown
 from cfglab.yaml_text import write_yaml

@@ -18,7 +18,7 @@ from cfglab import limits
 from cfglab.errors import InputError
 from cfglab.experiments.spec.document import check_steps
 from cfglab.guidance import Guidance
-from cfglab.guidance.parser import parse_guidance
+from cfglab.guidance.guidance import parse_guidance
 from cfglab.schedules.fields import inline, shown
 
 # Every repetition is possessive, so that no text is read in more ways than one.

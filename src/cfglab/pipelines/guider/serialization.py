@@ -6,7 +6,7 @@ from typing import Any
 
 from cfglab.errors import InputError
 from cfglab.guidance import Guidance
-from cfglab.guidance.parser import as_guidance
+from cfglab.guidance.guidance import as_guidance
 
 
 def read(value: Any) -> Any:

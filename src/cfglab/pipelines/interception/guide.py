@@ -6,10 +6,11 @@ from typing import Any, get_args
 
 from cfglab.denoising.trace import Trace
 from cfglab.errors import InputError
-from cfglab.guidance.parser import as_guidance
+from cfglab.guidance.guidance import as_guidance
 from cfglab.pipelines.interception.attachment import check_free, guided_by, swap, swap_back
 from cfglab.pipelines.interception.session import Guided, Span
-from cfglab.pipelines.profiles.profile import Profile, profile_of
+from cfglab.pipelines.profiles.lookup import profile_of
+from cfglab.pipelines.profiles.profile import Profile
 
 
 def guide(

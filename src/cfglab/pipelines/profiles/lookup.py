@@ -1,0 +1,37 @@
+"""The profile of a pipeline: that of its class, or of a parent whose `__call__` it shares."""
+
+import inspect
+from typing import Any
+
+from cfglab.errors import InputError
+from cfglab.pipelines.profiles.profile import Profile
+from cfglab.pipelines.profiles.source_check import check_source, read_source
+from cfglab.pipelines.profiles.table import ELSEWHERE, profiles
+
+
+def profile_of(pipe: Any) -> Profile:
+    """The profile of this pipeline: its class's, or that of a parent whose `__call__` it shares. Raises InputError with
+    the reason, and how to give one, where there is none."""
+    kind = type(pipe)
+    known = profiles()
+    for parent in kind.__mro__:
+        if parent.__name__ in known and _same_call(kind, parent) and parent.__module__.startswith("diffusers."):
+            check_source(parent, known[parent.__name__])
+            return known[parent.__name__]
+    raise InputError(f"{kind.__name__} cannot be guided: {_reason(kind, ELSEWHERE)}")
+
+
+def _same_call(kind: type, parent: type) -> bool:
+    return inspect.unwrap(kind.__call__) is inspect.unwrap(parent.__call__)
+
+
+def _reason(kind: type, elsewhere: dict[str, str]) -> str:
+    for parent in kind.__mro__:
+        if parent.__name__ in elsewhere:
+            return elsewhere[parent.__name__]
+    if not hasattr(kind, "from_pretrained"):
+        return "it is no diffusers pipeline; give what DiffusionPipeline.from_pretrained(...) returns."
+    return (
+        f"its layout is not in cfglab's table, and {read_source(kind).said}; if you know it, pass "
+        f"guide(pipe, guidance, profile=Profile(...)), and compare with the untouched pipeline once."
+    )
