@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -211,6 +212,12 @@ class Run:
         self.started = self.saved = time.time()
         self.sums: dict[str, Tensor] = {}
         self.counted = 0
+        self.stopped = False
+        signal.signal(signal.SIGTERM, self._stop)
+
+    def _stop(self, *_: object) -> None:
+        """Asked to end: finish the step, save, leave."""
+        self.stopped = True
 
     @property
     def minutes(self) -> float:
@@ -219,7 +226,7 @@ class Run:
 
     def steps(self, until: int, minutes: float) -> Iterator[int]:
         """Step numbers until the last step or the end of the time; the run is saved either way."""
-        while self.step < until and time.time() - self.started < 60 * minutes:
+        while self.step < until and time.time() - self.started < 60 * minutes and not self.stopped:
             yield self.step
             self.step += 1
             self.averages.update(self.model, self.step)
