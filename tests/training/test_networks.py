@@ -125,9 +125,7 @@ def _stripped(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def test_the_tokenizer_is_the_clip_tokenizer_of_its_vocabulary_for_any_text():
-    theirs = CLIPTokenizer(
-        vocab=tokens.vocabulary(), merges=list(tokens.merges()), model_max_length=tokens.MAX_LENGTH
-    )
+    theirs = CLIPTokenizer(vocab=tokens.vocabulary(), merges=list(tokens.merges()), model_max_length=tokens.MAX_LENGTH)
     texts = [
         "",
         "a photograph of an astronaut riding a horse",

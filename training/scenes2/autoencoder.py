@@ -11,14 +11,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.scenes2 import draw, png
-from training.scenes2.common import WORK, Muon, Rate, Run, autocast, device_of, log, need, set_up
+from training.scenes2.common import Muon, Plan, Run, autocast, log, need, set_up, work
 from training.scenes2.vae import Autoencoder
 from training.scenes2.world import SceneSource
 
 CHANNELS, LAYERS, LATENT = (16, 32, 64, 128), 1, 8
 KL_WEIGHT = 5e-4  # for one nat a pixel
 WHOLE_FROM = 0.6
-PEAK = 2e-3
 
 
 def build() -> Autoencoder:
@@ -65,34 +64,28 @@ def decibels(squared: float) -> float:
     return 10 * float(torch.tensor(4 / squared).log10())
 
 
-def train(minutes: float, steps: int, decay: int, crops: int, peak: float = PEAK, device_name: str | None = None) -> bool:
-    """Train on; True when the last step is done."""
-    device = device_of(device_name)
+def train(plan: Plan, minutes: float, device: torch.device) -> bool:
+    """Train on for some minutes; True when the plan is done. `plan.batch` counts crops."""
     set_up(device, 0)
     model = build().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     ends = ("encoder.conv_in", "decoder.conv_out", "quant_conv")
     optimizer = Muon(model, lambda name: name.startswith(ends), weight_decay=0.0)
-    run = Run("autoencoder", model, optimizer, device)
+    run = Run("autoencoder", model, optimizer, device, plan)
     if device.type == "cuda":
         model.compile()
-    source, rate = SceneSource(1000 + run.step), Rate(peak, steps, decay)
-    for step in run.steps(steps, minutes):
-        pixels = batch(source, crops, step >= WHOLE_FROM * steps, device)
-        optimizer.set_rate(rate(step))
+    source = SceneSource(1000 + run.step)
+    for step in run.steps(minutes):
+        pixels = batch(source, plan.batch, run.progress >= WHOLE_FROM, device)
         with autocast(device):
             rebuilt, mean, logvar = model(pixels)
         error = rebuilt.float() - pixels
         kl = 0.5 * (mean.float() ** 2 + logvar.float().exp() - 1 - logvar.float()).sum() / pixels[:, 0].numel()
         squared = error.square().mean()
-        loss = squared + 0.3 * error.abs().mean() + 0.3 * edges(error) + KL_WEIGHT * kl
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        run.learn(squared + 0.3 * error.abs().mean() + 0.3 * edges(error) + KL_WEIGHT * kl)
         run.record(50, squared=squared, absolute=error.abs().mean(), nats=kl)
         if (step + 1) % 500 == 0:
-            report(trained(run.averages.shadows[0]).to(device), run.step + 1)
-    return run.step >= steps
+            report(trained(run.averages.shadows[0]).to(device), step + 1)
+    return run.progress >= 1
 
 
 def trained(weights: dict[str, Tensor] | None = None) -> Autoencoder:
@@ -115,7 +108,7 @@ def report(model: Autoencoder, step: int, count: int = 32) -> None:
     inside = (error * box).sum() / (3 * box.sum())
     whole = error.mean().item()
     log("autoencoder.log", step=step, psnr=round(decibels(whole), 2), psnr_sprites=round(decibels(inside.item()), 2))
-    pairs = torch.cat([torch.cat([to_bytes(a), to_bytes(b)], 1) for a, b in zip(pixels[:16], rebuilt[:16], strict=True)], 2)
-    png.write(WORK / f"autoencoder-{step:06d}.png", torch.cat(list(pairs.chunk(2, dim=2)), 1))
-
-
+    pairs = torch.cat(
+        [torch.cat([to_bytes(a), to_bytes(b)], 1) for a, b in zip(pixels[:16], rebuilt[:16], strict=True)], 2
+    )
+    png.write(work() / f"autoencoder-{step:06d}.png", torch.cat(list(pairs.chunk(2, dim=2)), 1))

@@ -1,4 +1,4 @@
-"""What every trainer of the second edition shares: checkpoints, Muon, averages of weights, a log. Torch and nothing else."""
+"""What every trainer of the second edition shares: checkpoints, Muon, averages of weights, a log. Torch alone."""
 
 import json
 import math
@@ -13,8 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-WORK = Path(os.environ.get("CFGLAB_TRAINING2", Path.home() / ".cache/cfglab/training2"))  # checkpoints, caches, logs
 CHECKPOINT_SECONDS = 300
+
+
+def work() -> Path:
+    """The folder of checkpoints, caches, logs and sheets."""
+    return Path(os.environ.get("CFGLAB_TRAINING2", Path.home() / ".cache/cfglab/training2"))
 
 
 def device_of(name: str | None = None) -> torch.device:
@@ -58,31 +62,43 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | Non
 
 
 def need(name: str, command: str) -> dict[str, Any]:
-    state = load(WORK / name)
+    state = load(work() / name)
     if state is None:
-        raise SystemExit(f"{WORK / name}: not there yet; run `python -m training.scenes2 {command}` first")
+        raise SystemExit(f"{work() / name}: not there yet; run `python -m training.scenes2 {command}` first")
     return state
 
 
 def log(name: str, **values: float | int | str) -> None:
-    WORK.mkdir(parents=True, exist_ok=True)
+    work().mkdir(parents=True, exist_ok=True)
     line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S"), **values})
-    with (WORK / name).open("a") as file:
+    with (work() / name).open("a") as file:
         file.write(line + "\n")
     print(line, flush=True)
 
 
-def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrix, roughly: five Newton-Schulz steps, as in Muon."""
+def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
+    """The nearest semi-orthogonal matrices `(n, rows, columns)`, roughly: Newton-Schulz steps, as in Muon.
+
+    In float32 the steps are done on the Gram matrix, a third of the work for wide matrices.
+    """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.bfloat16() if matrix.is_cuda else matrix.float()
+    x = matrices.bfloat16() if matrices.is_cuda else matrices.float()
     turned = x.shape[-2] > x.shape[-1]
     x = x.mT if turned else x
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(steps):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.mT if turned else x).to(matrix.dtype)
+    if x.is_cuda:
+        for _ in range(steps):
+            gram = x @ x.mT
+            x = a * x + (b * gram + c * gram @ gram) @ x
+    else:
+        gram, unit, product = x @ x.mT, torch.eye(x.shape[-2]), None
+        for step in range(steps):
+            factor = a * unit + b * gram + c * gram @ gram
+            product = factor if product is None else factor @ product
+            if step < steps - 1:
+                gram = factor @ gram @ factor
+        x = product @ x if product is not None else x
+    return (x.mT if turned else x).to(matrices.dtype)
 
 
 class Muon(torch.optim.Optimizer):
@@ -105,7 +121,7 @@ class Muon(torch.optim.Optimizer):
         )
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, _closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             group["step"] += 1
             params = [p for p in group["params"] if p.grad is not None]
@@ -166,10 +182,10 @@ class PowerAverages:
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
         """After step `step`, counted from one."""
-        now = [value for value in model.state_dict().values()]
+        now = [value.to(torch.float32) for value in model.state_dict().values()]
         for sigma, shadow in zip(self.SIGMAS, self.shadows, strict=True):
             keep = (1 - 1 / step) ** (gamma_of(sigma) + 1) if step > 1 else 0.0
-            torch._foreach_lerp_(list(shadow.values()), [value.to(torch.float32) for value in now], 1 - keep)
+            torch._foreach_lerp_(list(shadow.values()), now, 1 - keep)
 
 
 def gamma_of(sigma: float) -> float:
@@ -183,32 +199,43 @@ def gamma_of(sigma: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """Learning rate: linear warm-up, constant, and a linear fall to nothing over the last `decay` steps."""
+class Plan:
+    """How long a run is, in steps or (on a machine that is lent by the minute) in minutes, whichever ends first."""
 
+    batch: int
     peak: float
     steps: int
-    decay: int
+    minutes: float = math.inf
+    fall: float = 0.3  # the last share of the run, over which the learning rate falls to nothing
     warmup: int = 100
 
-    def __call__(self, step: int) -> float:
-        return self.peak * min(1.0, (step + 1) / self.warmup, max(0.002, (self.steps - step) / max(1, self.decay)))
+    def rate(self, step: int, progress: float) -> float:
+        """Learning rate: linear warm-up, constant, linear fall."""
+        return self.peak * min(1.0, (step + 1) / self.warmup, max(0.002, (1 - progress) / self.fall))
 
 
 class Run:
-    """One training run: the step, its checkpoint, its log. Resumes by itself; saves every five minutes and at the end."""
+    """One training run: the step, its checkpoint, its log. Resumes by itself; saves every five minutes and at the end.
 
-    def __init__(self, name: str, model: nn.Module, optimizer: Muon, device: torch.device) -> None:
-        self.name, self.model, self.optimizer = name, model, optimizer
+    `begin`: the run whose checkpoint this one starts from while it has none of its own.
+    """
+
+    def __init__(
+        self, name: str, model: nn.Module, optimizer: Muon, device: torch.device, plan: Plan, begin: str | None = None
+    ) -> None:
+        self.name, self.model, self.optimizer, self.plan = name, model, optimizer, plan
         self.averages = PowerAverages(model)
-        self.path = WORK / f"{name}.pt"
-        self.step, self.spent = 0, 0.0
+        self.path = work() / f"{name}.pt"
+        self.step, self.spent, self.first = 0, 0.0, 0
         state = load(self.path, device)
+        if state is None and begin is not None:
+            state = need(f"{begin}.pt", begin)
+            state.update(first=state["step"], minutes=0.0)
         if state is not None:
             model.load_state_dict(state["model"])
             optimizer.load_state_dict(state["optimizer"])
             self.averages.shadows = state["averages"]
-            self.step, self.spent = state["step"], state["minutes"]
+            self.step, self.spent, self.first = state["step"], state["minutes"], state.get("first", 0)
         self.started = self.saved = time.time()
         self.sums: dict[str, Tensor] = {}
         self.counted = 0
@@ -224,15 +251,29 @@ class Run:
         """Minutes of training in all, those before the last resumption included."""
         return self.spent + (time.time() - self.started) / 60
 
-    def steps(self, until: int, minutes: float) -> Iterator[int]:
-        """Step numbers until the last step or the end of the time; the run is saved either way."""
-        while self.step < until and time.time() - self.started < 60 * minutes and not self.stopped:
+    @property
+    def progress(self) -> float:
+        """The share of the plan that is done."""
+        return min(1.0, max((self.step - self.first) / self.plan.steps, self.minutes / self.plan.minutes))
+
+    def steps(self, minutes: float) -> Iterator[int]:
+        """Step numbers until the plan is done or the time is over; sets the learning rate; saves either way."""
+        end = time.time() + 60 * minutes
+        while self.progress < 1 and time.time() < end and not self.stopped:
+            self.optimizer.set_rate(self.plan.rate(self.step, self.progress))
             yield self.step
             self.step += 1
             self.averages.update(self.model, self.step)
-            if self.step % 64 == 0 and time.time() - self.saved > CHECKPOINT_SECONDS:
+            if self.step % 16 == 0 and time.time() - self.saved > CHECKPOINT_SECONDS:
                 self.save()
         self.save()
+
+    def learn(self, loss: Tensor, limit: float = 1.0) -> None:
+        """One step of the optimizer."""
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        self.optimizer.step()
 
     def save(self) -> None:
         state = {
@@ -240,7 +281,9 @@ class Run:
             "averages": self.averages.shadows,
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
+            "first": self.first,
             "minutes": self.minutes,
+            "done": self.progress >= 1,
         }
         save(self.path, state)
         self.saved = time.time()
@@ -248,7 +291,7 @@ class Run:
     def snapshot(self) -> None:
         """Both averages in float16, for an average of any width afterwards."""
         halves = [{name: value.half() for name, value in shadow.items()} for shadow in self.averages.shadows]
-        save(WORK / "snapshots" / f"{self.name}-{self.step:07d}.pt", {"averages": halves, "step": self.step})
+        save(work() / "snapshots" / f"{self.name}-{self.step:07d}.pt", {"averages": halves, "step": self.step})
 
     def record(self, every: int, **values: Tensor) -> None:
         """Mean values of the last `every` steps into the log; call once a step."""

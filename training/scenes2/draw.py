@@ -12,12 +12,14 @@ from random import Random
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from training.scenes2 import png
 from training.scenes2.world import BACKGROUNDS, COLOURED, OBJECTS, Scene
 
 SIZE = 128
 SIDE = 96  # of a stored sprite
+CELLS = 8
 MARGIN = 6  # transparent pixels around it, so that every resize kernel ends on transparency
 HUES = {"red": 0.0, "yellow": 50.0, "green": 125.0, "blue": 210.0, "purple": 280.0}
 OWN_HUE = {  # what is recoloured: the pixels near this hue; leaves, windows and wheels stay
@@ -47,6 +49,7 @@ class Layout:
     sprites: tuple[Placed, ...]
     colour: tuple[float, float, float]
     shade: float
+    background: int = 0  # its number, for `cells`
 
 
 def _hsv(rgb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -54,7 +57,9 @@ def _hsv(rgb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     high, low = rgb.amax(0), rgb.amin(0)
     spread = (high - low).clamp(min=1e-6)
     r, g, b = rgb
-    hue = torch.where(high == r, (g - b) / spread % 6, torch.where(high == g, (b - r) / spread + 2, (r - g) / spread + 4))
+    hue = torch.where(
+        high == r, (g - b) / spread % 6, torch.where(high == g, (b - r) / spread + 2, (r - g) / spread + 4)
+    )
     return hue * 60, (high - low) / high.clamp(min=1e-6), high
 
 
@@ -145,7 +150,16 @@ def _weights(centre: Tensor, side: Tensor) -> Tensor:
 
 def draw(layouts: list[Layout], device: str | torch.device = "cpu", sprites: Tensor | None = None) -> Tensor:
     """Pictures, uint8 `(n, 3, 128, 128)`; `sprites`: another bank than that of the world."""
+    return draw_with_cells(layouts, device, sprites)[0]
+
+
+def draw_with_cells(
+    layouts: list[Layout], device: str | torch.device = "cpu", sprites: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Pictures, and what each of 8×8 cells shows: uint8 `(n, 8, 8)`, a background, or a sprite counted after those."""
     bank_ = (bank().sprites if sprites is None else sprites).to(device)
+    cells = torch.tensor([layout.background for layout in layouts], device=device, dtype=torch.uint8)
+    cells = cells[:, None, None].expand(-1, CELLS, CELLS).clone()
     ground = torch.tensor([layout.colour for layout in layouts], device=device)[:, :, None, None]
     shade = torch.tensor([layout.shade for layout in layouts], device=device)[:, None, None, None]
     line = torch.linspace(-1, 1, SIZE, device=device)[None, None, :, None]
@@ -163,7 +177,9 @@ def draw(layouts: list[Layout], device: str | torch.device = "cpu", sprites: Ten
         colour = torch.minimum(layer[:, :3].clamp(min=0), alpha)
         index = torch.tensor(which, device=device)
         canvas[index] = colour + (1 - alpha) * canvas[index]
-    return (canvas * 255).round().to(torch.uint8)
+        shown = (rows + len(BACKGROUNDS)).to(torch.uint8)[:, None, None]
+        cells[index] = torch.where(functional.avg_pool2d(alpha, SIZE // CELLS)[:, 0] > 0.4, shown, cells[index])
+    return (canvas * 255).round().to(torch.uint8), cells
 
 
 def _clamped(row: int, x: float, y: float, side: float) -> Placed:
@@ -194,7 +210,7 @@ def arrange(scene: Scene, random: Random) -> Layout:
             sprites = _riding(a, b, scene.b, random)
         else:
             sprites = _pair(a, b, str(scene.relation), random)
-    return Layout(tuple(sprites), (red, green, blue), random.uniform(-14, 14))
+    return Layout(tuple(sprites), (red, green, blue), random.uniform(-14, 14), list(BACKGROUNDS).index(name))
 
 
 def _many(row: int, count: int, random: Random) -> list[Placed]:

@@ -94,8 +94,12 @@ class _JointAttention(nn.Module):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def forward(self, x: Tensor, text: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        q = torch.cat([self.norm_q(self._heads(self.to_q(x))), self.norm_added_q(self._heads(self.add_q_proj(text)))], 2)
-        k = torch.cat([self.norm_k(self._heads(self.to_k(x))), self.norm_added_k(self._heads(self.add_k_proj(text)))], 2)
+        q = torch.cat(
+            [self.norm_q(self._heads(self.to_q(x))), self.norm_added_q(self._heads(self.add_q_proj(text)))], 2
+        )
+        k = torch.cat(
+            [self.norm_k(self._heads(self.to_k(x))), self.norm_added_k(self._heads(self.add_k_proj(text)))], 2
+        )
         v = torch.cat([self._heads(self.to_v(x)), self._heads(self.add_v_proj(text))], 2)
         mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
         return mixed[:, : x.shape[1]], mixed[:, x.shape[1] :]

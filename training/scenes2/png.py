@@ -67,7 +67,5 @@ def write(path: Path, pixels: Tensor) -> None:
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     part = path.with_suffix(".part")
-    part.write_bytes(
-        _SIGNATURE + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(raw, 6)) + chunk(b"IEND", b"")
-    )
+    part.write_bytes(_SIGNATURE + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(raw, 6)) + chunk(b"IEND", b""))
     part.replace(path)

@@ -87,7 +87,8 @@ class Encoder(nn.Module):
         self.conv_in = nn.Conv2d(3, channels[0], 3, padding=1)
         inputs, last = (channels[0], *channels[:-1]), len(channels) - 1
         self.down_blocks = nn.ModuleList(
-            Level(a, b, layers, "down" if i < last else "") for i, (a, b) in enumerate(zip(inputs, channels, strict=True))
+            Level(a, b, layers, "down" if i < last else "")
+            for i, (a, b) in enumerate(zip(inputs, channels, strict=True))
         )
         self.mid_block = Middle(channels[-1])
         self.conv_norm_out = nn.GroupNorm(GROUPS, channels[-1], 1e-6)
@@ -108,7 +109,8 @@ class Decoder(nn.Module):
         turned = tuple(reversed(channels))
         inputs, last = (turned[0], *turned[:-1]), len(channels) - 1
         self.up_blocks = nn.ModuleList(
-            Level(a, b, layers + 1, "up" if i < last else "") for i, (a, b) in enumerate(zip(inputs, turned, strict=True))
+            Level(a, b, layers + 1, "up" if i < last else "")
+            for i, (a, b) in enumerate(zip(inputs, turned, strict=True))
         )
         self.conv_norm_out = nn.GroupNorm(GROUPS, channels[0], 1e-6)
         self.conv_out = nn.Conv2d(channels[0], 3, 3, padding=1)

@@ -10,6 +10,7 @@ import itertools
 import re
 from dataclasses import asdict, dataclass, replace
 from random import Random
+from typing import ClassVar
 
 OBJECTS: tuple[str, ...] = (
     *("astronaut", "horse", "rocket", "apple", "cat", "dog", "tree", "house"),
@@ -98,7 +99,7 @@ def plural(noun: str) -> str:
 
 
 def caption(scene: Scene, prefix: str = "a photograph of") -> str:
-    """The sentence that names a scene, e.g. `a photograph of a red car next to a blue balloon on a white background`."""
+    """The sentence that names a scene, e.g. `a picture of a red car next to a blue balloon on a white background`."""
     first = f"{scene.colour_a} {scene.a}" if scene.colour_a else scene.a
     if scene.count > 1:
         number = next(word for word, count in COUNTS.items() if count == scene.count)
@@ -158,7 +159,7 @@ class SceneSource:
     hardest; pairs of two coloured objects are drawn on purpose, since chance would give few.
     """
 
-    KINDS = {"one": 0.14, "many": 0.14, "riding": 0.24, "next to": 0.18, "above": 0.18, "and": 0.12}
+    KINDS: ClassVar = {"one": 0.14, "many": 0.14, "riding": 0.24, "next to": 0.18, "above": 0.18, "and": 0.12}
     COLOURED_PAIRS = 0.35
 
     def __init__(self, seed: int, held_out: bool = False) -> None:
