@@ -26,6 +26,7 @@ OWN_HUE = {  # what is recoloured: the pixels near this hue; leaves, windows and
     **{"car": 0.0, "balloon": 0.0, "umbrella": 250.0, "book": 0.0, "bird": 203.0, "fish": 207.0},
     **{"flower": 335.0, "butterfly": 35.0, "apple": 10.0, "rose": 350.0},
 }
+SPRITES = [(name, colour) for name in OBJECTS for colour in COLOURED.get(name, (None,))]  # rows of the bank
 SEAT = {  # where the rider sits, as a share of the mount's width from the left: behind the head
     **{"horse": 0.60, "elephant": 0.62, "cat": 0.52, "dog": 0.60, "turtle": 0.64, "dinosaur": 0.56, "pig": 0.60},
     **{"fish": 0.50, "bird": 0.50, "ufo": 0.50, "rocket": 0.50},
@@ -90,20 +91,18 @@ class Bank:
     """Every sprite in every colour, `(n, 4, 108, 108)` with premultiplied alpha, and where its outline runs."""
 
     def __init__(self, folder: Path) -> None:
-        self.rows: dict[tuple[str, str | None], int] = {}
+        self.rows = {key: row for row, key in enumerate(SPRITES)}
         self.box: list[tuple[float, float]] = []  # width and height as shares of the longer side
         self.top: list[list[float]] = []  # of each column, the first opaque row as a share of the height
         sprites = []
-        for name in OBJECTS:
-            plain = png.read(folder / f"{name}.png").float() / 255
-            for colour in COLOURED.get(name, (None,)):
-                sprite = plain if colour is None else recoloured(plain, OWN_HUE[name], colour)
-                self.rows[name, colour] = len(sprites)
-                sprites.append(self._padded(sprite))
-                self.box.append((sprite.shape[2] / SIDE, sprite.shape[1] / SIDE))
-                solid = sprite[3] > 0.5
-                first = torch.where(solid.any(0), solid.float().argmax(0), solid.shape[0])
-                self.top.append((first / solid.shape[0]).tolist())
+        plain = {name: png.read(folder / f"{name}.png").float() / 255 for name in OBJECTS}
+        for name, colour in SPRITES:
+            sprite = plain[name] if colour is None else recoloured(plain[name], OWN_HUE[name], colour)
+            sprites.append(self._padded(sprite))
+            self.box.append((sprite.shape[2] / SIDE, sprite.shape[1] / SIDE))
+            solid = sprite[3] > 0.5
+            first = torch.where(solid.any(0), solid.float().argmax(0), solid.shape[0])
+            self.top.append((first / solid.shape[0]).tolist())
         self.sprites = torch.stack(sprites)
 
     @staticmethod

@@ -13,9 +13,9 @@ from training.scenes2.generator import LATENT, SIDE, Generator, prompt_tokens
 from training.scenes2.latents import Batch
 from training.scenes2.mmdit import Transformer
 
-PATCH, WIDTH, HEADS, BLOCKS = 2, 192, 6, 6
+PATCH, WIDTH, BLOCKS = 2, 192, 8
 TEXT_WIDTHS, TEXT_LAYERS, TEXT_HEADS = (128, 64), 3, 4
-NAMED_AFTER = 2  # the block whose image tokens name cells
+NAMED_AFTER = 3  # the block whose image tokens name cells
 TWIN = {"width": 128, "blocks": 4}
 
 

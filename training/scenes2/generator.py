@@ -16,11 +16,11 @@ from training.scenes2 import draw, png, tokens
 from training.scenes2.autoencoder import to_bytes
 from training.scenes2.common import Muon, Plan, Run, autocast, load, set_up, work
 from training.scenes2.latents import SCALING, Batch, Batches, frozen
-from training.scenes2.world import BACKGROUNDS, COLOURED, OBJECTS
+from training.scenes2.world import BACKGROUNDS
 
 LATENT, SIDE = 8, 16
 SHEETS, SHEET_STEPS = 24, 25  # so many sheets and snapshots of weights in a run; steps of a drawing
-SHOWN = len(BACKGROUNDS) + sum(len(COLOURED.get(name, (None,))) for name in OBJECTS)
+SHOWN = len(BACKGROUNDS) + len(draw.SPRITES)
 PROMPTS = (
     "a photograph of an astronaut riding a horse",
     "a frog next to a mushroom on a green background",
@@ -129,4 +129,4 @@ def prompt_tokens(prompts: list[str], device: torch.device) -> Tensor:
 
 def finished(name: str) -> bool:
     state = load(work() / f"{name}.pt")
-    return state is not None and bool(state["done"])
+    return state is not None and bool(state.get("done"))
