@@ -1,7 +1,7 @@
 """`scenes-flow`: flow matching with a transformer of joint attention, in the layout of Stable Diffusion 3.
 
-Two small text encoders, as that pipeline has two; the third, T5, is absent. `StableDiffusion3Pipeline` then adds 256
-text tokens of zeros unless `max_sequence_length=0` is asked for: a quarter of the batches have them, so both ways work.
+Two small text encoders, as that pipeline has two; the third, T5, is a stub whose every token is zero. The pipeline asks
+it for 256 tokens unless `max_sequence_length=1` is given, which is faster: a quarter of the batches have 256 of them.
 """
 
 import torch
@@ -47,12 +47,12 @@ class Flow(Generator):
         share = level[:, None, None, None]
         noisy = (1 - share) * clean + share * noise
         states, pooled = self.states(batch.tokens)
-        predicted, inner = self.transformer(noisy, 1000 * level, states, pooled, 256 if padded else 0, NAMED_AFTER)
+        predicted, inner = self.transformer(noisy, 1000 * level, states, pooled, 256 if padded else 1, NAMED_AFTER)
         error = (predicted.float() - (noise - clean)).square().mean((1, 2, 3))
         return error, error, inner
 
     @torch.no_grad()
-    def sample(self, prompts: list[str], w: float, steps: int, generator: torch.Generator) -> Tensor:
+    def sample(self, prompts: list[str], w: float, steps: int, generator: torch.Generator, zeros: int = 1) -> Tensor:
         """Euler steps, as `FlowMatchEulerDiscreteScheduler` with a shift of one."""
         device, n = self.transformer.context_embedder.weight.device, len(prompts)
         states, pooled = self.states(prompt_tokens(prompts, device))
@@ -60,6 +60,6 @@ class Flow(Generator):
         levels = torch.linspace(1, 1 / 1000, steps, device=device).tolist()
         for now, later in zip(levels, [*levels[1:], 0.0], strict=True):
             time = torch.full((2 * n,), 1000 * now, device=device)
-            empty, asked = self.transformer(torch.cat([x, x]), time, states, pooled)[0].chunk(2)
+            empty, asked = self.transformer(torch.cat([x, x]), time, states, pooled, zeros)[0].chunk(2)
             x = x + (later - now) * (empty + w * (asked - empty))
         return x

@@ -133,8 +133,8 @@ class _JointBlock(nn.Module):
 class Transformer(nn.Module):
     """Latents `(n, latent, 16, 16)`, text `(n, 32, joint)` and one vector a text `(n, pooled)` to a velocity.
 
-    `StableDiffusion3Pipeline` without a third text encoder adds 256 text tokens of zeros. They stay alike in every
-    layer, so `zeros` of them are computed as one token that counts that often in the attention: exactly the same.
+    The third text encoder of `StableDiffusion3Pipeline` is a stub here, whose tokens are all zeros. They stay alike in
+    every layer, so `zeros` of them are computed as one token that counts that often in the attention: the same numbers.
     """
 
     def __init__(
@@ -164,9 +164,9 @@ class Transformer(nn.Module):
         conditioning = self.time_text_embed(timesteps, pooled)
         if zeros:
             text = torch.cat([text, text.new_zeros(len(text), 1, text.shape[2])], 1)
-            bias = x.new_zeros(1, 1, 1, x.shape[1] + text.shape[1])
+        if zeros > 1:
+            bias = text.new_zeros(1, 1, 1, x.shape[1] + text.shape[1])
             bias[..., -1] = math.log(zeros)
-            bias = bias.to(text.dtype)
         text = self.context_embedder(text)
         inner = x
         for i, block in enumerate(self.transformer_blocks):
