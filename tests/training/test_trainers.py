@@ -32,7 +32,7 @@ def small(tmp_path, monkeypatch) -> Path:
 
 
 def tiny(kind: str) -> generator.Generator:
-    return Denoiser((16, 16, 32)) if kind == "denoiser" else Flow(width=32, blocks=3)
+    return Denoiser((16, 16, 32)) if kind == "denoiser" else Flow(width=32, blocks=4)
 
 
 @pytest.mark.parametrize("kind", ["denoiser", "flow"])

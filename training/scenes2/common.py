@@ -109,7 +109,8 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(self, model: nn.Module, adam: Callable[[str], bool], weight_decay: float = 0.01) -> None:
-        matrices, others = [], []
+        matrices: list[Tensor] = []
+        others: list[Tensor] = []
         for name, value in model.named_parameters():
             if value.requires_grad:
                 is_matrix = value.ndim >= 2 and min(value.shape[0], value[0].numel()) >= 16 and not adam(name)
@@ -133,6 +134,7 @@ class Muon(torch.optim.Optimizer):
             state = self.state[p]
             if not state:
                 state["momentum"] = torch.zeros_like(p)
+            assert p.grad is not None
             state["momentum"].lerp_(p.grad, 1 - group["momentum"])
             update = p.grad.lerp(state["momentum"], group["momentum"]).flatten(1)
             shapes.setdefault((update.shape[0], update.shape[1]), []).append((p, update))
@@ -151,7 +153,7 @@ class Muon(torch.optim.Optimizer):
                 state["mean"], state["square"] = torch.zeros_like(p), torch.zeros_like(p)
         means = [self.state[p]["mean"] for p in params]
         squares = [self.state[p]["square"] for p in params]
-        grads = [p.grad for p in params]
+        grads = [p.grad for p in params if p.grad is not None]
         torch._foreach_lerp_(means, grads, 1 - first)
         torch._foreach_mul_(squares, second)
         torch._foreach_addcmul_(squares, grads, grads, 1 - second)

@@ -26,6 +26,9 @@ OWN_HUE = {  # what is recoloured: the pixels near this hue; leaves, windows and
     **{"car": 0.0, "balloon": 0.0, "umbrella": 250.0, "book": 0.0, "bird": 203.0, "fish": 207.0},
     **{"flower": 335.0, "butterfly": 35.0, "apple": 10.0, "rose": 350.0},
 }
+Places = tuple[tuple[int, int], ...]
+PAIRS: tuple[Places, ...] = (((33, 64), (95, 64)), ((34, 42), (94, 86)), ((34, 86), (94, 42)))
+TRIPLES: tuple[Places, ...] = (((64, 33), (33, 94), (95, 94)), ((33, 34), (95, 34), (64, 95)))
 SPRITES = [(name, colour) for name in OBJECTS for colour in COLOURED.get(name, (None,))]  # rows of the bank
 SEAT = {  # where the rider sits, as a share of the mount's width from the left: behind the head
     **{"horse": 0.60, "elephant": 0.62, "cat": 0.52, "dog": 0.60, "turtle": 0.64, "dinosaur": 0.56, "pig": 0.60},
@@ -215,11 +218,12 @@ def arrange(scene: Scene, random: Random) -> Layout:
 def _many(row: int, count: int, random: Random) -> list[Placed]:
     """Two or three of one kind that do not touch."""
     if count == 2:
-        places = random.choice([((33, 64), (95, 64)), ((34, 42), (94, 86)), ((34, 86), (94, 42))])
+        ways = PAIRS
         low, high = 46, 56
     else:
-        places = random.choice([((64, 33), (33, 94), (95, 94)), ((33, 34), (95, 34), (64, 95))])
+        ways = TRIPLES
         low, high = 42, 52
+    places = random.choice(ways)
     side = random.uniform(low, high)
     return [
         _clamped(row, x + random.uniform(-4, 4), y + random.uniform(-4, 4), side * random.uniform(0.95, 1.05))

@@ -108,14 +108,14 @@ def unet_of(model: Unet) -> UNet2DConditionModel:
 def transformer_of(model: Flow) -> SD3Transformer2DModel:
     inner = model.transformer
     width, joint = inner.context_embedder.weight.shape
-    heads = inner.transformer_blocks[0].attn.heads
+    heads = width // flow.HEAD
     transformer = SD3Transformer2DModel(
         sample_size=generator.SIDE,
         patch_size=flow.PATCH,
         in_channels=generator.LATENT,
         out_channels=generator.LATENT,
         num_layers=len(inner.transformer_blocks),
-        attention_head_dim=width // heads,
+        attention_head_dim=flow.HEAD,
         num_attention_heads=heads,
         joint_attention_dim=joint,
         caption_projection_dim=width,

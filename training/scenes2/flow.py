@@ -13,7 +13,7 @@ from training.scenes2.generator import LATENT, SIDE, Generator, prompt_tokens
 from training.scenes2.latents import Batch
 from training.scenes2.mmdit import Transformer
 
-PATCH, WIDTH, BLOCKS = 2, 192, 8
+PATCH, WIDTH, HEAD, BLOCKS = 2, 192, 32, 8
 TEXT_WIDTHS, TEXT_LAYERS, TEXT_HEADS = (128, 64), 3, 4
 NAMED_AFTER = 3  # the block whose image tokens name cells
 TWIN = {"width": 128, "blocks": 4}
@@ -28,7 +28,7 @@ class Flow(Generator):
         super().__init__(width)
         words, both = len(tokens.vocabulary()), sum(TEXT_WIDTHS)
         self.text, self.text_2 = (TextEncoder(words, w, TEXT_LAYERS, TEXT_HEADS, w) for w in TEXT_WIDTHS)
-        self.transformer = Transformer(LATENT, PATCH, SIDE, width, width // 32, blocks, both, both)
+        self.transformer = Transformer(LATENT, PATCH, SIDE, width, width // HEAD, blocks, both, both)
         self.end = tokens.vocabulary()[tokens.END]
 
     def states(self, rows: Tensor) -> tuple[Tensor, Tensor]:

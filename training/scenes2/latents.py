@@ -32,6 +32,8 @@ def fold(vae: Autoencoder, pixels: Tensor) -> None:
     centre, spread = mean.mean((0, 2, 3)), mean.std((0, 2, 3)) * SCALING
     before, after = vae.quant_conv, vae.post_quant_conv
     channels = len(centre)
+    assert before.bias is not None
+    assert after.bias is not None
     before.weight[:channels] /= spread[:, None, None, None]
     before.bias[:channels] = (before.bias[:channels] - centre) / spread
     before.bias[channels:] -= 2 * spread.log()

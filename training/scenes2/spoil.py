@@ -144,7 +144,8 @@ class Labeller:
 
     def pictures(self, count: int, device: torch.device) -> tuple[Tensor, dict[str, Tensor]]:
         """Pictures uint8 `(count, 3, 128, 128)` and the class numbers of every part `(count,)`."""
-        layouts, answers, extra = [], [], []
+        layouts, answers = [], []
+        extra: list[Tensor] = []
         for _ in range(count):
             scene = self.scene()
             layout, found = self._labelled(scene, draw.arrange(scene, self.random), extra)

@@ -150,6 +150,7 @@ class Unet(nn.Module):
         x = self.conv_in(noisy)
         states = [x]
         for block in self.down_blocks:
+            assert isinstance(block, _Level)
             x = block.step(0, x, time, context)
             states.append(x)
             if hasattr(block, "downsamplers"):
@@ -157,6 +158,7 @@ class Unet(nn.Module):
                 states.append(x)
         x = inner = self.mid_block(x, time, context)
         for level, block in enumerate(self.up_blocks):
+            assert isinstance(block, _Level)
             for i in range(2):
                 x = block.step(i, torch.cat([x, states.pop()], 1), time, context)
             if level == len(self.up_blocks) - 2:

@@ -135,8 +135,14 @@ def read_caption(prompt: str) -> Scene | None:
         if part["number"]:
             name, count = _SINGULAR[part["many"]], COUNTS[part["number"]]
             return Scene(name, background=part["background"], count=count, colour_a=part["colour"])
-        colours = {"colour_a": part["colour_a"], "colour_b": part["colour_b"]}
-        return Scene(part["a"], part["relation"], part["b"], part["background"], **colours)
+        return Scene(
+            part["a"],
+            part["relation"],
+            part["b"],
+            part["background"],
+            colour_a=part["colour_a"],
+            colour_b=part["colour_b"],
+        )
     except ValueError:  # a colour that the object does not come in
         return None
 
