@@ -4,8 +4,8 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusion3Pipeline, StableDiffusionPipeline
 
-from training.scenes2 import export, posthoc
-from training.scenes2.common import PowerAverages, save
+from training.scenes2 import export, pack, posthoc
+from training.scenes2.common import PowerAverages, load, save
 from training.scenes2.denoiser import Denoiser
 from training.scenes2.flow import Flow
 from training.scenes2.vae import Autoencoder
@@ -80,8 +80,17 @@ def test_an_average_made_afterwards_is_that_of_its_profile(tmp_path, monkeypatch
         profile.update(model, step)
         if step % 100 == 0:
             save(tmp_path / "snapshots" / f"x-{step:07d}.pt", {"averages": averages.shadows, "step": step})
-    save(tmp_path / "x.pt", {"averages": averages.shadows, "step": 1200})
+    save(tmp_path / "x.pt", {"averages": averages.shadows, "step": 1200, "minutes": 1.0, "done": True})
     found = posthoc.average("x", wanted)["weight"].item()
     expected = profile.shadows[0]["weight"].item()
+    monkeypatch.setattr(pack, "PIECE", 700)
+    monkeypatch.setattr(pack, "SIGMA", wanted)
+    pack.pack(tmp_path / "carried", ["x"])
+    assert len(list((tmp_path / "carried").iterdir())) > 1
+    (tmp_path / "x.pt").unlink()
+    pack.unpack(tmp_path / "carried")
+    carried = load(tmp_path / "x.pt")
+    assert carried["step"] == 1200
+    assert abs(carried["averages"][1]["weight"].item() - found) < 1e-3
     kept = [shadow["weight"].item() for shadow in averages.shadows]
     assert abs(found - expected) < 0.1 * min(abs(value - expected) for value in kept)

@@ -118,6 +118,21 @@ def test_noise_is_what_the_denoiser_is_asked_for_and_velocity_the_flow(monkeypat
     assert flow.loss(batch, True)[1].max() < 1e-4
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["denoiser", "flow"])
+def test_a_loss_is_one_graph_in_bfloat16_too(kind):
+    """What a GPU compiles; a break in the graph would cost it most of its speed."""
+    model, padded = tiny(kind), kind == "flow"
+    batch = latents.Batch(torch.randn(3, 8, 16, 16), tokens.encode_all(["a cat", "", "a dog"]), torch.zeros(3, 8, 8))
+    with torch.autocast("cpu", torch.bfloat16):
+        weighted, error, inner = torch.compile(model.loss, backend="eager", fullgraph=True)(batch, padded)
+        model.cells(inner).float().mean().backward(retain_graph=True)
+    weighted.mean().backward()
+    assert torch.isfinite(error).all()
+    assert inner.shape[0] == 3
+    assert inner.shape[2:] == (8, 8)
+
+
 @pytest.mark.parametrize("shape", [(2, 24, 80), (1, 80, 24), (3, 32, 64)])
 def test_muon_makes_updates_nearly_orthogonal(shape):
     made = orthogonal(torch.randn(shape, generator=torch.Generator().manual_seed(0)))

@@ -16,7 +16,7 @@ from training.scenes2.vae import Autoencoder
 from training.scenes2.world import SceneSource
 
 CHANNELS, LAYERS, LATENT = (16, 32, 64, 128), 1, 8
-KL_WEIGHT = 5e-4  # for one nat a pixel
+KL_WEIGHT = 2e-3  # for one nat a pixel
 WHOLE_FROM = 0.6
 
 

@@ -235,7 +235,8 @@ class Run:
             state.update(first=state["step"], minutes=0.0)
         if state is not None:
             model.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
+            if "optimizer" in state:  # not in what `pack.py` carried here
+                optimizer.load_state_dict(state["optimizer"])
             self.averages.shadows = state["averages"]
             self.step, self.spent, self.first = state["step"], state["minutes"], state.get("first", 0)
         self.started = self.saved = time.time()

@@ -38,7 +38,7 @@ class Denoiser(Generator):
         noise = torch.randn_like(clean) + OFFSET * torch.randn(n, LATENT, 1, 1, device=clean.device)
         signal = self.alphas[timesteps]
         share = signal[:, None, None, None]
-        noisy = share.sqrt() * clean + (1 - share).sqrt() * noise
+        noisy = (share.sqrt() * clean + (1 - share).sqrt() * noise).contiguous(memory_format=torch.channels_last)
         predicted, inner = self.unet(noisy, timesteps, self.text(batch.tokens))
         error = (predicted.float() - noise).square().mean((1, 2, 3))
         weight = (5 * (1 - signal) / signal).clamp(max=1) / signal.sqrt()

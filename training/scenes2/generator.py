@@ -79,9 +79,7 @@ class Options:
 def train(model: Generator, plan: Plan, minutes: float, device: torch.device, options: Options) -> bool:
     """Train on for some minutes; True when the plan is done."""
     set_up(device, model.seed)
-    model.to(device)
-    if device.type == "cpu":
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = Muon(model, model.adam)
     begin = model.name if options.branch else None
     run = Run(options.run_name(model.name), model, optimizer, device, plan, begin)

@@ -75,6 +75,13 @@ class _FeedForward(nn.Module):
         return self.net[2](self.net[0](x))
 
 
+class _Norm(nn.RMSNorm):
+    """In float32, whatever comes in."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.float()).to(x.dtype)
+
+
 class _JointAttention(nn.Module):
     """Image and text attend to both; queries and keys are normalised (`qk_norm="rms_norm"`)."""
 
@@ -82,8 +89,8 @@ class _JointAttention(nn.Module):
         super().__init__()
         self.heads = heads
         each = width // heads
-        self.norm_q, self.norm_k = nn.RMSNorm(each, 1e-6), nn.RMSNorm(each, 1e-6)
-        self.norm_added_q, self.norm_added_k = nn.RMSNorm(each, 1e-6), nn.RMSNorm(each, 1e-6)
+        self.norm_q, self.norm_k = _Norm(each, 1e-6), _Norm(each, 1e-6)
+        self.norm_added_q, self.norm_added_k = _Norm(each, 1e-6), _Norm(each, 1e-6)
         self.to_q, self.to_k, self.to_v = (nn.Linear(width, width) for _ in range(3))
         self.add_k_proj, self.add_v_proj, self.add_q_proj = (nn.Linear(width, width) for _ in range(3))
         self.to_out = nn.ModuleList([nn.Linear(width, width)])
