@@ -5,10 +5,10 @@ from random import Random
 import pytest
 import torch
 
-from training.scenes2 import classifier, common, draw, spoil
+from training.scenes2 import classifier, common, draw, evaluate, spoil
 from training.scenes2.common import Plan
 from training.scenes2.spoil import PARTS, SPRITES, Labeller
-from training.scenes2.world import SceneSource
+from training.scenes2.world import Scene, SceneSource
 
 CPU = torch.device("cpu")
 
@@ -39,6 +39,38 @@ def test_an_answer_names_what_the_scene_states():
             left = min(layout.sprites, key=lambda placed: placed.y if found["arranged"] == "above" else placed.x)
             assert pair[0] == SPRITES[left.sprite]
             assert found["arranged"] == "beside" or scene.relation == "and"
+
+
+def test_a_picture_of_a_scene_shows_it_and_hardly_any_other():
+    source = SceneSource(9)
+    scenes = [source.scene() for _ in range(80)]
+    found = [named(spoil.answer(draw.arrange(scene, source.random), scene)) for scene in scenes]
+    for i, scene in enumerate(scenes):
+        assert evaluate.shows(scene, found[i])
+        assert not evaluate.shows(scene, {**found[i], "whole": None})
+        assert not evaluate.shows(scene, {**found[i], "background": None})
+        others = [other for j, other in enumerate(found) if scenes[j] != scene and evaluate.shows(scene, other)]
+        assert len(others) <= 1  # `and` is also right where the two happen to stand in another relation
+
+
+def test_what_a_prompt_leaves_unstated_may_be_anything_and_order_matters_where_it_is_asked_for():
+    car_by_rose = {
+        **dict.fromkeys(PARTS),
+        **{"whole": "whole", "a": "car", "b": "rose", "arranged": "beside", "colour_a": "red", "colour_b": "yellow"},
+    }
+    for a, b in (("car", "rose"), ("rose", "car")):
+        assert evaluate.shows(Scene(a, "next to", b), car_by_rose)
+        assert evaluate.shows(Scene(a, "and", b), car_by_rose)
+        assert not evaluate.shows(Scene(a, "above", b), car_by_rose)
+    assert evaluate.shows(Scene("rose", "next to", "car", colour_a="yellow"), car_by_rose)
+    assert not evaluate.shows(Scene("rose", "next to", "car", colour_a="red"), car_by_rose)
+    above = {**car_by_rose, "arranged": "above"}
+    assert evaluate.shows(Scene("car", "above", "rose"), above)
+    assert not evaluate.shows(Scene("rose", "above", "car"), above)
+    assert not evaluate.shows(Scene("car"), car_by_rose)
+    three = {**dict.fromkeys(PARTS), **{"whole": "whole", "a": "cat", "count": "3"}}
+    assert evaluate.shows(Scene("cat", count=3), three)
+    assert not evaluate.shows(Scene("cat"), three)
 
 
 @pytest.mark.parametrize("damage", spoil.DAMAGES)

@@ -41,6 +41,13 @@ def test_a_model_trains_from_the_stages_before_it_resumes_and_branches(small, ki
     assert latents.train(16, 1, CPU)
     assert sorted(path.name for path in (small / "latents").iterdir()) == ["00000.pt", "00001.pt"]
 
+    before = latents.frozen(CPU)
+    vae = latents.frozen(CPU)
+    assert autoencoder.train_decoder(vae, Plan(1, 1e-3, 2), 1, CPU)
+    pixels = torch.randn(1, 3, 32, 32)
+    assert torch.equal(latents.frozen(CPU).encode(pixels)[0], before.encode(pixels)[0])
+    assert not torch.equal(latents.frozen(CPU).decode(torch.ones(1, 8, 4, 4)), before.decode(torch.ones(1, 8, 4, 4)))
+
     plan = Plan(4, 1e-3, 4)
     assert not generator.train(tiny(kind), plan, 0, CPU, Options())
     assert common.load(small / f"{kind}.pt")["step"] == 0

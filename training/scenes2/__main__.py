@@ -15,13 +15,14 @@ from dataclasses import replace
 import torch
 
 from training.scenes2 import autoencoder, classifier, generator, latents
-from training.scenes2.common import Plan, device_of, log
+from training.scenes2.common import Plan, device_of, log, need
 from training.scenes2.denoiser import TWIN_CHANNELS, Denoiser
 from training.scenes2.flow import TWIN, Flow
 
 PLANS: dict[str, dict[str, Plan]] = {
     "cpu": {
         "autoencoder": Plan(8, 2e-3, 6000),
+        "decoder": Plan(4, 1e-3, 4000),
         "classifier1": Plan(64, 2e-3, 3000),
         "classifier2": Plan(64, 2e-3, 3000),
         "denoiser": Plan(64, 1e-3, 16_000),
@@ -30,17 +31,28 @@ PLANS: dict[str, dict[str, Plan]] = {
         "flow-twin": Plan(32, 1e-3, 1500),
     },
     "cuda": {
-        "autoencoder": Plan(256, 2e-3, 20_000, minutes=3.0),
+        "autoencoder": Plan(256, 2e-3, 20_000, minutes=2.5),
+        "decoder": Plan(64, 1e-3, 10_000, minutes=1.0),
         "classifier1": Plan(256, 2e-3, 6000, minutes=1.0),
         "classifier2": Plan(256, 2e-3, 6000, minutes=1.0),
-        "denoiser": Plan(1024, 1.5e-3, 40_000, minutes=4.0),
-        "flow": Plan(1024, 1.5e-3, 40_000, minutes=4.0),
+        "denoiser": Plan(1024, 1.5e-3, 40_000, minutes=3.5),
+        "flow": Plan(1024, 1.5e-3, 40_000, minutes=3.5),
         "denoiser-twin": Plan(512, 1.5e-3, 2000, minutes=0.5),
         "flow-twin": Plan(512, 1.5e-3, 2000, minutes=0.5),
     },
 }
 SCENES = {"cpu": 40_000, "cuda": 200_000}
-STAGES = ("autoencoder", "latents", "denoiser", "classifier1", "classifier2", "flow", "denoiser-twin", "flow-twin")
+STAGES = (
+    "autoencoder",
+    "latents",
+    "denoiser",
+    "decoder",
+    "classifier1",
+    "classifier2",
+    "flow",
+    "denoiser-twin",
+    "flow-twin",
+)
 
 
 def make(stage: str) -> generator.Generator:
@@ -60,6 +72,9 @@ def run(stage: str, minutes: float, device: torch.device, options: generator.Opt
         return autoencoder.train(plans[stage], minutes, device)
     if stage == "latents":
         return latents.train(SCENES[device.type], minutes, device)
+    if stage == "decoder":
+        vae = autoencoder.trained(need("vae.pt", "latents")["model"]).to(device)
+        return autoencoder.train_decoder(vae, plans[stage], minutes, device)
     if stage.startswith("classifier"):
         return classifier.train(int(stage[-1]), plans[stage], minutes, device)
     return generator.train(make(stage), plans[stage], minutes, device, options)

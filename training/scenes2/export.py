@@ -30,7 +30,7 @@ from transformers import (
     T5EncoderModel,
 )
 
-from training.scenes2 import autoencoder, denoiser, flow, generator, tokens
+from training.scenes2 import autoencoder, denoiser, flow, generator, latents, tokens
 from training.scenes2.__main__ import make
 from training.scenes2.clip import TextEncoder
 from training.scenes2.common import load, need, work
@@ -190,7 +190,7 @@ def write(pipeline: Any, folder: Path) -> None:
 def main() -> None:
     out = work() / "export"
     out.mkdir(parents=True, exist_ok=True)
-    model = autoencoder.trained(need("vae.pt", "latents")["model"])
+    model = latents.frozen(torch.device("cpu"))
     for stage, shift in (("denoiser", None), ("flow", 0.0)):
         if not (work() / f"{stage}.pt").exists():
             continue

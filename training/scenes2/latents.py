@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from training.scenes2 import draw, tokens
-from training.scenes2.autoencoder import to_pixels, trained
+from training.scenes2.autoencoder import after_latents, to_pixels, trained
 from training.scenes2.common import autocast, load, log, need, save, set_up, work
 from training.scenes2.vae import Autoencoder
 from training.scenes2.world import SceneSource
@@ -50,7 +50,12 @@ def freeze(device: torch.device) -> None:
 
 
 def frozen(device: torch.device) -> Autoencoder:
-    return trained(need("vae.pt", "latents")["model"]).to(device)
+    """The autoencoder whose latents are the models', with the decoder trained on after it, if there is one."""
+    vae = trained(need("vae.pt", "latents")["model"])
+    decoder = load(work() / "decoder.pt")
+    if decoder is not None:
+        after_latents(vae).load_state_dict(decoder["averages"][0])
+    return vae.to(device)
 
 
 def path_of(chunk: int) -> Path:
@@ -85,7 +90,7 @@ def train(count: int, minutes: float, device: torch.device) -> bool:
     end = time.time() + 60 * minutes
     if load(work() / "vae.pt") is None:
         freeze(device)
-    vae = frozen(device)
+    vae = trained(need("vae.pt", "latents")["model"]).to(device)
     for chunk in range(count // CHUNK):
         if time.time() > end:
             return False
