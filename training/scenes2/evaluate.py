@@ -1,0 +1,85 @@
+"""How often a model draws what was asked, read by both classifiers, over guidance scales; and a sheet to look at.
+
+python -m training.scenes2.evaluate denoiser --w 1 3 5 7.5 --prompts 64
+"""
+
+import argparse
+
+import torch
+from torch import Tensor
+
+from training.scenes2 import classifier, draw, png
+from training.scenes2.__main__ import make
+from training.scenes2.autoencoder import to_bytes, to_pixels
+from training.scenes2.classifier import Network
+from training.scenes2.common import device_of, load, log, need, set_up, work
+from training.scenes2.latents import SCALING, frozen
+from training.scenes2.spoil import PARTS
+from training.scenes2.world import Scene, SceneSource, caption
+
+
+def readings(network: Network, pictures: Tensor) -> list[dict[str, str | None]]:
+    """What each picture shows, part by part; None is "none of these"."""
+    logits = [network(chunk) for chunk in to_pixels(pictures).split(64)]
+    numbers = {part: torch.cat([each[part] for each in logits]).argmax(1).tolist() for part in PARTS}
+    return [
+        {part: PARTS[part][row[i] - 1] if row[i] else None for part, row in numbers.items()}
+        for i in range(len(pictures))
+    ]
+
+
+def shows(scene: Scene, found: dict[str, str | None]) -> bool:
+    """Whether a picture that was read so shows what was asked; what the scene leaves unstated may be anything."""
+    if found["whole"] is None or scene.background not in (None, found["background"]):
+        return False
+    first = (found["a"], found["colour_a"])
+    if scene.b is None:
+        right = found["b"] is None and found["count"] == str(scene.count)
+        return right and _is(first, scene.a, scene.colour_a)
+    second = (found["b"], found["colour_b"])
+    straight = _is(first, scene.a, scene.colour_a) and _is(second, scene.b, scene.colour_b)
+    turned = _is(second, scene.a, scene.colour_a) and _is(first, scene.b, scene.colour_b)
+    if scene.relation in ("riding", "above"):
+        return straight and found["arranged"] == scene.relation
+    beside = found["arranged"] == "beside" if scene.relation == "next to" else found["arranged"] is not None
+    return (straight or turned) and beside
+
+
+def _is(found: tuple[str | None, str | None], name: str, colour: str | None) -> bool:
+    return found[0] == name and colour in (None, found[1])
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", help="denoiser, flow, or a branch of one such as denoiser-w40")
+    parser.add_argument("--w", type=float, nargs="+", default=[1.0, 3.0, 5.0, 7.5])
+    parser.add_argument("--prompts", type=int, default=64, help="half of them held-out compositions")
+    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    device = device_of()
+    set_up(device, 0)
+    model = make(chosen.stage)
+    final = load(work() / f"{chosen.stage}-final.pt")
+    model.load_state_dict(final["model"] if final else need(f"{chosen.stage}.pt", chosen.stage)["averages"][1])
+    model.eval().to(device)
+    networks = [classifier.trained(which).to(device) for which in (1, 2) if (work() / f"classifier{which}.pt").exists()]
+    vae, half = frozen(device), chosen.prompts // 2
+    sources = [SceneSource(chosen.seed + 500), SceneSource(chosen.seed + 501, held_out=True)]
+    scenes = [source.scene() for source in sources for _ in range(half)]
+    for w in chosen.w:
+        generator = torch.Generator(device).manual_seed(chosen.seed)
+        prompts = [caption(scene) for scene in scenes]
+        latents = [model.sample(prompts[i : i + 16], w, chosen.steps, generator) for i in range(0, len(prompts), 16)]
+        pictures = torch.cat([to_bytes(vae.decode(chunk / SCALING)) for chunk in latents])
+        shares = {}
+        for i, network in enumerate(networks, 1):
+            right = [float(shows(s, found)) for s, found in zip(scenes, readings(network, pictures), strict=True)]
+            shares |= {f"seen{i}": round(sum(right[:half]) / half, 3), f"unseen{i}": round(sum(right[half:]) / half, 3)}
+        log("evaluate.log", stage=chosen.stage, w=w, prompts=len(prompts), steps=chosen.steps, **shares)
+        png.write(work() / f"evaluate-{chosen.stage}-{w:g}.png", draw.sheet(pictures.cpu(), 8))
+
+
+if __name__ == "__main__":
+    main()

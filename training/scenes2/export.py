@@ -1,0 +1,211 @@
+"""Write trained models in the on-disk layouts of diffusers, float16 safetensors; needs the package installed.
+
+python -m training.scenes2.export            # into ~/.cache/cfglab/training2/export: scenes, scenes-flow, twins
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    FlowMatchEulerDiscreteScheduler,
+    PNDMScheduler,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from torch import Tensor, nn
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5EncoderModel,
+)
+
+from training.scenes2 import autoencoder, denoiser, flow, generator, latents, tokens
+from training.scenes2.__main__ import make
+from training.scenes2.clip import TextEncoder
+from training.scenes2.common import load, need, work
+from training.scenes2.denoiser import Denoiser
+from training.scenes2.flow import Flow
+from training.scenes2.latents import SCALING
+from training.scenes2.unet import Unet
+from training.scenes2.vae import Autoencoder
+
+
+def vae_of(model: Autoencoder, channels: tuple[int, ...], latent: int, shift: float | None) -> AutoencoderKL:
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * len(channels),
+        up_block_types=("UpDecoderBlock2D",) * len(channels),
+        block_out_channels=channels,
+        layers_per_block=1,
+        latent_channels=latent,
+        norm_num_groups=8,
+        mid_block_add_attention=False,
+        sample_size=16 * 2 ** (len(channels) - 1),
+        scaling_factor=SCALING,
+        shift_factor=shift,
+    )
+    vae.load_state_dict(model.state_dict())
+    return vae
+
+
+def tokenizer() -> CLIPTokenizer:
+    return CLIPTokenizer(vocab=tokens.vocabulary(), merges=list(tokens.merges()), model_max_length=tokens.MAX_LENGTH)
+
+
+def _filled(model: nn.Module, state: dict[str, Tensor]) -> Any:
+    """Versions of transformers differ in whether the names begin with `text_model.`."""
+    if not any(key.startswith("text_model.") for key in model.state_dict()):
+        state = {key.removeprefix("text_model."): value for key, value in state.items()}
+    model.load_state_dict(state)
+    return model
+
+
+def text_encoder(model: TextEncoder, heads: int) -> CLIPTextModel | CLIPTextModelWithProjection:
+    words, width = model.text_model.embeddings.token_embedding.weight.shape
+    vocabulary, projecting = tokens.vocabulary(), hasattr(model, "text_projection")
+    config = CLIPTextConfig(
+        vocab_size=words,
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=len(model.text_model.encoder.layers),
+        num_attention_heads=heads,
+        max_position_embeddings=tokens.MAX_LENGTH,
+        projection_dim=model.text_projection.out_features if projecting else width,
+        bos_token_id=vocabulary[tokens.START],
+        eos_token_id=vocabulary[tokens.END],
+        pad_token_id=vocabulary[tokens.END],
+    )
+    return _filled((CLIPTextModelWithProjection if projecting else CLIPTextModel)(config), model.state_dict())
+
+
+def unet_of(model: Unet) -> UNet2DConditionModel:
+    unet = UNet2DConditionModel(
+        sample_size=generator.SIDE,
+        in_channels=generator.LATENT,
+        out_channels=generator.LATENT,
+        block_out_channels=model.channels,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=denoiser.WIDTH,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
+    unet.load_state_dict(model.state_dict())
+    return unet
+
+
+def transformer_of(model: Flow) -> SD3Transformer2DModel:
+    inner = model.transformer
+    width, joint = inner.context_embedder.weight.shape
+    heads = width // flow.HEAD
+    transformer = SD3Transformer2DModel(
+        sample_size=generator.SIDE,
+        patch_size=flow.PATCH,
+        in_channels=generator.LATENT,
+        out_channels=generator.LATENT,
+        num_layers=len(inner.transformer_blocks),
+        attention_head_dim=flow.HEAD,
+        num_attention_heads=heads,
+        joint_attention_dim=joint,
+        caption_projection_dim=width,
+        pooled_projection_dim=joint,
+        pos_embed_max_size=generator.SIDE // flow.PATCH,
+        qk_norm="rms_norm",
+    )
+    transformer.load_state_dict(inner.state_dict())
+    return transformer
+
+
+def scenes(model: Denoiser, vae: AutoencoderKL) -> StableDiffusionPipeline:
+    """`scenes` as Stable Diffusion 1.x."""
+    betas = {"beta_start": denoiser.BETAS[0], "beta_end": denoiser.BETAS[1], "beta_schedule": "scaled_linear"}
+    scheduler = PNDMScheduler(
+        num_train_timesteps=1000, **betas, skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1
+    )
+    scheduler.register_to_config(clip_sample=False)  # as in SD 1.x: for the samplers that would clip latents
+    return StableDiffusionPipeline(
+        vae,
+        text_encoder(model.text, denoiser.HEADS),
+        tokenizer(),
+        unet_of(model.unet),
+        scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def stub(width: int) -> tuple[T5EncoderModel, PreTrainedTokenizerFast]:
+    """A third text encoder whose every token is zero, and its tokenizer of one word: without them no folder loads."""
+    encoder = T5EncoderModel(T5Config(vocab_size=2, d_model=width, d_kv=1, d_ff=1, num_layers=1, num_heads=1))
+    torch.nn.init.zeros_(encoder.encoder.final_layer_norm.weight)
+    word = Tokenizer(WordLevel({"<pad>": 0}, unk_token="<pad>"))
+    return encoder, PreTrainedTokenizerFast(tokenizer_object=word, unk_token="<pad>", pad_token="<pad>")
+
+
+def scenes_flow(model: Flow, vae: AutoencoderKL) -> StableDiffusion3Pipeline:
+    """`scenes-flow` as Stable Diffusion 3."""
+    return StableDiffusion3Pipeline(
+        transformer_of(model),
+        FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=1.0),
+        vae,
+        text_encoder(model.text, flow.TEXT_HEADS),
+        tokenizer(),
+        text_encoder(model.text_2, flow.TEXT_HEADS),
+        tokenizer(),
+        *stub(model.transformer.context_embedder.in_features),
+    )
+
+
+def trained(stage: str) -> Any:
+    """A model with the weights of `posthoc.py`, or else with the wider of its two averages."""
+    model = make(stage)
+    final = load(work() / f"{stage}-final.pt")
+    model.load_state_dict(final["model"] if final else need(f"{stage}.pt", stage)["averages"][1])
+    return model.eval()
+
+
+def write(pipeline: Any, folder: Path) -> None:
+    """A pipeline's folder in float16, whole or not at all; beside each tokenizer.json the two files of SD 1.x."""
+    part_ = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part_, ignore_errors=True)
+    pipeline.to(torch.float16).save_pretrained(part_, safe_serialization=True)
+    for place in [*part_.glob("tokenizer"), *part_.glob("tokenizer_2")]:
+        tokenizer().backend_tokenizer.model.save(str(place))
+    shutil.rmtree(folder, ignore_errors=True)
+    part_.rename(folder)
+
+
+def main() -> None:
+    out = work() / "export"
+    out.mkdir(parents=True, exist_ok=True)
+    model = latents.frozen(torch.device("cpu"))
+    for stage, shift in (("denoiser", None), ("flow", 0.0)):
+        if not (work() / f"{stage}.pt").exists():
+            continue
+        vae = vae_of(model, autoencoder.CHANNELS, autoencoder.LATENT, shift)
+        if stage == "denoiser":
+            write(scenes(trained(stage), vae), out / "scenes")
+        else:
+            write(scenes_flow(trained(stage), vae), out / "scenes-flow")
+        if (work() / f"{stage}-twin.pt").exists():
+            twin = trained(f"{stage}-twin")
+            small = unet_of(twin.unet) if stage == "denoiser" else transformer_of(twin)
+            small.half().save_pretrained(out / f"{stage}-twin", safe_serialization=True)
+    for path in sorted(out.rglob("*.safetensors")):
+        print(f"{path.stat().st_size / 2**20:7.2f} MB  {path.relative_to(out)}")
+
+
+if __name__ == "__main__":
+    main()
