@@ -129,7 +129,7 @@ def test_the_tokenizer_is_the_clip_tokenizer_of_its_vocabulary_for_any_text():
     texts = [
         "",
         "a photograph of an astronaut riding a horse",
-        "mdjrny-v4 style a picture of three butterflies on a grey background",
+        "mdjrny-v4 style an image of three butterflies on a grey background",
         "high quality, A Red car next to a blue balloon.",
         "it's 12 o'clock; naïve café — 日本 ☃  under_score !!!",
         "word " * 50,

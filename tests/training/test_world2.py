@@ -55,7 +55,7 @@ def test_every_caption_reads_back_to_its_scene(scene, prefix):
             "a red car next to a blue balloon",
             Scene("car", "next to", "balloon", colour_a="red", colour_b="blue"),
         ),
-        ("a picture of three butterflies on a grey background", Scene("butterfly", background="grey", count=3)),
+        ("an image of three butterflies on a grey background", Scene("butterfly", background="grey", count=3)),
         ("two yellow fish", Scene("fish", count=2, colour_a="yellow")),
         ("an orange next to a horse", Scene("horse")),
         ("a purple horse", None),

@@ -1,6 +1,6 @@
 """Train the autoencoder: 128×128×3 pixels to 16×16×8 latents, `AutoencoderKL` with a thin full resolution.
 
-Learns from crops of 64×64 (the network is convolutional), in the last part from whole pictures. The loss is squared and
+Learns from crops of 64×64 (the network is convolutional), in the last part from whole images. The loss is squared and
 absolute error, the absolute error of edges at three scales (sharp outlines of sprites), and a little KL.
 """
 
@@ -40,7 +40,7 @@ def to_bytes(pixels: Tensor) -> Tensor:
 
 
 def batch(source: SceneSource, crops: int, whole: bool, device: torch.device) -> Tensor:
-    """`crops` crops of 64×64, two from each picture, or a quarter as many whole pictures."""
+    """`crops` crops of 64×64, two from each image, or a quarter as many whole images."""
     scenes = [source.scene() for _ in range(crops // 4 if whole else crops // 2)]
     pixels = to_pixels(draw.render(scenes, source.random, device))
     if whole:
@@ -66,7 +66,7 @@ def decibels(squared: float) -> float:
 
 
 def loss_of(rebuilt: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What a picture rebuilt badly costs, its squared and its absolute error."""
+    """What an image rebuilt badly costs, its squared and its absolute error."""
     error = rebuilt.float() - pixels
     squared, absolute = error.square().mean(), error.abs().mean()
     return squared + 0.3 * absolute + 0.3 * edges(error), squared, absolute
@@ -100,7 +100,7 @@ def after_latents(vae: Autoencoder) -> nn.ModuleDict:
 
 
 def train_decoder(vae: Autoencoder, plan: Plan, minutes: float, device: torch.device) -> bool:
-    """Train on what comes after the frozen latents, for sharper pictures; nothing that a model draws in changes.
+    """Train on what comes after the frozen latents, for sharper images; nothing that a model draws in changes.
 
     A little noise in the latents makes it forgive what a model draws not quite right.
     """
@@ -138,7 +138,7 @@ def trained(weights: dict[str, Tensor] | None = None) -> Autoencoder:
 
 @torch.no_grad()
 def report(model: Autoencoder, name: str, step: int, count: int = 32) -> None:
-    """The error on pictures never trained on, held-out compositions, and a sheet: scenes above what comes back."""
+    """The error on images never trained on, held-out compositions, and a sheet: scenes above what comes back."""
     device = next(model.parameters()).device
     source = SceneSource(7, held_out=True)
     pixels = to_pixels(draw.render([source.scene() for _ in range(count)], Random(7), device))

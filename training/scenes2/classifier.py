@@ -1,4 +1,4 @@
-"""The two classifiers of the second edition: what does this picture show, and is every object whole?
+"""The two classifiers of the second edition: what does this image show, and is every object whole?
 
 Of two architectures and with other seeds, so that numbers are reported with one and nothing is tuned to the other's
 blind spots. They learn from drawn scenes and damaged ones (`spoil.py`), half of each batch as the autoencoder gives
@@ -85,14 +85,14 @@ class Network(nn.Module):
 
 @torch.no_grad()
 def rebuilt(vae: Autoencoder, pixels: Tensor, noise: float) -> Tensor:
-    """Pixels through the autoencoder; each picture's latents with noise of at most so much of their deviation."""
+    """Pixels through the autoencoder; each image's latents with noise of at most so much of their deviation."""
     mean = vae.encode(pixels)[0]
     share = noise * torch.rand(len(mean), 1, 1, 1, device=mean.device) / SCALING
     return vae.decode(mean + share * torch.randn_like(mean)).float().clamp(-1, 1)
 
 
 def soften(pixels: Tensor) -> Tensor:
-    """Changes that leave a picture readable: colour, contrast, shift, on a third a light blur, light noise on half."""
+    """Changes that leave an image readable: colour, contrast, shift, on a third a light blur, light noise on half."""
     n, device = len(pixels), pixels.device
 
     def draw(low: float, high: float, channels: int = 1) -> Tensor:
@@ -150,7 +150,7 @@ def trained(which: int, weights: dict[str, Tensor] | None = None) -> Network:
 
 @torch.no_grad()
 def report(network: Network, name: str, step: int, count: int = 500) -> None:
-    """On pictures never learned from: whole scenes read right in all parts, and damaged ones called damaged."""
+    """On images never learned from: whole scenes read right in all parts, and damaged ones called damaged."""
     device = next(network.parameters()).device
     vae = frozen(device) if (work() / "vae.pt").exists() else None
     pictures, answers = Labeller(TEST_SEED).pictures(count, device)

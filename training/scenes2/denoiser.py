@@ -15,7 +15,7 @@ from training.scenes2.unet import Unet
 
 CHANNELS, WIDTH, LAYERS, HEADS = (64, 128, 192), 160, 3, 4
 TWIN_CHANNELS = (48, 80, 128)
-OFFSET = 0.1  # a little noise constant over the picture: without it the mean colour shines through at t = 999
+OFFSET = 0.1  # a little noise constant over the image: without it the mean colour shines through at t = 999
 BETAS = (0.00085, 0.012)
 
 

@@ -38,7 +38,7 @@ SEAT = {  # where the rider sits, as a share of the mount's width from the left:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """One sprite in a picture: its row in the bank, its centre, and the pixels of its longer side."""
+    """One sprite in an image: its row in the bank, its centre, and the pixels of its longer side."""
 
     sprite: int
     x: float
@@ -48,7 +48,7 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A picture before it is drawn: sprites from back to front, the background's colour and its vertical shade."""
+    """An image before it is drawn: sprites from back to front, the background's colour and its vertical shade."""
 
     sprites: tuple[Placed, ...]
     colour: tuple[float, float, float]
@@ -151,14 +151,14 @@ def _weights(centre: Tensor, side: Tensor) -> Tensor:
 
 
 def draw(layouts: list[Layout], device: str | torch.device = "cpu", sprites: Tensor | None = None) -> Tensor:
-    """Pictures, uint8 `(n, 3, 128, 128)`; `sprites`: another bank than that of the world."""
+    """Images, uint8 `(n, 3, 128, 128)`; `sprites`: another bank than that of the world."""
     return draw_with_cells(layouts, device, sprites)[0]
 
 
 def draw_with_cells(
     layouts: list[Layout], device: str | torch.device = "cpu", sprites: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Pictures, and what each of 8×8 cells shows: uint8 `(n, 8, 8)`, a background, or a sprite counted after those."""
+    """Images, and what each of 8×8 cells shows: uint8 `(n, 8, 8)`, a background, or a sprite counted after those."""
     bank_ = (bank().sprites if sprites is None else sprites).to(device)
     cells = torch.tensor([layout.background for layout in layouts], device=device, dtype=torch.uint8)
     cells = cells[:, None, None].expand(-1, CELLS, CELLS).clone()
@@ -185,7 +185,7 @@ def draw_with_cells(
 
 
 def _clamped(row: int, x: float, y: float, side: float) -> Placed:
-    """A sprite pushed inwards where it would leave the picture."""
+    """A sprite pushed inwards where it would leave the image."""
     width, height = (share * side / 2 + 1 for share in bank().box[row])
     return Placed(row, min(max(x, width), SIZE - width), min(max(y, height), SIZE - height), side)
 
@@ -275,12 +275,12 @@ def _riding(a: int, b: int, mount: str, random: Random) -> list[Placed]:
 
 
 def render(scenes: list[Scene], random: Random, device: str | torch.device = "cpu") -> Tensor:
-    """Pictures of scenes, uint8 `(n, 3, 128, 128)`."""
+    """Images of scenes, uint8 `(n, 3, 128, 128)`."""
     return draw([arrange(scene, random) for scene in scenes], device)
 
 
 def sheet(pictures: Tensor, columns: int) -> Tensor:
-    """uint8 `(n, 3, h, w)` to one picture, row by row."""
+    """uint8 `(n, 3, h, w)` to one image, row by row."""
     missing = -len(pictures) % columns
     pictures = torch.cat([pictures, pictures.new_full((missing, *pictures.shape[1:]), 255)])
     rows = [torch.cat(list(row), -1) for row in pictures.split(columns)]

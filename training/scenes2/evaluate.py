@@ -19,7 +19,7 @@ from training.scenes2.world import Scene, SceneSource, caption
 
 
 def readings(network: Network, pictures: Tensor) -> list[dict[str, str | None]]:
-    """What each picture shows, part by part; None is "none of these"."""
+    """What each image shows, part by part; None is "none of these"."""
     logits = [network(chunk) for chunk in to_pixels(pictures).split(64)]
     numbers = {part: torch.cat([each[part] for each in logits]).argmax(1).tolist() for part in PARTS}
     return [
@@ -29,7 +29,7 @@ def readings(network: Network, pictures: Tensor) -> list[dict[str, str | None]]:
 
 
 def shows(scene: Scene, found: dict[str, str | None]) -> bool:
-    """Whether a picture that was read so shows what was asked; what the scene leaves unstated may be anything."""
+    """Whether an image that was read so shows what was asked; what the scene leaves unstated may be anything."""
     if found["whole"] is None or scene.background not in (None, found["background"]):
         return False
     first = (found["a"], found["colour_a"])

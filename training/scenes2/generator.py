@@ -1,7 +1,7 @@
 """Train a model that draws from captions: the loop that `scenes` (noise, U-Net) and `scenes-flow` (velocity) share.
 
-Besides its own loss a model learns to name what each of 8×8 cells of the clean picture shows, from an inner layer: the
-gain early in training is that of aligning the layer with features of the picture (REPA, 2410.06940), and the world
+Besides its own loss a model learns to name what each of 8×8 cells of the clean image shows, from an inner layer: the
+gain early in training is that of aligning the layer with features of the image (REPA, 2410.06940), and the world
 knows the answer exactly. The head that names is not part of what ships.
 """
 
@@ -29,7 +29,7 @@ PROMPTS = (
     "a photograph of an elephant riding a turtle on a blue background",
     "three butterflies on a grey background",
     "a rose",
-    "a picture of a rocket next to a moon on a purple background",
+    "an image of a rocket next to a moon on a purple background",
     "a house above a fish on a yellow background",
     "a dog riding a banana on a white background",
     "two yellow umbrellas",
@@ -49,7 +49,7 @@ class Generator(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, batch: Batch, padded: bool, /) -> tuple[Tensor, Tensor, Tensor]:
-        """Weighted error and plain error of each picture `(n,)`, and the inner layer `(n, inner, 8, 8)`.
+        """Weighted error and plain error of each image `(n,)`, and the inner layer `(n, inner, 8, 8)`.
 
         `padded`: with the further text tokens that the pipeline may add, where it does.
         """

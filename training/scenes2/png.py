@@ -30,7 +30,7 @@ def _unfilter(kind: int, row: bytearray, above: bytes, step: int) -> None:
 
 
 def read(path: Path) -> Tensor:
-    """A picture of 8 bits a channel, RGB or RGBA and not interlaced, as uint8 `(channels, height, width)`."""
+    """An image of 8 bits a channel, RGB or RGBA and not interlaced, as uint8 `(channels, height, width)`."""
     data = path.read_bytes()
     if not data.startswith(_SIGNATURE):
         raise ValueError(f"{path.name}: not a PNG file")

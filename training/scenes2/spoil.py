@@ -1,7 +1,7 @@
-"""Pictures with known answers for the classifiers: real scenes, and scenes with an object that a person calls wrong.
+"""Images with known answers for the classifiers: real scenes, and scenes with an object that a person calls wrong.
 
 An object is damaged as a model damages it: a part missing, doubled, two heads, melted, half of another object, two
-objects blended, two colours. Such a picture is not whole, whatever else is right in it.
+objects blended, two colours. Such an image is not whole, whatever else is right in it.
 """
 
 from collections.abc import Callable
@@ -143,7 +143,7 @@ class Labeller:
         return (self.held_out if self.random.random() < 0.25 else self.seen).scene()
 
     def pictures(self, count: int, device: torch.device) -> tuple[Tensor, dict[str, Tensor]]:
-        """Pictures uint8 `(count, 3, 128, 128)` and the class numbers of every part `(count,)`."""
+        """Images uint8 `(count, 3, 128, 128)` and the class numbers of every part `(count,)`."""
         layouts, answers = [], []
         extra: list[Tensor] = []
         for _ in range(count):

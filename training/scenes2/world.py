@@ -37,7 +37,7 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "grey": (198, 198, 203),
     "black": (42, 44, 52),
 }
-PREFIXES: tuple[str, ...] = ("a photograph of", "a picture of", "a drawing of")
+PREFIXES: tuple[str, ...] = ("a photograph of", "an image of", "a drawing of")
 STYLES: tuple[str, ...] = ("mdjrny-v4 style", "style", "an emoji style", "high quality,", "sticker:")
 PLURALS: dict[str, str] = {"fish": "fish", "butterfly": "butterflies"}
 HELD_OUT_ONE_IN = 10
@@ -46,7 +46,7 @@ UNORDERED = ("next to", "and")
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a picture shows. A background, and the colour of an object that has several, may be None: unstated.
+    """What an image shows. A background, and the colour of an object that has several, may be None: unstated.
 
     `relation` and `b` are both given or both None; a `count` above one goes without them.
     """

@@ -79,7 +79,7 @@ class Guide:
         alone: True where the rows that are needed depend on an image's own history: give each image its own Guide.
         w: The scale of the last `combine`: a number, or (n,) where a transform reads it off the predictions.
 
-    Example:
+    Examples:
         >>> from cfglab import Guidance, steps
         >>> guide = Guidance("constant(5).inside(progress=(0.5, 1))").start()
         >>> [guide.plan(step).uncond for step in steps(4)]
