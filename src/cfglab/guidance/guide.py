@@ -88,6 +88,21 @@ class Guide:
 
         A plan with neither `uncond` nor `cond` means: the denoiser is not called for them, and
         `combine(None, None, step, latents, extras)` gives the prediction.
+
+        Args:
+            step: The step.
+
+        Returns:
+            The plan; the same one until `combine` is called.
+
+        Raises:
+            InputError: The schedule raises at this step.
+
+        Example:
+            >>> from cfglab import Guidance, Step
+            >>> plan = Guidance("5 | pag()").start().plan(Step(index=0, count=4))
+            >>> plan.w, plan.uncond, plan.cond, plan.evaluations
+            (5.0, True, True, 3)
         """
         if self._plan is None or self._plan.step is not step:
             self._plan = self._planned(step)
@@ -146,11 +161,26 @@ class Guide:
         return guided.to(given.dtype)
 
     def parameterization(self, transform: Transform) -> Space:
-        """The parameterization that a transform acts in."""
+        """The parameterization that a transform acts in.
+
+        Args:
+            transform: A transform of this guidance.
+
+        Returns:
+            Its `space`; the model's own for "model".
+        """
         return self.prediction if transform.space == "model" else transform.space
 
     def variation(self, transform: Transform, step: Step) -> Variation | None:
-        """The further pass that a transform asks for, which knows what the network predicts where it asks for that."""
+        """The perturbed pass that a transform asks for, with what the network predicts if it asks for that.
+
+        Args:
+            transform: A transform of this guidance.
+            step: The step.
+
+        Returns:
+            The perturbed pass, or None.
+        """
         variation = transform.variation(step)
         if variation is None or not hasattr(variation, "prediction"):
             return variation

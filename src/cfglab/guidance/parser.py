@@ -21,16 +21,36 @@ _PIECE = re.compile(r"""(\|)|'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|[^'"|]++|(['"
 
 
 def parse_guidance(text: str) -> Guidance:
-    """The guidance that a text describes; `str(guidance)` is its canonical form. Raises InputError.
+    """The guidance that a text describes; `str(guidance)` is its canonical form.
 
-    >>> print(parse_guidance("7.5 | prediction_norm(strength=0.50)"))
-    7.5 | prediction_norm(strength=0.5)
+    Args:
+        text: A schedule as `parse` reads it, then transforms, each after a bar.
+
+    Returns:
+        The guidance.
+
+    Raises:
+        InputError: The text is too long, has too many transforms, or a part is not valid.
+
+    Example:
+        >>> print(parse_guidance("7.5 | prediction_norm(strength=0.50)"))
+        7.5 | prediction_norm(strength=0.5)
     """
     return Guidance(*parse_parts(text))
 
 
 def parse_parts(text: str) -> tuple[Schedule, list[Transform]]:
-    """The schedule and the transforms of a guidance's text. Raises InputError."""
+    """The schedule and the transforms of a guidance's text.
+
+    Args:
+        text: As for `parse_guidance`.
+
+    Returns:
+        The schedule, and the transforms in order.
+
+    Raises:
+        InputError: As `parse_guidance` does.
+    """
     if len(text) > limits.TEXT_LETTERS:
         raise InputError(f"{shown(text)}: a guidance has at most {limits.TEXT_LETTERS} letters; write a shorter one.")
     schedule, *transforms = _split(text)
@@ -54,7 +74,21 @@ def _split(text: str) -> list[str]:
 
 
 def parse_transform(text: str) -> Transform:
-    """One transform: its kind, with named fields in brackets where they differ from the defaults. Raises InputError."""
+    """One transform from its text.
+
+    Args:
+        text: Its kind, with named fields in brackets where they differ from the defaults.
+
+    Returns:
+        The transform.
+
+    Raises:
+        InputError: The text has another form, the kind is unknown, or a field is not valid.
+
+    Example:
+        >>> parse_transform("apg(norm_threshold=15)")
+        APG(norm_threshold=15.0)
+    """
     try:
         node = expression(text.strip())
     except Unreadable:
@@ -76,8 +110,22 @@ def parse_transform(text: str) -> Transform:
 
 
 def as_guidance(value: Any) -> Any:
-    """A Guidance from anything that stands for one: itself, text, or what `as_schedule` takes. An object with its own
-    `start(prediction)` is left as it is. Raises InputError."""
+    """A Guidance from any value that stands for one.
+
+    Args:
+        value: A Guidance, text, or a value that `as_schedule` accepts. An object with its own `start(prediction)` is
+            returned as it is.
+
+    Returns:
+        The guidance.
+
+    Raises:
+        InputError: The value stands for no guidance.
+
+    Example:
+        >>> as_guidance("7.5 | pag()")
+        Guidance(Constant(7.5), (PAG(),))
+    """
     if isinstance(value, Guidance) or (hasattr(value, "start") and not isinstance(value, type | str)):
         return value
     return Guidance(value)
