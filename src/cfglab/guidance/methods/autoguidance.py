@@ -20,6 +20,22 @@ class AutoGuidance(Weaker):
     it adds to classifier-free guidance. `model` names a network known to `register_weak_model`; `twin` is that of the
     bundled model. `skip` instead makes the weaker model out of the same one by leaving layers out, a variant that is
     not the paper's. The best w differs from model to model (2.05 to 2.45 in the paper), so it has to be said.
+
+    Attributes:
+        w: The scale of the extrapolation, 0 or more; 1 is none.
+        model: The name of the weaker network, known to `register_weak_model`; None with `skip`.
+        skip: The layers to leave out of the same network; None with `model`.
+        start: The fraction of the run from which it acts, 0 to 1.
+        stop: The fraction of the run at which it stops, above `start`.
+
+    Reference:
+        arXiv:2406.02507.
+
+    Example:
+        >>> from cfglab import Guidance, Step
+        >>> guidance = Guidance("1 | autoguidance(w=2, model=twin)")
+        >>> guidance.start().plan(Step(index=0, count=4)).evaluations
+        2
     """
 
     card: ClassVar[Card] = Card(

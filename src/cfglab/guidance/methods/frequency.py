@@ -37,6 +37,18 @@ class FDG(Transform):
     default factors. The pyramid is the paper's, which is kornia's; `pyramid="nearest"` is that of cfglab 0.1, whose
     bands differ by a tenth of the update, and which is there to generate its images again (`guidance/pyramid.py`).
     Raises InputError for predictions without height and width, as packed tokens are.
+
+    Attributes:
+        factors: The multiples of w of the 2 to 8 bands, the finest first.
+        pyramid: The filters, "paper" or "nearest".
+
+    Reference:
+        arXiv:2506.19713, algorithm 2.
+
+    Example:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("10 | fdg(factors=(1, 0.25))"))
+        10 | fdg(factors=(1, 0.25))
     """
 
     card: ClassVar[Card] = Card(
@@ -77,6 +89,19 @@ class FreSca(Transform):
     the smaller side, as in the authors' core/fresca.py, whose defaults these are (its other mode picks a cutoff by
     the energy of the whole batch). arXiv:2504.02154. Linear, so free of the space. Raises InputError for predictions
     without height and width.
+
+    Attributes:
+        low: The factor of the modes inside the box, a finite number.
+        high: The factor of the modes outside the box, a finite number.
+        cutoff: Half the side of the box in Fourier indices, 1 or more.
+
+    Reference:
+        arXiv:2504.02154.
+
+    Example:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("7.5 | fresca(high=1.25)"))
+        7.5 | fresca(high=1.25)
     """
 
     card: ClassVar[Card] = Card(

@@ -16,6 +16,14 @@ class MaHiRo(Transform):
 
     s is the mean over the positions of one image of the cosine, over channels, between the signed square roots of `w u`
     and of `(w c + g) / 2`. ComfyUI's nodes_mahiro.py; no paper.
+
+    Attributes:
+        space: The parameterization in which it acts; the node's is x0.
+
+    Example:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("7.5 | mahiro()"))
+        7.5 | mahiro()
     """
 
     card: ClassVar[Card] = Card(

@@ -14,6 +14,14 @@ class PredictionNorm(Transform):
     """The guided prediction at the length of the unconditional one: `p -> p * ||u|| / ||p||` (cf_guidance's BaseNorm).
 
     Close to guidance rescale (2305.08891, section 3.4) at phi = 1, with ||u|| in place of the conditional deviation.
+
+    Reference:
+        arXiv:2305.08891, section 3.4, for guidance rescale.
+
+    Example:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("7.5 | prediction_norm(strength=0.5)"))
+        7.5 | prediction_norm(strength=0.5)
     """
 
     card: ClassVar[Card] = Card(
@@ -35,6 +43,11 @@ class UpdateNorm(Transform):
     """The update at the length of the prediction: `c - u -> (c - u) / ||c - u|| * ||u||` (cf_guidance's T-Norm).
 
     The same as plain CFG with the scale `w / (||c - u|| / ||u||)`, so useful w are small, 0.05 to 0.5.
+
+    Example:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("0.25 | update_norm()"))
+        0.25 | update_norm()
     """
 
     card: ClassVar[Card] = Card(
@@ -53,7 +66,13 @@ class UpdateNorm(Transform):
 
 
 class FullNorm(Transform):
-    """The update, then the guided prediction, at the length of the unconditional one (cf_guidance's FullNorm)."""
+    """The update, then the guided prediction, at the length of the unconditional one (cf_guidance's FullNorm).
+
+    Example:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("0.25 | full_norm()"))
+        0.25 | full_norm()
+    """
 
     card: ClassVar[Card] = Card(
         title="Full norm",

@@ -17,6 +17,18 @@ class Rescale(Transform):
 
     arXiv:2305.08891, section 3.4, where phi = 0.7 goes with v-prediction and a schedule that ends
     in pure noise. Bound to its space: on epsilon or x0 the same phi does something else.
+
+    Attributes:
+        strength: phi, 0 (plain CFG) to 1.
+        space: The parameterization in which it acts; the paper's is v.
+
+    Reference:
+        arXiv:2305.08891, section 3.4.
+
+    Example:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("7.5 | rescale(strength=0.5)"))
+        7.5 | rescale(strength=0.5)
     """
 
     card: ClassVar[Card] = Card(

@@ -20,6 +20,22 @@ class TSG(Weaker):
     paper also has it for the first layers alone. Two things it leaves open are read here as follows: t is between 0
     and 1 (in thousands its own s = 2, alpha = 1 would be 2000 standard deviations), and e is what leaves the
     embedding's layers, since only that can differ from layer to layer.
+
+    Attributes:
+        w: The scale of the extrapolation, 0 or more; 1 is none.
+        s: The factor of the noise, in standard deviations of the embedding, 0 or more.
+        alpha: The exponent of t, 0 or more; 0 is constant noise.
+        seed: The seed of the noise, a whole number, 0 or more.
+        start: The fraction of the run from which it acts, 0 to 1.
+        stop: The fraction of the run at which it stops, above `start`.
+
+    Reference:
+        arXiv:2407.02687, section 5, equation 8 and appendix G.
+
+    Example:
+        >>> from cfglab import Guidance, Step
+        >>> Guidance("1 | tsg(w=4, s=3)").start().plan(Step(index=0, count=4)).evaluations
+        2
     """
 
     card: ClassVar[Card] = Card(
