@@ -26,7 +26,7 @@ class Now:
             placeholder.
         space: The parameterization of the predictions: the transform's own.
         latents: The input of the denoiser, (n, ...); None if it was not given.
-        extra: The prediction of the transform's own Variation, (n, ...); None if it asked for none.
+        extra: The prediction of the transform's own Variation, (n, ...); None if it has no perturbed pass.
         memory: A dict of this transform in this run, kept from step to step.
     """
 

@@ -1,4 +1,4 @@
-"""Guide: one live run of a Guidance. `plan` says what a step needs, `combine` computes the guided prediction."""
+"""Guide: one live run of a Guidance. `plan` gives the needs of a step, `combine` computes the guided prediction."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """What one step needs, decided once. The denoiser runs the rows that it names and no others.
+    """The needs of one step, decided once. The denoiser runs the rows that it names and no others.
 
     Attributes:
         step: The step.
@@ -26,7 +26,7 @@ class StepPlan:
         on: False where guidance is off: the conditional prediction is used, and no transform acts.
         uncond: Whether the unconditional prediction is needed.
         cond: Whether the conditional prediction is needed.
-        passes: The further passes of the denoiser, each once, in the order of the transforms that ask for them.
+        passes: The perturbed passes, each once, in the order of the transforms that need them.
         zero: The parameterization in which a transform sets this step's prediction to zero; None at other steps.
     """
 
@@ -84,7 +84,7 @@ class Guide:
         self.alone = any(active.transform.alone for active in self._active)
 
     def plan(self, step: Step) -> StepPlan:
-        """What this step needs.
+        """The plan of this step: the predictions and perturbed passes that it needs.
 
         A plan with neither `uncond` nor `cond` means: the denoiser is not called for them, and
         `combine(None, None, step, latents, extras)` gives the prediction.
@@ -125,8 +125,8 @@ class Guide:
             uncond: The unconditional prediction, (n, ...); None where the plan does without.
             cond: The conditional prediction, (n, ...); None where the plan does without.
             step: The step that was planned.
-            latents: What the denoiser saw, (n, ...): for transforms in another parameterization than the model's, which
-                also need the step's sigma and alpha.
+            latents: The input of the denoiser, (n, ...): for transforms in another parameterization than the model's,
+                which also need the step's sigma and alpha.
             extras: The prediction of each of the plan's `passes`, (n, ...).
 
         Returns:
@@ -309,7 +309,7 @@ class _Combination:
         return value.add(after - before, alpha=strength / factor)
 
     def _context(self, active: _Active, **known: "Tensor") -> Now:
-        """What a transform sees: tensors in its own parameterization; `known` are converted already."""
+        """The context of a transform: tensors in its own parameterization; `known` are already converted."""
         space, given = self._guide.parameterization(active.transform), {"uncond": self._uncond, "cond": self._cond}
         variation = self._guide.variation(active.transform, self._step)
         if variation is not None:

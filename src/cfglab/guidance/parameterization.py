@@ -1,9 +1,9 @@
-"""What a prediction means, and the one linear formula between the meanings.
+"""The parameterizations of a prediction, and the one linear formula that converts between them.
 
 The model sees `x = a * x0 + n * epsilon`, with the signal's factor `a = alpha` and the noise's `n = alpha * sigma`
 (sigma is noise over signal; VP: a^2 + n^2 = 1, flow: a = 1 - t, n = t). Every prediction is `p * epsilon + q * x0`:
 
-| space | meaning | p | q |
+| parameterization | meaning | p | q |
 |---|---|---|---|
 | epsilon | the noise | 1 | 0 |
 | x0 | the clean image | 0 | 1 |

@@ -1,4 +1,4 @@
-"""How strong a schedule is, and the same shape at another strength.
+"""The strength of a schedule (its dose), and the same shape at another strength.
 
 The *dose* is the mean of w over the steps. The *effective dose* weighs a step by how much it moves structure of size
 `s`: for two Gaussians N(m, s²) that differ in their mean, any schedule ends at `m_u + W (m_c - m_u)` with

@@ -1,4 +1,4 @@
-"""The kinds of fields schedules are made of, and their errors in one line: the value, the rule, the next step."""
+"""The field types of schedules, and their errors in one line: the value, the rule, the next step."""
 
 import difflib
 import itertools

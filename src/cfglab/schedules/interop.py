@@ -1,4 +1,4 @@
-"""Schedules as other programs write them, in and out."""
+"""Schedules in the notation of other programs: reading and writing."""
 
 import itertools
 import re

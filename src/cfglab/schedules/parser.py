@@ -1,7 +1,7 @@
 """Schedules as text for people: `cosine(max=7.5, min=1, k=0.3).inverted()`.
 
 Numbers are constants, lists and `10x8+10x6+10x4` are tables, shapes and the constructors of `published.py` are called
-by name with named fields, the words of the algebra follow with a dot, `+ - *` combine. `parse` walks Python's syntax
+by name with named fields, the methods of the algebra follow with a dot, `+ - *` combine. `parse` walks Python's syntax
 tree and knows nothing else; nothing is evaluated. `write` is its inverse, and, with capitals, Python's repr.
 """
 
@@ -25,7 +25,7 @@ from cfglab.schedules.shapes import Constant, Function, Table, function_name
 from cfglab.schedules.union import SHAPES, as_schedule
 
 WORDS = ("inverted", "reversed", "then", "inside", "warmed_up", "matched_to", "scaled", "clip")
-"""The words of the algebra that text may use."""
+"""The methods of the algebra that text may use."""
 
 # Nothing here backtracks: every repetition is possessive, so that any text is read in a time like its length.
 NUMBER = r"[+-]?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+"

@@ -1,4 +1,4 @@
-"""Schedule: the guidance scale w as a frozen value that is called with a Step, and the words that combine schedules."""
+"""Schedule: the guidance scale w as an immutable value that is called with a Step, and the methods of the algebra."""
 
 import math
 from collections.abc import Sequence
@@ -160,7 +160,7 @@ class Schedule(BaseModel):
             False where guidance is off: the conditional prediction is used and transforms are skipped.
 
         Raises:
-            InputError: A window in sigma is asked about a step without sigma.
+            InputError: The schedule has a window in sigma, and the step has no sigma.
         """
         return True
 

@@ -1,4 +1,4 @@
-"""Every kind of schedule as one field type, and the plain things that are accepted wherever a schedule is."""
+"""Every kind of schedule as one field type, and the plain values that are accepted in place of a schedule."""
 
 import itertools
 from collections.abc import Callable, Iterable

@@ -1,4 +1,4 @@
-"""The scale read off the predictions: magnitude-aware guidance and the power norm of beta-CFG."""
+"""The scale computed from the predictions: magnitude-aware guidance and the power norm of beta-CFG."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class MagnitudeAware(Transform):
     """`w -> 1 + (w - 1) exp(-alpha r)`, `r = |c - u| / |u|` of each image: MAMBO-G, first called RAAG.
 
-    arXiv:2508.03442, on the velocity of a flow; the ratio is bound to its space. The schedule gives the largest scale.
+    arXiv:2508.03442, on the velocity of a flow; the ratio depends on the parameterization. The schedule
+    gives the largest scale.
 
     Attributes:
         space: The parameterization of the ratio; the paper's is the velocity of a flow.

@@ -1,4 +1,4 @@
-"""Adaptive projected guidance: the part of the update along the prediction is weighed less (2410.02416)."""
+"""Adaptive projected guidance: less weight for the part of the update along the prediction (2410.02416)."""
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 

@@ -1,4 +1,4 @@
-"""The guided prediction at the length of a reference: one family, of which five programs have one member each."""
+"""The guided prediction with the norm of a reference: one family; five programs have one member each."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class CFGNorm(Transform):
-    """`g -> g * clamp(times |ref| / |g|, min, max)`, the lengths over `axis`.
+    """`g -> g * clamp(times |ref| / |g|, min, max)`, the norms over `axis`.
 
     `reference` is "cond" or "uncond"; `axis` is "image" (all but the batch), "channel" (dimension 1) or "last" (the
     last one: the channels of packed tokens, but the columns of (n, c, h, w)). No paper; by the members' names:

@@ -1,4 +1,4 @@
-"""MaHiRo: guidance leans to the conditional prediction where the two agree less (ComfyUI)."""
+"""MaHiRo: more weight for the conditional prediction where the two predictions agree less (ComfyUI)."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 

@@ -114,7 +114,7 @@ class _Guided:
         return args, {**kwargs, "encoder_hidden_states": own}
 
     def guide(self, _: Any, given: "tuple[Tensor, ...]") -> "tuple[Tensor, ...] | None":
-        """Before the projection: what attention gave for the own text, guided away from what it gives for the other."""
+        """Before the projection: the attention output for the own text, guided away from that for the other."""
         if self.inside:
             self.negative = given[0]
             return None
@@ -133,7 +133,7 @@ class NAG(Transform):
 
     arXiv:2505.21179; hold shortens a position to `tau` times the L1 norm of Z+. The conditional prediction is made this
     way, so `1 | nag(s=5)` has a negative prompt at one row a step, also where the model has no unconditional one; the
-    second attention costs a part of a row. Refused where text and image share one attention (SD 3, Flux).
+    second attention costs a part of a row. Refused if text and image share one attention (SD 3, Flux).
 
     Attributes:
         s: The scale of the extrapolation in attention, a finite number; 1 is none.

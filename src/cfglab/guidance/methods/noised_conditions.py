@@ -1,4 +1,6 @@
-"""Noise in the condition: an independent one in the place of no condition, and conditions that clear up on the way."""
+"""Noise in the condition: an independent condition in place of no condition (ICG), and noise that fades along the run
+(CADS).
+"""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ICG(Transform):
-    """`D(y') + w (D(y) - D(y'))`: an independent condition y' stands for no condition, drawn anew at every step.
+    """`D(y') + w (D(y) - D(y'))`: an independent condition y' replaces no condition; it is drawn anew at every step.
 
     arXiv:2407.02687, section 4 and algorithm 1, in its Gaussian form: y' is normal with the standard deviation of the
     text's own encoding (here per row and per tensor). The paper also has random tokens, which it finds as good. The

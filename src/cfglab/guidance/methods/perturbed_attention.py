@@ -13,7 +13,7 @@ class PAG(Weaker):
     """`g + s (c - c~)`, where self-attention of c~ is the identity in `layers`: every position sees only itself.
 
     arXiv:2403.17377; the middle block and s = 3 as in diffusers' PAG pipelines. `1 | pag()` is guidance without
-    an unconditional row. Refused where text and image share one attention.
+    an unconditional row. Refused if text and image share one attention.
 
     Attributes:
         s: The scale of the perturbed pass, 0 or more.

@@ -1,4 +1,4 @@
-"""Guidance with a further prompt: perpendicular negatives, two scales, and composed prompts."""
+"""Guidance with one more prompt: perpendicular negatives, two scales, and composed prompts."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -41,7 +41,7 @@ class OtherPrompt:
 
 
 class _Prompted(Transform):
-    """One further prompt."""
+    """The base class of transforms with one more prompt."""
 
     kind: str
     space: Space = "model"
@@ -94,10 +94,10 @@ class PerpNeg(_Prompted):
 
 
 class Composed(_Prompted):
-    """`u + w ((c - u) + weight (c' - u))`: a further prompt beside the first, or against it with a negative weight.
+    """`u + w ((c - u) + weight (c' - u))`: one more prompt beside the first, or against it with a negative weight.
 
     arXiv:2206.01714, conjunction and negation; there every prompt has a scale of its own, here those
-    of the further ones are multiples of the schedule. Several of them add up.
+    of the others are multiples of the schedule. Several of them add up.
 
     Attributes:
         prompt: The other prompt.

@@ -15,7 +15,7 @@ class SkipLayers(Weaker):
     """`g + s (c - c~)`, where c~ leaves `layers` out: skip-layer guidance (SLG), Stability AI's for SD 3.5.
 
     It has no paper of its own; STG (arXiv:2411.18664) is its form for video. Layers are `mid`, dotted names, or numbers
-    of blocks; which ones help depends on the network, so they have to be said: (7, 8, 9) for SD 3.5 Medium.
+    of blocks; which ones help depends on the network, so they have no default: (7, 8, 9) for SD 3.5 Medium.
     It acts while `start <= i / N < stop`. Stability AI's code leaves out the step at which `i / N` is `start` itself,
     which is one of a run of 100 steps and, with `start=0`, the first of any run.
 

@@ -79,14 +79,14 @@ class BlurredSample:
             yield denoiser
 
     def _as_of(self, sample: "Tensor", blurred: "Tensor", prediction: "Tensor") -> "tuple[Tensor]":
-        """What is predicted for the blurred sample, as the prediction for `sample` with the same epsilon."""
+        """The prediction for the blurred sample, as the prediction for `sample` with the same epsilon."""
         from cfglab.guidance.parameterization import convert
 
         noise = convert(prediction, blurred, self.step, self.prediction, "epsilon")
         return (convert(noise, sample, self.step, "epsilon", self.prediction).to(prediction.dtype),)
 
     def _blurred(self, sample: "Tensor", prediction: "Tensor", looked_at: "Tensor") -> "Tensor":
-        """What goes in instead of the sample; `looked_at` (n, positions) is 1 where it is to be blurred."""
+        """The input in place of the sample; `looked_at` (n, positions) is 1 where it is to be blurred."""
         from torch.nn.functional import interpolate
 
         from cfglab.guidance.parameterization import convert, wide

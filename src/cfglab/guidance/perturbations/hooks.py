@@ -193,7 +193,7 @@ def _named(module: Any) -> str:
 
 
 def _existing(denoiser: "Module") -> str:
-    """What may be named instead."""
+    """The layers that may be named instead."""
     mid = ["mid"] if getattr(denoiser, "mid_block", None) is not None else []
     stacks = [f"0 to {len(getattr(denoiser, name)) - 1}" for name in STACKS if hasattr(denoiser, name)][:1]
     sides = [f"{side}.0" for side in ("down_blocks", "up_blocks") if hasattr(denoiser, side)]

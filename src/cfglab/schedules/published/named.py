@@ -1,4 +1,4 @@
-"""Published schedules that are sentences of the algebra, by name: each gives a schedule of shapes and words.
+"""Published schedules that the algebra can express, by name: each function returns a schedule of shapes and methods.
 
 Text reads the names too: `parse("pcs(w0=7.5, s=0.1)")` is `cosine(max=7.5, min=1, k=0.1).inverted()`, and prints so.
 
@@ -281,7 +281,7 @@ def late_start(*, w: Real, at: Edge) -> Schedule:
 def cogvideox(*, scale: Real = 6.0) -> Schedule:
     """w = 1 + scale (1 - cos(pi (i / N)^5)) / 2: the dynamic guidance of CogVideoX as meant, rising.
 
-    The class DynamicCFG of the authors' code, given the step's index. What runs is `CogVideoXShipped`.
+    The class DynamicCFG of the authors' code, given the step's index. The pipelines run `CogVideoXShipped` instead.
 
     Args:
         scale: The amplitude; w rises from 1 towards 1 + scale.

@@ -26,7 +26,7 @@ class CFGPlusPlus(Schedule):
     CFG++ denoises with `uncond + lam (cond - uncond)`, lam in [0, 1], and renoises with the *unconditional* noise. As
     the noises differ by -1 / sigma times what the denoised images differ by, that step is the plain step with this w:
     `lam * sigma / (sigma - next_sigma)` for `eta=0`. For samplers that add noise, `eta` times the posterior's,
-    `sigma_down = next_sigma * sqrt(1 - eta² (1 - next_sigma² / sigma²))` is what the step denoises to.
+    `sigma_down = next_sigma * sqrt(1 - eta² (1 - next_sigma² / sigma²))` is the level to which the step denoises.
 
     Exact: DDIM with its eta here, Euler and flow-matching Euler (eta=0), Euler ancestral and DDPM (eta=1), each with
     linear combines: no transforms, no clipping or thresholding in the sampler.
