@@ -8,9 +8,13 @@ from cfglab.terminal import one_line
 
 
 class CfglabError(Exception):
-    """Base of all errors raised on purpose. The command line prints the message and exits with `exit_code`.
+    """Base class of all errors that cfglab raises on purpose.
 
-    A message may repeat what stands in a file: as text it is one line, with control characters written out.
+    The command line prints the message and exits with `exit_code`. The message is always one line: control characters,
+    for example from a file that it quotes, are escaped.
+
+    Attributes:
+        exit_code: The exit code of the command line, 2; 1 for a MachineError.
     """
 
     exit_code = 2
@@ -20,15 +24,24 @@ class CfglabError(Exception):
 
 
 class InputError(CfglabError, ValueError):
-    """What was asked for is wrong: a value, a name, a file, a folder."""
+    """An input is wrong: a value, a name, a file, or a folder. It is a ValueError too.
+
+    Examples:
+        >>> from cfglab import InputError, parse
+        >>> try:
+        ...     parse("cosin(max=7.5)")
+        ... except InputError as error:
+        ...     print(str(error).endswith("did you mean cosine?"))
+        True
+    """
 
 
 class DownloadNeeded(InputError):
-    """A file names a hub model that is not in the cache, and nobody has agreed to download it."""
+    """A file names a model of the Hugging Face hub that is not in the cache, and no download was allowed."""
 
 
 class NotMatchable(InputError):
-    """A schedule cannot reach the wanted dose within the limit on its scale."""
+    """A schedule cannot reach the requested dose within the limit on its scale (see `Schedule.matched_to`)."""
 
 
 class NotFinite(InputError):
@@ -36,7 +49,7 @@ class NotFinite(InputError):
 
 
 class MachineError(CfglabError):
-    """The machine failed: a full disk, a folder that cannot be written, memory."""
+    """The machine failed: the disk is full, a folder is not writable, or memory is exhausted."""
 
     exit_code = 1
 
@@ -50,7 +63,14 @@ _NO_MEMORY = re.compile(
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it was raised from, the nearest first."""
+    """The error and its causes.
+
+    Args:
+        error: An exception, or None.
+
+    Returns:
+        An iterator over the exceptions, from the error itself along `__cause__` and `__context__`; each is given once.
+    """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -59,7 +79,14 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether this error itself says that memory was too small."""
+    """Whether this error itself reports that there was not enough memory.
+
+    Args:
+        error: The exception; its causes are not considered.
+
+    Returns:
+        True for MemoryError, torch's OutOfMemoryError, ENOMEM, and known messages of other libraries.
+    """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
@@ -68,5 +95,12 @@ def lacks_memory(error: BaseException) -> bool:
 
 
 def is_memory_error(error: BaseException | None) -> bool:
-    """Whether an error, or what it was raised from, says that memory was too small."""
+    """Whether an error, or one of its causes, reports that there was not enough memory.
+
+    Args:
+        error: An exception, or None.
+
+    Returns:
+        True if `lacks_memory` holds for any of `causes(error)`.
+    """
     return any(map(lacks_memory, causes(error)))

@@ -9,11 +9,23 @@ from cfglab.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One denoising step of a run of `count` steps; both calls of a two-call step share the `index`.
+    """One denoising step of a run; both calls of a two-call step share the `index`.
 
-    `sigma` is noise over signal where the model is evaluated (flow: t / (1 - t)), `next_sigma` is the same at the end
-    of the step (0 after the last one), `alpha` is the signal's factor, `x = alpha * (x0 + sigma * epsilon)`, and
-    `host_sigma` is the sampler's own number. None means: not known.
+    The model sees `x = alpha * (x0 + sigma * epsilon)`. None means that a value is not known.
+
+    Attributes:
+        index: The step's index, 0 to count - 1.
+        count: The number of steps of the run, 1 or more.
+        timestep: The scheduler's timestep, in its own unit (0 to 1000 for most).
+        sigma: Noise over signal where the model is evaluated, 0 or more; for a flow model t / (1 - t).
+        next_sigma: The same at the end of the step; 0 after the last one.
+        alpha: The factor of the signal, 0 to 1.
+        host_sigma: The sampler's own number for the noise level.
+
+    Examples:
+        >>> from cfglab import Step
+        >>> Step(index=1, count=4).progress
+        0.25
     """
 
     index: int
@@ -33,9 +45,23 @@ class Step:
 def steps(count: int, sigmas: Sequence[float] | None = None) -> list[Step]:
     """The steps of a run without a model, for curves and lists of values.
 
-    `sigmas` (noise over signal, falling) has `count` entries, or `count + 1` with the end of the last step; without the
-    last one the run ends at 0. A run that starts at pure noise starts at infinity. Raises InputError for a count below
-    1, another length, or values that are negative, rising or no numbers.
+    Args:
+        count: The number of steps, 1 or more.
+        sigmas: The noise levels (noise over signal), not negative and not rising. `count` entries, or `count + 1` with
+            the end of the last step; without the last one the run ends at 0. A run that starts at pure noise starts at
+            infinity.
+
+    Returns:
+        `count` steps, with `sigma` and `next_sigma` if `sigmas` is given.
+
+    Raises:
+        InputError: `count` is below 1 or not an int, `sigmas` has another length, or a level is negative, rises, or is
+            NaN.
+
+    Examples:
+        >>> from cfglab import steps
+        >>> [(step.sigma, step.next_sigma) for step in steps(2, [10, 5])]
+        [(10.0, 5.0), (5.0, 0.0)]
     """
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise InputError(f"{count!r} steps: a run has at least one step, a whole number; ask for 1 or more.")

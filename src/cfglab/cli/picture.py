@@ -26,7 +26,7 @@ def reproduce(
     it only where that is allowed.
 
     \b
-    Example:
+    Examples:
       cfglab reproduce runs/k-decay/images/0f3c….png --out copy.png
     """
     from cfglab.experiments.execution.reproduce import reproduce as again
@@ -54,7 +54,7 @@ def trace(
     shared evenly. As the image's run keeps it; an image out of its run is drawn again.
 
     \b
-    Example:
+    Examples:
       cfglab trace runs/k-decay/images/0f3c….png
     """
     from cfglab.experiments.storage.traces import trace_of

@@ -1,22 +1,22 @@
-"""Guidance: a schedule and transforms, and the arithmetic that applies them. Loads torch only when it computes.
+"""Guidance: a schedule, transforms, and the arithmetic that applies them. Loads torch only when it computes.
 
-Where each idea lives; `docs/methods.md` has the formulas:
+Where each method lives, under `methods/`; `docs/methods.md` has the formulas:
 
 | file | methods |
 |---|---|
-| `norms` `cfg_norm` `rescale` `thresholding` | lengths: cf_guidance's three; the CFGNorm family; phi; two clips |
+| `norms` `cfg_norm` `rescale` `thresholding` | norms: cf_guidance's three; the CFGNorm family; phi; two clips |
 | `skimmed` `mahiro` | value by value, and by agreement |
-| `projection` `tangential` `zero_star` | directions: APG, TCFG, CFG-Zero* |
-| `frequency` (over `pyramid`) | FDG, FreSca |
+| `apg` `tcfg` `cfg_zero_star` | directions: APG, TCFG, CFG-Zero* |
+| `frequency` (over `laplacian_pyramid`) | FDG, FreSca |
 | `momentum` `epsilon_scaling` | also without guidance |
-| `closed_loop` `feedback` `row_saving` | w from the predictions: MAMBO-G, beta-CFG's norm; FBG; rows left out |
-| `prompts` `attention_guidance` | a further prompt: Perp-Neg, composed, dual CFG; NAG |
-| `autoguidance` `perturbed_attention` `self_attention` `skipped_layers` (all `weaker`) | PAG, SEG; SAG; SLG, S2 |
-| `noisy_conditions` `noisy_time` | noise in the condition: ICG, CADS; in the time step: TSG |
-| `left_out` | what is not here, and why |
+| `adaptive_scale` `feedback` `adaptive_guidance` | w from the predictions: MAMBO-G, beta-CFG's norm; FBG; skipped rows
+| | `prompts` `nag` | one more prompt: Perp-Neg, composed, dual CFG; NAG | | `autoguidance` `perturbed_attention` `sag`
+`skip_layers` (all `weak_prediction`) | PAG, SEG; SAG; SLG, S2 | | `noised_conditions` `tsg` | noise in the condition:
+ICG, CADS; in the time step: TSG | | `not_implemented` | the methods that are not implemented, with the reasons |
 
-The machinery: `base` (Guidance), `guide` (one run of it), `transforms` (what a method is), `now` (what it sees),
-`spaces`, `each` (sums over one image), `fields`, `names`, `text`; `variations/` changes rows that are run once more.
+The machinery: `guidance` (Guidance), `guide` (one run of it), `transform` (the base class of methods), `context` (the
+input of a hook), `parameterization`, `reductions` (over one image), `fields`, `names`, `parser`; `perturbations/` holds
+the perturbed passes of the denoiser.
 """
 
 from cfglab.guidance.context import Now, Variation

@@ -1,4 +1,4 @@
-"""What a transform sees at one step, and the further prediction it may ask for."""
+"""The context that a transform sees at one step, and the perturbed pass that it may ask for."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -17,10 +17,17 @@ if TYPE_CHECKING:
 class Now:
     """One step as a hook sees it: tensors of shape (n, ...), float32 or float64, predictions in `space`.
 
-    `w` is a number, or (n, 1, ...) where a transform has read it off the predictions. `latents` is what the denoiser
-    saw, None where nobody gave it. `extra` is the prediction of the transform's own Variation, None where it asked for
-    none. A prediction that was not run, because the transform said that it does not read or that it supplies it, is
-    stood in for by the other one. `memory` is a dict of this transform in this run, kept from step to step.
+    Attributes:
+        step: The step.
+        w: The scale: a number, or (n, 1, ...) where a transform computes it from the predictions.
+        uncond: The unconditional prediction, (n, ...). If its pass was skipped, it holds the other prediction as a
+            placeholder.
+        cond: The conditional prediction, (n, ...). If its pass was skipped, it holds the other prediction as a
+            placeholder.
+        space: The parameterization of the predictions: the transform's own.
+        latents: The input of the denoiser, (n, ...); None if it was not given.
+        extra: The prediction of the transform's own Variation, (n, ...); None if it has no perturbed pass.
+        memory: A dict of this transform in this run, kept from step to step.
     """
 
     step: Step
@@ -33,15 +40,33 @@ class Now:
     memory: dict[str, Any] = field(default_factory=dict)
 
     def over_w(self, tensor: "Tensor") -> "Tensor":
-        """tensor / w, zero where w is 0: added to the update, it adds `tensor` to the guided prediction."""
+        """tensor / w, zero where w is 0: added to the update, it adds `tensor` to the guided prediction.
+
+        Args:
+            tensor: (n, ...), in the dtype of the predictions.
+
+        Returns:
+            A tensor of the same shape and dtype.
+        """
         if isinstance(self.w, float | int):
             return tensor / self.w if self.w else tensor * 0
         return tensor / self.w.where(self.w != 0, 1.0) * (self.w != 0)
 
     def residual(self, x0: "Tensor") -> "Tensor":
-        """`x - x0` up to a positive factor, with x as ComfyUI's samplers have it: `latents / alpha` of a VP model, the
-        latents of a flow. Along epsilon on a VP model, along the velocity on a flow. Raises InputError where the
-        latents or alpha are not known."""
+        """`x - x0` up to a positive factor, with x as ComfyUI's samplers have it.
+
+        x is `latents / alpha` for a VP model and the latents for a flow model. The result is along epsilon for a VP
+        model, along the velocity for a flow model.
+
+        Args:
+            x0: A prediction of the clean image, (n, ...).
+
+        Returns:
+            A tensor of the shape of `x0`.
+
+        Raises:
+            InputError: The latents, sigma or alpha are not known.
+        """
         step = self.step
         if self.latents is None or step.sigma is None or step.alpha is None:
             raise InputError(
@@ -53,30 +78,58 @@ class Now:
 
 
 class Variation(Protocol):
-    """A further prediction: the rows of `source`, run once more under a change. One more denoiser row an image.
+    """A perturbed pass: the rows of `source`, run once more with a change. It costs one more denoiser row per image.
 
-    One with a `prompt` of its own (text) gets the encoding of it in the place of its rows' own, before `inputs`; a host
-    that cannot encode a text refuses it. One that also is `beside` keeps its own, and finds the arguments with the
-    other text in `conditioning["prompted"]`. One with a `prediction` of its own is told what the network predicts. One
-    that says how often it `runs` the network costs that many rows. A frozen, hashable value: equal variations at one
-    step are one denoiser call, and rows that are equal under it run once, so the change is the same for every row and
-    every batch. It names no pipeline.
+    An immutable, hashable value: equal variations at one step are one denoiser call, and rows that are equal under it
+    run once, so the change is the same for every row and every batch. It refers to no pipeline. Optional attributes
+    change how it is run:
+
+    - `prompt` (text): the rows get its encoding in place of their own, before `inputs`; a host that cannot encode a
+    text
+      refuses it.
+    - `beside` (True, with a `prompt`): the rows keep their own encoding, and the arguments with the other text are in
+      `conditioning["prompted"]`.
+    - `prediction`: is set to what the network predicts.
+    - `runs`: how often it runs the network; it costs that many rows.
     """
 
     @property
     def source(self) -> Literal["cond", "uncond"]:
-        """Whose rows are run again."""
+        """The prediction whose rows are run again."""
 
     def applied(self, denoiser: Any) -> AbstractContextManager[Any]:
-        """While it is open, `denoiser` (the module) is perturbed; it yields the module to call: `denoiser` or another
-        one. Afterwards the module is as it was, also after an error."""
+        """A context in which `denoiser` is perturbed.
+
+        Args:
+            denoiser: The module of the network.
+
+        Returns:
+            A context manager that yields the module to call, `denoiser` or another one. After it, also after an error,
+            the module is as before.
+        """
 
     def inputs(
         self, sample: "Tensor", timestep: Any, conditioning: Mapping[str, Any]
     ) -> "tuple[Tensor, Any, Mapping[str, Any]]":
-        """What goes in instead: the rows' sample (m, ...), the timestep, and the denoiser's other arguments by name."""
+        """The inputs of the perturbed pass.
+
+        Args:
+            sample: The rows' sample, (m, ...).
+            timestep: The timestep, as the denoiser takes it.
+            conditioning: The denoiser's other arguments by name.
+
+        Returns:
+            The changed sample, timestep and other arguments.
+        """
 
 
 def runs(variation: Variation) -> int:
-    """How often its rows are run: 1 where it does not say."""
+    """How often a perturbed pass runs its rows.
+
+    Args:
+        variation: The perturbed pass.
+
+    Returns:
+        Its `runs`; 1 if it has none.
+    """
     return int(getattr(variation, "runs", 1))

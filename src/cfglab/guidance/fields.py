@@ -1,4 +1,4 @@
-"""The kinds of numbers transforms are made of; a fault is said in one line."""
+"""The number types of the transforms' fields; each fault is reported in one line."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Guidance, the frozen spec: a schedule and transforms."""
+"""Guidance: a schedule and transforms as an immutable value."""
 
 import itertools
 from collections.abc import Iterable
@@ -21,12 +21,26 @@ FIELDS = ("schedule", "transforms")
 
 
 class Guidance(BaseModel):
-    """A schedule and the transforms around it: `p = u + w * update(cond - u)`, `u = unconditional(uncond)`, then
-    `prediction(p)`; each hook in the order of the transforms.
+    """A schedule and the transforms around it.
 
-    A value: it compares, hashes, prints (`str` is what `parse_guidance` reads, `repr` is Python) and goes to JSON and
-    back. `schedule` is anything `as_schedule` takes: a Schedule, a number, a list, text, a function; or the text of a
-    whole guidance, transforms included.
+    `p = u + w * update(cond - u)`, `u = unconditional(uncond)`, then `prediction(p)`; each hook in the order of the
+    transforms.
+
+    An immutable value: it compares, hashes, prints (`str` is the text that `parse_guidance` reads, `repr` is Python)
+    and converts to JSON and back. Without a schedule, or with an invalid field, it raises InputError with a message of
+    one line.
+
+    Attributes:
+        schedule: The scale w over the steps. Any value that `as_schedule` accepts: a Schedule, a number, a list, text,
+            a function; or the text of a whole guidance, transforms included.
+        transforms: The transforms in order, each a Transform or its JSON object.
+
+    Examples:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("7.5 | rescale(strength=0.5)"))
+        7.5 | rescale(strength=0.5)
+        >>> Guidance(7.5) == Guidance.from_json(Guidance(7.5).to_json())
+        True
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,7 +75,19 @@ class Guidance(BaseModel):
             yield None, self.transforms
 
     def to_json(self) -> str:
-        """The guidance as JSON; `from_json` reads it back. Raises InputError for what cannot be stored: a function."""
+        """The guidance as JSON; `from_json` reads it back.
+
+        Returns:
+            A JSON object as text, with `schedule` and `transforms`.
+
+        Raises:
+            InputError: The schedule contains a function, which cannot be stored.
+
+        Examples:
+            >>> from cfglab import Guidance
+            >>> Guidance(7.5).to_json()
+            '{"schedule":{"kind":"constant","value":7.5},"transforms":[]}'
+        """
         try:
             return self.model_dump_json()
         except PydanticSerializationError as error:
@@ -70,7 +96,17 @@ class Guidance(BaseModel):
 
     @classmethod
     def from_json(cls, text: str) -> "Guidance":
-        """The guidance that `to_json` wrote. Raises InputError, also for methods and fields that a newer cfglab has."""
+        """The guidance that `to_json` wrote.
+
+        Args:
+            text: A JSON object with `schedule` and `transforms`.
+
+        Returns:
+            A guidance equal to the one that was written.
+
+        Raises:
+            InputError: The text is not the JSON of a guidance, or it has methods or fields of a newer cfglab.
+        """
         try:
             data = read_json(text)
         except InputError as error:
@@ -89,22 +125,59 @@ class Guidance(BaseModel):
             raise InputError(f"the JSON of a guidance: {error}{NEWER}") from None
 
     def start(self, prediction: Space = "epsilon") -> Guide:
-        """One run of this guidance on a model that predicts `prediction`; "model" where that is not known."""
+        """One run of this guidance.
+
+        Args:
+            prediction: What the model predicts; "model" if that is not known.
+
+        Returns:
+            The live run; it holds all memory between the steps.
+
+        Examples:
+            >>> from cfglab import Guidance, steps
+            >>> guide = Guidance(7.5).start("v")
+            >>> [guide.plan(step).evaluations for step in steps(2)]
+            [2, 2]
+        """
         return Guide(self, prediction)
 
 
 def parse_guidance(text: str) -> Guidance:
-    """The guidance that a text describes; `str(guidance)` is its canonical form. Raises InputError.
+    """The guidance that a text describes; `str(guidance)` is its canonical form.
 
-    >>> print(parse_guidance("7.5 | prediction_norm(strength=0.50)"))
-    7.5 | prediction_norm(strength=0.5)
+    Args:
+        text: A schedule as `parse` reads it, then transforms, each after a bar.
+
+    Returns:
+        The guidance.
+
+    Raises:
+        InputError: The text is too long, has too many transforms, or a part is not valid.
+
+    Examples:
+        >>> print(parse_guidance("7.5 | prediction_norm(strength=0.50)"))
+        7.5 | prediction_norm(strength=0.5)
     """
     return Guidance(*parse_parts(text))
 
 
 def as_guidance(value: Any) -> Any:
-    """A Guidance from anything that stands for one: itself, text, or what `as_schedule` takes. An object with its own
-    `start(prediction)` is left as it is. Raises InputError."""
+    """A Guidance from any value that stands for one.
+
+    Args:
+        value: A Guidance, text, or a value that `as_schedule` accepts. An object with its own `start(prediction)` is
+            returned as it is.
+
+    Returns:
+        The guidance.
+
+    Raises:
+        InputError: The value stands for no guidance.
+
+    Examples:
+        >>> as_guidance("7.5 | pag()")
+        Guidance(Constant(7.5), (PAG(),))
+    """
     if isinstance(value, Guidance) or (hasattr(value, "start") and not isinstance(value, type | str)):
         return value
     return Guidance(value)

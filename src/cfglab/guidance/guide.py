@@ -1,4 +1,4 @@
-"""Guide: one live run of a Guidance. `plan` says what a step needs, `combine` computes the guided prediction."""
+"""Guide: one live run of a Guidance. `plan` gives the needs of a step, `combine` computes the guided prediction."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -29,7 +29,7 @@ class Spec(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """What one step needs, decided once. The denoiser runs the rows that it names and no others.
+    """The needs of one step, decided once. The denoiser runs the rows that it names and no others.
 
     Attributes:
         step: The step.
@@ -37,7 +37,7 @@ class StepPlan:
         on: False where guidance is off: the conditional prediction is used, and no transform acts.
         uncond: Whether the unconditional prediction is needed.
         cond: Whether the conditional prediction is needed.
-        passes: The further passes of the denoiser, each once, in the order of the transforms that ask for them.
+        passes: The perturbed passes, each once, in the order of the transforms that need them.
         zero: The parameterization in which a transform sets this step's prediction to zero; None at other steps.
     """
 
@@ -95,10 +95,25 @@ class Guide:
         self.alone = any(active.transform.alone for active in self._active)
 
     def plan(self, step: Step) -> StepPlan:
-        """What this step needs.
+        """The plan of this step: the predictions and perturbed passes that it needs.
 
         A plan with neither `uncond` nor `cond` means: the denoiser is not called for them, and
         `combine(None, None, step, latents, extras)` gives the prediction.
+
+        Args:
+            step: The step.
+
+        Returns:
+            The plan; the same one until `combine` is called.
+
+        Raises:
+            InputError: The schedule raises at this step.
+
+        Examples:
+            >>> from cfglab import Guidance, Step
+            >>> plan = Guidance("5 | pag()").start().plan(Step(index=0, count=4))
+            >>> plan.w, plan.uncond, plan.cond, plan.evaluations
+            (5.0, True, True, 3)
         """
         if self._plan is None or self._plan.step is not step:
             self._plan = self._planned(step)
@@ -121,8 +136,8 @@ class Guide:
             uncond: The unconditional prediction, (n, ...); None where the plan does without.
             cond: The conditional prediction, (n, ...); None where the plan does without.
             step: The step that was planned.
-            latents: What the denoiser saw, (n, ...): for transforms in another parameterization than the model's, which
-                also need the step's sigma and alpha.
+            latents: The input of the denoiser, (n, ...): for transforms in another parameterization than the model's,
+                which also need the step's sigma and alpha.
             extras: The prediction of each of the plan's `passes`, (n, ...).
 
         Returns:
@@ -157,11 +172,26 @@ class Guide:
         return guided.to(given.dtype)
 
     def parameterization(self, transform: Transform) -> Space:
-        """The parameterization that a transform acts in."""
+        """The parameterization that a transform acts in.
+
+        Args:
+            transform: A transform of this guidance.
+
+        Returns:
+            Its `space`; the model's own for "model".
+        """
         return self.prediction if transform.space == "model" else transform.space
 
     def variation(self, transform: Transform, step: Step) -> Variation | None:
-        """The further pass that a transform asks for, which knows what the network predicts where it asks for that."""
+        """The perturbed pass that a transform asks for, with what the network predicts if it asks for that.
+
+        Args:
+            transform: A transform of this guidance.
+            step: The step.
+
+        Returns:
+            The perturbed pass, or None.
+        """
         variation = transform.variation(step)
         if variation is None or not hasattr(variation, "prediction"):
             return variation
@@ -290,7 +320,7 @@ class _Combination:
         return value.add(after - before, alpha=strength / factor)
 
     def _context(self, active: _Active, **known: "Tensor") -> Now:
-        """What a transform sees: tensors in its own parameterization; `known` are converted already."""
+        """The context of a transform: tensors in its own parameterization; `known` are already converted."""
         space, given = self._guide.parameterization(active.transform), {"uncond": self._uncond, "cond": self._cond}
         variation = self._guide.variation(active.transform, self._step)
         if variation is not None:

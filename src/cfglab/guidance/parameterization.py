@@ -1,9 +1,9 @@
-"""What a prediction means, and the one linear formula between the meanings.
+"""The parameterizations of a prediction, and the one linear formula that converts between them.
 
 The model sees `x = a * x0 + n * epsilon`, with the signal's factor `a = alpha` and the noise's `n = alpha * sigma`
 (sigma is noise over signal; VP: a^2 + n^2 = 1, flow: a = 1 - t, n = t). Every prediction is `p * epsilon + q * x0`:
 
-| space | meaning | p | q |
+| parameterization | meaning | p | q |
 |---|---|---|---|
 | epsilon | the noise | 1 | 0 |
 | x0 | the clean image | 0 | 1 |
@@ -24,10 +24,21 @@ from cfglab.step import Step
 
 
 def convert(tensor: Tensor, latents: Tensor | None, step: Step, source: Space, target: Space) -> Tensor:
-    """The same prediction in another space. Shape (n, ...); float32 inside, or float64 where the tensor is.
+    """The same prediction in another parameterization.
 
-    `latents` is what the denoiser sees, already scaled. Raises InputError where latents, sigma or alpha are missing,
-    or where one space says nothing about the other (x0 without noise, epsilon at pure noise).
+    Args:
+        tensor: The prediction, (n, ...), any floating dtype.
+        latents: The input of the denoiser, (n, ...), already scaled; not read if `source == target`.
+        step: The step, with its sigma and alpha.
+        source: The parameterization of `tensor`.
+        target: The parameterization to convert to.
+
+    Returns:
+        The converted prediction, (n, ...), float32, or float64 if `tensor` is.
+
+    Raises:
+        InputError: The latents, sigma or alpha are missing, the shapes differ, or one parameterization does not
+            determine the other (x0 without noise, epsilon at pure noise).
     """
     tensor = wide(tensor)
     if source == target:
@@ -51,7 +62,24 @@ def convert(tensor: Tensor, latents: Tensor | None, step: Step, source: Space, t
 
 
 def ratio(step: Step, source: Space, target: Space) -> float:
-    """The factor that turns a difference of two predictions from `source` into `target`. Raises as `convert` does."""
+    """The factor that turns a difference of two predictions from `source` into `target`.
+
+    Args:
+        step: The step, with its sigma and alpha.
+        source: The parameterization of the difference.
+        target: The parameterization to convert to.
+
+    Returns:
+        The factor; 1.0 if `source == target`.
+
+    Raises:
+        InputError: As `convert` does for sigma and alpha.
+
+    Examples:
+        >>> from cfglab import Step
+        >>> ratio(Step(0, 4, sigma=3.0, alpha=0.25), "epsilon", "x0")
+        -3.0
+    """
     if source == target:
         return 1.0
     a, n = _levels(step, source, target)
@@ -61,7 +89,14 @@ def ratio(step: Step, source: Space, target: Space) -> float:
 
 
 def wide(tensor: Tensor) -> Tensor:
-    """float32 for half precision, float64 stays: reductions never run in float16 or bfloat16."""
+    """float32 for half precision, float64 stays: reductions never run in float16 or bfloat16.
+
+    Args:
+        tensor: Any shape, any floating dtype.
+
+    Returns:
+        The tensor in float32 or float64.
+    """
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 

@@ -20,7 +20,17 @@ _PIECE = re.compile(r"""(\|)|'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|[^'"|]++|(['"
 
 
 def parse_parts(text: str) -> tuple[Schedule, list[Transform]]:
-    """The schedule and the transforms of a guidance's text. Raises InputError."""
+    """The schedule and the transforms of a guidance's text.
+
+    Args:
+        text: As for `parse_guidance`.
+
+    Returns:
+        The schedule, and the transforms in order.
+
+    Raises:
+        InputError: As `parse_guidance` does.
+    """
     if len(text) > limits.TEXT_LETTERS:
         raise InputError(f"{shown(text)}: a guidance has at most {limits.TEXT_LETTERS} letters; write a shorter one.")
     schedule, *transforms = _split(text)
@@ -44,7 +54,21 @@ def _split(text: str) -> list[str]:
 
 
 def parse_transform(text: str) -> Transform:
-    """One transform: its kind, with named fields in brackets where they differ from the defaults. Raises InputError."""
+    """One transform from its text.
+
+    Args:
+        text: Its kind, with named fields in brackets where they differ from the defaults.
+
+    Returns:
+        The transform.
+
+    Raises:
+        InputError: The text has another form, the kind is unknown, or a field is not valid.
+
+    Examples:
+        >>> parse_transform("apg(norm_threshold=15)")
+        APG(norm_threshold=15.0)
+    """
     try:
         node = expression(text.strip())
     except Unreadable:

@@ -4,35 +4,83 @@ from torch import Tensor
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
-    """<a, b> of every image."""
+    """<a, b> of every image.
+
+    Args:
+        a: (n, ...), float32 or float64.
+        b: The same shape.
+
+    Returns:
+        (n, 1, ...).
+    """
     return a.mul(b).flatten(1).sum(1).reshape(-1, *[1] * (a.ndim - 1))
 
 
 def norm(a: Tensor) -> Tensor:
-    """The L2 norm of every image."""
+    """The L2 norm of every image.
+
+    Args:
+        a: (n, ...), float32 or float64.
+
+    Returns:
+        (n, 1, ...).
+    """
     return a.flatten(1).norm(dim=1).reshape(-1, *[1] * (a.ndim - 1))
 
 
 def deviation(a: Tensor) -> Tensor:
-    """The standard deviation of every image, over all its values (n - 1 in the denominator, as torch's)."""
+    """The standard deviation of every image, over all its values (n - 1 in the denominator, as torch's).
+
+    Args:
+        a: (n, ...), float32 or float64.
+
+    Returns:
+        (n, 1, ...).
+    """
     return spread(a).reshape(-1, *[1] * (a.ndim - 1))
 
 
 def spread(a: Tensor, keep: int = 1) -> Tensor:
-    """`deviation` as (n,), or of every channel with `keep=2`, (n, channels). In two passes: on a CPU torch's own single
-    pass takes nine times as long."""
+    """The standard deviation of every image or channel, without the trailing dimensions of `deviation`.
+
+    Computed in two passes: on a CPU, torch's own single pass takes nine times as long.
+
+    Args:
+        a: (n, ...), float32 or float64.
+        keep: 1 for every image, 2 for every channel.
+
+    Returns:
+        (n,), or (n, channels) with `keep=2`.
+    """
     values = a.flatten(keep)
     centred = values - values.mean(dim=keep, keepdim=True)
     return centred.norm(dim=keep) / (values.shape[keep] - 1) ** 0.5
 
 
 def along_channels(a: Tensor, b: Tensor) -> Tensor:
-    """<a, b> at every position, over dimension 1, which is kept: (n, 1, ...)."""
+    """<a, b> at every position, over dimension 1.
+
+    Args:
+        a: (n, channels, ...), float32 or float64.
+        b: The same shape.
+
+    Returns:
+        (n, 1, ...).
+    """
     return a.mul(b).sum(1, keepdim=True)
 
 
 def quantile(a: Tensor, q: float, keep: int = 1) -> Tensor:
-    """The q-quantile of every image, or of every channel with `keep=2`; linear between values."""
+    """The q-quantile of every image or channel; linear between values.
+
+    Args:
+        a: (n, ...), float32 or float64.
+        q: The share of the values, 0 to 1.
+        keep: 1 for every image, 2 for every channel.
+
+    Returns:
+        (n, 1, ...), or (n, channels, 1, ...) with `keep=2`.
+    """
     values = a.flatten(keep)
     count = values.shape[keep]
     at = q * (count - 1)
@@ -43,5 +91,14 @@ def quantile(a: Tensor, q: float, keep: int = 1) -> Tensor:
 
 
 def over(a: Tensor, b: Tensor, otherwise: float = 1.0) -> Tensor:
-    """a / b where b is above 0, `otherwise` elsewhere."""
+    """a / b where b is above 0, `otherwise` elsewhere.
+
+    Args:
+        a: The numerator, any shape.
+        b: The denominator, a shape that broadcasts with `a`.
+        otherwise: The value where b is 0 or less.
+
+    Returns:
+        The quotient, of the broadcast shape.
+    """
     return (a / b.where(b > 0, 1.0)).where(b > 0, otherwise)

@@ -1,4 +1,4 @@
-"""Transform: what is done to the guided prediction besides scaling, as a frozen value."""
+"""Transform: a change of the guided prediction besides scaling, as an immutable value."""
 
 from collections.abc import Iterable, Mapping
 from keyword import iskeyword
@@ -23,11 +23,28 @@ TRANSFORMS: dict[str, type["Transform"]] = {}
 
 
 class Transform(BaseModel):
-    """Hooks around the scale, called with float32 (or float64) tensors of shape (n, ...) in the own `space`.
+    """The base class of all methods: hooks around the scale.
 
-    Each hook's result is blended linearly with its input: `strength` 0 is plain CFG, 1 the full transform. A subclass
-    defines `kind`, its fields, and the hooks it needs; it treats each of the n images alone and remembers in
-    `now.memory` only.
+    Hooks are called with float32 (or float64) tensors of shape (n, ...) in the transform's own `space`. Each hook's
+    result is blended linearly with its input by `strength`. A subclass defines `kind`, its fields, and the hooks it
+    needs; it treats each of the n images separately and keeps state in `now.memory` only. An invalid field raises
+    InputError.
+
+    Attributes:
+        card: The facts about a published method for `docs/methods.md`; None if there is none.
+        reads_uncond: False: at w = 1 it works on the conditional prediction alone, which saves the unconditional row.
+        acts_when_equal: True: it changes the prediction even where cond == uncond.
+        alone: True: the rows it needs depend on an image's own history, so every image needs a Guide of its own.
+        replaces: The prediction that its own one replaces; two transforms that replace the same one are refused.
+        kind: The name in text and in JSON.
+        strength: The share of the transform, 0 (plain CFG) to 1 (the full transform).
+        space: The parameterization in which the hooks act; "model" for what the model predicts.
+
+    Examples:
+        >>> from cfglab import Guidance
+        >>> from cfglab.guidance import Rescale
+        >>> print(Guidance(7.5, [Rescale(strength=0.5)]))
+        7.5 | rescale(strength=0.5)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,37 +83,99 @@ class Transform(BaseModel):
     # -- the hooks, in the order in which they run -----------------------------------------------------------------
 
     def scale(self, w: "float | Tensor", now: Now) -> "float | Tensor":  # noqa: ARG002
-        """Acts on the scale itself, from the predictions as the denoiser gave them: (n, 1, ...), one w an image."""
+        """Changes the scale, from the predictions as the denoiser gave them. The first hook.
+
+        Args:
+            w: The scale so far: a number, or (n, 1, ...), one w per image.
+            now: The context of the step.
+
+        Returns:
+            The new scale: a number, or (n, 1, ...).
+        """
         return w
 
     def conditional(self, cond: "Tensor", now: Now) -> "Tensor":  # noqa: ARG002
-        """Acts on the conditional prediction, before everything else."""
+        """Changes the conditional prediction, before everything but the scale.
+
+        Args:
+            cond: The conditional prediction, (n, ...).
+            now: The context of the step; `now.cond` is `cond`.
+
+        Returns:
+            The new conditional prediction, (n, ...).
+        """
         return cond
 
     def unconditional(self, uncond: "Tensor", now: Now) -> "Tensor":  # noqa: ARG002
-        """Acts on the unconditional prediction, before the update is formed."""
+        """Changes the unconditional prediction, before the update is formed.
+
+        Args:
+            uncond: The unconditional prediction, (n, ...).
+            now: The context of the step; `now.uncond` is `uncond`.
+
+        Returns:
+            The new unconditional prediction, (n, ...).
+        """
         return uncond
 
     def update(self, update: "Tensor", now: Now) -> "Tensor":  # noqa: ARG002
-        """Acts on `cond - uncond` before the scale."""
+        """Changes the update `cond - uncond`, before the scale is applied.
+
+        Args:
+            update: The difference of the predictions, (n, ...).
+            now: The context of the step.
+
+        Returns:
+            The new update, (n, ...).
+        """
         return update
 
     def prediction(self, guided: "Tensor", now: Now) -> "Tensor":  # noqa: ARG002
-        """Acts on the guided prediction `uncond + w * update`."""
+        """Changes the guided prediction `uncond + w * update`. The last hook.
+
+        Args:
+            guided: The guided prediction, (n, ...).
+            now: The context of the step.
+
+        Returns:
+            The new guided prediction, (n, ...).
+        """
         return guided
 
     # -- what it asks of the denoiser ------------------------------------------------------------------------------
 
     def variation(self, step: Step) -> Variation | None:  # noqa: ARG002
-        """A further prediction for this step, which the hooks find as `now.extra`."""
+        """The perturbed pass that the transform asks for at this step; the hooks find its prediction in `now.extra`.
+
+        Args:
+            step: The step.
+
+        Returns:
+            The perturbed pass, or None.
+        """
         return None
 
     def supplies(self, step: Step, memory: Mapping[str, Any]) -> Literal["uncond", "cond"] | None:  # noqa: ARG002
-        """The prediction that its hook makes without the denoiser's at this step, so that the row need not run."""
+        """The prediction that its hook computes without the denoiser at this step, so that the row need not run.
+
+        Args:
+            step: The step.
+            memory: The memory of this transform in this run; it must not be changed here.
+
+        Returns:
+            "uncond" or "cond"; None if both are read from the denoiser.
+        """
         return None
 
     def is_zero(self, step: Step) -> bool:  # noqa: ARG002
-        """True where the guided prediction is zero in its space: the denoiser and the other hooks are not called."""
+        """Whether the guided prediction is zero in its space at this step.
+
+        Args:
+            step: The step.
+
+        Returns:
+            True if the denoiser and the other hooks are not called.
+        """
         return False
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
@@ -122,7 +201,22 @@ def _said(value: Any) -> str:
 
 
 def as_transform(value: Any) -> Transform:
-    """A Transform from itself or from its JSON object. Raises InputError for anything else."""
+    """A Transform from itself or from its JSON object.
+
+    Args:
+        value: A Transform, or a dict with its `kind` and fields.
+
+    Returns:
+        The transform.
+
+    Raises:
+        InputError: The value is neither, its kind is unknown, or a field is not valid.
+
+    Examples:
+        >>> from cfglab.guidance import as_transform
+        >>> as_transform({"kind": "rescale", "strength": 0.5})
+        Rescale(strength=0.5)
+    """
     if isinstance(value, Transform):
         return value
     if not isinstance(value, dict) or "kind" not in value:
@@ -135,7 +229,17 @@ def as_transform(value: Any) -> Transform:
 
 
 def transform_class(kind: str) -> type[Transform]:
-    """The class of a kind. Raises InputError with the known kinds."""
+    """The class of a kind.
+
+    Args:
+        kind: The name of the transform in text and in JSON.
+
+    Returns:
+        The class.
+
+    Raises:
+        InputError: There is no such transform; the message lists the known kinds.
+    """
     if kind not in TRANSFORMS:
         known = sorted(TRANSFORMS)
         raise InputError(

@@ -1,4 +1,7 @@
-"""Schedules made of schedules. Where a part is off, so is what is made of it; a switch is what its active part is."""
+"""Schedules made of schedules.
+
+A composite is off wherever its operand is off; `Then` delegates to the active operand.
+"""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
@@ -35,7 +38,13 @@ def _keep_steps(owner: str, schedule: Schedule) -> None:
 
 
 class Inverted(_Around):
-    """low + high - w, by default between the declared min and max of the base."""
+    """low + high - w, by default between the declared min and max of the base. Made by `Schedule.inverted`.
+
+    Attributes:
+        base: The schedule to mirror.
+        low: The lower end of the range; None for the declared min. Given together with `high`.
+        high: The upper end of the range; None for the declared max.
+    """
 
     kind: Literal["inverted"] = Field("inverted", repr=False)
     low: Real | None = None
@@ -55,6 +64,7 @@ class Inverted(_Around):
         return self
 
     def span(self) -> tuple[float, float] | None:
+        """The range (low, high), or the declared range of the base."""
         if self.low is not None and self.high is not None:
             return (self.low, self.high)
         return self.base.span()
@@ -68,7 +78,11 @@ class Inverted(_Around):
 
 
 class Reversed(_Around):
-    """The base's values from the last step to the first."""
+    """The base's values from the last step to the first. Made by `Schedule.reversed`.
+
+    Attributes:
+        base: The schedule to reverse; it must not read sigma.
+    """
 
     kind: Literal["reversed"] = Field("reversed", repr=False)
 
@@ -81,6 +95,7 @@ class Reversed(_Around):
         return Step(step.count - 1 - step.index, step.count)
 
     def span(self) -> tuple[float, float] | None:
+        """The declared range of the base."""
         return self.base.span()
 
     def is_on(self, step: Step) -> bool:
@@ -91,7 +106,15 @@ class Reversed(_Around):
 
 
 class Then(Schedule):
-    """The first up to the step `at`, the second from there on, each over its own part as over a whole run."""
+    """The first schedule up to `at`, the second from there on, each over its own part as over a whole run.
+
+    Made by `Schedule.then`.
+
+    Attributes:
+        first: The schedule before the switch.
+        second: The schedule from the switch on.
+        at: A step (an int, 1 or more) or a fraction of the run (a float, above 0 and at most 1.0).
+    """
 
     moments: ClassVar[tuple[str, ...]] = ("at",)
 
@@ -119,7 +142,19 @@ class Then(Schedule):
 
 
 class Inside(_Around):
-    """Guidance only inside one window; off outside. The sigma window is that of arXiv:2404.07724, (low, high]."""
+    """Guidance only inside one window; off outside. Made by `Schedule.inside`.
+
+    The sigma window is that of arXiv:2404.07724, (low, high].
+
+    Attributes:
+        base: The schedule inside the window.
+        progress: `a <= progress < b`, fractions of the run, 0 <= a < b <= 1.
+        sigma: `low < sigma <= high`, in noise over signal, 0 <= low < high.
+        steps: The steps a to b - 1, whole numbers, 0 <= a < b.
+
+    Reference:
+        arXiv:2404.07724.
+    """
 
     kind: Literal["inside"] = Field("inside", repr=False)
     progress: Window | None = None
@@ -162,7 +197,15 @@ class Inside(_Around):
 
 
 class WarmedUp(_Around):
-    """A line from `start` to the base's first value over `over`; the base runs over what remains."""
+    """A line from `start` to the base's first value over `over`; the base runs over what remains.
+
+    Made by `Schedule.warmed_up`.
+
+    Attributes:
+        base: The schedule after the warm-up; it must not read sigma.
+        over: The length: steps (an int, 1 or more) or a fraction of the run (a float, above 0 and at most 1.0).
+        start: w at the first step.
+    """
 
     moments: ClassVar[tuple[str, ...]] = ("over",)
 
@@ -195,7 +238,20 @@ class WarmedUp(_Around):
 
 
 def warmed_up(base: Schedule, steps: int | None, fraction: float | None, start: float) -> WarmedUp:
-    """See `Schedule.warmed_up`."""
+    """See `Schedule.warmed_up`.
+
+    Args:
+        base: The schedule after the warm-up.
+        steps: The length in steps, or None.
+        fraction: The length as a fraction of the run, or None.
+        start: w at the first step.
+
+    Returns:
+        The schedule with the warm-up.
+
+    Raises:
+        InputError: Not exactly one length is given, or it is out of range.
+    """
     given = [length for length in (steps, fraction) if length is not None]
     if len(given) != 1:
         raise InputError(
@@ -211,7 +267,13 @@ def warmed_up(base: Schedule, steps: int | None, fraction: float | None, start: 
 
 
 class Clipped(_Around):
-    """The base held between low and high."""
+    """The base limited to the range from low to high. Made by `Schedule.clip`.
+
+    Attributes:
+        base: The schedule to clip.
+        low: The lower bound; None for no bound.
+        high: The upper bound; None for no bound.
+    """
 
     kind: Literal["clipped"] = Field("clipped", repr=False)
     low: Real | None = None
@@ -235,7 +297,13 @@ class Clipped(_Around):
 
 
 class Arithmetic(Schedule):
-    """left + right, left - right or left * right; off where either is off."""
+    """left + right, left - right or left * right; off where either is off. Made by the operators of `Schedule`.
+
+    Attributes:
+        op: "+", "-" or "*".
+        left: The left operand.
+        right: The right operand.
+    """
 
     kind: Literal["arithmetic"] = Field("arithmetic", repr=False)
     op: Literal["+", "-", "*"]

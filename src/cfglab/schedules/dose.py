@@ -1,4 +1,4 @@
-"""How strong a schedule is, and the same shape at another strength.
+"""The strength of a schedule (its dose), and the same shape at another strength.
 
 The *dose* is the mean of w over the steps. The *effective dose* weighs a step by how much it moves structure of size
 `s`: for two Gaussians N(m, s²) that differ in their mean, any schedule ends at `m_u + W (m_c - m_u)` with
@@ -27,8 +27,23 @@ if TYPE_CHECKING:
 def step_weights(sigmas: Sequence[float], s: float = 1.0) -> list[float]:
     """How much each step moves structure of size `s`, as shares that sum to 1.
 
-    `sigmas` are the n + 1 levels (noise over signal) of a run of n steps, the last being where it ends. A step from a
-    to b has the mass s / sqrt(s² + b²) - s / sqrt(s² + a²), here divided by the mass of all steps. Raises InputError.
+    A step from a to b has the mass s / sqrt(s² + b²) - s / sqrt(s² + a²), here divided by the mass of all steps.
+
+    Args:
+        sigmas: The n + 1 levels (noise over signal) of a run of n steps, falling, the last being where it ends.
+        s: The size of structure, above 0, in the units of the latents; 1 is their standard deviation.
+
+    Returns:
+        n shares, each 0 to 1, the first step first.
+
+    Raises:
+        InputError: `s` is not a finite number above 0, there are fewer than 2 levels, or they rise, are negative or do
+            not fall at all.
+
+    Examples:
+        >>> from cfglab.schedules import step_weights
+        >>> [round(share, 3) for share in step_weights([10, 1, 0])]
+        [0.675, 0.325]
     """
     if not (isinstance(s, int | float) and math.isfinite(s) and s > 0):
         raise InputError(
@@ -49,7 +64,12 @@ def step_weights(sigmas: Sequence[float], s: float = 1.0) -> list[float]:
 
 
 class Scaled(_Around):
-    """1 + factor (w - 1)."""
+    """1 + factor (w - 1). Made by `Schedule.scaled`.
+
+    Attributes:
+        base: The schedule to scale.
+        factor: The factor, a finite number.
+    """
 
     kind: Literal["scaled"] = Field("scaled", repr=False)
     factor: Real
@@ -65,10 +85,15 @@ def _positive_limit(limit: float) -> float:
 
 
 class Matched(_Around):
-    """1 + c (w - 1) with the c that makes the mean over the steps `target`, whatever their number is.
+    """1 + c (w - 1) with the c that makes the mean over the steps `target`, for any number of steps.
 
-    c follows from the step's count, so the value stays exact when a run is shortened. Calls raise NotMatchable where
-    no c of 0 or more does it, or where a scale would leave [-limit, limit].
+    c follows from the step's count, so the value stays exact when a run is shortened. A call raises NotMatchable if no
+    c of 0 or more gives the target, or if a scale would leave [-limit, limit]. Made by `Schedule.matched_to`.
+
+    Attributes:
+        base: The schedule whose shape is kept; it must not read sigma.
+        target: The mean of w to reach.
+        limit: The largest |w| allowed, above 0.
     """
 
     kind: Literal["matched"] = Field("matched", repr=False)
@@ -97,7 +122,21 @@ def _mean_factor(schedule: Matched, count: int) -> float:
 
 
 def factor(base: Schedule, values: Sequence[float], weights: Sequence[float], target: float, limit: float) -> float:
-    """The c of 1 + c (w - 1) whose weighted mean is `target`. Raises NotMatchable."""
+    """The c of 1 + c (w - 1) whose weighted mean is `target`.
+
+    Args:
+        base: The schedule, for the messages.
+        values: w at each of the n steps.
+        weights: The n weights of the steps, which sum to 1.
+        target: The mean of w to reach.
+        limit: The largest |w| allowed.
+
+    Returns:
+        c, 0 or more.
+
+    Raises:
+        NotMatchable: No c of 0 or more gives the target with |w| <= limit.
+    """
     strength = math.fsum(weight * (w - 1) for weight, w in zip(weights, values, strict=True))
     said = f"{base} to dose {target:g}"
     if abs(strength) < 1e-12:
@@ -126,7 +165,23 @@ def matched(
     sigmas: Sequence[float] | None = None,
     s: float = 1.0,
 ) -> Schedule:
-    """See `Schedule.matched_to`."""
+    """See `Schedule.matched_to`.
+
+    Args:
+        base: The schedule whose shape is kept.
+        dose: The mean of w to reach.
+        weight: "steps" or "effective".
+        limit: The largest |w| allowed, above 0.
+        sigmas: The n + 1 noise levels of the run, or None.
+        s: The size of structure, above 0.
+
+    Returns:
+        The matched schedule.
+
+    Raises:
+        NotMatchable: No c of 0 or more gives the dose with |w| <= limit.
+        InputError: `sigmas` is needed and missing, or an argument is not valid.
+    """
     if weight not in ("steps", "effective"):
         raise InputError(f"weight {weight!r}: a dose weighs 'steps' equally or by their 'effective' share; write one.")
     if sigmas is None and weight == "steps" and not base.reads_sigma():

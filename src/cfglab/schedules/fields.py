@@ -1,4 +1,4 @@
-"""The kinds of fields schedules are made of, and their errors in one line: the value, the rule, the next step."""
+"""The field types of schedules, and their errors in one line: the value, the rule, the next step."""
 
 import difflib
 import itertools
@@ -126,7 +126,19 @@ NEWER = " Where a newer cfglab wrote it, read it with that one."
 
 
 def boundary(moment: float, count: int) -> int:
-    """The index of the first step at or after a moment of a run of `count` steps."""
+    """The index of the first step at or after a moment of a run.
+
+    Args:
+        moment: A step (an int) or a fraction of the run (a float, 0 to 1).
+        count: The number of steps of the run.
+
+    Returns:
+        The index; an int is returned as it is, a fraction gives 0 to `count`.
+
+    Examples:
+        >>> boundary(0.2, 30)
+        6
+    """
     if isinstance(moment, int):
         return moment
     index = min(math.ceil(moment * count), count)
@@ -138,9 +150,16 @@ def boundary(moment: float, count: int) -> int:
 
 
 def settled(w: float, *terms: float) -> float:
-    """w, or the 1 or 0 that it is but for the rounding of the terms that it is the sum of.
+    """w, or exactly 1 or 0 if it differs from them only by the rounding error of its terms.
 
     w = 1 is no guidance, and the unconditional rows are left out there: 1 + 2e-16 would run them for nothing.
+
+    Args:
+        w: The computed scale.
+        terms: The terms of the sum that gave w, at least one.
+
+    Returns:
+        w, 1.0 or 0.0.
     """
     rounding = 2**-52 * max(map(abs, terms))
     if abs(w - 1) <= rounding:
@@ -153,7 +172,15 @@ _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 4, 60, 60, 
 
 
 def shown(value: Any, most: int = 60) -> str:
-    """The repr of a value from outside, cut where it is long."""
+    """The repr of a value from outside, cut where it is long.
+
+    Args:
+        value: Any value.
+        most: The largest number of characters, about.
+
+    Returns:
+        The text for a message.
+    """
     if isinstance(value, str | bytes):
         said = repr(value[:most]) + ("…" if len(value) > most else "")
     else:
@@ -165,7 +192,15 @@ def shown(value: Any, most: int = 60) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """' did you mean …?' with the nearest of the known names, or nothing: none is near, or the name is very long."""
+    """A suggestion for a misspelled name.
+
+    Args:
+        name: The name that was given.
+        known: The valid names.
+
+    Returns:
+        " did you mean …?" with the nearest of the known names; the empty text if none is near or the name is very long.
+    """
     if len(name) > limits.NAME_LETTERS:
         return ""
     near = [other for other in itertools.islice(known, limits.NAMES) if len(other) <= limits.NAME_LETTERS]
@@ -174,7 +209,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def unknown_field(owner: str, name: str, known: Iterable[str]) -> str:
-    """The line for a field that `owner` does not have."""
+    """The message for a field that `owner` does not have.
+
+    Args:
+        owner: The shape, method or transform.
+        name: The field that was given.
+        known: The fields of the owner.
+
+    Returns:
+        One line.
+    """
     known = list(known)
     if owner == "cosine" and name in ("cycle_mul", "cycle_decay", "cycle_limit"):
         return (
@@ -189,18 +233,43 @@ def unknown_field(owner: str, name: str, known: Iterable[str]) -> str:
 
 
 def inline(text: str, most: int = limits.NAME_LETTERS) -> str:
-    """Text from outside within a sentence: without quotes, on one line, cut where it is long."""
+    """Text from outside within a sentence: without quotes, on one line, cut where it is long.
+
+    Args:
+        text: The text.
+        most: The largest number of characters.
+
+    Returns:
+        The text for a message.
+    """
     said = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[:most])
     return said + ("…" if len(text) > most else "")
 
 
 def listed(values: Sequence[Any], most: int = 4) -> str:
-    """The first values with commas between."""
+    """The first values of a list with commas between, for a message.
+
+    Args:
+        values: The values.
+        most: How many are shown.
+
+    Returns:
+        The text, with … if values were left out.
+    """
     return ", ".join([*map(shown, values[:most]), *(["…"] if len(values) > most else [])])
 
 
 def explain(error: ValidationError, owner: str, known: Iterable[str] = ()) -> str:
-    """The first fault of a pydantic error as one line: the value, the rule, the next step."""
+    """The first fault of a pydantic error as one line: the value, the rule, the next step.
+
+    Args:
+        error: The error.
+        owner: The shape, method or transform whose fields were checked.
+        known: The fields of the owner.
+
+    Returns:
+        The message of the InputError.
+    """
     fault = error.errors(include_url=False)[0]
     cause = fault.get("ctx", {}).get("error")
     if isinstance(cause, InputError):

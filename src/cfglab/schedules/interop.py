@@ -1,4 +1,4 @@
-"""Schedules as other programs write them, in and out."""
+"""Schedules in the notation of other programs: reading and writing."""
 
 import itertools
 import re
@@ -18,12 +18,28 @@ _PART = re.compile(r"\s*+([+-]?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE]-?[0-9]++)?
 
 
 def from_sd_cpp(text: str, steps: int | None = None, scale: float | None = None) -> Table:
-    """The schedule of stable-diffusion.cpp's `guidance_schedule`, for a run of `steps` (by default, as many as listed).
+    """The schedule of stable-diffusion.cpp's `guidance_schedule`.
 
-    `3x3+7x45` is **scale x steps, the last step first**: 3 in the last 3 steps, 7 in the 45 before. As that program
-    does, a list too short begins with its `--cfg-scale`, here `scale`, and of a list too long the steps nearest to the
-    image are kept. Raises InputError for another form, no `scale` where one is needed, and a list exactly one step too
-    long, of which that program drops the last step's entry instead.
+    `3x3+7x45` is **scale x steps, the last step first**: 3 in the last 3 steps, 7 in the 45 before. As in that program,
+    a list that is too short begins with its `--cfg-scale`, here `scale`, and of a list that is too long the steps
+    nearest to the image are kept.
+
+    Args:
+        text: The `guidance_schedule`, scale x steps with `+` between the parts.
+        steps: The number of steps of the run, 1 or more; None for as many as listed.
+        scale: The scale of the first steps if the list is too short.
+
+    Returns:
+        A table with one entry per step, the first step first.
+
+    Raises:
+        InputError: The text has another form, `scale` is needed and missing, or the list is exactly one step too long,
+            of which that program drops the last step's entry instead.
+
+    Examples:
+        >>> from cfglab.schedules import from_sd_cpp
+        >>> print(from_sd_cpp("3x2+7x4"))
+        4x7+2x3
     """
     values: list[float] = []
     said = shown(text)
@@ -52,17 +68,46 @@ def from_sd_cpp(text: str, steps: int | None = None, scale: float | None = None)
 
 
 def to_sd_cpp(schedule: Schedule | Any, steps: int, sigmas: Sequence[float] | None = None) -> str:
-    """The `guidance_schedule` of a run of `steps`, scale x steps, the last step first; `from_sd_cpp` reads it back.
+    """The `guidance_schedule` of stable-diffusion.cpp, scale x steps, the last step first; `from_sd_cpp` reads it back.
 
-    `sigmas` as in `Schedule.values`. Raises InputError."""
+    Args:
+        schedule: A schedule, or a value that `as_schedule` accepts.
+        steps: The number of steps of the run, 1 or more.
+        sigmas: The noise levels, as in `Schedule.values`.
+
+    Returns:
+        The text of the option.
+
+    Raises:
+        InputError: The value is not a schedule, or `Schedule.values` raises.
+
+    Examples:
+        >>> from cfglab.schedules import to_sd_cpp
+        >>> to_sd_cpp([7, 7, 3], steps=3)
+        '3x1+7x2'
+    """
     values = as_schedule(schedule).values(steps, sigmas)[::-1]
     runs = [(w, len(list(same))) for w, same in itertools.groupby(values)]
     return "+".join(f"{repr(w).removesuffix('.0').replace('e+', 'e')}x{count}" for w, count in runs)
 
 
 def from_invokeai(value: str | float | Sequence[float]) -> Schedule:
-    """The schedule of InvokeAI's `cfg_scale`: one number, or a list (or its JSON) with one scale a step, the first
-    step first, each 1 or more. Raises InputError."""
+    """The schedule of InvokeAI's `cfg_scale`.
+
+    Args:
+        value: One number, or a list (or its JSON) with one scale per step, the first step first, each 1 or more.
+
+    Returns:
+        A Constant for a number, a Table for a list.
+
+    Raises:
+        InputError: The value has another form, or a scale is below 1.
+
+    Examples:
+        >>> from cfglab.schedules import from_invokeai
+        >>> from_invokeai("[7.5, 3]").values(2)
+        [7.5, 3.0]
+    """
     try:
         read = read_json(value) if isinstance(value, str) else value
     except InputError as error:
@@ -75,9 +120,25 @@ def from_invokeai(value: str | float | Sequence[float]) -> Schedule:
 
 
 def to_invokeai(schedule: Schedule | Any, steps: int, sigmas: Sequence[float] | None = None) -> float | list[float]:
-    """InvokeAI's `cfg_scale` of a run of `steps`: a number where it is constant, else the list, one scale a step.
+    """InvokeAI's `cfg_scale` of a run.
 
-    `sigmas` as in `Schedule.values`. Raises InputError for a scale below 1, which InvokeAI refuses."""
+    Args:
+        schedule: A schedule, or a value that `as_schedule` accepts.
+        steps: The number of steps of the run, 1 or more.
+        sigmas: The noise levels, as in `Schedule.values`.
+
+    Returns:
+        A number for a constant schedule; otherwise a list, one scale per step, the first step first.
+
+    Raises:
+        InputError: A scale is below 1, which InvokeAI refuses, or the value is not a schedule.
+
+    Examples:
+        >>> from cfglab import Linear
+        >>> from cfglab.schedules import to_invokeai
+        >>> to_invokeai(Linear(max=8, min=4), steps=4)
+        [8.0, 7.0, 6.0, 5.0]
+    """
     schedule = as_schedule(schedule)
     values = schedule.values(steps, sigmas)
     _check_invokeai(values)

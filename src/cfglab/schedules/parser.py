@@ -1,7 +1,7 @@
 """Schedules as text for people: `cosine(max=7.5, min=1, k=0.3).inverted()`.
 
 Numbers are constants, lists and `10x8+10x6+10x4` are tables, shapes and the constructors of `published.py` are called
-by name with named fields, the words of the algebra follow with a dot, `+ - *` combine. `parse` walks Python's syntax
+by name with named fields, the methods of the algebra follow with a dot, `+ - *` combine. `parse` walks Python's syntax
 tree and knows nothing else; nothing is evaluated. `write` is its inverse, and, with capitals, Python's repr.
 """
 
@@ -25,7 +25,7 @@ from cfglab.schedules.shapes import Constant, Function, Table, function_name
 from cfglab.schedules.union import SHAPES, as_schedule
 
 WORDS = ("inverted", "reversed", "then", "inside", "warmed_up", "matched_to", "scaled", "clip")
-"""The words of the algebra that text may use."""
+"""The methods of the algebra that text may use."""
 
 # Nothing here backtracks: every repetition is possessive, so that any text is read in a time like its length.
 NUMBER = r"[+-]?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+"
@@ -41,16 +41,29 @@ _TWO_SIGNS = re.compile(r"[+-][+-]")
 
 
 class Unreadable(ValueError):
-    """Text that is no expression."""
+    """The text is not an expression."""
 
 
 def parse(text: str) -> Schedule:
-    """The schedule that a text describes; `str` of it is the text in its canonical form. Raises InputError.
+    """The schedule that a text describes; `str` of it is the text in its canonical form.
 
-    >>> parse("cosine(max=7.5, min=1, k=0.3).inverted()").values(1)
-    [1.0]
-    >>> print(parse("10x8 + 10x6"))
-    10x8+10x6
+    Args:
+        text: A number, a list, a shape with named fields, methods of the algebra after a dot, and `+ - *` between them.
+
+    Returns:
+        The schedule.
+
+    Raises:
+        InputError: The text is empty, too long or not an expression of this language, or a name or value is not valid.
+        NotMatchable: `matched_to` with `sigmas` cannot reach its dose.
+
+    Examples:
+        >>> parse("cosine(max=7.5, min=1, k=0.3).inverted()").values(1)
+        [1.0]
+        >>> print(parse("10x8 + 10x6"))
+        10x8+10x6
+        >>> parse("linear(max=8, min=4).clip(high=6)").values(4)
+        [6.0, 6.0, 6.0, 5.0]
     """
     said = shown(text, 80)
     if not text.strip() or len(text) > limits.TEXT_LETTERS:
@@ -76,11 +89,17 @@ def parse(text: str) -> Schedule:
 
 
 def expression(text: str) -> ast.expr:
-    """The syntax tree of one expression of Python, bounded. Nothing is evaluated.
+    """The syntax tree of one Python expression within limits. Nothing is evaluated.
+
+    Args:
+        text: The expression.
+
+    Returns:
+        The tree, as `ast` builds it.
 
     Raises:
-        Unreadable: the text is no expression.
-        InputError: something beyond the limits, or a number that is not in decimal notation.
+        Unreadable: The text is not an expression.
+        InputError: The text exceeds a limit, or a number is not in decimal notation.
     """
     if text.count(",") > 2 * limits.SCALES:
         raise InputError(
@@ -275,7 +294,15 @@ def _word(base: Schedule, word: str, args: list[Any], fields: dict[str, Any]) ->
 
 
 def write(schedule: Schedule, python: bool = False) -> str:
-    """The text of a schedule, or its repr, which Python evaluates to an equal one."""
+    """The text of a schedule; `parse` reads it back.
+
+    Args:
+        schedule: The schedule.
+        python: True for its `repr`, which Python evaluates to an equal schedule.
+
+    Returns:
+        The canonical text.
+    """
     if python and isinstance(schedule, Constant | Table):
         return _receiver(schedule, python)
     return _level(schedule, python)[0]
@@ -354,7 +381,18 @@ def _bracketed(schedule: Schedule, least: int, python: bool) -> str:
 
 
 def number(value: Any) -> str:
-    """A number as people write it, exactly: 7.5, 1, 1e-07; a tuple of them in brackets."""
+    """A number as people write it, exactly: 7.5, 1, 1e-07; a tuple of numbers in brackets.
+
+    Args:
+        value: A number, or a tuple of numbers.
+
+    Returns:
+        The text.
+
+    Examples:
+        >>> number((0.5, 2.0))
+        '(0.5, 2)'
+    """
     if isinstance(value, tuple):
         return f"({', '.join(number(part) for part in value)})"
     return repr(value).removesuffix(".0")

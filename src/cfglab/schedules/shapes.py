@@ -18,7 +18,16 @@ from cfglab.step import Step
 
 
 class Constant(Schedule):
-    """w = value at every step; a plain number is read as one. `Constant(7.5)`."""
+    """w = value at every step; a plain number is read as one.
+
+    Attributes:
+        value: The scale, a finite number. It may be given by position: `Constant(7.5)`.
+
+    Examples:
+        >>> from cfglab import Constant
+        >>> Constant(7.5).values(3)
+        [7.5, 7.5, 7.5]
+    """
 
     kind: Literal["constant"] = Field("constant", repr=False)
     positional: ClassVar[int] = 1
@@ -32,6 +41,7 @@ class Constant(Schedule):
         return self.value
 
     def span(self) -> tuple[float, float]:
+        """(value, value)."""
         return (self.value, self.value)
 
 
@@ -57,12 +67,32 @@ class _Falling(Schedule):
         return settled(self.min + (self.max - self.min) * rest, self.min, self.max)
 
     def span(self) -> tuple[float, float]:
+        """(min, max), the declared range; a warm-up may start outside it."""
         return (self.min, self.max)
 
 
 class Linear(_Falling):
-    """w = min + (max - min) (1 - p): a line. Inverted it is the linear schedule of arXiv:2404.13040:
-    `linear(max=2*w0-1, min=1).inverted()` has the area of the constant w0."""
+    """w = min + (max - min) (1 - p): a line.
+
+    Inverted it is the linear schedule of arXiv:2404.13040: `linear(max=2*w0-1, min=1).inverted()` has the area of the
+    constant w0.
+
+    Attributes:
+        max: w at the first step, or at the end of the warm-up.
+        min: The value that w would reach at step N, one after the last.
+        warmup: The number of warm-up steps W, 0 or more.
+        warmup_start: w at step 0 of the warm-up.
+
+    Reference:
+        arXiv:2404.13040.
+
+    Examples:
+        >>> from cfglab import Linear
+        >>> Linear(max=8, min=4).values(4)
+        [8.0, 7.0, 6.0, 5.0]
+        >>> Linear(max=8, min=4, warmup=2).values(4)
+        [0.0, 4.0, 8.0, 6.0]
+    """
 
     kind: Literal["linear"] = Field("linear", repr=False)
 
@@ -77,6 +107,22 @@ class Cosine(_Falling):
     cf_guidance's `get_cos_sched`, whose `cycle_mul` and `cycle_decay` change nothing within a run and so do not exist
     here; a restart is `cosine().then(cosine(), at=0.5)`. Inverted, with min=1, it is the powered cosine of
     arXiv:2404.13040, whose weight is w - 1, and with k=5 the dynamic guidance of CogVideoX as meant.
+
+    Attributes:
+        max: w at the first step, or at the end of the warm-up.
+        min: The lowest value; with half a cycle w would reach it at step N, one after the last.
+        warmup: The number of warm-up steps W, 0 or more.
+        warmup_start: w at step 0 of the warm-up.
+        k: The exponent of the k-decay, above 0.
+        cycles: The number of periods in a run, 0 or more.
+
+    Reference:
+        arXiv:2004.05909, arXiv:2404.13040.
+
+    Examples:
+        >>> from cfglab import Cosine
+        >>> [round(w, 3) for w in Cosine(max=7.5, min=1, k=0.3).values(4)]
+        [7.5, 2.687, 1.549, 1.109]
     """
 
     kind: Literal["cosine"] = Field("cosine", repr=False)
@@ -88,7 +134,24 @@ class Cosine(_Falling):
 
 
 class Power(_Falling):
-    """w = min + (max - min) (1 - p^k)^power: the polynomial k-decay of arXiv:2004.05909. power = k = 1 is the line."""
+    """w = min + (max - min) (1 - p^k)^power: the polynomial k-decay of arXiv:2004.05909. power = k = 1 is the line.
+
+    Attributes:
+        max: w at the first step, or at the end of the warm-up.
+        min: The value that w would reach at step N, one after the last.
+        warmup: The number of warm-up steps W, 0 or more.
+        warmup_start: w at step 0 of the warm-up.
+        power: The exponent of the polynomial, above 0.
+        k: The exponent of the k-decay, above 0.
+
+    Reference:
+        arXiv:2004.05909.
+
+    Examples:
+        >>> from cfglab import Power
+        >>> Power(max=5, min=1, power=2).values(4)
+        [5.0, 3.25, 2.0, 1.25]
+    """
 
     kind: Literal["power"] = Field("power", repr=False)
     power: Exponent = 2.0
@@ -99,11 +162,21 @@ class Power(_Falling):
 
 
 class Table(Schedule):
-    """One w a step, from a list: `Table([8, 8, 6, 4])`; a plain list is read as one.
+    """One w per step, from a list: `Table([8, 8, 6, 4])`; a plain list is read as one.
 
     The text `10x8+10x6+10x4` is 10 steps at 8, then 10 at 6, then 10 at 4: steps x scale, the first step first. (The
-    lists of stable-diffusion.cpp are scale x steps, the last step first: `from_sd_cpp` reads them.) A run with more
-    steps than entries raises InputError; entries beyond the last step are not used.
+    lists of stable-diffusion.cpp are scale x steps, the last step first: `from_sd_cpp` reads them.) Entries beyond the
+    last step are not used. A call raises InputError if the run has more steps than there are entries.
+
+    Attributes:
+        entries: The scales, finite numbers, the first step first; 1 or more. They may be given by position.
+
+    Examples:
+        >>> from cfglab import Table
+        >>> print(Table([8, 8, 6, 4]))
+        2x8+1x6+1x4
+        >>> Table([8, 8, 6, 4]).values(3)
+        [8.0, 8.0, 6.0]
     """
 
     kind: Literal["table"] = Field("table", repr=False)
@@ -123,11 +196,19 @@ class Table(Schedule):
         return self.entries[step.index]
 
     def span(self) -> tuple[float, float]:
+        """(smallest entry, largest entry)."""
         return (min(self.entries), max(self.entries))
 
 
 def function_name(function: Callable[..., Any]) -> str:
-    """What a person calls a function: its name, or its class's."""
+    """The name of a function for messages.
+
+    Args:
+        function: Any callable.
+
+    Returns:
+        Its `__name__`, or the name of its class.
+    """
     return str(getattr(function, "__name__", type(function).__name__))
 
 
@@ -145,7 +226,16 @@ def _callable(value: Any) -> Any:
 
 
 class Function(Schedule):
-    """A live function Step -> w; compares by identity, and refuses to be stored. `Function(lambda step: 7.5)`."""
+    """A live function Step -> w; compares by identity, and cannot be stored.
+
+    Attributes:
+        function: Takes a Step and returns w, a finite number; `Function(lambda step: 7.5)`.
+
+    Examples:
+        >>> from cfglab import Function
+        >>> Function(lambda step: 8 - 4 * step.progress).values(2)
+        [8.0, 6.0]
+    """
 
     kind: Literal["function"] = Field("function", repr=False)
     positional: ClassVar[int] = 1

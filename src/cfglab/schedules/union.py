@@ -1,4 +1,4 @@
-"""Every kind of schedule as one field type, and the plain things that are accepted wherever a schedule is."""
+"""Every kind of schedule as one field type, and the plain values that are accepted in place of a schedule."""
 
 import itertools
 from collections.abc import Callable, Iterable
@@ -79,8 +79,25 @@ _ADAPTER: TypeAdapter[Schedule] = TypeAdapter(AnySchedule)
 
 
 def as_schedule(value: Any) -> Schedule:
-    """A schedule from anything that stands for one: a schedule, a number, text, a list of scales, a JSON object (a dict
-    with its kind), a function Step -> w. Raises InputError."""
+    """A schedule from any value that stands for one.
+
+    Args:
+        value: A schedule, a number, text that `parse` reads, a list of scales, a JSON object (a dict with its kind), or
+            a function Step -> w.
+
+    Returns:
+        The schedule: a number becomes a Constant, a list a Table, a function a Function.
+
+    Raises:
+        InputError: The value is none of these, or one of its fields is not valid.
+
+    Examples:
+        >>> from cfglab import as_schedule
+        >>> as_schedule(7.5)
+        Constant(7.5)
+        >>> as_schedule("2x8+1x6").values(3)
+        [8.0, 8.0, 6.0]
+    """
     from cfglab.schedules.parser import parse
 
     if isinstance(value, Schedule):
@@ -112,7 +129,17 @@ def _validated(read: Callable[[], Schedule], said: str = "", more: str = "") -> 
 
 
 def to_json(schedule: Schedule) -> str:
-    """See `Schedule.to_json`."""
+    """See `Schedule.to_json`.
+
+    Args:
+        schedule: The schedule to store.
+
+    Returns:
+        A JSON object as text.
+
+    Raises:
+        InputError: The schedule contains a function.
+    """
     try:
         return schedule.model_dump_json()
     except PydanticSerializationError as error:
@@ -121,7 +148,17 @@ def to_json(schedule: Schedule) -> str:
 
 
 def from_json(text: str) -> Schedule:
-    """See `Schedule.from_json`."""
+    """See `Schedule.from_json`.
+
+    Args:
+        text: A JSON object as text.
+
+    Returns:
+        The schedule.
+
+    Raises:
+        InputError: The text is not the JSON of a schedule.
+    """
     name = "the JSON of a schedule"
     read = read_json(text, name)
     return _validated(lambda: _ADAPTER.validate_python(read), f"{name}: ", NEWER)

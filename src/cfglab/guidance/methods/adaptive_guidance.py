@@ -21,6 +21,18 @@ class AdaptiveGuidance(Transform):
 
     arXiv:2312.12487, section 5, on epsilon, each image alone. From then on the prediction is the conditional one, and
     transforms before this one do nothing.
+
+    Attributes:
+        space: The parameterization of the cosine; the paper's is epsilon.
+        similarity: The cosine at which guidance stops, 0 to 1.
+
+    Reference:
+        arXiv:2312.12487, section 5.
+
+    Examples:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("5 | adaptive(similarity=0.99)"))
+        5 | adaptive(similarity=0.99)
     """
 
     card: ClassVar[Card] = Card(
@@ -62,6 +74,15 @@ class ReuseUpdate(Transform):
 
     From progress `start` on. Related to the reuse of Compress Guidance (arXiv:2408.11194) and of FasterCache, which
     differ; no paper of its own. A two-call sampler stores and uses the update of either call.
+
+    Attributes:
+        every: The distance between two full steps, 2 or more.
+        start: The fraction of the run up to which every step is full, 0 to 1.
+
+    Examples:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("5 | reuse(every=3)"))
+        5 | reuse(every=3)
     """
 
     card: ClassVar[Card] = Card(

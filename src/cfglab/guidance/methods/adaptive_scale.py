@@ -1,4 +1,4 @@
-"""The scale read off the predictions: magnitude-aware guidance and the power norm of beta-CFG."""
+"""The scale computed from the predictions: magnitude-aware guidance and the power norm of beta-CFG."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -15,7 +15,20 @@ if TYPE_CHECKING:
 class MagnitudeAware(Transform):
     """`w -> 1 + (w - 1) exp(-alpha r)`, `r = |c - u| / |u|` of each image: MAMBO-G, first called RAAG.
 
-    arXiv:2508.03442, on the velocity of a flow; the ratio is bound to its space. The schedule gives the largest scale.
+    arXiv:2508.03442, on the velocity of a flow; the ratio depends on the parameterization. The schedule
+    gives the largest scale.
+
+    Attributes:
+        space: The parameterization of the ratio; the paper's is the velocity of a flow.
+        alpha: The exponential rate, 0 or more; 0 is plain CFG.
+
+    Reference:
+        arXiv:2508.03442.
+
+    Examples:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("10 | magnitude_aware(alpha=8)"))
+        10 | magnitude_aware()
     """
 
     card: ClassVar[Card] = Card(
@@ -43,6 +56,17 @@ class UpdatePower(Transform):
     arXiv:2502.10574, where the scale is `w Beta(a, b).pdf(progress)`: `beta(w, a, b) | update_power(gamma=1)`. At
     gamma = 1 the update has the length w, whatever the model says; cf_guidance's T-Norm (`update_norm`) is its
     relative with the length w |u|.
+
+    Attributes:
+        gamma: The exponent of the norm, 0 or more.
+
+    Reference:
+        arXiv:2502.10574.
+
+    Examples:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("beta(scale=7.5, a=2, b=3) | update_power(gamma=1)"))
+        beta(scale=7.5) | update_power(gamma=1)
     """
 
     card: ClassVar[Card] = Card(

@@ -1,4 +1,4 @@
-"""Adaptive projected guidance: the part of the update along the prediction is weighed less (2410.02416)."""
+"""Adaptive projected guidance: less weight for the part of the update along the prediction (2410.02416)."""
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -29,6 +29,24 @@ class APG(Transform):
 
     `as_in="diffusers"`: its guider's `u + w D'`, in what the model predicts; `as_in="comfyui"`: its node's `c + w D'`,
     on x0. Each brings that host's defaults. At w = 0 every one of them is u here.
+
+    Attributes:
+        space: The parameterization in which it acts; the paper's is x0.
+        eta: The factor of the parallel part of the update, 0 to 1; 1 keeps it.
+        momentum: The weight of the update of the step before, above -1 and below 1; 0 for none.
+        norm_threshold: The largest L2 norm of the update of one image, in the unit of the predictions; 0 for no limit.
+        as_in: The variant, "paper", "diffusers" or "comfyui"; the last two bring that host's defaults.
+
+    Reference:
+        arXiv:2410.02416, algorithm 1.
+
+    Examples:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("10 | apg(norm_threshold=15)"))
+        10 | apg(norm_threshold=15)
+        >>> from cfglab.guidance import APG
+        >>> APG(as_in="comfyui").norm_threshold
+        5.0
     """
 
     card: ClassVar[Card] = Card(

@@ -14,12 +14,28 @@ from cfglab.method_card import Card, Host
 
 
 class AutoGuidance(Weaker):
-    """`g + (w - 1) (D - D_weak)`: the prediction of a weaker model under the same condition is what guidance leaves.
+    """`g + (w - 1) (D - D_weak)`: guidance away from a weaker model under the same condition.
 
     arXiv:2406.02507. The paper's autoguidance is `1 | autoguidance(w=2, model=...)`, two rows a step; over a schedule
     it adds to classifier-free guidance. `model` names a network known to `register_weak_model`; `twin` is that of the
     bundled model. `skip` instead makes the weaker model out of the same one by leaving layers out, a variant that is
-    not the paper's. The best w differs from model to model (2.05 to 2.45 in the paper), so it has to be said.
+    not the paper's. The best w differs from model to model (2.05 to 2.45 in the paper), so it has no default.
+
+    Attributes:
+        w: The scale of the extrapolation, 0 or more; 1 is none.
+        model: The name of the weaker network, known to `register_weak_model`; None with `skip`.
+        skip: The layers to leave out of the same network; None with `model`.
+        start: The fraction of the run from which it acts, 0 to 1.
+        stop: The fraction of the run at which it stops, above `start`.
+
+    Reference:
+        arXiv:2406.02507.
+
+    Examples:
+        >>> from cfglab import Guidance, Step
+        >>> guidance = Guidance("1 | autoguidance(w=2, model=twin)")
+        >>> guidance.start().plan(Step(index=0, count=4)).evaluations
+        2
     """
 
     card: ClassVar[Card] = Card(

@@ -1,4 +1,4 @@
-"""The guided prediction at the length of a reference: one family, of which five programs have one member each."""
+"""The guided prediction with the norm of a reference: one family; five programs have one member each."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class CFGNorm(Transform):
-    """`g -> g * clamp(times |ref| / |g|, min, max)`, the lengths over `axis`.
+    """`g -> g * clamp(times |ref| / |g|, min, max)`, the norms over `axis`.
 
     `reference` is "cond" or "uncond"; `axis` is "image" (all but the batch), "channel" (dimension 1) or "last" (the
     last one: the channels of packed tokens, but the columns of (n, c, h, w)). No paper; by the members' names:
@@ -24,6 +24,19 @@ class CFGNorm(Transform):
     - ComfyUI's CFGNorm: `cfg_norm(axis="channel", max=1, space="x0")`; its strength s is `times=s, max=s`
     - Qwen-Image: `cfg_norm(axis="last")` on its packed tokens; Lumina 2 the same on (n, c, h, w), so by columns
     - Z-Image with `cfg_normalization=k`: `cfg_norm(times=k, max=1)`
+
+    Attributes:
+        space: The parameterization of the norms; "flow" by default.
+        reference: The prediction whose norm is the target, "cond" or "uncond".
+        axis: The dimensions of one norm, "image", "channel" or "last".
+        times: The factor of the target norm, 0 or more.
+        min: The smallest factor of g, 0 or more.
+        max: The largest factor of g, at least `min`; None for no limit.
+
+    Examples:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("7.5 | cfg_norm(axis=channel, max=1, space=x0)"))
+        7.5 | cfg_norm(space=x0, axis=channel, max=1)
     """
 
     card: ClassVar[Card] = Card(

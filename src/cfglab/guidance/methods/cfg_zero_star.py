@@ -1,4 +1,4 @@
-"""CFG-Zero*: the unconditional prediction at its best scale, and nothing at all in the first steps (2503.18886)."""
+"""CFG-Zero*: the unconditional prediction at its best scale, and a zero prediction in the first steps (2503.18886)."""
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -32,6 +32,21 @@ class CFGZeroStar(Transform):
 
     `as_in="comfyui"`: its node, without zero-init, which takes `a` from the residuals `x - c`, `x - u` (x as its
     samplers see it) and scales the unconditional x0 by it.
+
+    Attributes:
+        space: The parameterization in which it acts; the paper's is the velocity of a flow.
+        zero_steps: The number of first steps whose prediction is zero, 0 or more; see `as_in="authors"` for their
+            count.
+        as_in: The variant, "paper", "authors" or "comfyui"; the last two bring their own defaults.
+
+    Reference:
+        arXiv:2503.18886.
+
+    Examples:
+        >>> from cfglab import Guidance, steps
+        >>> guide = Guidance("2 | cfg_zero_star()").start()
+        >>> [guide.plan(step).evaluations for step in steps(4)]
+        [0, 2, 2, 2]
     """
 
     card: ClassVar[Card] = Card(

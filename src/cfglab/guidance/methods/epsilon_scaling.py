@@ -16,6 +16,17 @@ class EpsilonScaling(Transform):
 
     arXiv:2308.15321, its uniform schedule. The factor is the model's and the sampler's: the authors' EDM-ES has 1.0006
     for 18 Heun steps and 1.0048 for 13 Euler steps on CIFAR-10; 1.005 is the default of ComfyUI's node.
+
+    Attributes:
+        factor: The divisor of epsilon, above 0; 1 changes nothing.
+
+    Reference:
+        arXiv:2308.15321.
+
+    Examples:
+        >>> from cfglab import Guidance, Step
+        >>> Guidance("1 | epsilon_scaling(factor=1.005)").start().plan(Step(index=0, count=4)).evaluations
+        1
     """
 
     card: ClassVar[Card] = Card(

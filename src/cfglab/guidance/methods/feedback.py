@@ -30,6 +30,21 @@ class FeedbackGuidance(Transform):
     held between log((1 - pi) m / (m - 1)), m = max + 1 - w, and 3. Pure FBG is `1 | feedback(...)`, the paper's hybrids
     are `2 | feedback(...)` and the same inside an interval. `feedback_temperature` finds tau from t1 as the authors'
     code does. Both calls of a two-call step use the scale of the first.
+
+    Attributes:
+        space: The parameterization of the posterior; the paper's is x0.
+        pi: The number pi of the formula, above 0 and below 1.
+        t0: The time at which the scale is 3 without any evidence, above 0 and below 1 (1 is noise, 0 the image).
+        tau: The temperature of the posterior, 0 or more; see `feedback_temperature`.
+        max: The largest scale that it reaches, w included; above w.
+
+    Reference:
+        arXiv:2506.06085.
+
+    Examples:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("1 | feedback(pi=0.95, t0=0.8, tau=0.5)"))
+        1 | feedback(pi=0.95, t0=0.8, tau=0.5)
     """
 
     card: ClassVar[Card] = Card(
@@ -94,7 +109,22 @@ class FeedbackGuidance(Transform):
 def feedback_temperature(sigmas: Sequence[float], pi: float, t0: float, t1: float) -> float:
     """tau from t1, as the authors' code finds it: `|2 v(t1) delta / 10|`, v between the neighbouring steps.
 
-    `sigmas` are the n + 1 falling levels of a run, t runs from 1 (noise) to 0.
+    Args:
+        sigmas: The n + 1 levels (noise over signal) of a run of n steps, falling.
+        pi: As in `FeedbackGuidance`, above 0 and below 1.
+        t0: As in `FeedbackGuidance`, above 0 and below 1.
+        t1: The time whose variance is taken, 0 to below 1; t runs from 1 (noise) to 0.
+
+    Returns:
+        The temperature, 0 or more.
+
+    Reference:
+        arXiv:2506.06085.
+
+    Examples:
+        >>> from cfglab.guidance import feedback_temperature
+        >>> round(feedback_temperature([10, 5, 1, 0], pi=0.95, t0=0.8, t1=0.5), 3)
+        8.509
     """
     count = len(sigmas) - 1
     delta = math.log((1 - pi) * REFERENCE / (REFERENCE - 1)) / ((1 - t0) * count)

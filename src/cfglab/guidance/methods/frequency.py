@@ -33,10 +33,22 @@ class FDG(Transform):
     """Frequency-decoupled guidance: the levels of a Laplacian pyramid of `c - u`, each at its own scale `w * factor`.
 
     `g = u + sum of w factors[k] L_k(c - u)`, the finest level first. arXiv:2506.19713, algorithm 2, for parallel
-    weights of 1: linear, so free of the space. SDXL there has 10 for the high and 5 for the low band: w = 10 with the
-    default factors. The pyramid is the paper's, which is kornia's; `pyramid="nearest"` is that of cfglab 0.1, whose
-    bands differ by a tenth of the update, and which is there to generate its images again (`guidance/pyramid.py`).
-    Raises InputError for predictions without height and width, as packed tokens are.
+    weights of 1: linear, so independent of the parameterization. SDXL there has 10 for the high and 5 for the low band:
+    w = 10 with the default factors. The pyramid is the paper's, which is kornia's; `pyramid="nearest"` is that of
+    cfglab 0.1, whose bands differ by a tenth of the update, and which is kept to reproduce its images (see
+    `laplacian_pyramid`). Raises InputError for predictions without height and width, as packed tokens are.
+
+    Attributes:
+        factors: The multiples of w of the 2 to 8 bands, the finest first.
+        pyramid: The filters, "paper" or "nearest".
+
+    Reference:
+        arXiv:2506.19713, algorithm 2.
+
+    Examples:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("10 | fdg(factors=(1, 0.25))"))
+        10 | fdg(factors=(1, 0.25))
     """
 
     card: ClassVar[Card] = Card(
@@ -75,8 +87,21 @@ class FreSca(Transform):
 
     The box holds the modes with indices from `-cutoff` to `cutoff - 1` in both directions; the cutoff is at most half
     the smaller side, as in the authors' core/fresca.py, whose defaults these are (its other mode picks a cutoff by
-    the energy of the whole batch). arXiv:2504.02154. Linear, so free of the space. Raises InputError for predictions
-    without height and width.
+    the energy of the whole batch). arXiv:2504.02154. Linear, so independent of the parameterization. Raises InputError
+    for predictions without height and width.
+
+    Attributes:
+        low: The factor of the modes inside the box, a finite number.
+        high: The factor of the modes outside the box, a finite number.
+        cutoff: Half the side of the box in Fourier indices, 1 or more.
+
+    Reference:
+        arXiv:2504.02154.
+
+    Examples:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("7.5 | fresca(high=1.25)"))
+        7.5 | fresca(high=1.25)
     """
 
     card: ClassVar[Card] = Card(

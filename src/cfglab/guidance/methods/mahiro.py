@@ -1,4 +1,4 @@
-"""MaHiRo: guidance leans to the conditional prediction where the two agree less (ComfyUI)."""
+"""MaHiRo: more weight for the conditional prediction where the two predictions agree less (ComfyUI)."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -16,6 +16,14 @@ class MaHiRo(Transform):
 
     s is the mean over the positions of one image of the cosine, over channels, between the signed square roots of `w u`
     and of `(w c + g) / 2`. ComfyUI's nodes_mahiro.py; no paper.
+
+    Attributes:
+        space: The parameterization in which it acts; the node's is x0.
+
+    Examples:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("7.5 | mahiro()"))
+        7.5 | mahiro()
     """
 
     card: ClassVar[Card] = Card(

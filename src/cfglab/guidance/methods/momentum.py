@@ -17,6 +17,19 @@ class MomentumGuidance(Transform):
 
     arXiv:2602.20360, algorithm 1, on the velocity of a flow, with or without CFG: at w = 1 no unconditional row runs.
     beta = 0, alpha = 1/2 is the two-step Adams-Bashforth method on even steps. A two-call sampler counts every call.
+
+    Attributes:
+        space: The parameterization in which it acts; the paper's is the velocity of a flow.
+        alpha: The factor of `g - m`, 0 or more; 0 changes nothing.
+        beta: The share of the mean m that is kept at a step, 0 to below 1.
+
+    Reference:
+        arXiv:2602.20360, algorithm 1.
+
+    Examples:
+        >>> from cfglab import Guidance, Step
+        >>> Guidance("1 | momentum(alpha=0.5)").start().plan(Step(index=0, count=4)).evaluations
+        1
     """
 
     card: ClassVar[Card] = Card(

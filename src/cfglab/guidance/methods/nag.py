@@ -22,8 +22,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NormalizedAttention:
-    """The conditional rows with cross-attention guided away from another prompt, whose encoding the host puts beside
-    the rows' own. It goes in behind that as more rows of `encoder_hidden_states`; every cross-attention splits them."""
+    """A perturbed pass: the conditional rows, with cross-attention guided away from another prompt.
+
+    The host puts the encoding of the prompt beside the rows' own. It is appended as more rows of
+    `encoder_hidden_states`; every cross-attention splits them.
+
+    Attributes:
+        prompt: The negative prompt.
+        s: The scale of the extrapolation.
+        tau: The largest L1 norm, as a multiple of that of the positive attention; above 0.
+        alpha: The share of the guided attention, 0 to 1.
+        beside: True: the rows keep their own encoding.
+    """
 
     prompt: str
     s: float
@@ -59,7 +69,15 @@ class NormalizedAttention:
             yield denoiser
 
     def guided(self, positive: "Tensor", negative: "Tensor") -> "Tensor":
-        """What attention gives, (n, positions, channels): extrapolated, its L1 norm held, mixed with the positive."""
+        """The guided output of attention: extrapolated, its L1 norm limited, mixed with the positive one.
+
+        Args:
+            positive: The output for the rows' own text, (n, positions, channels).
+            negative: The output for the other text, the same shape.
+
+        Returns:
+            A tensor of the shape and dtype of `positive`.
+        """
         from cfglab.guidance.parameterization import wide
 
         dtype, positive, negative = positive.dtype, wide(positive), wide(negative)
@@ -96,7 +114,7 @@ class _Guided:
         return args, {**kwargs, "encoder_hidden_states": own}
 
     def guide(self, _: Any, given: "tuple[Tensor, ...]") -> "tuple[Tensor, ...] | None":
-        """Before the projection: what attention gave for the own text, guided away from what it gives for the other."""
+        """Before the projection: the attention output for the own text, guided away from that for the other."""
         if self.inside:
             self.negative = given[0]
             return None
@@ -115,7 +133,21 @@ class NAG(Transform):
 
     arXiv:2505.21179; hold shortens a position to `tau` times the L1 norm of Z+. The conditional prediction is made this
     way, so `1 | nag(s=5)` has a negative prompt at one row a step, also where the model has no unconditional one; the
-    second attention costs a part of a row. Refused where text and image share one attention (SD 3, Flux).
+    second attention costs a part of a row. Refused if text and image share one attention (SD 3, Flux).
+
+    Attributes:
+        s: The scale of the extrapolation in attention, a finite number; 1 is none.
+        tau: The largest L1 norm, as a multiple of that of Z+; above 0.
+        alpha: The share of the guided attention, 0 to 1.
+        prompt: The negative prompt; empty text by default.
+
+    Reference:
+        arXiv:2505.21179.
+
+    Examples:
+        >>> from cfglab import Guidance, Step
+        >>> Guidance("1 | nag(s=5, prompt=blurry)").start().plan(Step(index=0, count=4)).evaluations
+        1
     """
 
     card: ClassVar[Card] = Card(

@@ -1,4 +1,6 @@
-"""Noise in the condition: an independent one in the place of no condition, and conditions that clear up on the way."""
+"""Noise in the condition: an independent condition in place of no condition (ICG), and noise that fades along the run
+(CADS).
+"""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -20,11 +22,23 @@ if TYPE_CHECKING:
 
 
 class ICG(Transform):
-    """`D(y') + w (D(y) - D(y'))`: an independent condition y' stands for no condition, drawn anew at every step.
+    """`D(y') + w (D(y) - D(y'))`: an independent condition y' replaces no condition; it is drawn anew at every step.
 
     arXiv:2407.02687, section 4 and algorithm 1, in its Gaussian form: y' is normal with the standard deviation of the
     text's own encoding (here per row and per tensor). The paper also has random tokens, which it finds as good. The
     unconditional row does not run, so a model without one can be guided. `seed` chooses the noise.
+
+    Attributes:
+        seed: The seed of the noise, a whole number, 0 or more.
+
+    Reference:
+        arXiv:2407.02687, section 4 and algorithm 1.
+
+    Examples:
+        >>> from cfglab import Guidance, Step
+        >>> plan = Guidance("7.5 | icg()").start().plan(Step(index=0, count=4))
+        >>> plan.uncond, plan.evaluations
+        (False, 2)
     """
 
     card: ClassVar[Card] = Card(
@@ -60,6 +74,22 @@ class CADS(Transform):
     share `psi` of it is brought back to the mean and deviation of y (per row). The noise is drawn anew at every step;
     `seed` chooses it. The unconditional row keeps its condition. More variety at high scales; where gamma is 1 nothing
     is changed.
+
+    Attributes:
+        s: The factor of the noise, 0 or more.
+        tau1: The time t at and below which the condition is unchanged, 0 to 1.
+        tau2: The time t at and above which the condition is noise alone, above `tau1`, at most 1.
+        psi: The share that is brought back to the mean and deviation of y, 0 to 1.
+        seed: The seed of the noise, a whole number, 0 or more.
+
+    Reference:
+        arXiv:2310.17347, section 4.
+
+    Examples:
+        >>> from cfglab import steps
+        >>> from cfglab.guidance import CADS
+        >>> [round(CADS().gamma(step), 3) for step in steps(5)]
+        [0.0, 0.333, 1.0, 1.0, 1.0]
     """
 
     card: ClassVar[Card] = Card(
@@ -100,7 +130,14 @@ class CADS(Transform):
         return self
 
     def gamma(self, step: Step) -> float:
-        """How much of the condition is there."""
+        """The share gamma of the condition at a step.
+
+        Args:
+            step: The step.
+
+        Returns:
+            0 (noise alone) to 1 (the condition unchanged).
+        """
         return min(1.0, max(0.0, (self.tau2 - (1 - step.progress)) / (self.tau2 - self.tau1)))
 
     def variation(self, step: Step) -> Variation | None:

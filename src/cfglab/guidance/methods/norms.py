@@ -1,4 +1,4 @@
-"""The seed's three normalisations, per image. They keep the guided prediction as long as the unconditional one."""
+"""The three normalisations of cf_guidance, per image. The target norm is that of the unconditional prediction."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -11,9 +11,17 @@ if TYPE_CHECKING:
 
 
 class PredictionNorm(Transform):
-    """The guided prediction at the length of the unconditional one: `p -> p * ||u|| / ||p||` (cf_guidance's BaseNorm).
+    """The guided prediction with the norm of the unconditional one: `p -> p * ||u|| / ||p||` (cf_guidance's BaseNorm).
 
     Close to guidance rescale (2305.08891, section 3.4) at phi = 1, with ||u|| in place of the conditional deviation.
+
+    Reference:
+        arXiv:2305.08891, section 3.4, for guidance rescale.
+
+    Examples:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("7.5 | prediction_norm(strength=0.5)"))
+        7.5 | prediction_norm(strength=0.5)
     """
 
     card: ClassVar[Card] = Card(
@@ -32,9 +40,14 @@ class PredictionNorm(Transform):
 
 
 class UpdateNorm(Transform):
-    """The update at the length of the prediction: `c - u -> (c - u) / ||c - u|| * ||u||` (cf_guidance's T-Norm).
+    """The update with the norm of u: `c - u -> (c - u) / ||c - u|| * ||u||` (cf_guidance's T-Norm).
 
     The same as plain CFG with the scale `w / (||c - u|| / ||u||)`, so useful w are small, 0.05 to 0.5.
+
+    Examples:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("0.25 | update_norm()"))
+        0.25 | update_norm()
     """
 
     card: ClassVar[Card] = Card(
@@ -53,7 +66,13 @@ class UpdateNorm(Transform):
 
 
 class FullNorm(Transform):
-    """The update, then the guided prediction, at the length of the unconditional one (cf_guidance's FullNorm)."""
+    """The update, then the guided prediction, with the norm of the unconditional one (cf_guidance's FullNorm).
+
+    Examples:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("0.25 | full_norm()"))
+        0.25 | full_norm()
+    """
 
     card: ClassVar[Card] = Card(
         title="Full norm",

@@ -1,11 +1,17 @@
-"""Published methods that are not here, each with the reason."""
+"""Published methods that are not implemented, each with the reason."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A method, its arXiv id if it has one, and why there is none of it."""
+    """A method that is not implemented.
+
+    Attributes:
+        title: Its name.
+        paper: Its arXiv id; None if there is no paper.
+        reason: Why it is not implemented, one or more sentences.
+    """
 
     title: str
     paper: str | None

@@ -13,7 +13,22 @@ class PAG(Weaker):
     """`g + s (c - c~)`, where self-attention of c~ is the identity in `layers`: every position sees only itself.
 
     arXiv:2403.17377; the middle block and s = 3 as in diffusers' PAG pipelines. `1 | pag()` is guidance without
-    an unconditional row. Refused where text and image share one attention.
+    an unconditional row. Refused if text and image share one attention.
+
+    Attributes:
+        s: The scale of the perturbed pass, 0 or more.
+        layers: The layers that are perturbed: `mid`, dotted names, or numbers of blocks.
+        start: The fraction of the run from which it acts, 0 to 1.
+        stop: The fraction of the run at which it stops, above `start`.
+
+    Reference:
+        arXiv:2403.17377.
+
+    Examples:
+        >>> from cfglab import Guidance, Step
+        >>> plan = Guidance("1 | pag()").start().plan(Step(index=0, count=4))
+        >>> plan.uncond, plan.evaluations
+        (False, 2)
     """
 
     card: ClassVar[Card] = Card(
@@ -50,6 +65,21 @@ class SEG(Weaker):
 
     arXiv:2408.00760, equations 6 to 9, in the form of the authors' code, whose blurred row has the prompt and whose s
     is the paper's gamma less 1. `sigma` is in positions of that layer; None is infinite: all queries are their mean.
+
+    Attributes:
+        s: The scale of the perturbed pass, 0 or more.
+        sigma: The standard deviation of the blur, in positions of the layer, above 0; None is infinite.
+        layers: The layers that are perturbed: `mid`, dotted names, or numbers of blocks.
+        start: The fraction of the run from which it acts, 0 to 1.
+        stop: The fraction of the run at which it stops, above `start`.
+
+    Reference:
+        arXiv:2408.00760, equations 6 to 9.
+
+    Examples:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("5 | seg(sigma=10)"))
+        5 | seg(sigma=10)
     """
 
     card: ClassVar[Card] = Card(

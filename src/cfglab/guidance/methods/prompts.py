@@ -1,4 +1,4 @@
-"""Guidance with a further prompt: perpendicular negatives, two scales, and composed prompts."""
+"""Guidance with one more prompt: perpendicular negatives, two scales, and composed prompts."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OtherPrompt:
-    """The rows without the prompt, with another one instead: the host puts its encoding where theirs was."""
+    """A perturbed pass: the unconditional rows with another prompt, whose encoding the host puts in place of their own.
+
+    Attributes:
+        prompt: The prompt.
+    """
 
     prompt: str
 
@@ -37,7 +41,7 @@ class OtherPrompt:
 
 
 class _Prompted(Transform):
-    """One further prompt."""
+    """The base class of transforms with one more prompt."""
 
     kind: str
     space: Space = "model"
@@ -52,6 +56,18 @@ class PerpNeg(_Prompted):
 
     arXiv:2304.04968; p = c - u and n are differences from the prediction without a prompt, per image, so
     the pipeline's own negative prompt is left empty. Several of them add up, each against the same p.
+
+    Attributes:
+        prompt: The negative prompt.
+        weight: The factor of its perpendicular part, 0 or more.
+
+    Reference:
+        arXiv:2304.04968.
+
+    Examples:
+        >>> from cfglab import Guidance, Step
+        >>> Guidance("7.5 | perp_neg(prompt=blurry)").start().plan(Step(index=0, count=4)).evaluations
+        3
     """
 
     card: ClassVar[Card] = Card(
@@ -78,10 +94,22 @@ class PerpNeg(_Prompted):
 
 
 class Composed(_Prompted):
-    """`u + w ((c - u) + weight (c' - u))`: a further prompt beside the first, or against it with a negative weight.
+    """`u + w ((c - u) + weight (c' - u))`: one more prompt beside the first, or against it with a negative weight.
 
     arXiv:2206.01714, conjunction and negation; there every prompt has a scale of its own, here those
-    of the further ones are multiples of the schedule. Several of them add up.
+    of the others are multiples of the schedule. Several of them add up.
+
+    Attributes:
+        prompt: The other prompt.
+        weight: Its factor, a finite number; negative for negation.
+
+    Reference:
+        arXiv:2206.01714.
+
+    Examples:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("7.5 | composed(prompt='a red hat', weight=0.5)"))
+        7.5 | composed(prompt='a red hat', weight=0.5)
     """
 
     card: ClassVar[Card] = Card(
@@ -110,6 +138,18 @@ class DualCFG(_Prompted):
 
     arXiv:2211.09800, whose middle is the image to be edited; here it is a second prompt, as in ComfyUI's
     node. At middle = w it is plain CFG.
+
+    Attributes:
+        prompt: The middle prompt.
+        middle: The scale from the unconditional prediction to the middle one, a finite number.
+
+    Reference:
+        arXiv:2211.09800.
+
+    Examples:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("7.5 | dual_cfg(prompt='a hat', middle=2)"))
+        7.5 | dual_cfg(prompt='a hat', middle=2)
     """
 
     card: ClassVar[Card] = Card(

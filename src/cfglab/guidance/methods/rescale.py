@@ -1,4 +1,4 @@
-"""Guidance rescale: the guided prediction at the conditional one's standard deviation (2305.08891)."""
+"""Guidance rescale: the guided prediction with the standard deviation of the conditional one (2305.08891)."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -16,7 +16,19 @@ class Rescale(Transform):
     """Guidance rescale: `g' = phi g std(c) / std(g) + (1 - phi) g`, std over one image; phi is `strength`.
 
     arXiv:2305.08891, section 3.4, where phi = 0.7 goes with v-prediction and a schedule that ends
-    in pure noise. Bound to its space: on epsilon or x0 the same phi does something else.
+    in pure noise. It depends on the parameterization: on epsilon or x0 the same phi has another effect.
+
+    Attributes:
+        strength: phi, 0 (plain CFG) to 1.
+        space: The parameterization in which it acts; the paper's is v.
+
+    Reference:
+        arXiv:2305.08891, section 3.4.
+
+    Examples:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("7.5 | rescale(strength=0.5)"))
+        7.5 | rescale(strength=0.5)
     """
 
     card: ClassVar[Card] = Card(

@@ -19,8 +19,24 @@ class SAG(Weaker):
 
     arXiv:2210.00939, equation 16, and 25 with classifier-free guidance, on epsilon: there the unconditional prediction
     is guided. `of=cond` guides the conditional one, as in `1 | sag(of=cond)`, which needs no unconditional row. `sigma`
-    of the blur is in values of the sample. The rows are run twice more, once for their attention, because a further
-    prediction is asked for before the first one is known. Refused where text and image share one attention.
+    of the blur is in values of the sample. The rows are run twice more, once for their attention, because the
+    perturbed pass is requested before the first prediction is computed. Refused if text and image share one attention.
+
+    Attributes:
+        space: The parameterization in which it acts; the paper's is epsilon.
+        s: The scale of the perturbed pass, 0 or more.
+        sigma: The standard deviation of the blur, in values of the sample, above 0.
+        of: The prediction that is guided, "uncond" or "cond".
+        start: The fraction of the run from which it acts, 0 to 1.
+        stop: The fraction of the run at which it stops, above `start`.
+
+    Reference:
+        arXiv:2210.00939, equations 16 and 25.
+
+    Examples:
+        >>> from cfglab import Guidance, Step
+        >>> Guidance("5 | sag()").start().plan(Step(index=0, count=4)).evaluations
+        4
     """
 
     card: ClassVar[Card] = Card(

@@ -12,13 +12,24 @@ if TYPE_CHECKING:
 
 
 class Skimmed(Transform):
-    """On x0, value by value: where c and c - u point the same way, the guided D too, and D lies further out than x, the
-    update counts with the scale `skim` instead of w.
+    """On x0, value by value: the scale `skim` instead of w where the update only pushes a value further out.
 
-    The mask is `sign(c - u) = sign(c)`, `sign(c) = sign(D)` and `sign(D) = sign(D - x)` (`flips=False` leaves the last
+    That is where c and c - u point the same way, the guided D too, and D lies further out than x. The mask is
+    `sign(c - u) = sign(c)`, `sign(c) = sign(D)` and `sign(D) = sign(D - x)` (`flips=False` leaves the last
     one out), with `D = u + w (c - u)`. First the same is done to u with the roles exchanged (at scale 0 with
     `full_negative`). skimmed_CFG.py, the single-scale node; no paper. x is the image with noise as ComfyUI has it,
     `latents / alpha` of a VP model, the latents of a flow. Raises InputError without latents.
+
+    Attributes:
+        space: x0, the only parameterization in which it acts.
+        skim: The scale inside the mask, 0 or more.
+        full_negative: Whether the scale for u is 0 inside the mask.
+        flips: Whether the mask needs `sign(D) = sign(D - x)` too.
+
+    Examples:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("10 | skimmed(skim=4)"))
+        10 | skimmed(skim=4)
     """
 
     card: ClassVar[Card] = Card(

@@ -15,9 +15,24 @@ class SkipLayers(Weaker):
     """`g + s (c - c~)`, where c~ leaves `layers` out: skip-layer guidance (SLG), Stability AI's for SD 3.5.
 
     It has no paper of its own; STG (arXiv:2411.18664) is its form for video. Layers are `mid`, dotted names, or numbers
-    of blocks; which ones help depends on the network, so they have to be said: (7, 8, 9) for SD 3.5 Medium.
+    of blocks; which ones help depends on the network, so they have no default: (7, 8, 9) for SD 3.5 Medium.
     It acts while `start <= i / N < stop`. Stability AI's code leaves out the step at which `i / N` is `start` itself,
     which is one of a run of 100 steps and, with `start=0`, the first of any run.
+
+    Attributes:
+        s: The scale of the perturbed pass, 0 or more.
+        layers: The layers that are left out: `mid`, dotted names, or numbers of blocks.
+        start: The fraction of the run from which it acts, 0 to 1.
+        stop: The fraction of the run at which it stops, above `start`.
+
+    Reference:
+        arXiv:2411.18664, for its form for video.
+
+    Examples:
+        >>> from cfglab import Guidance, steps
+        >>> guide = Guidance("5 | skip_layers(layers=(7, 8, 9))").start()
+        >>> [guide.plan(step).evaluations for step in steps(10)]
+        [2, 3, 2, 2, 2, 2, 2, 2, 2, 2]
     """
 
     card: ClassVar[Card] = Card(
@@ -56,6 +71,22 @@ class S2Guidance(Weaker):
 
     arXiv:2508.12880, equation 4 of its later versions (the first ones subtract `omega c~` alone); one draw a step, in
     the middle of the run, never the first block. The draw is the same for every image; `seed` chooses it.
+
+    Attributes:
+        omega: The scale of the perturbed pass, 0 or more.
+        share: The share of the transformer blocks that is left out, 0 to 1; at least one block.
+        seed: The seed of the draw, a whole number, 0 or more.
+        start: The fraction of the run from which it acts, 0 to 1.
+        stop: The fraction of the run at which it stops, above `start`.
+
+    Reference:
+        arXiv:2508.12880, equation 4.
+
+    Examples:
+        >>> from cfglab import Guidance, steps
+        >>> guide = Guidance("5 | s2()").start()
+        >>> [guide.plan(step).evaluations for step in steps(4)]
+        [2, 3, 3, 3]
     """
 
     card: ClassVar[Card] = Card(

@@ -16,6 +16,14 @@ class TCFG(Transform):
     arXiv:2503.18137, on scores. With the Gram numbers `cc`, `cu`, `uu` of one image and
     `r = hypot(cc - uu, 2 cu)` that projection is `u (1 - (cc - uu) / r) / 2 + c cu / r`: no SVD of the images.
     Where r is 0 (c and u of one length, at right angles) no direction leads, and u stays.
+
+    Reference:
+        arXiv:2503.18137.
+
+    Examples:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("7.5 | tcfg()"))
+        7.5 | tcfg()
     """
 
     card: ClassVar[Card] = Card(

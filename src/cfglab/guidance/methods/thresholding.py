@@ -18,6 +18,19 @@ class ImagenThreshold(Transform):
 
     arXiv:2205.11487, section 2.3, for images in [-1, 1], `limit` 1; latents have another range, so set `limit` to
     theirs. Acts on conditional and unguided predictions too.
+
+    Attributes:
+        space: The parameterization in which it acts; the paper's is x0.
+        percentile: The quantile of |D|, above 0 and at most 1.
+        limit: The largest absolute value of an image, above 0, in the unit of the predictions.
+
+    Reference:
+        arXiv:2205.11487, section 2.3.
+
+    Examples:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("7.5 | imagen_threshold(limit=4)"))
+        7.5 | imagen_threshold(limit=4)
     """
 
     card: ClassVar[Card] = Card(
@@ -59,6 +72,19 @@ class MimicThreshold(Transform):
     `std(m) / std(g)`; the means of g come back. `start="zero"` multiplies g itself by the ratio of the two measures.
     Per channel, or over the image with `per_channel=False` (theirs is then over the whole batch). Their
     `interpolate_phi` is `strength`; both scales may be scheduled there, here `mimic` is a number. No paper.
+
+    Attributes:
+        space: The parameterization in which it acts; "x0" by default.
+        mimic: The scale whose spread is kept, a finite number.
+        percentile: The quantile of |g|, above 0 and at most 1.
+        start: "mean": centred by the channel means; "zero": not centred.
+        measure: The spread, "ad" (absolute deviation) or "std" (standard deviation).
+        per_channel: True for statistics of every channel, False for those of the image.
+
+    Examples:
+        >>> from cfglab import Guidance
+        >>> print(Guidance("15 | mimic_threshold(mimic=5)"))
+        15 | mimic_threshold(mimic=5)
     """
 
     card: ClassVar[Card] = Card(

@@ -17,9 +17,25 @@ class TSG(Weaker):
     arXiv:2407.02687, section 5, equation 8 and the listing of appendix G. The paper's guidance is `1 | tsg(w=...,
     s=...)`, two rows a step and no unconditional one; the noise is drawn anew at every step, `seed` chooses it. alpha
     0 is its constant schedule. t is 1 - i / N, from noise to image, and every layer reads the noised embedding; the
-    paper also has it for the first layers alone. Two things it leaves open are read here as follows: t is between 0
-    and 1 (in thousands its own s = 2, alpha = 1 would be 2000 standard deviations), and e is what leaves the
-    embedding's layers, since only that can differ from layer to layer.
+    paper also has it for the first layers alone. The paper leaves two things open; here t is between 0
+    and 1 (in thousands its own s = 2, alpha = 1 would be 2000 standard deviations), and e is the output of
+    the embedding's layers, since only that can differ from layer to layer.
+
+    Attributes:
+        w: The scale of the extrapolation, 0 or more; 1 is none.
+        s: The factor of the noise, in standard deviations of the embedding, 0 or more.
+        alpha: The exponent of t, 0 or more; 0 is constant noise.
+        seed: The seed of the noise, a whole number, 0 or more.
+        start: The fraction of the run from which it acts, 0 to 1.
+        stop: The fraction of the run at which it stops, above `start`.
+
+    Reference:
+        arXiv:2407.02687, section 5, equation 8 and appendix G.
+
+    Examples:
+        >>> from cfglab import Guidance, Step
+        >>> Guidance("1 | tsg(w=4, s=3)").start().plan(Step(index=0, count=4)).evaluations
+        2
     """
 
     card: ClassVar[Card] = Card(

@@ -1,4 +1,4 @@
-"""What guidance by a worse prediction has in common, whatever makes it worse: `g + s (c - worse)`."""
+"""The base class of guidance by a perturbed or weaker prediction: `g + s (c - worse)`."""
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -27,7 +27,13 @@ Layers = Annotated[tuple[str, ...], BeforeValidator(_layers)]
 
 
 class Weaker(Transform):
-    """What they share: the hook, and the part of the run in which they act."""
+    """The base class of guidance by a weaker prediction: its hook, and the part of the run in which it acts.
+
+    Attributes:
+        space: The parameterization in which it acts; "model" by default.
+        start: The fraction of the run from which it acts, 0 to 1.
+        stop: The fraction of the run at which it stops, above `start`, at most 1.
+    """
 
     reads_uncond: ClassVar[bool] = False
 
@@ -45,11 +51,11 @@ class Weaker(Transform):
         return self
 
     def factor(self) -> float:
-        """What `cond - worse` is multiplied by."""
+        """The factor of `cond - worse`."""
         raise NotImplementedError
 
     def worse(self) -> Variation:
-        """The further prediction."""
+        """The perturbed pass."""
         raise NotImplementedError
 
     def variation(self, step: Step) -> Variation | None:

@@ -22,12 +22,19 @@ TAPS = 9
 
 @dataclass(frozen=True)
 class BlurredSample:
-    """The rows of `source` on `x + alpha (D' - D)`: D is their own prediction of the clean image, D' that image
-    blurred by a Gaussian of `sigma` where the first self-attention of the middle block looks: at positions that get
-    more than 1 of the attention of all the others together, in the mean of the heads.
+    """A perturbed pass: the rows of `source` on `x + alpha (D' - D)`, a sample that is blurred where attention looks.
 
-    The network runs twice: for the attention and D, then for the result, whose epsilon is kept. `prediction` is what it
-    predicts.
+    D is the rows' own prediction of the clean image, D' that image blurred by a Gaussian of `sigma` where the first
+    self-attention of the middle block looks: at positions that get more than 1 of the attention of all the others
+    together, in the mean of the heads. The network runs twice: for the attention and D, then for the result, whose
+    epsilon is kept.
+
+    Attributes:
+        source: The prediction whose rows are run, "cond" or "uncond".
+        step: The step.
+        sigma: The standard deviation of the blur, in values of the sample, above 0.
+        prediction: What the network predicts.
+        runs: 2, the runs of the network.
     """
 
     source: Literal["cond", "uncond"]
@@ -72,14 +79,14 @@ class BlurredSample:
             yield denoiser
 
     def _as_of(self, sample: "Tensor", blurred: "Tensor", prediction: "Tensor") -> "tuple[Tensor]":
-        """What is predicted for the blurred sample, as the prediction for `sample` with the same epsilon."""
+        """The prediction for the blurred sample, as the prediction for `sample` with the same epsilon."""
         from cfglab.guidance.parameterization import convert
 
         noise = convert(prediction, blurred, self.step, self.prediction, "epsilon")
         return (convert(noise, sample, self.step, "epsilon", self.prediction).to(prediction.dtype),)
 
     def _blurred(self, sample: "Tensor", prediction: "Tensor", looked_at: "Tensor") -> "Tensor":
-        """What goes in instead of the sample; `looked_at` (n, positions) is 1 where it is to be blurred."""
+        """The input in place of the sample; `looked_at` (n, positions) is 1 where it is to be blurred."""
         from torch.nn.functional import interpolate
 
         from cfglab.guidance.parameterization import convert, wide

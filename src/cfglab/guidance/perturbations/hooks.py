@@ -16,8 +16,16 @@ STACKS = ("transformer_blocks", "blocks", "layers", "single_transformer_blocks")
 def self_attentions(denoiser: "Module", layers: tuple[str, ...], method: str) -> "list[Module]":
     """Every self-attention in the named layers: modules with to_q, to_v and to_out that read no text.
 
-    A layer is part of a dotted name, such as `mid`, `up_blocks.1` or `blocks.14`, as in diffusers' pag_applied_layers.
-    Raises InputError where a layer has none, or where text and image share one attention.
+    Args:
+        denoiser: The network.
+        layers: Parts of dotted names, such as `mid`, `up_blocks.1` or `blocks.14`, as in diffusers' pag_applied_layers.
+        method: The kind of the transform, for the messages.
+
+    Returns:
+        The modules.
+
+    Raises:
+        InputError: A layer has no self-attention, or text and image share one attention.
     """
     check_hooks(denoiser, method)
     found = []
@@ -38,7 +46,18 @@ def self_attentions(denoiser: "Module", layers: tuple[str, ...], method: str) ->
 
 
 def cross_attentions(denoiser: "Module", method: str) -> "list[Module]":
-    """Every attention from the image to the text alone. Raises InputError where there is none."""
+    """Every attention from the image to the text alone.
+
+    Args:
+        denoiser: The network.
+        method: The kind of the transform, for the messages.
+
+    Returns:
+        The modules.
+
+    Raises:
+        InputError: There is none.
+    """
     found = [
         module
         for module in denoiser.modules()
@@ -55,7 +74,19 @@ def cross_attentions(denoiser: "Module", method: str) -> "list[Module]":
 
 
 def blocks(denoiser: "Module", layers: tuple[str, ...], method: str) -> "list[Module]":
-    """The module of each layer: `mid`, a dotted name, or a block's number. Raises InputError where there is none."""
+    """The module of each layer.
+
+    Args:
+        denoiser: The network.
+        layers: `mid`, dotted names, or numbers of blocks.
+        method: The kind of the transform, for the messages.
+
+    Returns:
+        The modules, in the order of the layers.
+
+    Raises:
+        InputError: A layer does not exist.
+    """
     check_hooks(denoiser, method)
     modules = dict(denoiser.named_modules())
     found = []
@@ -68,7 +99,14 @@ def blocks(denoiser: "Module", layers: tuple[str, ...], method: str) -> "list[Mo
 
 
 def transformer_blocks(denoiser: "Module") -> list[str]:
-    """The names of its blocks in order: of a transformer those of its stacks, of a UNet those inside its levels."""
+    """The names of the transformer blocks in order.
+
+    Args:
+        denoiser: The network.
+
+    Returns:
+        The names of the blocks in a transformer's stacks, or inside a UNet's levels.
+    """
     stacks = [name for name in STACKS if hasattr(denoiser, name)]
     if stacks:
         return [f"{name}.{index}" for name in stacks for index in range(len(getattr(denoiser, name)))]
@@ -77,8 +115,16 @@ def transformer_blocks(denoiser: "Module") -> list[str]:
 
 
 def check_hooks(denoiser: "Module", method: str) -> None:
-    """Raise InputError for what is no network, and for a compiled one: it ignores hooks set afterwards, so nothing
-    would be perturbed."""
+    """Refuse a denoiser on whose layers hooks cannot work.
+
+    Args:
+        denoiser: The denoiser.
+        method: The kind of the transform, for the messages.
+
+    Raises:
+        InputError: It is not a network, or it is compiled: a compiled network ignores hooks set afterwards, so nothing
+            would be perturbed.
+    """
     if not hasattr(denoiser, "named_modules"):
         raise InputError(
             f"{method} on a {_named(denoiser)}: it reaches into the layers of a network, and this has none; use a "
@@ -95,8 +141,17 @@ def check_hooks(denoiser: "Module", method: str) -> None:
 
 @contextmanager
 def hooked(denoiser: "Module", set_them: Callable[[list[Any]], None]) -> Iterator[None]:
-    """While it is open the hooks are there whose handles `set_them` puts into its list, and a denoiser that was
-    compiled as a whole, and has kept its own forward as `uncompiled`, runs that one."""
+    """A context in which hooks are set.
+
+    A denoiser that was compiled as a whole, and has kept its own forward as `uncompiled`, runs that one inside.
+
+    Args:
+        denoiser: The network.
+        set_them: Sets the hooks and appends their handles to the list that it is given.
+
+    Yields:
+        Nothing; on exit all hooks are removed.
+    """
     handles: list[Any] = []
     compiled, own = denoiser.forward, getattr(denoiser, "uncompiled", None)
     try:
@@ -138,7 +193,7 @@ def _named(module: Any) -> str:
 
 
 def _existing(denoiser: "Module") -> str:
-    """What may be named instead."""
+    """The layers that may be named instead."""
     mid = ["mid"] if getattr(denoiser, "mid_block", None) is not None else []
     stacks = [f"0 to {len(getattr(denoiser, name)) - 1}" for name in STACKS if hasattr(denoiser, name)][:1]
     sides = [f"{side}.0" for side in ("down_blocks", "up_blocks") if hasattr(denoiser, side)]

@@ -17,12 +17,20 @@ TEXT = ("encoder_hidden_states", "text_embeds", "pooled_projections", "encoder_h
 
 @dataclass(frozen=True)
 class NoisedText:
-    """The conditional rows with `sqrt(gamma) y + scale sqrt(1 - gamma) n` for every encoding y of the text.
+    """A perturbed pass: the conditional rows with `sqrt(gamma) y + scale sqrt(1 - gamma) n`, y a text encoding.
 
-    n is standard normal, times y's standard deviation with `own_scale`; `psi` of the result is brought back to the mean
-    and deviation of y. All per row. The noise of a row is drawn from `seed`, the step's `index` and the sample
-    itself, by the signs of fixed projections of it: so rows of one image have the noise they have alone, whatever the
-    batch, and another sample has another noise.
+    n is standard normal, times y's standard deviation with `own_scale`; a share `psi` of the result is brought back to
+    the mean and deviation of y. All per row. The noise of a row is drawn from `seed`, the step's `index` and the sample
+    itself, by the signs of fixed projections of it: rows of one image get the same noise in every batch, and another
+    sample gets another noise.
+
+    Attributes:
+        gamma: The share of the encoding, 0 (noise alone) to 1.
+        scale: The factor of the noise, 0 or more.
+        psi: The share that is brought back to the mean and deviation of y, 0 to 1.
+        own_scale: Whether the noise is multiplied by y's standard deviation.
+        seed: The seed of the noise.
+        index: The step's index.
     """
 
     gamma: float

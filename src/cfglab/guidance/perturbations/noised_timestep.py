@@ -19,9 +19,17 @@ EMBEDDINGS = ("time_embedding", "timestep_embedder", "time_embedder")
 
 @dataclass(frozen=True)
 class NoisedTime(Perturbed):
-    """The conditional rows with `e + scale std(e) n` for the embedding e (n, channels) of the time step, as it leaves
-    its own layers: the one that every block reads. n is standard normal and std that of one row; the noise of a row is
-    drawn from `seed`, the step's `index` and the sample itself, so it is the same in any batch."""
+    """A perturbed pass: the conditional rows with `e + scale std(e) n`, e the time step's embedding (n, channels).
+
+    e is the output of the embedding's own layers: the one that every block reads. n is standard normal and std that of
+    one row; the noise of a row is drawn from `seed`, the step's `index` and the sample itself, so it is the same in any
+    batch.
+
+    Attributes:
+        scale: The factor of the noise, in standard deviations of e, 0 or more.
+        seed: The seed of the noise.
+        index: The step's index.
+    """
 
     scale: float
     seed: int

@@ -8,7 +8,14 @@ from torch import Tensor
 
 
 def signatures(sample: Tensor) -> list[int]:
-    """32 bits a row: the signs of fixed projections of at most 4096 of its values, which rounding does not turn."""
+    """32 bits per row: the signs of fixed projections of at most 4096 of its values, which rounding does not change.
+
+    Args:
+        sample: (n, ...), any floating dtype.
+
+    Returns:
+        n whole numbers.
+    """
     rows = sample.detach().flatten(1)
     rows = rows[:, :: max(1, rows.shape[1] // 4096)][:, :4096].float().cpu()
     bits = (rows @ _directions(rows.shape[1]) > 0).int().tolist()
@@ -21,11 +28,28 @@ def _directions(length: int) -> Tensor:
 
 
 def row_seeds(sample: Tensor, seed: int, index: int) -> list[str]:
-    """What each row's noise at this step is drawn from."""
+    """The seed of each row's noise at a step.
+
+    Args:
+        sample: (n, ...), any floating dtype.
+        seed: The seed of the transform.
+        index: The step's index.
+
+    Returns:
+        n texts.
+    """
     return [f"{seed} {index} {signature} " for signature in signatures(sample)]
 
 
 def normal(seed: str, like: Tensor) -> Tensor:
-    """Standard normal, of the shape of `like`, float32."""
+    """Standard normal noise.
+
+    Args:
+        seed: Any text.
+        like: A tensor whose shape the noise gets.
+
+    Returns:
+        A float32 tensor on the CPU.
+    """
     number = int.from_bytes(blake2b(seed.encode(), digest_size=7).digest(), "little")
     return torch.randn(like.shape, generator=torch.Generator().manual_seed(number))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Perturbed:
-    """A Variation of the conditional rows with their inputs as they are."""
+    """The base class of perturbed passes of the conditional rows with unchanged inputs."""
 
     @property
     def source(self) -> Literal["cond", "uncond"]:
@@ -30,7 +30,11 @@ class Perturbed:
 
 @dataclass(frozen=True)
 class IdentityAttention(Perturbed):
-    """Self-attention in these layers gives every position its own value: the attention map is the identity."""
+    """A perturbed pass: self-attention in these layers is the identity, so every position gets its own value.
+
+    Attributes:
+        layers: Parts of dotted names, such as `mid`.
+    """
 
     layers: tuple[str, ...]
 
@@ -50,7 +54,12 @@ class IdentityAttention(Perturbed):
 
 @dataclass(frozen=True)
 class BlurredQueries(Perturbed):
-    """The queries of self-attention in these layers, blurred over the image by a Gaussian of `sigma` positions."""
+    """A perturbed pass: the queries of self-attention in these layers are blurred over the image by a Gaussian.
+
+    Attributes:
+        layers: Parts of dotted names, such as `mid`.
+        sigma: The standard deviation in positions, above 0; None is infinite.
+    """
 
     layers: tuple[str, ...]
     sigma: float | None = None
@@ -124,14 +133,36 @@ def _instead(value: "list[Tensor]") -> Any:
 
 
 def picture_of(positions: int, height: int, width: int) -> tuple[int, int] | None:
-    """The rows and columns of a smaller image of these proportions, None where the positions make none."""
+    """The rows and columns of a smaller image of these proportions.
+
+    Args:
+        positions: The number of positions of the smaller image.
+        height: The height of the image.
+        width: The width of the image.
+
+    Returns:
+        (rows, columns); None if the positions do not form such an image.
+
+    Examples:
+        >>> picture_of(32, 64, 128)
+        (4, 8)
+    """
     rows = round(math.sqrt(positions * height / width))
     return None if rows == 0 or positions % rows else (rows, positions // rows)
 
 
 def gaussian(picture: "Tensor", sigma: float, dim: int, taps: int | None = None) -> "Tensor":
-    """Blurred along one dimension, edges reflected; the kernel has so many taps, or spans 6 sigma, and the image at
-    most."""
+    """The image blurred by a Gaussian along one dimension, with reflected edges.
+
+    Args:
+        picture: The image, any shape, a floating dtype.
+        sigma: The standard deviation in positions, above 0.
+        dim: The dimension.
+        taps: The number of taps of the kernel; None for 6 sigma. It spans the image at most.
+
+    Returns:
+        A tensor of the same shape.
+    """
     import torch
     from torch.nn import functional
 

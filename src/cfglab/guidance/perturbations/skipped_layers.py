@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SkippedLayers(Perturbed):
-    """These layers give back what they were given."""
+    """A perturbed pass: these layers return their input.
+
+    Attributes:
+        layers: `mid`, dotted names, or numbers of blocks.
+        method: The kind of the transform, for the messages.
+    """
 
     layers: tuple[str, ...]
     method: str = "skip_layers"
@@ -61,14 +66,30 @@ class SkippedLayers(Perturbed):
 
 @dataclass(frozen=True)
 class RandomBlocks(Perturbed):
-    """A share of the transformer blocks, never the first one, is left out: drawn from `seed` and the step's index."""
+    """A perturbed pass: a random share of the transformer blocks, never the first one, is left out.
+
+    Attributes:
+        share: The share of the blocks, 0 to 1; at least one block.
+        seed: The seed of the draw.
+        index: The step's index; each step has its own draw.
+    """
 
     share: float
     seed: int
     index: int
 
     def layers(self, denoiser: "Module") -> tuple[str, ...]:
-        """The names of those that are left out; at least one. Raises InputError for fewer than two blocks."""
+        """The names of the blocks that are left out; at least one.
+
+        Args:
+            denoiser: The network.
+
+        Returns:
+            The dotted names.
+
+        Raises:
+            InputError: The network has fewer than two blocks.
+        """
         names = transformer_blocks(denoiser)[1:]
         if not names:
             raise InputError(

@@ -13,11 +13,15 @@ _WEAK: dict[str, Callable[[Any], Any]] = {}
 
 
 def register_weak_model(name: str, model: Any) -> None:
-    """Make a weaker denoiser known as `name`, as in `autoguidance(w=2, model=name)`.
+    """Register a weaker denoiser under a name, as in `autoguidance(w=2, model=name)`.
 
-    `model` is the network itself, called with the arguments of the one it is weaker than and on its device; or a
-    function that is given the denoiser in use and returns one that fits it, loaded when it is needed first.
-    Raises InputError for a name that cannot be written in text.
+    Args:
+        name: One word of letters, digits and _.
+        model: The network itself, called with the arguments of the network it is weaker than and on its device; or a
+            function that takes the denoiser in use and returns a network that fits it, loaded when it is first needed.
+
+    Raises:
+        InputError: The name cannot be written in text.
     """
     if not name.isidentifier():
         raise InputError(f"weak model {name!r}: its name is one word of letters, digits and _; write twin.")
@@ -25,12 +29,27 @@ def register_weak_model(name: str, model: Any) -> None:
 
 
 def weak_models() -> list[str]:
-    """The names that are known."""
+    """The registered names.
+
+    Returns:
+        The names in alphabetical order.
+    """
     return sorted(_WEAK)
 
 
 def weak_model(name: str, denoiser: Any) -> Any:
-    """The network of that name for use beside `denoiser`. Raises InputError with the known names."""
+    """The network of a registered name for use beside a denoiser.
+
+    Args:
+        name: A registered name.
+        denoiser: The denoiser in use.
+
+    Returns:
+        The weaker network.
+
+    Raises:
+        InputError: The name is not registered; the message lists the known names.
+    """
     if name not in _WEAK:
         known = weak_models()
         said = f"there are {', '.join(known)}" if known else "there are none"
@@ -46,7 +65,11 @@ def _is_function(model: Any) -> bool:
 
 @dataclass(frozen=True)
 class OtherModel(Perturbed):
-    """The rows run through another network of the same interface, by its name in the registry."""
+    """A perturbed pass: the rows run through another network of the same interface.
+
+    Attributes:
+        model: Its name in the registry.
+    """
 
     model: str
 

@@ -1,4 +1,4 @@
-"""What a page about methods says of the published schedules, by their name in text."""
+"""The facts about the published schedules for the methods page, by their name in text."""
 
 from types import MappingProxyType
 

@@ -33,6 +33,19 @@ class Beta(Schedule):
     density has mean 1 over the run, so `scale` is about the dose. Where a and b are above 1 it is 0 at the first and
     the last step, and w = 0 is purely *unconditional*, not off. The paper also divides the update by its norm, which
     reads the predictions and is a transform; without it (gamma = 0) the method is this schedule.
+
+    Attributes:
+        scale: The factor of the density, a finite number.
+        a: The first parameter of the beta distribution, 1 to 1000.
+        b: The second parameter of the beta distribution, 1 to 1000.
+
+    Reference:
+        arXiv:2502.10574.
+
+    Examples:
+        >>> from cfglab import Beta
+        >>> [round(w, 3) for w in Beta(scale=7.5).values(5)]
+        [0.0, 12.656, 11.25, 4.219, 0.0]
     """
 
     kind: Literal["beta"] = Field("beta", repr=False)
@@ -61,6 +74,18 @@ class C2FG(Schedule):
     `omega0 exp(lambda (1 - t / t_max))`: `max = omega0 e^lambda`, `rate = lambda`. The published combination is
     `uncond + w (cond - uncond)` as here. Neither number has a default: the paper chooses them per model (omega0 = 1,
     lambda = ln 2 for DiT-XL/2 is `c2fg(max=2, rate=0.693)`).
+
+    Attributes:
+        max: The value that w approaches at the end of the run, a finite number.
+        rate: The exponential rate, 0 or more; 0 is the constant max.
+
+    Reference:
+        arXiv:2603.08155.
+
+    Examples:
+        >>> from cfglab import C2FG
+        >>> [round(w, 3) for w in C2FG(max=2, rate=0.693).values(4)]
+        [1.0, 1.189, 1.414, 1.682]
     """
 
     kind: Literal["c2fg"] = Field("c2fg", repr=False)
@@ -71,4 +96,5 @@ class C2FG(Schedule):
         return self.max * math.exp(-self.rate * (1 - step.progress))
 
     def span(self) -> tuple[float, float]:
+        """(max * exp(-rate), max)."""
         return (self.max * math.exp(-self.rate), self.max)

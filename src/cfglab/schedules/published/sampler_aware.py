@@ -26,13 +26,26 @@ class CFGPlusPlus(Schedule):
     CFG++ denoises with `uncond + lam (cond - uncond)`, lam in [0, 1], and renoises with the *unconditional* noise. As
     the noises differ by -1 / sigma times what the denoised images differ by, that step is the plain step with this w:
     `lam * sigma / (sigma - next_sigma)` for `eta=0`. For samplers that add noise, `eta` times the posterior's,
-    `sigma_down = next_sigma * sqrt(1 - eta² (1 - next_sigma² / sigma²))` is what the step denoises to.
+    `sigma_down = next_sigma * sqrt(1 - eta² (1 - next_sigma² / sigma²))` is the level to which the step denoises.
 
     Exact: DDIM with its eta here, Euler and flow-matching Euler (eta=0), Euler ancestral and DDPM (eta=1), each with
     linear combines: no transforms, no clipping or thresholding in the sampler.
     An approximation: samplers that reuse earlier predictions or evaluate between two levels (LMS, PNDM, DPM-Solver,
     UniPC, KDPM2); their w is that of the Euler step over the same interval, and their own CFG++ differs.
-    Refused: an evaluation at the level where the step ends, as Heun's second one, and steps without sigma.
+    A call raises InputError for an evaluation at the level where the step ends, as Heun's second one, and for steps
+    without sigma.
+
+    Attributes:
+        lam: The scale of CFG++, 0 to 1.
+        eta: The share of the posterior's noise that the sampler adds, 0 to 1.
+
+    Reference:
+        arXiv:2406.08070.
+
+    Examples:
+        >>> from cfglab import CFGPlusPlus
+        >>> CFGPlusPlus(lam=0.6).values(2, sigmas=[10, 5, 0])
+        [1.2, 0.6]
     """
 
     kind: Literal["cfg_plus_plus"] = Field("cfg_plus_plus", repr=False)
@@ -62,7 +75,16 @@ class CogVideoXShipped(Schedule):
 
     That is `use_dynamic_cfg` of the CogVideoX pipelines of diffusers (0.42.1) and of the authors' code. t is 999, 979,
     … where N is the number of steps, so the base leaves [0, 1] and w jumps between 1 and 1 + scale without a
-    pattern (diffusers issue 9641). `cogvideox()` is the curve as meant. Kept to reproduce images.
+    pattern (diffusers issue 9641). `cogvideox()` is the curve as meant. Kept to reproduce images. A call raises
+    InputError for a step without a timestep.
+
+    Attributes:
+        scale: The amplitude; w is between 1 and 1 + scale.
+
+    Examples:
+        >>> from cfglab import CogVideoXShipped, Step
+        >>> CogVideoXShipped(scale=6)(Step(index=0, count=50, timestep=0))
+        7.0
     """
 
     kind: Literal["cogvideox_shipped"] = Field("cogvideox_shipped", repr=False)
