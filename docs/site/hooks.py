@@ -1,4 +1,4 @@
-"""Hooks of the documentation site: README and CHANGELOG become pages, and links that leave docs/ go to the repository."""
+"""Hooks of the documentation site: README and CHANGELOG become pages, links that leave docs/ go to the repository."""
 
 import os
 import re
