@@ -26,7 +26,7 @@ baseline: {name: constant, guidance: 3}
 groups:
   - {name: more, guidance: 7.5}
 """
-FACTS = ModelFacts(weights="0" * 64, sampler_config={}, width=64, height=64, factor=4)
+FACTS = ModelFacts(weights="0" * 64, sampler_config={}, width=8, height=8, factor=4)
 
 
 def quick(**changes: Any) -> Experiment:
@@ -42,7 +42,7 @@ def drawing(before: Callable[[int], object] = lambda _: None) -> Executor:
         def draw(batches: Sequence[Batch]) -> Iterator[list[Outcome]]:
             for number, batch in enumerate(batches):
                 before(number)
-                pixels = np.stack([np.full((64, 64, 3), int(cell.id[:2], 16), np.uint8) for cell in batch])
+                pixels = np.stack([np.full((8, 8, 3), int(cell.id[:2], 16), np.uint8) for cell in batch])
                 files = encode(pixels, batch, {})
                 yield [Outcome(cell, file, metrics={"contrast": 0.5}) for cell, file in zip(batch, files, strict=True)]
 

@@ -230,7 +230,7 @@ def test_the_home_folder_is_meant_by_every_path_option(home: Path, capsys: pytes
         ("reproduce", "~/x.png", "--out=~/y.png"): f"{home}/x.png",
         ("score", "~/none", "clip_score"): f"{home}/none: holds no run",
         ("run", "k-decay", "--model=~/none"): "no model '~/none'",
-        ("run", "k-decay", "--prompts", "@~/none.txt"): "@~/none.txt: the file cannot be read (No such file",
+        ("run", "k-decay", "--prompts", "@~/none.txt"): "'@~/none.txt': the file cannot be read (No such file",
         ("run", "~/none.yaml"): "~/none.yaml: the file cannot be read (No such file",
     }
     for arguments, words in nowhere.items():

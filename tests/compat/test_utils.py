@@ -61,7 +61,7 @@ def test_titles_are_given_numbered_or_frames() -> None:
     utils.image_grid(pictures(2), title=["one", "two"])
     assert [axes.get_title() for axes in drawn()] == ["one", "two"]
     utils.image_grid(pictures(2), title="picture")
-    assert [axes.get_title() for axes in drawn()] == ["image: 0", "image: 1"]
+    assert [axes.get_title() for axes in drawn()] == ["picture: 0", "picture: 1"]
     utils.plot_grid([[1.0], [2.0]])
     assert [axes.get_title() for axes in drawn()] == ["Frame: 0", "Frame: 1"]
 

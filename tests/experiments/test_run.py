@@ -20,7 +20,7 @@ from cfglab.experiments.execution.run import Run, reproduce
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.storage.png import read_pixels, read_record
 from cfglab.experiments.storage.store import Store
-from cfglab.pipelines.loading.load import load as loading
+from cfglab.pipelines.loading import load as loading
 
 Small = Callable[..., Experiment]
 real_draw = drawing.draw

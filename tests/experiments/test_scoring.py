@@ -11,7 +11,7 @@ import pytest
 
 from cfglab.errors import InputError, MachineError
 from cfglab.experiments.analysis.compare import compare
-from cfglab.experiments.scoring.scorer import scorer as scoring
+from cfglab.experiments.scoring import scorer as scoring
 from cfglab.experiments.spec.cell import ModelFacts, cells
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.storage.feature_cache import FeatureCache, Seen

@@ -125,6 +125,8 @@ def test_any_schedule_and_any_transforms_in_order(schedule: str, transforms: lis
 def test_equal_predictions_stay_through_a_chain(schedule: str, transforms: list[Transform]) -> None:
     if any(one.acts_when_equal or with_(one, strength=1) in CHANGE_EQUAL for one in transforms):
         return
+    if schedule == "0" and any(one.kind == "mahiro" for one in transforms):
+        return  # ComfyUI's formula halves the prediction at w = 0, where it has no direction to compare with
     _, _, c, x = two_steps()[0]
     got = run(Guidance(schedule, transforms), [(STEP, c.clone(), c, x)])
     if any(one.kind in ROUNDED for one in transforms):

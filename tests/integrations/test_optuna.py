@@ -409,7 +409,7 @@ def test_without_optuna_the_line_says_what_to_install(tmp_path: Path, monkeypatc
 def test_a_tiny_model_is_tuned_from_the_command_line_and_loaded_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from cfglab.pipelines.loading.load import load as loading
+    from cfglab.pipelines.loading import load as loading
     from tests.tiny import tiny_pipeline
 
     model, loads = tiny_pipeline(tmp_path / "model", factor=4), []

@@ -59,10 +59,10 @@ def test_no_file_of_the_adapter_knows_a_method() -> None:
     assert knows("pipelines", methods() - NUMBER - {"rescale"}, texts=True) == {}
 
 
-@pytest.mark.parametrize("folder", ["guidance", "schedules", "denoisers"])
+@pytest.mark.parametrize("folder", ["guidance", "schedules", "denoising"])
 def test_no_method_knows_a_pipeline(folder: str) -> None:
     forbidden = HOST | set(profiles()) | set(ELSEWHERE)
-    if folder == "denoisers":  # whose StepReader reads schedulers
+    if folder == "denoising":  # whose StepReader reads schedulers
         forbidden.remove("scheduler")
     assert knows(folder, forbidden, texts=False) == {}  # APG has a form that is called "diffusers"
 

@@ -46,7 +46,7 @@ def spoil(tiny_folder: Path, tmp_path: Path) -> Callable[..., Path]:
 
 def fields() -> list[tuple[str, str]]:
     """Every field that is bounded, and some that are not known."""
-    from cfglab.pipelines.loading.load import configuration as c
+    from cfglab.pipelines.loading import configuration as c
 
     parts = {"unet": c.UNet, "vae": c.Autoencoder, "text_encoder": c.TextEncoder, "scheduler": c.Scheduler}
     found = [(part, name) for part, model in parts.items() for name in model.model_fields]
@@ -163,7 +163,7 @@ def test_a_byte_order_mark_in_a_configuration_is_no_part_of_it(spoil: Callable[.
 
 def test_usual_configurations_are_within_the_bounds(spoil: Callable[..., Path]) -> None:
     """Those of Stable Diffusion 1.5, 2.1 and Openjourney, as their folders have them."""
-    from cfglab.pipelines.loading.load import configuration as c
+    from cfglab.pipelines.loading import configuration as c
 
     c.UNet.model_validate(
         {

@@ -439,5 +439,5 @@ def test_the_latest_look_wins(see: Open, large: Path) -> None:
             late.reverse().forEach((then) => then());
         }"""
     )
-    page.wait_for_selector("#images table.pivot")
-    assert page.locator("#images .listed").count() == 0
+    page.wait_for_selector("#pictures table.pivot")
+    assert page.locator("#pictures .listed").count() == 0

@@ -76,7 +76,7 @@ def test_an_image_that_may_not_be_read_says_so(run: Path, monkeypatch: pytest.Mo
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("cfglab.experiments.picture.read_bytes", refuse)
+    monkeypatch.setattr("cfglab.experiments.storage.png.read_bytes", refuse)
     image = next((run / "images").iterdir()).name
     assert album(run, [f"images/{image}"]).unreadable == {
         f"images/{image}": f"images/{image} cannot be read (Permission denied)"

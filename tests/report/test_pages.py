@@ -79,7 +79,7 @@ def test_a_large_page_embeds_nothing_and_reads_no_picture(large: Path, monkeypat
     text = report(large, most=10).read_text(encoding="utf-8")
     assert "data:image" not in text
     assert "script-src 'unsafe-inline' 'self' file:" in text
-    assert '"pages": {"folder": "report", "images": 2048, "traces": 1024}' in text
+    assert '"pages": {"folder": "report", "pictures": 2048, "traces": 1024}' in text
     assert re.search(r'<img alt="" src="images/[0-9a-f]{64}\.png">', text)
 
 

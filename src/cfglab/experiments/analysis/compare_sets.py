@@ -160,7 +160,7 @@ def _note(known: Metric, baseline: str, found: list[Difference], tested: int, si
     sentences = [
         f"{known.name} ({known.unit}; {direction}): of all images of a setting together, each setting less "
         f"'{baseline}', for the same prompts and seeds"
-        f"{', held against the same real pictures' if known.of == 'set' else ''}."
+        f"{', held against the same real images' if known.of == 'set' else ''}."
     ]
     if min(sizes) < max(sizes):
         sentences += [

@@ -103,7 +103,7 @@ def _at_dose(
             continue
         if (deciding := _decides(setting)) or amount is None:
             by = f"{deciding} decides its scale" if deciding else "its dose depends"
-            without[setting.name] = f"{by} {'picture by picture' if deciding else 'on the picture'}"
+            without[setting.name] = f"{by} {'image by image' if deciding else 'on the image'}"
             continue
         if not ruler:
             without[setting.name] = "no constant scale has the same transforms" if transforms else "no constant scale"

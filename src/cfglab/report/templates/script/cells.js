@@ -72,7 +72,7 @@ function fill(frame, position) {
   const image = frame.querySelector("img"), source = sourceOf(position);
   if (source) image.src = source; else image.removeAttribute("src");
   image.alt = source ? nameOf(position) : "";
-  image.onerror = () => { frame.classList.add("empty"); frame.dataset.fault = `${fileOf(position) ?? "the picture"} cannot be read`; };
+  image.onerror = () => { frame.classList.add("empty"); frame.dataset.fault = `${fileOf(position) ?? "the image"} cannot be read`; };
   frame.classList.toggle("failed", position in data.bad);
   frame.classList.toggle("empty", !source && !(position in data.bad));
   frame.dataset.fault = faultOf(position);

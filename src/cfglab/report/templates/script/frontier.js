@@ -37,7 +37,7 @@ function drawFrontier() {
   drawn.append(svg("text", { x: width - 12, y: height - 8, "text-anchor": "end", class: "name" }, `${x.title}${unit(x)}${hint(x, "←", "→")}`));
   drawn.append(svg("text", { x: -14, y: 13, transform: "rotate(-90)", "text-anchor": "end", class: "name" }, `${y.title}${unit(y)}${hint(y, "←", "→")}`));
   const floor = xId === "dose" ? null : data.floors[xId]?.[0] ?? null;
-  if (floor !== null) drawn.append(svg("line", { x1: px(floor), x2: px(floor), y1: 14, y2: bottom, class: "floor" }), svg("text", { x: px(floor) + 5, y: 24, class: "name" }, "real pictures"));
+  if (floor !== null) drawn.append(svg("line", { x1: px(floor), x2: px(floor), y1: 14, y2: bottom, class: "floor" }), svg("text", { x: px(floor) + 5, y: 24, class: "name" }, "real images"));
   const best = x.better && y.better ? undominated(points, x, y).sort((one, other) => one.x[0] - other.x[0]) : [];
   if (best.length > 1) drawn.append(svg("path", { class: "front", d: path(best.map((point) => point.y[0]), (index) => px(best[index].x[0]), py) }));
   for (const point of [...points.filter((it) => it.setting !== data.baseline), ...points.filter((it) => it.setting === data.baseline)]) drawn.append(mark(point, px, py, x, y));

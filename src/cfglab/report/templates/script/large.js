@@ -13,7 +13,7 @@ function showLarge(position) {
   const image = byId("box-picture"), source = sourceOf(position);
   if (source) image.src = source; else image.removeAttribute("src");
   image.alt = source ? nameOf(position) : "";
-  image.onerror = () => { byId("box-fault").textContent = `${file ?? "the picture"} cannot be read`; };
+  image.onerror = () => { byId("box-fault").textContent = `${file ?? "the image"} cannot be read`; };
   byId("box-fault").textContent = faultOf(position);
   byId("box-title").textContent = it.group === "baseline" ? `${it.title} (baseline)` : it.title;
   byId("box-where").textContent = `${data.prompts[place.prompt]} · seed ${data.seeds[place.seed]} · ${it.group}`;

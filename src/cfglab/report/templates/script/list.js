@@ -40,7 +40,7 @@ function showList() {
         item.append(...tile(position), name);
         list.append(item);
       }
-      if (!shown.length) list.append(element("p", lost() || "No picture has such a score.", "note"));
+      if (!shown.length) list.append(element("p", lost() || "No image has such a score.", "note"));
       byId("pictures").replaceChildren(list);
     });
     pageOfList(found.length);
@@ -59,6 +59,6 @@ function pageOfList(count) {
   where.hidden = false;
   byId("pager-rows").hidden = true;
   const last = Math.min(count, scoring.start + LISTED);
-  const text = element("span", count ? `${(scoring.start + 1).toLocaleString("en")} to ${last.toLocaleString("en")} of ${count.toLocaleString("en")} images` : "no pictures");
-  rebuild(where, turn(-LISTED, "‹", "earlier pictures"), text, turn(LISTED, "›", "later pictures"));
+  const text = element("span", count ? `${(scoring.start + 1).toLocaleString("en")} to ${last.toLocaleString("en")} of ${count.toLocaleString("en")} images` : "no images");
+  rebuild(where, turn(-LISTED, "‹", "earlier images"), text, turn(LISTED, "›", "later images"));
 }

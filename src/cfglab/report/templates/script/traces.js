@@ -13,7 +13,7 @@ function drawTraces(where, position) {
   if (!mine) {
     const lines = [{ values: setting.values, style: colour }];
     if (place.setting !== data.baseline) lines.unshift({ values: data.settings[data.baseline].values, style: dashed });
-    where.replaceChildren(traced("scale w", lines, { floor: 1 }), element("p", "No trace of the steps was kept with this picture.", "note"));
+    where.replaceChildren(traced("scale w", lines, { floor: 1 }), element("p", "No trace of the steps was kept with this image.", "note"));
     return;
   }
   const total = (values) => +values.reduce((sum, value) => sum + (value ?? 0), 0).toFixed(1);
