@@ -44,7 +44,7 @@ def guide(
     Raises:
         InputError: at once, if the layout of the pipeline is unknown, the pipeline is guided already, `span` is unknown
             or the list is empty. At the pipeline call, if its guidance is off, the length of the list is not the number
-            of images, or a prediction is not finite.
+            of images, or a prediction holds NaN.
 
     Example:
         with cfglab.guide(pipe, "cosine(max=7.5) | prediction_norm()") as trace:
