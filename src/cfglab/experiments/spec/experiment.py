@@ -49,7 +49,14 @@ if TYPE_CHECKING:
 
 
 class Setting(BaseModel):
-    """A named Guidance of an experiment; its cells are prompts × seeds."""
+    """A named Guidance of an experiment; its cells are prompts × seeds.
+
+    Attributes:
+        name: the unique name of the setting.
+        group: the name of its group.
+        title: a title for reports.
+        guidance: a Guidance, or text, a number or a list that is parsed to one.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
