@@ -203,7 +203,7 @@ def test_two_clicks_flicker(see: Open, k_run: Path) -> None:
     assert sources == page.evaluate("[data.src[8], data.src[48]]")
 
     def visible() -> list[bool]:
-        return [page.locator("#flicker .frame .image").nth(index).is_visible() for index in (0, 1)]
+        return [page.locator("#flicker .frame .picture").nth(index).is_visible() for index in (0, 1)]
 
     assert visible() == [True, False]
     assert page.locator("#flicker-play").inner_text() == "play"  # less motion was asked for, so nothing moves yet

@@ -8,11 +8,11 @@ from torch import Tensor
 
 
 class EqualRows:
-    """Which rows of a batch are equal bit for bit, call after call.
+    """Finds the rows of a batch that are equal bit for bit, call after call.
 
-    Groups only ever split: the first call compares all rows, later ones compare what is new, and only inside groups
-    that are still together. So a run whose rows all differ compares once, rows that share cost one small comparison a
-    call, and noise added by the sampler or latents edited by a callback cannot go unseen.
+    Groups of equal rows only split. The first call compares all rows; later calls compare new tensors only, and only
+    inside groups that are still equal. If all rows differ, one comparison is made per run. Noise that the sampler adds
+    and latents that a callback edits are detected.
     """
 
     def __init__(self) -> None:
@@ -21,11 +21,16 @@ class EqualRows:
 
     @property
     def all_differ(self) -> bool:
-        """Whether no two rows were equal at the last call: so it stays, and nothing is compared any more."""
+        """True once all rows differ; comparison is then skipped for the rest of the run."""
         return 0 < len(self._labels) == len(set(self._labels))
 
     def labels(self, sample: Tensor, conditioning: Sequence[Tensor]) -> list[int]:
-        """One label a row; rows of one label are equal in `sample` and in every tensor of `conditioning`."""
+        """Return one label per row; rows with one label are equal in `sample` and in all of `conditioning`.
+
+        Args:
+            sample: (rows, ...).
+            conditioning: tensors of shape (rows, ...).
+        """
         if len(self._labels) != len(sample):
             self._labels, self._known = [0] * len(sample), []
         if self.all_differ:
@@ -39,7 +44,7 @@ class EqualRows:
 
 
 def take(tensor: Tensor, rows: list[int]) -> Tensor:
-    """Those rows of a tensor, in that order; a view where they are consecutive."""
+    """Return the given rows of a tensor, in the given order; a view if they are consecutive."""
     if rows == list(range(rows[0], rows[0] + len(rows))):
         return tensor[rows[0] : rows[0] + len(rows)]
     return tensor[torch.tensor(rows, device=tensor.device)]

@@ -32,11 +32,18 @@ Finish = Callable[[Tensor, Tensor, list[int]], Tensor]
 class GuidedRows:
     """One run of B images, each with its own guidance.
 
-    `guidances` holds one guidance per image: a Guidance, or any object whose `start(prediction)` returns something with
-    `combine(uncond, cond, step, latents)`. Images of one guidance share a Guide and are combined as one batch, unless
-    the Guide is `alone`: then each image has its own. `channels` says how many leading channels of so many are guided,
-    where the rest (a learned variance) follow the conditional prediction. `shaped` is False where a prediction may have
-    another shape than the sample: then it is taken from a conditional row even where the guided prediction is zero.
+    Images with equal guidance share a Guide and are combined as one batch, unless the Guide is `alone`; then each image
+    has its own Guide.
+
+    Args:
+        guidances: one guidance per image: a Guidance, or an object whose `start(prediction)` returns an object with
+            `combine(uncond, cond, step, latents)`.
+        prediction: the parameterization of the predictions.
+        run: the number of the run, from 0.
+        channels: returns the number of leading channels that are guided, given the number of all channels. The other
+            channels (a learned variance) follow the conditional prediction.
+        shaped: False if a prediction may have another shape than the sample. The shape is then taken from a
+            conditional row, even if the guided prediction is zero.
     """
 
     def __init__(
@@ -71,11 +78,14 @@ class GuidedRows:
 
     @property
     def all_differ(self) -> bool:
-        """Whether no two rows are equal, now and for the rest of the run: `conditioning` is not read any more."""
+        """True once all rows differ; `conditioning` is then not read for the rest of the run."""
         return self._equal.all_differ
 
     def wanted(self, step: Step, *, finished: bool = False) -> dict[Variation | None, list[int]]:
-        """The rows this step needs, by the variation they run under; None are the pairs. Equal ones are not yet one."""
+        """Return the rows that this step needs, by perturbation, before equal rows are merged.
+
+        The key None holds the rows of the unconditional and the conditional prediction.
+        """
         return self._rows_of(self._asked(step, finished))
 
     def _rows_of(self, asked: list[_Asked]) -> dict[Variation | None, list[int]]:

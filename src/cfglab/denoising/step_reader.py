@@ -28,17 +28,22 @@ class StepReader:
         self._steps: list[Step] = []
 
     def next(self, timestep: Callable[[], float | None] | None = None, length: int | None = None) -> Step:
-        """The Step of this call. Raises InputError past the end of the run or before `set_timesteps`.
+        """Return the Step of this call and count the call.
 
-        `timestep` reads the number the denoiser is given and `length` is how many timesteps the run has, where the host
-        knows them: with these a run that starts late is seen although the scheduler was not told.
+        Args:
+            timestep: returns the timestep that the denoiser receives, if the caller knows it.
+            length: the number of timesteps of the run, if the caller knows it. With both, a run that starts late is
+                detected even if the scheduler does not record it.
+
+        Raises:
+            InputError: past the end of the run, or before `set_timesteps`.
         """
         step = self.peek(timestep, length)
         self.call += 1
         return step
 
     def peek(self, timestep: Callable[[], float | None] | None = None, length: int | None = None) -> Step:
-        """The Step that `next()` will give."""
+        """Return the Step that `next()` will return; arguments and errors as in `next`."""
         if self.scheduler.timesteps is not self._timesteps and not self._set_again():
             begin, end = run_of(self.scheduler, timestep, length)
             self._timesteps = self.scheduler.timesteps  # kept, so that its id is not used again
@@ -58,7 +63,7 @@ class StepReader:
 
     @property
     def left(self) -> int:
-        """How many denoiser calls of the run are to come, as far as is known."""
+        """The number of denoiser calls left in the run, as far as it is known."""
         return len(self._steps) - self.call - 1
 
     def _set_again(self) -> bool:

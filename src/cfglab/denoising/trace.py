@@ -12,7 +12,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class StepRecord:
-    """One denoiser call. `run` counts the pipeline calls inside one context, from 0."""
+    """The record of one denoiser call.
+
+    Attributes:
+        run: the number of the pipeline call inside one context, from 0.
+        step: the Step of the call.
+        scales: groups of image indices, each with the scale of these images.
+        rows_run: rows that the denoiser ran.
+        rows_saved: rows that were skipped or shared.
+    """
 
     run: int
     step: Step
@@ -28,8 +36,10 @@ class StepRecord:
 
     @property
     def w(self) -> tuple[float | None, ...]:
-        """The scale of each image; 1 where guidance is off, None where a guidance of another kind does not say. Waits
-        for the device where the schedule reads the predictions."""
+        """The scale of each image; 1 if guidance is off, None if the guidance does not report a scale.
+
+        Reading it synchronizes with the device if the schedule reads the predictions.
+        """
         known: dict[int, float | None] = {}
         for images, scale in self.scales:
             each = [scale] * len(images) if scale is None or isinstance(scale, float | int) else scale.tolist()
@@ -38,13 +48,18 @@ class StepRecord:
 
     @property
     def difference(self) -> tuple[float | None, ...]:
-        """The L2 norm of cond - uncond of each image, None where only one of them was run. Waits for the device."""
+        """The L2 norm of cond - uncond of each image; None if only one of them was run.
+
+        Reading it synchronizes with the device.
+        """
         return self._each(lambda _u, _c, apart: apart)
 
     @property
     def cosine(self) -> tuple[float | None, ...]:
-        """The cosine of the angle between cond and uncond of each image, by the law of cosines; 0 where one of them is
-        zero, None where only one of them was run. Waits for the device."""
+        """The cosine of the angle between cond and uncond of each image, in [-1, 1], by the law of cosines.
+
+        It is 0 if one of them is zero and None if only one of them was run. Reading it synchronizes with the device.
+        """
 
         def cosine(u: float, c: float, apart: float) -> float:
             return max(min((u * u + c * c - apart * apart) / (2 * u * c), 1.0), -1.0) if u and c else 0.0
@@ -62,22 +77,29 @@ class StepRecord:
 
 @dataclass(eq=False)
 class Trace:
-    """The records of everything that ran inside one `guide(...)`."""
+    """The records of all denoiser calls inside one `guide(...)`.
+
+    Attributes:
+        steps: one StepRecord per denoiser call, in order.
+    """
 
     steps: list[StepRecord] = field(default_factory=list)
 
     @property
     def rows_run(self) -> int:
-        """Rows the denoiser ran."""
+        """Total rows that the denoiser ran."""
         return sum(record.rows_run for record in self.steps)
 
     @property
     def rows_saved(self) -> int:
-        """Rows that plain guidance, or a further prediction for every image, would have run as well."""
+        """Total rows saved, compared with plain guidance and a perturbed pass for every image."""
         return sum(record.rows_saved for record in self.steps)
 
     def table(self) -> str:
-        """One line a denoiser call: run, step, sigma, w, |cond - uncond| (both as a range over the images), rows."""
+        """Return a text table with one line per denoiser call.
+
+        Columns: run, step, sigma, w and |cond - uncond| (both as a range over the images), rows run, rows saved.
+        """
         head = ("run", "step", "sigma", "w", "|cond - uncond|", "rows run", "rows saved")
         lines = [head, *map(_cells, self.steps), ("", "", "", "", "all", str(self.rows_run), str(self.rows_saved))]
         widths = [max(len(line[column]) for line in lines) for column in range(len(head))]

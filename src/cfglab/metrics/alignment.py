@@ -21,13 +21,19 @@ class ReadScene(Protocol):
 
 
 def alignment(asked: Scene, read: ReadScene) -> dict[str, float]:
-    """1.0 or 0.0 for each part that the prompt states, and `alignment` for all of it together.
+    """Score an image against its prompt: 1.0 or 0.0 for each part, and `alignment` for all parts together.
 
-    Keys: `alignment`, `alignment_a`, and where stated `alignment_b`, `alignment_relation`, `alignment_background`.
-    Whether object and relation are stated together or alone is part of `alignment`: where one object was asked for,
-    an image with a second object or a relation is not right, however good its first object.
-    `next to` has no order: where the asked or the read relation is `next to`, the two objects are matched in
-    whichever order fits better. An unstated background is not judged.
+    `alignment` is 1.0 only if the image also has no second object or relation where the prompt states one object. The
+    relation `next to` has no order: if either relation is `next to`, the two objects are matched in the better order. A
+    background that the prompt does not state is not scored.
+
+    Args:
+        asked: the scene of the prompt.
+        read: the scene that the classifier reads in the image.
+
+    Returns:
+        Values by key: `alignment`, `alignment_a`, and if stated `alignment_b`, `alignment_relation` and
+        `alignment_background`.
     """
     first, second = _objects(asked, read)
     parts = {"alignment_a": first == asked.a}

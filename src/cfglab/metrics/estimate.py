@@ -4,9 +4,13 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Estimate(BaseModel):
-    """`value` with its 95 % interval `low` .. `high`; both are None where the data say nothing about the spread.
+    """A value with its 95 % interval.
 
-    `n` counts the images behind the value.
+    Attributes:
+        value: the value, in the unit of the metric.
+        low: the lower end of the interval; None if the data do not determine the spread.
+        high: the upper end of the interval; None if the data do not determine the spread.
+        n: the number of images behind the value.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -35,7 +35,7 @@ class Jackknife:
 
     @property
     def standard_error(self) -> float | None:
-        """sqrt((G - 1) / G * sum (value without g - their mean)^2) over G prompts; None below two prompts.
+        """sqrt((G - 1) / G * sum (value without g - mean of these values)^2) over G prompts; None below two prompts.
 
         Prompts should have about the same number of images.
         """
@@ -126,10 +126,13 @@ def _estimate(value: float, error: float, groups: int, n: int) -> Estimate:
 
 
 def by_prompt(features: Mapping[str, Any]) -> dict[str, FloatArray]:
-    """Each prompt's features, checked, in the prompts' sorted order.
+    """Return the checked features of each prompt, in sorted order of the prompts.
+
+    Args:
+        features: prompt -> (n, d) features of its images.
 
     Raises:
-        InputError: no prompt, other shapes, widths that differ, values that are not finite.
+        InputError: if there is no prompt, the shapes are wrong, the widths differ, or a value is not finite.
     """
     if not features:
         raise InputError("no prompts: features of at least one prompt are needed")

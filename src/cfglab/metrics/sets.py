@@ -71,14 +71,21 @@ def fid(real: Any, generated: Any) -> float:
 
 
 def covariance(features: FloatArray) -> FloatArray:
-    """(d, d), divided by n - 1."""
+    """Return the covariance (d, d) of features (n, d), divided by n - 1."""
     return np.atleast_2d(np.cov(features, rowvar=False))
 
 
 def frechet(mean_a: FloatArray, cov_a: FloatArray, mean_b: FloatArray, cov_b: FloatArray) -> float:
-    """|m_a - m_b|^2 + tr(A + B - 2 (A^(1/2) B A^(1/2))^(1/2)), by two symmetric eigen-decompositions.
+    """Return the squared Frechet distance of two Gaussians, by two symmetric eigendecompositions.
 
-    Always real and never negative, also for singular covariances (fewer images than dimensions).
+    The value is |m_a - m_b|^2 + tr(A + B - 2 (A^(1/2) B A^(1/2))^(1/2)). It is real and not negative, also for singular
+    covariances (fewer images than dimensions).
+
+    Args:
+        mean_a: (d,).
+        cov_a: (d, d).
+        mean_b: (d,).
+        cov_b: (d, d).
     """
     values, vectors = np.linalg.eigh(cov_a)
     root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
@@ -88,13 +95,22 @@ def frechet(mean_a: FloatArray, cov_a: FloatArray, mean_b: FloatArray, cov_b: Fl
 
 
 def precision_recall(real: Any, generated: Any, k: int = K) -> tuple[float, float]:
-    """Share of images inside the real manifold, share of real scenes inside the images' manifold.
+    """Return (precision, recall), both in [0, 1].
 
-    A manifold is the union of balls around its rows that reach to the k-th nearest other row (Kynkäänniemi et al.,
-    1904.06991, Eq. 1).
+    Precision is the share of generated images inside the manifold of the real images; recall is the share of real
+    images inside the manifold of the generated images. A manifold is the union of balls around its rows; the radius is
+    the distance to the k-th nearest other row.
+
+    Args:
+        real: features (n, d).
+        generated: features (m, d).
+        k: the neighbor that sets the radius, 1 or more.
 
     Raises:
-        InputError: other shapes, not more than k rows a side, values that are not finite.
+        InputError: if the shapes are wrong, a side has k rows or fewer, or a value is not finite.
+
+    Reference:
+        Kynkäänniemi et al., arXiv 1904.06991, Eq. 1.
     """
     real, generated = as_features(real, "real"), as_features(generated, "generated")
     same_width(real, generated)
@@ -108,12 +124,22 @@ def precision_recall(real: Any, generated: Any, k: int = K) -> tuple[float, floa
 
 
 def density_coverage(real: Any, generated: Any, k: int = K) -> tuple[float, float]:
-    """Real balls per image over k (1 for real against real, no upper limit), share of real balls that hold an image.
+    """Return (density, coverage).
 
-    Naeem et al., 2002.09797, Eq. 4 and 5: only balls around real scenes, so a lonely image cannot inflate them.
+    Density is the number of real balls per generated image divided by k (1 for real against real, no upper limit).
+    Coverage is the share of real balls that hold a generated image, in [0, 1]. Only balls around real images are used,
+    so an isolated generated image cannot raise the values.
+
+    Args:
+        real: features (n, d).
+        generated: features (m, d).
+        k: the neighbor that sets the radius, 1 or more.
 
     Raises:
-        InputError: other shapes, not more than k real rows, values that are not finite.
+        InputError: if the shapes are wrong, there are k real rows or fewer, or a value is not finite.
+
+    Reference:
+        Naeem et al., arXiv 2002.09797, Eq. 4 and 5.
     """
     real, generated = as_features(real, "real"), as_features(generated, "generated")
     same_width(real, generated)
@@ -128,13 +154,19 @@ def density_coverage(real: Any, generated: Any, k: int = K) -> tuple[float, floa
 
 
 def vendi(features: Any) -> float:
-    """Effective number of different images, 1 .. n, with the cosine kernel (Friedman and Dieng, 2210.02410, Eq. 3).
+    """Return the effective number of different images, from 1 to n, with the cosine kernel.
 
-    exp of the Shannon entropy of the eigenvalues of K / n, K the cosines between rows. A row of zeros has no
-    direction: all such rows count as one more direction, at right angles to every other.
+    The value is exp of the Shannon entropy of the eigenvalues of K / n, where K holds the cosines between rows. All
+    rows of zeros count together as one more direction, orthogonal to every other.
+
+    Args:
+        features: (n, d).
 
     Raises:
-        InputError: another shape, no row, values that are not finite.
+        InputError: if the shape is wrong, there is no row, or a value is not finite.
+
+    Reference:
+        Friedman and Dieng, arXiv 2210.02410, Eq. 3.
     """
     rows = as_features(features, "generated")
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
@@ -146,10 +178,13 @@ def vendi(features: Any) -> float:
 
 
 def mean_pairwise_distance(features: Any) -> float:
-    """Mean Euclidean distance over all pairs of two different rows, in feature units.
+    """Return the mean Euclidean distance over all pairs of different rows, in feature units.
+
+    Args:
+        features: (n, d), n at least 2.
 
     Raises:
-        InputError: another shape, fewer than two rows, values that are not finite.
+        InputError: if the shape is wrong, there are fewer than two rows, or a value is not finite.
     """
     rows = as_features(features, "generated", 2)
     total = 0.0

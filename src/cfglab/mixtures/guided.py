@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Denoiser(Protocol):
-    """A Mixture, or anything else that predicts."""
+    """A Mixture, or another object that predicts."""
 
     def predict(self, x: "Tensor", step: Step, space: Space) -> "Tensor":
-        """The prediction for x (n, ...) in the space, in the shape and dtype of x."""
+        """Return the prediction for x (n, ...) in a parameterization, in the shape and dtype of x."""
 
 
 class Call(NamedTuple):
@@ -39,9 +39,12 @@ class Call(NamedTuple):
 
 
 class Guided:
-    """The guided prediction, step by step: one run of n samples, which all have one guidance; `calls` says what it did.
+    """The guided prediction of one run of n samples with one guidance.
 
-    No two samples are equal, so no rows are shared; predictions that nobody needs are not made.
+    No two samples are equal, so rows are not shared. Unneeded predictions are skipped.
+
+    Attributes:
+        calls: the records of the denoiser calls.
     """
 
     def __init__(self, cond: Denoiser, uncond: Denoiser, guidance: Guidance, space: Space, count: int) -> None:

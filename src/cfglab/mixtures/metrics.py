@@ -19,14 +19,14 @@ GRID = 4001
 
 
 class Judge:
-    """Judges samples (n, d) meant for one class of a toy."""
+    """Measures samples (n, d) that were generated for one class of a toy."""
 
     def __init__(self, toy: Toy, label: int) -> None:
         self.whole, self.toy, self.label = toy, toy.given(label), label
         self.mean, self.covariance = self.toy.mixture.moments()
 
     def measure(self, x: "Tensor") -> dict[str, float]:
-        """The metrics of one set of samples, by the names of `metrics.registry`."""
+        """Return the metrics of one set of samples (n, d), by the names in `metrics.registry`."""
         density = self.toy.mixture.log_density(x)
         shares = self.toy.shares(self.toy.mixture.components(x))
         true = self.toy.shares(self.toy.mixture.weights)

@@ -69,23 +69,30 @@ class Mixture:
 
     @property
     def dimension(self) -> int:
-        """d."""
+        """The dimension d of the data."""
         return self.means.shape[1]
 
     @property
     def classes(self) -> int:
-        """How many classes there are."""
+        """The number of classes."""
         return int(self.labels.max()) + 1
 
     @property
     def priors(self) -> "Tensor":
-        """The share of each class, (classes,)."""
+        """The probability of each class, (classes,)."""
         return self.weights.new_zeros(self.classes).index_add_(0, self.labels, self.weights)
 
     # -- other mixtures ----------------------------------------------------------------------------------------------
 
     def given(self, label: int) -> "Mixture":
-        """The components of one class: the data, and the denoiser, conditional on it. Raises InputError."""
+        """Return the mixture of one class: the data, and its exact model, conditional on the class.
+
+        Args:
+            label: the class, from 0 to classes - 1.
+
+        Raises:
+            InputError: if there is no such class.
+        """
         if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < self.classes:
             raise InputError(
                 f"class {label!r} of a mixture with {self.classes}: they are 0 to {self.classes - 1}; give one of them."
@@ -94,7 +101,14 @@ class Mixture:
         return Mixture(self.weights[mine], self.means[mine], self.covariances[mine])
 
     def blurred(self, variance: float) -> "Mixture":
-        """Every component with `variance` more in every direction: what a worse model of the same data knows."""
+        """Return the mixture with `variance` added to every component in every direction: a weaker model of the data.
+
+        Args:
+            variance: finite, 0 or more.
+
+        Raises:
+            InputError: if the variance is negative or not finite.
+        """
         import torch
 
         if not (math.isfinite(variance) and variance >= 0):
@@ -105,9 +119,15 @@ class Mixture:
     # -- what is known exactly ---------------------------------------------------------------------------------------
 
     def predict(self, x: "Tensor", step: Step, space: Space = "epsilon") -> "Tensor":
-        """What a perfect model would predict for x (n, ...), in the shape and dtype of x.
+        """Return the exact prediction for x, in the shape and dtype of x.
 
-        The step's sigma and alpha say what x is; pure noise (alpha 0) is fine. Raises InputError without them.
+        Args:
+            x: (n, ...), at the noise level of the step.
+            step: its sigma and alpha define the noise level; alpha 0 (pure noise) is allowed.
+            space: the parameterization: "x0", "epsilon", "v" or "flow".
+
+        Raises:
+            InputError: if the step has no sigma or alpha, or the parameterization is unknown.
         """
         a, n = noise_of(step)
         x0, epsilon = self._expected(rows_of(x, self.dimension), a, n)
@@ -118,30 +138,35 @@ class Mixture:
         return (p * epsilon + q * x0).reshape(x.shape).to(x.dtype)
 
     def log_density(self, x: "Tensor", step: Step | None = None) -> "Tensor":
-        """log p(x), (n,), in nats: of the data, or of what it is at the noise of a step."""
+        """Return log p(x), (n,), in nats, of the data or of the noised data at a step.
+
+        Args:
+            x: (n, ...).
+            step: the noise level; None is the data without noise.
+        """
         import torch
 
         return torch.cat([joint.logsumexp(1) for joint, _ in self._joint(rows_of(x, self.dimension), *level(step))])
 
     def components(self, x: "Tensor", step: Step | None = None) -> "Tensor":
-        """p(component | x), (n, k)."""
+        """Return p(component | x), (n, k), of the data or of the noised data at a step."""
         import torch
 
         return torch.cat([joint.softmax(1) for joint, _ in self._joint(rows_of(x, self.dimension), *level(step))])
 
     def posterior(self, x: "Tensor", step: Step | None = None) -> "Tensor":
-        """p(class | x), (n, classes): of the data, or at the noise of a step."""
+        """Return p(class | x), (n, classes), of the data or of the noised data at a step."""
         shares = self.components(x, step)
         return shares.new_zeros(len(shares), self.classes).index_add_(1, self.labels, shares)
 
     def sample(self, seeds: Sequence[int]) -> "Tensor":
-        """Exact samples of the data, (n, d), one seed a sample."""
+        """Return exact samples of the data, (n, d), one per seed."""
         from cfglab.mixtures.noise_paths import draws
 
         return self.placed(*draws(seeds, 1, self.dimension))
 
     def placed(self, uniform: "Tensor", normal: "Tensor") -> "Tensor":
-        """The sample (n, d) that a uniform number (n, 1) and d normal ones (n, d) stand for."""
+        """Return the samples (n, d) for uniform numbers (n, 1) and standard normal numbers (n, d)."""
         import torch
 
         ends = self.weights.cumsum(0)
@@ -152,7 +177,7 @@ class Mixture:
         return self.means[chosen] + spread
 
     def moments(self) -> "tuple[Tensor, Tensor]":
-        """Mean (d,) and covariance (d, d) of the data."""
+        """Return the mean (d,) and the covariance (d, d) of the data."""
         import torch
 
         mean = self.weights @ self.means

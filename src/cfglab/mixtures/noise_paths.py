@@ -24,7 +24,11 @@ LARGEST_SEED = 2**64 - 1
 
 
 def alpha(path: Path, sigma: float) -> float:
-    """The signal's factor at a noise over signal; 0 at pure noise, which `ve` never is. Raises InputError."""
+    """Return the factor of the signal at `sigma` (noise over signal); 0 at pure noise.
+
+    Raises:
+        InputError: for an infinite sigma on the path "ve", which has no pure noise.
+    """
     match path:
         case "ve":
             if math.isinf(sigma):
@@ -40,7 +44,11 @@ def alpha(path: Path, sigma: float) -> float:
 
 
 def noise_of(step: Step) -> tuple[float, float]:
-    """(a, n) where the model is evaluated. Raises InputError for a step without sigma or alpha."""
+    """Return the factors (a, n) of signal and noise at a step.
+
+    Raises:
+        InputError: if the step has no sigma or alpha.
+    """
     if step.sigma is None or step.alpha is None:
         raise InputError(
             f"step {step.index} without sigma and alpha: an exact prediction depends on both; build the steps with "
@@ -50,9 +58,14 @@ def noise_of(step: Step) -> tuple[float, float]:
 
 
 def noise_steps(sigmas: Sequence[float], path: Path = "ve") -> list[Step]:
-    """The steps of a run over these n + 1 levels (noise over signal, falling) on a path, each with its alpha.
+    """Return the n steps of a run on a path, each with its alpha.
 
-    `host_sigma` is t on a flow, else sigma. Raises InputError for levels that are no run.
+    Args:
+        sigmas: n + 1 noise levels (noise over signal), falling.
+        path: the noise path. On "flow", `host_sigma` is t, else sigma.
+
+    Raises:
+        InputError: if the levels are not those of a run.
     """
     if len(sigmas) < 2:
         raise InputError(f"{len(sigmas)} levels: a run of n steps has n + 1, the last being its end; add 0.")
@@ -68,9 +81,19 @@ def _on_path(step: Step, path: Path) -> Step:
 
 
 def karras(count: int, largest: float = 80.0, smallest: float = 0.002, rho: float = 7.0) -> list[float]:
-    """count + 1 levels from `largest` to `smallest`, evenly in sigma^(1/rho), then 0 (arXiv:2206.00364, eq. 5).
+    """Return count + 1 levels from `largest` to `smallest`, equally spaced in sigma^(1/rho), then 0.
 
-    Raises InputError for fewer than 2 steps or levels that do not fall.
+    Args:
+        count: steps, 2 or more.
+        largest: the first level, finite.
+        smallest: the last level before 0, above 0.
+        rho: above 0.
+
+    Raises:
+        InputError: if there are fewer than 2 steps or the levels do not fall.
+
+    Reference:
+        arXiv:2206.00364, eq. 5.
     """
     if count < 2 or not 0 < smallest < largest < math.inf or not rho > 0:
         raise InputError(
@@ -82,9 +105,17 @@ def karras(count: int, largest: float = 80.0, smallest: float = 0.002, rho: floa
 
 
 def flow_levels(count: int, shift: float = 1.0) -> list[float]:
-    """count + 1 levels, t / (1 - t), of a rectified flow from pure noise (t = 1, infinite) to 0, evenly in t.
+    """Return count + 1 levels t / (1 - t) of a rectified flow, from pure noise (t = 1, infinite) to 0, evenly in t.
 
-    `shift` above 1 spends more steps at high noise (arXiv:2403.03206, eq. 23): it multiplies every level.
+    Args:
+        count: steps, 1 or more.
+        shift: above 0; it multiplies every level. A shift above 1 spends more steps at high noise.
+
+    Raises:
+        InputError: if `count` or `shift` is out of range.
+
+    Reference:
+        arXiv:2403.03206, eq. 23.
     """
     if count < 1 or not shift > 0:
         raise InputError(f"{count} steps with shift {shift}: one step or more, and a shift above 0; write 32.")

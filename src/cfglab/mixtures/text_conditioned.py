@@ -20,9 +20,15 @@ LENGTH = 16  # numbers of an encoding; at most as many classes have one of their
 
 
 class Told:
-    """The denoiser of a mixture under the text of one class. `spread` is the noise in encodings of values ±1.
+    """The denoiser of a mixture, conditioned on the text of one class.
 
-    Raises InputError for a class that does not exist, more than 16 of them, and a spread that is not above 0.
+    Args:
+        mixture: the mixture, with 16 classes or fewer.
+        label: the class.
+        spread: the standard deviation of the noise in encodings of values ±1, above 0.
+
+    Raises:
+        InputError: if the class does not exist, there are more than 16 classes, or the spread is not above 0.
     """
 
     def __init__(self, mixture: Mixture, label: int, spread: float = 1.5) -> None:

@@ -21,9 +21,12 @@ THICKNESS = 0.055  # a limb's standard deviation across, over its length
 
 @dataclass(frozen=True, eq=False)
 class Toy:
-    """A mixture, and the mode that each of its components belongs to: `modes` (k,), counted from 0.
+    """A mixture with the mode of each of its components.
 
-    `fog` is the variance that an experiment's model adds to all it knows: 0 is a model without error.
+    Attributes:
+        mixture: the mixture.
+        modes: (k,), the mode of each component, counted from 0.
+        fog: the variance that the model of an experiment adds to every component; 0 is an exact model.
     """
 
     mixture: Mixture
@@ -45,7 +48,7 @@ class Toy:
 
 
 def two(dimension: int = 1) -> Toy:
-    """Two classes, N(m, 0.25 I) and N(-m, 0.25 I), with |m|² = d: in every coordinate 1 and -1."""
+    """Two classes, N(m, 0.25 I) and N(-m, 0.25 I), with |m|² = d: the means are 1 and -1 in every coordinate."""
     import torch
 
     mixture = Mixture([1, 1], [[1.0] * dimension, [-1.0] * dimension], 0.25, [0, 1])
@@ -53,7 +56,7 @@ def two(dimension: int = 1) -> Toy:
 
 
 def modes() -> Toy:
-    """Class 0 has a large mode (0.7) at (1, 1) and a small one (0.3) at (1, -1); class 1 is broad, around (-1, 0)."""
+    """Class 0 has a large mode (0.7) at (1, 1) and a small mode (0.3) at (1, -1); class 1 is broad, around (-1, 0)."""
     import torch
 
     mixture = Mixture([0.35, 0.15, 0.5], [[1, 1], [1, -1], [-1, 0]], [0.02, 0.02, 0.3], [0, 0, 1])
@@ -95,7 +98,7 @@ def _grown(x: float, y: float, angle: float, length: float, depth: int) -> list[
 
 
 def foggy_tree() -> Toy:
-    """The tree, and a model that knows it with every limb a little thicker."""
+    """The toy of `tree`, with a model in which every limb is a little thicker."""
     return replace(tree(), fog=0.0008)
 
 
@@ -104,7 +107,11 @@ TOYS: dict[str, Callable[[], Toy]] = {"two": two, "modes": modes, "tree": tree, 
 
 
 def toy(name: str) -> Toy:
-    """The toy of that name. Raises InputError with the nearest one."""
+    """Return the toy with this name.
+
+    Raises:
+        InputError: with the nearest name, if there is no such toy.
+    """
     if name not in TOYS:
         raise InputError(f"mixture {name!r}: there are {', '.join(TOYS)};{nearest(name, TOYS) or ' name one.'}")
     return TOYS[name]()

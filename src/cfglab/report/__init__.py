@@ -9,12 +9,22 @@ MOST = 5000
 
 
 def report(folder: Path | str, *, most: int = MOST) -> Path:
-    """Write `report.html` into a run folder and return its path; beside it `report.csv` and `report.json`.
+    """Write `report.html`, `report.csv` and `report.json` into a run folder.
 
-    Up to `most` images it is one self-contained file: images, curves and traces are inside, and nothing is
-    requested from anywhere; images beyond 40 MB are linked from `images/` beside it. The page of a larger run loads
-    what is looked at from `images/` and from pages in a folder `report/`; keep them together. Raises InputError where
-    the folder holds no run (or other files in `report/`), MachineError where files cannot be written.
+    Up to `most` images, the page is one self-contained file that requests nothing from the network; images beyond 40 MB
+    are linked from `images/`. The page of a larger run loads images from `images/` and data from the folder `report/`;
+    keep them together.
+
+    Args:
+        folder: a run folder.
+        most: the largest number of images of a self-contained page.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        InputError: if the folder holds no run, or `report/` holds other files.
+        MachineError: if a file cannot be written.
     """
     from cfglab.experiments.storage.files import write_whole
     from cfglab.experiments.storage.store import Store

@@ -26,19 +26,29 @@ def compare(
     equal: Equal | None = None,
     shuffled: bool = False,
 ) -> Comparison:
-    """Each setting less the baseline: over pairs with the same prompt and seed, or of sets of the same prompts.
+    """Compare each setting with the baseline: setting minus baseline.
+
+    A metric of single images is compared over pairs with the same prompt and seed; a metric of sets of images over
+    sets of the same prompts.
 
     Args:
-        source: a run's store, of which one metric is read, that metric's Scores, or the results, one for each
-            (setting, prompt, seed); failed ones are dropped with their partners, and counted.
-        metric: a name that the results hold, e.g. `alignment`; from a store also one of sets, e.g. `kid`.
-        baseline: a setting of the results.
+        source: the store of a run, the Scores of the metric, or results with one entry for each (setting, prompt,
+            seed). Failed results are dropped together with their partners, and counted.
+        metric: a metric of the results, such as `alignment`; from a store also a metric of sets, such as `kid`.
+        baseline: the name of a setting of the results.
         equal: compare at equal `dose` or `cost` (see `cfglab.experiments.analysis.matched_baseline`); needs a store.
-        shuffled: beside alignment, what the images score against other prompts of the run; needs a store.
+        shuffled: add the alignment of the images with other prompts of the run; needs a store.
+
+    Returns:
+        The Comparison, with one row per setting; its p values are corrected by Holm's method.
 
     Raises:
-        InputError: a metric that the results do not hold or that is no metric of single images, a baseline that is
-            no setting of theirs, two results for one (setting, prompt, seed); what cannot be compared as `equal`.
+        InputError: if the results do not hold the metric, the metric is not one of single images, the baseline is not
+            a setting of the results, a (setting, prompt, seed) has two results, or `equal` is not possible.
+
+    Examples:
+        with Store.open("runs/k-decay") as store:
+            print(compare(store, "alignment", "constant"))
     """
     if isinstance(source, Store) and equal is None and (sets := compare_sets(source, metric, baseline)):
         return sets

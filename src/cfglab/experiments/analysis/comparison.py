@@ -11,13 +11,18 @@ COLUMNS = ("setting", "n", "mean", "difference", "95 % interval", "p", "p (Holm)
 
 
 class ComparisonRow(BaseModel):
-    """One setting against the baseline over the pairs that both drew; None where there is no pair, or no spread.
+    """One setting compared with the baseline over their common pairs; None if there is no pair or no spread.
 
-    `mean` is the setting's mean over these pairs (of a set metric: its value), `difference` is `mean` less the
-    baseline's over the same pairs; `dropped` counts the (prompt, seed) that one side could not give. `p_holm` is p
-    corrected over all rows. `variance` has the shares of the difference's variance that prompts, seeds and the rest
-    have; the other fields are those of `cfglab.experiments.analysis.paired.Difference`. `against` names what stands in
-    the baseline's place where that differs by row.
+    The fields that are not listed are those of `cfglab.experiments.analysis.paired.Difference`.
+
+    Attributes:
+        setting: the name of the setting.
+        dropped: the number of (prompt, seed) that one of the two does not have.
+        mean: the mean of the setting over the pairs; for a metric of sets, its value.
+        difference: `mean` minus the mean of the baseline over the same pairs.
+        p_holm: p, corrected over all rows by Holm's method.
+        variance: the shares of prompts, seeds and the rest in the variance of the difference.
+        against: the name of the opponent that replaces the baseline, if it differs by row.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,10 +50,17 @@ class ComparisonRow(BaseModel):
 
 
 class Comparison(BaseModel):
-    """All settings against one baseline in one metric: rows best first, and in `note` what they do and do not say.
+    """All settings compared with one baseline in one metric.
 
-    `floor` is what real images score against real ones (set metrics), `chance` what these images score when each
-    is judged by another prompt of the run (alignment, where asked for).
+    Attributes:
+        metric: the name of the metric.
+        baseline: the name of the baseline.
+        better: the direction of the metric, or None.
+        baseline_mean: the mean of the baseline.
+        rows: one row per setting, best first.
+        note: the limits of the numbers, in words.
+        floor: the value of real images against real images (metrics of sets).
+        chance: the value of these images with other prompts of the run (alignment, if requested).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -18,10 +18,18 @@ from cfglab.terminal import inline
 
 
 class SplitChoice(BaseModel):
-    """The setting that was best on one half (`chosen_on`), and its difference on the other half, `reported_on`.
+    """The best setting on one half of the data and its difference from the baseline on the other half.
 
-    `against` names the fair opponent where that is not the baseline itself. `shares` is what both halves have in
-    common: the number claims nothing about other ones of these.
+    Attributes:
+        metric: the name of the metric.
+        baseline: the name of the baseline.
+        setting: the name of the chosen setting.
+        split: the unit that was split: "prompts" or "seeds".
+        candidates: the number of settings to choose from.
+        chosen_on: the difference on the half that was used for the choice.
+        reported_on: the difference on the held-out half.
+        against: the matched opponent, if it is not the baseline itself.
+        shares: what both halves have in common; the result makes no claim about other prompts or noises of that kind.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -46,8 +46,15 @@ class Spread:
 
 
 def spread(values: FloatArray, crossed: bool) -> Spread:
-    """The spread of each setting's mean over (prompts, seeds); a setting with values of one prompt, or in a crossed
-    design of one seed, is taken as one-way: the images of that prompt, or the prompts of that seed."""
+    """Return the Spread of the mean of each setting.
+
+    A setting with values of one prompt, or in a crossed design of one seed, is analyzed one-way: over the images of
+    that prompt, or over the prompts of that seed.
+
+    Args:
+        values: (settings, prompts, seeds), float64; NaN where there is no value.
+        crossed: whether all prompts share the starting noises of a seed.
+    """
     there = np.isfinite(values)
     filled = np.where(there, values, 0.0)
     by_prompt, by_seed = there.sum(axis=2), there.sum(axis=1)

@@ -50,13 +50,29 @@ def reproduce(
     allow_pickle: bool = False,
     allow_download: bool = False,
 ) -> Reproduction:
-    """Replay the batch recorded in an image of a run and write its image to `out`.
+    """Generate an image of a run again from the record in its file, and write it to `out`.
 
-    Nothing is drawn before the record, the image and the model agree, and nothing is written before it is drawn. A
-    record that names a hub model does not download it: `allow_download` does. `notes` says which versions differ from
-    the recorded ones, in which case pixels may differ too. Raises InputError for an image without a record or with one
-    that cannot be true, for a model whose weights are not the recorded ones, for a hub model that is not here, and for
-    an `out` that is no place for a file; MachineError when `out` cannot be written.
+    The whole recorded batch is generated. This starts only after the record, the image and the model agree; the file
+    is written only after the batch is complete.
+
+    Args:
+        image: the path of an image of a run.
+        out: the path of the new image.
+        device: a torch device, or "auto".
+        allow_pickle: accept pickled weights.
+        allow_download: allow the download of a hub model.
+
+    Returns:
+        A Reproduction. Its `notes` list the versions that differ from the recorded ones; pixels may differ then.
+
+    Raises:
+        InputError: if the image has no record or an invalid one, the weights differ from the recorded ones, the hub
+            model is not on this machine, or `out` cannot hold the file.
+        MachineError: if `out` cannot be written or the model fails.
+
+    Examples:
+        result = reproduce(image_path, "again.png", device="cpu")
+        print(result.notes)
     """
     record, before = read_picture(image)
     out = Path(out)

@@ -37,7 +37,13 @@ Places = dict[str, list[tuple[int, Setting, int]]]  # cell id -> position in the
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder and what the last session did there."""
+    """A run folder with the counts of the last session.
+
+    Attributes:
+        folder: the run folder.
+        drawn: images generated in the last session.
+        failed: failed cells.
+    """
 
     folder: Path
     drawn: int = 0
@@ -45,7 +51,7 @@ class Run:
 
     @cached_property
     def store(self) -> Store:
-        """The folder, open for reading."""
+        """The store of the run, open for reading."""
         return Store.open(self.folder)
 
     def compare(self, metric: str, baseline: str | None = None, **options: Any) -> "Comparison":
@@ -79,16 +85,31 @@ def run(
     load: Callable[[Experiment], Any] | None = None,
     executor: Executor = in_process,
 ) -> Run:
-    """Draw and score every cell of `experiment` that `folder` does not hold yet.
+    """Generate and score every cell of `experiment` that `folder` does not hold yet.
 
-    A batch in which the model fails is drawn in halves, down to the cell that fails alone: it is recorded as failed,
-    with the traceback, and its batch is tried again next time. An image that is not finite stays failed. `Run.failed`
-    counts both. `revision`, `allow_pickle` and `allow_download` are about hub models, see `cfglab.load`; without
-    `score` images are only drawn. `load` gives the pipeline in place of loading one, for many runs of one model.
-    `executor` draws the batches: here, unless it is one of `cfglab.integrations`.
+    If the model fails on a batch, the batch is split in halves until the failing cell is alone. That cell is recorded
+    as failed with its traceback, and its batch is tried again in the next session. An image that is not finite stays
+    failed. Images that were generated before an error are kept.
 
-    Raises InputError for a model, sampler, size or prompt that cannot be drawn, for a folder that holds something else
-    or has another writer, and MachineError for a folder or disk that cannot be written. What was drawn is kept.
+    Args:
+        experiment: the experiment.
+        folder: the run folder.
+        device: a torch device, or "auto".
+        revision: the revision of a hub model, as in `cfglab.load`.
+        allow_pickle: accept pickled weights, as in `cfglab.load`.
+        allow_download: allow the download of a hub model, as in `cfglab.load`.
+        score: False generates images without scoring them.
+        quiet: show no progress.
+        load: returns the pipeline of an experiment; use it to share one model between runs.
+        executor: runs the batches; by default in this process, else one of `cfglab.integrations`.
+
+    Returns:
+        The Run; its `failed` counts both kinds of failed cells.
+
+    Raises:
+        InputError: if the model, sampler, size or a prompt is not valid, or the folder holds something else or has
+            another writer.
+        MachineError: if the folder or the disk cannot be written.
     """
     folder = Path(folder)
     hub: dict[str, Any] = {

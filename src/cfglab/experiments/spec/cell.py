@@ -14,10 +14,24 @@ from cfglab.pipelines.loading.model_folder import locate, weights_hash
 
 
 class Cell(Identified):
-    """One image to make: everything that it depends on, except versions and the device, which are recorded beside it.
+    """One image to generate. The fields hold everything that it depends on except the versions and the device.
 
-    `id` names it. `seed` is the seed of torch's generator that its starting noise comes from. `weights` is the hash of
-    the model's folder, `sampler_config` the model's own scheduler config, sizes are in pixels.
+    Versions and the device are recorded separately. The `id` is the name of the cell.
+
+    Attributes:
+        model: the model name.
+        weights: the hash of the model folder.
+        prompt: the prompt.
+        negative: the negative prompt.
+        seed: the seed of torch's generator for the starting noise.
+        steps: sampling steps.
+        width: image width in pixels.
+        height: image height in pixels.
+        sampler: the name of the sampler.
+        sampler_config: the scheduler configuration of the model.
+        dtype: the dtype of the model.
+        compile: whether the denoiser runs through torch.compile.
+        guidance: the Guidance.
     """
 
     model: str

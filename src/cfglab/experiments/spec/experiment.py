@@ -49,7 +49,14 @@ if TYPE_CHECKING:
 
 
 class Setting(BaseModel):
-    """A named Guidance of an experiment; its cells are prompts × seeds."""
+    """A named Guidance of an experiment; its cells are prompts × seeds.
+
+    Attributes:
+        name: the unique name of the setting.
+        group: the name of its group.
+        title: a title for reports.
+        guidance: a Guidance, or text, a number or a list that is parsed to one.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -66,15 +73,35 @@ class Setting(BaseModel):
 
 
 class Experiment(Identified):
-    """A set of cells: the settings, the baseline first, each with every prompt and seed. Raises InputError in one line.
+    """A set of cells: every setting with every prompt and seed.
 
-    Its `id` is of everything but the title and the question. The device is no part of it, and neither are the model's
-    weights: a run records which they were.
+    The `id` is a hash of all fields except the title and the question. It does not depend on the device or on the
+    weights of the model; a run records the weights.
 
-    `noise` is the design of the starting noises (see `torch_seed`): `nested`, the default, gives every prompt noises of
-    its own; `crossed` gives all prompts those of a seed. Experiments that were stored before the field existed are
-    crossed. `prompt_offset` is the position of the first prompt where these prompts are a part of a longer list: the
-    part then has the noises that it has in the whole.
+    Attributes:
+        name: the name of the experiment.
+        title: a title for reports.
+        question: the question that the experiment answers.
+        model: "scenes", the path of a model folder, a hub id or a mixture.
+        prompts: distinct prompts, at least one.
+        negative: the negative prompt of all cells.
+        seeds: distinct seeds, at least one.
+        noise: the design of the starting noises (see `torch_seed`). "nested": each prompt has its own noises.
+            "crossed": all prompts share the noises of a seed; stored experiments without this field are crossed.
+        prompt_offset: the position of the first prompt if the prompts are a part of a longer list, 0 or more. The part
+            then has the same noises as in the whole list.
+        steps: sampling steps.
+        sampler: a name in SAMPLERS.
+        width: image width in pixels, a multiple of 8; None is the width of the model.
+        height: image height in pixels, a multiple of 8; None is the height of the model.
+        dtype: the dtype of the model.
+        compile: run the denoiser through torch.compile.
+        baseline: the setting that all others are compared with.
+        settings: all settings, the baseline first.
+        left_out: settings that are not run, each with the reason.
+
+    Raises:
+        InputError: in one line, if a field is not valid.
     """
 
     unnamed: ClassVar[frozenset[str]] = frozenset({"title", "question"})
@@ -159,10 +186,19 @@ class Experiment(Identified):
         agree: Callable[[Cost], object] | None = None,
         **fields: Any,
     ) -> Self:
-        """A preset by name, changed: `preset("k-decay", model="scenes", set={"groups.0.axes.k": [0.3, 1]})`.
+        """Return a preset, optionally changed.
 
-        `fields` are top-level fields of the YAML file, those that are None being left as the preset has them; `set` has
-        dotted paths into it. Raises InputError with the nearest name for a preset or a field that does not exist.
+        Args:
+            name: a name in `preset_names()`.
+            set: new values by dotted path into the YAML document.
+            agree: called with the Cost before the grid is expanded; it raises an error to stop.
+            **fields: new values of top-level fields of the YAML document; None keeps the value of the preset.
+
+        Raises:
+            InputError: with the nearest name, if the preset or a field does not exist.
+
+        Examples:
+            Experiment.preset("k-decay", model="scenes", set={"groups.0.axes.k": [0.3, 1]})
         """
         known = preset_names()
         if name not in known:
@@ -180,8 +216,20 @@ class Experiment(Identified):
         agree: Callable[[Cost], object] | None = None,
         **fields: Any,
     ) -> Self:
-        """An experiment from a YAML file or text, changed as in `preset`. `agree` hears the cost before the grid is
-        written out, and raises what should stop it."""
+        """Read an experiment from a YAML file or from YAML text, optionally changed.
+
+        Args:
+            source: the path of a .yaml or .yml file, or the text.
+            set: new values by dotted path into the document.
+            agree: called with the Cost before the grid is expanded; it raises an error to stop.
+            **fields: new values of top-level fields; None keeps the value of the document.
+
+        Raises:
+            InputError: if the document is not valid, or a field is given both in `fields` and in `set`.
+
+        Examples:
+            experiment = Experiment.from_yaml("sweep.yaml", steps=25)
+        """
         given = {name: _plain(value) for name, value in fields.items() if value is not None}
         if both := given.keys() & (set or {}).keys():
             raise InputError(f"{min(both)}: is given twice, as a field and in --set; leave one of them out.")
@@ -214,7 +262,7 @@ class Experiment(Identified):
         return cls(**fields, baseline=baseline, settings=tuple(settings), left_out=tuple(left_out))
 
     def to_yaml(self) -> str:
-        """The experiment as YAML, every setting written out; `from_yaml` reads it back to an equal value."""
+        """Return the experiment as YAML with every setting expanded; `from_yaml` reads an equal value."""
         document = self.model_dump(mode="json", exclude={"settings", "baseline", "left_out"})
         document = {name: value for name, value in document.items() if value not in ("", None)}
         document |= {"seeds": write_seeds(self.seeds), "noise": self.noise}
@@ -241,7 +289,7 @@ class Experiment(Identified):
         return f"the experiment {self.name!r}"
 
     def torch_seeds(self) -> list[int]:
-        """The seed of torch's generator for every prompt and seed: prompts in order, the seeds of each in order."""
+        """Return the torch seed of every prompt and seed: prompts in order, then the seeds of each prompt in order."""
         return [
             torch_seed(seed, self.prompt_offset + position, self.noise)
             for position in range(len(self.prompts))
@@ -269,7 +317,11 @@ class Experiment(Identified):
         return ""
 
     def setting(self, name: str) -> Setting:
-        """The setting of that name. Raises InputError with the nearest name."""
+        """Return the setting with this name.
+
+        Raises:
+            InputError: with the nearest name, if there is no such setting.
+        """
         for setting in self.settings:
             if setting.name == name:
                 return setting
@@ -277,20 +329,24 @@ class Experiment(Identified):
         raise InputError(f"{name!r} is no setting of {self.name}:{nearest(name, known) or f' it has {known[0]}, …'}")
 
     def cells(self, model: "ModelFacts | None" = None) -> "list[tuple[Setting, Cell]]":
-        """Every cell with its setting: settings, then prompts, then seeds. `model`, if not given, is read from disk."""
+        """Return every cell with its setting, ordered by setting, prompt and seed.
+
+        Args:
+            model: facts about the model; None reads them from disk.
+        """
         from cfglab.experiments.spec.cell import cells
 
         return cells(self, model)
 
     def run(self, folder: Path | str, device: str = "auto", **options: Any) -> "Run":
-        """Draw and score what the folder does not hold yet; see `cfglab.experiments.execution.run.run`."""
+        """Generate and score the images that `folder` does not hold yet; see `cfglab.experiments.execution.run.run`."""
         from cfglab.experiments.execution.run import run
 
         return run(self, folder, device, **options)
 
 
 def preset_names() -> list[str]:
-    """The names that `Experiment.preset` knows."""
+    """Return the sorted names that `Experiment.preset` accepts."""
     folder = files("cfglab.experiments") / "presets"
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 

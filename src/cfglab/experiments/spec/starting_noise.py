@@ -11,16 +11,25 @@ that a person would write."""
 
 
 def torch_seed(seed: int, position: int, noise: Noise = "nested") -> int:
-    """The seed n of `torch.Generator("cpu").manual_seed(n)` for a seed of an experiment and the position of a prompt.
+    """Return the seed n of `torch.Generator("cpu").manual_seed(n)` for one starting noise.
 
-    Position 0 keeps the seed itself, so an experiment with one prompt draws the same starting noise in both designs.
-    For a later position of the nested design n is 2**62 plus the first 62 bits of the sha256 of the ASCII text
+    Position 0 keeps the seed itself, so an experiment with one prompt has the same starting noises in both designs.
+    For a later position of the nested design, n is 2**62 plus the first 62 bits of the SHA-256 of the ASCII text
     `cfglab noise SEED POSITION`. This rule does not change between versions.
 
     Args:
-        seed: a seed as the experiment states it, 0 or more.
-        position: the place of the prompt among the prompts of the experiment, counted from 0.
+        seed: a seed of the experiment, 0 or more.
+        position: the position of the prompt among the prompts of the experiment, counted from 0.
         noise: the design of the experiment.
+
+    Returns:
+        The seed, below 2**63.
+
+    Examples:
+        >>> torch_seed(3, 0)
+        3
+        >>> torch_seed(3, 5, "crossed")
+        3
     """
     if noise == "crossed" or position == 0:
         return seed

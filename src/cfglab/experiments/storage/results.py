@@ -22,12 +22,21 @@ IMAGE = r"^(?:images/)?[0-9A-Za-z_-]{1,64}\.png$"
 
 
 class Result(BaseModel):
-    """One cell of a run: where it stands in the experiment, its image or its error, and its metrics.
+    """One cell of a run: its position in the experiment, its image or its error, and its metrics.
 
-    `torch_seed` is the plain seed that its starting noise comes from in diffusers, `torch.Generator("cpu")` with
-    `manual_seed(torch_seed)`; `seed` is the seed that the experiment states. `image` is relative to the run folder.
-    `error` ends in the line that says what was wrong. `rows_run` and `rows_saved` are denoiser rows, this image's
-    even share of what its batch ran and saved.
+    Attributes:
+        cell: the id of the cell.
+        position: the position of the cell in the experiment, from 0.
+        setting: the name of the setting.
+        prompt: the prompt.
+        seed: the seed that the experiment states.
+        torch_seed: the seed n of `torch.Generator("cpu").manual_seed(n)` for the starting noise.
+        status: "done" or "failed".
+        image: the path of the image, relative to the run folder.
+        error: the error; its last line states the cause.
+        metrics: values by metric.
+        rows_run: denoiser rows that were run: this image's even share of its batch.
+        rows_saved: denoiser rows that were saved: this image's even share of its batch.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

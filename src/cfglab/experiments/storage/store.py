@@ -46,7 +46,13 @@ SCORED = "scored"
 
 
 class Store:
-    """A run folder, open for reading (`Store.open`) or as its one writer (`Store.create`). Also a context manager."""
+    """A run folder, open for reading (`Store.open`) or as its only writer (`Store.create`).
+
+    It is also a context manager that closes the run on exit.
+
+    Attributes:
+        folder: the run folder.
+    """
 
     def __init__(self, folder: Path, database: sqlite3.Connection, held: ExitStack) -> None:
         self.folder = folder
@@ -59,7 +65,15 @@ class Store:
     def open(cls, folder: Path | str) -> Self:
         """Open a run for reading, also while another process writes it.
 
-        Raises InputError when the folder holds no run or the results cannot be read.
+        Args:
+            folder: a run folder.
+
+        Raises:
+            InputError: if the folder holds no run or its results cannot be read.
+
+        Examples:
+            with Store.open("runs/k-decay") as store:
+                results = store.results()
         """
         folder = Path(folder)
         path = folder / DATABASE
@@ -88,10 +102,15 @@ class Store:
 
     @classmethod
     def create(cls, folder: Path | str, experiment: Experiment) -> Self:
-        """Be the one writer of a new run of `experiment`, or of the same experiment's run that is already there.
+        """Open a run as its only writer. The run is new, or it is an earlier run of the same experiment.
 
-        Raises InputError when the folder holds another experiment, other files, or has another writer, and
-        MachineError when it cannot be written.
+        Args:
+            folder: the run folder; it is made if it does not exist.
+            experiment: the experiment of the run.
+
+        Raises:
+            InputError: if the folder holds another experiment or other files, or has another writer.
+            MachineError: if the folder cannot be written.
         """
         folder = Path(folder)
         _is_new(folder, experiment)  # nothing is made in a folder of something else
@@ -208,7 +227,7 @@ class Store:
         ]
 
     def results(self) -> list[Result]:
-        """Every cell that was drawn or failed so far, in the experiment's order: setting, prompt, seed."""
+        """Return every recorded result, done or failed, ordered by setting, prompt and seed."""
         try:
             with self.snapshot():
                 return read_results(self.select, self.experiment.torch_seeds())
@@ -220,14 +239,17 @@ class Store:
             ) from error
 
     def counts(self) -> dict[str, int]:
-        """How many cells are `done` and `failed`, and how many of those failed for `good`: no attempt changes that."""
+        """Return the number of cells that are `done`, `failed`, and failed for `good` (not tried again)."""
         ((done, failed, good),) = self.select(
             "SELECT total(status = 'done'), total(status = 'failed'), total(status = 'failed' AND settled) FROM results"
         )
         return {"done": int(done), "failed": int(failed), "good": int(good)}
 
     def set_metrics(self) -> dict[str, dict[str, Estimate]]:
-        """Metrics of sets of images by setting and metric; the setting `real` is real images against real ones."""
+        """Return the metrics of sets of images, by setting and metric.
+
+        The setting `real` compares real images with real images.
+        """
         table: dict[str, dict[str, Estimate]] = {}
         with self.snapshot(), plain_errors(self.folder):
             for setting, metric, value, low, high, n in self._database.execute("SELECT * FROM set_metrics"):
@@ -270,12 +292,12 @@ class Store:
                 database.execute("DELETE FROM meta WHERE key = ?", (SCORED,))
 
     def record_metrics(self, metrics: Mapping[str, Mapping[str, float]]) -> None:
-        """Add metrics of images, by cell id and metric."""
+        """Add metrics of single images, by cell id and metric."""
         with self._transaction() as database:
             _insert_metrics(database, metrics)
 
     def forget_metric(self, metric: str) -> None:
-        """Take a metric from all images."""
+        """Remove a metric from all images."""
         with self._transaction() as database:
             database.execute("DELETE FROM metrics WHERE metric = ?", (metric,))
 
@@ -302,7 +324,7 @@ class Store:
             )
 
     def write_csv(self) -> Path:
-        """Write results.csv whole: one line a cell, one column a metric."""
+        """Write results.csv: one line per cell, one column per metric. Returns its path."""
         text = results_csv(self.results(), {setting.name: setting for setting in self.experiment.settings})
         path = self.folder / "results.csv"
         write_whole(path, text.encode())

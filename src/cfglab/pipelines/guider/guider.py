@@ -42,11 +42,21 @@ NETWORKS = ("unet", "transformer", "transformer_2", "controlnet")
 
 
 def to_guider(guidance: Any, *, share_rows: bool | None = None) -> "Guider":
-    """`guidance` as a guider: `pipe.update_components(guider=to_guider(guidance))`, or `guider=` of a classic pipeline.
+    """Convert a guidance to a diffusers guider.
 
-    Takes what `guide` takes: a Guidance, a Schedule, a number, text, an object with `start(prediction)`, or a list of
-    these, one per image. Raises InputError for anything else. The unconditional call of a step is left out where nobody
-    needs it and the network is known to keep nothing of it; `share_rows` says it instead, as in `guide`.
+    Use it as `pipe.update_components(guider=to_guider(guidance))`, or as `guider=` of a classic pipeline.
+
+    Args:
+        guidance: as in `guide`: a Guidance, a Schedule, a number, text, an object with `start(prediction)`, or a list
+            of these with one entry per image.
+        share_rows: as in `guide`. By default the unconditional call of a step is skipped if no image needs it and the
+            network is known to keep no state of it.
+
+    Returns:
+        The guider.
+
+    Raises:
+        InputError: if `guidance` is none of these.
     """
     return Guider(guidance, share_rows)
 
@@ -66,9 +76,12 @@ _CONDITIONAL, _UNCONDITIONAL = _Batch("pred_cond", 0), _Batch("pred_uncond", 1)
 class Guider(BaseGuidance):  # type: ignore[misc]
     """A diffusers guider that follows a guidance; see `to_guider`.
 
-    The conditional rows run at every step, because pipelines read them after the guider; the unconditional ones and
-    those of further predictions only where some image needs them. `trace` holds what the latest run did. It saves and
-    loads as the JSON of its guidance.
+    The conditional rows run at every step because pipelines read them after the guider. The unconditional rows and
+    the rows of perturbed passes run only if an image needs them. The guider is saved and loaded as the JSON of its
+    guidance.
+
+    Attributes:
+        trace: the Trace of the latest run.
     """
 
     _input_predictions: ClassVar[list[str]] = [_CONDITIONAL.name, _UNCONDITIONAL.name]

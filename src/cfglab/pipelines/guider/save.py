@@ -13,12 +13,18 @@ with quiet():
 
 
 def save_with_guider(pipe: Any, folder: str | os.PathLike[str]) -> None:
-    """`pipe.save_pretrained(folder)` with the guiders, which it leaves out, those of diffusers too.
+    """Save a Modular pipeline together with its guiders, which `pipe.save_pretrained(folder)` leaves out.
 
-    `ModularPipeline.from_pretrained(folder)` and its `load_components()` then give the pipeline with its guidance.
+    `ModularPipeline.from_pretrained(folder)` and its `load_components()` restore the pipeline with its guidance.
+    Nothing is pickled: a guider is the file guider_config.json in a folder of its own.
 
-    Nothing is pickled: a guider is the JSON file guider_config.json of its own folder. Raises InputError for another
-    kind of pipeline, and for a guidance that cannot be written, before anything is.
+    Args:
+        pipe: a diffusers ModularPipeline.
+        folder: the folder to write.
+
+    Raises:
+        InputError: before anything is written, if `pipe` is not a Modular pipeline or a guidance cannot be written as
+            JSON.
     """
     if not isinstance(pipe, ModularPipeline):
         raise InputError(

@@ -21,20 +21,36 @@ def guide(
     share_rows: bool | None = None,
     span: Span = "call",
 ) -> "Guiding":
-    """A context in which `pipe` follows `guidance`; it yields the Trace of what runs inside.
+    """Return a context manager in which `pipe` follows `guidance`; entering it yields a Trace.
 
-    `guidance` is a Guidance, a Schedule, a number, text such as "cosine(max=7.5) | prediction_norm()", any object with
-    `start(prediction)`, or a list of these, one per image (images per prompt included). Call the pipeline with its
-    guidance on, for instance with its default `guidance_scale`; the number is not used otherwise. A network that reads
-    its scale as an input (Flux.1-dev) follows the schedule. `profile` is for a class that cfglab does not know.
-    Rows that nobody needs are left out and equal ones run once where every layer, attention processor and hook of the
-    network is known to keep rows apart, else all rows are run and a warning says why; `share_rows` says it instead:
-    True that they are independent, False that all are to be run.
-    `span="trajectory"` is for a call that runs a part of its steps (`denoising_start`, `denoising_end`, `strength`):
-    schedules then count over all `num_inference_steps`, so that two calls share one schedule; by default they count
-    over the steps of each call. The context can be entered again, for another Trace.
-    Raises InputError for a pipeline whose layout is not known or that is guided already, and, when it is called, for a
-    call without guidance, a list that is not of the batch's length, and predictions that are no numbers.
+    Call the pipeline with its guidance switched on, for example with its default `guidance_scale`. The value of that
+    argument is not used. A network that reads the scale as an input (Flux.1-dev) follows the schedule. On exit the
+    pipeline is as it was before. The context can be entered again; each entry has its own Trace.
+
+    Args:
+        pipe: a diffusers pipeline.
+        guidance: a Guidance, a Schedule, a number, text such as "cosine(max=7.5) | prediction_norm()", an object with
+            `start(prediction)`, or a list of these with one entry per image (images per prompt included).
+        profile: the layout of a pipeline class that cfglab does not know.
+        share_rows: True states that the rows of a batch are independent; False runs all rows. By default, unneeded rows
+            are skipped and equal rows run once if every layer, attention processor and hook of the network is known to
+            keep rows apart. Otherwise all rows run and a warning gives the reason.
+        span: the steps that a schedule counts over. "call": the steps of each call. "trajectory": all
+            `num_inference_steps`, for calls that run a part of the steps (`denoising_start`, `denoising_end`,
+            `strength`), so that two calls share one schedule.
+
+    Returns:
+        A reusable context manager that is also a decorator.
+
+    Raises:
+        InputError: at once, if the layout of the pipeline is unknown, the pipeline is guided already, `span` is unknown
+            or the list is empty. At the pipeline call, if its guidance is off, the length of the list is not the number
+            of images, or a prediction holds NaN.
+
+    Examples:
+        with cfglab.guide(pipe, "cosine(max=7.5) | prediction_norm()") as trace:
+            image = pipe("a red circle").images[0]
+        print(trace.table())
     """
     return Guiding(lambda: _guided(pipe, guidance, profile, share_rows=share_rows, span=span), pipe)
 
@@ -47,14 +63,40 @@ def attach(
     share_rows: bool | None = None,
     span: Span = "call",
 ) -> Trace:
-    """guide() that stays on until `detach(pipe)`; the Trace holds the pipeline's latest call."""
+    """Guide `pipe` until `detach(pipe)` is called.
+
+    Args:
+        pipe: a diffusers pipeline.
+        guidance: as in `guide`.
+        profile: as in `guide`.
+        share_rows: as in `guide`.
+        span: as in `guide`.
+
+    Returns:
+        The Trace of the latest call of the pipeline.
+
+    Raises:
+        InputError: as in `guide`.
+
+    Examples:
+        trace = cfglab.attach(pipe, "linear(max=7.5)")
+        image = pipe("a red circle").images[0]
+        cfglab.detach(pipe)
+    """
     guided = _guided(pipe, guidance, profile, keep=False, share_rows=share_rows, span=span)
     swap(pipe, guided)
     return guided.trace
 
 
 def detach(pipe: Any) -> None:
-    """Leave the pipeline as it was before `attach`. Raises InputError where nothing is attached."""
+    """Restore the pipeline to its state before `attach`.
+
+    Args:
+        pipe: the pipeline that was given to `attach`.
+
+    Raises:
+        InputError: if the pipeline is not guided, or is inside `guide`, which ends by itself.
+    """
     guided = guided_by(pipe)
     if guided is None or guided.keep:
         state = "is not guided" if guided is None else "is inside guide(), which ends by itself"
@@ -63,7 +105,7 @@ def detach(pipe: Any) -> None:
 
 
 class Guiding(AbstractContextManager[Trace], ContextDecorator):
-    """What `guide` returns. Every time it is entered it begins anew, with a Trace of its own."""
+    """The context manager that `guide` returns. Each entry starts a new run with its own Trace."""
 
     def __init__(self, make: Callable[[], Guided], pipe: Any) -> None:
         self._make, self._pipe = make, pipe

@@ -29,14 +29,29 @@ def load(
     allow_pickle: bool = False,
     allow_download: bool = True,
 ) -> StableDiffusionPipeline:
-    """The pipeline of `scenes`, of a folder, or of a hub id (naming one is consent to download it), ready to call.
+    """Load a Stable Diffusion pipeline, ready to call. A safety checker is never loaded.
 
-    `device` "auto" takes CUDA, then Apple's GPU, then the CPU. `sampler` is one of SAMPLERS; None keeps the model's
-    own. `compiled` runs the denoiser through torch.compile, in blocks of a fixed size: slow to start, faster after. A
-    safety checker is never loaded. Pickled weights are refused unless `allow_pickle`, and then read with
-    weights-only loading. `allow_download=False` is for a name that a file gave: a hub model is then taken from the
-    cache, and otherwise DownloadNeeded is raised. Raises InputError for what was asked wrongly, MachineError where the
-    machine fails.
+    Args:
+        name: "scenes", the path of a model folder, or a hub id. A hub id is consent to download the model.
+        device: a torch device, or "auto": CUDA if present, else Apple's GPU, else the CPU.
+        dtype: "float32", "float16" or "bfloat16".
+        sampler: one of SAMPLERS; None keeps the sampler of the model.
+        compiled: run the denoiser through torch.compile in blocks of a fixed size: slower to start, faster afterwards.
+        revision: the revision of the hub model.
+        allow_pickle: accept pickled weights; they are then read with weights-only loading.
+        allow_download: False for a name that was read from a file: a hub model is then taken from the cache only.
+
+    Returns:
+        The pipeline on the device.
+
+    Raises:
+        InputError: if an argument or the model folder is not valid.
+        DownloadNeeded: if `allow_download` is False and the model is not in the cache.
+        MachineError: if the machine fails, for example if the model does not fit into memory.
+
+    Examples:
+        pipe = cfglab.load("scenes", device="cpu")
+        image = pipe("a red circle").images[0]
     """
     if dtype not in DTYPES:
         raise InputError(f"no dtype {dtype!r}: there are {', '.join(DTYPES)};{nearest(dtype, DTYPES) or ' name one.'}")
@@ -71,7 +86,14 @@ def _sampler(folder: Path, name: str, config: Any) -> Any:
 
 
 def find_device(name: str) -> torch.device:
-    """The torch device of that name. Raises InputError where it is none, or this machine has none."""
+    """Return the torch device with this name.
+
+    Args:
+        name: a torch device, or "auto": CUDA if present, else Apple's GPU, else the CPU.
+
+    Raises:
+        InputError: if the name is not a device or this machine does not have the device.
+    """
     has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, there in has.items() if there))
@@ -85,9 +107,15 @@ def find_device(name: str) -> torch.device:
 
 
 def check_prompt(pipe: StableDiffusionPipeline, prompt: str, what: str = "prompt") -> None:
-    """Raise InputError if the text encoder would not see all of the prompt, saying which words it would lose.
+    """Check that the text encoder reads the whole prompt.
 
-    `what` is what the message calls it.
+    Args:
+        pipe: the pipeline whose tokenizer is used.
+        prompt: the prompt.
+        what: the name of the prompt in the error message.
+
+    Raises:
+        InputError: if the prompt has more tokens than the text encoder reads; the message gives the lost words.
     """
     limit = int(pipe.tokenizer.model_max_length)
     with quiet():

@@ -27,13 +27,24 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 def locate(
     name: str | Path, revision: str | None = None, allow_pickle: bool = False, allow_download: bool = True
 ) -> Path:
-    """The folder of `scenes`, of a path, or of a hub id, which is downloaded unless the hub's cache holds it.
+    """Return the model folder of a name, after checking it.
 
-    The folder is checked before it is returned: a Stable Diffusion 1.x pipeline, every weights file whole, every
-    configuration within bounds. A copy in the hub's cache is used as it is. `allow_download` is for names that a person
-    gave; with False, for names that a file gave, nothing is asked of the network. Raises InputError for a faulty folder
-    or an unknown name (DownloadNeeded where only the permission is missing), MachineError where the hub cannot be
-    reached or the disk is full.
+    The check covers the pipeline class (Stable Diffusion 1.x), that every weights file is complete, and that every
+    configuration is within bounds. A copy in the hub's cache is used without an update.
+
+    Args:
+        name: "scenes", the path of a model folder, or a hub id. A hub id is downloaded if the cache does not hold it.
+        revision: the revision of the hub model.
+        allow_pickle: accept pickled weights.
+        allow_download: False for a name that was read from a file: the network is then not used.
+
+    Returns:
+        The path of the folder.
+
+    Raises:
+        InputError: if the folder is faulty or the name is unknown.
+        DownloadNeeded: if only the permission to download is missing.
+        MachineError: if the hub cannot be reached or the disk is full.
     """
     try:
         path = user_path(name)
@@ -108,8 +119,20 @@ def _check_entries(folder: Path, most_bytes: int = CONFIG_BYTES) -> None:
 
 
 def weights_hash(folder: str | Path) -> str:
-    """What the weights are, in hex: the commit for a folder of the hub's cache, else the SHA-256 over the names and
-    contents of the weights files of unet, vae and text encoder. Computed once per process while files stay the same."""
+    """Return an identifier of the weights in a pipeline folder.
+
+    The result is computed once per process while the files stay the same.
+
+    Args:
+        folder: the folder of a pipeline.
+
+    Returns:
+        Hexadecimal text: the commit for a folder in the hub's cache, else the SHA-256 of the names and contents of the
+        weights files of the UNet, the VAE and the text encoder.
+
+    Raises:
+        InputError: if the folder holds no weights.
+    """
     path = Path(folder).absolute()
     if path.parent.name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", path.name):
         return path.name

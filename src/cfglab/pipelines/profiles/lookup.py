@@ -10,8 +10,14 @@ from cfglab.pipelines.profiles.table import ELSEWHERE, profiles
 
 
 def profile_of(pipe: Any) -> Profile:
-    """The profile of this pipeline: its class's, or that of a parent whose `__call__` it shares. Raises InputError with
-    the reason, and how to give one, where there is none."""
+    """Return the profile of a pipeline: of its class, or of a parent whose `__call__` it shares.
+
+    Args:
+        pipe: a diffusers pipeline.
+
+    Raises:
+        InputError: if there is no profile; the message gives the reason and how to pass one.
+    """
     kind = type(pipe)
     known = profiles()
     for parent in kind.__mro__:

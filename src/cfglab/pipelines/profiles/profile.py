@@ -13,11 +13,15 @@ Layout = Literal["batched", "two calls", "embedded"]
 
 
 class Profile(BaseModel):
-    """How a pipeline class runs its denoiser and combines what it gets. Every default is the generic rule:
+    """The layout of a pipeline class: how it runs its denoiser and combines the predictions.
 
-    one call a step, rows [uncond; cond], the arguments of diffusers' denoisers that are known to hold rows hold them on
-    their first dimension, and `u + g (c - u)` or another formula that gives p for u = c = p is all that happens before
-    the sampler. Where an argument of another name could hold rows, all rows are run.
+    The defaults are the generic rule: one denoiser call per step with rows [uncond; cond]; the arguments of diffusers'
+    denoisers that are known to hold rows hold them on their first dimension; the pipeline combines the predictions by
+    `u + g (c - u)`, or another formula that gives p for u = c = p, and does nothing else before the sampler. If an
+    argument of another name could hold rows, all rows are run.
+
+    Raises:
+        InputError: if a field is unknown or not valid.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,15 +35,15 @@ class Profile(BaseModel):
     helpers: tuple[str, ...] = ()
     """Components called with the same rows before the denoiser (ControlNets)."""
     networks: tuple[tuple[str, Part], ...] = ()
-    """Where the two calls of a step are to different components: whose call is which."""
+    """The component of each call and its part, if the two calls of a step use different components."""
 
     scale: str = "guidance_scale"
-    """The pipeline's argument that switches its guidance on, which it is above `off`. None given means: not switched
-    by this argument."""
+    """The pipeline argument that switches guidance on: guidance is on if the argument is above `off`. If the call
+    passes None, this argument does not switch guidance."""
     off: float | None = 1.0
-    """None: it cannot be switched off."""
+    """The largest value of `scale` at which guidance is off; None if guidance cannot be switched off."""
     negatives: tuple[str, ...] = ()
-    """Arguments of which one has to be given, or else guidance is off."""
+    """Pipeline arguments; guidance is off unless the call passes one of them."""
     embedded: str = ""
     """The denoiser's argument that holds the scale: the layout's, or the other way of a pipeline that has two."""
 
@@ -47,7 +51,7 @@ class Profile(BaseModel):
     """Arguments of the denoiser, and keys of dicts among them, that hold rows on their first dimension and that cfglab
     does not know (those of diffusers' own denoisers it knows)."""
     whole: tuple[str, ...] = ()
-    """Arguments of the denoiser, and keys of dicts among them, that hold no rows, whatever their shape."""
+    """Arguments of the denoiser, and keys of dicts among them, that hold no rows, for any shape."""
     dims: tuple[tuple[str, int], ...] = ()
     """Arguments whose rows are on another dimension than the first."""
     blocks: tuple[str, ...] = ()
@@ -63,11 +67,11 @@ class Profile(BaseModel):
     """Channels that are not guided but follow c: "half" of them, "twice" as many as the sample's if there are so many
     (then half), or a number: only so many are guided."""
     wide: bool = False
-    """The pipeline makes float32 of the predictions before it combines them."""
+    """The pipeline converts the predictions to float32 before it combines them."""
     negated: bool = False
-    """The network predicts the sampler's quantity with the other sign."""
+    """The network predicts the sampler's quantity with the opposite sign."""
     space: Space | None = None
-    """What the network predicts, where the sampler's configuration does not say it."""
+    """The parameterization of the network, if the sampler's configuration does not state it."""
     after: Literal["", "rescale", "token norm", "row norm", "ceiling"] = ""
     """What follows the combine and reads c: it is done to the guided prediction, and switched off in the pipeline."""
     injected: Literal["", "quarter"] = ""
