@@ -51,6 +51,8 @@ def test_a_model_trains_from_the_stages_before_it_resumes_and_branches(small, ki
     plan = Plan(4, 1e-3, 4)
     assert not generator.train(tiny(kind), plan, 0, CPU, Options())
     assert common.load(small / f"{kind}.pt")["step"] == 0
+    assert generator.train(tiny(kind), Plan(4, 1e-3, 2, partial=True), 1, CPU, Options())
+    assert not generator.finished(kind)  # a shorter run than was planned: the plan goes on from it
     assert generator.train(tiny(kind), plan, 1, CPU, Options())
     assert common.load(small / f"{kind}.pt")["step"] == 4
     assert generator.finished(kind)

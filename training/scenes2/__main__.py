@@ -67,7 +67,9 @@ def make(stage: str) -> generator.Generator:
 
 def run(stage: str, minutes: float, device: torch.device, options: generator.Options, steps: int | None) -> bool:
     """Work on one stage; True when it is done."""
-    plans = {name: replace(plan, steps=steps or plan.steps) for name, plan in PLANS[device.type].items()}
+    plans = PLANS[device.type]
+    if steps is not None:
+        plans = {name: replace(plan, steps=steps, partial=True) for name, plan in plans.items()}
     if stage == "autoencoder":
         return autoencoder.train(plans[stage], minutes, device)
     if stage == "latents":
@@ -101,7 +103,7 @@ def main() -> None:
     end = time.time() + 60 * chosen.minutes
     for stage in [chosen.stage] if chosen.stage else STAGES:
         left = (end - time.time()) / 60
-        if left <= 0 or (not chosen.branch and done(stage, device)):
+        if left <= 0 or (not chosen.stage and done(stage, device)):
             continue
         log("build.log", stage=stage, device=str(device), minutes=round(min(left, 1e6), 1))
         if not run(stage, left, device, options, chosen.steps):

@@ -1,8 +1,8 @@
 """The two classifiers of the second edition: what does this image show, and is every object whole?
 
 Of two architectures and with other seeds, so that numbers are reported with one and nothing is tuned to the other's
-blind spots. They learn from drawn scenes and damaged ones (`spoil.py`), half of each batch as the autoencoder gives
-them back from slightly noisy latents, so that its blur is not read as damage.
+blind spots. They learn from drawn scenes and damaged ones (`spoil.py`). A quarter of each batch is shown as the
+autoencoder gives it back from slightly noisy latents, so that its blur is not read as damage.
 """
 
 import torch
@@ -123,8 +123,8 @@ def train(which: int, plan: Plan, minutes: float, device: torch.device) -> bool:
         pictures, answers = labeller.pictures(plan.batch, device)
         pixels = to_pixels(pictures)
         if vae is not None:
-            half = plan.batch // 2
-            pixels[:half] = rebuilt(vae, pixels[:half], 0.25)
+            some = plan.batch // 4
+            pixels[:some] = rebuilt(vae, pixels[:some], 0.25)
         order = torch.randperm(plan.batch, device=device)
         with autocast(device):
             logits = network(soften(pixels[order]).contiguous(memory_format=torch.channels_last))

@@ -210,6 +210,7 @@ class Plan:
     minutes: float = math.inf
     fall: float = 0.3  # the last share of the run, over which the learning rate falls to nothing
     warmup: int = 100
+    partial: bool = False  # a shorter run than is planned: the stage is not done at its end
 
     def rate(self, step: int, progress: float) -> float:
         """Learning rate: linear warm-up, constant, linear fall."""
@@ -286,7 +287,7 @@ class Run:
             "step": self.step,
             "first": self.first,
             "minutes": self.minutes,
-            "done": self.progress >= 1,
+            "done": self.progress >= 1 and not self.plan.partial,
         }
         save(self.path, state)
         self.saved = time.time()

@@ -73,7 +73,7 @@ def main() -> None:
         prompts = [caption(scene) for scene in scenes]
         latents = [model.sample(prompts[i : i + 16], w, chosen.steps, generator) for i in range(0, len(prompts), 16)]
         pictures = torch.cat([to_bytes(vae.decode(chunk / SCALING)) for chunk in latents])
-        shares = {}
+        shares: dict[str, float] = {}
         for i, network in enumerate(networks, 1):
             right = [float(shows(s, found)) for s, found in zip(scenes, readings(network, pictures), strict=True)]
             shares |= {f"seen{i}": round(sum(right[:half]) / half, 3), f"unseen{i}": round(sum(right[half:]) / half, 3)}
