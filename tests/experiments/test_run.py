@@ -105,7 +105,8 @@ def test_a_finished_run_is_known_without_the_model_and_stays_as_it_is(
 
 def test_a_finished_run_loads_no_torch(finished: Run) -> None:
     code = (
-        "import sys; from cfglab.experiments import Experiment; from cfglab.experiments.execution import batching as plan; plan.largest = lambda *_: 3;"
+        "import sys; from cfglab.experiments import Experiment;"
+        "from cfglab.experiments.execution import batching as plan; plan.largest = lambda *_: 3;"
         f"folder = {str(finished.folder)!r};"
         "run = Experiment.from_yaml(folder + '/experiment.yaml').run(folder, score=False);"
         "print(run.drawn, sorted({'torch', 'diffusers', 'transformers'} & set(sys.modules)))"
