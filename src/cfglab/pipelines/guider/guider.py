@@ -32,7 +32,7 @@ from cfglab.step import Step
 
 with quiet():
     from diffusers import __version__ as diffusers_version
-    from diffusers.guiders import BaseGuidance
+    from diffusers.guiders import BaseGuidance as BaseGuidance
     from diffusers.guiders.guider_utils import GuiderOutput
 
 _CALLED = ("set_state", "_prepare_batch", "_prepare_batch_from_block_state", "register_to_config")
