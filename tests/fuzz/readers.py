@@ -317,7 +317,10 @@ def spoiled_json(text: str, choose: random.Random) -> str:
                         ({"kind": "inverted", "base": value}, [value], {"kind": "scaled", "base": value})
                     )
                 parent[key] = value
-    return json.dumps(data)
+    try:
+        return json.dumps(data)
+    except RecursionError:  # too deep to be written
+        return text
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:

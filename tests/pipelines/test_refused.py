@@ -180,7 +180,7 @@ def test_a_profile_that_does_not_fit(name: str, profile: Profile, words: str) ->
 
 def test_a_diffusers_that_is_laid_out_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     changed = profiles() | {"StableDiffusionPipeline": Profile(parts=("cond", "uncond"))}
-    monkeypatch.setattr("cfglab.pipelines.profiles.table.profiles", lambda: changed)
+    monkeypatch.setattr("cfglab.pipelines.profiles.lookup.profiles", lambda: changed)
     with pytest.raises(InputError, match=r"not laid out as cfglab knows it .*\[uncond; cond\]"):
         guide(pipe_of("StableDiffusionPipeline"), 3.0)
 

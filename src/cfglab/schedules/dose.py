@@ -10,6 +10,7 @@ Matching changes the strength and keeps the shape: 1 + c (w - 1), which leaves n
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from sys import float_info
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -45,7 +46,7 @@ def step_weights(sigmas: Sequence[float], s: float = 1.0) -> list[float]:
         >>> [round(share, 3) for share in step_weights([10, 1, 0])]
         [0.675, 0.325]
     """
-    if not (isinstance(s, int | float) and math.isfinite(s) and s > 0):
+    if not (isinstance(s, int | float) and 0 < s <= float_info.max):
         raise InputError(
             f"s = {s!r}: the size of structure is above 0, in the units of the latents; 1 is their spread."
         )

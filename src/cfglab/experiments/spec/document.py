@@ -4,8 +4,9 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from math import isfinite, prod
+from math import prod
 from pathlib import Path
+from sys import float_info
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, field_validator
@@ -32,7 +33,7 @@ def _scalar(value: Any) -> Any:
         return tuple(value)
     if value is None:
         raise ValueError("a value is needed; write a number such as 7.5, or text")
-    if isinstance(value, int | float) and not isfinite(value):
+    if isinstance(value, int | float) and not abs(value) <= float_info.max:
         raise ValueError("a finite number is needed; write one such as 7.5")
     return value
 

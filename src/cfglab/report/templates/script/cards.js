@@ -39,7 +39,7 @@ const stepSeed = (by) => choose({ seed: (chosen.seed + by + Q) % Q });
 byId("seed").addEventListener("change", (event) => choose({ seed: +event.target.value }));
 byId("prompt")?.addEventListener("change", (event) => choose({ prompt: +event.target.value }));
 document.addEventListener("click", (event) => {
-  const card = event.target.closest(".card .image")?.closest(".card");
+  const card = event.target.closest(".card .picture")?.closest(".card");
   if (card) openLarge(at(+card.dataset.setting));
   const seed = event.target.closest("[data-step]");
   if (seed) stepSeed(+seed.dataset.step);

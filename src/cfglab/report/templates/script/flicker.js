@@ -6,7 +6,7 @@ let pair = [0, 0], shownOf = 0, ticking = 0;
 function openFlicker(one, other) {
   pair = [one, other];
   withCells([one, other], () => {
-    all(".frame .image", flicker).forEach((frame, index) => fill(frame, pair[index]));
+    all(".frame .picture", flicker).forEach((frame, index) => fill(frame, pair[index]));
     byId("flicker-scores").replaceChildren(...comparison());
     const style = (position, more) => ({ values: data.settings[placeOf(position).setting].values, style: `stroke: ${data.settings[placeOf(position).setting].colour}; ${more}` });
     byId("flicker-curves").replaceChildren(chart([style(one, ""), style(other, "stroke-dasharray: 5 4")], { floor: 1 }));
