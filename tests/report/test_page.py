@@ -147,7 +147,8 @@ def test_the_foot_has_commands_versions_and_the_experiment(run: Path, seen: Page
     assert Experiment.from_yaml((run / "experiment.yaml").read_text()).name == "k-decay"
 
 
-def test_the_table_has_doses_intervals_and_corrected_p(run: Path) -> None:
+def test_the_table_has_doses_intervals_and_corrected_p(run: Path, seen: Page) -> None:
+    assert seen.wrong == []  # the page was written
     text = (run / "report.html").read_text(encoding="utf-8")
     table = text[text.index("<h2>Every setting") :]
     assert table.count('<tr class="base">') == 1
