@@ -24,7 +24,7 @@ STATED = [
     "PNG_TEXTS",
     "STEPS",
     "PIXELS",
-    "RECORD_SEED",
+    "LARGEST_SEED",
     "RECORD_VERSIONS",
     "MODEL_BLOCKS",
     "MODEL_LAYERS",

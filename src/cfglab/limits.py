@@ -97,8 +97,8 @@ PNG_TEXTS = 32
 
 # -- records (what the PNG file of a run says about the image) ---------------------------------------------------------
 
-RECORD_SEED = 2**64 - 1
-"""The largest seed of torch."""
+LARGEST_SEED = 2**64 - 1
+"""Of torch's generators, and of ComfyUI."""
 RECORD_VERSIONS = 50
 """Versions that are noted."""
 

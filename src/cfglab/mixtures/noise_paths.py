@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from cfglab.errors import InputError
+from cfglab.limits import LARGEST_SEED
 from cfglab.step import Step, steps
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Path = Literal["ve", "vp", "flow"]
-LARGEST_SEED = 2**64 - 1
 
 
 def alpha(path: Path, sigma: float) -> float:

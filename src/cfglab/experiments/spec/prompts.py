@@ -6,14 +6,13 @@ from collections.abc import Iterable, Sequence
 
 from cfglab.errors import InputError
 from cfglab.file_input import lines_of, read_text, user_path
-from cfglab.limits import DOCUMENT_BYTES, PROMPT_CHARACTERS, PROMPTS
+from cfglab.limits import DOCUMENT_BYTES, LARGEST_SEED, PROMPT_CHARACTERS, PROMPTS
 from cfglab.scenes.vocabulary import BACKGROUNDS, RELATIONS, Scene, caption, triples
 from cfglab.schedules.fields import shown
 
 _SET = re.compile(r"scenes:([0-9]{1,9})")
 _RANGE = re.compile(r"([0-9]{1,20})\.\.([0-9]{1,20})")
 _NUMBER = re.compile(r"[0-9]{1,30}")
-LARGEST_SEED = 2**64 - 1  # of torch's generators, and of ComfyUI
 MOST_SEEDS = 1_000_000
 NOISES = 2**32  # seeds that torch's generator of the CPU tells apart
 

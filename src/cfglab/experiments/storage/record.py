@@ -15,10 +15,10 @@ from cfglab.experiments.backends.mixture import METHODS, SAMPLES, is_mixture
 from cfglab.experiments.execution.batching import MOST, largest
 from cfglab.experiments.spec.cell import Cell, ModelFacts
 from cfglab.limits import (
+    LARGEST_SEED,
     NAME_CHARACTERS,
     PIXELS,
     PROMPT_CHARACTERS,
-    RECORD_SEED,
     RECORD_VERSIONS,
     STEPS,
 )
@@ -141,7 +141,7 @@ def _shared_fault(cell: Cell) -> str | None:
 
 def _own_fault(cell: Cell) -> str | None:
     """What cannot be in a cell's own fields."""
-    most = RECORD_SEED // SAMPLES - 1 if is_mixture(cell.model) else RECORD_SEED
+    most = LARGEST_SEED // SAMPLES - 1 if is_mixture(cell.model) else LARGEST_SEED
     if not 0 <= cell.seed <= most:
         return f"seed {cell.seed}, and a seed is 0 to {most}"
     if len(cell.prompt) > PROMPT_CHARACTERS:

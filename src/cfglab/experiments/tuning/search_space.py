@@ -139,10 +139,6 @@ def _said(value: Value) -> str:
     return said if "." in said or "e" in said else f"{said}.0"
 
 
-def _cut(gap: str) -> str:
-    return gap if len(gap) <= limits.NAME_LETTERS else gap[: limits.NAME_LETTERS] + "…"
-
-
 def _parameters(name: str, spec: str, gap: str) -> list[Parameter]:
     head, colon, rest = spec.partition(":")
     if counted := _KNOTS.fullmatch(head.strip()):
