@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from cfglab.experiments import Experiment, Result, Store
-from cfglab.experiments.storage.results import Row
+from cfglab.experiments.storage.results import ResultRow
 from cfglab.experiments.storage.traces import COLUMNS, CellTrace
 from cfglab.metrics import Estimate
 
@@ -83,7 +83,7 @@ def make(folder: Path, cells: int = CELLS, prompts: int = PROMPTS, seeds: int = 
                     rows_run=100.0,
                     rows_saved=0.0,
                 )
-                rows.append(Row.model_construct(result=result, settled=True, sha256=cell, trace=trace))
+                rows.append(ResultRow.model_construct(result=result, settled=True, sha256=cell, trace=trace))
                 position += 1
     with Store.create(folder, experiment) as store:
         store.record(rows)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cfglab.experiments import Experiment, Result, Store
 from cfglab.experiments.spec.cell import ModelFacts
-from cfglab.experiments.storage.results import Row
+from cfglab.experiments.storage.results import ResultRow
 
 YAML = """
 name: small
@@ -41,7 +41,7 @@ def small_run(folder: Path) -> Path:
             metrics=metrics,
             rows_run=20.0,
         )
-        rows.append(Row(result=result, settled=True))
+        rows.append(ResultRow(result=result, settled=True))
     with Store.create(folder, experiment) as store:
         store.record(rows)
         store.write_csv()

@@ -141,10 +141,10 @@ def hostile(tmp_path: Path) -> Path:
             metrics={} if failed else {"alignment": float(position % 2), f"own {EVIL}": 1.0},
         )
         rows.append(result)
-    from cfglab.experiments.storage.results import Row
+    from cfglab.experiments.storage.results import ResultRow
 
     with cfglab.Store.create(tmp_path / "run", experiment) as store:
-        store.record([Row(result=result, settled=True) for result in rows])
+        store.record([ResultRow(result=result, settled=True) for result in rows])
         store.note_versions({EVIL: EVIL})
     return tmp_path / "run"
 

@@ -18,7 +18,7 @@ from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from cfglab.scenes.reader import PARTS, Network, Reader
+from cfglab.scenes.reader import PARTS, Network, SceneClassifier
 from cfglab.scenes.vocabulary import triples
 from training.common import WORK, Ema, checkpoint, log, one_cycle, resume, to_tensor
 from training.decoder import with_trained_decoder
@@ -91,7 +91,7 @@ def soften(pixels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     return pixels.clamp(-1, 1)
 
 
-def exact(reader: Reader, pictures: np.ndarray, answers: np.ndarray) -> dict[str, object]:
+def exact(reader: SceneClassifier, pictures: np.ndarray, answers: np.ndarray) -> dict[str, object]:
     """Share of images read right, in all parts and part by part, and the most frequent mistakes."""
     readings = reader.read(to_tensor(pictures))
     right, mistakes = np.ones((len(answers), len(PARTS)), bool), Counter[str]()
@@ -110,7 +110,7 @@ def exact(reader: Reader, pictures: np.ndarray, answers: np.ndarray) -> dict[str
     }
 
 
-def summary(reader: Reader) -> dict[str, object]:
+def summary(reader: SceneClassifier) -> dict[str, object]:
     """The reader on images it never saw: compositions of the training set, held-out ones, rebuilt, and spoiled."""
     labeller, found = Labeller(TEST_SEED), dict[str, object]()
     for name, held_out in (("real, seen compositions", False), ("real, held-out compositions", True)):
@@ -192,7 +192,7 @@ def main() -> None:
     path = WEIGHTS / f"reader{options.which}.safetensors"
     save_file(halves, path, metadata={"config": json.dumps(config)})
     path.chmod(0o644)
-    found = summary(Reader.load(options.which))
+    found = summary(SceneClassifier.load(options.which))
     (WORK / f"reader{options.which}.json").write_text(json.dumps(found, indent=1))
     print(json.dumps(found, indent=1))
 

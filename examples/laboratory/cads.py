@@ -6,12 +6,12 @@ from cfglab import Guidance
 from cfglab.guidance import CADS
 from cfglab.mixtures.noise_paths import karras, noise_steps
 from cfglab.mixtures.sampling import generate
-from cfglab.mixtures.text_conditioned import Told
+from cfglab.mixtures.text_conditioned import TextConditionedMixture
 from cfglab.mixtures.toys import modes
 
 given = arguments(samples=3000)
 whole = modes()
-one, told, steps = whole.given(0), Told(whole.mixture, 0), noise_steps(karras(32, 40))
+one, told, steps = whole.given(0), TextConditionedMixture(whole.mixture, 0), noise_steps(karras(32, 40))
 scales = (1, 2, 4, 8)
 methods = {
     "plain": ([], COOL, "o"),

@@ -7,12 +7,12 @@ from cfglab import Guidance
 from cfglab.guidance import ICG
 from cfglab.mixtures.noise_paths import draws, karras, noise_steps
 from cfglab.mixtures.sampling import generate
-from cfglab.mixtures.text_conditioned import Told
+from cfglab.mixtures.text_conditioned import TextConditionedMixture
 from cfglab.mixtures.toys import modes
 
 given = arguments(samples=2000)
 whole = modes()
-one, told, seeds = whole.given(0), Told(whole.mixture, 0), range(given.samples)
+one, told, seeds = whole.given(0), TextConditionedMixture(whole.mixture, 0), range(given.samples)
 steps = noise_steps(karras(32, 40))
 uniform, normal, noise = draws(seeds, 1, 2, 2)
 texts = torch.randn(given.samples, 16, generator=torch.Generator().manual_seed(7), dtype=torch.float64)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class Implementation:
     """Another program that has the method, and how its version differs; "" where it does not."""
 
     name: str
@@ -27,4 +27,4 @@ class Card:
     """Denoiser rows per guided step; plain CFG has 2."""
     defaults: str = ""
     """Where the defaults come from."""
-    hosts: tuple[Host, ...] = ()
+    hosts: tuple[Implementation, ...] = ()

@@ -10,7 +10,7 @@ from cfglab.denoising.duplicate_rows import EqualRows, take
 from cfglab.denoising.guided_batch import GuidedRows
 from cfglab.denoising.trace import Trace
 from cfglab.errors import InputError
-from cfglab.guidance import FullNorm, Guidance, PredictionNorm, Variation
+from cfglab.guidance import FullNorm, Guidance, Perturbation, PredictionNorm
 from cfglab.schedules import Constant
 from cfglab.step import Step, steps
 
@@ -21,7 +21,7 @@ class Denoiser:
     def __init__(self, sample: Tensor, text: Tensor) -> None:
         self.sample, self.text, self.calls = sample, text, list[int]()
 
-    def __call__(self, rows: list[int] | None, variation: Variation | None) -> Tensor:
+    def __call__(self, rows: list[int] | None, variation: Perturbation | None) -> Tensor:
         assert variation is None
         sample, text = (x if rows is None else take(x, rows) for x in (self.sample, self.text))
         self.calls.append(len(sample))

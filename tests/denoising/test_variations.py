@@ -12,7 +12,7 @@ from torch import Tensor
 from cfglab.denoising.duplicate_rows import take
 from cfglab.denoising.guided_batch import GuidedRows
 from cfglab.denoising.trace import StepRecord, Trace
-from cfglab.guidance import TRANSFORMS, CFGZeroStar, Guidance, Now, Transform, Variation
+from cfglab.guidance import TRANSFORMS, CFGZeroStar, Guidance, Perturbation, StepContext, Transform
 from cfglab.step import Step, steps
 
 
@@ -38,10 +38,10 @@ class Away(Transform):
     amount: float = 0.0
     source: Literal["cond", "uncond"] = "cond"
 
-    def variation(self, step: Step) -> Variation | None:
+    def variation(self, step: Step) -> Perturbation | None:
         return Weaker(self.amount, self.source) if step.index < 2 else None
 
-    def prediction(self, guided: Tensor, now: Now) -> Tensor:
+    def prediction(self, guided: Tensor, now: StepContext) -> Tensor:
         return guided if now.extra is None else guided + getattr(now, self.source) - now.extra
 
 
@@ -51,7 +51,7 @@ class Once(Transform):
     kind: Literal["once_in_a_test"] = "once_in_a_test"
     alone: ClassVar[bool] = True
 
-    def unconditional(self, uncond: Tensor, now: Now) -> Tensor:
+    def unconditional(self, uncond: Tensor, now: StepContext) -> Tensor:
         now.memory.setdefault("positive", bool((now.cond.flatten(1)[:, 0] > 0).all()))
         return uncond
 
@@ -78,7 +78,7 @@ def formula(sample: Tensor, text: Tensor, variation: Weaker | None = None) -> Te
 def call(rows: GuidedRows, step: Step, sample: Tensor, text: Tensor) -> tuple[Tensor, StepRecord, list[Any]]:
     calls: list[Any] = []
 
-    def denoise(wanted: list[int] | None, variation: Variation | None) -> Tensor:
+    def denoise(wanted: list[int] | None, variation: Perturbation | None) -> Tensor:
         assert variation is None or isinstance(variation, Weaker)
         x, y = (one if wanted is None else take(one, wanted) for one in (sample, text))
         calls.append((variation, wanted))
@@ -171,7 +171,7 @@ def test_the_trace_reads_a_scale_of_each_image_when_it_is_asked() -> None:
 
         kind: Literal["scaled_in_a_test"] = "scaled_in_a_test"
 
-        def scale(self, w: float | Tensor, now: Now) -> float | Tensor:
+        def scale(self, w: float | Tensor, now: StepContext) -> float | Tensor:
             return w * now.cond.flatten(1)[:, :1].reshape(-1, 1, 1, 1)
 
     del TRANSFORMS["scaled_in_a_test"]

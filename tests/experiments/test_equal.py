@@ -14,7 +14,7 @@ from cfglab.experiments.analysis.comparison import Comparison
 from cfglab.experiments.analysis.matched_baseline import rows_needed
 from cfglab.experiments.analysis.reference_sigmas import standard_sigmas
 from cfglab.experiments.analysis.split_choice import best_on_split
-from cfglab.experiments.storage.results import Row
+from cfglab.experiments.storage.results import ResultRow
 from cfglab.experiments.storage.traces import COLUMNS, CellTrace
 from cfglab.guidance import TRANSFORMS
 from cfglab.guidance.guide import Guide
@@ -56,7 +56,7 @@ def run(folder: Path, settings: dict[str, str] = SETTINGS, steps: int = 10) -> S
                     cell=f"{position}", position=position, setting=setting.name, prompt=prompt, seed=seed,
                     status="done", metrics={"contrast": value, "alignment": value},
                 )  # fmt: skip
-                rows.append(Row(result=it, settled=True))
+                rows.append(ResultRow(result=it, settled=True))
                 position += 1
     store = Store.create(folder, of)
     store.record(rows)

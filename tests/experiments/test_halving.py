@@ -11,7 +11,7 @@ import pytest
 from cfglab.errors import InputError
 from cfglab.experiments import Experiment, Result, Store
 from cfglab.experiments.spec.experiment import Setting
-from cfglab.experiments.storage.results import Row
+from cfglab.experiments.storage.results import ResultRow
 from cfglab.experiments.tuning.successive_halving import (
     Rung,
     choose,
@@ -68,7 +68,7 @@ def drawn(experiment: Experiment, folder: Path, luck: float = 0.0) -> None:
             metrics=metrics,
             rows_run=20.0,
         )
-        rows.append(Row(result=result, settled=True))
+        rows.append(ResultRow(result=result, settled=True))
     with Store.create(folder, experiment) as store:
         store.record(rows)
 

@@ -15,7 +15,7 @@ from cfglab.experiments.execution.reproduce import reproduce
 from cfglab.experiments.execution.run import Run, run
 from cfglab.experiments.storage.png import read_pixels
 from cfglab.experiments.storage.traces import trace_of
-from cfglab.mixtures.metrics import Judge
+from cfglab.mixtures.metrics import ExactMetrics
 from cfglab.mixtures.noise_paths import karras, noise_steps
 from cfglab.mixtures.sampling import generate
 from cfglab.mixtures.toys import modes, two
@@ -45,7 +45,7 @@ def test_a_cell_is_256_samples_with_exact_metrics(finished: Run) -> None:
     toy = modes()
     steps = noise_steps(karras(12, LARGEST, SMALLEST))
     x = generate(toy.mixture.given(0), toy.mixture, 4, steps, range(512, 768), "heun")
-    assert it.metrics == pytest.approx(Judge(toy, 0).measure(x))
+    assert it.metrics == pytest.approx(ExactMetrics(toy, 0).measure(x))
     assert read_pixels(finished.folder / str(it.image)).shape == (128, 128, 3)
 
 

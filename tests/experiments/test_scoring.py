@@ -16,9 +16,9 @@ from cfglab.experiments.spec.cell import ModelFacts, cells
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.storage.feature_cache import FeatureCache, Seen
 from cfglab.experiments.storage.png import encode
-from cfglab.experiments.storage.results import Result, Row
+from cfglab.experiments.storage.results import Result, ResultRow
 from cfglab.experiments.storage.store import Store
-from cfglab.scenes.reader import Reader, Reading
+from cfglab.scenes.reader import SceneClassifier, SceneLabels
 from cfglab.scenes.renderer import render
 from cfglab.scenes.vocabulary import Scene, read_caption
 
@@ -38,10 +38,10 @@ class Judge:
     calls = 0
     seen: ClassVar[list[int]] = []
 
-    def read(self, pixels: np.ndarray) -> list[Reading]:
+    def read(self, pixels: np.ndarray) -> list[SceneLabels]:
         Judge.calls += 1
         Judge.seen.append(len(pixels))
-        return [Reading("cat", "riding", "dog", "blue")] * len(pixels)
+        return [SceneLabels("cat", "riding", "dog", "blue")] * len(pixels)
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
         assert pixels.dtype == np.float32
@@ -53,7 +53,9 @@ class Judge:
 @pytest.fixture(autouse=True)
 def judge(monkeypatch: pytest.MonkeyPatch) -> None:
     Judge.calls = 0
-    monkeypatch.setattr(Reader, "load", lambda which: Judge() if which == 2 else pytest.fail("the wrong judge"))
+    monkeypatch.setattr(
+        SceneClassifier, "load", lambda which: Judge() if which == 2 else pytest.fail("the wrong judge")
+    )
     monkeypatch.setattr(scoring, "REFERENCE", 200)
 
 
@@ -68,7 +70,7 @@ def fill(folder: Path, experiment: Experiment, picture: Callable[[str, str, np.r
             seed = experiment.seeds[position % len(experiment.seeds)]
             known: dict[str, Any] = {"setting": setting.name, "prompt": cell.prompt, "seed": seed}
             result = Result(cell=cell.id, position=position, status="done", image=f"images/{cell.id}.png", **known)
-            store.record([Row(result=result, settled=True, sha256=hashlib.sha256(file).hexdigest())])
+            store.record([ResultRow(result=result, settled=True, sha256=hashlib.sha256(file).hexdigest())])
 
 
 def scene_or_noise(setting: str, prompt: str, rng: np.random.Generator) -> np.ndarray:
@@ -147,7 +149,7 @@ def test_a_missing_judge_is_said_and_the_run_goes_on(
     def missing(_: int) -> None:
         raise InputError("reader2.safetensors: not here")
 
-    monkeypatch.setattr(Reader, "load", missing)
+    monkeypatch.setattr(SceneClassifier, "load", missing)
     experiment = Experiment.from_yaml(YAML)
     fill(tmp_path, experiment, scene_or_noise)
     with Store.create(tmp_path, experiment) as store, caplog.at_level(logging.WARNING):
@@ -161,7 +163,7 @@ def test_a_missing_judge_is_said_and_the_run_goes_on(
 def test_pictures_of_another_size_and_other_worlds_need_no_judge(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Reader, "load", lambda _: pytest.fail("the judge was asked"))
+    monkeypatch.setattr(SceneClassifier, "load", lambda _: pytest.fail("the judge was asked"))
     large = Experiment.from_yaml(YAML)
     fill(tmp_path / "large", large, lambda *_: np.zeros((128, 128, 3), np.uint8))
     other = Experiment.from_yaml(YAML, prompts=["something else"])

@@ -3,14 +3,14 @@
 import pytest
 
 from cfglab.errors import InputError
-from cfglab.experiments.tuning.search_space import Space
+from cfglab.experiments.tuning.search_space import SearchSpace
 from cfglab.guidance import Guidance
 from cfglab.schedules import Constant, Cosine
 from tests.fuzz.readers import deadline
 
 
 def test_placeholders_become_parameters_and_values_a_guidance() -> None:
-    space = Space.of(
+    space = SearchSpace.of(
         "cosine(max={max:1..6}, min=1, k={k:0.2..5:log}).inverted() | prediction_norm(strength={s:0..1})", 20
     )
     assert [(it.name, it.low, it.high, it.log, it.whole) for it in space.parameters] == [
@@ -25,22 +25,22 @@ def test_placeholders_become_parameters_and_values_a_guidance() -> None:
 
 
 def test_a_name_that_comes_again_has_one_value() -> None:
-    space = Space.of("cosine(max={w:1..6}, min=1).then({w}, at=0.5)", 10)
+    space = SearchSpace.of("cosine(max={w:1..6}, min=1).then({w}, at=0.5)", 10)
     assert len(space.parameters) == 1
     assert str(space.guidance({"w": 2.0})) == "cosine(max=2, min=1).then(2, at=0.5)"
 
 
 def test_knots_are_joined_by_straight_lines_over_the_steps() -> None:
-    space = Space.of("{w:knots(3):0..6}", 5)
+    space = SearchSpace.of("{w:knots(3):0..6}", 5)
     assert [(it.name, it.low, it.high) for it in space.parameters] == [("w0", 0, 6), ("w1", 0, 6), ("w2", 0, 6)]
     values = space.guidance({"w0": 1.0, "w1": 3.0, "w2": 2.0}).schedule.values(5)
     assert values == [1, 2, 3, 2.5, 2]
-    line = Space.of("{w:knots(2):0..6}", 4).guidance({"w0": 0, "w1": 6})
+    line = SearchSpace.of("{w:knots(2):0..6}", 4).guidance({"w0": 0, "w1": 6})
     assert line.schedule.values(4) == [0, 2, 4, 6]
 
 
 def test_whole_numbers_and_choices() -> None:
-    space = Space.of("constant({w:1..6}).warmed_up(steps={n:1..8:int}) | {norm:full_norm|update_norm}", 10)
+    space = SearchSpace.of("constant({w:1..6}).warmed_up(steps={n:1..8:int}) | {norm:full_norm|update_norm}", 10)
     assert [(it.whole, it.choices) for it in space.parameters] == [
         (False, ()),
         (True, ()),
@@ -72,7 +72,7 @@ def test_whole_numbers_and_choices() -> None:
 )
 def test_what_is_no_search_space(text: str, words: str) -> None:
     with pytest.raises(InputError) as refused:
-        Space.of(text, 10)
+        SearchSpace.of(text, 10)
     assert words in str(refused.value)
 
 
@@ -97,15 +97,15 @@ def test_what_is_no_search_space(text: str, words: str) -> None:
 )
 def test_placeholders_are_read_in_a_time_like_their_length(text: str) -> None:
     with deadline(), pytest.raises(InputError) as refused:
-        Space.of(text, 10)
+        SearchSpace.of(text, 10)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 1_500
 
 
 def test_a_range_of_fractions_ends_with_the_whole_run_and_not_with_step_one() -> None:
-    space = Space.of("constant({w:1..6}).then(1, at={at:0.5..1})", 4)
+    space = SearchSpace.of("constant({w:1..6}).then(1, at={at:0.5..1})", 4)
     assert space.guidance({"w": 6.0, "at": 1.0}).schedule.values(4) == [6, 6, 6, 6]
     assert space.guidance({"w": 6.0, "at": 0.5}).schedule.values(4) == [6, 6, 1, 1]
-    whole = Space.of("constant({w:1..6}).then(1, at={at:1..123456:int})", 4)
+    whole = SearchSpace.of("constant({w:1..6}).then(1, at={at:1..123456:int})", 4)
     assert whole.guidance({"w": 6.0, "at": 1}).schedule.values(4) == [6, 1, 1, 1]
     assert str(whole.guidance({"w": 6.0, "at": 123456})) == "constant(6).then(1, at=123456)"

@@ -16,7 +16,7 @@ from cfglab.experiments.analysis.scores import Scores
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.storage import files
 from cfglab.experiments.storage.files import write_whole
-from cfglab.experiments.storage.results import Result, Row
+from cfglab.experiments.storage.results import Result, ResultRow
 from cfglab.experiments.storage.store import Store
 from cfglab.metrics.estimate import Estimate
 from tests.experiments.examples import SMALL
@@ -25,7 +25,7 @@ EXPERIMENT = Experiment.from_yaml(SMALL)
 ROOT = Path(__file__).parents[2]
 
 
-def row(position: int, cell: str = "c", **fields: object) -> Row:
+def row(position: int, cell: str = "c", **fields: object) -> ResultRow:
     standard = {
         "setting": "constant",
         "prompt": "a cat",
@@ -34,7 +34,7 @@ def row(position: int, cell: str = "c", **fields: object) -> Row:
         "status": "done",
         "image": "images/c.png",
     }
-    return Row(result=Result(cell=cell, position=position, **{**standard, **fields}), settled=True, sha256="0")  # type: ignore[arg-type]
+    return ResultRow(result=Result(cell=cell, position=position, **{**standard, **fields}), settled=True, sha256="0")  # type: ignore[arg-type]
 
 
 def test_what_is_recorded_is_read_back_in_order(tmp_path: Path) -> None:

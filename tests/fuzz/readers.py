@@ -23,7 +23,7 @@ from cfglab.errors import CfglabError
 from cfglab.experiments.spec.experiment import Experiment, read_assignments
 from cfglab.experiments.spec.prompts import expand_prompts, read_seeds
 from cfglab.experiments.storage.png import read_record
-from cfglab.experiments.tuning.search_space import Space
+from cfglab.experiments.tuning.search_space import SearchSpace
 from cfglab.experiments.tuning.successive_halving import Rung
 from cfglab.guidance import Guidance, parse_guidance
 from cfglab.json_text import read_json
@@ -100,7 +100,7 @@ def read_objects(text: str) -> None:
 
 
 def read_placeholders(text: str) -> None:
-    Space.of(text, STEPS)
+    SearchSpace.of(text, STEPS)
 
 
 def read_yaml_text(text: str) -> None:

@@ -31,6 +31,7 @@ from cfglab.guidance import (
     MimicThreshold,
     MomentumGuidance,
     PerpNeg,
+    Perturbation,
     Rescale,
     ReuseUpdate,
     S2Guidance,
@@ -39,7 +40,6 @@ from cfglab.guidance import (
     Space,
     Transform,
     UpdatePower,
-    Variation,
 )
 from cfglab.step import Step
 
@@ -138,6 +138,6 @@ def needs(guide: Guide, step: Step) -> tuple[bool, bool]:
     return plan.uncond, plan.cond
 
 
-def passes(guide: Guide, step: Step, *predictions: Tensor) -> dict[Variation, Tensor]:
+def passes(guide: Guide, step: Step, *predictions: Tensor) -> dict[Perturbation, Tensor]:
     """The predictions of the step's further passes, in their order, as `combine` takes them."""
     return dict(zip(guide.plan(step).passes, predictions, strict=True))

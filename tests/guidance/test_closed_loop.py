@@ -14,9 +14,9 @@ from cfglab.guidance import (
     FeedbackGuidance,
     Guidance,
     MagnitudeAware,
+    Perturbation,
     ReuseUpdate,
     UpdatePower,
-    Variation,
     feedback_temperature,
     parse_guidance,
 )
@@ -75,7 +75,7 @@ class _Rows:
         self.agree_at, self.step, self.seen = agree_at, 0, list[list[int] | None]()
         self.u, self.c = pairs(1)[0]
 
-    def __call__(self, rows: list[int] | None, variation: Variation | None) -> Tensor:
+    def __call__(self, rows: list[int] | None, variation: Perturbation | None) -> Tensor:
         assert variation is None
         self.seen.append(rows)
         both = [*self.u]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cfglab.errors import InputError
-from cfglab.guidance import Guidance, Now, Space, Transform, parse_guidance
+from cfglab.guidance import Guidance, Space, StepContext, Transform, parse_guidance
 from cfglab.guidance.parameterization import convert
 from cfglab.step import Step
 from tests.guidance.examples import CHANGE_EQUAL, NEXT, ROUNDED, STEP, VALUES, batch, with_
@@ -69,7 +69,7 @@ def defined(schedule: Any, transforms: list[Transform], steps: list[tuple[Step, 
                 there["cond"] = convert(cond, x, step, "epsilon", space)
                 if one.variation(step) is not None:
                     there["extra"] = convert(extra_of(u, c), x, step, "epsilon", space)
-                now = Now(step, w, space=space, latents=x, memory=memory, **there)
+                now = StepContext(step, w, space=space, latents=x, memory=memory, **there)
                 if hook == "scale":
                     w = w + one.strength * (one.scale(w, now) - w)
                     continue

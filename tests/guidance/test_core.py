@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cfglab.errors import InputError
-from cfglab.guidance import TRANSFORMS, Guidance, Now, Space, Transform, Variation
+from cfglab.guidance import TRANSFORMS, Guidance, Perturbation, Space, StepContext, Transform
 from cfglab.guidance.parameterization import convert
 from cfglab.schedules import Constant
 from cfglab.step import Step
@@ -42,21 +42,21 @@ class Each(Own):
 
     kind: str = "each"
 
-    def conditional(self, cond: Tensor, now: Now) -> Tensor:
+    def conditional(self, cond: Tensor, now: StepContext) -> Tensor:
         now.memory.setdefault("hooks", []).append("conditional")
         assert torch.equal(cond, now.cond)
         return cond * 2
 
-    def unconditional(self, uncond: Tensor, now: Now) -> Tensor:
+    def unconditional(self, uncond: Tensor, now: StepContext) -> Tensor:
         now.memory["hooks"].append("unconditional")
         assert torch.equal(uncond, now.uncond)
         return uncond * 3
 
-    def update(self, update: Tensor, now: Now) -> Tensor:
+    def update(self, update: Tensor, now: StepContext) -> Tensor:
         now.memory["hooks"].append("update")
         return update * 5
 
-    def prediction(self, guided: Tensor, now: Now) -> Tensor:
+    def prediction(self, guided: Tensor, now: StepContext) -> Tensor:
         now.memory["hooks"].append("prediction")
         now.memory["steps"] = now.memory.get("steps", 0) + 1
         return guided + now.w * now.memory["steps"]
@@ -71,10 +71,10 @@ class Worse(Own):
     source: Literal["cond", "uncond"] = "cond"
     reads_uncond: ClassVar[bool] = False
 
-    def variation(self, step: Step) -> Variation | None:
+    def variation(self, step: Step) -> Perturbation | None:
         return Blurred(self.amount, self.source) if step.index != NEXT.index else None
 
-    def prediction(self, guided: Tensor, now: Now) -> Tensor:
+    def prediction(self, guided: Tensor, now: StepContext) -> Tensor:
         return guided if now.extra is None else guided + self.weight * (now.cond - now.extra)
 
 
@@ -83,13 +83,13 @@ class Replaced(Own):
 
     kind: str = "replaced"
 
-    def variation(self, step: Step) -> Variation | None:  # noqa: ARG002
+    def variation(self, step: Step) -> Perturbation | None:  # noqa: ARG002
         return Blurred()
 
     def supplies(self, step: Step, memory: Mapping[str, Any]) -> Literal["uncond", "cond"] | None:  # noqa: ARG002
         return "uncond"
 
-    def unconditional(self, uncond: Tensor, now: Now) -> Tensor:  # noqa: ARG002
+    def unconditional(self, uncond: Tensor, now: StepContext) -> Tensor:  # noqa: ARG002
         assert now.extra is not None
         return now.extra
 
@@ -101,7 +101,7 @@ class Ratio(Own):
     space: Space = "x0"
     alone: ClassVar[bool] = True
 
-    def scale(self, w: float | Tensor, now: Now) -> float | Tensor:
+    def scale(self, w: float | Tensor, now: StepContext) -> float | Tensor:
         now.memory["seen"] = now.memory.get("seen", 0) + 1
         ratio = now.uncond.flatten(1).norm(dim=1) / now.cond.flatten(1).norm(dim=1)
         return w * ratio.reshape(-1, 1, 1, 1)
@@ -197,7 +197,7 @@ def test_a_scale_sees_its_own_space_and_the_hooks_see_its_w() -> None:
 
 def test_over_w_leaves_nothing_where_w_is_0() -> None:
     tensor = torch.ones(3, 2)
-    now = Now(STEP, torch.tensor([[2.0], [0.0], [-4.0]]), tensor, tensor)
+    now = StepContext(STEP, torch.tensor([[2.0], [0.0], [-4.0]]), tensor, tensor)
     assert now.over_w(tensor).tolist() == [[0.5, 0.5], [0, 0], [-0.25, -0.25]]
-    assert Now(STEP, 0.0, tensor, tensor).over_w(tensor).tolist() == [[0, 0]] * 3
-    assert Now(STEP, 4.0, tensor, tensor).over_w(tensor).tolist() == [[0.25, 0.25]] * 3
+    assert StepContext(STEP, 0.0, tensor, tensor).over_w(tensor).tolist() == [[0, 0]] * 3
+    assert StepContext(STEP, 4.0, tensor, tensor).over_w(tensor).tolist() == [[0.25, 0.25]] * 3

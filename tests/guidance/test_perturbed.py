@@ -19,7 +19,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from cfglab.errors import InputError
 from cfglab.guidance import register_weak_model, weak_models
-from cfglab.guidance.context import Variation
+from cfglab.guidance.context import Perturbation
 from cfglab.guidance.perturbations.self_attention import BlurredQueries, IdentityAttention
 from cfglab.guidance.perturbations.skipped_layers import RandomBlocks, SkippedLayers
 from cfglab.guidance.perturbations.weak_models import _WEAK, OtherModel
@@ -56,7 +56,7 @@ def rows(seed: int = 0, shape: tuple[int, ...] = (2, 4, 16, 16)) -> tuple[Tensor
     return torch.randn(shape, generator=generator).double(), torch.randn(2, 7, 32, generator=generator).double()
 
 
-def run(unet: Any, variation: Variation | None = None, shape: tuple[int, ...] = (2, 4, 16, 16)) -> Tensor:
+def run(unet: Any, variation: Perturbation | None = None, shape: tuple[int, ...] = (2, 4, 16, 16)) -> Tensor:
     sample, text = rows(shape=shape)
     with torch.no_grad():
         if variation is None:
@@ -280,7 +280,7 @@ def test_another_model_runs_instead(unet: Any) -> None:
         (SkippedLayers(("conv_in",)), "'conv_in', a Conv2d, changes the shape, so it cannot be skipped"),
     ],
 )
-def test_layers_that_are_not_there_are_said(unet: Any, variation: Variation, said: str) -> None:
+def test_layers_that_are_not_there_are_said(unet: Any, variation: Perturbation, said: str) -> None:
     plain = run(unet)
     with pytest.raises(InputError) as error:
         run(unet, variation)

@@ -11,10 +11,10 @@ from cfglab.cli import call
 from cfglab.errors import InputError, MachineError
 from cfglab.experiments import Experiment, Result, Store
 from cfglab.experiments.analysis.paired import paired
-from cfglab.experiments.storage.results import Row
+from cfglab.experiments.storage.results import ResultRow
 from cfglab.experiments.tuning.objective import WORSE, Bench
 from cfglab.experiments.tuning.search import SEARCH, Search
-from cfglab.experiments.tuning.verdict import Point, Tuned, opponent, spread
+from cfglab.experiments.tuning.verdict import MeasuredPoint, Tuned, opponent, spread
 from cfglab.guidance import Guidance
 from cfglab.integrations.optuna import tune
 from cfglab.metrics.estimate import Estimate
@@ -60,7 +60,7 @@ class Stub:
                 metrics={} if failed else metrics,
                 rows_run=20.0,
             )
-            rows.append(Row(result=result, settled=self.broken != "out of memory"))
+            rows.append(ResultRow(result=result, settled=self.broken != "out of memory"))
         with Store.create(folder, experiment) as store:
             store.record(rows)
             sizes = {it.name: float(max(it.guidance.schedule.values(experiment.steps))) for it in experiment.settings}
@@ -241,7 +241,7 @@ def test_two_metrics_give_a_frontier(tmp_path: Path) -> None:
 
 
 def test_a_frontier_keeps_its_ends_and_meets_its_neighbours() -> None:
-    points = [Point(name=f"p {i}", guidance=Guidance(i + 1), values=(i / 10, 0.0)) for i in range(20)]
+    points = [MeasuredPoint(name=f"p {i}", guidance=Guidance(i + 1), values=(i / 10, 0.0)) for i in range(20)]
     kept = spread(points, 6)
     assert [point.name for point in kept] == ["p 0", "p 4", "p 8", "p 11", "p 15", "p 19"]
     assert spread(points[:3], 6) == points[:3]

@@ -7,13 +7,13 @@ import torch
 from scipy.stats import norm
 
 from cfglab.metrics.registry import METRICS
-from cfglab.mixtures.metrics import Judge
-from cfglab.mixtures.toys import Toy, modes, tree, two
+from cfglab.mixtures.metrics import ExactMetrics
+from cfglab.mixtures.toys import ToyProblem, modes, tree, two
 
 
 @pytest.mark.parametrize("toy", [two(), two(3), modes(), tree()], ids=["two", "three dimensions", "modes", "tree"])
-def test_exact_samples_are_what_they_should_be(toy: Toy) -> None:
-    judge, count = Judge(toy, 0), 4000
+def test_exact_samples_are_what_they_should_be(toy: ToyProblem) -> None:
+    judge, count = ExactMetrics(toy, 0), 4000
     found = judge.measure(toy.mixture.given(0).sample(range(count)))
     assert set(found) <= METRICS.keys()
     assert found["outliers"] == pytest.approx(0.01, abs=4 * math.sqrt(0.01 / count) + 4 * math.sqrt(0.01 / 10_000))
@@ -30,7 +30,7 @@ def test_wasserstein_of_a_shifted_and_widened_gaussian() -> None:
     """W2² = (difference of means)² + (difference of standard deviations)²; quantiles stand for samples."""
     places = (torch.arange(2000, dtype=torch.float64) + 0.5) / 2000
     x = torch.from_numpy(norm(1.7, 0.8).ppf(places.numpy()))[:, None]  # the class is N(1, 0.5²)
-    found = Judge(two(), 0).measure(x)
+    found = ExactMetrics(two(), 0).measure(x)
     assert found["sliced_wasserstein"] == pytest.approx(math.hypot(0.7, 0.3), rel=2e-3)
     assert found["spread"] == pytest.approx(1.6, rel=2e-3)
 
@@ -39,11 +39,11 @@ def test_sliced_distance_is_the_same_however_the_plane_is_turned() -> None:
     """A shift by d in the plane: along a direction at angle t it is d cos t, and the mean of cos² is a half."""
     one = modes().given(0).mixture
     x = one.sample(range(20_000)) + torch.tensor([0.3, 0.4], dtype=torch.float64)
-    assert Judge(modes(), 0).measure(x)["sliced_wasserstein"] == pytest.approx(0.5 / math.sqrt(2), rel=0.02)
+    assert ExactMetrics(modes(), 0).measure(x)["sliced_wasserstein"] == pytest.approx(0.5 / math.sqrt(2), rel=0.02)
 
 
 def test_a_lost_mode_and_outliers_are_seen() -> None:
-    judge = Judge(modes(), 0)
+    judge = ExactMetrics(modes(), 0)
     large = modes().mixture.sample(range(4000))
     only = large[(large[:, 0] > 0.5) & (large[:, 1] > 0)]
     found = judge.measure(only)

@@ -9,7 +9,7 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 from cfglab.errors import InputError
 from cfglab.mixtures.mixture import Mixture
 from cfglab.mixtures.noise_paths import Path, flow_levels, karras, noise_steps
-from cfglab.mixtures.text_conditioned import Told
+from cfglab.mixtures.text_conditioned import TextConditionedMixture
 from cfglab.mixtures.toys import TOYS, toy, tree, two
 from cfglab.step import Step
 
@@ -150,7 +150,7 @@ def test_the_tree_grows_as_it_says() -> None:
 def test_a_told_mixture_is_the_bayes_model_of_its_texts() -> None:
     """Against the mixture over (x, y) jointly: E[x0 | x, y] by its own definition, class by class."""
     mixture, step = tree().mixture, noise_steps(karras(4, 2.0), "vp")[1]
-    told = Told(mixture, 1, spread=2.0)
+    told = TextConditionedMixture(mixture, 1, spread=2.0)
     x = X[:, :2]
     y = told.encodings[1] + 2 * torch.randn(40, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     given = [mixture.given(one) for one in range(3)]
@@ -165,7 +165,7 @@ def test_a_told_mixture_is_the_bayes_model_of_its_texts() -> None:
         share[:, None] * one.predict(x, step, "x0") for share, one in zip(logs.softmax(0), given, strict=True)
     )
     assert torch.allclose(told.predict(x, step, "x0", encoder_hidden_states=y), expected, atol=1e-10)
-    sure = Told(mixture, 1, spread=0.2)
+    sure = TextConditionedMixture(mixture, 1, spread=0.2)
     assert torch.allclose(sure.predict(x, step), given[1].predict(x, step), atol=1e-4)
     with pytest.raises(InputError, match="the spread is above 0"):
-        Told(mixture, 1, spread=0)
+        TextConditionedMixture(mixture, 1, spread=0)

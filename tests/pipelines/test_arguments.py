@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cfglab.pipelines import Profile, guide
 from cfglab.pipelines.interception.arguments import kind_of, unknown
-from cfglab.pipelines.interception.denoiser_call import Call
+from cfglab.pipelines.interception.denoiser_call import DenoiserCall
 from cfglab.pipelines.profiles.table import profiles
 from cfglab.step import Step
 from tests.pipelines.families import case
@@ -101,10 +101,10 @@ def test_two_calls_a_step_cut_nothing_that_is_not_known() -> None:
     assert (trace.rows_run, trace.rows_saved) == (12, 0)
 
 
-def call(profile: Profile | None = None, **named: Any) -> Call:
+def call(profile: Profile | None = None, **named: Any) -> DenoiserCall:
     unet = pipe_of("StableDiffusionPipeline").unet
     given = {"sample": torch.zeros(2, 4, 8, 8), "timestep": torch.tensor(1), **named}
-    return Call(unet, unet, (), given, profile or Profile())
+    return DenoiserCall(unet, unet, (), given, profile or Profile())
 
 
 PAIR = torch.arange(2.0)

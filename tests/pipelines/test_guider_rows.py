@@ -12,7 +12,16 @@ from accelerate import cpu_offload_with_hook
 from torch import Tensor
 
 from cfglab.errors import InputError
-from cfglab.guidance import TRANSFORMS, CFGZeroStar, Guidance, Now, PerpNeg, PredictionNorm, ReuseUpdate, Transform
+from cfglab.guidance import (
+    TRANSFORMS,
+    CFGZeroStar,
+    Guidance,
+    PerpNeg,
+    PredictionNorm,
+    ReuseUpdate,
+    StepContext,
+    Transform,
+)
 from cfglab.guidance.methods.adaptive_guidance import AdaptiveGuidance
 from cfglab.pipelines.guider.guider import to_guider
 from cfglab.schedules import Linear
@@ -67,7 +76,7 @@ class AwayFrom(Transform):
     def variation(self, step: Any) -> Any:
         return self.worse if step.index < 2 else None
 
-    def prediction(self, guided: Tensor, now: Now) -> Tensor:
+    def prediction(self, guided: Tensor, now: StepContext) -> Tensor:
         return guided if now.extra is None else guided + getattr(now, self.worse.source) - now.extra
 
 

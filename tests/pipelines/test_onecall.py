@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cfglab.errors import InputError
-from cfglab.pipelines.guider.next_call import instead, release, sample_of, varied
+from cfglab.pipelines.guider.next_call import replace_next_call, restore_call, sample_of, varied
 
 
 class Network(nn.Module):
@@ -41,7 +41,7 @@ def test_the_next_call_only(way: str) -> None:
     torch._dynamo.utils.counters.clear()
     x = torch.ones(2)
     for call in range(3):
-        instead(network, seen(notes))
+        replace_next_call(network, seen(notes))
         assert type(network) is kind  # for whoever compares it
         assert torch.equal(network(x, 1.0), torch.tensor([3.0, 3.0]))
         assert type(network) is kind
@@ -56,10 +56,10 @@ def test_the_next_call_only(way: str) -> None:
 
 def test_a_call_that_never_comes_is_taken_back() -> None:
     network, notes = Network(), list[Any]()
-    instead(network, seen(notes))
-    instead(network, seen(notes))
-    assert release(network) is not None
-    assert release(network) is None
+    replace_next_call(network, seen(notes))
+    replace_next_call(network, seen(notes))
+    assert restore_call(network) is not None
+    assert restore_call(network) is None
     assert type(network) is Network
     network(torch.ones(2))
     assert notes == []
@@ -67,7 +67,7 @@ def test_a_call_that_never_comes_is_taken_back() -> None:
 
 def test_an_error_leaves_the_network_as_it_was() -> None:
     network = Network()
-    instead(network, seen([]))
+    replace_next_call(network, seen([]))
     with pytest.raises(TypeError):
         network("no tensor", text=None)
     assert type(network) is Network

@@ -136,11 +136,11 @@ def test_a_compiled_network_is_still_compiled_when_guidance_has_ended() -> None:
     network: Any = nn.Linear(2, 2)
     network.compile(backend="eager")
     compiled = vars(network)[NAME]
-    from cfglab.pipelines.interception.intercepted import intercept, release
+    from cfglab.pipelines.interception.intercepted import intercept, restore
 
     interception = intercept(network)
     assert bool(vars(network)[NAME])  # "is it compiled?", as peft asks
-    release(network, interception)
+    restore(network, interception)
     assert vars(network)[NAME] is compiled
     assert not Interception(nn.Linear(2, 2))
 
@@ -301,14 +301,14 @@ def test_a_subclass_and_its_parent_are_guided_each_by_itself(pipe: Any) -> None:
 
 def test_replicas_that_share_the_dictionary_of_a_network_run_themselves() -> None:
     """What DataParallel makes on several devices."""
-    from cfglab.pipelines.interception.intercepted import intercept, release
+    from cfglab.pipelines.interception.intercepted import intercept, restore
 
     network: Any = nn.Linear(2, 2)
     interception = intercept(network)
     replica = network._replicate_for_data_parallel()
     replica.weight, replica.bias = torch.zeros(2, 2), torch.ones(2)
     assert torch.equal(replica(torch.ones(1, 2)), torch.ones(1, 2))
-    release(network, interception)
+    restore(network, interception)
 
 
 def test_a_network_compiled_and_saved_inside_by_itself_is_not_guided(pipe: Any) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from cfglab.experiments.spec.experiment import Experiment, Setting
-from cfglab.experiments.storage.results import Result, Row
+from cfglab.experiments.storage.results import Result, ResultRow
 from cfglab.experiments.storage.store import Store
 from cfglab.experiments.storage.traces import CellTrace
 from cfglab.metrics.pictures import clipped_share, contrast, saturation
@@ -92,18 +92,18 @@ def _row(
     score: Score | None,
     side: int,
     traced: bool,
-) -> Row:
+) -> ResultRow:
     cell = hashlib.sha256(json.dumps([str(setting.guidance), prompt, seed]).encode()).hexdigest()
     where = {"cell": cell, "position": position, "setting": setting.name, "prompt": prompt, "seed": seed}
     if position in fail:
-        return Row(result=Result(**where, status="failed", error=message), settled=False)
+        return ResultRow(result=Result(**where, status="failed", error=message), settled=False)
     rng = np.random.default_rng(int(cell[:8], 16))
     pixels = _picture(setting, prompt, seed)
     metrics = score(setting, prompt, seed) if score else random_score(chance(setting), pixels, rng)
     image = f"images/{cell}.png"
     to_bytes = np.clip((pixels + 1) * 127.5, 0, 255).astype(np.uint8)
     Image.fromarray(to_bytes).resize((side, side), Image.Resampling.BICUBIC).save(folder / image)
-    return Row(
+    return ResultRow(
         result=Result(**where, status="done", image=image, metrics=metrics, rows_run=75, rows_saved=25),
         settled=True,
         trace=trace(setting, seed).encode() if traced else None,

@@ -10,7 +10,7 @@ from cfglab.experiments.analysis.compare import compare
 from cfglab.experiments.analysis.paired import mean_interval
 from cfglab.experiments.analysis.scores import Scores
 from cfglab.experiments.spec.experiment import Experiment, Setting
-from cfglab.experiments.storage.results import Result, Row
+from cfglab.experiments.storage.results import Result, ResultRow
 from cfglab.experiments.storage.store import Store
 from cfglab.metrics import METRICS
 from cfglab.report.summary.columns import Columns
@@ -53,7 +53,7 @@ def test_a_cell_that_two_settings_ask_for_counts_in_both(tmp_path: Path) -> None
     )
     twice = [result.model_copy(update={"position": place, "metrics": {"contrast": 0.25}}) for place in (1, 4)]
     with Store.create(tmp_path / "run", of) as store:
-        store.record([Row(result=it, settled=True) for it in twice])
+        store.record([ResultRow(result=it, settled=True) for it in twice])
     with Store.open(tmp_path / "run") as store:
         values = Columns.read(store).scores["contrast"]
     assert np.flatnonzero(np.isfinite(values)).tolist() == [1, 4]

@@ -2,7 +2,7 @@
 
 import xml.etree.ElementTree as ET
 
-from cfglab.report.page.svg_plots import Curve, Point, curves, scores
+from cfglab.report.page.svg_plots import Curve, PlotPoint, curves, scores
 from cfglab.report.summary.axis import Axis
 from cfglab.report.summary.estimates import Number
 
@@ -48,10 +48,10 @@ def test_the_same_numbers_give_the_same_bytes() -> None:
 
 def test_scores_have_whiskers_only_where_there_are_intervals() -> None:
     axis = Axis("k", (0.1, 1.0, 10.0))
-    with_interval = [Point(i, x, Number(0.5, 0.4, 0.6, 9), i) for i, x in enumerate(axis.values)]
-    without = [Point(i, x, Number(0.5, None, None, 1), i) for i, x in enumerate(axis.values)]
+    with_interval = [PlotPoint(i, x, Number(0.5, 0.4, 0.6, 9), i) for i, x in enumerate(axis.values)]
+    without = [PlotPoint(i, x, Number(0.5, None, None, 1), i) for i, x in enumerate(axis.values)]
 
-    def whiskers(points: list[Point]) -> int:
+    def whiskers(points: list[PlotPoint]) -> int:
         return scores("one", points, xlabel="k", ylabel="alignment", percent=True, axis=axis).count("stroke-width: 2.2")
 
     assert whiskers(with_interval) == 3
@@ -60,7 +60,7 @@ def test_scores_have_whiskers_only_where_there_are_intervals() -> None:
 
 def test_the_ticks_of_an_axis_are_its_values() -> None:
     axis = Axis("k", (0.1, 1.0, 10.0))
-    points = [Point(i, x, Number(0.5, 0.4, 0.6, 9), i) for i, x in enumerate(axis.values)]
+    points = [PlotPoint(i, x, Number(0.5, 0.4, 0.6, 9), i) for i, x in enumerate(axis.values)]
     texts = [
         it.text
         for it in drawn(scores("one", points, xlabel="k", ylabel="a", percent=False, axis=axis)).iter(f"{SVG}text")

@@ -10,7 +10,7 @@ import torch
 
 from cfglab.errors import InputError
 from cfglab.scenes import reader as module
-from cfglab.scenes.reader import PARTS, Reader, Reading
+from cfglab.scenes.reader import PARTS, SceneClassifier, SceneLabels
 from cfglab.scenes.renderer import render
 from cfglab.scenes.vocabulary import BACKGROUNDS, Scene, triples
 from training.label import ASK_NOT, Labeller
@@ -30,7 +30,7 @@ def fresh(count: int, seed: int, held_out: bool) -> tuple[list[Scene], torch.Ten
     return scenes, tensor([render(scene, rng) for scene in scenes])
 
 
-def same(reading: Reading, scene: Scene) -> bool:
+def same(reading: SceneLabels, scene: Scene) -> bool:
     """All parts right; `next to` has no order."""
     found, wanted = (reading.a, reading.b), (scene.a, scene.b)
     objects = found == wanted or (scene.relation == "next to" and found == wanted[::-1])
@@ -38,10 +38,10 @@ def same(reading: Reading, scene: Scene) -> bool:
 
 
 @pytest.fixture(scope="module", params=[1, 2])
-def reader(request: pytest.FixtureRequest) -> Iterator[Reader]:
+def reader(request: pytest.FixtureRequest) -> Iterator[SceneClassifier]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield Reader.load(request.param)
+    yield SceneClassifier.load(request.param)
     torch.set_num_threads(threads)
 
 
@@ -63,7 +63,7 @@ def test_noise_is_read_as_none(reader):
     grey = np.zeros((20, 3, 64, 64), np.float32)
     for rubbish in (rng.uniform(-1, 1, (60, 3, 64, 64)), rng.standard_normal((60, 3, 64, 64)), grey, grey - 1):
         readings = reader.read(rubbish)
-        assert np.mean([r == Reading(None, None, None, None) for r in readings]) >= 0.97
+        assert np.mean([r == SceneLabels(None, None, None, None) for r in readings]) >= 0.97
 
 
 def test_two_scenes_laid_over_each_other_are_neither(reader):
@@ -137,12 +137,12 @@ def test_a_broken_picture_shows_nothing_and_spoils_no_other(reader):
     broken = pixels.clone()
     broken[1, 0, 5, 5] = float("nan")
     readings = reader.read(broken)
-    assert readings[1] == Reading(None, None, None, None)
+    assert readings[1] == SceneLabels(None, None, None, None)
     assert [readings[0], readings[2]] == [reader.read(pixels)[i] for i in (0, 2)]
 
 
 def test_the_two_readers_are_independent():
-    first, second = Reader.load(1), Reader.load(2)
+    first, second = SceneClassifier.load(1), SceneClassifier.load(2)
     assert first.network.architecture != second.network.architecture
     for which in (1, 2):
         weights = Path(module.__file__).parent / "weights/readers" / f"reader{which}.safetensors"
@@ -154,18 +154,18 @@ def test_the_two_readers_are_independent():
 )
 def test_other_shapes_are_refused_with_the_rule(pixels):
     with pytest.raises(InputError, match=r"takes floats \(n, 3, 64, 64\) in \[-1, 1\]"):
-        Reader.load(1).read(pixels)
+        SceneClassifier.load(1).read(pixels)
 
 
 def test_there_is_no_third_reader():
     with pytest.raises(InputError, match="reader 3: there are two readers; ask for 1 or 2"):
-        Reader.load(3)
+        SceneClassifier.load(3)
 
 
 def test_missing_weights_say_how_to_get_them(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "files", lambda _: tmp_path)
     with pytest.raises(InputError, match=r"reader2.safetensors: .* reinstall cfglab, or .*training.reader --which 2"):
-        Reader.load(2)
+        SceneClassifier.load(2)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "text", "empty", "other"])
@@ -178,7 +178,7 @@ def test_damaged_weights_are_refused(monkeypatch, tmp_path, damage):
     (folder / "reader1.safetensors").write_bytes(content)
     monkeypatch.setattr(module, "files", lambda _: tmp_path)
     with pytest.raises(InputError, match=r"reader1.safetensors: the reader's weights are damaged .*; reinstall cfglab"):
-        Reader.load(1)
+        SceneClassifier.load(1)
 
 
 def test_answers_of_labelled_pictures_say_what_was_done():
@@ -219,7 +219,7 @@ def test_labelled_pictures_repeat_with_their_seed():
 @pytest.mark.parametrize("which", [1, 2])
 def test_what_is_seen_does_not_depend_on_which_others_are_looked_at(which: Literal[1, 2]) -> None:
     """Not in the last bit: a run that is resumed looks at its images in other company."""
-    reader = Reader.load(which)
+    reader = SceneClassifier.load(which)
     pixels = np.random.default_rng(0).uniform(-1, 1, (37, 3, 64, 64)).astype(np.float32)
     whole, order = reader.features(pixels), np.random.default_rng(1).permutation(37)
     for size in (1, 5, 16):

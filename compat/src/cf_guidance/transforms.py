@@ -16,7 +16,7 @@ import torch
 
 from cfglab.errors import InputError
 from cfglab.guidance import FullNorm, PredictionNorm, Transform, UpdateNorm
-from cfglab.guidance.parameterization import wide
+from cfglab.guidance.parameterization import upcast
 
 __all__ = ["BaseNormGuidance", "FullNormGuidance", "GuidanceTfm", "TNormGuidance"]
 
@@ -57,7 +57,7 @@ class GuidanceTfm:
 
     def guide(self, u: torch.Tensor, t: torch.Tensor, idx: int | None = None) -> None:
         """Put the mix of `u` and `t` into `self.pred`; transforms compute in float32."""
-        u, t = (wide(u), wide(t)) if self.transforms else (u, t)
+        u, t = (upcast(u), upcast(t)) if self.transforms else (u, t)
         self.pred = u + self.scheduler("g", idx) * (t - u)
 
     def post_proc(self, u: torch.Tensor, t: torch.Tensor, idx: int | None = None) -> None:
@@ -104,7 +104,7 @@ class TNormGuidance(GuidanceTfm):
 
     def guide(self, u: torch.Tensor, t: torch.Tensor, idx: int | None = None) -> None:
         """Put the mix of `u` and `t` into `self.pred`."""
-        u, t = wide(u), wide(t)
+        u, t = upcast(u), upcast(t)
         self.pred = u + self.scheduler("g", idx) * _at_norm_of(u, t - u)
 
 
@@ -124,6 +124,6 @@ def _finite(name: str, value: Any) -> float:
 
 def _at_norm_of(other: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
     """`tensor` with the norm of `other`, over the whole batch; zeros stay."""
-    tensor = wide(tensor)
+    tensor = upcast(tensor)
     norm = torch.linalg.norm(tensor)
-    return tensor * torch.where(norm > 0, torch.linalg.norm(wide(other)) / norm, 0.0)
+    return tensor * torch.where(norm > 0, torch.linalg.norm(upcast(other)) / norm, 0.0)

@@ -15,15 +15,15 @@ from torch import Tensor
 from cfglab.denoising.duplicate_rows import EqualRows, take
 from cfglab.denoising.trace import StepRecord
 from cfglab.errors import InputError
-from cfglab.guidance import Guidance, Space, Variation
+from cfglab.guidance import Guidance, Perturbation, Space
 from cfglab.guidance.context import runs
 from cfglab.guidance.guide import StepPlan
 from cfglab.step import Step
 
-Denoise = Callable[[list[int] | None, Variation | None], Tensor]
+Denoise = Callable[[list[int] | None, Perturbation | None], Tensor]
 """`denoise(rows, variation)`: what an adapter gives; see `GuidedRows.predict`."""
 
-_Asked = tuple[tuple[Any, list[int]], tuple[bool, bool], tuple[Variation, ...]]
+_Asked = tuple[tuple[Any, list[int]], tuple[bool, bool], tuple[Perturbation, ...]]
 
 Finish = Callable[[Tensor, Tensor, list[int]], Tensor]
 """`finish(guided, cond, images)`: what the host does with the guided prediction; see `GuidedRows.predict`."""
@@ -81,15 +81,15 @@ class GuidedRows:
         """True once all rows differ; `conditioning` is then not read for the rest of the run."""
         return self._equal.all_differ
 
-    def wanted(self, step: Step, *, finished: bool = False) -> dict[Variation | None, list[int]]:
+    def wanted(self, step: Step, *, finished: bool = False) -> dict[Perturbation | None, list[int]]:
         """Return the rows that this step needs, by perturbation, before equal rows are merged.
 
         The key None holds the rows of the unconditional and the conditional prediction.
         """
         return self._rows_of(self._asked(step, finished))
 
-    def _rows_of(self, asked: list[_Asked]) -> dict[Variation | None, list[int]]:
-        rows: dict[Variation | None, list[int]] = {None: []}
+    def _rows_of(self, asked: list[_Asked]) -> dict[Perturbation | None, list[int]]:
+        rows: dict[Perturbation | None, list[int]] = {None: []}
         for (_, images), (uncond, cond), variations in asked:
             rows[None] += [*(images if uncond else ()), *((self.images + i for i in images) if cond else ())]
             for variation in variations:
@@ -173,7 +173,7 @@ class GuidedRows:
     def _guided(self, prediction: Tensor) -> Tensor:
         return prediction if self._channels is None else prediction[:, : self._channels(prediction.shape[1])]
 
-    def _source(self, variation: Variation, images: list[int]) -> list[int]:
+    def _source(self, variation: Perturbation, images: list[int]) -> list[int]:
         return images if variation.source == "uncond" else [self.images + i for i in images]
 
     def _gather(self, parts: list[Tensor]) -> Tensor:
@@ -195,7 +195,7 @@ def _lengths(pairs: list[tuple[list[int], Tensor, Tensor]]) -> tuple[tuple[tuple
     return ((images, torch.linalg.vector_norm(torch.stack([u, c, c - u]).flatten(2), dim=2)),)
 
 
-def _shares(wanted: dict[Variation | None, list[int]], labels: list[int]) -> tuple[tuple[float, float], ...]:
+def _shares(wanted: dict[Perturbation | None, list[int]], labels: list[int]) -> tuple[tuple[float, float], ...]:
     """(rows run, rows saved) of each image: k rows that are equal cost each of them 1 / k."""
     images = len(labels) // 2
     run, asked = [0.0] * images, [2.0] * images
@@ -231,7 +231,7 @@ class _Ran:
         return take(self.output, [self.place[self.labels[row]] for row in rows])
 
 
-def _run(wanted: list[int], labels: list[int], variation: Variation | None, denoise: Denoise) -> _Ran:
+def _run(wanted: list[int], labels: list[int], variation: Perturbation | None, denoise: Denoise) -> _Ran:
     """The wanted rows, equal ones once."""
     first: dict[int, int] = {}
     for row in sorted(wanted):

@@ -19,7 +19,7 @@ input of a hook), `parameterization`, `reductions` (over one image), `fields`, `
 the perturbed passes of the denoiser.
 """
 
-from cfglab.guidance.context import Now, Variation
+from cfglab.guidance.context import Perturbation, StepContext
 from cfglab.guidance.guidance import Guidance, as_guidance, parse_guidance
 from cfglab.guidance.guide import Guide
 from cfglab.guidance.methods.adaptive_guidance import AdaptiveGuidance, ReuseUpdate
@@ -80,8 +80,8 @@ __all__ = [
     "MagnitudeAware",
     "MimicThreshold",
     "MomentumGuidance",
-    "Now",
     "PerpNeg",
+    "Perturbation",
     "PredictionNorm",
     "Rescale",
     "ReuseUpdate",
@@ -89,10 +89,10 @@ __all__ = [
     "Skimmed",
     "SkipLayers",
     "Space",
+    "StepContext",
     "Transform",
     "UpdateNorm",
     "UpdatePower",
-    "Variation",
     "as_guidance",
     "as_transform",
     "feedback_temperature",

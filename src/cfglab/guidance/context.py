@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Now:
+class StepContext:
     """One step as a hook sees it: tensors of shape (n, ...), float32 or float64, predictions in `space`.
 
     Attributes:
@@ -77,7 +77,7 @@ class Now:
         return self.latents - x0 * (1.0 if flow else step.alpha)
 
 
-class Variation(Protocol):
+class Perturbation(Protocol):
     """A perturbed pass: the rows of `source`, run once more with a change. It costs one more denoiser row per image.
 
     An immutable, hashable value: equal variations at one step are one denoiser call, and rows that are equal under it
@@ -123,7 +123,7 @@ class Variation(Protocol):
         """
 
 
-def runs(variation: Variation) -> int:
+def runs(variation: Perturbation) -> int:
     """How often a perturbed pass runs its rows.
 
     Args:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cfglab.errors import InputError
-from cfglab.guidance.context import Now, Variation, runs
+from cfglab.guidance.context import Perturbation, StepContext, runs
 from cfglab.guidance.names import Space
 from cfglab.guidance.transform import Transform
 from cfglab.schedules import Schedule
@@ -46,7 +46,7 @@ class StepPlan:
     on: bool
     uncond: bool
     cond: bool
-    passes: tuple[Variation, ...] = ()
+    passes: tuple[Perturbation, ...] = ()
     zero: Space | None = None
 
     @property
@@ -125,7 +125,7 @@ class Guide:
         cond: "Tensor | None",
         step: Step,
         latents: "Tensor | None" = None,
-        extras: "Mapping[Variation, Tensor] | None" = None,
+        extras: "Mapping[Perturbation, Tensor] | None" = None,
     ) -> "Tensor":
         """The guided prediction, each image alone.
 
@@ -182,7 +182,7 @@ class Guide:
         """
         return self.prediction if transform.space == "model" else transform.space
 
-    def variation(self, transform: Transform, step: Step) -> Variation | None:
+    def variation(self, transform: Transform, step: Step) -> Perturbation | None:
         """The perturbed pass that a transform asks for, with what the network predicts if it asks for that.
 
         Args:
@@ -237,7 +237,7 @@ class Guide:
         plan: StepPlan,
         uncond: "Tensor | None",
         cond: "Tensor | None",
-        extras: "Mapping[Variation, Tensor]",
+        extras: "Mapping[Perturbation, Tensor]",
     ) -> None:
         where = f"at step {plan.step.index} of {self.guidance}"
         for name, tensor, needed in (("unconditional", uncond, plan.uncond), ("conditional", cond, plan.cond)):
@@ -269,14 +269,14 @@ class _Combination:
         uncond: "Tensor",
         cond: "Tensor",
         latents: "Tensor | None",
-        extras: "Mapping[Variation, Tensor]",
+        extras: "Mapping[Perturbation, Tensor]",
     ) -> None:
-        from cfglab.guidance.parameterization import wide
+        from cfglab.guidance.parameterization import upcast
 
         self._guide, self._step, self._latents, self._extras = guide, plan.step, latents, extras
         self._active = guide._active
-        self._seen = None if latents is None else wide(latents)
-        self._uncond, self._cond = wide(uncond), wide(cond)
+        self._seen = None if latents is None else upcast(latents)
+        self._uncond, self._cond = upcast(uncond), upcast(cond)
         self.w: float | Tensor = plan.w
 
     def guided(self) -> "Tensor":
@@ -319,14 +319,14 @@ class _Combination:
             return before.lerp(after, strength)
         return value.add(after - before, alpha=strength / factor)
 
-    def _context(self, active: _Active, **known: "Tensor") -> Now:
+    def _context(self, active: _Active, **known: "Tensor") -> StepContext:
         """The context of a transform: tensors in its own parameterization; `known` are already converted."""
         space, given = self._guide.parameterization(active.transform), {"uncond": self._uncond, "cond": self._cond}
         variation = self._guide.variation(active.transform, self._step)
         if variation is not None:
             given["extra"] = self._extras[variation]
         seen = {name: known[name] if name in known else self._converted(given[name], space) for name in given}
-        return Now(self._step, self.w, space=space, latents=self._seen, memory=active.memory, **seen)
+        return StepContext(self._step, self.w, space=space, latents=self._seen, memory=active.memory, **seen)
 
     def _converted(self, value: "Tensor", space: Space) -> "Tensor":
         from cfglab.guidance.parameterization import convert

@@ -40,7 +40,7 @@ def convert(tensor: Tensor, latents: Tensor | None, step: Step, source: Space, t
         InputError: The latents, sigma or alpha are missing, the shapes differ, or one parameterization does not
             determine the other (x0 without noise, epsilon at pure noise).
     """
-    tensor = wide(tensor)
+    tensor = upcast(tensor)
     if source == target:
         return tensor
     a, n = _levels(step, source, target)
@@ -58,7 +58,7 @@ def convert(tensor: Tensor, latents: Tensor | None, step: Step, source: Space, t
         )
     whole = p * a - q * n
     converted = tensor * ((to_p * a - to_q * n) / whole)
-    return converted.add(wide(latents), alpha=(to_q * p - to_p * q) / whole)
+    return converted.add(upcast(latents), alpha=(to_q * p - to_p * q) / whole)
 
 
 def ratio(step: Step, source: Space, target: Space) -> float:
@@ -88,7 +88,7 @@ def ratio(step: Step, source: Space, target: Space) -> float:
     return (to_p * a - to_q * n) / (p * a - q * n)
 
 
-def wide(tensor: Tensor) -> Tensor:
+def upcast(tensor: Tensor) -> Tensor:
     """float32 for half precision, float64 stays: reductions never run in float16 or bfloat16.
 
     Args:

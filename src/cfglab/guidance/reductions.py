@@ -28,7 +28,7 @@ def norm(a: Tensor) -> Tensor:
     return a.flatten(1).norm(dim=1).reshape(-1, *[1] * (a.ndim - 1))
 
 
-def deviation(a: Tensor) -> Tensor:
+def std(a: Tensor) -> Tensor:
     """The standard deviation of every image, over all its values (n - 1 in the denominator, as torch's).
 
     Args:
@@ -37,10 +37,10 @@ def deviation(a: Tensor) -> Tensor:
     Returns:
         (n, 1, ...).
     """
-    return spread(a).reshape(-1, *[1] * (a.ndim - 1))
+    return flat_std(a).reshape(-1, *[1] * (a.ndim - 1))
 
 
-def spread(a: Tensor, keep: int = 1) -> Tensor:
+def flat_std(a: Tensor, keep: int = 1) -> Tensor:
     """The standard deviation of every image or channel, without the trailing dimensions of `deviation`.
 
     Computed in two passes: on a CPU, torch's own single pass takes nine times as long.
@@ -57,7 +57,7 @@ def spread(a: Tensor, keep: int = 1) -> Tensor:
     return centred.norm(dim=keep) / (values.shape[keep] - 1) ** 0.5
 
 
-def along_channels(a: Tensor, b: Tensor) -> Tensor:
+def channel_dot(a: Tensor, b: Tensor) -> Tensor:
     """<a, b> at every position, over dimension 1.
 
     Args:
@@ -90,7 +90,7 @@ def quantile(a: Tensor, q: float, keep: int = 1) -> Tensor:
     return found.reshape(*a.shape[:keep], *[1] * (a.ndim - keep))
 
 
-def over(a: Tensor, b: Tensor, otherwise: float = 1.0) -> Tensor:
+def safe_divide(a: Tensor, b: Tensor, otherwise: float = 1.0) -> Tensor:
     """a / b where b is above 0, `otherwise` elsewhere.
 
     Args:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError
 
 from cfglab.errors import InputError
-from cfglab.guidance.context import Now, Variation
+from cfglab.guidance.context import Perturbation, StepContext
 from cfglab.guidance.fields import Strength
 from cfglab.guidance.names import Space
 from cfglab.method_card import Card
@@ -82,7 +82,7 @@ class Transform(BaseModel):
 
     # -- the hooks, in the order in which they run -----------------------------------------------------------------
 
-    def scale(self, w: "float | Tensor", now: Now) -> "float | Tensor":  # noqa: ARG002
+    def scale(self, w: "float | Tensor", now: StepContext) -> "float | Tensor":  # noqa: ARG002
         """Changes the scale, from the predictions as the denoiser gave them. The first hook.
 
         Args:
@@ -94,7 +94,7 @@ class Transform(BaseModel):
         """
         return w
 
-    def conditional(self, cond: "Tensor", now: Now) -> "Tensor":  # noqa: ARG002
+    def conditional(self, cond: "Tensor", now: StepContext) -> "Tensor":  # noqa: ARG002
         """Changes the conditional prediction, before everything but the scale.
 
         Args:
@@ -106,7 +106,7 @@ class Transform(BaseModel):
         """
         return cond
 
-    def unconditional(self, uncond: "Tensor", now: Now) -> "Tensor":  # noqa: ARG002
+    def unconditional(self, uncond: "Tensor", now: StepContext) -> "Tensor":  # noqa: ARG002
         """Changes the unconditional prediction, before the update is formed.
 
         Args:
@@ -118,7 +118,7 @@ class Transform(BaseModel):
         """
         return uncond
 
-    def update(self, update: "Tensor", now: Now) -> "Tensor":  # noqa: ARG002
+    def update(self, update: "Tensor", now: StepContext) -> "Tensor":  # noqa: ARG002
         """Changes the update `cond - uncond`, before the scale is applied.
 
         Args:
@@ -130,7 +130,7 @@ class Transform(BaseModel):
         """
         return update
 
-    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":  # noqa: ARG002
+    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":  # noqa: ARG002
         """Changes the guided prediction `uncond + w * update`. The last hook.
 
         Args:
@@ -144,7 +144,7 @@ class Transform(BaseModel):
 
     # -- what it asks of the denoiser ------------------------------------------------------------------------------
 
-    def variation(self, step: Step) -> Variation | None:  # noqa: ARG002
+    def variation(self, step: Step) -> Perturbation | None:  # noqa: ARG002
         """The perturbed pass that the transform asks for at this step; the hooks find its prediction in `now.extra`.
 
         Args:

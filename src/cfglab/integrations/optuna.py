@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError, MachineError
-from cfglab.experiments.storage.files import only_writer, sweep, write_whole
+from cfglab.experiments.storage.files import only_writer, remove_temp_files, write_whole
 from cfglab.experiments.tuning.objective import Bench, Draw, OneModel, better
 from cfglab.experiments.tuning.search import SEARCH, Search, as_stored, check_folder
-from cfglab.experiments.tuning.search_space import Parameter, Space, Value
-from cfglab.experiments.tuning.verdict import Point, Side, Tuned, judge, spread
+from cfglab.experiments.tuning.search_space import Parameter, SearchSpace, Value
+from cfglab.experiments.tuning.verdict import MeasuredPoint, Side, Tuned, judge, spread
 from cfglab.guidance import Guidance
 from cfglab.integrations.judges import judges_of
 from cfglab.metrics.registry import METRICS
@@ -72,7 +72,7 @@ def tune(
     pictures = len(search.base.prompts) * len(search.base.seeds)
     with ExitStack() as held:
         held.enter_context(only_writer(folder))
-        sweep(folder)
+        remove_temp_files(folder)
         write_whole(folder / SEARCH, (search.model_dump_json(indent=1) + "\n").encode())
         storage = held.enter_context(_storage(folder))
         sides = []
@@ -84,7 +84,7 @@ def tune(
                     load_if_exists=True,
                     directions=["maximize" if METRICS[it].better == "higher" else "minimize" for it in search.metrics],
                 )
-                one = _Tuning(study, bench, Space.of(text, search.base.steps), name, advance, tell)
+                one = _Tuning(study, bench, SearchSpace.of(text, search.base.steps), name, advance, tell)
                 one.run(trials, rows / 2 if rows else None)
                 sides.append(one.side())
         tell(f"held out: {len(search.held_prompts)} prompts x {len(search.held_seeds)} seeds")
@@ -106,7 +106,7 @@ class _Tuning:
         self,
         study: "Study",
         bench: Bench,
-        space: Space,
+        space: SearchSpace,
         name: str,
         advance: Callable[[int], object],
         tell: Callable[[str], None],
@@ -188,13 +188,13 @@ class _Tuning:
             )
         if len(self.bench.search.metrics) == 1:
             guidance, value = self._best()  # type: ignore[misc]
-            points = [Point(name=self.name, guidance=guidance, values=(value,))]
+            points = [MeasuredPoint(name=self.name, guidance=guidance, values=(value,))]
         else:
             front = {one.user_attrs["guidance"]: one for one in self.study.best_trials}
             ordered = sorted(front.values(), key=lambda one: one.values[0])
             points = spread(
                 [
-                    Point(name=f"{self.name} {i + 1}", guidance=_guidance(one), values=tuple(one.values))
+                    MeasuredPoint(name=f"{self.name} {i + 1}", guidance=_guidance(one), values=tuple(one.values))
                     for i, one in enumerate(ordered)
                 ]
             )

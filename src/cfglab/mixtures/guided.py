@@ -7,13 +7,13 @@ from cfglab.errors import InputError
 from cfglab.guidance import Guidance
 from cfglab.guidance.names import Space
 from cfglab.mixtures.noise_paths import noise_of
-from cfglab.mixtures.text_conditioned import Told
+from cfglab.mixtures.text_conditioned import TextConditionedMixture
 from cfglab.step import Step
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cfglab.guidance import Variation
+    from cfglab.guidance import Perturbation
 
 
 class Denoiser(Protocol):
@@ -23,7 +23,7 @@ class Denoiser(Protocol):
         """Return the prediction for x (n, ...) in a parameterization, in the shape and dtype of x."""
 
 
-class Call(NamedTuple):
+class MixtureCall(NamedTuple):
     """One call of the denoiser for all samples of a run: means over them, and the rows of all of them.
 
     `difference` is the length of cond - uncond and `cosine` that of the angle between them, NaN where one was not run.
@@ -38,7 +38,7 @@ class Call(NamedTuple):
     rows_saved: int
 
 
-class Guided:
+class GuidedMixture:
     """The guided prediction of one run of n samples with one guidance.
 
     No two samples are equal, so rows are not shared. Unneeded predictions are skipped.
@@ -49,7 +49,7 @@ class Guided:
 
     def __init__(self, cond: Denoiser, uncond: Denoiser, guidance: Guidance, space: Space, count: int) -> None:
         self.cond, self.uncond, self.space = cond, uncond, space
-        self.calls: list[Call] = []
+        self.calls: list[MixtureCall] = []
         first = guidance.start(space)
         self._guides = [first, *(guidance.start(space) for _ in range(count - 1))] if first.alone else [first]
 
@@ -78,10 +78,10 @@ class Guided:
             run += (plan.uncond + plan.cond + len(extras)) * len(rows)
             asked += (2 + len(extras)) * len(rows)
         w, difference, cosine = torch.tensor(means, dtype=torch.float64).mean(0).tolist()
-        self.calls.append(Call(step.index, float(step.sigma or 0.0), w, difference, cosine, run, asked - run))
+        self.calls.append(MixtureCall(step.index, float(step.sigma or 0.0), w, difference, cosine, run, asked - run))
         return torch.cat(parts)
 
-    def _run(self, denoiser: Denoiser, x: "Tensor", step: Step, variation: "Variation | None") -> "Tensor":
+    def _run(self, denoiser: Denoiser, x: "Tensor", step: Step, variation: "Perturbation | None") -> "Tensor":
         if variation is None:
             return denoiser.predict(x, step, self.space)
         if getattr(variation, "prompt", None) is not None and not getattr(variation, "beside", False):
@@ -89,7 +89,7 @@ class Guided:
                 f"{variation!r} on a {type(denoiser).__name__}: it asks for a prediction for a further text, and there "
                 "are two here, with and without the class; use a pipeline, guide(pipe, …)."
             )
-        texts = denoiser.texts(len(x)) if isinstance(denoiser, Told) else {}
+        texts = denoiser.texts(len(x)) if isinstance(denoiser, TextConditionedMixture) else {}
         inputs: Any = variation.inputs(x, step.timestep, texts)
         with variation.applied(denoiser) as changed:
             return changed.predict(inputs[0], step, self.space, **inputs[2])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cfglab.mixtures.toys import Toy
+from cfglab.mixtures.toys import ToyProblem
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,10 +18,10 @@ FIRST = 2**40  # seeds of exact samples, far from those of anybody's
 GRID = 4001
 
 
-class Judge:
+class ExactMetrics:
     """Measures samples (n, d) that were generated for one class of a toy."""
 
-    def __init__(self, toy: Toy, label: int) -> None:
+    def __init__(self, toy: ToyProblem, label: int) -> None:
         self.whole, self.toy, self.label = toy, toy.given(label), label
         self.mean, self.covariance = self.toy.mixture.moments()
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from cfglab.errors import InputError
 from cfglab.guidance import Guidance
 from cfglab.guidance.names import Space
-from cfglab.mixtures.guided import Call, Denoiser, Guided
+from cfglab.mixtures.guided import Denoiser, GuidedMixture, MixtureCall
 from cfglab.mixtures.mixture import Mixture
 from cfglab.mixtures.noise_paths import draws, noise_of
 from cfglab.step import Step
@@ -38,7 +38,7 @@ def generate(
     dimension: int | None = None,
     start: Mixture | None = None,
     space: Space = "epsilon",
-    calls: "list[Call] | None" = None,
+    calls: "list[MixtureCall] | None" = None,
 ) -> "Tensor":
     """Samples (n, d) of `cond` guided away from `uncond`, float64, one seed a sample, the same in every batch.
 
@@ -72,7 +72,7 @@ def integrate(
     *,
     noise: "Tensor | None" = None,
     space: Space = "epsilon",
-    calls: "list[Call] | None" = None,
+    calls: "list[MixtureCall] | None" = None,
 ) -> "Tensor":
     """Run the steps from x (n, ...), which is at the level of the first; ends at the last one's `next_sigma`.
 
@@ -84,7 +84,7 @@ def integrate(
     if method == "ancestral" and (noise is None or noise.shape[:2] != (len(x), len(steps))):
         raise InputError("ancestral steps without noise of shape (n, steps, ...): they add it; use generate(…).")
     spec = guidance if isinstance(guidance, Guidance) else Guidance(guidance)
-    guided = Guided(cond, uncond, spec, space, len(x))
+    guided = GuidedMixture(cond, uncond, spec, space, len(x))
     for place, (step, after) in enumerate(zip(steps, [*steps[1:], None], strict=True)):
         a_next = _alpha_after(step, after)
         s, s_next = float(step.sigma or 0.0), float(step.next_sigma or 0.0)
@@ -102,7 +102,7 @@ def integrate(
     return x
 
 
-def _heun(guided: "Guided", x: "Tensor", step: Step, a_next: float, epsilon: "Tensor") -> "Tensor":
+def _heun(guided: "GuidedMixture", x: "Tensor", step: Step, a_next: float, epsilon: "Tensor") -> "Tensor":
     a, s, s_next = float(step.alpha or 0.0), float(step.sigma or 0.0), float(step.next_sigma or 0.0)
     if a == 0:
         raise InputError("heun from pure noise: its step is in x / alpha; start below it, or use euler.")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LENGTH = 16  # numbers of an encoding; at most as many classes have one of their own
 
 
-class Told:
+class TextConditionedMixture:
     """The denoiser of a mixture, conditioned on the text of one class.
 
     Args:

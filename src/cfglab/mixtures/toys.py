@@ -20,7 +20,7 @@ THICKNESS = 0.055  # a limb's standard deviation across, over its length
 
 
 @dataclass(frozen=True, eq=False)
-class Toy:
+class ToyProblem:
     """A mixture with the mode of each of its components.
 
     Attributes:
@@ -33,13 +33,13 @@ class Toy:
     modes: "Tensor"
     fog: float = 0.0
 
-    def given(self, label: int) -> "Toy":
+    def given(self, label: int) -> "ToyProblem":
         """One class, its modes counted anew. Raises InputError."""
         import torch
 
         mixture = self.mixture.given(label)
         _, modes = torch.unique(self.modes[self.mixture.labels == label], return_inverse=True)
-        return Toy(mixture, modes)
+        return ToyProblem(mixture, modes)
 
     def shares(self, components: "Tensor") -> "Tensor":
         """Components' shares (..., k) added up by mode, (..., modes)."""
@@ -47,23 +47,23 @@ class Toy:
         return components.new_zeros(size).index_add_(-1, self.modes, components)
 
 
-def two(dimension: int = 1) -> Toy:
+def two(dimension: int = 1) -> ToyProblem:
     """Two classes, N(m, 0.25 I) and N(-m, 0.25 I), with |m|² = d: the means are 1 and -1 in every coordinate."""
     import torch
 
     mixture = Mixture([1, 1], [[1.0] * dimension, [-1.0] * dimension], 0.25, [0, 1])
-    return Toy(mixture, torch.arange(2))
+    return ToyProblem(mixture, torch.arange(2))
 
 
-def modes() -> Toy:
+def modes() -> ToyProblem:
     """Class 0 has a large mode (0.7) at (1, 1) and a small mode (0.3) at (1, -1); class 1 is broad, around (-1, 0)."""
     import torch
 
     mixture = Mixture([0.35, 0.15, 0.5], [[1, 1], [1, -1], [-1, 0]], [0.02, 0.02, 0.3], [0, 0, 1])
-    return Toy(mixture, torch.arange(3))
+    return ToyProblem(mixture, torch.arange(3))
 
 
-def tree() -> Toy:
+def tree() -> ToyProblem:
     """Three trees in the plane that grow from one root, a class each: thin limbs with nothing between them.
 
     Every limb but the last forks in three, so a tree has 40, each a mode: a chain of Gaussians that weighs as much as
@@ -84,7 +84,7 @@ def tree() -> Toy:
             covariances.append([[more * c * c + thin, more * c * s], [more * c * s, more * s * s + thin]])
             labels.append(label)
             mode.append(place)
-    return Toy(Mixture(weights, means, covariances, labels), torch.tensor(mode))
+    return ToyProblem(Mixture(weights, means, covariances, labels), torch.tensor(mode))
 
 
 def _grown(x: float, y: float, angle: float, length: float, depth: int) -> list[tuple[float, float, float, float]]:
@@ -97,16 +97,16 @@ def _grown(x: float, y: float, angle: float, length: float, depth: int) -> list[
     return limbs
 
 
-def foggy_tree() -> Toy:
+def foggy_tree() -> ToyProblem:
     """The toy of `tree`, with a model in which every limb is a little thicker."""
     return replace(tree(), fog=0.0008)
 
 
-TOYS: dict[str, Callable[[], Toy]] = {"two": two, "modes": modes, "tree": tree, "foggy-tree": foggy_tree}
+TOYS: dict[str, Callable[[], ToyProblem]] = {"two": two, "modes": modes, "tree": tree, "foggy-tree": foggy_tree}
 """By the name that follows `mixture:`."""
 
 
-def toy(name: str) -> Toy:
+def toy(name: str) -> ToyProblem:
     """Return the toy with this name.
 
     Raises:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from cfglab.denoising.step_reader import StepReader, prediction_of
 from cfglab.errors import InputError
 from cfglab.guidance import Guidance
-from cfglab.mixtures.guided import Denoiser, Guided
+from cfglab.mixtures.guided import Denoiser, GuidedMixture
 from cfglab.mixtures.mixture import Mixture
 from cfglab.mixtures.noise_paths import draws, noise_of
 
@@ -40,7 +40,7 @@ def scheduled(
     if space == "model":
         raise InputError(f"{name} with an unknown prediction type: what to predict is not known; set epsilon.")
     spec = guidance if isinstance(guidance, Guidance) else Guidance(guidance)
-    guided = Guided(cond, uncond, spec, space, len(seeds))
+    guided = GuidedMixture(cond, uncond, spec, space, len(seeds))
     scheduler.set_timesteps(steps)
     reader = StepReader(scheduler)
     x = _begin(scheduler, reader, size, seeds, start)

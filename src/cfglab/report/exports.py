@@ -9,7 +9,7 @@ from typing import Any
 
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.report.summary.estimates import Difference, Number
-from cfglab.report.summary.tables import Row, Tables
+from cfglab.report.summary.tables import SettingRow, Tables
 from cfglab.report.summary.verdict import held_back, verdict
 
 
@@ -60,7 +60,7 @@ def _text(value: Any) -> str:
     return "[\n " + ",\n ".join(map(_text, value)) + "]"
 
 
-def _setting(row: Row) -> dict[str, Any]:
+def _setting(row: SettingRow) -> dict[str, Any]:
     return {
         "name": row.setting.name,
         "group": row.setting.group,
@@ -81,7 +81,7 @@ def _plain(numbers: Any) -> dict[str, Any]:
     return {name: {field: getattr(it, field) for field in it.__slots__} for name, it in numbers.items()}
 
 
-def _flat(row: Row, names: list[str], sets: list[str]) -> Iterator[tuple[str, Any]]:
+def _flat(row: SettingRow, names: list[str], sets: list[str]) -> Iterator[tuple[str, Any]]:
     yield from {"setting": row.setting.name, "group": row.setting.group, "guidance": str(row.setting.guidance)}.items()
     yield from {"dose": row.dose, "effective_dose": row.effective}.items()
     yield from {"done": row.done, "failed": row.failed, "missing": row.missing}.items()

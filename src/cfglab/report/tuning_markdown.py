@@ -6,7 +6,7 @@ from cfglab.experiments.analysis.comparison import ComparisonRow
 from cfglab.experiments.spec.prompts import write_seeds
 from cfglab.experiments.storage.files import write_whole
 from cfglab.experiments.storage.store import Store
-from cfglab.experiments.tuning.verdict import Point, Side, Tuned, Verdict
+from cfglab.experiments.tuning.verdict import MeasuredPoint, Side, Tuned, TuningVerdict
 from cfglab.metrics.estimate import Estimate
 from cfglab.metrics.registry import METRICS
 from cfglab.report.formatting import gap, gap_span, p_value, shown, span
@@ -61,7 +61,7 @@ def _held(store: Store, metric: str) -> dict[str, Estimate]:
     return found
 
 
-def _line(point: Point, metrics: tuple[str, ...], held: dict[str, dict[str, Estimate]]) -> list[str]:
+def _line(point: MeasuredPoint, metrics: tuple[str, ...], held: dict[str, dict[str, Estimate]]) -> list[str]:
     cells = [point.name, f"`{str(point.guidance).replace('|', '&#124;')}`"]
     for metric, value in zip(metrics, point.values, strict=True):
         unit, estimate = METRICS[metric].unit, held[metric].get(point.name)
@@ -77,7 +77,7 @@ def _counts(name: str, side: Side) -> list[str]:
     return [f"{name}: `{side.text.replace('|', '&#124;')}`", *map(str, numbers), f"{side.rows:,.0f}"]
 
 
-def _verdict(one: Verdict, metrics: tuple[str, ...]) -> str:
+def _verdict(one: TuningVerdict, metrics: tuple[str, ...]) -> str:
     return f"Held out, {one.setting} less {one.against}: " + "; ".join(map(_difference, metrics, one.rows)) + "."
 
 

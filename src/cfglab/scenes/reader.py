@@ -30,7 +30,7 @@ PARTS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class SceneLabels:
     """What an image shows; None is "none of these".
 
     In `next to`, `a` is the object on the left. There is a relation only where both its objects were read.
@@ -48,8 +48,8 @@ def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Seq
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU())
 
 
-class Grid(nn.Module):
-    """Reader 1: strided convolutions down to a coarse 4×4 map, whose cells are all seen by one linear layer."""
+class GridNetwork(nn.Module):
+    """Classifier 1: strided convolutions down to a coarse 4×4 map, whose cells are all seen by one linear layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,8 +62,8 @@ class Grid(nn.Module):
         return self.features(self.body(pixels).flatten(1))
 
 
-class Attentive(nn.Module):
-    """Reader 2: patches with their coordinates, a residual block, and eight learned questions that pool an 8×8 map."""
+class AttentionNetwork(nn.Module):
+    """Classifier 2: patches with coordinates, a residual block, and eight learned queries that pool an 8×8 map."""
 
     def __init__(self, width: int = 72, questions: int = 8) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class Attentive(nn.Module):
         return self.features((attention @ values.transpose(1, 2)).flatten(1))
 
 
-ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {"grid": Grid, "attentive": Attentive}
+ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {"grid": GridNetwork, "attentive": AttentionNetwork}
 
 
 class Network(nn.Module):
@@ -103,15 +103,15 @@ class Network(nn.Module):
         return {part: head(features) for part, head in self.heads.items()}
 
 
-class Reader:
+class SceneClassifier:
     """A trained network, for images of 64×64 in [-1, 1] (values outside are clamped, as when an image is saved)."""
 
     def __init__(self, network: Network) -> None:
         self.network = network.eval().requires_grad_(False)
 
     @classmethod
-    def load(cls, which: Literal[1, 2] = 1) -> "Reader":
-        """Reader 1 or 2 of the package. Raises InputError when its weights are missing or damaged."""
+    def load(cls, which: Literal[1, 2] = 1) -> "SceneClassifier":
+        """Classifier 1 or 2 of the package. Raises InputError when its weights are missing or damaged."""
         if which not in (1, 2):
             raise InputError(f"reader {which!r}: there are two readers; ask for 1 or 2")
         name = f"reader{which}.safetensors"
@@ -136,7 +136,7 @@ class Reader:
             ) from error
         return cls(network)
 
-    def read(self, pixels: Tensor | np.ndarray) -> list[Reading]:
+    def read(self, pixels: Tensor | np.ndarray) -> list[SceneLabels]:
         """Images float `(n, 3, 64, 64)` in [-1, 1] to n readings. One that holds NaN or infinity shows nothing."""
         readings = []
         for chunk, count in self._chunks(pixels):
@@ -146,7 +146,7 @@ class Reader:
             found["relation"] *= (found["a"] > 0) & (found["b"] > 0)
             classes = torch.stack([found[part] for part in PARTS], 1).tolist()
             readings += [
-                Reading(*(_name(part, i) for part, i in zip(PARTS, row, strict=True))) for row in classes[:count]
+                SceneLabels(*(_name(part, i) for part, i in zip(PARTS, row, strict=True))) for row in classes[:count]
             ]
         return readings
 

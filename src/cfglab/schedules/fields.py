@@ -246,7 +246,7 @@ def inline(text: str, most: int = limits.NAME_LETTERS) -> str:
     return said + ("…" if len(text) > most else "")
 
 
-def listed(values: Sequence[Any], most: int = 4) -> str:
+def join_values(values: Sequence[Any], most: int = 4) -> str:
     """The first values of a list with commas between, for a message.
 
     Args:

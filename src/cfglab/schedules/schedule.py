@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cfglab import limits
 from cfglab.errors import InputError
-from cfglab.schedules.fields import explain, listed, shown
+from cfglab.schedules.fields import explain, join_values, shown
 from cfglab.step import Step, steps
 
 
@@ -59,7 +59,8 @@ class Schedule(BaseModel):
         owner = str(type(self).model_fields["kind"].default)
         if len(args) > self.positional:
             raise InputError(
-                f"{owner}({listed(args)}): values are given by name; write {owner}({names[0]}={shown(args[0])}, …)."
+                f"{owner}({join_values(args)}): values are given by name; "
+                f"write {owner}({names[0]}={shown(args[0])}, …)."
             )
         fields = dict(zip(names, args, strict=False))
         if twice := fields.keys() & data.keys():

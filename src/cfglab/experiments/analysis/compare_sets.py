@@ -10,7 +10,7 @@ from scipy.special import stdtr, stdtrit
 from cfglab.errors import InputError
 from cfglab.experiments.analysis.comparison import Comparison, ComparisonRow
 from cfglab.experiments.analysis.paired import Difference, differences, holm
-from cfglab.experiments.analysis.pairs import listed, rank, refuse_unknown_setting
+from cfglab.experiments.analysis.pairs import join_names, rank, refuse_unknown_setting
 from cfglab.experiments.storage.store import Store
 from cfglab.metrics.estimate import Estimate
 from cfglab.metrics.jackknife import Jackknife
@@ -202,5 +202,5 @@ def _missing(store: Store, metric: str) -> str:
     measured = {name for row in store.set_metrics().values() for name in row}
     return (
         f"metric '{metric}' needs real images to be held against and was not measured in this run: that takes "
-        f"prompts of the world of scenes and 128 images a setting. Metrics of sets here: {listed(measured)}"
+        f"prompts of the world of scenes and 128 images a setting. Metrics of sets here: {join_names(measured)}"
     )

@@ -49,7 +49,7 @@ def rows_needed(setting: Setting, levels: Sequence[float]) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Fair:
+class MatchedPairs:
     """Pairs against fair opponents: setting -> its opponent, or why it has none; whether the noise levels by which
     doses and costs were counted are the run's own."""
 
@@ -59,7 +59,7 @@ class Fair:
     own_levels: bool
 
 
-def at_equal(pairs: Pairs, source: Store | Scores | Iterable[ResultLike], equal: Equal) -> Fair:
+def at_equal(pairs: Pairs, source: Store | Scores | Iterable[ResultLike], equal: Equal) -> MatchedPairs:
     """The same comparison with another opponent for each setting.
 
     `dose`: each setting stands against the run's constant scales with the same transforms (with none, as a rule): the
@@ -76,7 +76,7 @@ def at_equal(pairs: Pairs, source: Store | Scores | Iterable[ResultLike], equal:
     count = source.experiment.steps
     own = stored_levels(source, count)
     against = _at_dose if equal == "dose" else _at_cost
-    return Fair(*against(pairs, source.experiment, own or standard_sigmas(count)), own_levels=own is not None)
+    return MatchedPairs(*against(pairs, source.experiment, own or standard_sigmas(count)), own_levels=own is not None)
 
 
 def _at_dose(
@@ -163,7 +163,7 @@ def _at_cost(
     return replace(pairs, against=against), opponents, without
 
 
-def explain(equal: Equal, fair: Fair, most: int = 6) -> list[str]:
+def explain(equal: Equal, fair: MatchedPairs, most: int = 6) -> list[str]:
     """The sentences of a comparison's note."""
     said = {
         "dose": "Equal dose: each setting stands against the constant scale of the same mean over the steps, or the "

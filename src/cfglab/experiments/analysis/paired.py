@@ -109,7 +109,7 @@ def paired(
     `mean` weights pairs alike. `crossed`: pairs of one seed share their starting noise. `draws` and `seed` belong to
     the Monte Carlo permutations; the same seed gives the same numbers.
     """
-    grid = Grid({*values_a, *values_b})
+    grid = ScoreGrid({*values_a, *values_b})
     a, b = grid.of(values_a), grid.of(values_b)
     dropped = np.logical_xor(np.isfinite(a), np.isfinite(b)).sum()
     return differences((a - b)[None], [int(dropped)], crossed=crossed, draws=draws, seed=seed)[0]
@@ -117,7 +117,7 @@ def paired(
 
 def mean_interval(values: Mapping[Key, float], *, crossed: bool = False) -> Estimate | None:
     """Mean over images with its 95 % interval, as in `paired`; None without any finite value."""
-    return means(Grid(values).of(values)[None], crossed=crossed)[0]
+    return means(ScoreGrid(values).of(values)[None], crossed=crossed)[0]
 
 
 def differences(
@@ -188,7 +188,7 @@ def resampled(keys: Iterable[Key], *, crossed: bool = False) -> Resampled | None
     keys = set(keys)
     if not keys:
         return None
-    there = np.isfinite(Grid(keys).of(dict.fromkeys(keys, 0.0)))
+    there = np.isfinite(ScoreGrid(keys).of(dict.fromkeys(keys, 0.0)))
     both = crossed and min(there.any(axis=1).sum(), there.any(axis=0).sum()) > 1
     return _resampled(there, bool(both))
 
@@ -204,7 +204,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in corrected]
 
 
-class Grid:
+class ScoreGrid:
     """Prompts × seeds, each sorted: where every (prompt, seed) of some results has its place."""
 
     def __init__(self, keys: Iterable[Key]) -> None:

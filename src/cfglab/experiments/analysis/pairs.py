@@ -108,22 +108,22 @@ def _refuse_unknown_metric(metric: str, measured: Iterable[str]) -> None:
         raise InputError(
             f"metric '{metric}' belongs to a whole set of images, not to one, so it cannot be paired by prompt and "
             f"seed; compare a store's settings in it without --choose and --equal. Metrics of images: "
-            f"{listed(measured)}"
+            f"{join_names(measured)}"
         )
     if metric in METRICS and METRICS[metric].judge:
         raise InputError(f"metric '{metric}' was not measured in this run; cfglab score RUN {metric} measures it")
     if metric in METRICS:
-        raise InputError(f"metric '{metric}' was not measured in this run; name one that was: {listed(measured)}")
+        raise InputError(f"metric '{metric}' was not measured in this run; name one that was: {join_names(measured)}")
     raise InputError(f"metric '{metric}' is unknown{_nearest(metric, sorted(measured))}")
 
 
 def _nearest(name: str, known: list[str]) -> str:
     close = get_close_matches(name, known, n=1)
     hint = f"; did you mean '{close[0]}'?" if close else ";"
-    return f"{hint} Known: {listed(known)}"
+    return f"{hint} Known: {join_names(known)}"
 
 
-def listed(names: Iterable[str], most: int = 12) -> str:
+def join_names(names: Iterable[str], most: int = 12) -> str:
     """Names in alphabetical order, the first twelve of them."""
     names = sorted(names)
     if not names:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfglab.errors import InputError
-from cfglab.experiments.analysis.paired import Grid, Key
+from cfglab.experiments.analysis.paired import Key, ScoreGrid
 from cfglab.experiments.storage.store import Store
 
 FloatArray = NDArray[np.float64]
@@ -65,7 +65,7 @@ class Scores:
 
 def _gather(results: Iterable[ResultLike], metric: str) -> Scores:
     results = list(results)
-    grid = Grid((result.prompt, result.seed) for result in results)
+    grid = ScoreGrid((result.prompt, result.seed) for result in results)
     settings = {name: i for i, name in enumerate(dict.fromkeys(result.setting for result in results))}
     values = np.full((len(settings), len(grid.prompts), len(grid.seeds)), nan)
     failed = np.zeros(values.shape, dtype=bool)

@@ -21,10 +21,10 @@ from cfglab.mixtures import toys
 from cfglab.schedules.fields import nearest
 
 if TYPE_CHECKING:
-    from cfglab.experiments.backends.pipeline import Drawn
+    from cfglab.experiments.backends.pipeline import BatchResult
     from cfglab.experiments.spec.cell import Cell
     from cfglab.experiments.spec.experiment import Experiment
-    from cfglab.mixtures.metrics import Judge
+    from cfglab.mixtures.metrics import ExactMetrics
     from cfglab.mixtures.mixture import Mixture
     from cfglab.mixtures.sampling import Method
 
@@ -71,7 +71,7 @@ class Laboratory:
         facts(model)
         self.toy = toys.toy(model.removeprefix(KIND))
         register_weak_model("blurred", lambda mixture: mixture.blurred(WEAK))
-        self._judges: dict[int, Judge] = {}
+        self._judges: dict[int, ExactMetrics] = {}
         self._backgrounds: dict[tuple[int, int], NDArray[np.float32]] = {}
 
     @classmethod
@@ -94,16 +94,16 @@ class Laboratory:
             raise InputError(f"prompt {prompt!r}: a mixture is told a class; write 'class 0' to 'class {count - 1}'.")
         return int(found[1])
 
-    def draw(self, batch: "Sequence[Cell]") -> "Drawn":
+    def draw(self, batch: "Sequence[Cell]") -> "BatchResult":
         """Draw the cells of one batch, each alone: its image, its metrics, and what guidance did on average."""
-        from cfglab.experiments.backends.pipeline import Drawn
-        from cfglab.mixtures.guided import Call
+        from cfglab.experiments.backends.pipeline import BatchResult
+        from cfglab.mixtures.guided import MixtureCall
         from cfglab.mixtures.noise_paths import karras, noise_steps
         from cfglab.mixtures.sampling import generate
 
         pictures, metrics, traces = [], [], []
         for cell in batch:
-            label, calls = self.label(cell.prompt), list[Call]()
+            label, calls = self.label(cell.prompt), list[MixtureCall]()
             uncond = self.known.given(self.label(cell.negative)) if cell.negative else self.known
             x = generate(
                 self.known.given(label),
@@ -122,19 +122,19 @@ class Laboratory:
             traces.append(CellTrace(values))
         run, saved = np.sum([trace.values[-2:].sum(1) for trace in traces], axis=0)
         encoded = tuple(trace.encode() for trace in traces)
-        return Drawn(np.stack(pictures), round(float(run)), round(float(saved)), encoded, tuple(metrics))
+        return BatchResult(np.stack(pictures), round(float(run)), round(float(saved)), encoded, tuple(metrics))
 
     @cached_property
     def known(self) -> "Mixture":
         """What the model knows: the mixture, behind the toy's fog."""
         return self.toy.mixture.blurred(self.toy.fog) if self.toy.fog else self.toy.mixture
 
-    def judge(self, label: int) -> "Judge":
+    def judge(self, label: int) -> "ExactMetrics":
         """The judge of samples of a class."""
-        from cfglab.mixtures.metrics import Judge
+        from cfglab.mixtures.metrics import ExactMetrics
 
         if label not in self._judges:
-            self._judges[label] = Judge(self.toy, label)
+            self._judges[label] = ExactMetrics(self.toy, label)
         return self._judges[label]
 
     def _picture(self, label: int, x: NDArray[np.float64], size: int) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from cfglab.experiments.storage.traces import cell_traces
 
 
 @dataclass(frozen=True)
-class Drawn:
+class BatchResult:
     """Images of a batch: float32 `(n, 3, h, w)`, about [-1, 1] but not clamped, the denoiser's rows, and the trace of
     each image as `CellTrace.encode` gives it. `metrics` of each, where they are not those of its pixels."""
 
@@ -23,7 +23,7 @@ class Drawn:
     metrics: tuple[Mapping[str, float], ...] | None = None
 
 
-def draw(pipe: Any, batch: Sequence[Cell]) -> Drawn:
+def draw(pipe: Any, batch: Sequence[Cell]) -> BatchResult:
     """Draw the cells of one batch, which share everything but prompt, seed and guidance.
 
     Every cell's starting noise is its own: float32, on the CPU, from its seed, whatever the device, dtype and batch.
@@ -53,7 +53,7 @@ def draw(pipe: Any, batch: Sequence[Cell]) -> Drawn:
         ).images
         pixels = torch.cat([_decoded(pipe, part) for part in latents.split(16)])
     traces = tuple(one.encode() for one in cell_traces(trace, len(batch)))
-    return Drawn(pixels.numpy(), trace.rows_run, trace.rows_saved, traces)
+    return BatchResult(pixels.numpy(), trace.rows_run, trace.rows_saved, traces)
 
 
 def _conditioning(pipe: Any, batch: Sequence[Cell]) -> dict[str, Any]:

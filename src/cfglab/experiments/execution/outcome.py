@@ -19,7 +19,7 @@ from cfglab.experiments.storage.png import encode, to_bytes
 from cfglab.metrics.pictures import clipped_share, contrast, saturation
 
 if TYPE_CHECKING:
-    from cfglab.experiments.backends.pipeline import Drawn
+    from cfglab.experiments.backends.pipeline import BatchResult
 
 NOT_FINITE = "the image has values that are not finite (NaN or infinity); try dtype float32 or a smaller scale"
 Batch = tuple[Cell, ...]
@@ -48,7 +48,7 @@ class Workers:
     """Those who draw, with the model loaded: their versions and device, and `draw`, which yields the outcomes of every
     batch as it is done, in any order."""
 
-    about: Mapping[str, str]
+    environment: Mapping[str, str]
     draw: Callable[[Sequence[Batch]], Iterator[list[Outcome]]]
 
 
@@ -62,10 +62,10 @@ and raises whatever is wrong with it, before a run folder is made; leaving it le
 def in_process(load: Load, device: str, most: int) -> Iterator[Workers]:  # noqa: ARG001 (one worker, however many batches)
     """The executor that draws batch after batch in this process."""
     pipe = load(device)
-    yield Workers(about(pipe), lambda batches: (draw_batch(pipe, batch) for batch in batches))
+    yield Workers(describe_environment(pipe), lambda batches: (draw_batch(pipe, batch) for batch in batches))
 
 
-def about(pipe: Any) -> dict[str, str]:
+def describe_environment(pipe: Any) -> dict[str, str]:
     """The versions that this process draws with, and its device."""
     return {**versions(), "device": str(pipe.device)}
 
@@ -86,7 +86,7 @@ def draw_batch(pipe: Any, batch: Batch) -> list[Outcome]:
     return outcomes
 
 
-def _outcomes(piece: Sequence[Cell], drawn: "Drawn") -> Iterator[Outcome]:
+def _outcomes(piece: Sequence[Cell], drawn: "BatchResult") -> Iterator[Outcome]:
     finite = np.isfinite(drawn.pixels).all(axis=(1, 2, 3))
     files = encode(to_bytes(np.nan_to_num(drawn.pixels)), piece, versions())
     exact = drawn.metrics and [one for one, good in zip(drawn.metrics, finite, strict=True) if good]

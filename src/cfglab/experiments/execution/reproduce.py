@@ -16,7 +16,7 @@ from cfglab.experiments.storage.record import Record, check_model
 from cfglab.terminal import inline
 
 if TYPE_CHECKING:
-    from cfglab.experiments.backends.pipeline import Drawn
+    from cfglab.experiments.backends.pipeline import BatchResult
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def replay(
     *,
     allow_pickle: bool = False,
     allow_download: bool = False,
-) -> "Drawn":
+) -> "BatchResult":
     """Draw the batch of an image's record again. Raises InputError where the model here is not the recorded one."""
     from cfglab.pipelines import check_prompt, load
 
@@ -123,7 +123,7 @@ def replay(
     return _drawn(image, pipe, record)
 
 
-def _drawn(image: Path | str, model: Any, record: Record) -> "Drawn":
+def _drawn(image: Path | str, model: Any, record: Record) -> "BatchResult":
     """What the model draws, where it is of the recorded shape and finite. Raises InputError, and MachineError where the
     model fails, of which a run would say that the image failed."""
     from cfglab.experiments.backends.pipeline import draw

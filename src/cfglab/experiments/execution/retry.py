@@ -12,10 +12,12 @@ from cfglab.errors import InputError, NotFinite
 from cfglab.experiments.spec.cell import Cell
 
 if TYPE_CHECKING:
-    from cfglab.experiments.backends.pipeline import Drawn
+    from cfglab.experiments.backends.pipeline import BatchResult
 
 
-def draw_in_pieces(pipe: Any, batch: Sequence[Cell]) -> "Iterator[tuple[Sequence[Cell], Drawn | str | NotFinite]]":
+def draw_in_pieces(
+    pipe: Any, batch: Sequence[Cell]
+) -> "Iterator[tuple[Sequence[Cell], BatchResult | str | NotFinite]]":
     """The batch as one piece where the model can draw it, or in smaller ones; a text is the traceback of a single cell,
     NotFinite one whose prediction became NaN, as it would every time.
 
@@ -31,7 +33,7 @@ def draw_in_pieces(pipe: Any, batch: Sequence[Cell]) -> "Iterator[tuple[Sequence
         yield batch, found
 
 
-def _tried(pipe: Any, batch: Sequence[Cell]) -> "Drawn | str | NotFinite":
+def _tried(pipe: Any, batch: Sequence[Cell]) -> "BatchResult | str | NotFinite":
     from cfglab.experiments.backends.pipeline import draw
 
     try:

@@ -23,7 +23,7 @@ from cfglab.experiments.spec.cell import ModelFacts, cells, model_facts
 from cfglab.experiments.spec.experiment import Experiment, Setting
 from cfglab.experiments.spec.prompts import refuse_same_noise
 from cfglab.experiments.storage.files import write_whole
-from cfglab.experiments.storage.store import DATABASE, Result, Row, Store
+from cfglab.experiments.storage.store import DATABASE, Result, ResultRow, Store
 from cfglab.file_input import read_bytes
 from cfglab.limits import IMAGE_BYTES
 from cfglab.progress import progress_bar
@@ -148,7 +148,7 @@ def run(
         try:
             if workers:
                 store.set_meta("weights", model.weights)
-                store.note_versions(workers.about)
+                store.note_versions(workers.environment)
                 drawn = _draw_all(store, workers, todo, places, intact, score, quiet)
             hired.close()
             if score:
@@ -211,7 +211,7 @@ def _intact(store: Store, model: ModelFacts) -> set[int]:
     return {row.result.position for row in store.rows() if row.settled and _is_there(store.folder, row)}
 
 
-def _is_there(folder: Path, row: Row) -> bool:
+def _is_there(folder: Path, row: ResultRow) -> bool:
     if row.result.image is None:
         return row.result.status == "failed"
     path = folder / row.result.image
@@ -248,7 +248,7 @@ def _draw_all(
     return drawn
 
 
-def _written(folder: Path, outcome: Outcome, places: Places) -> Iterable[Row]:
+def _written(folder: Path, outcome: Outcome, places: Places) -> Iterable[ResultRow]:
     """One row for each setting that asks for this cell, once its image is written."""
     cell, image, digest = outcome.cell, None, None
     if outcome.file is not None:
@@ -269,4 +269,4 @@ def _written(folder: Path, outcome: Outcome, places: Places) -> Iterable[Row]:
             rows_run=outcome.rows_run,
             rows_saved=outcome.rows_saved,
         )
-        yield Row(result=result, settled=outcome.settled, sha256=digest, trace=outcome.trace)
+        yield ResultRow(result=result, settled=outcome.settled, sha256=digest, trace=outcome.trace)

@@ -14,7 +14,7 @@ from cfglab.scenes import reader_file
 from cfglab.scenes.vocabulary import Scene, read_caption
 
 if TYPE_CHECKING:
-    from cfglab.scenes.reader import Reading
+    from cfglab.scenes.reader import SceneLabels
 
 READER: Literal[1, 2] = 2  # the first reader was looked at while the model was made, the second was not
 
@@ -39,7 +39,7 @@ def judge_of(reader: Literal[1, 2]) -> str:
     return hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else f"reader{reader}"
 
 
-def said(reading: "Reading") -> dict[str, str | None]:
+def said(reading: "SceneLabels") -> dict[str, str | None]:
     """A reading as it is kept."""
     return dataclasses.asdict(reading)
 

@@ -19,7 +19,7 @@ from cfglab.experiments.scoring.alignment_scores import asked
 from cfglab.experiments.scoring.scorer import ENOUGH, real_pictures, recorded
 from cfglab.experiments.storage.feature_cache import FeatureCache, Seen, chunks
 from cfglab.experiments.storage.png import open_image, read_pixels
-from cfglab.experiments.storage.results import Row
+from cfglab.experiments.storage.results import ResultRow
 from cfglab.experiments.storage.store import Store
 from cfglab.limits import REAL_PIXELS
 from cfglab.metrics.byprompt import Reference, distances
@@ -32,7 +32,7 @@ REFERENCE = 4_096  # real images, where they are rendered
 
 
 @runtime_checkable
-class Critic(Protocol):
+class ImageScorer(Protocol):
     """Gives each image a number, beside its prompt. `key` names it and its weights: another one scores again."""
 
     metrics: ClassVar[tuple[str, ...]]
@@ -42,7 +42,7 @@ class Critic(Protocol):
         """(n,) of uint8 (n, h, w, 3)."""
 
 
-class Eye(Protocol):
+class FeatureExtractor(Protocol):
     """Gives features; `metrics` name the kernel distance and the Fréchet distance in them."""
 
     metrics: ClassVar[tuple[str, ...]]
@@ -52,7 +52,7 @@ class Eye(Protocol):
         """(n, d) of uint8 (n, h, w, 3)."""
 
 
-Judge: TypeAlias = Critic | Eye
+Judge: TypeAlias = ImageScorer | FeatureExtractor
 
 
 def measure(store: Store, judge: Judge, real: Path | None = None, quiet: bool = True) -> int:
@@ -63,12 +63,12 @@ def measure(store: Store, judge: Judge, real: Path | None = None, quiet: bool = 
     too few of either.
     """
     rows = check(store, judge.metrics, real)
-    if isinstance(judge, Critic):
+    if isinstance(judge, ImageScorer):
         return _criticise(store, judge, rows, quiet)
     return _look(store, judge, rows, real, quiet)
 
 
-def _criticise(store: Store, critic: Critic, rows: Sequence[Row], quiet: bool) -> int:
+def _criticise(store: Store, critic: ImageScorer, rows: Sequence[ResultRow], quiet: bool) -> int:
     (metric,) = critic.metrics
     known = store.meta(f"judge {metric}")
     left = [row for row in rows if known != critic.key or metric not in row.result.metrics]
@@ -87,7 +87,7 @@ def _criticise(store: Store, critic: Critic, rows: Sequence[Row], quiet: bool) -
     return len(left)
 
 
-def check(store: Store, metrics: Sequence[str], real: Path | None = None) -> list[Row]:
+def check(store: Store, metrics: Sequence[str], real: Path | None = None) -> list[ResultRow]:
     """The images of a run. Raises InputError where there are none for these metrics, or nothing that distances can be
     held against: said before a judge is downloaded."""
     rows = [row for row in store.rows() if row.result.status == "done"]
@@ -112,12 +112,12 @@ def check(store: Store, metrics: Sequence[str], real: Path | None = None) -> lis
     return rows
 
 
-def _most(rows: Sequence[Row]) -> int:
+def _most(rows: Sequence[ResultRow]) -> int:
     """The images of the setting that has most."""
     return max(Counter(row.result.setting for row in rows).values())
 
 
-def _look(store: Store, eye: Eye, rows: Sequence[Row], real: Path | None, quiet: bool) -> int:
+def _look(store: Store, eye: FeatureExtractor, rows: Sequence[ResultRow], real: Path | None, quiet: bool) -> int:
     sets: dict[str, dict[str, list[np.ndarray]]] = {}
     pictures, floor = _rendered(store, _most(rows)) if real is None else (_read(real), {})
     looked = 0
@@ -150,7 +150,10 @@ def _look(store: Store, eye: Eye, rows: Sequence[Row], real: Path | None, quiet:
 
 
 def _seen(
-    eye: Eye, cache: FeatureCache, pictures: Sequence[np.ndarray], advance: Callable[[int], object] = lambda _: None
+    eye: FeatureExtractor,
+    cache: FeatureCache,
+    pictures: Sequence[np.ndarray],
+    advance: Callable[[int], object] = lambda _: None,
 ) -> np.ndarray:
     """Features of real images, kept by their pixels."""
 

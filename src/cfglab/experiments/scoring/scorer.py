@@ -17,7 +17,7 @@ from cfglab.experiments.analysis.compare_sets import REAL, parts_of
 from cfglab.experiments.scoring.alignment_scores import READER, aligned, asked, judge_of, said
 from cfglab.experiments.storage.feature_cache import FeatureCache, Seen, chunks
 from cfglab.experiments.storage.png import read_pixels
-from cfglab.experiments.storage.results import Row
+from cfglab.experiments.storage.results import ResultRow
 from cfglab.experiments.storage.store import SCORED, Store
 from cfglab.metrics.byprompt import Reference, set_metrics
 from cfglab.metrics.estimate import Estimate
@@ -27,7 +27,7 @@ from cfglab.scenes.renderer import SIZE, render
 from cfglab.scenes.vocabulary import Scene
 
 if TYPE_CHECKING:
-    from cfglab.scenes.reader import Reader
+    from cfglab.scenes.reader import SceneClassifier
 
 ENOUGH = 128  # images of a setting from which on its distance to real scenes is measured: twice the 64 features
 REFERENCE = 10_000  # real scenes, the same for every setting
@@ -71,24 +71,24 @@ class Scorer:
     def __exit__(self, *_: object) -> None:
         self._held.close()
 
-    def judges(self, row: Row) -> bool:
+    def judges(self, row: ResultRow) -> bool:
         """Whether this is an image of a scene that the judge knows the words of."""
         return row.result.status == "done" and row.result.prompt in self.asked
 
-    def judged(self, rows: Sequence[Row]) -> list[Row]:
+    def judged(self, rows: Sequence[ResultRow]) -> list[ResultRow]:
         """New images, before they are recorded, with their alignment with their prompts among their metrics."""
         found = self._alignments(rows)
         both = [{**row.result.metrics, **found.get(row.result.cell, {})} for row in rows]
         results = [row.result.model_copy(update={"metrics": it}) for row, it in zip(rows, both, strict=True)]
         return [row.model_copy(update={"result": it}) for row, it in zip(rows, results, strict=True)]
 
-    def pictures(self, rows: Iterable[Row]) -> bool:
+    def pictures(self, rows: Iterable[ResultRow]) -> bool:
         """Record the alignment of images with their prompts; False where no judge can look at them."""
         found = self._alignments(rows)
         self.store.record_metrics(found)
         return bool(found)
 
-    def _alignments(self, rows: Iterable[Row]) -> dict[str, dict[str, float]]:
+    def _alignments(self, rows: Iterable[ResultRow]) -> dict[str, dict[str, float]]:
         """By cell; empty where no judge can look at them."""
         rows = [row for row in rows if self.judges(row)]
         if not rows or not self._right_size(rows[0]) or self._reader is None:
@@ -99,7 +99,7 @@ class Scorer:
             for row, seen in zip(part, self._look(part, self._reader), strict=True)
         }
 
-    def sets(self, rows: Sequence[Row]) -> None:
+    def sets(self, rows: Sequence[ResultRow]) -> None:
         """Record the metrics of sets, of every setting and of as many real scenes, from judged images."""
         assert self._reader is not None
         sets: dict[str, dict[str, list[np.ndarray]]] = {}
@@ -114,11 +114,11 @@ class Scorer:
         record_sets(self.store, {REAL: real, **sets}, reference, ENOUGH if enough else None)
 
     @cached_property
-    def _reader(self) -> "Reader | None":
-        from cfglab.scenes.reader import Reader
+    def _reader(self) -> "SceneClassifier | None":
+        from cfglab.scenes.reader import SceneClassifier
 
         try:
-            return Reader.load(READER)
+            return SceneClassifier.load(READER)
         except InputError as error:
             logging.getLogger("cfglab").warning("no alignment and no set metrics: %s", error)
             return None
@@ -127,10 +127,10 @@ class Scorer:
     def _cache(self) -> FeatureCache:
         return self._held.enter_context(FeatureCache(self.store.folder))
 
-    def _right_size(self, row: Row) -> bool:
+    def _right_size(self, row: ResultRow) -> bool:
         return read_pixels(self.store.folder / str(row.result.image)).shape == (SIZE, SIZE, 3)
 
-    def _look(self, rows: Sequence[Row], reader: "Reader") -> list[Seen]:
+    def _look(self, rows: Sequence[ResultRow], reader: "SceneClassifier") -> list[Seen]:
         """What the judge sees in each image, from the cache where it looked before."""
 
         def see(files: np.ndarray) -> list[Seen]:
@@ -184,7 +184,7 @@ def real_pictures(scene: Scene, count: int, stream: int) -> list[np.ndarray]:
     return [render(scene, rng) for _ in range(count)]
 
 
-def real_features(reader: "Reader", scene: Scene, count: int, stream: int) -> np.ndarray:
+def real_features(reader: "SceneClassifier", scene: Scene, count: int, stream: int) -> np.ndarray:
     """Features, (count, 64), of those."""
     pictures = real_pictures(scene, count, stream)
     return np.concatenate([reader.features(as_floats(np.stack(part))) for part in chunks(pictures)])

@@ -6,14 +6,14 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 
 from cfglab.errors import InputError
 from cfglab.experiments.backends.mixture import facts, is_mixture
-from cfglab.experiments.spec.content_hash import Identified
+from cfglab.experiments.spec.content_hash import ContentHashed
 from cfglab.experiments.spec.experiment import Experiment, Setting
 from cfglab.guidance import Guidance
 from cfglab.pipelines.loading.configuration import read_configuration
 from cfglab.pipelines.loading.model_folder import locate, weights_hash
 
 
-class Cell(Identified):
+class Cell(ContentHashed):
     """One image to generate. The fields hold everything that it depends on except the versions and the device.
 
     Versions and the device are recorded separately. The `id` is the name of the cell.

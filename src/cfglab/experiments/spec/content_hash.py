@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict
 
 
-class Identified(BaseModel):
+class ContentHashed(BaseModel):
     """A frozen value whose `id` is the sha256 (64 hex digits) of its canonical JSON, without the `unnamed` fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -89,7 +89,7 @@ class SettingDocument(BaseModel):
     guidance: Scalar
 
 
-class LeftOut(BaseModel):
+class ExcludedSettings(BaseModel):
     """A setting that the experiment does not have, and why: its dose cannot be matched."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -122,7 +122,7 @@ class Document(BaseModel):
     baseline: BaselineDocument
     groups: list[GroupDocument] = []
     settings: list[SettingDocument] = []
-    left_out: list[LeftOut] = []
+    left_out: list[ExcludedSettings] = []
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -234,7 +234,7 @@ def fields_of(part: str = "") -> list[str]:
     return []
 
 
-def written_out(document: Document) -> tuple[SettingDocument, list[SettingDocument]]:
+def expand_grid(document: Document) -> tuple[SettingDocument, list[SettingDocument]]:
     """The baseline, and every other setting: the listed ones, then each group's product of axes."""
     first, names = document.baseline, document.constants
     baseline = SettingDocument(name=first.name, group="baseline", title=first.title, guidance=first.guidance)

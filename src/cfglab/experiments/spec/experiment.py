@@ -18,19 +18,19 @@ from pydantic import (
 )
 
 from cfglab.errors import InputError, NotMatchable
-from cfglab.experiments.spec.content_hash import Identified
+from cfglab.experiments.spec.content_hash import ContentHashed
 from cfglab.experiments.spec.cost import Cost, cost_of
 from cfglab.experiments.spec.document import (
     Document,
-    LeftOut,
+    ExcludedSettings,
     SettingDocument,
     check,
     check_steps,
+    expand_grid,
     one_line,
     read_yaml,
     text,
     with_files,
-    written_out,
 )
 from cfglab.experiments.spec.overrides import changed
 from cfglab.experiments.spec.overrides import read_assignments as read_assignments
@@ -72,7 +72,7 @@ class Setting(BaseModel):
         return parse_guidance(text(value)) if isinstance(value, str | int | float | tuple) else value
 
 
-class Experiment(Identified):
+class Experiment(ContentHashed):
     """A set of cells: every setting with every prompt and seed.
 
     The `id` is a hash of all fields except the title and the question. It does not depend on the device or on the
@@ -123,7 +123,7 @@ class Experiment(Identified):
     compile: bool = False
     baseline: Setting
     settings: tuple[Setting, ...]
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[ExcludedSettings, ...] = ()
 
     def __init__(self, **data: Any) -> None:
         try:
@@ -244,7 +244,7 @@ class Experiment(Identified):
 
     @classmethod
     def _from_document(cls, document: Document) -> Self:
-        first, others = written_out(document)
+        first, others = expand_grid(document)
         baseline = _setting(first)
         settings, left_out = [baseline], list(document.left_out)
         for written in others:
@@ -252,7 +252,7 @@ class Experiment(Identified):
                 setting = _setting(written)
                 _try_out(setting, document.steps)
             except NotMatchable as reason:
-                left_out.append(LeftOut(name=written.name, reason=str(reason)))
+                left_out.append(ExcludedSettings(name=written.name, reason=str(reason)))
             else:
                 settings.append(setting)
         fields = document.model_dump(exclude={"constants", "groups", "baseline", "settings", "left_out"})

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cfglab.errors import MachineError
 from cfglab.experiments.storage.database import explained
 from cfglab.experiments.storage.png import read_pixels
-from cfglab.experiments.storage.results import Row
+from cfglab.experiments.storage.results import ResultRow
 from cfglab.file_input import read_bytes
 from cfglab.limits import IMAGE_BYTES
 
@@ -82,12 +82,12 @@ class FeatureCache:
         return found
 
     def look(
-        self, judge: str, rows: Sequence[Row], folder: Path, see: Callable[[np.ndarray], Iterable[Seen]]
+        self, judge: str, rows: Sequence[ResultRow], folder: Path, see: Callable[[np.ndarray], Iterable[Seen]]
     ) -> list[Seen]:
         """What a judge sees in each image of a run: kept, or what `see` makes of the new ones, uint8 (n, h, w, 3)."""
         keys = [key_of(row, folder) for row in rows]
 
-        def see_files(new: Sequence[Row]) -> Iterable[Seen]:
+        def see_files(new: Sequence[ResultRow]) -> Iterable[Seen]:
             return see(np.stack([read_pixels(folder / str(row.result.image)) for row in new]))
 
         known = self.fill(judge, dict(zip(keys, rows, strict=True)), see_files)
@@ -123,7 +123,7 @@ class FeatureCache:
             raise self._refused(error) from error
 
 
-def key_of(row: Row, folder: Path) -> str:
+def key_of(row: ResultRow, folder: Path) -> str:
     """The hash of an image's file, as recorded or of what lies there."""
     return row.sha256 or hashlib.sha256(read_bytes(folder / str(row.result.image), IMAGE_BYTES)).hexdigest()
 

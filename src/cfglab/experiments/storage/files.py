@@ -175,7 +175,7 @@ def _write_holder(folder: Path, file: int) -> None:
         raise refuse(folder / LOCK, error) from error
 
 
-def sweep(folder: Path) -> None:
+def remove_temp_files(folder: Path) -> None:
     """Remove the temporary files that a crash left in a folder."""
     with suppress(OSError):  # they are in nobody's way
         for torn in folder.glob(".*.tmp"):

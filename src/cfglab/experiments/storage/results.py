@@ -55,7 +55,7 @@ class Result(BaseModel):
     rows_saved: float = 0.0
 
 
-class Row(BaseModel):
+class ResultRow(BaseModel):
     """A result and what only the writer needs: settled or to be tried again, the hash of its image's file, and the
     image's trace as `CellTrace.encode` gives it."""
 

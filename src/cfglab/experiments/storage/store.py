@@ -35,9 +35,9 @@ from cfglab.experiments.storage.database import (
     seed_stored,
 )
 from cfglab.experiments.storage.database import DATABASE as DATABASE
-from cfglab.experiments.storage.files import only_writer, refuse, sweep, write_whole
+from cfglab.experiments.storage.files import only_writer, refuse, remove_temp_files, write_whole
 from cfglab.experiments.storage.results import Result as Result
-from cfglab.experiments.storage.results import Row as Row
+from cfglab.experiments.storage.results import ResultRow as ResultRow
 from cfglab.experiments.storage.results import read_results, results_csv
 from cfglab.metrics.estimate import Estimate as Estimate
 
@@ -135,8 +135,8 @@ class Store:
             (self.folder / "images").mkdir(exist_ok=True)
         except OSError as error:
             raise refuse(self.folder / "images", error) from error
-        sweep(self.folder)
-        sweep(self.folder / "images")
+        remove_temp_files(self.folder)
+        remove_temp_files(self.folder / "images")
         write_whole(self.folder / "experiment.yaml", experiment.to_yaml().encode())
 
     def _check_same(self, experiment: Experiment) -> None:
@@ -216,13 +216,13 @@ class Store:
                 f"{self.folder / DATABASE}: a row is damaged (position {last}, and there are {cells} cells); {ANEW}."
             )
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[ResultRow]:
         """Every recorded result in the experiment's order, with what the writer needs to know of it."""
         with self.snapshot():
             kept = self.select("SELECT settled, sha256 FROM results ORDER BY position")
             results = self.results()
         return [
-            Row.model_construct(result=result, settled=bool(settled), sha256=sha256)
+            ResultRow.model_construct(result=result, settled=bool(settled), sha256=sha256)
             for result, (settled, sha256) in zip(results, kept, strict=True)
         ]
 
@@ -263,7 +263,7 @@ class Store:
         with self._transaction() as database:
             database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
-    def record(self, rows: Iterable[Row]) -> None:
+    def record(self, rows: Iterable[ResultRow]) -> None:
         """Record results, all or none. An image that is new, or drawn otherwise, takes with it what was measured of
         the one before, and of sets; one that is the same byte for byte keeps its further metrics."""
         changed = False

@@ -13,7 +13,7 @@ from typing import Any
 
 from cfglab.errors import InputError, MachineError
 from cfglab.experiments.analysis.paired import Key, paired
-from cfglab.experiments.analysis.pairs import listed
+from cfglab.experiments.analysis.pairs import join_names
 from cfglab.experiments.execution.run import load_model, run
 from cfglab.experiments.scoring.external_judges import Judge, measure
 from cfglab.experiments.spec.experiment import Experiment, Setting
@@ -162,7 +162,7 @@ def read(folder: Path, metrics: Sequence[str]) -> Measured:
             value = sets[metric].value if metric in sets else None
         if value is None:
             raise InputError(
-                f"metric '{metric}': these images do not have it, they have {listed(there)}; tune one of those."
+                f"metric '{metric}': these images do not have it, they have {join_names(there)}; tune one of those."
             )
         found.append(value)
     return Measured(pictures, tuple(found), spent)

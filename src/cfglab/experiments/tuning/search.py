@@ -8,11 +8,11 @@ import numpy as np
 
 from cfglab.errors import InputError
 from cfglab.experiments.scoring.scorer import ENOUGH
-from cfglab.experiments.spec.content_hash import Identified
+from cfglab.experiments.spec.content_hash import ContentHashed
 from cfglab.experiments.spec.experiment import Experiment, Setting
 from cfglab.experiments.spec.prompts import refuse_same_noise
 from cfglab.experiments.storage.files import LOCK
-from cfglab.experiments.tuning.search_space import Space
+from cfglab.experiments.tuning.search_space import SearchSpace
 from cfglab.file_input import read_bytes
 from cfglab.guidance import Guidance
 from cfglab.limits import SEARCH_BYTES
@@ -25,7 +25,7 @@ CHUNKS, SMALLEST = 4, 4  # at most so many chunks, of so many prompts or more
 FEWEST = 2  # prompts on either side: one prompt says nothing about others
 
 
-class Search(Identified):
+class Search(ContentHashed):
     """A guidance with gaps, the constant scales that it has to beat, by which metric, and the images that decide.
 
     `constant` is a range, `1..8`. `base` holds the prompts and seeds that are tuned on, the model and how it draws; its
@@ -106,7 +106,7 @@ class Search(Identified):
             seed=seed,
         )
         for text in search.texts.values():
-            Space.of(text, steps)
+            SearchSpace.of(text, steps)
         return search
 
     @property

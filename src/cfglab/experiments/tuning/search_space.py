@@ -52,7 +52,7 @@ class Parameter(BaseModel):
         return int(value) if self.whole else value
 
 
-class Space(BaseModel):
+class SearchSpace(BaseModel):
     """A text with gaps and its parameters, in the order in which they appear; `knots` are counts by placeholder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -21,7 +21,7 @@ MOST = 6
 """Points of a frontier that are judged: that many of either side, its ends among them."""
 
 
-class Point(BaseModel):
+class MeasuredPoint(BaseModel):
     """A guidance and its metrics on the images that it was tuned on, flattered by the choice."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,10 +42,10 @@ class Side(BaseModel):
     cut: int
     refused: int
     rows: float
-    points: tuple[Point, ...]
+    points: tuple[MeasuredPoint, ...]
 
 
-class Verdict(BaseModel):
+class TuningVerdict(BaseModel):
     """A tuned guidance less its opponent on held-out images, a row for each metric."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,7 +67,7 @@ class Tuned(BaseModel):
     run: Path
     looks: int
     rows: float
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[TuningVerdict, ...]
 
 
 def judge(search: Search, constant: Side, tuned: Side, folder: Path, draw: Draw) -> Tuned:
@@ -98,17 +98,17 @@ def judge(search: Search, constant: Side, tuned: Side, folder: Path, draw: Draw)
     )
 
 
-def opponent(point: Point, others: Sequence[Point]) -> Point:
+def opponent(point: MeasuredPoint, others: Sequence[MeasuredPoint]) -> MeasuredPoint:
     """The nearest in the first metric, where tuned."""
     return min(others, key=lambda other: abs(other.values[0] - point.values[0]))
 
 
-def spread(points: Sequence[Point], most: int = MOST) -> list[Point]:
+def spread(points: Sequence[MeasuredPoint], most: int = MOST) -> list[MeasuredPoint]:
     """At most so many of them, evenly through their order, both ends among them."""
     return [points[i] for i in sorted({round(i) for i in np.linspace(0, len(points) - 1, min(most, len(points)))})]
 
 
-def _verdict(store: Store, search: Search, point: Point, other: Point) -> Verdict:
+def _verdict(store: Store, search: Search, point: MeasuredPoint, other: MeasuredPoint) -> TuningVerdict:
     rows = []
     for metric in search.metrics:
         found = next(row for row in compare(store, metric, other.name).rows if row.setting == point.name)
@@ -117,10 +117,10 @@ def _verdict(store: Store, search: Search, point: Point, other: Point) -> Verdic
                 f"{store.folder}: '{point.name}' and '{other.name}' share no held-out image; run it again."
             )
         rows.append(found)
-    return Verdict(setting=point.name, against=other.name, rows=tuple(rows))
+    return TuningVerdict(setting=point.name, against=other.name, rows=tuple(rows))
 
 
-def _corrected(verdicts: Sequence[Verdict], metrics: int) -> tuple[Verdict, ...]:
+def _corrected(verdicts: Sequence[TuningVerdict], metrics: int) -> tuple[TuningVerdict, ...]:
     """p after Holm's correction over the verdicts, one metric at a time: `compare` corrected for other families."""
     columns = []
     for metric in range(metrics):

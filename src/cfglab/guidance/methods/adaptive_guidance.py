@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from cfglab.guidance.context import Now
+from cfglab.guidance.context import StepContext
 from cfglab.guidance.fields import Fraction
 from cfglab.guidance.names import Space
 from cfglab.guidance.transform import Transform
-from cfglab.method_card import Card, Host
+from cfglab.method_card import Card, Implementation
 from cfglab.step import Step
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class AdaptiveGuidance(Transform):
         paper="2312.12487",
         rows="2, then 1",
         defaults="none: the threshold depends on the model; ComfyUI-Adaptive-Guidance starts at 0.99",
-        hosts=(Host("ComfyUI", "asagi4's node takes the cosine over the whole batch"),),
+        hosts=(Implementation("ComfyUI", "asagi4's node takes the cosine over the whole batch"),),
     )
     alone: ClassVar[bool] = True
 
@@ -50,16 +50,16 @@ class AdaptiveGuidance(Transform):
     space: Space = "epsilon"
     similarity: Fraction
 
-    def scale(self, w: "float | Tensor", now: Now) -> "float | Tensor":
-        from cfglab.guidance.reductions import dot, norm, over
+    def scale(self, w: "float | Tensor", now: StepContext) -> "float | Tensor":
+        from cfglab.guidance.reductions import dot, norm, safe_divide
 
         if "agreed" not in now.memory:
-            cosine = over(dot(now.cond, now.uncond), norm(now.cond) * norm(now.uncond))
+            cosine = safe_divide(dot(now.cond, now.uncond), norm(now.cond) * norm(now.uncond))
             if bool((cosine >= self.similarity).all()):
                 now.memory["agreed"] = now.step.index
         return w
 
-    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
+    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":
         return now.cond if self._dropped(now.step, now.memory) else guided
 
     def supplies(self, step: Step, memory: Mapping[str, Any]) -> Literal["uncond", "cond"] | None:
@@ -92,7 +92,9 @@ class ReuseUpdate(Transform):
         source="the simplest member of a family: Compress Guidance, FasterCache",
         rows="1 + 1 / every",
         defaults="every 2, from the first step on: ours",
-        hosts=(Host("diffusers", "FasterCache approximates the unconditional branch in the frequency domain"),),
+        hosts=(
+            Implementation("diffusers", "FasterCache approximates the unconditional branch in the frequency domain"),
+        ),
     )
 
     kind: Literal["reuse"] = "reuse"
@@ -105,7 +107,7 @@ class ReuseUpdate(Transform):
         fresh = known is None or step.progress < self.start or step.index % self.every == 0
         return None if fresh or known == step.index else "uncond"
 
-    def unconditional(self, uncond: "Tensor", now: Now) -> "Tensor":
+    def unconditional(self, uncond: "Tensor", now: StepContext) -> "Tensor":
         if self.supplies(now.step, now.memory):
             return now.cond - now.memory["update"]
         now.memory.update(step=now.step.index, update=now.cond - uncond)

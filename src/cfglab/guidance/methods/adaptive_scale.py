@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from cfglab.guidance.context import Now
+from cfglab.guidance.context import StepContext
 from cfglab.guidance.fields import NotNegative
 from cfglab.guidance.names import Space
 from cfglab.guidance.transform import Transform
-from cfglab.method_card import Card, Host
+from cfglab.method_card import Card, Implementation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,17 +37,17 @@ class MagnitudeAware(Transform):
         formula="w = 1 + (w_max - 1) exp(-alpha |c - u| / |u|)",
         paper="2508.03442",
         defaults="alpha 8, with w_max 10 as the schedule: diffusers' guider",
-        hosts=(Host("diffusers", "MagnitudeAwareGuidance, in whatever the model predicts: space=model"),),
+        hosts=(Implementation("diffusers", "MagnitudeAwareGuidance, in whatever the model predicts: space=model"),),
     )
 
     kind: Literal["magnitude_aware"] = "magnitude_aware"
     space: Space = "flow"
     alpha: NotNegative = 8.0
 
-    def scale(self, w: "float | Tensor", now: Now) -> "float | Tensor":
-        from cfglab.guidance.reductions import norm, over
+    def scale(self, w: "float | Tensor", now: StepContext) -> "float | Tensor":
+        from cfglab.guidance.reductions import norm, safe_divide
 
-        return 1 + (w - 1) * (-self.alpha * over(norm(now.cond - now.uncond), norm(now.uncond), 0.0)).exp()
+        return 1 + (w - 1) * (-self.alpha * safe_divide(norm(now.cond - now.uncond), norm(now.uncond), 0.0)).exp()
 
 
 class UpdatePower(Transform):
@@ -81,7 +81,7 @@ class UpdatePower(Transform):
     kind: Literal["update_power"] = "update_power"
     gamma: NotNegative
 
-    def update(self, update: "Tensor", now: Now) -> "Tensor":  # noqa: ARG002
-        from cfglab.guidance.reductions import norm, over
+    def update(self, update: "Tensor", now: StepContext) -> "Tensor":  # noqa: ARG002
+        from cfglab.guidance.reductions import norm, safe_divide
 
-        return over(update, norm(update).pow(self.gamma), 0.0)
+        return safe_divide(update, norm(update).pow(self.gamma), 0.0)

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import model_validator
 
-from cfglab.guidance.context import Now
+from cfglab.guidance.context import StepContext
 from cfglab.guidance.fields import Decay, Fraction, NotNegative
 from cfglab.guidance.names import Space
 from cfglab.guidance.transform import Transform
-from cfglab.method_card import Card, Host
+from cfglab.method_card import Card, Implementation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,8 +57,10 @@ class APG(Transform):
         source="algorithm 1; on x0, as its authors say in diffusers' pull request 9626",
         defaults="eta 0 and momentum -0.5 as diffusers' AdaptiveProjectedMixGuidance; the threshold, the model's, off",
         hosts=(
-            Host("diffusers", "u + w D' in what the model predicts, defaults eta 1, r 15: as_in=diffusers"),
-            Host("ComfyUI", "c + w D' on x0, one more than the paper's w, defaults eta 1, r 5: as_in=comfyui"),
+            Implementation("diffusers", "u + w D' in what the model predicts, defaults eta 1, r 15: as_in=diffusers"),
+            Implementation(
+                "ComfyUI", "c + w D' on x0, one more than the paper's w, defaults eta 1, r 5: as_in=comfyui"
+            ),
         ),
     )
 
@@ -75,8 +77,8 @@ class APG(Transform):
         mode = data.get("as_in") if isinstance(data, dict) else None
         return {**_THEIRS[mode], **data} if isinstance(mode, str) and mode in _THEIRS else data
 
-    def update(self, update: "Tensor", now: Now) -> "Tensor":
-        from cfglab.guidance.reductions import dot, norm, over
+    def update(self, update: "Tensor", now: StepContext) -> "Tensor":
+        from cfglab.guidance.reductions import dot, norm, safe_divide
 
         if self.momentum:
             now.memory["update"] = step = update + self.momentum * now.memory.get("update", 0.0)
@@ -85,7 +87,7 @@ class APG(Transform):
         if self.norm_threshold:
             length = norm(step)
             step = step * (self.norm_threshold / length.where(length > 0, 1.0)).clamp(max=1.0)
-        along = now.cond * over(dot(step, now.cond), dot(now.cond, now.cond), 0.0)
+        along = now.cond * safe_divide(dot(step, now.cond), dot(now.cond, now.cond), 0.0)
         changed = (step - along) + self.eta * along if self.eta != 1 else step
         if self.as_in == "diffusers":
             return changed

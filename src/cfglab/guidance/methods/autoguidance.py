@@ -5,12 +5,12 @@ from typing import ClassVar, Literal
 from pydantic import model_validator
 
 from cfglab.errors import InputError
-from cfglab.guidance.context import Variation
+from cfglab.guidance.context import Perturbation
 from cfglab.guidance.fields import NotNegative
 from cfglab.guidance.methods.weak_prediction import Layers, Weaker
 from cfglab.guidance.perturbations.skipped_layers import SkippedLayers
 from cfglab.guidance.perturbations.weak_models import OtherModel
-from cfglab.method_card import Card, Host
+from cfglab.method_card import Card, Implementation
 
 
 class AutoGuidance(Weaker):
@@ -47,7 +47,7 @@ class AutoGuidance(Weaker):
         rows="2 (3 with classifier-free guidance)",
         defaults="none: w depends on the pair of models, 2.05 to 2.45 in the paper's presets",
         hosts=(
-            Host(
+            Implementation(
                 "diffusers",
                 "its guider drops layers in the pass of the negative prompt: no weaker model, no CFG beside it",
             ),
@@ -71,5 +71,5 @@ class AutoGuidance(Weaker):
     def factor(self) -> float:
         return self.w - 1
 
-    def worse(self) -> Variation:
+    def worse(self) -> Perturbation:
         return SkippedLayers(self.skip, self.kind) if self.skip is not None else OtherModel(str(self.model))

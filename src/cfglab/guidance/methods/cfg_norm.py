@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import model_validator
 
-from cfglab.guidance.context import Now
+from cfglab.guidance.context import StepContext
 from cfglab.guidance.fields import NotNegative
 from cfglab.guidance.names import Space
 from cfglab.guidance.transform import Transform
-from cfglab.method_card import Card, Host
+from cfglab.method_card import Card, Implementation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,10 +46,10 @@ class CFGNorm(Transform):
         source="diffusers' Qwen-Image, Lumina 2 and Z-Image pipelines, ComfyUI's nodes_cfg.py, cf_guidance 0.0.3",
         defaults="neutral: the whole image, not clamped, the conditional prediction",
         hosts=(
-            Host("diffusers, Qwen-Image", "axis=last on packed tokens"),
-            Host("diffusers, Lumina 2", "axis=last on (n, c, h, w): by columns, not by channels"),
-            Host("diffusers, Z-Image", "times=cfg_normalization, max=1, over the image"),
-            Host("ComfyUI", "axis=channel, max=1, space=x0"),
+            Implementation("diffusers, Qwen-Image", "axis=last on packed tokens"),
+            Implementation("diffusers, Lumina 2", "axis=last on (n, c, h, w): by columns, not by channels"),
+            Implementation("diffusers, Z-Image", "times=cfg_normalization, max=1, over the image"),
+            Implementation("ComfyUI", "axis=channel, max=1, space=x0"),
         ),
     )
 
@@ -67,13 +67,13 @@ class CFGNorm(Transform):
             raise ValueError(f"cfg_norm(min={self.min:g}, max={self.max:g}): min is at most max; swap them.")
         return self
 
-    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
-        from cfglab.guidance.reductions import along_channels, norm, over
+    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":
+        from cfglab.guidance.reductions import channel_dot, norm, safe_divide
 
         def length(x: "Tensor") -> "Tensor":
             if self.axis == "image":
                 return norm(x)
-            return along_channels(x, x).sqrt() if self.axis == "channel" else x.norm(dim=-1, keepdim=True)
+            return channel_dot(x, x).sqrt() if self.axis == "channel" else x.norm(dim=-1, keepdim=True)
 
         own, wanted = length(guided), length(now.cond if self.reference == "cond" else now.uncond)
-        return guided * over(self.times * wanted, own).clamp(self.min, self.max)
+        return guided * safe_divide(self.times * wanted, own).clamp(self.min, self.max)

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import model_validator
 
-from cfglab.guidance.context import Now
+from cfglab.guidance.context import StepContext
 from cfglab.guidance.names import Space
 from cfglab.guidance.transform import Transform
-from cfglab.method_card import Card, Host
+from cfglab.method_card import Card, Implementation
 from cfglab.schedules.fields import Whole
 from cfglab.step import Step
 
@@ -59,12 +59,14 @@ class CFGZeroStar(Transform):
         defaults="one zero step: diffusers' `zero_init_steps` and, counted otherwise, the authors' pipelines; the "
         "paper says the first 4 % of the steps, which is 2 of 50",
         hosts=(
-            Host(
+            Implementation(
                 "WeichenFan/CFG-Zero-star",
                 "`i <= zero_steps` from 0, default 0: its zero_steps=1 zeroes steps 0 and 1: as_in=authors",
             ),
-            Host("diffusers", "runs both passes for a step that is zero; with guidance_rescale that step is NaN"),
-            Host("ComfyUI", "no zero-init; `a` of the residuals scales x0: as_in=comfyui"),
+            Implementation(
+                "diffusers", "runs both passes for a step that is zero; with guidance_rescale that step is NaN"
+            ),
+            Implementation("ComfyUI", "no zero-init; `a` of the residuals scales x0: as_in=comfyui"),
         ),
     )
 
@@ -90,11 +92,11 @@ class CFGZeroStar(Transform):
     def is_zero(self, step: Step) -> bool:
         return step.index < self.zero_steps + (self.as_in == "authors")
 
-    def unconditional(self, uncond: "Tensor", now: Now) -> "Tensor":
-        from cfglab.guidance.reductions import dot, over
+    def unconditional(self, uncond: "Tensor", now: StepContext) -> "Tensor":
+        from cfglab.guidance.reductions import dot, safe_divide
 
         u, c = (uncond, now.cond) if self.as_in != "comfyui" else (now.residual(uncond), now.residual(now.cond))
-        return uncond * over(dot(c, u), dot(u, u))
+        return uncond * safe_divide(dot(c, u), dot(u, u))
 
-    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
+    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":
         return guided * 0 if self.is_zero(now.step) else guided

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from cfglab.guidance.context import Now
+from cfglab.guidance.context import StepContext
 from cfglab.guidance.fields import Positive
 from cfglab.guidance.transform import Transform
-from cfglab.method_card import Card, Host
+from cfglab.method_card import Card, Implementation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +37,7 @@ class EpsilonScaling(Transform):
         source="the uniform schedule",
         rows="2 (1 at w = 1)",
         defaults="1.005: ComfyUI's; the authors' EDM-ES uses 1.0006 to 1.0048 by setting",
-        hosts=(Host("ComfyUI", "on the residual x - D: epsilon on a VP model, the velocity on a flow"),),
+        hosts=(Implementation("ComfyUI", "on the residual x - D: epsilon on a VP model, the velocity on a flow"),),
     )
     reads_uncond: ClassVar[bool] = False
     acts_when_equal: ClassVar[bool] = True
@@ -45,5 +45,5 @@ class EpsilonScaling(Transform):
     kind: Literal["epsilon_scaling"] = "epsilon_scaling"
     factor: Positive = 1.005
 
-    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":  # noqa: ARG002
+    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":  # noqa: ARG002
         return guided / self.factor

@@ -6,11 +6,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from cfglab.errors import InputError
-from cfglab.guidance.context import Now
+from cfglab.guidance.context import StepContext
 from cfglab.guidance.fields import Inside, NotNegative, Positive
 from cfglab.guidance.names import Space
 from cfglab.guidance.transform import Transform
-from cfglab.method_card import Card, Host
+from cfglab.method_card import Card, Implementation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +55,9 @@ class FeedbackGuidance(Transform):
         source="FelixKoulischer/FBG_using_edm2, generate_images_FBG.py",
         defaults="max 10 there; pi, t0 and tau have to be said, they depend on model and sampler",
         hosts=(
-            Host("the authors' code", "stores the temperature it finds under another name than it reads: pass --temp"),
+            Implementation(
+                "the authors' code", "stores the temperature it finds under another name than it reads: pass --temp"
+            ),
         ),
     )
 
@@ -66,7 +68,7 @@ class FeedbackGuidance(Transform):
     tau: NotNegative
     max: Positive = 10.0
 
-    def scale(self, w: "float | Tensor", now: Now) -> "float | Tensor":
+    def scale(self, w: "float | Tensor", now: StepContext) -> "float | Tensor":
         step, memory = now.step, now.memory
         if now.latents is None or step.sigma is None or step.alpha is None:
             raise InputError(
@@ -80,7 +82,7 @@ class FeedbackGuidance(Transform):
         p = memory["log"].exp()
         return w + p / (p - (1 - self.pi)) - 1
 
-    def _log_posterior(self, z: "Tensor", w: "float | Tensor", now: Now) -> "Tensor":
+    def _log_posterior(self, z: "Tensor", w: "float | Tensor", now: StepContext) -> "Tensor":
         from cfglab.guidance.reductions import dot
 
         memory, sigma = now.memory, float(now.step.sigma or 0)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator
 
 from cfglab.errors import InputError
-from cfglab.guidance.context import Now
+from cfglab.guidance.context import StepContext
 from cfglab.guidance.names import Space
 from cfglab.guidance.transform import Transform
-from cfglab.method_card import Card, Host
+from cfglab.method_card import Card, Implementation
 from cfglab.schedules.fields import Real, Whole
 
 if TYPE_CHECKING:
@@ -60,12 +60,12 @@ class FDG(Transform):
         "diffusers quotes table 8",
         defaults="factors (1, 0.5): with w = 10 the SDXL setting",
         hosts=(
-            Host(
+            Implementation(
                 "diffusers",
                 "the same pyramid, for sizes that halve evenly; scales (10, 5), finest first, instead of w; also "
                 "parallel weights",
             ),
-            Host("cfglab 0.1", "a pyramid of its own: pyramid=nearest"),
+            Implementation("cfglab 0.1", "a pyramid of its own: pyramid=nearest"),
         ),
     )
 
@@ -74,7 +74,7 @@ class FDG(Transform):
     factors: Annotated[tuple[Real, ...], BeforeValidator(_factors)] = (1.0, 0.5)
     pyramid: Literal["paper", "nearest"] = "paper"
 
-    def update(self, update: "Tensor", now: Now) -> "Tensor":  # noqa: ARG002
+    def update(self, update: "Tensor", now: StepContext) -> "Tensor":  # noqa: ARG002
         from cfglab.guidance.methods.laplacian_pyramid import levels
 
         _check_picture(self.kind, update)
@@ -111,7 +111,11 @@ class FreSca(Transform):
         paper="2504.02154",
         source="WikiChao/FreSca, core/fresca.py",
         defaults="the authors' code: low 1, high 1.5, cutoff 20",
-        hosts=(Host("ComfyUI", "high 1.25; a cutoff above half the side wraps round and leaves low modes at `high`"),),
+        hosts=(
+            Implementation(
+                "ComfyUI", "high 1.25; a cutoff above half the side wraps round and leaves low modes at `high`"
+            ),
+        ),
     )
 
     kind: Literal["fresca"] = "fresca"
@@ -120,7 +124,7 @@ class FreSca(Transform):
     high: Real = 1.5
     cutoff: Annotated[Whole, AfterValidator(_cutoff)] = 20
 
-    def update(self, update: "Tensor", now: Now) -> "Tensor":  # noqa: ARG002
+    def update(self, update: "Tensor", now: StepContext) -> "Tensor":  # noqa: ARG002
         import torch
 
         _check_picture(self.kind, update)

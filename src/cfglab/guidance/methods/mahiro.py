@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from cfglab.guidance.context import Now
+from cfglab.guidance.context import StepContext
 from cfglab.guidance.names import Space
 from cfglab.guidance.transform import Transform
-from cfglab.method_card import Card, Host
+from cfglab.method_card import Card, Implementation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,19 +32,19 @@ class MaHiRo(Transform):
         formula="(k g + (4 - k) w c) / 4, k = 2 (1 + mean cos(sqrt(w u), sqrt((w c + g) / 2)))",
         source="ComfyUI, comfy_extras/nodes_mahiro.py",
         defaults="it has no parameters",
-        hosts=(Host("ComfyUI", "the mean of the cosine is over the whole batch"),),
+        hosts=(Implementation("ComfyUI", "the mean of the cosine is over the whole batch"),),
     )
 
     kind: Literal["mahiro"] = "mahiro"
     space: Space = "x0"
 
-    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
-        from cfglab.guidance.reductions import along_channels
+    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":
+        from cfglab.guidance.reductions import channel_dot
 
         leap = now.w * now.cond
         ours, theirs = _root(now.w * now.uncond), _root((leap + guided) / 2)
-        lengths = along_channels(ours, ours).sqrt() * along_channels(theirs, theirs).sqrt()
-        cosines = along_channels(ours, theirs) / lengths.clamp(min=1e-8)
+        lengths = channel_dot(ours, ours).sqrt() * channel_dot(theirs, theirs).sqrt()
+        cosines = channel_dot(ours, theirs) / lengths.clamp(min=1e-8)
         agreed = cosines.flatten(1).mean(1).reshape(-1, *[1] * (guided.ndim - 1))
         return guided + (1 - agreed) / 2 * (leap - guided)
 

@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from cfglab.guidance.context import Now
+from cfglab.guidance.context import StepContext
 from cfglab.guidance.fields import Forgetting, NotNegative
 from cfglab.guidance.names import Space
 from cfglab.guidance.transform import Transform
-from cfglab.method_card import Card, Host
+from cfglab.method_card import Card, Implementation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +40,7 @@ class MomentumGuidance(Transform):
         source="algorithm 1",
         rows="2 (1 at w = 1)",
         defaults="alpha 0.5 and beta 0.6: the ComfyUI node of pamparamm/sd-perturbed-attention, not the paper's",
-        hosts=(Host("ComfyUI", "a custom node, on x0 instead of the velocity: momentum(space=x0)"),),
+        hosts=(Implementation("ComfyUI", "a custom node, on x0 instead of the velocity: momentum(space=x0)"),),
     )
     reads_uncond: ClassVar[bool] = False
     acts_when_equal: ClassVar[bool] = True
@@ -50,7 +50,7 @@ class MomentumGuidance(Transform):
     alpha: NotNegative = 0.5
     beta: Forgetting = 0.6
 
-    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
+    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":
         mean = now.memory.get("mean", guided)
         now.memory["mean"] = guided.lerp(mean, self.beta)
         return guided + self.alpha * (guided - mean)

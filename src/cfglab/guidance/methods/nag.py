@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from cfglab.errors import InputError
-from cfglab.guidance.context import Now, Variation
+from cfglab.guidance.context import Perturbation, StepContext
 from cfglab.guidance.fields import Fraction, Positive
 from cfglab.guidance.names import Space
 from cfglab.guidance.perturbations.hooks import check_hooks, cross_attentions, hooked
 from cfglab.guidance.transform import Transform
-from cfglab.method_card import Card, Host
+from cfglab.method_card import Card, Implementation
 from cfglab.schedules.fields import Real
 from cfglab.step import Step
 
@@ -78,9 +78,9 @@ class NormalizedAttention:
         Returns:
             A tensor of the shape and dtype of `positive`.
         """
-        from cfglab.guidance.parameterization import wide
+        from cfglab.guidance.parameterization import upcast
 
-        dtype, positive, negative = positive.dtype, wide(positive), wide(negative)
+        dtype, positive, negative = positive.dtype, upcast(positive), upcast(negative)
         away = positive * self.s - negative * (self.s - 1)
         norms = [one.abs().sum(-1, keepdim=True) for one in (away, positive)]
         ratio = norms[0] / norms[1].where(norms[1] > 0, 1.0)
@@ -159,8 +159,8 @@ class NAG(Transform):
         rows="2 (1 at w = 1), with a second cross-attention in one of them",
         defaults="tau 2.5 and alpha 0.5: the authors' processor for UNets; s differs per model and has to be said",
         hosts=(
-            Host("the authors' pipelines", "also models with one attention for text and image"),
-            Host("ComfyUI", "also models with one attention for text and image"),
+            Implementation("the authors' pipelines", "also models with one attention for text and image"),
+            Implementation("ComfyUI", "also models with one attention for text and image"),
         ),
     )
 
@@ -174,11 +174,11 @@ class NAG(Transform):
     alpha: Fraction = 0.5
     prompt: str = ""
 
-    def variation(self, step: Step) -> Variation | None:  # noqa: ARG002
+    def variation(self, step: Step) -> Perturbation | None:  # noqa: ARG002
         return NormalizedAttention(self.prompt, self.s, self.tau, self.alpha)
 
     def supplies(self, step: Step, memory: Mapping[str, Any]) -> Literal["uncond", "cond"] | None:  # noqa: ARG002
         return "cond"
 
-    def conditional(self, cond: "Tensor", now: Now) -> "Tensor":
+    def conditional(self, cond: "Tensor", now: StepContext) -> "Tensor":
         return cond if now.extra is None else now.extra

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import model_validator
 
 from cfglab.errors import InputError
-from cfglab.guidance.context import Now, Variation
+from cfglab.guidance.context import Perturbation, StepContext
 from cfglab.guidance.fields import Fraction, NotNegative
 from cfglab.guidance.names import Space
 from cfglab.guidance.perturbations.noised_text import NoisedText
 from cfglab.guidance.transform import Transform
-from cfglab.method_card import Card, Host
+from cfglab.method_card import Card, Implementation
 from cfglab.schedules.fields import Whole
 from cfglab.step import Step
 
@@ -57,13 +57,13 @@ class ICG(Transform):
     space: Space = "model"
     seed: Whole = 0
 
-    def variation(self, step: Step) -> Variation | None:
+    def variation(self, step: Step) -> Perturbation | None:
         return NoisedText(gamma=0.0, scale=1.0, psi=0.0, own_scale=True, seed=self.seed, index=step.index)
 
     def supplies(self, step: Step, memory: Mapping[str, Any]) -> Literal["uncond", "cond"] | None:  # noqa: ARG002
         return "uncond"
 
-    def unconditional(self, uncond: "Tensor", now: Now) -> "Tensor":
+    def unconditional(self, uncond: "Tensor", now: StepContext) -> "Tensor":
         return uncond if now.extra is None else now.extra
 
 
@@ -101,12 +101,12 @@ class CADS(Transform):
         rows="2",
         defaults="s 0.25, tau 0.6 to 0.9, psi 1: v0xie/sd-webui-cads; the paper chooses them per model",
         hosts=(
-            Host(
+            Implementation(
                 "A1111",
                 "v0xie/sd-webui-cads noises the unconditional text too, has one noise for all steps, and takes mean "
                 "and deviation over the whole batch",
             ),
-            Host("ComfyUI", "custom nodes; one of them noises the unconditional text by default"),
+            Implementation("ComfyUI", "custom nodes; one of them noises the unconditional text by default"),
         ),
     )
 
@@ -140,7 +140,7 @@ class CADS(Transform):
         """
         return min(1.0, max(0.0, (self.tau2 - (1 - step.progress)) / (self.tau2 - self.tau1)))
 
-    def variation(self, step: Step) -> Variation | None:
+    def variation(self, step: Step) -> Perturbation | None:
         gamma = self.gamma(step)
         if gamma == 1:
             return None
@@ -149,5 +149,5 @@ class CADS(Transform):
     def supplies(self, step: Step, memory: Mapping[str, Any]) -> Literal["uncond", "cond"] | None:  # noqa: ARG002
         return None if self.gamma(step) == 1 else "cond"
 
-    def conditional(self, cond: "Tensor", now: Now) -> "Tensor":
+    def conditional(self, cond: "Tensor", now: StepContext) -> "Tensor":
         return cond if now.extra is None else now.extra

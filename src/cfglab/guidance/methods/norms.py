@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from cfglab.guidance.context import Now
+from cfglab.guidance.context import StepContext
 from cfglab.guidance.transform import Transform
-from cfglab.method_card import Card, Host
+from cfglab.method_card import Card, Implementation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,12 +30,12 @@ class PredictionNorm(Transform):
         formula="g |u| / |g|",
         source="cf_guidance 0.0.3, BaseNormGuidance",
         defaults="it has no parameters",
-        hosts=(Host("cf_guidance", "lengths over the whole batch, in what the model predicts"),),
+        hosts=(Implementation("cf_guidance", "lengths over the whole batch, in what the model predicts"),),
     )
 
     kind: Literal["prediction_norm"] = "prediction_norm"
 
-    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
+    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":
         return _at_length_of(guided, now.uncond)
 
 
@@ -56,12 +56,12 @@ class UpdateNorm(Transform):
         formula="u + w (c - u) |u| / |c - u|",
         source="cf_guidance 0.0.3, TNormGuidance",
         defaults="it has no parameters; useful w are 0.05 to 0.5",
-        hosts=(Host("cf_guidance", "lengths over the whole batch, in what the model predicts"),),
+        hosts=(Implementation("cf_guidance", "lengths over the whole batch, in what the model predicts"),),
     )
 
     kind: Literal["update_norm"] = "update_norm"
 
-    def update(self, update: "Tensor", now: Now) -> "Tensor":
+    def update(self, update: "Tensor", now: StepContext) -> "Tensor":
         return _at_length_of(update, now.uncond)
 
 
@@ -80,20 +80,20 @@ class FullNorm(Transform):
         formula="g |u| / |g|, g = u + w (c - u) |u| / |c - u|",
         source="cf_guidance 0.0.3, FullNormGuidance",
         defaults="it has no parameters",
-        hosts=(Host("cf_guidance", "lengths over the whole batch, in what the model predicts"),),
+        hosts=(Implementation("cf_guidance", "lengths over the whole batch, in what the model predicts"),),
     )
 
     kind: Literal["full_norm"] = "full_norm"
 
-    def update(self, update: "Tensor", now: Now) -> "Tensor":
+    def update(self, update: "Tensor", now: StepContext) -> "Tensor":
         return _at_length_of(update, now.uncond)
 
-    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
+    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":
         return _at_length_of(guided, now.uncond)
 
 
 def _at_length_of(tensor: "Tensor", other: "Tensor") -> "Tensor":
     """`tensor` (n, ...) with each image's L2 norm that of `other`; an image of zeros stays."""
-    from cfglab.guidance.reductions import norm, over
+    from cfglab.guidance.reductions import norm, safe_divide
 
-    return tensor * over(norm(other), norm(tensor), 0.0)
+    return tensor * safe_divide(norm(other), norm(tensor), 0.0)

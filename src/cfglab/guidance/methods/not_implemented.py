@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
+class NotImplementedMethod:
     """A method that is not implemented.
 
     Attributes:
@@ -19,67 +19,67 @@ class LeftOut:
 
 
 LEFT_OUT = (
-    LeftOut(
+    NotImplementedMethod(
         "LinearAG",
         "2312.12487",
         "the unconditional prediction is a regression on earlier ones, whose coefficients are fitted per model and are "
         "not published. `adaptive` is the other method of that paper.",
     ),
-    LeftOut(
+    NotImplementedMethod(
         "Compress Guidance",
         "2408.11194",
         "what could be read of it prints the gradients of a classifier, used again or added up between the steps at "
         "which they are computed; what becomes of c - u there would be our reading. `reuse` is the form that uses it "
         "again, at every few steps.",
     ),
-    LeftOut(
+    NotImplementedMethod(
         "FasterCache's unconditional branch",
         "2410.19355",
         "the moment at which its two weights change places could not be read anywhere; diffusers has it as a hook.",
     ),
-    LeftOut(
+    NotImplementedMethod(
         "Annealing guidance scale",
         "2506.24108",
         "w comes of a trained network, published for SDXL only, and the sampler renoises as CFG++ does.",
     ),
-    LeftOut(
+    NotImplementedMethod(
         "Dynamic CFG via online feedback",
         "2509.16131",
         "a search at every step with evaluators trained for it; there is no code.",
     ),
-    LeftOut(
+    NotImplementedMethod(
         "Rectified-CFG++",
         "2510.07631",
         "a predictor and a corrector: the sampler's step is another one, not only the combination.",
     ),
-    LeftOut(
+    NotImplementedMethod(
         "Characteristic guidance",
         "2312.07586",
         "a fixed point with an unknown number of evaluations inside the step, not a combination of predictions.",
     ),
-    LeftOut(
+    NotImplementedMethod(
         "S-CFG",
         "2404.05384",
         "a scale per region, from segmentation by attention maps of the same step.",
     ),
-    LeftOut(
+    NotImplementedMethod(
         "Stage-wise weights (TV-CFG)",
         "2509.22007",
         "a triangle that peaks in the middle of the run, from 1 to 2 w0 - 1 and back, as it is described: that is "
         "`wang_lambda(w0)`, and `.matched_to(w0)` holds its mean. Its other peaks could not be checked.",
     ),
-    LeftOut(
+    NotImplementedMethod(
         "NGMS",
         None,
         "A1111 leaves the unconditional row out at every other step below a noise level; `reuse` saves the same rows, "
         "and keeps the last update instead of none.",
     ),
-    LeftOut(
+    NotImplementedMethod(
         "AutomaticCFG, SMC-CFG",
         "2603.03281",
         "the first has no description but its code, the second was seen second-hand only.",
     ),
-    LeftOut(
+    NotImplementedMethod(
         "SWG, TPG, PLADIS",
         "2411.10257",
         "crops, shuffled tokens (2506.10036) and sparse attention make the prediction worse in other ways; none was "

@@ -2,11 +2,11 @@
 
 from typing import ClassVar, Literal
 
-from cfglab.guidance.context import Variation
+from cfglab.guidance.context import Perturbation
 from cfglab.guidance.fields import NotNegative, Positive
 from cfglab.guidance.methods.weak_prediction import Layers, Weaker
 from cfglab.guidance.perturbations.self_attention import BlurredQueries, IdentityAttention
-from cfglab.method_card import Card, Host
+from cfglab.method_card import Card, Implementation
 
 
 class PAG(Weaker):
@@ -40,12 +40,12 @@ class PAG(Weaker):
         rows="3 (2 at w = 1)",
         defaults="s 3 and the middle block: diffusers' PAG pipelines",
         hosts=(
-            Host(
+            Implementation(
                 "diffusers",
                 "the PAG pipelines are this; the guider has c + (s - 1) (c - c~) without CFG, and by default s 2.8 "
                 "from 1 to 20 % of the run",
             ),
-            Host("ComfyUI"),
+            Implementation("ComfyUI"),
         ),
     )
 
@@ -56,7 +56,7 @@ class PAG(Weaker):
     def factor(self) -> float:
         return self.s
 
-    def worse(self) -> Variation:
+    def worse(self) -> Perturbation:
         return IdentityAttention(self.layers)
 
 
@@ -91,12 +91,12 @@ class SEG(Weaker):
         rows="3 (2 at w = 1)",
         defaults="s 3, infinite sigma and the middle block: the authors' code",
         hosts=(
-            Host(
+            Implementation(
                 "diffusers",
                 "the guider never perturbs (0.42.1), its third prediction is the conditional one; its blur is the mean "
                 "where sigma is finite, the Gaussian where it is infinite",
             ),
-            Host("ComfyUI", "a custom node"),
+            Implementation("ComfyUI", "a custom node"),
         ),
     )
 
@@ -108,5 +108,5 @@ class SEG(Weaker):
     def factor(self) -> float:
         return self.s
 
-    def worse(self) -> Variation:
+    def worse(self) -> Perturbation:
         return BlurredQueries(self.layers, self.sigma)

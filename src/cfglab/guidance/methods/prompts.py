@@ -5,11 +5,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from cfglab.guidance.context import Now, Variation
+from cfglab.guidance.context import Perturbation, StepContext
 from cfglab.guidance.fields import NotNegative
 from cfglab.guidance.names import Space
 from cfglab.guidance.transform import Transform
-from cfglab.method_card import Card, Host
+from cfglab.method_card import Card, Implementation
 from cfglab.schedules.fields import Real
 from cfglab.step import Step
 
@@ -47,7 +47,7 @@ class _Prompted(Transform):
     space: Space = "model"
     prompt: str
 
-    def variation(self, step: Step) -> Variation | None:  # noqa: ARG002
+    def variation(self, step: Step) -> Perturbation | None:  # noqa: ARG002
         return OtherPrompt(self.prompt)
 
 
@@ -78,19 +78,19 @@ class PerpNeg(_Prompted):
         source="as ComfyUI's nodes_perpneg.py has it, image by image",
         rows="3",
         defaults="weight 1: ComfyUI's; the paper chooses it per prompt",
-        hosts=(Host("ComfyUI", "the projection sums over the whole batch, on x0"),),
+        hosts=(Implementation("ComfyUI", "the projection sums over the whole batch, on x0"),),
     )
 
     kind: Literal["perp_neg"] = "perp_neg"
     weight: NotNegative = 1.0
 
-    def update(self, update: "Tensor", now: Now) -> "Tensor":
-        from cfglab.guidance.reductions import dot, over
+    def update(self, update: "Tensor", now: StepContext) -> "Tensor":
+        from cfglab.guidance.reductions import dot, safe_divide
 
         if now.extra is None:
             return update
         p, n = now.cond - now.uncond, now.extra - now.uncond
-        return update - self.weight * (n - over(dot(n, p), dot(p, p), 0.0) * p)
+        return update - self.weight * (n - safe_divide(dot(n, p), dot(p, p), 0.0) * p)
 
 
 class Composed(_Prompted):
@@ -121,15 +121,15 @@ class Composed(_Prompted):
         rows="3",
         defaults="weight 1: both prompts count the same",
         hosts=(
-            Host("A1111", "AND between prompts"),
-            Host("diffusers", "a community pipeline, composable_stable_diffusion"),
+            Implementation("A1111", "AND between prompts"),
+            Implementation("diffusers", "a community pipeline, composable_stable_diffusion"),
         ),
     )
 
     kind: Literal["composed"] = "composed"
     weight: Real = 1.0
 
-    def update(self, update: "Tensor", now: Now) -> "Tensor":
+    def update(self, update: "Tensor", now: StepContext) -> "Tensor":
         return update if now.extra is None else update + self.weight * (now.extra - now.uncond)
 
 
@@ -161,13 +161,13 @@ class DualCFG(_Prompted):
         rows="3",
         defaults="middle 1.5: InstructPix2Pix's image scale",
         hosts=(
-            Host("diffusers", "InstructPix2Pix, whose middle is the image without the text"),
-            Host("ComfyUI", "DualCFGGuider is this; its nested style scales the whole again"),
+            Implementation("diffusers", "InstructPix2Pix, whose middle is the image without the text"),
+            Implementation("ComfyUI", "DualCFGGuider is this; its nested style scales the whole again"),
         ),
     )
 
     kind: Literal["dual_cfg"] = "dual_cfg"
     middle: Real = 1.5
 
-    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
+    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":
         return guided if now.extra is None else guided + (self.middle - now.w) * (now.extra - now.uncond)

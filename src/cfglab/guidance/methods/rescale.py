@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from cfglab.guidance.context import Now
+from cfglab.guidance.context import StepContext
 from cfglab.guidance.fields import Strength
 from cfglab.guidance.names import Space
 from cfglab.guidance.transform import Transform
-from cfglab.method_card import Card, Host
+from cfglab.method_card import Card, Implementation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,8 +39,8 @@ class Rescale(Transform):
         source="section 3.4",
         defaults="phi (`strength`) 0.7 and v: the paper's",
         hosts=(
-            Host("diffusers", "`guidance_rescale`, in whatever the model predicts; default 0"),
-            Host("ComfyUI", "RescaleCFG, in v of a VP model; default 0.7"),
+            Implementation("diffusers", "`guidance_rescale`, in whatever the model predicts; default 0"),
+            Implementation("ComfyUI", "RescaleCFG, in v of a VP model; default 0.7"),
         ),
     )
     reads_uncond: ClassVar[bool] = False
@@ -49,7 +49,7 @@ class Rescale(Transform):
     strength: Strength = 0.7
     space: Space = "v"
 
-    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
-        from cfglab.guidance.reductions import deviation, over
+    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":
+        from cfglab.guidance.reductions import safe_divide, std
 
-        return guided * over(deviation(now.cond), deviation(guided))
+        return guided * safe_divide(std(now.cond), std(guided))

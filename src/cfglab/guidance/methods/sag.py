@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from cfglab.guidance.context import Now, Variation
+from cfglab.guidance.context import Perturbation, StepContext
 from cfglab.guidance.fields import NotNegative, Positive
 from cfglab.guidance.methods.weak_prediction import Weaker
 from cfglab.guidance.names import Space
 from cfglab.guidance.perturbations.blurred_sample import BlurredSample
-from cfglab.method_card import Card, Host
+from cfglab.method_card import Card, Implementation
 from cfglab.step import Step
 
 if TYPE_CHECKING:
@@ -48,8 +48,10 @@ class SAG(Weaker):
         rows="4 (3 at w = 1 with of=cond); the hosts, which keep the attention, have 3",
         defaults="s 0.75, sigma 1: diffusers' pipeline",
         hosts=(
-            Host("diffusers", "a deprecated pipeline for Stable Diffusion; of v models it subtracts v, not epsilon"),
-            Host("ComfyUI", "s 0.5, sigma 2"),
+            Implementation(
+                "diffusers", "a deprecated pipeline for Stable Diffusion; of v models it subtracts v, not epsilon"
+            ),
+            Implementation("ComfyUI", "s 0.5, sigma 2"),
         ),
     )
 
@@ -66,10 +68,10 @@ class SAG(Weaker):
     def factor(self) -> float:
         return self.s
 
-    def variation(self, step: Step) -> Variation | None:
+    def variation(self, step: Step) -> Perturbation | None:
         return BlurredSample(self.of, step, self.sigma) if self.start <= step.progress < self.stop else None
 
-    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
+    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":
         if now.extra is None:
             return guided
         return guided + self.s * ((now.uncond if self.of == "uncond" else now.cond) - now.extra)

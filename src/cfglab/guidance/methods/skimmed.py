@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from cfglab.guidance.context import Now
+from cfglab.guidance.context import StepContext
 from cfglab.guidance.fields import NotNegative
 from cfglab.guidance.transform import Transform
-from cfglab.method_card import Card, Host
+from cfglab.method_card import Card, Implementation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +38,7 @@ class Skimmed(Transform):
         formula="u + skim (c - u) where sign(c - u) = sign(c) = sign(D) = sign(D - x), else D = u + w (c - u)",
         source="Extraltodeus/Skimmed_CFG, skimmed_CFG.py, CFG_skimming_single_scale_pre_cfg_node",
         defaults="its node's: 7",
-        hosts=(Host("ComfyUI", "a custom node; five more variants"),),
+        hosts=(Implementation("ComfyUI", "a custom node; five more variants"),),
     )
 
     kind: Literal["skimmed"] = "skimmed"
@@ -47,16 +47,16 @@ class Skimmed(Transform):
     full_negative: bool = False
     flips: bool = True
 
-    def unconditional(self, uncond: "Tensor", now: Now) -> "Tensor":
+    def unconditional(self, uncond: "Tensor", now: StepContext) -> "Tensor":
         away = uncond - now.cond
         skim = 0.0 if self.full_negative else self.skim
         return uncond - self._outside(uncond, away, now.cond + now.w * away, now) * now.over_w((now.w - skim) * away)
 
-    def update(self, update: "Tensor", now: Now) -> "Tensor":
+    def update(self, update: "Tensor", now: StepContext) -> "Tensor":
         outside = self._outside(now.uncond + update, update, now.uncond + now.w * update, now)
         return update - outside * now.over_w((now.w - self.skim) * update)
 
-    def _outside(self, there: "Tensor", towards: "Tensor", guided: "Tensor", now: Now) -> "Tensor":
+    def _outside(self, there: "Tensor", towards: "Tensor", guided: "Tensor", now: StepContext) -> "Tensor":
         """Where the update `towards` from the other prediction to `there` only pushes further out."""
         sign = there.sign()
         outside = (towards.sign() == sign) & (sign == guided.sign())

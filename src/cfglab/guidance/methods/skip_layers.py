@@ -2,11 +2,11 @@
 
 from typing import ClassVar, Literal
 
-from cfglab.guidance.context import Variation
+from cfglab.guidance.context import Perturbation
 from cfglab.guidance.fields import Fraction, NotNegative
 from cfglab.guidance.methods.weak_prediction import Layers, Weaker
 from cfglab.guidance.perturbations.skipped_layers import RandomBlocks, SkippedLayers
-from cfglab.method_card import Card, Host
+from cfglab.method_card import Card, Implementation
 from cfglab.schedules.fields import Whole
 from cfglab.step import Step
 
@@ -43,13 +43,13 @@ class SkipLayers(Weaker):
         rows="3 in the window, 2 outside (one less at w = 1)",
         defaults="s 2.8 from 1 to 20 % of the run: Stability AI's; no layers, they depend on the network",
         hosts=(
-            Host("Stability-AI/sd3.5", "acts while N start < i: not at the step that is `start` itself"),
-            Host(
+            Implementation("Stability-AI/sd3.5", "acts while N start < i: not at the step that is `start` itself"),
+            Implementation(
                 "diffusers",
                 "c + (s - 1) (c - c~) without CFG; a list of layers fails, and the two streams of SD 3 come back "
                 "swapped (0.42.1)",
             ),
-            Host("ComfyUI", "s 3 from 1 to 15 %; layers 7, 8, 9"),
+            Implementation("ComfyUI", "s 3 from 1 to 15 %; layers 7, 8, 9"),
         ),
     )
 
@@ -62,7 +62,7 @@ class SkipLayers(Weaker):
     def factor(self) -> float:
         return self.s
 
-    def worse(self) -> Variation:
+    def worse(self) -> Perturbation:
         return SkippedLayers(self.layers)
 
 
@@ -97,7 +97,7 @@ class S2Guidance(Weaker):
         source="equation 4 and algorithm 1, from two independent descriptions of the paper; the authors have no code",
         rows="3 in the window, 2 outside (one less at w = 1)",
         defaults="omega 0.25, a tenth of the blocks, from 10 to 90 % of the run: as those describe the paper",
-        hosts=(Host("ComfyUI", "custom nodes subtract omega c~ without adding omega c"),),
+        hosts=(Implementation("ComfyUI", "custom nodes subtract omega c~ without adding omega c"),),
     )
 
     kind: Literal["s2"] = "s2"
@@ -110,6 +110,6 @@ class S2Guidance(Weaker):
     def factor(self) -> float:
         return self.omega
 
-    def variation(self, step: Step) -> Variation | None:
+    def variation(self, step: Step) -> Perturbation | None:
         acts = self.start <= step.progress < self.stop
         return RandomBlocks(self.share, self.seed, step.index) if acts else None

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from cfglab.guidance.context import Now
+from cfglab.guidance.context import StepContext
 from cfglab.guidance.transform import Transform
-from cfglab.method_card import Card, Host
+from cfglab.method_card import Card, Implementation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,14 +34,16 @@ class TCFG(Transform):
         source="the projection by SVD as in diffusers and ComfyUI; the Gram form is equal",
         defaults="it has no parameters",
         hosts=(
-            Host("diffusers", "by an SVD, in what the model predicts"),
-            Host("ComfyUI", "by an SVD, on the residual x - D: epsilon on a VP model, the velocity on a flow"),
+            Implementation("diffusers", "by an SVD, in what the model predicts"),
+            Implementation(
+                "ComfyUI", "by an SVD, on the residual x - D: epsilon on a VP model, the velocity on a flow"
+            ),
         ),
     )
 
     kind: Literal["tcfg"] = "tcfg"
 
-    def unconditional(self, uncond: "Tensor", now: Now) -> "Tensor":
+    def unconditional(self, uncond: "Tensor", now: StepContext) -> "Tensor":
         from cfglab.guidance.reductions import dot
 
         cc, cu, uu = dot(now.cond, now.cond), dot(now.cond, uncond), dot(uncond, uncond)

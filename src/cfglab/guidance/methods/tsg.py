@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from cfglab.guidance.context import Variation
+from cfglab.guidance.context import Perturbation
 from cfglab.guidance.fields import NotNegative
 from cfglab.guidance.methods.weak_prediction import Weaker
 from cfglab.guidance.perturbations.noised_timestep import NoisedTime
@@ -58,7 +58,7 @@ class TSG(Weaker):
     def factor(self) -> float:
         return self.w - 1
 
-    def variation(self, step: Step) -> Variation | None:
+    def variation(self, step: Step) -> Perturbation | None:
         if not self.start <= step.progress < self.stop:
             return None
         return NoisedTime(self.s * (1 - step.progress) ** self.alpha, self.seed, step.index)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import BeforeValidator, model_validator
 
 from cfglab.errors import InputError
-from cfglab.guidance.context import Now, Variation
+from cfglab.guidance.context import Perturbation, StepContext
 from cfglab.guidance.fields import Fraction
 from cfglab.guidance.names import Space
 from cfglab.guidance.transform import Transform
@@ -54,12 +54,12 @@ class Weaker(Transform):
         """The factor of `cond - worse`."""
         raise NotImplementedError
 
-    def worse(self) -> Variation:
+    def worse(self) -> Perturbation:
         """The perturbed pass."""
         raise NotImplementedError
 
-    def variation(self, step: Step) -> Variation | None:
+    def variation(self, step: Step) -> Perturbation | None:
         return self.worse() if self.start <= step.progress < self.stop else None
 
-    def prediction(self, guided: "Tensor", now: Now) -> "Tensor":
+    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":
         return guided if now.extra is None else guided + self.factor() * (now.cond - now.extra)

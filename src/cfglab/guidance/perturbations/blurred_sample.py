@@ -89,7 +89,7 @@ class BlurredSample:
         """The input in place of the sample; `looked_at` (n, positions) is 1 where it is to be blurred."""
         from torch.nn.functional import interpolate
 
-        from cfglab.guidance.parameterization import convert, wide
+        from cfglab.guidance.parameterization import convert, upcast
 
         if sample.ndim != 4:
             raise InputError(
@@ -107,7 +107,7 @@ class BlurredSample:
                 "size."
             )
         mask = interpolate(looked_at.unflatten(1, grid)[:, None].to(clean), (height, width))
-        return (wide(sample) + (self.step.alpha or 0.0) * mask * (soft - clean)).to(sample.dtype)
+        return (upcast(sample) + (self.step.alpha or 0.0) * mask * (soft - clean)).to(sample.dtype)
 
 
 def _tensor(output: Any) -> "Tensor":
@@ -118,8 +118,8 @@ def _tensor(output: Any) -> "Tensor":
 
 def _looked_at(attention: Any, queries: "Tensor", keys: "Tensor") -> "Tensor":
     """(n, positions): 1 where a position gets more than 1 of the attention of all, in the mean of the heads."""
-    from cfglab.guidance.parameterization import wide
+    from cfglab.guidance.parameterization import upcast
 
-    q, k = (wide(one).unflatten(2, (attention.heads, -1)).transpose(1, 2) for one in (queries, keys))
+    q, k = (upcast(one).unflatten(2, (attention.heads, -1)).transpose(1, 2) for one in (queries, keys))
     weights = (q @ k.transpose(2, 3) * attention.scale).softmax(-1)
     return (weights.mean(1).sum(1) > 1).float()

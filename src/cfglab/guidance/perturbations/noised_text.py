@@ -64,12 +64,12 @@ class NoisedText:
     def _noised(self, y: "Tensor", seeds: list[str]) -> "Tensor":
         import torch
 
-        from cfglab.guidance.parameterization import wide
+        from cfglab.guidance.parameterization import upcast
         from cfglab.guidance.perturbations.per_image_noise import normal
 
         if len(y) != len(seeds):
             raise InputError(f"an encoding of {len(y)} rows for a sample of {len(seeds)}: noise needs one row each.")
-        own = wide(y)
+        own = upcast(y)
         noise = torch.stack([normal(seed, own[0]) for seed in seeds]).to(own)
         if self.own_scale:
             noise = noise * _deviation(own)

@@ -65,7 +65,7 @@ class NoisedTime(Perturbed):
     def _noised(self, embedding: "Tensor", seeds: list[str]) -> "Tensor":
         import torch
 
-        from cfglab.guidance.parameterization import wide
+        from cfglab.guidance.parameterization import upcast
         from cfglab.guidance.perturbations.per_image_noise import normal
 
         if len(embedding) == 1:  # one time step for all the rows
@@ -75,7 +75,7 @@ class NoisedTime(Perturbed):
                 f"tsg: {len(embedding)} embeddings of the time step for {len(seeds)} rows: this network has one a "
                 "token, of which the method says nothing; leave it out there."
             )
-        own = wide(embedding)
+        own = upcast(embedding)
         noise = torch.stack([normal(seed, own[0]) for seed in seeds]).to(own)
         spread = own.flatten(1).std(1).reshape(-1, *[1] * (own.ndim - 1))
         return (own + self.scale * spread * noise).to(embedding.dtype)

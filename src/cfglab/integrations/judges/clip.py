@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from cfglab.integrations.judges.weights import fetched, identity
+from cfglab.integrations.judges.weights import identity, load_weights
 
 
 class _Clip:
@@ -26,7 +26,7 @@ class _Clip:
             model = CLIPModel.from_pretrained(given)
             return model, AutoImageProcessor.from_pretrained(others), AutoTokenizer.from_pretrained(others)
 
-        self._model, self._image, self._text = fetched(metric, given, load)
+        self._model, self._image, self._text = load_weights(metric, given, load)
         self._model.eval().to(device)
         self.key = identity(metric, given, self._model)
 

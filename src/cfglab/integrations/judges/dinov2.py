@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from cfglab.integrations.judges.weights import fetched, identity
+from cfglab.integrations.judges.weights import identity, load_weights
 
 
 class DinoV2:
@@ -21,7 +21,7 @@ class DinoV2:
         def load() -> tuple[Any, Any]:
             return Dinov2Model.from_pretrained(given), AutoImageProcessor.from_pretrained(given)
 
-        self._model, self._image = fetched(self.metrics[0], given, load)
+        self._model, self._image = load_weights(self.metrics[0], given, load)
         self._model.eval().to(device)
         self.key = identity("dinov2", given, self._model)
 

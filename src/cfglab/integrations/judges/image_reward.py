@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from cfglab.errors import InputError
-from cfglab.integrations.judges.weights import fetched, tensors_only
+from cfglab.integrations.judges.weights import load_weights, tensors_only
 
 PINNED = "pip install image-reward 'git+https://github.com/openai/CLIP.git' 'transformers<4.56'"
 """Its release 1.5 imports CLIP without asking for it, and names that transformers 4.56 no longer has."""
@@ -30,7 +30,7 @@ class ImageReward:
             with tensors_only():
                 return package.load(given, device=device)
 
-        self._model = fetched("image_reward", given, load)
+        self._model = load_weights("image_reward", given, load)
         self.key = f"image_reward|{given}"
 
     def scores(self, pixels: np.ndarray, prompts: Sequence[str]) -> list[float]:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from cfglab.errors import InputError
-from cfglab.integrations.judges.weights import fetched, tensors_only
+from cfglab.integrations.judges.weights import load_weights, tensors_only
 
 LAYER = "2048"  # the last pooling
 
@@ -28,7 +28,7 @@ class Inception:
             with tensors_only():
                 return FeatureExtractorInceptionV3("inception", [LAYER], feature_extractor_weights_path=weights)
 
-        self._model = fetched(self.metrics[1], weights or "of torch-fidelity", load).eval().to(device)
+        self._model = load_weights(self.metrics[1], weights or "of torch-fidelity", load).eval().to(device)
         self._device = device
         self.key = f"inception|{weights or 'torch-fidelity'}"
 

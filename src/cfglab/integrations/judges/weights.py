@@ -11,7 +11,7 @@ from cfglab.pipelines.loading.quiet import quiet
 T = TypeVar("T")
 
 
-def fetched(metric: str, weights: str, load: Callable[[], T]) -> T:
+def load_weights(metric: str, weights: str, load: Callable[[], T]) -> T:
     """What `load` gives. Raises InputError, with the line that downloads the weights, where it cannot be had."""
     try:
         with quiet():

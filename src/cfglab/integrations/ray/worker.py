@@ -5,7 +5,7 @@ import platform
 from pathlib import Path
 
 from cfglab.errors import CfglabError, MachineError
-from cfglab.experiments.execution.outcome import Batch, Load, Outcome, about, draw_batch
+from cfglab.experiments.execution.outcome import Batch, Load, Outcome, describe_environment, draw_batch
 
 
 class Worker:
@@ -30,7 +30,7 @@ class Worker:
             raise MachineError(
                 f"a Ray worker on {platform.node()} could not load the model: {words}; look after that node."
             ) from error
-        return about(self._pipe)
+        return describe_environment(self._pipe)
 
     def draw(self, batch: Batch) -> list[Outcome]:
         return draw_batch(self._pipe, batch)

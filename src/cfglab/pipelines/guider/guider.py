@@ -20,10 +20,10 @@ from cfglab.denoising.guided_batch import GuidedRows
 from cfglab.denoising.step_reader import prediction_of
 from cfglab.denoising.trace import Trace
 from cfglab.errors import InputError, MachineError
-from cfglab.guidance import Guidance, Space, Variation
+from cfglab.guidance import Guidance, Perturbation, Space
 from cfglab.guidance.context import runs
 from cfglab.pipelines.guider.loop_step import Looping, host_of
-from cfglab.pipelines.guider.next_call import instead, release, sample_of, varied
+from cfglab.pipelines.guider.next_call import replace_next_call, restore_call, sample_of, varied
 from cfglab.pipelines.guider.serialization import read, written
 from cfglab.pipelines.interception.row_mixing import Watched
 from cfglab.pipelines.loading.quiet import quiet
@@ -67,7 +67,7 @@ class _Batch:
 
     name: str
     source: int  # 0: with the prompt, 1: without
-    variation: Variation | None = None
+    variation: Perturbation | None = None
 
 
 _CONDITIONAL, _UNCONDITIONAL = _Batch("pred_cond", 0), _Batch("pred_uncond", 1)
@@ -176,12 +176,12 @@ class Guider(BaseGuidance):  # type: ignore[misc]
         super().prepare_models(denoiser)
         variation = self._plan[self._count_prepared - 1].variation
         if variation is not None:
-            instead(denoiser, lambda module, args, kwargs: varied(module, variation, args, kwargs))
+            replace_next_call(denoiser, lambda module, args, kwargs: varied(module, variation, args, kwargs))
         elif self._reads_latents() and self._latents is None:
-            instead(denoiser, self._noted)
+            replace_next_call(denoiser, self._noted)
 
     def cleanup_models(self, denoiser: torch.nn.Module) -> None:
-        release(denoiser)
+        restore_call(denoiser)
 
     def __call__(self, data: Sequence[Any]) -> Any:
         """The guided prediction from those of the calls, as a GuiderOutput."""
@@ -248,7 +248,7 @@ class Guider(BaseGuidance):  # type: ignore[misc]
         uncond = by.get(_UNCONDITIONAL, cond)  # where nobody reads it
         extras = {batch.variation: prediction for batch, prediction in by.items()}
 
-        def denoise(rows: list[int] | None, variation: Variation | None) -> Tensor:
+        def denoise(rows: list[int] | None, variation: Perturbation | None) -> Tensor:
             if variation is not None:
                 return take(extras[variation], [row % images for row in rows or ()])
             both = torch.cat([uncond, cond])
@@ -295,7 +295,7 @@ class Guider(BaseGuidance):  # type: ignore[misc]
 Guider.__module__ = "cfglab.pipelines.guider"  # the path that stands in saved pipelines
 
 
-def _further(variation: Variation, number: int) -> _Batch:
+def _further(variation: Perturbation, number: int) -> _Batch:
     if getattr(variation, "prompt", None) is not None:
         raise InputError(
             f"{variation!r} has a prompt of its own: a guider is given embeddings and cannot encode a text; use "

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from cfglab.errors import InputError
-from cfglab.guidance import Variation
+from cfglab.guidance import Perturbation
 from cfglab.pipelines.interception import intercepted
 
 Call = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
@@ -27,18 +27,18 @@ class _Awaited:
         self.interception = intercepted.intercept(denoiser)
 
     def __call__(self, denoiser: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        release(denoiser)
+        restore_call(denoiser)
         return self.call(denoiser, args, kwargs)
 
 
-def instead(denoiser: nn.Module, call: Call) -> None:
+def replace_next_call(denoiser: nn.Module, call: Call) -> None:
     """The next call of `denoiser` in this context is `call(denoiser, args, kwargs)`."""
-    release(denoiser)
+    restore_call(denoiser)
     awaited = _Awaited(denoiser, call)
     intercepted.NEXT.set({**intercepted.NEXT.get(), awaited.interception: awaited})
 
 
-def release(denoiser: nn.Module) -> Call | None:
+def restore_call(denoiser: nn.Module) -> Call | None:
     """The module as it was, and the call that was waiting, if any."""
     waiting = dict(intercepted.NEXT.get())
     interception = next((key for key in waiting if key.is_of(denoiser)), None)
@@ -46,7 +46,7 @@ def release(denoiser: nn.Module) -> Call | None:
         return None
     awaited: Any = waiting.pop(interception)
     intercepted.NEXT.set(waiting)
-    intercepted.release(denoiser, interception)
+    intercepted.restore(denoiser, interception)
     return awaited.call
 
 
@@ -55,7 +55,7 @@ def sample_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return args[0] if args else kwargs[_name(kwargs, _SAMPLE)]
 
 
-def varied(module: Any, variation: Variation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def varied(module: Any, variation: Perturbation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The call under `variation`; where other arguments are given by place, they stay as they are."""
     given, named = list(args[:2]), dict(kwargs)
     names = [_name(named, one) for one in (_SAMPLE, _TIMESTEP)[len(given) :]]

@@ -16,8 +16,8 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 from cfglab.errors import InputError
-from cfglab.pipelines.interception.intercepted import ROUTE, Interception, intercept, is_intercepted_by, release
-from cfglab.pipelines.interception.session import Guided, Run
+from cfglab.pipelines.interception.intercepted import ROUTE, Interception, intercept, is_intercepted_by, restore
+from cfglab.pipelines.interception.session import GuidedPipeline, PipelineRun
 from cfglab.pipelines.interception.wrapped_modules import core_of
 
 _LOCK = threading.RLock()
@@ -28,7 +28,7 @@ _PATCHES: "dict[tuple[type, str], _Patch]" = {}
 class _Hold:
     """What one guided pipeline has put in place."""
 
-    def __init__(self, pipe: Any, guided: Guided) -> None:
+    def __init__(self, pipe: Any, guided: GuidedPipeline) -> None:
         self.guided = guided
         self.modules: dict[int, tuple[weakref.ref[nn.Module], Interception, bool]] = {}
         self.classes: list[tuple[type, str]] = []
@@ -56,7 +56,7 @@ def check_free(pipe: Any) -> None:
         )
 
 
-def swap(pipe: Any, guided: Guided) -> None:
+def swap(pipe: Any, guided: GuidedPipeline) -> None:
     """Guide the pipeline from now on, until `swap_back` or until nobody holds it any more."""
     with _LOCK:
         check_free(pipe)
@@ -70,7 +70,7 @@ def swap(pipe: Any, guided: Guided) -> None:
             raise
 
 
-def swap_back(guided: Guided) -> None:
+def swap_back(guided: GuidedPipeline) -> None:
     """Leave everything as it was."""
     with _LOCK:
         for pipe, hold in list(_HELD.items()):
@@ -80,7 +80,7 @@ def swap_back(guided: Guided) -> None:
                 _let_go(hold)
 
 
-def guided_by(pipe: Any) -> Guided | None:
+def guided_by(pipe: Any) -> GuidedPipeline | None:
     """What guides this pipeline at the moment."""
     try:
         hold = _HELD.get(pipe)
@@ -103,7 +103,7 @@ def refresh(pipe: Any) -> None:
             if module is not now.get(key) or not is_intercepted_by(module, interception):
                 del hold.modules[key]
                 if module is not None:
-                    release(module, interception, guard=guarded)
+                    restore(module, interception, guard=guarded)
         for key, module in now.items():
             if key not in hold.modules:
                 hold.modules[key] = weakref.ref(module), intercept(module, guard=guard), guard
@@ -115,7 +115,7 @@ def _let_go(hold: _Hold) -> None:
         for held, interception, guarded in hold.modules.values():
             module = held()
             if module is not None:
-                release(module, interception, guard=guarded)
+                restore(module, interception, guard=guarded)
         hold.modules.clear()
         for kind, name in hold.classes:
             _unpatch(kind, name)
@@ -182,7 +182,7 @@ def _noted_context(kind: type, before: Any) -> Any:  # noqa: ARG001
     def cache_context(self: Any, name: str, *args: Any, **kwargs: Any) -> Iterator[None]:
         run = getattr(ROUTE.get(), "__self__", None)
         with before(self, name, *args, **kwargs):
-            if not isinstance(run, Run) or not run.has(self):
+            if not isinstance(run, PipelineRun) or not run.has(self):
                 yield
                 return
             outside, run.context = run.context, name

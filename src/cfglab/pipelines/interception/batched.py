@@ -8,9 +8,9 @@ from torch import Tensor
 from cfglab.denoising.duplicate_rows import take
 from cfglab.denoising.guided_batch import Finish
 from cfglab.errors import InputError
-from cfglab.guidance import Variation
+from cfglab.guidance import Perturbation
 from cfglab.guidance.context import runs
-from cfglab.pipelines.interception.denoiser_call import Call
+from cfglab.pipelines.interception.denoiser_call import DenoiserCall
 from cfglab.pipelines.interception.outputs import predicted, with_prediction
 from cfglab.pipelines.interception.row_sharing import all_rows
 from cfglab.pipelines.profiles.profile import Part
@@ -33,7 +33,7 @@ class Batched:
         unperturbed = "perturbed" in run.profile.parts and not run.arguments.get("pag_scale", True)
         self._parts: tuple[Part, ...] = ("uncond", "cond") if unperturbed else run.profile.parts
 
-    def call(self, call: Call, _name: str) -> Any:
+    def call(self, call: DenoiserCall, _name: str) -> Any:
         run, parts = self.run, len(self._parts)
         if (
             call.kwargs.get("skip_layers") is not None
@@ -52,7 +52,7 @@ class Batched:
         further = 0
         sample = call.sample if plain else take(call.sample, order)
 
-        def denoise(wanted: list[int] | None, variation: Variation | None) -> Tensor:
+        def denoise(wanted: list[int] | None, variation: Perturbation | None) -> Tensor:
             nonlocal further
             if every is not None and variation is None:
                 return take(every, order if wanted is None else [order[row] for row in wanted])
@@ -78,7 +78,7 @@ class Batched:
                 "guided; it is not made as the profile says, pass profile=Profile(denoisers=...)."
             )
 
-    def _check(self, call: Call) -> None:
+    def _check(self, call: DenoiserCall) -> None:
         """At the first call: the batch has the parts of the profile."""
         parts, kind = len(self._parts), type(self.run.guided.pipe).__name__
         sample = call.sample

@@ -5,12 +5,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cfglab.pipelines.interception.denoiser_call import Call
+from cfglab.pipelines.interception.denoiser_call import DenoiserCall
 from cfglab.pipelines.interception.wrapped_modules import core_of
 from cfglab.pipelines.profiles.profile import Profile
 
 
-def guided_channels(profile: Profile, call: Call) -> Callable[[int], int] | None:
+def guided_channels(profile: Profile, call: DenoiserCall) -> Callable[[int], int] | None:
     """How many of so many leading channels (or tokens) are guided; None where all are."""
     variance = profile.variance
     if profile.kept:
@@ -26,7 +26,7 @@ def guided_channels(profile: Profile, call: Call) -> Callable[[int], int] | None
     return None
 
 
-def _kept_tokens(profile: Profile, call: Call) -> int:
+def _kept_tokens(profile: Profile, call: DenoiserCall) -> int:
     """How many of the leading tokens are the image that is made, and not one that is edited."""
     ids = call.named.get(profile.kept)
     if isinstance(ids, Tensor):  # (tokens, 3) or (1, tokens, 4): the first number is 0 for the image that is made

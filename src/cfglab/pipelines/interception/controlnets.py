@@ -5,12 +5,12 @@ from typing import Any
 import torch
 
 from cfglab.denoising.duplicate_rows import EqualRows, take
-from cfglab.pipelines.interception.denoiser_call import Call
+from cfglab.pipelines.interception.denoiser_call import DenoiserCall
 from cfglab.pipelines.interception.embedded_scale import Embedded
 from cfglab.pipelines.loading.tree import walk
 
 
-def help_call(run: Any, call: Call, name: str) -> Any:
+def call_controlnet(run: Any, call: DenoiserCall, name: str) -> Any:
     """The output for all rows, of which only those that the coming step needs were run, and equal ones once.
 
     What stands in the place of a row that nobody needs is another row; the denoiser does not run that one either. A
@@ -49,17 +49,17 @@ def help_call(run: Any, call: Call, name: str) -> Any:
     return walk(call.run(chosen), len(chosen), lambda output: take(output, everyone))
 
 
-def _alone(call: Call) -> bool:
+def _alone(call: DenoiserCall) -> bool:
     return bool(call.kwargs.get("guess_mode"))
 
 
-def _odd(run: Any, call: Call) -> bool:
+def _odd(run: Any, call: DenoiserCall) -> bool:
     """At the first call of a run: the two halves of this batch are not one batch twice."""
     sample = call.sample
     return run.profile.alike and not torch.equal(*sample.chunk(2))
 
 
-def _embedded(run: Any, call: Call) -> Any:
+def _embedded(run: Any, call: DenoiserCall) -> Any:
     style: Embedded = run.style
     if call.kwargs.get(run.profile.embedded) is None:
         return call.run()

@@ -10,14 +10,14 @@ from torch.nn.utils.rnn import pad_sequence
 
 from cfglab.denoising.duplicate_rows import take
 from cfglab.errors import InputError
-from cfglab.guidance import Variation
+from cfglab.guidance import Perturbation
 from cfglab.pipelines.interception.arguments import TIMES, kind_of, unknown
 from cfglab.pipelines.interception.wrapped_modules import core_of, names_of
 from cfglab.pipelines.profiles.profile import Profile
 
 
 @dataclass(eq=False)
-class Call:
+class DenoiserCall:
     """`named` are the arguments by the names of the module's own `forward`, the sample among them."""
 
     module: nn.Module
@@ -93,7 +93,7 @@ class Call:
     def run(
         self,
         rows: list[int] | None = None,
-        variation: Variation | None = None,
+        variation: Perturbation | None = None,
         put: Callable[[str, dict[str, Any]], dict[str, Any]] | None = None,
     ) -> Any:
         """Its output for these rows in this order (all: None), under a variation. `put` puts the encoding of a further

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from cfglab.denoising.trace import StepRecord
 from cfglab.errors import InputError
-from cfglab.pipelines.interception.denoiser_call import Call
+from cfglab.pipelines.interception.denoiser_call import DenoiserCall
 from cfglab.pipelines.interception.preconditions import check_scale_only, check_specs
 from cfglab.step import Step
 
@@ -18,7 +18,7 @@ class Embedded:
         self._run = run
         self._specs: list[Any] = []
 
-    def call(self, call: Call, _name: str) -> Any:
+    def call(self, call: DenoiserCall, _name: str) -> Any:
         run = self._run
         self.start(call.count)
         step = run.step(call)
@@ -39,7 +39,7 @@ class Embedded:
         """w of each image."""
         return [float(spec.schedule(step)) for spec in self._specs]
 
-    def changed(self, call: Call, scales: list[float]) -> dict[str, Any]:
+    def changed(self, call: DenoiserCall, scales: list[float]) -> dict[str, Any]:
         """The keyword arguments with the scale replaced."""
         run, name = self._run, self._run.profile.embedded
         value = call.kwargs.get(name)

@@ -8,7 +8,7 @@ from cfglab.denoising.trace import Trace
 from cfglab.errors import InputError
 from cfglab.guidance.guidance import as_guidance
 from cfglab.pipelines.interception.attachment import check_free, guided_by, swap, swap_back
-from cfglab.pipelines.interception.session import Guided, Span
+from cfglab.pipelines.interception.session import GuidedPipeline, Span
 from cfglab.pipelines.profiles.lookup import profile_of
 from cfglab.pipelines.profiles.profile import Profile
 
@@ -107,10 +107,10 @@ def detach(pipe: Any) -> None:
 class Guiding(AbstractContextManager[Trace], ContextDecorator):
     """The context manager that `guide` returns. Each entry starts a new run with its own Trace."""
 
-    def __init__(self, make: Callable[[], Guided], pipe: Any) -> None:
+    def __init__(self, make: Callable[[], GuidedPipeline], pipe: Any) -> None:
         self._make, self._pipe = make, pipe
-        self._next: Guided | None = make()  # what is wrong is said at once
-        self._open: list[Guided] = []
+        self._next: GuidedPipeline | None = make()  # what is wrong is said at once
+        self._open: list[GuidedPipeline] = []
 
     def __enter__(self) -> Trace:
         guided, self._next = self._next or self._make(), None
@@ -130,7 +130,7 @@ def _guided(
     keep: bool = True,
     share_rows: bool | None = None,
     span: Span = "call",
-) -> Guided:
+) -> GuidedPipeline:
     if span not in get_args(Span):
         raise InputError(f"span={span!r}: a schedule spans each 'call' or the whole 'trajectory'; give one of these.")
     known = profile_of(pipe) if profile is None else profile
@@ -139,4 +139,4 @@ def _guided(
     specs = [as_guidance(one) for one in guidance] if several else [as_guidance(guidance)]
     if not specs:
         raise InputError("an empty list of guidances: give one for all images, or one per image.")
-    return Guided(pipe, known, specs, several, keep=keep, share_rows=share_rows, span=span)
+    return GuidedPipeline(pipe, known, specs, several, keep=keep, share_rows=share_rows, span=span)

@@ -91,7 +91,7 @@ def intercept(module: nn.Module, *, guard: bool = False) -> Interception:
         return interception
 
 
-def release(module: nn.Module, interception: Interception, *, guard: bool = False) -> None:
+def restore(module: nn.Module, interception: Interception, *, guard: bool = False) -> None:
     """Undo one `intercept`. What was put in its place in the meantime stays."""
     with _LOCK:
         interception.users -= 1

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cfglab.guidance import Variation
-from cfglab.pipelines.interception.denoiser_call import Call
+from cfglab.guidance import Perturbation
+from cfglab.pipelines.interception.denoiser_call import DenoiserCall
 
 
-class Only(tuple[Any, ...]):
+class SkippedOutput(tuple[Any, ...]):
     """An output of a denoiser that was not run: a tuple, and an object with `sample`."""
 
     sample = property(lambda self: self[0])
@@ -25,7 +25,7 @@ def prediction(output: Any) -> Tensor:
 def with_prediction(output: Any, value: Tensor) -> Any:
     """The same kind of output with another prediction; a tuple where nothing was run (None)."""
     if output is None:
-        return Only((value,))
+        return SkippedOutput((value,))
     if isinstance(output, Tensor):
         return value
     first: Any = list(value.unbind(0)) if isinstance(output[0], list | tuple) else value
@@ -35,7 +35,9 @@ def with_prediction(output: Any, value: Tensor) -> Any:
     return (first, *output[1:])
 
 
-def predicted(run: Any, call: Call, rows: list[int] | None = None, variation: Variation | None = None) -> Tensor:
+def predicted(
+    run: Any, call: DenoiserCall, rows: list[int] | None = None, variation: Perturbation | None = None
+) -> Tensor:
     """The prediction of these rows, as the profile says it is meant; the output is kept as the run's template."""
     output = call.run(rows, variation, run.encodings.put)
     if variation is None:

@@ -15,7 +15,7 @@ from cfglab.pipelines.profiles.profile import Layout, Profile
 from cfglab.schedules import Constant
 
 
-def way_of(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> Layout:
+def resolve_layout(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> Layout:
     """How this call is guided: by the profile's layout, or by the scale as an input where it has both. Raises
     InputError for a call without guidance and for arguments that cannot be kept."""
     for name, neutral, instead in profile.refused:

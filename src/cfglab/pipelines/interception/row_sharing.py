@@ -8,9 +8,9 @@ from typing import Any
 from torch import nn
 
 from cfglab.denoising.trace import StepRecord
-from cfglab.guidance import Variation
+from cfglab.guidance import Perturbation
 from cfglab.guidance.perturbations.weak_models import OtherModel, weak_model
-from cfglab.pipelines.interception.denoiser_call import Call
+from cfglab.pipelines.interception.denoiser_call import DenoiserCall
 from cfglab.pipelines.interception.row_mixing import Watched
 
 
@@ -31,7 +31,9 @@ class Sharing:
         elif cached:
             self.reason, self.advice = "the denoiser has a cache over the steps, which", ""
 
-    def together(self, call: Call, variations: Iterable[Variation | None] = (), *, helper: bool = False) -> bool:
+    def together(
+        self, call: DenoiserCall, variations: Iterable[Perturbation | None] = (), *, helper: bool = False
+    ) -> bool:
         """Whether this call, and so the `variations` of its step, run all rows. Asked at every call: hooks and
         processors come during a run, too."""
         if not self.reason and self._share is None and not self._read:

@@ -21,11 +21,11 @@ from cfglab.errors import InputError, NotFinite
 from cfglab.guidance import Guidance
 from cfglab.pipelines.interception.callers import Callers, function_of
 from cfglab.pipelines.interception.channels import guided_channels, same_shape
-from cfglab.pipelines.interception.denoiser_call import Call
+from cfglab.pipelines.interception.denoiser_call import DenoiserCall
 from cfglab.pipelines.interception.intercepted import ROUTE
 from cfglab.pipelines.interception.outputs import prediction
 from cfglab.pipelines.interception.post_combine import After, finishing
-from cfglab.pipelines.interception.preconditions import Switches, check_on, check_specs, way_of
+from cfglab.pipelines.interception.preconditions import Switches, check_on, check_specs, resolve_layout
 from cfglab.pipelines.interception.prompt_encoding import Encodings
 from cfglab.pipelines.interception.row_sharing import Sharing
 from cfglab.pipelines.interception.run_checks import check_apart, check_finished, check_networks, check_steps
@@ -37,11 +37,11 @@ Span = Literal["call", "trajectory"]
 """What a schedule spans: the steps of each call, or the whole trajectory of which a call may run a part."""
 
 _LOCK = threading.Lock()
-_OPEN: "list[Run]" = []
+_OPEN: "list[PipelineRun]" = []
 """The runs that are under way."""
 
 
-class Guided:
+class GuidedPipeline:
     """What lives as long as the context: the guidance and the trace. Every call of the pipeline has a Run of its own,
     which is found through the context of the call: nothing of a run is kept here or on a network."""
 
@@ -82,17 +82,17 @@ class Guided:
         bound = signature.bind(*args, **kwargs)
         complete = signature.bind(*args, **kwargs)
         complete.apply_defaults()
-        way = way_of(self.pipe, self.profile, complete.arguments)
+        way = resolve_layout(self.pipe, self.profile, complete.arguments)
         check_networks(self.pipe, self.profile.denoisers)
         check_steps(self.pipe, complete.arguments)
         if way == self.profile.layout:
             bound.arguments.update({name: value for name, value in self.profile.fixed if name in signature.parameters})
-        run = Run(self, way, complete.arguments)
+        run = PipelineRun(self, way, complete.arguments)
         with run.opened():
             return _enter(run, plain, bound)
 
 
-def _enter(run: "Run", plain: Callable[..., Any], bound: inspect.BoundArguments) -> Any:
+def _enter(run: "PipelineRun", plain: Callable[..., Any], bound: inspect.BoundArguments) -> Any:
     """Where the stack of a run begins: see `Callers.own`."""
     result = plain(*bound.args, **bound.kwargs)
     if inspect.isgenerator(result) or inspect.isawaitable(result):
@@ -104,10 +104,10 @@ def _enter(run: "Run", plain: Callable[..., Any], bound: inspect.BoundArguments)
     return result
 
 
-class Run:
+class PipelineRun:
     """One call of the pipeline."""
 
-    def __init__(self, guided: Guided, way: Layout, arguments: dict[str, Any]) -> None:
+    def __init__(self, guided: GuidedPipeline, way: Layout, arguments: dict[str, Any]) -> None:
         self.guided, self.way, self.arguments = guided, way, arguments
         self.profile, self.pipe = guided.profile, guided.pipe
         self.scheduler = self.pipe.scheduler
@@ -168,9 +168,9 @@ class Run:
         if not self._callers.own(caller):
             self._passed = self._passed or function_of(caller)
             return plain(*args, **kwargs)
-        return self.guided_call(Call(module, plain, args, kwargs, self.profile), name)
+        return self.guided_call(DenoiserCall(module, plain, args, kwargs, self.profile), name)
 
-    def guided_call(self, call: Call, name: str) -> Any:
+    def guided_call(self, call: DenoiserCall, name: str) -> Any:
         """What a component's call gives instead of its own output."""
         self._calls += name not in self.profile.helpers
         if self.way != "embedded":
@@ -180,9 +180,9 @@ class Run:
                 return self._left_alone(call, name)
             self.switches.check(self.pipe)
         if name in self.profile.helpers:
-            from cfglab.pipelines.interception.controlnets import help_call
+            from cfglab.pipelines.interception.controlnets import call_controlnet
 
-            return help_call(self, call, name)
+            return call_controlnet(self, call, name)
         return self.style.call(call, name)
 
     def finish(self) -> None:
@@ -195,17 +195,17 @@ class Run:
             if math.isnan(total):
                 raise self._no_number(step)
 
-    def step(self, call: Call) -> Step:
+    def step(self, call: DenoiserCall) -> Step:
         """The Step of this call, which is the next one."""
         self._follow_scheduler()
         return self.reader.next(lambda: call.timestep, self._length())
 
-    def upcoming(self, call: Call) -> Step:
+    def upcoming(self, call: DenoiserCall) -> Step:
         """The Step that the next denoiser call will have."""
         self._follow_scheduler()
         return self.reader.peek(lambda: call.timestep, self._length())
 
-    def start(self, call: Call, images: int) -> GuidedRows:
+    def start(self, call: DenoiserCall, images: int) -> GuidedRows:
         """The rows of this run, made at its first call."""
         if self.rows is None:
             guided = self.guided
@@ -222,7 +222,7 @@ class Run:
             )
         return self.rows
 
-    def together(self, call: Call, step: Step, *, helper: bool = False) -> bool:
+    def together(self, call: DenoiserCall, step: Step, *, helper: bool = False) -> bool:
         """Whether this call, which may be a helper's, runs all of its rows; said once in a guide()."""
         assert self.rows is not None
         together = self.sharing.together(call, self.rows.wanted(step), helper=helper)
@@ -260,7 +260,7 @@ class Run:
             return False
         return self.way == "batched" or not self.style.waiting
 
-    def _left_alone(self, call: Call, name: str) -> Any:
+    def _left_alone(self, call: DenoiserCall, name: str) -> Any:
         """A call without guidance: w = 1, and the pipeline's own output."""
         output = call.plain(*call.args, **call.kwargs)
         if name in self.profile.denoisers and self.rows is not None:

@@ -9,9 +9,9 @@ from torch import Tensor
 from cfglab.denoising.duplicate_rows import EqualRows, take
 from cfglab.denoising.trace import StepRecord
 from cfglab.errors import InputError
-from cfglab.guidance import Variation
+from cfglab.guidance import Perturbation
 from cfglab.guidance.context import runs
-from cfglab.pipelines.interception.denoiser_call import Call
+from cfglab.pipelines.interception.denoiser_call import DenoiserCall
 from cfglab.pipelines.interception.outputs import predicted, with_prediction
 from cfglab.pipelines.interception.preconditions import off_error
 from cfglab.pipelines.interception.row_sharing import all_rows
@@ -23,7 +23,7 @@ from cfglab.step import Step
 class _Half:
     """One of the two calls: what it was given, and the predictions of its rows where any were run."""
 
-    call: Call
+    call: DenoiserCall
     labels: list[int]
     tick: Any
     rows_run: int = 0
@@ -55,7 +55,7 @@ class TwoCalls:
         self._open: _Open | None = None
         self._last: Tensor | None = None
 
-    def call(self, call: Call, name: str) -> Any:
+    def call(self, call: DenoiserCall, name: str) -> Any:
         run = self._run
         run.start(call, call.count)
         which = self._which(name)
@@ -103,10 +103,10 @@ class TwoCalls:
             return "cond"
         return profile.parts[0 if self._open is None else 1]
 
-    def _ran(self, call: Call, which: Part, tick: Any, step: Step) -> _Half:
+    def _ran(self, call: DenoiserCall, which: Part, tick: Any, step: Step) -> _Half:
         """The half of this call, with the rows run that somebody needs, equal ones once."""
         run, count = self._run, call.count
-        kept = Call(call.module, call.plain, call.args, _copied(call.kwargs), call.profile)
+        kept = DenoiserCall(call.module, call.plain, call.args, _copied(call.kwargs), call.profile)
         self._mixed, self._further = run.together(call, step), 0
         labels = list(range(count)) if self._mixed else self._equal[which].labels(call.sample, call.tensors())
         half = _Half(kept, labels, tick)
@@ -146,7 +146,7 @@ class TwoCalls:
             longer = prediction.ndim == 3 and len(run.profile.networks) > 0
             return prediction[:, -sample.shape[1] :] if longer else prediction
 
-        def denoise(rows: list[int] | None, variation: Variation | None) -> Tensor:
+        def denoise(rows: list[int] | None, variation: Perturbation | None) -> Tensor:
             if variation is not None:
                 half = uncond if variation.source == "uncond" else cond
                 own = [row % count for row in rows or range(count)]
@@ -172,7 +172,7 @@ class TwoCalls:
         )
 
 
-def _same_words(first: Call, second: Call) -> bool:
+def _same_words(first: DenoiserCall, second: DenoiserCall) -> bool:
     """Whether both calls have the same conditioning, as one object: then neither is the unconditional one."""
     texts = [name for name, value in first.named.items() if "encoder" in name and isinstance(value, Tensor)]
     return bool(texts) and all(first.named[name] is second.named.get(name) for name in texts)

@@ -9,7 +9,7 @@ import numpy as np
 from cfglab.metrics import Metric
 from cfglab.report.page.paged_data import Traces, float_text
 from cfglab.report.page.thumbnails import Album
-from cfglab.report.page.view import Face
+from cfglab.report.page.view import SettingView
 from cfglab.report.summary.columns import Columns
 from cfglab.report.summary.estimates import Number
 from cfglab.report.summary.pivot import pivot
@@ -22,7 +22,7 @@ PARTS = ("alignment_a", "alignment_b", "alignment_relation", "alignment_backgrou
 """What a prompt may state; the other alignments are of the whole."""
 
 
-def page_data(tables: Tables, faces: Sequence[Face], traces: Traces) -> dict[str, Any]:
+def page_data(tables: Tables, faces: Sequence[SettingView], traces: Traces) -> dict[str, Any]:
     """Everything but the cells: what does not grow with prompts and seeds."""
     experiment = tables.experiment
     axes = pivot(experiment.settings, len(experiment.prompts))
@@ -71,7 +71,7 @@ def kind(metric: Metric) -> str:
     return "share" if metric.unit == "share" else "number"
 
 
-def _setting(face: Face, measures: Sequence[Metric]) -> dict[str, Any]:
+def _setting(face: SettingView, measures: Sequence[Metric]) -> dict[str, Any]:
     row = face.row
     numbers: Mapping[str, Number] = {**row.means, **row.sets}
     return {

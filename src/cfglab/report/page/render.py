@@ -107,14 +107,14 @@ def _by_seed(tables: Tables) -> Iterator[str]:
     return (image for position in order if (image := columns.images[position]))
 
 
-def _first_sources(tables: Tables, faces: Sequence[view.Face], pictures: Album, large: bool) -> list[str | None]:
+def _first_sources(tables: Tables, faces: Sequence[view.SettingView], pictures: Album, large: bool) -> list[str | None]:
     """What each setting shows before the script runs: its image of the first prompt and seed."""
     images = [tables.columns.images[tables.columns.position(face.key)] for face in faces]
     shown = [image and (quote(image) if large else pictures.sources.get(image)) for image in images]
     return [source or None for source in shown]
 
 
-def _group_figures(tables: Tables, grid: view.Grid, faces: Sequence[view.Face]) -> dict[str, Markup | None]:
+def _group_figures(tables: Tables, grid: view.ImageGrid, faces: Sequence[view.SettingView]) -> dict[str, Markup | None]:
     """The curves of a group, and its scores over the axis where there are an axis and scores."""
     figures: dict[str, Markup | None] = {"curves": None, "scores": None}
     if len(grid.faces) > SHOWN_CARDS:
@@ -134,7 +134,7 @@ def _group_figures(tables: Tables, grid: view.Grid, faces: Sequence[view.Face]) 
     main = tables.main
     if grid.axis and main:
         points = [
-            plots.Point(face.key, value, face.row.means[main.name], face.place or 0)
+            plots.PlotPoint(face.key, value, face.row.means[main.name], face.place or 0)
             for face, value in zip(grid.faces, grid.axis.values, strict=True)
             if main.name in face.row.means
         ]
@@ -153,13 +153,15 @@ def _group_figures(tables: Tables, grid: view.Grid, faces: Sequence[view.Face]) 
     return figures
 
 
-def _dose_figure(tables: Tables, grids: Sequence[view.Grid]) -> Markup | None:
+def _dose_figure(tables: Tables, grids: Sequence[view.ImageGrid]) -> Markup | None:
     """Scores over the dose, one mark a group; None for fewer than three settings whose dose means the baseline's w."""
     main, base = tables.main, tables.baseline
     if main is None:
         return None
     points = [
-        plots.Point(face.key, face.row.dose, face.row.means[main.name], face.place or 0, _SHAPES[index % len(_SHAPES)])
+        plots.PlotPoint(
+            face.key, face.row.dose, face.row.means[main.name], face.place or 0, _SHAPES[index % len(_SHAPES)]
+        )
         for index, grid in enumerate(grids)
         for face in grid.faces
         if face.row.dose is not None and main.name in face.row.means and comparable(face.row, base)

@@ -59,7 +59,7 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class PlotPoint:
     """One setting's score: its place on the horizontal axis, its mean and interval, its place in the colour map."""
 
     key: int
@@ -96,7 +96,7 @@ def curves(name: str, lines: Sequence[Curve], baseline: Curve | None = None, lab
 
 def scores(
     name: str,
-    points: Sequence[Point],
+    points: Sequence[PlotPoint],
     *,
     xlabel: str,
     ylabel: str,

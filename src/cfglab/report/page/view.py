@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from cfglab.metrics import Metric
 from cfglab.report.summary.axis import SHADES, Axis
 from cfglab.report.summary.estimates import Number
-from cfglab.report.summary.tables import Row, Tables
+from cfglab.report.summary.tables import SettingRow, Tables
 
 ACCENT = "var(--accent)"
 
 
 @dataclass(frozen=True, slots=True)
-class Face:
+class SettingView:
     """One setting as the page shows it: its number, its colour and place in the map, its curve as an SVG path."""
 
     key: int
-    row: Row
+    row: SettingRow
     place: int | None
     path: str
 
@@ -30,11 +30,11 @@ class Face:
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class ImageGrid:
     """One group: its faces in order and the axis that they sweep."""
 
     name: str
-    faces: tuple[Face, ...]
+    faces: tuple[SettingView, ...]
     axis: Axis | None
 
     @property
@@ -61,7 +61,7 @@ class Scale:
         return round(100 * min(1.0, max(0.0, share)), 2)
 
 
-def faces(tables: Tables) -> tuple[Face, ...]:
+def faces(tables: Tables) -> tuple[SettingView, ...]:
     """Every setting in the experiment's order, coloured by its group's axis, or by its place where there is none."""
     places: dict[str, int] = {}
     for group in tables.groups:
@@ -71,15 +71,17 @@ def faces(tables: Tables) -> tuple[Face, ...]:
         places |= {row.setting.name: place for row, place in zip(group.rows, shades, strict=True)}
     low, high = _span(value for row in tables.rows for value in row.values if value is not None)
     return tuple(
-        Face(key, row, places.get(row.setting.name), path(row.values, low, high)) for key, row in enumerate(tables.rows)
+        SettingView(key, row, places.get(row.setting.name), path(row.values, low, high))
+        for key, row in enumerate(tables.rows)
     )
 
 
-def grids(tables: Tables, all_faces: Sequence[Face]) -> tuple[Grid, ...]:
+def grids(tables: Tables, all_faces: Sequence[SettingView]) -> tuple[ImageGrid, ...]:
     """The groups with their faces."""
     by_name = {face.row.setting.name: face for face in all_faces}
     return tuple(
-        Grid(group.name, tuple(by_name[row.setting.name] for row in group.rows), group.axis) for group in tables.groups
+        ImageGrid(group.name, tuple(by_name[row.setting.name] for row in group.rows), group.axis)
+        for group in tables.groups
     )
 
 
@@ -97,7 +99,7 @@ def path(values: Sequence[float | None], low: float, high: float) -> str:
     return "".join(parts) if len(values) != 1 else "".join(parts) + "H100"
 
 
-def score_scale(rows: Sequence[Row], metric: Metric) -> Scale:
+def score_scale(rows: Sequence[SettingRow], metric: Metric) -> Scale:
     """From 0 to 1 for shares that reach into the upper half, else what means and intervals span."""
     numbers = [row.means[metric.name] for row in rows if metric.name in row.means]
     low, high = _span(value for number in numbers for value in _ends(number))
@@ -107,7 +109,7 @@ def score_scale(rows: Sequence[Row], metric: Metric) -> Scale:
     return Scale(low - room, high + room)
 
 
-def difference_scale(rows: Sequence[Row], metric: Metric) -> Scale:
+def difference_scale(rows: Sequence[SettingRow], metric: Metric) -> Scale:
     """The same to either side of no difference."""
     found = [row.differences[metric.name] for row in rows if metric.name in row.differences]
     ends = [abs(value) for it in found for value in (it.low, it.mean, it.high) if value is not None]

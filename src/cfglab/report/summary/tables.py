@@ -21,7 +21,7 @@ REAL = "real"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SettingRow:
     """One setting. `values` is w at each step, None where guidance is off; empty where w depends on the images."""
 
     setting: Setting
@@ -42,7 +42,7 @@ class Group:
     """The settings of one group, in the experiment's order, and the axis they sweep where there is one."""
 
     name: str
-    rows: tuple[Row, ...]
+    rows: tuple[SettingRow, ...]
     axis: Axis | None
 
 
@@ -56,7 +56,7 @@ class Tables:
     """
 
     experiment: Experiment
-    rows: tuple[Row, ...]
+    rows: tuple[SettingRow, ...]
     metrics: tuple[Metric, ...]
     sets: tuple[Metric, ...]
     floors: Mapping[str, Number]
@@ -67,11 +67,11 @@ class Tables:
     own_levels: bool
 
     @property
-    def baseline(self) -> Row:
+    def baseline(self) -> SettingRow:
         return next(row for row in self.rows if row.baseline)
 
     @property
-    def best(self) -> Row | None:
+    def best(self) -> SettingRow | None:
         """The setting, baseline aside, with the best mean of the main metric; the first of equals."""
         main = self.main
         others = [row for row in self.rows if not row.baseline and main and main.name in row.means]
@@ -83,7 +83,7 @@ class Tables:
     @property
     def groups(self) -> tuple[Group, ...]:
         """The groups of the experiment, the baseline's own left out."""
-        found: dict[str, list[Row]] = defaultdict(list)
+        found: dict[str, list[SettingRow]] = defaultdict(list)
         for row in self.rows:
             if not row.baseline:
                 found[row.setting.group].append(row)
@@ -136,7 +136,7 @@ def build(store: Store) -> Tables:
     for place, setting in enumerate(experiment.settings):
         values, dose, effective = curve(setting, experiment.steps, levels)
         rows.append(
-            Row(
+            SettingRow(
                 setting=setting,
                 baseline=setting.name == baseline,
                 values=values,
@@ -182,7 +182,7 @@ def curve(
         return (), None, None
 
 
-def comparable(one: Row, other: Row) -> bool:
+def comparable(one: SettingRow, other: SettingRow) -> bool:
     """Whether two doses mean the same: a transform changes what the scale does, so both need the same ones."""
     return one.setting.guidance.transforms == other.setting.guidance.transforms
 

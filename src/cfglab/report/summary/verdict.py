@@ -6,7 +6,7 @@ from cfglab.experiments.analysis.paired import smallest_p
 from cfglab.metrics import Metric
 from cfglab.report.formatting import NARROW, count, gap, gap_span, p_value, shown
 from cfglab.report.summary.estimates import Difference, Number
-from cfglab.report.summary.tables import Row, Tables, comparable
+from cfglab.report.summary.tables import SettingRow, Tables, comparable
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def verdict(tables: Tables) -> Verdict:
     return Verdict(_shows(tables, main, best, base), _hides(tables, best))
 
 
-def _shows(tables: Tables, main: Metric, best: Row, base: Number) -> str:
+def _shows(tables: Tables, main: Metric, best: SettingRow, base: Number) -> str:
     mean, difference = best.means[main.name], best.differences.get(main.name)
     others = sum(main.name in row.means for row in tables.rows) - 1
     rank = _rank(tables, main, mean, others)
@@ -99,7 +99,7 @@ def _better(main: Metric, difference: Difference) -> bool:
     return difference.mean < 0 if main.better == "lower" else difference.mean > 0
 
 
-def _hides(tables: Tables, best: Row | None) -> str:
+def _hides(tables: Tables, best: SettingRow | None) -> str:
     experiment = tables.experiment
     prompts = len(experiment.prompts)
     scope = "one prompt" if prompts == 1 else f"these {prompts} prompts"
@@ -136,13 +136,13 @@ def held_back(tables: Tables) -> str:
     )
 
 
-def _doses_differ(best: Row, baseline: Row) -> bool:
+def _doses_differ(best: SettingRow, baseline: SettingRow) -> bool:
     if best.dose is None or baseline.dose is None or not comparable(best, baseline):
         return False
     return abs(best.dose - baseline.dose) > 0.02 * abs(baseline.dose)
 
 
-def _named(row: Row) -> str:
+def _named(row: SettingRow) -> str:
     setting = row.setting
     title = setting.title or setting.name
     return f"“{title}”" if row.baseline or setting.group in title else f"“{title}” of {setting.group}"

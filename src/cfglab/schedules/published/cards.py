@@ -2,11 +2,13 @@
 
 from types import MappingProxyType
 
-from cfglab.method_card import Card, Host
+from cfglab.method_card import Card, Implementation
 
 _WANG = "2404.13040"
 _W0 = "none: w0 is the model's constant scale"
-_REVERSED = Host("A1111, sd-webui-incantations", "counts the other way, so that what rises in the paper falls there")
+_REVERSED = Implementation(
+    "A1111, sd-webui-incantations", "counts the other way, so that what rises in the paper falls there"
+)
 
 CARDS = MappingProxyType(
     {
@@ -18,8 +20,8 @@ CARDS = MappingProxyType(
             source="there c + omega (c - u), so omega = w - 1; u + w (c - u) is that of 2205.11487",
             defaults="none: it depends on the model; 7.5 is usual for Stable Diffusion 1.x",
             hosts=(
-                Host("diffusers", "guidance_scale is w; some pipelines (Z-Image, Cosmos, Krea 2) have w - 1"),
-                Host("ComfyUI"),
+                Implementation("diffusers", "guidance_scale is w; some pipelines (Z-Image, Cosmos, Krea 2) have w - 1"),
+                Implementation("ComfyUI"),
             ),
         ),
         "wang_linear": Card(
@@ -107,8 +109,8 @@ CARDS = MappingProxyType(
             rows="2 inside, 1 outside",
             defaults="w 2, sigma 0.19 to 1.61: EDM2-XXL on ImageNet-512 for FID",
             hosts=(
-                Host("diffusers", "guiders: start and stop as fractions of the steps, no sigma"),
-                Host("ComfyUI", "percent of the run to sigma, by ConditioningSetTimestepRange"),
+                Implementation("diffusers", "guiders: start and stop as fractions of the steps, no sigma"),
+                Implementation("ComfyUI", "percent of the run to sigma, by ConditioningSetTimestepRange"),
             ),
         ),
         "cutoff": Card(
@@ -120,7 +122,7 @@ CARDS = MappingProxyType(
             rows="2, then 1",
             defaults="none: w and the moment depend on the model",
             hosts=(
-                Host(
+                Implementation(
                     "diffusers", "cut-off callbacks act when a step ends: one step more; they fail for batches above 1"
                 ),
             ),
@@ -132,7 +134,7 @@ CARDS = MappingProxyType(
             source="A1111's skip_early_cond, pull request 15607",
             rows="1, then 2",
             defaults="none",
-            hosts=(Host("A1111", "as a setting"),),
+            hosts=(Implementation("A1111", "as a setting"),),
         ),
         "beta": Card(
             title="Beta-CFG's time curve",
@@ -157,7 +159,7 @@ CARDS = MappingProxyType(
             paper="2406.08070",
             source="its renoising, rewritten as a scale; exact for DDIM and Euler with linear combines",
             defaults="none: lam is between 0 and 1, 0.6 in the paper's example",
-            hosts=(Host("ComfyUI", "samplers of their own, *_cfg_pp; exact ones are this"),),
+            hosts=(Implementation("ComfyUI", "samplers of their own, *_cfg_pp; exact ones are this"),),
         ),
         "cogvideox": Card(
             title="CogVideoX's dynamic guidance, as meant",
@@ -172,7 +174,7 @@ CARDS = MappingProxyType(
             formula="1 + scale (1 - cos(pi ((N - timestep) / N)^5)) / 2",
             source="use_dynamic_cfg of diffusers 0.42.1 (issue 9641)",
             defaults="scale 6: the pipelines'",
-            hosts=(Host("diffusers"),),
+            hosts=(Implementation("diffusers"),),
         ),
         "ideogram4": Card(
             title="Ideogram 4's list",
@@ -180,7 +182,10 @@ CARDS = MappingProxyType(
             formula="45 x 7, 3 x 3",
             source="diffusers 0.42.1, pipeline_ideogram4",
             defaults="for 48 steps; another list for 20",
-            hosts=(Host("diffusers", "an unconditional network of its own"), Host("stable-diffusion.cpp", "3x3+7x45")),
+            hosts=(
+                Implementation("diffusers", "an unconditional network of its own"),
+                Implementation("stable-diffusion.cpp", "3x3+7x45"),
+            ),
         ),
     }
 )

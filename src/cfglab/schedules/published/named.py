@@ -18,7 +18,7 @@ from pydantic import ValidationError, validate_call
 
 from cfglab import limits
 from cfglab.errors import InputError
-from cfglab.schedules.fields import Edge, Exponent, Real, Whole, Window, explain, listed, shown, unknown_field
+from cfglab.schedules.fields import Edge, Exponent, Real, Whole, Window, explain, join_values, shown, unknown_field
 from cfglab.schedules.schedule import Schedule
 from cfglab.schedules.shapes import Constant, Cosine, Linear, Table
 
@@ -37,7 +37,7 @@ def _published(make: Callable[P, Schedule]) -> Callable[P, Schedule]:
     def call(*args: P.args, **values: P.kwargs) -> Schedule:
         if args:
             raise InputError(
-                f"{name}({listed(args)}): values are given by name; write "
+                f"{name}({join_values(args)}): values are given by name; write "
                 f"{name}({next(iter(known))}={shown(args[0])}, …)."
             )
         for value in values:
