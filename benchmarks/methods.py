@@ -53,7 +53,7 @@ def compare(given: argparse.Namespace) -> Path:
     options = _executor(given.ray, given.workers)
 
     def drawn(part: Experiment, folder: Path) -> Run:
-        return part.run(folder, **options)
+        return run(part, folder, **options)
 
     chosen = choose(experiment, given.out, rungs, by=given.by, better=given.better, budget=given.rows, run=drawn)
     last = reported(experiment, chosen, _others(experiment, given.prompts), seeds)

@@ -11,9 +11,9 @@ from PIL import Image
 from cfglab.cli import call
 from cfglab.errors import InputError
 from cfglab.experiments.analysis.compare import compare
-from cfglab.experiments.scoring import external_judges as further
+from cfglab.experiments.scoring import metric_models as further
 from cfglab.experiments.scoring import scorer as scoring
-from cfglab.experiments.scoring.external_judges import measure
+from cfglab.experiments.scoring.metric_models import measure
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.storage.store import Store
 from cfglab.experiments.tuning.objective import Bench, OneModel

@@ -12,9 +12,9 @@ import pytest
 from cfglab.errors import InputError, MachineError
 from cfglab.experiments.analysis.compare import compare
 from cfglab.experiments.scoring import scorer as scoring
-from cfglab.experiments.spec.cell import ModelFacts, cells
 from cfglab.experiments.spec.experiment import Experiment
-from cfglab.experiments.storage.feature_cache import FeatureCache, Seen
+from cfglab.experiments.spec.models import ModelFacts
+from cfglab.experiments.storage.feature_cache import FeatureCache, ImageFeatures
 from cfglab.experiments.storage.png import encode
 from cfglab.experiments.storage.results import Result, ResultRow
 from cfglab.experiments.storage.store import Store
@@ -62,7 +62,7 @@ def judge(monkeypatch: pytest.MonkeyPatch) -> None:
 def fill(folder: Path, experiment: Experiment, picture: Callable[[str, str, np.random.Generator], np.ndarray]) -> None:
     """A run with an image in every cell."""
     with Store.create(folder, experiment) as store:
-        for position, (setting, cell) in enumerate(cells(experiment, FACTS)):
+        for position, (setting, cell) in enumerate(experiment.cells(FACTS)):
             rng = np.random.default_rng([position, 7])
             pixels = picture(setting.name, cell.prompt, rng)
             (file,) = encode(pixels[None], [cell], {})
@@ -133,7 +133,7 @@ def test_scores_are_kept_and_made_anew_when_pictures_came_in(tmp_path: Path) -> 
         assert Judge.calls == after
         assert store.results()[0].metrics["alignment"] == 1.0
         image = tmp_path / str(bare[0].result.image)
-        cell = cells(experiment, FACTS)[0][1]
+        cell = experiment.cells(FACTS)[0][1]
         (file,) = encode(np.zeros((1, 64, 64, 3), np.uint8), [cell], {})
         image.write_bytes(file)
         other = {"sha256": hashlib.sha256(file).hexdigest()}
@@ -197,15 +197,15 @@ def test_with_prompts_shuffled_alignment_is_that_of_other_prompts(tmp_path: Path
 
 
 def test_the_cache_keeps_features_by_judge_and_picture(tmp_path: Path) -> None:
-    one = Seen(np.arange(3, dtype=np.float32), {"a": "cat", "b": None})
-    many = Seen(np.ones((4, 3), np.float32), {})
+    one = ImageFeatures(np.arange(3, dtype=np.float32), {"a": "cat", "b": None})
+    many = ImageFeatures(np.ones((4, 3), np.float32), {})
     with FeatureCache(tmp_path) as cache:
         cache.put("judge", {"x": one, "real": many})
     with FeatureCache(tmp_path) as cache:
         found = cache.get("judge", ["x", "real", "other", "x"])
         assert cache.get("another", ["x"]) == {}
     assert found["x"].features.tolist() == [0, 1, 2]
-    assert found["x"].said == {"a": "cat", "b": None}
+    assert found["x"].labels == {"a": "cat", "b": None}
     assert found["real"].features.shape == (4, 3)
     assert set(found) == {"x", "real"}
     (tmp_path / "bad").mkdir()

@@ -88,6 +88,7 @@ def run(
       cfglab run mine.yaml --steps 20 --set width=128
       cfglab run k-decay --prompts @more.txt --seeds 0..99 --device cuda --ray auto
     """
+    from cfglab.experiments.execution.run import run as run_experiment
     from cfglab.experiments.spec.experiment import Experiment, read_assignments, read_prompts
     from cfglab.experiments.storage.files import folder_name
     from cfglab.progress import working
@@ -110,7 +111,8 @@ def run(
     folder = out or Path("runs") / folder_name(chosen.name)
     executor = _executor(ray, workers)
     done = agreed(
-        lambda allowed: chosen.run(
+        lambda allowed: run_experiment(
+            chosen,
             folder,
             device,
             revision=revision,
@@ -132,7 +134,7 @@ def run(
 
 def _failures(done: "Run", good: int) -> str:
     """How many images failed, why, and what can be done about it."""
-    ((first,),) = done.store.select("SELECT error FROM results WHERE error IS NOT NULL ORDER BY position LIMIT 1")
+    first = done.store.first_error() or ""
     again = "run it again to retry" + (f" all but {good}, which would fail again" if good else "")
     if good == done.failed:
         again = "they would fail again: choose another guidance or dtype, and another --out"

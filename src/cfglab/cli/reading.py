@@ -55,7 +55,7 @@ def score(
       cfglab score runs/cats kid_inception --real images/cats
     """
     from cfglab.experiments import Run, Store
-    from cfglab.experiments.scoring.external_judges import check, measure
+    from cfglab.experiments.scoring.metric_models import check, measure
     from cfglab.integrations.judges import judges_of
 
     with Store.open(folder) as there:

@@ -1,6 +1,5 @@
 """Two settings as sets: the difference of a set metric with the interval that leaving out prompts gives."""
 
-import json
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,12 +10,11 @@ from cfglab.errors import InputError
 from cfglab.experiments.analysis.comparison import Comparison, ComparisonRow
 from cfglab.experiments.analysis.paired import Difference, differences, holm
 from cfglab.experiments.analysis.pairs import join_names, rank, refuse_unknown_setting
+from cfglab.experiments.storage.set_metrics import REAL, stored_jackknives
 from cfglab.experiments.storage.store import Store
-from cfglab.metrics.estimate import Estimate
 from cfglab.metrics.jackknife import Jackknife
 from cfglab.metrics.registry import METRICS, Metric
 
-REAL = "real"
 FEWEST = 8
 """Prompts from which on an interval is given, as for the metrics themselves."""
 FLOOR = " The floor is what real images score, held against others: a setting below it is not better than real."
@@ -48,7 +46,7 @@ def compare_sets(store: Store, metric: str, baseline: str) -> Comparison | None:
     refuse_unknown_setting(baseline, settings)
     if baseline not in table:
         raise InputError(f"baseline '{baseline}' has no {metric}: none of its images was measured; name another")
-    sets = _jackknives(store, metric, table)
+    sets = stored_jackknives(store, metric, table)
     others = [name for name in settings if name != baseline and name in table]
     by_name = _differences(known, sets, baseline, others)
     tested = {name: it.p for name, it in by_name.items() if it.p is not None}
@@ -74,24 +72,6 @@ def compare_sets(store: Store, metric: str, baseline: str) -> Comparison | None:
         + (FLOOR if REAL in table and known.of == "set" else ""),
         floor=table.get(REAL),
     )
-
-
-def parts_of(found: Jackknife, prompts: Mapping[str, int]) -> str:
-    """A jackknife as the text that a store keeps: places of its prompts in the experiment, and what each leaves."""
-    return json.dumps([[prompts[prompt] for prompt in found.prompts], found.without])
-
-
-def _jackknives(store: Store, metric: str, table: Mapping[str, Estimate]) -> dict[str, Jackknife]:
-    """By setting; without parts where an older version scored the run."""
-    there = store.select("SELECT 1 FROM sqlite_master WHERE name = 'set_parts'")
-    query = "SELECT setting, parts FROM set_parts WHERE metric = ?"
-    parts = dict(store.select(query, metric)) if there else {}
-    found = {}
-    for name, estimate in table.items():
-        places, without = json.loads(parts.get(name, "[[], []]"))
-        prompts = tuple(store.experiment.prompts[place] for place in places)
-        found[name] = Jackknife(estimate.value, tuple(without), prompts, estimate.n)
-    return found
 
 
 def _differences(

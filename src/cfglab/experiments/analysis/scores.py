@@ -1,6 +1,6 @@
 """One metric of a run as an array: settings × prompts × seeds. Read straight from the database, or from results."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, nan
 from typing import Protocol
@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from cfglab.errors import InputError
 from cfglab.experiments.analysis.paired import Key, ScoreGrid
+from cfglab.experiments.storage.arrays import ResultArrays
 from cfglab.experiments.storage.store import Store
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.intp]
 
 
 class ResultLike(Protocol):
@@ -60,7 +62,44 @@ class Scores:
             return source
         if isinstance(source, Scores):
             raise InputError(f"these scores are of '{source.metric}', not of '{metric}'; read that one")
-        return _read(source, metric) if isinstance(source, Store) else _gather(source, metric)
+        if isinstance(source, Store):
+            return cls.from_arrays(ResultArrays.read(source, metric), metric)
+        return _gather(source, metric)
+
+    @classmethod
+    def from_arrays(
+        cls, arrays: ResultArrays, metric: str, settings: Sequence[int] | IntArray | None = None
+    ) -> "Scores":
+        """Return one metric of a run.
+
+        Args:
+            arrays: the results of the run.
+            metric: the metric; all values are NaN if it was not measured.
+            settings: the indices of the settings to keep; None keeps all.
+
+        Returns:
+            The Scores.
+        """
+        experiment = arrays.experiment
+        rows = np.arange(arrays.shape[0]) if settings is None else np.asarray(settings, dtype=np.intp)
+        prompts = sorted(range(arrays.shape[1]), key=experiment.prompts.__getitem__)
+        seeds = sorted(range(arrays.shape[2]), key=experiment.seeds.__getitem__)
+        order = np.ix_(rows, prompts, seeds)
+        values = (
+            arrays.scores[metric][order]
+            if metric in arrays.scores
+            else np.full([len(axis) for axis in (rows, prompts, seeds)], nan)
+        )
+        return cls(
+            metric=metric,
+            settings=tuple(experiment.settings[row].name for row in rows),
+            prompts=tuple(experiment.prompts[index] for index in prompts),
+            seeds=tuple(experiment.seeds[index] for index in seeds),
+            values=values,
+            failed=arrays.failed[order],
+            measured=arrays.measured,
+            crossed=arrays.crossed,
+        )
 
 
 def _gather(results: Iterable[ResultLike], metric: str) -> Scores:
@@ -103,32 +142,3 @@ def _noise(result: ResultLike) -> int:
     """The seed of a result's starting noise. A result that does not name one has that of its seed."""
     noise = getattr(result, "torch_seed", None)
     return result.seed if noise is None else int(noise)
-
-
-def _read(store: Store, metric: str) -> Scores:
-    """Few queries, whose rows are two or three plain values: a position says its setting, prompt and seed."""
-    experiment = store.experiment
-    shape = len(experiment.settings), len(experiment.prompts), len(experiment.seeds)
-    values, failed = np.full(shape, nan), np.zeros(shape, dtype=bool)
-    with store.snapshot():
-        store.check_positions(values.size)
-        by_cell = dict(store.select("SELECT cell, value FROM metrics WHERE metric = ?", metric))
-        results = store.select("SELECT position, cell, status FROM results")
-        measured = frozenset(name for (name,) in store.select("SELECT DISTINCT metric FROM metrics"))
-    for position, cell, status in results:
-        if status != "done":
-            failed.flat[position] = True
-        else:
-            values.flat[position] = by_cell.get(cell, nan)
-    values[~np.isfinite(values)] = nan
-    prompts, seeds = (sorted(range(len(them)), key=them.__getitem__) for them in (experiment.prompts, experiment.seeds))
-    return Scores(
-        metric=metric,
-        settings=tuple(setting.name for setting in experiment.settings),
-        prompts=tuple(experiment.prompts[i] for i in prompts),
-        seeds=tuple(experiment.seeds[i] for i in seeds),
-        values=values[:, prompts][:, :, seeds],
-        failed=failed[:, prompts][:, :, seeds],
-        measured=measured,
-        crossed=experiment.noise == "crossed",
-    )

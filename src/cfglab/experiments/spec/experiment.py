@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from cfglab.errors import InputError, NotMatchable
+from cfglab.experiments.spec.cell import Cell
 from cfglab.experiments.spec.content_hash import ContentHashed
 from cfglab.experiments.spec.cost import Cost, cost_of
 from cfglab.experiments.spec.document import (
@@ -32,6 +33,7 @@ from cfglab.experiments.spec.document import (
     text,
     with_files,
 )
+from cfglab.experiments.spec.models import ModelFacts, model_facts
 from cfglab.experiments.spec.overrides import changed
 from cfglab.experiments.spec.overrides import read_assignments as read_assignments
 from cfglab.experiments.spec.prompts import read_prompts as read_prompts
@@ -42,10 +44,6 @@ from cfglab.guidance.guidance import parse_guidance
 from cfglab.pipelines.loading.samplers import SAMPLERS
 from cfglab.schedules.fields import nearest, shown
 from cfglab.yaml_text import write_yaml
-
-if TYPE_CHECKING:
-    from cfglab.experiments.execution.run import Run
-    from cfglab.experiments.spec.cell import Cell, ModelFacts
 
 
 class Setting(BaseModel):
@@ -328,21 +326,46 @@ class Experiment(ContentHashed):
         known = [setting.name for setting in self.settings]
         raise InputError(f"{name!r} is no setting of {self.name}:{nearest(name, known) or f' it has {known[0]}, …'}")
 
-    def cells(self, model: "ModelFacts | None" = None) -> "list[tuple[Setting, Cell]]":
+    def cells(self, model: ModelFacts | None = None) -> list[tuple[Setting, Cell]]:
         """Return every cell with its setting, ordered by setting, prompt and seed.
 
         Args:
             model: facts about the model; None reads them from disk.
+
+        Returns:
+            One pair for each setting, prompt and seed. Two settings with equal guidance have equal cells.
+
+        Raises:
+            InputError: if there is no such model, or it cannot generate images of this size.
         """
-        from cfglab.experiments.spec.cell import cells
-
-        return cells(self, model)
-
-    def run(self, folder: Path | str, device: str = "auto", **options: Any) -> "Run":
-        """Generate and score the images that `folder` does not hold yet; see `cfglab.experiments.execution.run.run`."""
-        from cfglab.experiments.execution.run import run
-
-        return run(self, folder, device, **options)
+        model = model or model_facts(self.model)
+        width, height = self.width or model.width, self.height or model.height
+        for name, size in (("width", width), ("height", height)):
+            if size % model.factor:
+                raise InputError(f"{name} {size}: {self.model} draws multiples of {model.factor}; change {name}.")
+        prompts, seeds = [prompt for prompt in self.prompts for _ in self.seeds], self.torch_seeds()
+        return [
+            (
+                setting,
+                Cell(
+                    model=self.model,
+                    weights=model.weights,
+                    prompt=prompt,
+                    negative=self.negative,
+                    seed=seed,
+                    steps=self.steps,
+                    width=width,
+                    height=height,
+                    sampler=self.sampler,
+                    sampler_config=model.sampler_config,
+                    dtype=self.dtype,
+                    compile=self.compile,
+                    guidance=setting.guidance,
+                ),
+            )
+            for setting in self.settings
+            for prompt, seed in zip(prompts, seeds, strict=True)
+        ]
 
 
 def preset_names() -> list[str]:

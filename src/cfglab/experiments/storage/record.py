@@ -11,18 +11,16 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cfglab.errors import InputError
-from cfglab.experiments.backends.mixture import METHODS, SAMPLES, is_mixture
-from cfglab.experiments.execution.batching import MOST, largest
-from cfglab.experiments.spec.cell import Cell, ModelFacts
+from cfglab.experiments.spec.batching import MOST, largest
+from cfglab.experiments.spec.cell import Cell
+from cfglab.experiments.spec.models import ModelFacts, is_mixture, largest_seed, sampler_names
 from cfglab.limits import (
-    LARGEST_SEED,
     NAME_CHARACTERS,
     PIXELS,
     PROMPT_CHARACTERS,
     RECORD_VERSIONS,
     STEPS,
 )
-from cfglab.pipelines.loading.samplers import SAMPLERS
 from cfglab.step import steps
 from cfglab.terminal import inline
 
@@ -115,8 +113,7 @@ def _fault(record: Record, width: int, height: int) -> str | None:
 
 def _shared_fault(cell: Cell) -> str | None:
     """What cannot be in the fields that a batch shares."""
-    mixture = is_mixture(cell.model)
-    samplers = METHODS if mixture else SAMPLERS
+    samplers = sampler_names(cell.model)
     if not cell.model or len(cell.model) > 4096 or inline(cell.model) != cell.model:
         return f"the model's name {cell.model[:60]!r}"
     if cell.model.startswith(("\\\\", "//")):
@@ -128,7 +125,7 @@ def _shared_fault(cell: Cell) -> str | None:
     for name, size in (("width", cell.width), ("height", cell.height)):
         if not 8 <= size <= PIXELS or size % 8:
             return f"{name} {size}, and a size is a multiple of 8 from 8 to {PIXELS:,}"
-    if mixture and cell.width != cell.height:
+    if is_mixture(cell.model) and cell.width != cell.height:
         return f"{cell.width} x {cell.height} pixels, and a mixture's image is square"
     if cell.sampler not in samplers:
         return f"sampler {cell.sampler[:60]!r}, and there are {', '.join(samplers)}"
@@ -141,7 +138,7 @@ def _shared_fault(cell: Cell) -> str | None:
 
 def _own_fault(cell: Cell) -> str | None:
     """What cannot be in a cell's own fields."""
-    most = LARGEST_SEED // SAMPLES - 1 if is_mixture(cell.model) else LARGEST_SEED
+    most = largest_seed(cell.model)
     if not 0 <= cell.seed <= most:
         return f"seed {cell.seed}, and a seed is 0 to {most}"
     if len(cell.prompt) > PROMPT_CHARACTERS:

@@ -15,7 +15,7 @@ from cfglab.errors import InputError, MachineError
 from cfglab.experiments.analysis.paired import Key, paired
 from cfglab.experiments.analysis.pairs import join_names
 from cfglab.experiments.execution.run import load_model, run
-from cfglab.experiments.scoring.external_judges import Judge, measure
+from cfglab.experiments.scoring.metric_models import MetricModel, measure
 from cfglab.experiments.spec.experiment import Experiment, Setting
 from cfglab.experiments.storage.store import Store
 from cfglab.experiments.tuning.search import TRIAL, Search
@@ -33,7 +33,7 @@ class OneModel:
     the images as well."""
 
     def __init__(
-        self, search: Search, device: str, revision: str | None, allow_pickle: bool, judges: Sequence[Judge] = ()
+        self, search: Search, device: str, revision: str | None, allow_pickle: bool, judges: Sequence[MetricModel] = ()
     ) -> None:
         self.search, self.device, self.judges = search, device, judges
         self.hub: dict[str, Any] = {"revision": revision, "allow_pickle": allow_pickle}

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from cfglab.errors import InputError
 from cfglab.experiments.analysis.pairs import rank
 from cfglab.experiments.analysis.reference_sigmas import standard_sigmas
+from cfglab.experiments.execution.run import run as run_experiment
 from cfglab.experiments.spec.experiment import Experiment, Setting
 from cfglab.experiments.storage.results import Result
 from cfglab.experiments.storage.store import Store
@@ -189,4 +190,4 @@ def _with(experiment: Experiment, **fields: Any) -> Experiment:
 
 
 def _run(experiment: Experiment, folder: Path) -> None:
-    experiment.run(folder)
+    run_experiment(experiment, folder)

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from cfglab.errors import InputError
-from cfglab.experiments.scoring.external_judges import Judge
+from cfglab.experiments.scoring.metric_models import MetricModel
 from cfglab.metrics.registry import METRICS
 from cfglab.schedules.fields import nearest
 
 
-def judges_of(metrics: Sequence[str], weights: str | None = None, device: str = "auto") -> list[Judge]:
+def judges_of(metrics: Sequence[str], weights: str | None = None, device: str = "auto") -> list[MetricModel]:
     """The judges that measure these metrics, each once; `weights` is a hub id or folder in place of a judge's own.
 
     Raises InputError for a metric without a judge, `weights` for several judges, and where what a judge needs is not
