@@ -29,7 +29,8 @@ def _modules() -> list[str]:
         for package in packages
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     ]
-    return ["cfglab.step", "cfglab.errors", *(package.__name__ for package in packages), *inside]
+    spec = [f"cfglab.experiments.spec.{name}" for name in ("experiment", "prompts", "starting_noise")]
+    return ["cfglab.step", "cfglab.errors", *(package.__name__ for package in packages), *inside, *spec]
 
 
 MODULES = _modules()

@@ -12,6 +12,7 @@ import pytest
 from cfglab.errors import InputError, MachineError
 from cfglab.experiments.analysis.compare import compare
 from cfglab.experiments.scoring import scorer as scoring
+from cfglab.experiments.scoring.alignment_scores import chance
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.spec.models import ModelFacts
 from cfglab.experiments.storage.feature_cache import FeatureCache, ImageFeatures
@@ -194,6 +195,38 @@ def test_with_prompts_shuffled_alignment_is_that_of_other_prompts(tmp_path: Path
     assert found.chance is not None
     assert (found.chance.value, found.chance.n) == (0.5, 16)
     assert str(found).splitlines()[3].split()[:6] == ["prompts", "shuffled", "(chance)", "16", "0.5"]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "expected"),
+    [
+        # two prompts that differ in the background alone are no opposites: an image fits both
+        (["a photograph of a cat on a blue background", "a photograph of a cat on a red background"], None),
+        # the cats' images meet the frog, the frog's images the first cat, and the classifier reads one cat everywhere
+        (
+            [
+                "a photograph of a cat on a blue background",
+                "a photograph of a cat on a red background",
+                "a photograph of a frog on a blue background",
+            ],
+            (1 / 3, 12),
+        ),
+    ],
+)
+def test_chance_takes_prompts_that_differ_in_more_than_the_background(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompts: list[str], expected: tuple[float, int] | None
+) -> None:
+    class Cat(Judge):
+        def read(self, pixels: np.ndarray) -> list[SceneLabels]:
+            return [SceneLabels("cat", None, None, "blue")] * len(pixels)
+
+    monkeypatch.setattr(SceneClassifier, "load", lambda _: Cat())
+    experiment = Experiment.from_yaml(YAML, prompts=prompts, seeds="0..1")
+    fill(tmp_path, experiment, scene_or_noise)
+    with Store.create(tmp_path, experiment) as store:
+        scoring.score(store)
+        estimate = chance(store)
+    assert (estimate and (pytest.approx(estimate.value), estimate.n)) == expected
 
 
 def test_the_cache_keeps_features_by_judge_and_picture(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def _scores(
     recorded = first_positions >= 0
     table = np.full((len(names), shape[0] * shape[1] * shape[2]), np.nan)
     table[:, first_positions[recorded]] = values[:, recorded]
-    for first, *repeated in (places for places in positions.values() if len(places) > 1):
-        table[:, repeated] = table[:, [first]]
+    for position, *repeated in (cell_positions for cell_positions in positions.values() if len(cell_positions) > 1):
+        table[:, repeated] = table[:, [position]]
     table[~np.isfinite(table)] = np.nan
     return {name: table[row].reshape(shape) for row, name in enumerate(names)}

@@ -103,10 +103,10 @@ class StoreReader:
             return
         check_rows(self.folder / DATABASE, self._database)
         settings = {setting.name for setting in self.experiment.settings}
-        for row in self.select("SELECT DISTINCT setting FROM results"):
-            if row["setting"] not in settings:
+        for (name,) in self._database.execute("SELECT DISTINCT setting FROM results"):
+            if name not in settings:
                 raise InputError(
-                    f"{self.folder / DATABASE}: a row is damaged (setting {row['setting']!r:.60} is none of its "
+                    f"{self.folder / DATABASE}: a row is damaged (setting {name!r:.60} is none of its "
                     f"experiment's); {ANEW}."
                 )
         self._checked = True

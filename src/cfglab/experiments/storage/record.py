@@ -1,7 +1,7 @@
-"""The record in an image: every part is checked against every other, before anything is drawn or written.
+"""The record in an image: each part is checked against the others, before anything is generated or written.
 
-An image comes from anywhere, and its record says what is to be drawn again: a model, sizes, steps, seeds. Nothing of
-it is believed because something else in it was right.
+An image can come from anywhere, and its record states what is generated again: a model, sizes, steps, seeds. So no part
+is trusted because another part was right.
 """
 
 import re
@@ -26,15 +26,22 @@ from cfglab.terminal import inline
 
 DTYPES = ("float32", "float16", "bfloat16")
 OWN = frozenset({"prompt", "seed", "guidance"})
-"""What the cells of a batch do not share."""
+"""The fields that differ within a batch."""
 _HASH = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 _TRIED = 50_000
-"""Values of schedules that are computed to see whether a record's guidance can run."""
+"""Values of schedules that are computed to check whether a record's guidance can run, at most."""
 _RUN = "give an image from a run's images folder."
 
 
 class Record(BaseModel):
-    """What an image knows of itself: its cell, the batch it was drawn in with its place there, and the versions."""
+    """The record in an image.
+
+    Attributes:
+        cell: the cell of the image.
+        batch: the cells that were generated together.
+        index: the position of the cell in the batch.
+        versions: package -> version.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,8 +52,17 @@ class Record(BaseModel):
 
 
 def record_of(path: Path | str, text: str, width: int, height: int) -> Record:
-    """The record that a text holds, for an image of that size. Raises InputError where it cannot be read, or where a
-    part of it contradicts another part or the image."""
+    """Read a record.
+
+    Args:
+        path: the path of the image, for errors.
+        text: the record as JSON.
+        width: the width of the image in pixels.
+        height: the height of the image in pixels.
+
+    Raises:
+        InputError: if it cannot be read, or a part of it contradicts another part or the image.
+    """
     try:
         record = Record.model_validate_json(text)
     except (ValidationError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
@@ -57,8 +73,16 @@ def record_of(path: Path | str, text: str, width: int, height: int) -> Record:
 
 
 def check_model(path: Path | str, record: Record, model: ModelFacts) -> None:
-    """Raise InputError where the model that is here is not the one that the record was made with, or cannot have
-    drawn its batch."""
+    """Check that the model on this machine is the one of a record, and can have generated its batch.
+
+    Args:
+        path: the path of the image, for errors.
+        record: the record of the image.
+        model: facts about the model on this machine.
+
+    Raises:
+        InputError: if it is another model, or cannot have generated the batch.
+    """
     cell = record.cell
     if model.weights != cell.weights:
         versions = ", ".join(f"{name} {version}" for name, version in record.versions.items()) or "not recorded"
@@ -66,16 +90,16 @@ def check_model(path: Path | str, record: Record, model: ModelFacts) -> None:
             f"{path}: was drawn with weights {cell.weights[:12]} of {cell.model}, but the ones here are "
             f"{model.weights[:12]}; install the version that drew it ({versions})."
         )
-    other = [
+    different = [
         key
         for key in sorted({*cell.sampler_config, *model.sampler_config})
         if cell.sampler_config.get(key) != model.sampler_config.get(key)
     ]
-    if other:
+    if different:
         raise InputError(
-            f"{path}: was drawn with another scheduler configuration of {cell.model}, {other[0]} "
-            f"{cell.sampler_config.get(other[0])!r:.60}, not {model.sampler_config.get(other[0])!r:.60}; bring the "
-            "model's scheduler_config.json of then."
+            f"{path}: was drawn with another scheduler configuration of {cell.model}, {different[0]} "
+            f"{cell.sampler_config.get(different[0])!r:.60}, not {model.sampler_config.get(different[0])!r:.60}; bring "
+            "the model's scheduler_config.json of then."
         )
     for name, size in (("width", cell.width), ("height", cell.height)):
         if size % model.factor:
@@ -100,9 +124,9 @@ def _fault(record: Record, width: int, height: int) -> str | None:
     if (cell.width, cell.height) != (width, height):
         return f"its cell has {cell.width} x {cell.height} pixels, and the image {width} x {height}"
     for field in Cell.model_fields:
-        if field not in OWN and any(getattr(other, field) != getattr(cell, field) for other in batch):
+        if field not in OWN and any(getattr(mate, field) != getattr(cell, field) for mate in batch):
             return f"the images of its batch differ in {field}"
-    if len({other.id for other in batch}) < len(batch):
+    if len({mate.id for mate in batch}) < len(batch):
         return "its batch has an image twice"
     if len(record.versions) > RECORD_VERSIONS or any(
         len(text) > NAME_CHARACTERS for pair in record.versions.items() for text in pair

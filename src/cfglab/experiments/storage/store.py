@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from cfglab.errors import InputError
+from cfglab.experiments.spec.difference import describe_difference
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.storage.database import DATABASE as DATABASE
 from cfglab.experiments.storage.database import (
@@ -148,7 +149,8 @@ class Store(StoreReader):
 
     def _check_same(self, experiment: Experiment) -> None:
         if self.experiment.id != experiment.id:
-            raise InputError(f"{self.folder}: holds {self.experiment.differs_from(experiment)}; choose another --out.")
+            difference = describe_difference(self.experiment, experiment)
+            raise InputError(f"{self.folder}: holds {difference}; choose another --out.")
 
     def close(self) -> None:
         """Close the database and release the lock of a writer."""

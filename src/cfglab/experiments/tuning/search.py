@@ -9,6 +9,7 @@ import numpy as np
 from cfglab.errors import InputError
 from cfglab.experiments.scoring.scorer import ENOUGH
 from cfglab.experiments.spec.content_hash import ContentHashed
+from cfglab.experiments.spec.difference import describe_difference
 from cfglab.experiments.spec.experiment import Experiment, Setting
 from cfglab.experiments.spec.prompts import refuse_same_noise
 from cfglab.experiments.storage.files import LOCK
@@ -176,7 +177,7 @@ def check_folder(folder: Path, search: Search) -> bool:
         for name in Search.model_fields:
             mine, its = getattr(search, name), getattr(other, name)
             if mine != its:
-                said = its.differs_from(mine) if name == "base" else f"{name} {_short(its)}, not {_short(mine)}"
+                said = describe_difference(its, mine) if name == "base" else f"{name} {_short(its)}, not {_short(mine)}"
                 raise InputError(f"{folder}: holds another search, {said}; choose another --out.")
     return True
 
