@@ -58,7 +58,7 @@ class EntryPoints:
                     self._load(distribution, entry)
 
     def _entries(self) -> "list[tuple[str, EntryPoint]]":
-        """(distribution, entry point), in the order of their names; the first of two copies of a distribution counts."""
+        """(distribution, entry point), ordered by name; of two copies of a distribution the first one counts."""
         from importlib.metadata import distributions
 
         entries: dict[str, list[EntryPoint]] = {}

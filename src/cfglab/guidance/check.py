@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def check_transform(transform: Transform) -> None:
     """Refuse a transform whose numbers break a contract: for the tests of your own package.
 
-    Three images of different sizes are guided for two steps at w = 7.5. The contracts of the class itself, such as those
-    of its text, are checked when it is defined.
+    Three images of different sizes are guided for two steps at w = 7.5. The contracts of the class itself, such as
+    those of its text, are checked when it is defined.
 
     Args:
         transform: A Transform.

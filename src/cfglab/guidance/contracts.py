@@ -27,7 +27,7 @@ def check_transform_kind(kind: Any) -> None:
 
 
 def _check_strength(transform: Any, owner: str) -> None:
-    """Strength 0 is plain CFG: the Guide leaves a transform of strength 0 out, so it must stay 0, and never exceed 1."""
+    """Strength 0 is plain CFG: a Guide leaves a transform of strength 0 out, so it must stay 0, and is 1 at most."""
     fields = {name: getattr(transform, name) for name in type(transform).model_fields if name != "kind"}
     try:
         strength = type(transform)(**fields | {"strength": 0}).strength
@@ -41,5 +41,5 @@ def _check_strength(transform: Any, owner: str) -> None:
         except InputError:
             continue
         raise InputError(
-            f"{owner} breaks the contract that strength is 0 (plain CFG) to 1: it takes {value}; leave the field as it is."
+            f"{owner} breaks the contract that strength is 0 to 1: it takes {value}; leave the field as it is."
         )

@@ -1,7 +1,6 @@
 """Schedules: the guidance scale as a value. Loads no torch."""
 
-import cfglab.schedules.algebra
-import cfglab.schedules.dose
+from cfglab.schedules import algebra, dose  # noqa: F401 (they enter the composites)
 from cfglab.schedules.coercion import as_schedule
 from cfglab.schedules.interop import from_invokeai, from_sd_cpp, to_invokeai, to_sd_cpp
 from cfglab.schedules.parser import parse

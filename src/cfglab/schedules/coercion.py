@@ -1,4 +1,4 @@
-"""The plain values that stand for a schedule wherever one is accepted: numbers, text, lists, JSON objects, functions."""
+"""The values that stand for a schedule: numbers, text, lists, JSON objects and functions."""
 
 import itertools
 from collections.abc import Iterable

@@ -137,8 +137,8 @@ def _examples(kind: Any, owner: str) -> Iterator[Any]:
     for name in _fields(kind):
         if isinstance(value := getattr(schedule, name), str | bool):
             raise InputError(
-                f"{owner} breaks the contract parse(str(x)) == x: the text of a schedule has numbers, tuples of them and "
-                f"schedules, but {name} is {shown(value)}; write numbers, or two classes."
+                f"{owner} breaks the contract parse(str(x)) == x: its text has numbers, tuples of numbers "
+                f"and schedules, but {name} is {shown(value)}; write numbers, or two classes."
             )
     yield schedule
     yield from numbers_changed(schedule)

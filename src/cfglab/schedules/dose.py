@@ -108,8 +108,8 @@ class Matched(Around):
             return cls(base=base, target=dose, limit=limit)
         if sigmas is None:
             raise InputError(
-                f"matched_to({dose}, weight={weight!r}) of {base} without sigmas: it depends on the run's noise levels; "
-                "give sigmas=, n + 1 of them."
+                f"matched_to({dose}, weight={weight!r}) of {base} without sigmas: it depends on the run's noise "
+                "levels; give sigmas=, n + 1 of them."
             )
         shares = step_weights(sigmas, s)
         if weight == "steps":

@@ -8,10 +8,10 @@ from typing import Any
 from cfglab import limits
 from cfglab.errors import InputError
 from cfglab.json_text import read_json
+from cfglab.schedules.coercion import as_schedule
 from cfglab.schedules.fields import shown
 from cfglab.schedules.schedule import Schedule
 from cfglab.schedules.shapes import Constant, Table
-from cfglab.schedules.coercion import as_schedule
 
 _PART = re.compile(r"\s*+([+-]?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE]-?[0-9]++)?)\s*+x\s*+([0-9]{1,9})\s*+")
 """Scale x steps, in decimal notation."""

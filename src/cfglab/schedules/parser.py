@@ -1,6 +1,6 @@
 """Schedules as text for people: `cosine(max=7.5, min=1, k=0.3).inverted()`.
 
-Numbers are constants, lists and `10x8+10x6+10x4` are tables, shapes and the constructors of published schedules are called
+Numbers are constants, lists and `10x8+10x6+10x4` are tables, shapes and published constructors are called
 by name with named fields, the methods of the algebra follow with a dot, `+ - *` combine. `parse` walks Python's syntax
 tree and looks names up in the registry; nothing is evaluated. `printer.py` is its inverse.
 """

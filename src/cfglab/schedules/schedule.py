@@ -309,7 +309,7 @@ class _OfAnyKind:
     def __get_pydantic_json_schema__(
         self,
         schema: core_schema.CoreSchema,
-        handler: GetJsonSchemaHandler,  # noqa: ARG002
+        handler: GetJsonSchemaHandler,
     ) -> JsonSchemaValue:
         return schema_of_kinds(handler)
 

@@ -36,14 +36,6 @@ def constructor(make: Callable[P, Schedule]) -> Callable[P, Schedule]:
 
     Raises:
         InputError: The name of the function is taken or is no name of the language.
-
-    Examples:
-        >>> from cfglab.schedules import Linear, constructor, parse
-        >>> @constructor
-        ... def falling_to_one(*, w: float):
-        ...     return Linear(max=w, min=1)
-        >>> print(parse("falling_to_one(w=5)"))
-        linear(max=5, min=1)
     """
     name, parameters = make.__name__, inspect.signature(make).parameters
     checked = validate_call(make)
