@@ -4,7 +4,6 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,9 +15,10 @@ from cfglab.errors import InputError
 from cfglab.guidance import TRANSFORMS, Guidance, Rescale, Transform, check_transform, parse_guidance, parse_transform
 from cfglab.plugins import EntryPoints, PluginWarning, Registry
 from cfglab.schedules import SHAPES, AnySchedule, Constant, Cosine, Linear, Schedule, constructor, parse
-from cfglab.schedules.registry import KINDS, PUBLISHED
+from cfglab.schedules.registry import KINDS
 from cfglab.step import Step
 
+pytestmark = pytest.mark.usefixtures("names_as_before")
 SOURCE = Path(cfglab.__file__).parents[1]
 SAWTOOTH = '''
 from cfglab.schedules import Linear, Schedule, constructor
@@ -204,15 +204,6 @@ assert "torch" not in sys.modules
     done = python("-c", code, path=path)
     assert done.returncode == 0, done.stderr
     assert "sawtooth 1.0" in done.stderr  # the unknown name asked for the entry points
-
-
-@pytest.fixture(autouse=True)
-def _registries_as_before() -> Iterator[None]:
-    before = [registry.names() for registry in (KINDS, PUBLISHED, TRANSFORMS)]
-    yield
-    for registry, names in zip((KINDS, PUBLISHED, TRANSFORMS), before, strict=True):
-        for name in registry.names() - names:
-            del registry[name]
 
 
 def schedule(kind: str = "own_in_a_test", base: type = Schedule, **members: Any) -> type:
