@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from cfglab.errors import InputError, NotMatchable
 from cfglab.schedules.algebra import Around, keep_steps
-from cfglab.schedules.fields import Real, settled
+from cfglab.schedules.fields import Real, bounded, settled
 from cfglab.schedules.printer import call, number, text_of
 from cfglab.schedules.schedule import Schedule
 from cfglab.step import Step, step_weights
@@ -42,10 +42,7 @@ def _(schedule: Scaled, python: bool) -> tuple[str, int]:
     return call(schedule.base, python, "scaled", number(schedule.factor))
 
 
-def _positive_limit(limit: float) -> float:
-    if limit <= 0:
-        raise ValueError("the largest scale allowed is above 0; 15 is the usual one.")
-    return limit
+Limit = Annotated[Real, bounded(lambda value: value > 0, "the largest scale allowed is above 0; 15 is the usual one.")]
 
 
 class Matched(Around):
@@ -62,7 +59,7 @@ class Matched(Around):
 
     kind: Literal["matched"] = Field("matched", repr=False)
     target: Real
-    limit: Annotated[Real, AfterValidator(_positive_limit)] = 15.0
+    limit: Limit = 15.0
 
     @model_validator(mode="after")
     def _reads_no_sigma(self) -> Self:
