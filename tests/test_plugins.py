@@ -13,7 +13,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 import cfglab
 from cfglab.errors import InputError
 from cfglab.guidance import TRANSFORMS, Guidance, Rescale, Transform, check_transform, parse_guidance, parse_transform
-from cfglab.plugins import EntryPoints, PluginWarning, Registry
+from cfglab.plugins import EntryPoints, NotReadyError, PluginWarning, Registry
 from cfglab.schedules import SHAPES, AnySchedule, Constant, Cosine, Linear, Schedule, constructor, parse
 from cfglab.schedules.registry import KINDS
 from cfglab.step import Step
@@ -447,3 +447,28 @@ def test_entry_points_are_loaded_once(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_a_schedule_is_not_equal_to_a_number() -> None:
     assert Constant(1) != 1
     assert Cosine() != "cosine()"
+
+
+def test_a_name_of_a_package_that_is_not_installed_says_what_to_do() -> None:
+    for read, text in (
+        (Schedule.from_json, '{"kind": "zzzz"}'),
+        (Guidance.from_json, '{"schedule": 3, "transforms": [{"kind": "zzzz"}]}'),
+    ):
+        with pytest.raises(InputError, match="or install the package that adds it"):
+            read(text)
+
+
+def test_a_class_of_another_module_that_is_not_ready_is_not_the_fault_of_a_distribution(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    distribution(tmp_path, "ready", "[cfglab.in_a_test]\nx = ready_in_a_test\n", ready_in_a_test="")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry: Registry[Any] = Registry("schedule", EntryPoints("cfglab.in_a_test"))
+
+    def not_ready(_: Any) -> None:
+        raise NotReadyError("not yet")
+
+    registry.enter("own", Cosine, not_ready)
+    assert "x" not in registry  # loads the entry point, without a warning
+    with pytest.raises(InputError, match=r"schedule 'own' of cfglab\.schedules\.shapes\.Cosine: not yet"):
+        registry["own"]

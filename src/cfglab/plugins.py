@@ -7,7 +7,7 @@ A distribution whose entry point cannot be loaded costs one line of warning and 
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -52,7 +52,7 @@ class EntryPoints:
             counts = Counter(entry.name for _, entry in entries)
             for distribution, entry in entries:
                 if counts[entry.name] > 1:
-                    owners = " and ".join(owner for owner, same in entries if same.name == entry.name)
+                    owners = " and ".join(owner for owner, namesake in entries if namesake.name == entry.name)
                     self._warn(distribution, entry.name, f"{owners} have the same name; remove one of them")
                 else:
                     self._load(distribution, entry)
@@ -78,8 +78,8 @@ class EntryPoints:
         before = [registry.names() for registry in self.registries]
         try:
             value = entry.load()
-            for registry in self.registries:
-                registry.check_all()
+            for registry, names in zip(self.registries, before, strict=True):
+                registry.check_now(registry.names() - names)
             if not isinstance(value, ModuleType) and not any(
                 registry.holds(entry.name, value) for registry in self.registries
             ):
@@ -175,13 +175,16 @@ class Registry(Mapping[str, Value], Generic[Value]):
             del self._unchecked[name]
             raise InputError(f"{self.noun} {name!r} of {path_of(value)}: {error}") from None
 
-    def check_all(self) -> None:
-        """Run the checks that are due.
+    def check_now(self, names: Iterable[str]) -> None:
+        """Run the checks of these names that are still due.
+
+        Args:
+            names: Names of the registry.
 
         Raises:
             InputError: A value breaks a contract; it has lost its name.
         """
-        for name in list(self._unchecked):
+        for name in names:
             self._check_now(name)
 
     def names(self) -> set[str]:
@@ -215,8 +218,7 @@ class Registry(Mapping[str, Value], Generic[Value]):
     def __getitem__(self, name: str) -> Value:
         if self._plugins is not None and name not in self._values:
             self._plugins.load()
-        if self._unchecked:
-            self._check_now(name)
+        self._check_now(name)
         return self._values[name]
 
     def __delitem__(self, name: str) -> None:

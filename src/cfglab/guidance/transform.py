@@ -247,9 +247,8 @@ def transform_class(kind: str) -> type[Transform]:
     """
     if kind not in TRANSFORMS:
         names = sorted(TRANSFORMS)
-        raise InputError(
-            f"no transform {shown(kind)}: there are {', '.join(names)};{nearest(kind, names) or ' write one of them.'}"
-        )
+        hint = nearest(kind, names) or " write one of them, or install the package that adds it."
+        raise InputError(f"no transform {shown(kind)}: there are {', '.join(names)};{hint}")
     transform: type[Transform] = TRANSFORMS[kind]
     return transform
 

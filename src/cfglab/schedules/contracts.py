@@ -128,7 +128,7 @@ def _fields(kind: Any) -> list[str]:
 
 
 def _names(kind: Any) -> dict[str, Any]:
-    return {known.__name__: known for known in registry.KINDS.entered()} | {kind.__name__: kind}
+    return {entered.__name__: entered for entered in registry.KINDS.entered()} | {kind.__name__: kind}
 
 
 def _examples(kind: Any, owner: str) -> Iterator[Any]:

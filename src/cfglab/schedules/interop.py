@@ -87,7 +87,7 @@ def to_sd_cpp(schedule: Schedule | Any, steps: int, sigmas: Sequence[float] | No
         '3x1+7x2'
     """
     values = as_schedule(schedule).values(steps, sigmas)[::-1]
-    runs = [(w, len(list(same))) for w, same in itertools.groupby(values)]
+    runs = [(w, len(list(run))) for w, run in itertools.groupby(values)]
     return "+".join(f"{repr(w).removesuffix('.0').replace('e+', 'e')}x{count}" for w, count in runs)
 
 
@@ -109,12 +109,12 @@ def from_invokeai(value: str | float | Sequence[float]) -> Schedule:
         [7.5, 3.0]
     """
     try:
-        read = read_json(value) if isinstance(value, str) else value
+        scales = read_json(value) if isinstance(value, str) else value
     except InputError as error:
         raise InputError(f"{shown(value)} is no cfg_scale ({error}); write [7.5, 7.5, 3].") from None
-    if isinstance(read, dict | str | None):
+    if isinstance(scales, dict | str | None):
         raise InputError(f"{shown(value)} is no cfg_scale: it is a number or a JSON list; write [7.5, 7.5, 3].")
-    schedule = as_schedule(read)
+    schedule = as_schedule(scales)
     _check_invokeai(list(schedule.entries) if isinstance(schedule, Table) else schedule.values(1))
     return schedule
 

@@ -128,10 +128,10 @@ def expression(text: str) -> ast.expr:
         elif (
             isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool)
         ):
-            written = lines[node.lineno - 1][node.col_offset : node.end_col_offset]
-            if len(written) > limits.DIGITS or not _DECIMAL.fullmatch(written):
+            digits = lines[node.lineno - 1][node.col_offset : node.end_col_offset]
+            if len(digits) > limits.DIGITS or not _DECIMAL.fullmatch(digits):
                 raise InputError(
-                    f"{shown(written.decode())}: numbers are decimal, without _ and with at most {limits.DIGITS} "
+                    f"{shown(digits.decode())}: numbers are decimal, without _ and with at most {limits.DIGITS} "
                     "digits; write one such as 7.5."
                 )
     return tree
@@ -152,8 +152,8 @@ def _refuse_ranges(tree: ast.expr) -> None:
                 op=ast.Sub(),
                 right=ast.Constant(value=int() | float() as high) as last,
             ):
-                close = (first.end_lineno, (first.end_col_offset or 0) + 1) == (last.lineno, last.col_offset)
-                if node is tree or close:
+                is_adjacent = (first.end_lineno, (first.end_col_offset or 0) + 1) == (last.lineno, last.col_offset)
+                if node is tree or is_adjacent:
                     start, end = number(low), number(high)
                     raise InputError(
                         f"{start}-{end} looks like a range, and as arithmetic is one number; write that number, or "

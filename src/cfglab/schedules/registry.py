@@ -137,7 +137,7 @@ def kind_of(value: Mapping[str, Any]) -> Any:
     name = value.get("kind")
     if not isinstance(name, str) or name not in KINDS:
         names = [*SHAPES, *(name for name in KINDS if name not in SHAPES)]
-        hint = nearest(str(name), names) or " name one of them."
+        hint = nearest(str(name), names) or " name one of them, or install the package that adds it."
         raise ValueError(f"a schedule of kind {shown(name)}: the kinds are {', '.join(names)};{hint}")
     return KINDS[name]
 

@@ -209,7 +209,7 @@ class Table(Schedule):
 
 @text_of.register
 def _(schedule: Table, python: bool) -> tuple[str, int]:
-    runs = [(w, len(list(same))) for w, same in itertools.groupby(schedule.entries)]
+    runs = [(w, len(list(run))) for w, run in itertools.groupby(schedule.entries)]
     if python or len(runs) == len(schedule.entries):
         listed = f"[{', '.join(map(number, schedule.entries))}]"
         return (f"Table({listed})" if python else listed), WORD
