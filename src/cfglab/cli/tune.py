@@ -77,10 +77,11 @@ def tune(
 ) -> None:
     """Tune a guidance for a metric, and test it against constants.
 
-    The search fills the gaps of the guidance: {k:0.2..5}, {k:0.2..5:log}, {n:1..8:int}, {w:knots(5):1..6} for a curve over the steps, {t:apg()|cfg_norm()}
-    for a choice, and {k} again for the same value. Constant scales are tuned by the same rules on the same images.
-    Trials are paired, and stopped early if they are clearly worse. The best guidance and the best constant scale are
-    then compared on held-out prompts and seeds. If the command was stopped, run it again: it continues. Needs Optuna: pip install 'cfglab[tune]'.
+    The search fills the gaps of the guidance: {k:0.2..5}, {k:0.2..5:log}, {n:1..8:int}, {w:knots(5):1..6} for a
+    curve over the steps, {t:apg()|cfg_norm()} for a choice, and {k} again for the same value. Constant scales are
+    tuned by the same rules on the same images. Trials are paired, and stopped early if they are clearly worse. The
+    best guidance and the best constant scale are then compared on held-out prompts and seeds. If the command was
+    stopped, run it again: it continues. Needs Optuna: pip install 'cfglab[tune]'.
 
     \b
     Examples:
