@@ -56,6 +56,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) 
 # -- help ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.newest
 def test_saved_help_is_what_the_commands_print(generate: ModuleType) -> None:
     saved = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "help").glob("*.txt")}
     assert generate.help_texts() == saved, "run `make docs`"
