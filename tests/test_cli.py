@@ -259,9 +259,9 @@ def test_a_run_draws_continues_reports_and_reproduces(
     assert call(["reproduce", image, "--out", "copy.png"]) == 0
     assert capsys.readouterr().out == f"copy.png: the same pixels as {image}, torch seed 1\n"
     assert call(["trace", image]) == 0
-    out = capsys.readouterr().out.splitlines()
-    assert out[0].split() == ["step", "sigma", "w", "|cond", "-", "uncond|", "cosine", "rows", "run", "rows", "saved"]
-    assert len(out) == 1 + 2 + 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["step", "sigma", "w", "|cond", "-", "uncond|", "cosine", "rows", "run", "rows", "saved"]
+    assert len(lines) == 1 + 2 + 1
     assert call(["report", "runs/tiny"]) == 0
     assert capsys.readouterr().out == "report: runs/tiny/report.html\n"
     assert call(["compare", "runs/tiny", "--metric", "contrast"]) == 0
