@@ -3,13 +3,13 @@
 Reading a run folder loads no torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cfglab.experiments.spec.cell import Cell
 from cfglab.experiments.spec.experiment import Experiment, Setting
 from cfglab.experiments.storage.results import Result
 from cfglab.experiments.storage.store import Store
+from cfglab.lazy_names import lazy_getattr
 from cfglab.metrics.estimate import Estimate
 
 if TYPE_CHECKING:
@@ -23,9 +23,4 @@ _LAZY = {
     "Run": "cfglab.experiments.execution.run",
     "run": "cfglab.experiments.execution.run",
 }
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name]), name)
+__getattr__ = lazy_getattr(__name__, _LAZY)

@@ -170,14 +170,14 @@ class StoreReader:
         )
         return {name: int(row[name]) for name in ("done", "failed", "good")}
 
-    def first_error(self) -> str | None:
-        """Return the error of the first failed cell in the experiment's order, None if no cell failed.
+    def first_error(self) -> str:
+        """Return the error of the first failed cell in the experiment's order, with its traceback; "" if none failed.
 
         Raises:
             InputError: if the results cannot be read.
         """
         rows = self.select("SELECT error FROM results WHERE error IS NOT NULL ORDER BY position LIMIT 1")
-        return rows[0]["error"] if rows else None
+        return str(rows[0]["error"]) if rows else ""
 
     def set_metrics(self) -> dict[str, dict[str, Estimate]]:
         """Return the metrics of sets of images, by setting and metric.
