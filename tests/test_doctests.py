@@ -22,6 +22,9 @@ LEAST = 150
 """Examples that must be found at least, so that the collection itself cannot fail silently."""
 
 
+EXPERIMENTS = ("spec.experiment", "spec.prompts", "spec.starting_noise", "storage.database", "execution.run")
+
+
 def _modules() -> list[str]:
     packages: tuple[ModuleType, ...] = (cfglab.schedules, cfglab.guidance)
     inside = [
@@ -29,8 +32,8 @@ def _modules() -> list[str]:
         for package in packages
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     ]
-    spec = [f"cfglab.experiments.spec.{name}" for name in ("experiment", "prompts", "starting_noise")]
-    return ["cfglab.step", "cfglab.errors", *(package.__name__ for package in packages), *inside, *spec]
+    experiments = [f"cfglab.experiments.{name}" for name in EXPERIMENTS]
+    return ["cfglab.step", "cfglab.errors", *(package.__name__ for package in packages), *inside, *experiments]
 
 
 MODULES = _modules()

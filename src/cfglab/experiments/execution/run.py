@@ -141,8 +141,20 @@ def run(
         MachineError: if the folder or the disk cannot be written.
 
     Examples:
-        run = cfglab.run(Experiment.preset("k-decay"), "runs/k-decay")
-        print(run.compare("alignment"))
+        >>> from tempfile import TemporaryDirectory
+        >>> experiment = Experiment.from_yaml('''
+        ... name: example
+        ... model: mixture:tree
+        ... prompts: [class 0]
+        ... sampler: euler
+        ... steps: 4
+        ... baseline: {name: constant, guidance: 3}
+        ... ''')
+        >>> with TemporaryDirectory() as folder:
+        ...     done = run(experiment, folder, quiet=True)
+        ...     with Store.open(folder) as store:
+        ...         print(done.drawn, [result.status for result in store.results()])
+        1 ['done']
     """
     folder = Path(folder)
     hub: dict[str, Any] = {

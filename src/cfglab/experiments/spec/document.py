@@ -322,14 +322,14 @@ def fill(template: str, names: Mapping[str, Value], where: str, write: Callable[
 
 
 def text(value: Value) -> str:
-    """A value as it stands in a guidance, exactly: 1.0 keeps its point, for a moment of 1 is a step and 1.0 is not."""
+    """Return a value as text of a guidance, exactly: 1.0 keeps its point, because 1 is a step and 1.0 is not."""
     if isinstance(value, str):
         return value
     return f"[{', '.join(map(text, value))}]" if isinstance(value, tuple) else repr(_plain(value))
 
 
 def label(value: Value) -> str:
-    """A value as it stands in a name or title, exactly: 1.0 as 1."""
+    """Return a value as text of a name or title, exactly, with 1.0 as 1."""
     if isinstance(value, str):
         return value
     return f"[{', '.join(map(label, value))}]" if isinstance(value, tuple) else number(_plain(value))

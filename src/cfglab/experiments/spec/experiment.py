@@ -201,7 +201,7 @@ class Experiment(ContentHashed):
         Examples:
             >>> experiment = Experiment.preset("k-decay", steps=20, set={"groups.0.axes.k": [0.3, 1]})
             >>> experiment.steps, str(experiment.setting("inverted k=0.3").guidance)
-            (20, 'cosine(max=7.5, min=1.0, k=0.3).inverted()')
+            (20, 'cosine(max=7.5, min=1, k=0.3).inverted()')
         """
         names = preset_names()
         if name not in names:
@@ -309,6 +309,9 @@ class Experiment(ContentHashed):
 
     def setting(self, name: str) -> Setting:
         """Return the setting with this name.
+
+        Args:
+            name: the name of a setting.
 
         Raises:
             InputError: with the nearest name, if there is no such setting.
