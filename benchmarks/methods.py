@@ -18,7 +18,7 @@ from typing import Any
 from cfglab.errors import CfglabError, InputError
 from cfglab.experiments import Experiment
 from cfglab.experiments.analysis.comparison import Comparison, ComparisonRow
-from cfglab.experiments.execution.run import Run
+from cfglab.experiments.execution.run import Run, run
 from cfglab.experiments.spec.prompts import prompt_set, read_seeds
 from cfglab.experiments.storage.files import write_whole
 from cfglab.experiments.storage.traces import stored_levels
@@ -61,9 +61,9 @@ def compare(given: argparse.Namespace) -> Path:
     if rows > given.rows:
         raise InputError(f"the report needs about {rows:,} rows, more than --rows {given.rows:,}; give fewer --seeds.")
     print(f"report: {len(last.settings)} settings, {len(last.prompts)} x {len(last.seeds)} images each")
-    run = drawn(last, given.out / "report")
+    final = drawn(last, given.out / "report")
     target = given.out / "report.md"
-    write_whole(target, table(run, last).encode())
+    write_whole(target, table(final, last).encode())
     return target
 
 

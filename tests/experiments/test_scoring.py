@@ -201,12 +201,12 @@ def test_with_prompts_shuffled_alignment_is_that_of_other_prompts(tmp_path: Path
     ("prompts", "expected"),
     [
         # two prompts that differ in the background alone are no opposites: an image fits both
-        (["a photograph of a cat on a blue background", "a photograph of a cat on a red background"], None),
+        (["a photograph of a cat on a blue background", "a photograph of a cat on a green background"], None),
         # the cats' images meet the frog, the frog's images the first cat, and the classifier reads one cat everywhere
         (
             [
                 "a photograph of a cat on a blue background",
-                "a photograph of a cat on a red background",
+                "a photograph of a cat on a green background",
                 "a photograph of a frog on a blue background",
             ],
             (1 / 3, 12),

@@ -84,7 +84,7 @@ class Scores:
         rows = np.arange(arrays.shape[0]) if settings is None else np.asarray(settings, dtype=np.intp)
         prompts = sorted(range(arrays.shape[1]), key=experiment.prompts.__getitem__)
         seeds = sorted(range(arrays.shape[2]), key=experiment.seeds.__getitem__)
-        order = np.ix_(rows, prompts, seeds)
+        order = np.ix_(rows, np.array(prompts), np.array(seeds))
         values = (
             arrays.scores[metric][order]
             if metric in arrays.scores

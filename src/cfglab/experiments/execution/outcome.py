@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cfglab.errors import InputError, NotFinite
 from cfglab.experiments.backends.base import Backend, BatchResult
@@ -145,7 +146,7 @@ def _try_whole(backend: Backend, batch: Sequence[Cell]) -> BatchResult | str | N
 
 
 def _outcomes(piece: Sequence[Cell], result: BatchResult) -> Iterator[Outcome]:
-    finite = np.isfinite(result.pixels).all(axis=(1, 2, 3))
+    finite: NDArray[np.bool_] = np.isfinite(result.pixels).all(axis=(1, 2, 3))
     files = encode(to_bytes(np.nan_to_num(result.pixels)), piece, versions())
     if result.metrics is None:
         metrics = _pixel_metrics(result.pixels[finite])
