@@ -67,16 +67,17 @@ def set_metrics(features: Mapping[str, Any], reference: Reference) -> dict[str, 
     group = np.repeat(np.arange(len(prompts)), [len(array) for array in arrays.values()])
     sizes = np.bincount(group)
     smallest = len(rows) - sizes.max() if len(prompts) > 1 else 0
-    found: dict[str, tuple[float, FloatArray]] = {}
+    measured: dict[str, tuple[float, FloatArray]] = {}
     if len(rows) >= 2:
-        found["kid"] = _kid(rows, group, reference, leave=smallest >= 2)
-        found["fid"] = _fid(rows, group, reference, leave=smallest >= 2)
+        measured["kid"] = _kid(rows, group, reference, leave=smallest >= 2)
+        measured["fid"] = _fid(rows, group, reference, leave=smallest >= 2)
     if len(rows) > reference.k:
-        found |= _neighbours(rows, group, reference, leave=smallest > reference.k)
-    measured = {
-        name: Jackknife(value, tuple(left.tolist()), prompts, len(rows)) for name, (value, left) in found.items()
+        measured |= _neighbours(rows, group, reference, leave=smallest > reference.k)
+    jackknives = {
+        name: Jackknife(value, tuple(without.tolist()), prompts, len(rows))
+        for name, (value, without) in measured.items()
     }
-    return measured | _within_prompts(arrays)
+    return jackknives | _within_prompts(arrays)
 
 
 def distances(features: Mapping[str, Any], reference: Reference) -> dict[str, Jackknife]:
@@ -91,11 +92,11 @@ def distances(features: Mapping[str, Any], reference: Reference) -> dict[str, Ja
     same_width(reference.features, rows)
     group = np.repeat(np.arange(len(prompts)), [len(array) for array in arrays.values()])
     leave = len(prompts) > 1 and len(rows) - np.bincount(group).max() >= 2
-    kid, left = _kid(rows, group, reference, leave=leave)
-    found = {"kid": Jackknife(kid, tuple(left.tolist()), prompts, len(rows))}
+    kid, without = _kid(rows, group, reference, leave=leave)
+    jackknives = {"kid": Jackknife(kid, tuple(without.tolist()), prompts, len(rows))}
     if min(len(rows), len(reference.features)) >= 2 * rows.shape[1]:
-        found["fid"] = Jackknife(_fid(rows, group, reference, leave=False)[0], (), prompts, len(rows))
-    return found
+        jackknives["fid"] = Jackknife(_fid(rows, group, reference, leave=False)[0], (), prompts, len(rows))
+    return jackknives
 
 
 def _kid(rows: FloatArray, group: IntArray, reference: Reference, *, leave: bool) -> tuple[float, FloatArray]:
@@ -114,16 +115,16 @@ def _kid(rows: FloatArray, group: IntArray, reference: Reference, *, leave: bool
     if not leave:
         return float(whole), np.empty(0)
     inner = blocks.sum() - blocks.sum(axis=0) - blocks.sum(axis=1) + np.diag(blocks)
-    left = value(inner, diagonal.sum() - diagonal, cross.sum() - cross, len(rows) - sizes)
-    return float(whole), left
+    without = value(inner, diagonal.sum() - diagonal, cross.sum() - cross, len(rows) - sizes)
+    return float(whole), without
 
 
 def _fid(rows: FloatArray, group: IntArray, reference: Reference, *, leave: bool) -> tuple[float, FloatArray]:
-    def value(kept: FloatArray) -> float:
-        return frechet(reference.mean, reference.covariance, kept.mean(axis=0), covariance(kept))
+    def value(images: FloatArray) -> float:
+        return frechet(reference.mean, reference.covariance, images.mean(axis=0), covariance(images))
 
-    left = [value(rows[group != g]) for g in range(group.max() + 1)] if leave else []
-    return value(rows), np.asarray(left, dtype=np.float64)
+    without = [value(rows[group != g]) for g in range(group.max() + 1)] if leave else []
+    return value(rows), np.asarray(without, dtype=np.float64)
 
 
 def _neighbours(
@@ -155,9 +156,9 @@ def _neighbours(
                 still[:, g] |= (block[:, columns] <= grown[columns, g]).any(axis=1)
             recalled_left += still.sum(axis=0)
 
-    def mean(per_picture: FloatArray) -> tuple[float, FloatArray]:
-        sums = np.bincount(group, per_picture)
-        return float(per_picture.mean()), (sums.sum() - sums) / (n - np.bincount(group)) if leave else np.empty(0)
+    def mean(per_image: FloatArray) -> tuple[float, FloatArray]:
+        sums = np.bincount(group, per_image)
+        return float(per_image.mean()), (sums.sum() - sums) / (n - np.bincount(group)) if leave else np.empty(0)
 
     none = np.empty(0)
     return {
@@ -192,12 +193,12 @@ def _within_prompts(arrays: dict[str, FloatArray]) -> dict[str, Jackknife]:
     if not several:
         return {}
     n, groups = sum(map(len, several.values())), len(several)
-    found = {}
+    jackknives = {}
     for name, measure in (("vendi", vendi), ("pairwise_distance", mean_pairwise_distance)):
         values = np.array([measure(rows) for rows in several.values()])
         without = (values.sum() - values) / (groups - 1) if groups > 1 else np.empty(0)
-        found[name] = Jackknife(float(values.mean()), tuple(without.tolist()), tuple(several), n)
-    return found
+        jackknives[name] = Jackknife(float(values.mean()), tuple(without.tolist()), tuple(several), n)
+    return jackknives
 
 
 def _one_hot(group: IntArray) -> FloatArray:

@@ -33,7 +33,7 @@ def same_width(real: FloatArray, generated: FloatArray) -> None:
     if real.shape[1] != generated.shape[1]:
         raise InputError(
             f"real features have {real.shape[1]} dimensions and generated ones {generated.shape[1]}: "
-            "they must be equal; read both with the same judge"
+            "they must be equal; extract both with the same metric model"
         )
 
 

@@ -63,11 +63,11 @@ class Metric(BaseModel):
 
 
 _ALIGNMENT = (
-    ("alignment", "Alignment", "The judge reads back everything the prompt states."),
-    ("alignment_a", "First object", "The judge sees the first object of the prompt."),
-    ("alignment_b", "Second object", "The judge sees the second object of the prompt."),
-    ("alignment_relation", "Relation", "The judge sees the relation of the prompt: riding, next to, above."),
-    ("alignment_background", "Background", "The judge sees the background of the prompt."),
+    ("alignment", "Alignment", "The classifier finds everything that the prompt states."),
+    ("alignment_a", "First object", "The classifier finds the first object of the prompt."),
+    ("alignment_b", "Second object", "The classifier finds the second object of the prompt."),
+    ("alignment_relation", "Relation", "The classifier finds the relation of the prompt: riding, next to, above."),
+    ("alignment_background", "Background", "The classifier finds the background of the prompt."),
     ("alignment_seen", "Alignment, seen", "Alignment on compositions of two objects that training images showed."),
     ("alignment_unseen", "Alignment, unseen", "Alignment on the compositions that no training image showed."),
 )

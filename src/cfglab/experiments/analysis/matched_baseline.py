@@ -38,12 +38,11 @@ def dose(setting: Setting, levels: Sequence[float]) -> float | None:
 
 def rows_needed(setting: Setting, levels: Sequence[float]) -> int | None:
     """Denoiser rows of one image drawn alone, a call a step; None where a transform decides while it runs."""
-    if any(type(it).supplies is not Transform.supplies for it in setting.guidance.transforms):
+    if any(type(transform).supplies is not Transform.supplies for transform in setting.guidance.transforms):
         return None
     guide = Guide(setting.guidance)
     try:
-        of = steps(len(levels) - 1, levels)
-        return sum(guide.plan(it).evaluations for it in of)
+        return sum(guide.plan(step).evaluations for step in steps(len(levels) - 1, levels))
     except InputError:
         return None
 
@@ -74,9 +73,11 @@ def at_equal(pairs: Pairs, source: Store | Scores | Iterable[ResultLike], equal:
     if not isinstance(source, Store):
         raise InputError(f"equal {equal}: results do not say what their guidance is; compare a store")
     count = source.experiment.steps
-    own = stored_levels(source, count)
+    own_levels = stored_levels(source, count)
     against = _at_dose if equal == "dose" else _at_cost
-    return MatchedPairs(*against(pairs, source.experiment, own or standard_sigmas(count)), own_levels=own is not None)
+    return MatchedPairs(
+        *against(pairs, source.experiment, own_levels or standard_sigmas(count)), own_levels=own_levels is not None
+    )
 
 
 def _at_dose(
@@ -123,7 +124,10 @@ def _at_dose(
 
 def _decides(setting: Setting) -> str:
     """The kind of a transform that reads the scale off the predictions; empty where the schedule alone gives it."""
-    return next((it.kind for it in setting.guidance.transforms if type(it).scale is not Transform.scale), "")
+    return next(
+        (transform.kind for transform in setting.guidance.transforms if type(transform).scale is not Transform.scale),
+        "",
+    )
 
 
 def _between(amount: float, ruler: Mapping[str, float]) -> dict[str, float]:
@@ -143,8 +147,8 @@ def _between(amount: float, ruler: Mapping[str, float]) -> dict[str, float]:
 def _at_cost(
     pairs: Pairs, experiment: Experiment, levels: Sequence[float]
 ) -> tuple[Pairs, dict[str, str], dict[str, str]]:
-    wanted = rows_needed(experiment.setting(pairs.baseline), levels)
-    if wanted is None:
+    baseline_cost = rows_needed(experiment.setting(pairs.baseline), levels)
+    if baseline_cost is None:
         raise InputError(
             f"equal cost: how many rows the baseline '{pairs.baseline}' needs depends on the image; name another "
             "--baseline"
@@ -155,29 +159,29 @@ def _at_cost(
         if setting.name == pairs.baseline:
             continue
         cost = rows_needed(setting, levels)
-        if cost is None or abs(cost - wanted) > ALIKE * wanted:
+        if cost is None or abs(cost - baseline_cost) > ALIKE * baseline_cost:
             without[setting.name] = "its rows depend on the image" if cost is None else f"{cost} rows an image"
             against[pairs.scores.settings.index(setting.name)] = np.nan
         else:
-            opponents[setting.name] = f"{pairs.baseline}, {wanted} rows"
+            opponents[setting.name] = f"{pairs.baseline}, {baseline_cost} rows"
     return replace(pairs, against=against), opponents, without
 
 
-def explain(equal: Equal, fair: MatchedPairs, most: int = 6) -> list[str]:
+def explain(equal: Equal, matched: MatchedPairs, most: int = 6) -> list[str]:
     """The sentences of a comparison's note."""
-    said = {
+    openings = {
         "dose": "Equal dose: each setting stands against the constant scale of the same mean over the steps, or the "
         "line between the two nearest of this run, with the same transforms; the constants themselves are the ruler "
         "and have no row.",
         "cost": "Equal cost: only settings that need as many denoiser rows an image as the baseline are compared.",
     }
-    told = [said[equal]]
-    if not fair.own_levels:
-        told += [
+    sentences = [openings[equal]]
+    if not matched.own_levels:
+        sentences += [
             "Schedules over the noise level are read at Stable Diffusion's, for this run recorded none of its own."
         ]
-    listed: Sequence[str] = [f"'{name}' ({why})" for name, why in fair.without.items()]
-    if not listed:
-        return told
-    more = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return [*told, f"Left out: {', '.join(listed[:most])}{more}."]
+    reasons: Sequence[str] = [f"'{name}' ({why})" for name, why in matched.without.items()]
+    if not reasons:
+        return sentences
+    more = f" and {len(reasons) - most} more" if len(reasons) > most else ""
+    return [*sentences, f"Left out: {', '.join(reasons[:most])}{more}."]

@@ -39,8 +39,8 @@ class Pairs:
         scores = Scores.of(source, metric)
         refuse_unknown_setting(baseline, scores.settings)
         _refuse_unknown_metric(metric, scores.measured)
-        own = scores.values[scores.settings.index(baseline)]
-        return cls(scores, baseline, np.broadcast_to(own, scores.values.shape))
+        baseline_values = scores.values[scores.settings.index(baseline)]
+        return cls(scores, baseline, np.broadcast_to(baseline_values, scores.values.shape))
 
     @property
     def metric(self) -> str:
@@ -63,25 +63,25 @@ class Pairs:
         names = self.settings if settings is None else list(settings)
         rows = [self.scores.settings.index(name) for name in names]
         base = self.scores.settings.index(self.baseline)
-        here = np.ones(self.against.shape[1:], dtype=bool) if keep is None else keep
-        mine, other = self.scores.values[rows], self.against[rows]
-        alone = np.isfinite(mine) ^ np.isfinite(other)
-        lost = self.scores.failed[rows] | (self.scores.failed[base] & ~np.isfinite(other)) | alone
-        gaps = np.where(here, mine - other, np.nan)
-        dropped = (lost & here).sum(axis=(1, 2)).tolist()
+        mask = np.ones(self.against.shape[1:], dtype=bool) if keep is None else keep
+        values, opponents = self.scores.values[rows], self.against[rows]
+        one_sided = np.isfinite(values) ^ np.isfinite(opponents)
+        incomplete = self.scores.failed[rows] | (self.scores.failed[base] & ~np.isfinite(opponents)) | one_sided
+        gaps = np.where(mask, values - opponents, np.nan)
+        dropped = (incomplete & mask).sum(axis=(1, 2)).tolist()
         return dict(zip(names, differences(gaps, dropped, crossed=self.scores.crossed), strict=True))
 
     def baseline_mean(self) -> Estimate | None:
         """The baseline over all of its images."""
-        own = self.scores.values[[self.scores.settings.index(self.baseline)]]
-        return means(own, crossed=self.scores.crossed)[0]
+        values = self.scores.values[[self.scores.settings.index(self.baseline)]]
+        return means(values, crossed=self.scores.crossed)[0]
 
     def mean_over_pairs(self, setting: str) -> float | None:
         """The mean of a setting over its pairs."""
         row = self.scores.settings.index(setting)
-        mine = self.scores.values[row][np.isfinite(self.against[row])]
-        mine = mine[np.isfinite(mine)]
-        return float(mine.mean()) if mine.size else None
+        values = self.scores.values[row][np.isfinite(self.against[row])]
+        values = values[np.isfinite(values)]
+        return float(values.mean()) if values.size else None
 
 
 def rank(difference: float | None, better: Better | None) -> float:

@@ -21,27 +21,27 @@ def sign_flip_p(sums: FloatArray, draws: int, seed: int) -> FloatArray:
     Exact by enumeration where 2^G <= `draws`, else Monte Carlo with (hits + 1) / (draws + 1). A cluster that sums to 0
     flips to itself and is left out of G, which changes nothing.
     """
-    found = np.ones(len(sums))
-    drawn = []
+    p_values = np.ones(len(sums))
+    sampled = []
     for i, row in enumerate(sums):
         moving = row[row != 0]
         if 2 ** len(moving) > draws:
-            drawn.append(i)
+            sampled.append(i)
         elif len(moving):
             codes = np.arange(2 ** len(moving))
             signs = 1.0 - 2.0 * ((codes[:, None] >> np.arange(len(moving))) & 1)
-            found[i] = (np.abs(signs @ moving) >= _observed(row)).mean()
-    if not drawn:
-        return found
-    several = sums[drawn]
+            p_values[i] = (np.abs(signs @ moving) >= _observed(row)).mean()
+    if not sampled:
+        return p_values
+    several = sums[sampled]
     observed = np.array([_observed(row) for row in several])
     random = np.random.default_rng(seed)
-    hits = np.zeros(len(drawn))
+    hits = np.zeros(len(sampled))
     for rows in _chunks(draws, max(several.shape)):
         signs = 1.0 - 2.0 * random.integers(2, size=(rows.stop - rows.start, several.shape[1]))
         hits += (np.abs(signs @ several.T) >= observed).sum(axis=0)
-    found[drawn] = (hits + 1) / (draws + 1)
-    return found
+    p_values[sampled] = (hits + 1) / (draws + 1)
+    return p_values
 
 
 def smallest_p(clusters: int) -> float:

@@ -80,12 +80,12 @@ def _gather(results: Iterable[ResultLike], metric: str) -> Scores:
                 "pairs need one; compare one run at a time"
             )
         seen.add((result.setting, (result.prompt, result.seed)))
-        place = settings[result.setting], grid.prompts[result.prompt], grid.seeds[result.seed]
+        cell = settings[result.setting], grid.prompts[result.prompt], grid.seeds[result.seed]
         value = result.metrics.get(metric, nan)
         if result.status != "done":
-            failed[place] = True
+            failed[cell] = True
         elif isfinite(value):
-            values[place] = value
+            values[cell] = value
         measured.update(result.metrics)
     return Scores(
         metric=metric,
@@ -121,7 +121,7 @@ def _read(store: Store, metric: str) -> Scores:
         else:
             values.flat[position] = by_cell.get(cell, nan)
     values[~np.isfinite(values)] = nan
-    prompts, seeds = (sorted(range(len(them)), key=them.__getitem__) for them in (experiment.prompts, experiment.seeds))
+    prompts, seeds = (sorted(range(len(keys)), key=keys.__getitem__) for keys in (experiment.prompts, experiment.seeds))
     return Scores(
         metric=metric,
         settings=tuple(setting.name for setting in experiment.settings),

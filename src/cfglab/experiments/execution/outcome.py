@@ -16,7 +16,7 @@ from cfglab.experiments.execution.retry import draw_in_pieces
 from cfglab.experiments.execution.versions import versions
 from cfglab.experiments.spec.cell import Cell
 from cfglab.experiments.storage.png import encode, to_bytes
-from cfglab.metrics.pictures import clipped_share, contrast, saturation
+from cfglab.metrics.images import clipped_share, contrast, saturation
 
 if TYPE_CHECKING:
     from cfglab.experiments.backends.pipeline import BatchResult

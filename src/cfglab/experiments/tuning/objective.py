@@ -1,6 +1,6 @@
 """What one guidance of a search scores: chunk after chunk of the same prompts and seeds.
 
-The images of a chunk are a run of their own, in a folder named by the guidance: nothing is drawn twice, and every
+The images of a chunk are a run of their own, in a folder named by the guidance: no image is generated twice, and every
 trial of a search is paired with every other one.
 """
 
@@ -25,10 +25,10 @@ from cfglab.metrics.registry import METRICS
 
 Draw = Callable[[Experiment, Path], object]
 WORSE = 0.1
-"""A trial ends where it is worse than the best one with a p below this, two-sided, over the prompts drawn so far."""
+"""A trial ends where it is worse than the best one with a p below this, two-sided, over the prompts so far."""
 
 
-class OneModel:
+class SharedModel:
     """Runs the experiments of a search; its model is loaded once, when the first image is needed. `judges` look at
     the images as well."""
 
@@ -49,8 +49,8 @@ class OneModel:
 
     def __call__(self, experiment: Experiment, folder: Path) -> None:
         done = run(experiment, folder, self.device, **self.hub, quiet=True, load=self.load)
-        asked = len(experiment.settings) * len(experiment.prompts) * len(experiment.seeds)
-        if self.judges and done.failed < asked:
+        count = len(experiment.settings) * len(experiment.prompts) * len(experiment.seeds)
+        if self.judges and done.failed < count:
             with Store.create(folder, experiment) as store:
                 for judge in self.judges:
                     measure(store, judge)
@@ -58,7 +58,7 @@ class OneModel:
 
 @dataclass(frozen=True)
 class Measured:
-    """What images of one guidance scored: `pictures` by prompt and seed for a metric of images, each metric's value
+    """What images of one guidance scored: `by_image` by prompt and seed for a metric of images, each metric's value
     over them all, and the denoiser's `rows` that they took.
 
     `why` says why they are no use: one is not finite. `cut` is after a few images that were clearly worse than the
@@ -66,7 +66,7 @@ class Measured:
     and the paired difference.
     """
 
-    pictures: dict[Key, float]
+    by_image: dict[Key, float]
     values: tuple[float, ...]
     rows: float
     why: str = ""
@@ -74,7 +74,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Objective:
     """Measures guidances on the images of a search, in `folder/trials`. `draw` runs an experiment in a folder."""
 
     search: Search
@@ -90,32 +90,32 @@ class Bench:
         key = guidance, chunk
         if key not in self._known:
             name = hashlib.sha256(guidance.model_dump_json().encode()).hexdigest()[:16]
-            place = self.folder / "trials" / name / str(chunk + 1)
+            run_folder = self.folder / "trials" / name / str(chunk + 1)
             plain = Setting(name=TRIAL, group="baseline", title=TRIAL, guidance=guidance)
             prompts = self.search.chunks[chunk]
-            self.draw(self.search.part(f"tune-{chunk + 1}", [plain], prompts, self.search.base.seeds), place)
-            self._known[key] = read(place, self.search.metrics)
+            self.draw(self.search.part(f"tune-{chunk + 1}", [plain], prompts, self.search.base.seeds), run_folder)
+            self._known[key] = read(run_folder, self.search.metrics)
         return self._known[key]
 
-    def contest(self, guidance: Guidance, best: tuple[Guidance, float] | None) -> Measured:
+    def evaluate_with_early_stop(self, guidance: Guidance, best: tuple[Guidance, float] | None) -> Measured:
         """All chunks, or as many as show that the best guidance so far, given with its value, is better."""
         chunks, rows = len(self.search.chunks), 0.0
         metric = METRICS[self.search.metrics[0]]
-        mine: dict[Key, float] = {}
-        other: dict[Key, float] = {}
+        values: dict[Key, float] = {}
+        best_values: dict[Key, float] = {}
         for chunk in range(chunks):
             part = self.measure(guidance, chunk)
             rows += part.rows
             if part.why or chunks == 1:
                 return replace(part, rows=rows)
-            mine |= part.pictures
+            values |= part.by_image
             if best is None or chunk == chunks - 1:
                 continue
-            other |= self.measure(best[0], chunk).pictures
-            gap = paired(mine, other, crossed=self.search.base.noise == "crossed")
-            if gap.difference and gap.p is not None and gap.p < WORSE and metric.is_better(0.0, gap.difference):
-                return Measured(mine, (best[1] + gap.difference,), rows, cut=True)
-        return Measured(mine, (fmean(mine.values()),), rows)
+            best_values |= self.measure(best[0], chunk).by_image
+            gain = paired(values, best_values, crossed=self.search.base.noise == "crossed")
+            if gain.difference and gain.p is not None and gain.p < WORSE and metric.is_better(0.0, gain.difference):
+                return Measured(values, (best[1] + gain.difference,), rows, cut=True)
+        return Measured(values, (fmean(values.values()),), rows)
 
 
 def refuse_unsettled(store: Store) -> None:
@@ -133,7 +133,7 @@ def _last_line(error: str | None) -> str:
 
 
 def read(folder: Path, metrics: Sequence[str]) -> Measured:
-    """The one setting of a run in these metrics; see `Bench.measure` for what is raised."""
+    """The one setting of a run in these metrics; see `Objective.measure` for what is raised."""
     with Store.open(folder) as store:
         rows = store.rows()
         sets = store.set_metrics().get(TRIAL, {})
@@ -142,23 +142,23 @@ def read(folder: Path, metrics: Sequence[str]) -> Measured:
     for row in rows:
         if row.result.status == "failed":
             return Measured({}, (), spent, _last_line(row.result.error))
-    found: list[float] = []
-    pictures: dict[Key, float] = {}
+    metric_values: list[float] = []
+    by_image: dict[Key, float] = {}
     for metric in metrics:
         if METRICS[metric].of == "image":
-            pictures = {
+            by_image = {
                 (row.result.prompt, row.result.seed): row.result.metrics[metric]
                 for row in rows
                 if metric in row.result.metrics
             }
-            there = {name for row in rows for name in row.result.metrics}
-            value = fmean(pictures.values()) if pictures else None
+            measured = {name for row in rows for name in row.result.metrics}
+            value = fmean(by_image.values()) if by_image else None
         else:
-            there = set(sets)
+            measured = set(sets)
             value = sets[metric].value if metric in sets else None
         if value is None:
             raise InputError(
-                f"metric '{metric}': these images do not have it, they have {join_names(there)}; tune one of those."
+                f"metric '{metric}': these images do not have it, they have {join_names(measured)}; tune one of those."
             )
-        found.append(value)
-    return Measured(pictures, tuple(found), spent)
+        metric_values.append(value)
+    return Measured(by_image, tuple(metric_values), spent)

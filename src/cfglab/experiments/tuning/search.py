@@ -86,7 +86,7 @@ class Search(ContentHashed):
             _check_pictures(metric, len(tuned) * len(seeds), "tuned on", "seeds")
             _check_pictures(metric, len(held) * len(held_seeds), "held out", "seeds to hold out")
         plain = Setting(name=TRIAL, group="baseline", title=TRIAL, guidance=Guidance(1))
-        given = {name: value for name, value in fields.items() if value is not None}
+        stated = {name: value for name, value in fields.items() if value is not None}
         base = Experiment(
             name="tune",
             prompts=tuple(tuned),
@@ -94,7 +94,7 @@ class Search(ContentHashed):
             steps=steps,
             baseline=plain,
             settings=(plain,),
-            **given,
+            **stated,
         )
         search = cls(
             guidance=guidance,
@@ -131,13 +131,13 @@ class Search(ContentHashed):
 
 
 def _check_metric(metric: str) -> None:
-    known = METRICS.get(metric)
-    if known is None:
+    definition = METRICS.get(metric)
+    if definition is None:
         hint = nearest(metric, METRICS) or " see cfglab list metrics."
         raise InputError(f"metric '{metric}' is unknown;{hint}")
-    if known.judge and known.of == "set":
+    if definition.judge and definition.of == "set":
         raise InputError(f"metric '{metric}' is measured by cfglab score alone; tune clip_score, alignment or kid.")
-    if known.better is None:
+    if definition.better is None:
         raise InputError(f"metric '{metric}' has no better direction, so it cannot be tuned; tune alignment, or kid.")
 
 
@@ -161,23 +161,23 @@ def check_folder(folder: Path, search: Search) -> bool:
     """Whether the folder holds this search already. Raises InputError where it holds another one, or other files."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: a search is a folder, but this is a file; choose another --out.")
-    known = folder / SEARCH
-    if not known.is_file():
+    path = folder / SEARCH
+    if not path.is_file():
         if folder.exists() and any(
             entry.name != LOCK and not entry.name.startswith(f".{SEARCH}.") for entry in folder.iterdir()
         ):
             raise InputError(f"{folder}: holds other files and no search; choose another --out.")
         return False
     try:
-        other = Search.model_validate_json(read_bytes(known, SEARCH_BYTES))
+        stored = Search.model_validate_json(read_bytes(path, SEARCH_BYTES))
     except (OSError, ValueError):
-        raise InputError(f"{known}: cannot be read, another version wrote it; choose another --out.") from None
-    if other.id != search.id:
+        raise InputError(f"{path}: cannot be read, another version wrote it; choose another --out.") from None
+    if stored.id != search.id:
         for name in Search.model_fields:
-            mine, its = getattr(search, name), getattr(other, name)
+            mine, its = getattr(search, name), getattr(stored, name)
             if mine != its:
-                said = its.differs_from(mine) if name == "base" else f"{name} {_short(its)}, not {_short(mine)}"
-                raise InputError(f"{folder}: holds another search, {said}; choose another --out.")
+                change = its.differs_from(mine) if name == "base" else f"{name} {_short(its)}, not {_short(mine)}"
+                raise InputError(f"{folder}: holds another search, {change}; choose another --out.")
     return True
 
 

@@ -68,24 +68,27 @@ def choose(
     Raises InputError where a rung has more prompts than the experiment, where the next one would exceed the budget of
     rows (what was drawn is kept), and for a metric that the images do not have.
     """
-    left, spent, seen = list(experiment.settings), 0.0, list[Result]()
+    settings, spent, results_so_far = list(experiment.settings), 0.0, list[Result]()
     for number, rung in enumerate(rungs):
-        part = _part(experiment, left, rung, number, rungs)
+        part = _part(experiment, settings, rung, number, rungs)
         expected = rows_of(part)
         if spent + expected > budget:
             raise InputError(
                 f"rung {number + 1} needs about {expected:,} rows, and {max(0, budget - round(spent)):,} of {budget:,} "
                 "are left; give fewer prompts or seeds in --rungs, or a larger --rows."
             )
-        place = folder / f"choose-{number + 1}"
-        tell(f"rung {number + 1}: {len(left)} settings, {len(part.prompts)} x {len(part.seeds)} images each")
-        (run or _run)(part, place)
-        with Store.open(place) as store:
+        run_folder = folder / f"choose-{number + 1}"
+        tell(f"rung {number + 1}: {len(settings)} settings, {len(part.prompts)} x {len(part.seeds)} images each")
+        (run or _run)(part, run_folder)
+        with Store.open(run_folder) as store:
             results = store.results()
         spent += sum(result.rows_run for result in results)
-        seen = [*(one for one in seen if one.setting in {setting.name for setting in left}), *results]
-        left = survivors(left, means(seen, by), rung.keep, better)
-    return {method(setting): setting for setting in left}
+        results_so_far = [
+            *(result for result in results_so_far if result.setting in {setting.name for setting in settings}),
+            *results,
+        ]
+        settings = survivors(settings, means(results_so_far, by), rung.keep, better)
+    return {method(setting): setting for setting in settings}
 
 
 def survivors(settings: Sequence[Setting], means: Mapping[str, float], keep: int, better: Better) -> list[Setting]:
@@ -95,14 +98,16 @@ def survivors(settings: Sequence[Setting], means: Mapping[str, float], keep: int
     for setting in settings:
         if setting.name in means:
             groups.setdefault(method(setting), []).append(setting)
-    kept: set[str] = set()
+    survivor_names: set[str] = set()
     for group in groups.values():
-        ranked = sorted(group, key=lambda one: rank(means[one.name], better))
+        ranked = sorted(group, key=lambda setting: rank(means[setting.name], better))
         worst = means[ranked[min(keep, len(ranked)) - 1].name]
-        kept |= {
-            one.name for place, one in enumerate(ranked) if place < keep or (keep > 1 and means[one.name] == worst)
+        survivor_names |= {
+            setting.name
+            for rank_index, setting in enumerate(ranked)
+            if rank_index < keep or (keep > 1 and means[setting.name] == worst)
         }
-    return [setting for setting in settings if setting.name in kept]
+    return [setting for setting in settings if setting.name in survivor_names]
 
 
 def means(results: Sequence[Result], metric: str) -> dict[str, float]:
@@ -112,9 +117,9 @@ def means(results: Sequence[Result], metric: str) -> dict[str, float]:
         if metric in result.metrics:
             values.setdefault(result.setting, []).append(result.metrics[metric])
     if not values:
-        known = sorted({name for result in results for name in result.metrics})
+        names = sorted({name for result in results for name in result.metrics})
         raise InputError(
-            f"no image has {metric!r}: they have {', '.join(known) or 'no metrics'}; choose by one of those."
+            f"no image has {metric!r}: they have {', '.join(names) or 'no metrics'}; choose by one of those."
         )
     return {name: fmean(numbers) for name, numbers in values.items()}
 
@@ -126,11 +131,11 @@ def method(setting: Setting) -> str:
 
 def rows_of(experiment: Experiment) -> int:
     """Denoiser rows of all its images when none are shared; at most that for what follows the predictions."""
-    pictures = len(experiment.prompts) * len(experiment.seeds)
-    return pictures * sum(rows_a_picture(setting.guidance, experiment.steps) for setting in experiment.settings)
+    images = len(experiment.prompts) * len(experiment.seeds)
+    return images * sum(rows_per_image(setting.guidance, experiment.steps) for setting in experiment.settings)
 
 
-def rows_a_picture(guidance: Guidance, count: int, levels: Sequence[float] | None = None) -> int:
+def rows_per_image(guidance: Guidance, count: int, levels: Sequence[float] | None = None) -> int:
     """Rows of one image in so many steps.
 
     `levels` are the noise levels of the run itself (sigma, one more than steps), see `stored_levels`. Before a run,
@@ -170,8 +175,8 @@ def _part(
             f"rung {number + 1} asks for {rung.prompts} prompts, and {experiment.name} has {len(experiment.prompts)}; "
             "give fewer, or an experiment with more."
         )
-    first = sum(one.seeds for one in rungs[:number])
-    settings = [one for one in settings if one != experiment.baseline]
+    first = sum(earlier.seeds for earlier in rungs[:number])
+    settings = [setting for setting in settings if setting != experiment.baseline]
     return _with(
         experiment,
         name=f"{experiment.name}-choose-{number + 1}",

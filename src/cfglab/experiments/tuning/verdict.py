@@ -70,7 +70,7 @@ class Tuned(BaseModel):
     verdicts: tuple[TuningVerdict, ...]
 
 
-def judge(search: Search, constant: Side, tuned: Side, folder: Path, draw: Draw) -> Tuned:
+def evaluate_held_out(search: Search, constant: Side, tuned: Side, folder: Path, draw: Draw) -> Tuned:
     """Draw the points of both sides for the held-out prompts and seeds and compare them.
 
     A single tuned guidance meets the best constant scale. On a frontier each meets the constant one that was nearest to
@@ -78,20 +78,21 @@ def judge(search: Search, constant: Side, tuned: Side, folder: Path, draw: Draw)
     """
     points = [*constant.points, *tuned.points]
     settings = [
-        Setting(name=one.name, group=one.name.split()[0], title=one.name, guidance=one.guidance) for one in points
+        Setting(name=point.name, group=point.name.split()[0], title=point.name, guidance=point.guidance)
+        for point in points
     ]
     experiment = search.part(HELD_OUT, settings, search.held_prompts, search.held_seeds)
-    place = folder / HELD_OUT / experiment.id[:16]
-    draw(experiment, place)
-    with Store.open(place) as store:
+    run_folder = folder / HELD_OUT / experiment.id[:16]
+    draw(experiment, run_folder)
+    with Store.open(run_folder) as store:
         refuse_unsettled(store)
         rows = sum(result.rows_run for result in store.results())
-        verdicts = [_verdict(store, search, one, opponent(one, constant.points)) for one in tuned.points]
+        verdicts = [_verdict(store, search, point, opponent(point, constant.points)) for point in tuned.points]
     return Tuned(
         search=search,
         constant=constant,
         tuned=tuned,
-        run=place,
+        run=run_folder,
         looks=len(list((folder / HELD_OUT).iterdir())),
         rows=rows,
         verdicts=_corrected(verdicts, len(search.metrics)),
@@ -103,37 +104,37 @@ def opponent(point: MeasuredPoint, others: Sequence[MeasuredPoint]) -> MeasuredP
     return min(others, key=lambda other: abs(other.values[0] - point.values[0]))
 
 
-def spread(points: Sequence[MeasuredPoint], most: int = MOST) -> list[MeasuredPoint]:
+def evenly_spaced(points: Sequence[MeasuredPoint], most: int = MOST) -> list[MeasuredPoint]:
     """At most so many of them, evenly through their order, both ends among them."""
     return [points[i] for i in sorted({round(i) for i in np.linspace(0, len(points) - 1, min(most, len(points)))})]
 
 
-def _verdict(store: Store, search: Search, point: MeasuredPoint, other: MeasuredPoint) -> TuningVerdict:
+def _verdict(store: Store, search: Search, point: MeasuredPoint, against: MeasuredPoint) -> TuningVerdict:
     rows = []
     for metric in search.metrics:
-        found = next(row for row in compare(store, metric, other.name).rows if row.setting == point.name)
-        if found.difference is None:
+        row = next(row for row in compare(store, metric, against.name).rows if row.setting == point.name)
+        if row.difference is None:
             raise InputError(
-                f"{store.folder}: '{point.name}' and '{other.name}' share no held-out image; run it again."
+                f"{store.folder}: '{point.name}' and '{against.name}' share no held-out image; run it again."
             )
-        rows.append(found)
-    return TuningVerdict(setting=point.name, against=other.name, rows=tuple(rows))
+        rows.append(row)
+    return TuningVerdict(setting=point.name, against=against.name, rows=tuple(rows))
 
 
 def _corrected(verdicts: Sequence[TuningVerdict], metrics: int) -> tuple[TuningVerdict, ...]:
     """p after Holm's correction over the verdicts, one metric at a time: `compare` corrected for other families."""
     columns = []
     for metric in range(metrics):
-        tested = {one.setting: row.p for one in verdicts if (row := one.rows[metric]).p is not None}
+        tested = {verdict.setting: row.p for verdict in verdicts if (row := verdict.rows[metric]).p is not None}
         columns.append(dict(zip(tested, holm(list(tested.values())), strict=True)))
     return tuple(
-        one.model_copy(
+        verdict.model_copy(
             update={
                 "rows": tuple(
-                    row.model_copy(update={"p_holm": column.get(one.setting)})
-                    for row, column in zip(one.rows, columns, strict=True)
+                    row.model_copy(update={"p_holm": column.get(verdict.setting)})
+                    for row, column in zip(verdict.rows, columns, strict=True)
                 )
             }
         )
-        for one in verdicts
+        for verdict in verdicts
     )

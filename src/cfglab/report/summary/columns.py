@@ -90,16 +90,18 @@ class Columns:
     def of(self, metric: str) -> Scores:
         """One metric as comparisons read it: without the settings of which nothing was recorded."""
         experiment = self.experiment
-        there = np.atleast_1d((self.done | self.failed).any(axis=(1, 2)))
+        present = np.atleast_1d((self.done | self.failed).any(axis=(1, 2)))
         prompts = sorted(range(self.shape[1]), key=experiment.prompts.__getitem__)
         seeds = sorted(range(self.shape[2]), key=experiment.seeds.__getitem__)
         return Scores(
             metric=metric,
-            settings=tuple(it.name for it, known in zip(experiment.settings, there, strict=True) if known),
+            settings=tuple(
+                setting.name for setting, recorded in zip(experiment.settings, present, strict=True) if recorded
+            ),
             prompts=tuple(experiment.prompts[i] for i in prompts),
             seeds=tuple(experiment.seeds[i] for i in seeds),
-            values=self.scores[metric][there][:, prompts][:, :, seeds],
-            failed=self.failed[there][:, prompts][:, :, seeds],
+            values=self.scores[metric][present][:, prompts][:, :, seeds],
+            failed=self.failed[present][:, prompts][:, :, seeds],
             measured=frozenset(self.scores),
             crossed=self.crossed,
         )
@@ -124,7 +126,7 @@ def _measured(store: Store) -> tuple[list[str], list[str], FloatArray]:
     if values is not None:
         return names, owners, values.T
     table = np.full((len(names), len(owners)), np.nan)
-    row_of, column_of = ({name: place for place, name in enumerate(them)} for them in (names, owners))
+    row_of, column_of = ({name: index for index, name in enumerate(labels)} for labels in (names, owners))
     for owner, metric, value in store.select("SELECT cell, metric, value FROM metrics"):
         table[row_of[metric], column_of[owner]] = value
     return names, owners, table

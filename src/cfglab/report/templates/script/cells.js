@@ -52,7 +52,7 @@ function withCells(positions, then, { traces = false, pictures = true } = {}) {
 
 const fileOf = (position) => data.file[position] ?? null;
 const sourceOf = (position) => position in data.bad ? null : pages ? fileOf(position) && encodeURI(fileOf(position)) : data.src[position];
-const faultOf = (position) => data.bad[position] ? `failed: ${data.bad[position]}` : sourceOf(position) ? "" : lost() || "not drawn yet";
+const faultOf = (position) => data.bad[position] ? `failed: ${data.bad[position]}` : sourceOf(position) ? "" : lost() || "not generated yet";
 function scoreOf(metric, position) {
   const value = data.scores[metric]?.[position];
   return value === undefined || value === null || Number.isNaN(value) ? null : value;
