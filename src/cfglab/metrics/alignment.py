@@ -48,10 +48,15 @@ def alignment(stated: Scene, read: ReadScene) -> dict[str, float]:
 
 
 def by_composition(stated: Scene, aligned: float) -> dict[str, float]:
-    """The alignment of a composition of two objects once more, under `alignment_seen` or `alignment_unseen`.
+    """Return the alignment of a composition once more, under the key of its kind.
 
-    Unseen are the one in ten compositions that no training image showed (`Scene.held_out`). A prompt of one object
-    is no composition: empty.
+    Args:
+        stated: the scene of the prompt.
+        aligned: its alignment, 0 or 1.
+
+    Returns:
+        `{"alignment_unseen": aligned}` for the one in ten compositions of two objects that no training image showed
+        (`Scene.held_out`), else `{"alignment_seen": aligned}`; empty for a prompt of one object.
     """
     if stated.relation is None:
         return {}
@@ -59,7 +64,15 @@ def by_composition(stated: Scene, aligned: float) -> dict[str, float]:
 
 
 def prompt_alignment(prompt: str, read: ReadScene) -> dict[str, float]:
-    """`alignment` of a prompt's scene; empty for a prompt that is no sentence of this world (nothing to score)."""
+    """Return the alignment of a prompt.
+
+    Args:
+        prompt: the prompt.
+        read: the scene that the classifier reads in the image.
+
+    Returns:
+        The values of `alignment`; empty for a prompt that is not a sentence of the vocabulary.
+    """
     stated = read_caption(prompt)
     return {} if stated is None else alignment(stated, read)
 

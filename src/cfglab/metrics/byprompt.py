@@ -30,7 +30,16 @@ IntArray = NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Features of real scenes, (m, d), and what is computed from them once: make it with `Reference.of`."""
+    """Features of real images and what is computed from them once; make it with `Reference.of`.
+
+    Attributes:
+        features: (m, d), float64.
+        radii: (m,), the squared distance of each row to its k-th nearest other row.
+        mean: (d,).
+        covariance: (d, d), divided by m - 1.
+        kernel_mean: the mean of the KID kernel over all pairs of different rows.
+        k: the neighbor that sets the radii.
+    """
 
     features: FloatArray
     radii: FloatArray  # squared, to the k-th neighbour
@@ -41,7 +50,15 @@ class Reference:
 
     @classmethod
     def of(cls, features: Any, k: int = K) -> "Reference":
-        """Raises InputError for other shapes, not more than k rows, or values that are not finite."""
+        """Return the Reference of some features.
+
+        Args:
+            features: (m, d), m above k.
+            k: the neighbor that sets the radii, 1 or more.
+
+        Raises:
+            InputError: if the shapes are wrong, there are too few rows, or a value is not finite.
+        """
         rows = as_features(features, "real", 2)
         return cls(rows, squared_radii(rows, k), rows.mean(axis=0), covariance(rows), kernel_self_mean(rows), k)
 
@@ -81,10 +98,20 @@ def set_metrics(features: Mapping[str, Any], reference: Reference) -> dict[str, 
 
 
 def distances(features: Mapping[str, Any], reference: Reference) -> dict[str, Jackknife]:
-    """KID and FID alone, for features of many dimensions d: a Fréchet distance only from 2 d images on, and without
-    an interval (`without` is empty), for each prompt left out would cost eigenvalues of d x d again.
+    """Return KID and FID alone, for features of many dimensions d.
 
-    Arguments and errors are those of `set_metrics`.
+    FID is computed only from 2 d images on, and without an interval: each prompt left out would cost the eigenvalues
+    of a d x d matrix again.
+
+    Args:
+        features: prompt -> (n, d) features of its images.
+        reference: real images; the same for all settings.
+
+    Returns:
+        "kid", and where there are enough images "fid" -> Jackknife.
+
+    Raises:
+        InputError: if there is no prompt, the shapes are wrong, or a value is not finite.
     """
     arrays = by_prompt(features)
     prompts = tuple(arrays)

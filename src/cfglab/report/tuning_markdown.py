@@ -14,7 +14,18 @@ from cfglab.report.summary.estimates import clamped
 
 
 def write(done: Tuned, folder: Path | str) -> str:
-    """Write `tuned.md` into the folder of a search; its text."""
+    """Write `tuned.md` into the folder of a search.
+
+    Args:
+        done: the finished search.
+        folder: the folder.
+
+    Returns:
+        The text.
+
+    Raises:
+        MachineError: if the file cannot be written.
+    """
     text = markdown(done)
     write_whole(Path(folder) / "tuned.md", text.encode())
     return text

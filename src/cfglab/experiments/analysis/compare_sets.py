@@ -77,7 +77,12 @@ def compare_sets(store: Store, metric: str, baseline: str) -> Comparison | None:
 
 
 def parts_of(jackknife: Jackknife, prompts: Mapping[str, int]) -> str:
-    """A jackknife as the text that a store keeps: places of its prompts in the experiment, and what each leaves."""
+    """Return a jackknife as the text that a store keeps.
+
+    Args:
+        jackknife: the values that each left-out prompt leaves.
+        prompts: prompt -> its position in the experiment.
+    """
     return json.dumps([[prompts[prompt] for prompt in jackknife.prompts], jackknife.without])
 
 

@@ -28,8 +28,15 @@ ALIKE = 0.01
 
 
 def dose(setting: Setting, levels: Sequence[float]) -> float | None:
-    """The mean of w over the steps at these noise levels (sigma, one more than steps), guidance that is off counting as
-    1; None where w depends on the image."""
+    """Return the mean of w over the steps, where guidance that is off counts as 1.
+
+    Args:
+        setting: the setting.
+        levels: the noise levels (sigma), one more than steps.
+
+    Returns:
+        The mean; None where w depends on the image.
+    """
     try:
         return setting.guidance.schedule.dose(len(levels) - 1, levels)
     except InputError:
@@ -37,7 +44,15 @@ def dose(setting: Setting, levels: Sequence[float]) -> float | None:
 
 
 def rows_needed(setting: Setting, levels: Sequence[float]) -> int | None:
-    """Denoiser rows of one image drawn alone, a call a step; None where a transform decides while it runs."""
+    """Return the denoiser rows of one image that is generated alone, with one call per step.
+
+    Args:
+        setting: the setting.
+        levels: the noise levels (sigma), one more than steps.
+
+    Returns:
+        The number of rows; None where a transform decides while it runs.
+    """
     if any(type(transform).supplies is not Transform.supplies for transform in setting.guidance.transforms):
         return None
     guide = Guide(setting.guidance)
@@ -49,8 +64,14 @@ def rows_needed(setting: Setting, levels: Sequence[float]) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class MatchedPairs:
-    """Pairs against fair opponents: setting -> its opponent, or why it has none; whether the noise levels by which
-    doses and costs were counted are the run's own."""
+    """Pairs with a matched opponent for each setting.
+
+    Attributes:
+        pairs: the scores and what each setting is compared with.
+        opponents: setting -> the name of its opponent.
+        without: setting -> why it has no opponent.
+        own_levels: whether doses and costs are at the noise levels of the run itself.
+    """
 
     pairs: Pairs
     opponents: Mapping[str, str]
@@ -59,16 +80,23 @@ class MatchedPairs:
 
 
 def at_equal(pairs: Pairs, source: Store | Scores | Iterable[ResultLike], equal: Equal) -> MatchedPairs:
-    """The same comparison with another opponent for each setting.
+    """Return the same comparison with another opponent for each setting.
 
-    `dose`: each setting stands against the run's constant scales with the same transforms (with none, as a rule): the
-    one of its dose, or the straight line between the two nearest, image by image, so that prompt and seed still
-    drop out. A setting is left out where a transform decides the scale while the image is drawn, because its
-    schedule does not say how much guidance it had. `cost`: against the baseline, where both need as many denoiser rows.
+    `dose`: each setting is compared with the constant scales of the run that have the same transforms (usually none):
+    the one of its dose, or the straight line between the two nearest, image by image, so that prompt and seed still
+    cancel. A setting is left out where a transform decides the scale while the image is generated, because its
+    schedule does not state how much guidance it had. `cost`: against the baseline, where both need as many denoiser
+    rows.
+
+    Args:
+        pairs: the pairs with the baseline.
+        source: the store of the run.
+        equal: "dose" or "cost".
 
     Raises:
-        InputError: no constant scale in the run; a baseline whose cost is not known beforehand; results without a
-            store, which do not say what their guidance is.
+        InputError: if the run has no constant scale, the cost of the baseline is not known beforehand, or `source` is
+        not
+            a store: results do not state their guidance.
     """
     if not isinstance(source, Store):
         raise InputError(f"equal {equal}: results do not say what their guidance is; compare a store")
@@ -168,7 +196,13 @@ def _at_cost(
 
 
 def explain(equal: Equal, matched: MatchedPairs, most: int = 6) -> list[str]:
-    """The sentences of a comparison's note."""
+    """Return the sentences of a comparison's note about its opponents.
+
+    Args:
+        equal: "dose" or "cost".
+        matched: the matched pairs.
+        most: the largest number of settings without an opponent that are listed.
+    """
     openings = {
         "dose": "Equal dose: each setting stands against the constant scale of the same mean over the steps, or the "
         "line between the two nearest of this run, with the same transforms; the constants themselves are the ruler "

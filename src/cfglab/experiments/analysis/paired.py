@@ -142,8 +142,15 @@ def mean_interval(values: Mapping[Key, float], *, crossed: bool = False) -> Esti
 def differences(
     values: FloatArray, dropped: Sequence[int], *, crossed: bool = False, draws: int = DRAWS, seed: int = 0
 ) -> list[Difference]:
-    """What `paired` says of each setting, all at once: `values` are a - b, (settings, prompts, seeds), NaN where there
-    is no pair; `dropped` is counted by the caller."""
+    """Return the Difference of each setting, all at once.
+
+    Args:
+        values: a - b, (settings, prompts, seeds), float64; NaN where there is no pair.
+        dropped: the number of dropped pairs of each setting.
+        crossed: whether all prompts share the starting noises of a seed.
+        draws: the number of Monte Carlo permutations, where the sign flips cannot be enumerated.
+        seed: the seed of the permutations.
+    """
     if not len(values):
         return []
     values = np.ascontiguousarray(values)  # sums in one order, whatever the layout

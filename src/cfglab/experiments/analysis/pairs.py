@@ -19,10 +19,13 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """One metric of a run against one baseline; `settings` are all others, in the order of the results.
+    """One metric of a run against one baseline.
 
-    `against` is what each setting is compared with, (settings, prompts, seeds): the baseline's own values unless
-    another reference was put in their place.
+    Attributes:
+        scores: the scores of all settings.
+        baseline: the name of the baseline.
+        against: what each setting is compared with, (settings, prompts, seeds): the values of the baseline, unless
+            another reference replaces them.
     """
 
     scores: Scores
@@ -31,10 +34,17 @@ class Pairs:
 
     @classmethod
     def of(cls, source: Store | Scores | Iterable[ResultLike], metric: str, baseline: str) -> "Pairs":
-        """
+        """Return the pairs of every setting with the baseline.
+
+        Args:
+            source: the store of a run, the Scores of the metric, or results.
+            metric: a metric of single images.
+            baseline: the name of a setting.
+
         Raises:
-            InputError: a metric that the results do not hold or that is no metric of single images, a baseline that
-                is no setting of theirs, two results for one (setting, prompt, seed).
+            InputError: if the results do not hold the metric, it is not a metric of single images, the baseline is not
+            a
+                setting, or a (setting, prompt, seed) has two results.
         """
         scores = Scores.of(source, metric)
         refuse_unknown_setting(baseline, scores.settings)
@@ -58,8 +68,17 @@ class Pairs:
     def differences(
         self, settings: Iterable[str] | None = None, keep: NDArray[np.bool_] | None = None
     ) -> dict[str, Difference]:
-        """Settings (all, if not named) less what they are compared with, over the (prompt, seed) where `keep`,
-        (prompts, seeds), holds. A pair with a failed or missing side is dropped and counted."""
+        """Return the differences of settings from what they are compared with.
+
+        A pair with a failed or missing side is dropped and counted.
+
+        Args:
+            settings: names of settings; None is all of them.
+            keep: a mask (prompts, seeds) of the pairs to use; None is all of them.
+
+        Returns:
+            Setting -> Difference.
+        """
         names = self.settings if settings is None else list(settings)
         rows = [self.scores.settings.index(name) for name in names]
         base = self.scores.settings.index(self.baseline)
@@ -85,14 +104,27 @@ class Pairs:
 
 
 def rank(difference: float | None, better: Better | None) -> float:
-    """Sort key that puts the best difference first (the largest where no direction is better), a missing one last."""
+    """Return a sort key that puts the best difference first and a missing one last.
+
+    Args:
+        difference: the difference.
+        better: the better direction; None puts the largest first.
+    """
     if difference is None:
         return float("inf")
     return -sign(better) * difference
 
 
 def refuse_unknown_setting(baseline: str, settings: Iterable[str]) -> None:
-    """Raises InputError, with the nearest name, for a baseline that is no setting."""
+    """Check that the baseline is a setting.
+
+    Args:
+        baseline: the name.
+        settings: the names of all settings.
+
+    Raises:
+        InputError: with the nearest name, if it is not.
+    """
     names = list(settings)
     if baseline not in names:
         raise InputError(f"baseline '{baseline}' is no setting of this run{_nearest(baseline, names)}")
@@ -122,7 +154,12 @@ def _nearest(name: str, known: list[str]) -> str:
 
 
 def join_names(names: Iterable[str], most: int = 12) -> str:
-    """Names in alphabetical order, the first twelve of them."""
+    """Return names in alphabetical order as text.
+
+    Args:
+        names: the names.
+        most: the largest number of names in the text; the others are counted.
+    """
     names = sorted(names)
     if not names:
         return "none"

@@ -15,11 +15,19 @@ _CHUNK = 2_000_000  # numbers held at a time
 
 
 def sign_flip_p(sums: FloatArray, draws: int, seed: int) -> FloatArray:
-    """Two-sided p of each mean under sign flips of whole clusters, (settings,): `scipy.stats.permutation_test` with
-    `permutation_type="samples"`, for all settings with the same flips, which takes a hundredth of the time.
+    """Return the two-sided p of each mean under sign flips of whole clusters.
 
-    Exact by enumeration where 2^G <= `draws`, else Monte Carlo with (hits + 1) / (draws + 1). A cluster that sums to 0
-    flips to itself and is left out of G, which changes nothing.
+    It equals `scipy.stats.permutation_test` with `permutation_type="samples"`, for all settings with the same flips,
+    which takes a hundredth of the time. Exact by enumeration where 2^G <= `draws`, else Monte Carlo with
+    (hits + 1) / (draws + 1). A cluster that sums to 0 flips to itself and is left out of G, which changes nothing.
+
+    Args:
+        sums: (settings, clusters), the sum of the values in each cluster.
+        draws: the number of Monte Carlo draws.
+        seed: the seed of the draws.
+
+    Returns:
+        (settings,).
     """
     p_values = np.ones(len(sums))
     sampled = []

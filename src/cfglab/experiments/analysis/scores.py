@@ -35,9 +35,15 @@ class ResultLike(Protocol):
 class Scores:
     """One metric of every image of a run.
 
-    `values` and `failed` are (settings, prompts, seeds), prompts and seeds sorted; a value is NaN where the image is
-    missing, failed, or has no such metric. `settings` stand in the experiment's order; `measured` names every metric
-    that any image of the run has. `crossed`: all prompts share the starting noises of the seeds.
+    Attributes:
+        metric: the name of the metric.
+        settings: the settings in the order of the experiment.
+        prompts: the prompts, sorted.
+        seeds: the seeds, sorted.
+        values: (settings, prompts, seeds); NaN where the image is missing, failed, or has no such metric.
+        failed: (settings, prompts, seeds), whether the image failed.
+        measured: every metric that any image of the run has.
+        crossed: whether all prompts share the starting noises of the seeds.
     """
 
     metric: str
@@ -51,10 +57,14 @@ class Scores:
 
     @classmethod
     def of(cls, source: "Store | Scores | Iterable[ResultLike]", metric: str) -> "Scores":
-        """From a store, of which only this metric is read, or from results; Scores of this metric as they are.
+        """Return the Scores of one metric.
+
+        Args:
+            source: a store, of which only this metric is read; results; or Scores of this metric, which are returned.
+            metric: the name of the metric.
 
         Raises:
-            InputError: two results for one (setting, prompt, seed).
+            InputError: if a (setting, prompt, seed) has two results, or the Scores are of another metric.
         """
         if isinstance(source, Scores) and source.metric == metric:
             return source

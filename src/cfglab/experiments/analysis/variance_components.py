@@ -20,12 +20,18 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Spread:
-    """Of each setting: the mean, the variance of that mean with its degrees of freedom, and what the variance is of.
+    """The mean of each setting, the variance of that mean, and the parts of the variance; all arrays are (settings,).
 
-    Arrays are (settings,). `variance` is NaN where it is not known: with a single value, or where all values are alike.
-    `prompts`, `seeds` and `rest` add up to `variance`, NaN where they cannot be told apart. `effective_prompts` and
-    `effective_seeds` are n^2 over the sum of squared counts: the numbers themselves where every prompt (seed) has as
-    many values. `independent` is how many independent values would give this variance. `crossed` is the design used.
+    Attributes:
+        mean: the mean.
+        variance: the variance of the mean; NaN with a single value, or where all values are equal.
+        degrees: the degrees of freedom of the variance.
+        prompts, seeds, rest: parts that add up to `variance`; NaN where they cannot be separated.
+        effective_prompts, effective_seeds: n^2 over the sum of squared counts: the numbers themselves where every
+        prompt
+            (seed) has as many values.
+        independent: the number of independent values that would give this variance.
+        crossed: whether the crossed design was used.
     """
 
     mean: FloatArray

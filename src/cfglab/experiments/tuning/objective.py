@@ -29,8 +29,15 @@ WORSE = 0.1
 
 
 class SharedModel:
-    """Runs the experiments of a search; its model is loaded once, when the first image is needed. `judges` look at
-    the images as well."""
+    """Run the experiments of a search with one model, which is loaded when the first image is needed.
+
+    Args:
+        search: the search.
+        device: the device, such as "cpu" or "auto".
+        revision: the revision of a model from the hub.
+        allow_pickle: whether weights in pickle files are read.
+        judges: metric models that score every image as well.
+    """
 
     def __init__(
         self, search: Search, device: str, revision: str | None, allow_pickle: bool, judges: Sequence[Judge] = ()
@@ -58,12 +65,15 @@ class SharedModel:
 
 @dataclass(frozen=True)
 class Measured:
-    """What images of one guidance scored: `by_image` by prompt and seed for a metric of images, each metric's value
-    over them all, and the denoiser's `rows` that they took.
+    """The scores of the images of one guidance.
 
-    `why` says why they are no use: one is not finite. `cut` is after a few images that were clearly worse than the
-    best guidance's; `values` is then what the rest would have made of it, as far as one can tell: the best one's value
-    and the paired difference.
+    Attributes:
+        by_image: (prompt, seed) -> value, for a metric of images.
+        values: the value of each metric over all images.
+        rows: the denoiser rows that the images needed.
+        why: why the images have no use: one is not finite.
+        cut: whether the trial ended after a few images that were clearly worse than those of the best guidance.
+            `values` is then the value of the best guidance plus the paired difference.
     """
 
     by_image: dict[Key, float]
@@ -75,7 +85,13 @@ class Measured:
 
 @dataclass(frozen=True)
 class Objective:
-    """Measures guidances on the images of a search, in `folder/trials`. `draw` runs an experiment in a folder."""
+    """Measure guidances on the images of a search.
+
+    Attributes:
+        search: the search.
+        folder: the folder of the search; trials are in `folder/trials`.
+        draw: a function that runs an experiment in a folder.
+    """
 
     search: Search
     folder: Path
@@ -83,9 +99,15 @@ class Objective:
     _known: dict[tuple[Guidance, int], Measured] = field(default_factory=dict)
 
     def measure(self, guidance: Guidance, chunk: int) -> Measured:
-        """One chunk of images.
+        """Return the scores of one chunk of images.
 
-        Raises InputError where the images do not have the metric, and MachineError where the model failed.
+        Args:
+            guidance: the guidance.
+            chunk: the index of the chunk in `search.chunks`.
+
+        Raises:
+            InputError: if the images do not have the metric.
+            MachineError: if the model failed.
         """
         key = guidance, chunk
         if key not in self._known:
@@ -98,7 +120,12 @@ class Objective:
         return self._known[key]
 
     def evaluate_with_early_stop(self, guidance: Guidance, best: tuple[Guidance, float] | None) -> Measured:
-        """All chunks, or as many as show that the best guidance so far, given with its value, is better."""
+        """Return the scores of all chunks, or of as many as show that the best guidance so far is better.
+
+        Args:
+            guidance: the guidance.
+            best: the best guidance so far with its value; None before there is one.
+        """
         chunks, rows = len(self.search.chunks), 0.0
         metric = METRICS[self.search.metrics[0]]
         values: dict[Key, float] = {}
@@ -133,7 +160,16 @@ def _last_line(error: str | None) -> str:
 
 
 def read(folder: Path, metrics: Sequence[str]) -> Measured:
-    """The one setting of a run in these metrics; see `Objective.measure` for what is raised."""
+    """Return the scores of the one setting of a run.
+
+    Args:
+        folder: the run folder.
+        metrics: the names of the metrics.
+
+    Raises:
+        InputError: if the images do not have a metric.
+        MachineError: if the model failed.
+    """
     with Store.open(folder) as store:
         rows = store.rows()
         sets = store.set_metrics().get(TRIAL, {})

@@ -27,7 +27,13 @@ PLAIN = ("baseline", "plain")
 
 
 class Rung(BaseModel):
-    """So many prompts with so many new seeds; `keep` settings of each group go on."""
+    """One round: `prompts` with `seeds` new seeds each; `keep` settings of each group go on.
+
+    Attributes:
+        prompts: the number of prompts.
+        seeds: the number of seeds that no earlier round had.
+        keep: the number of settings of each group that go on.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -62,11 +68,22 @@ def choose(
     run: Callable[[Experiment, Path], Any] | None = None,
     tell: Callable[[str], None] = print,
 ) -> dict[str, Setting]:
-    """Group -> its best setting in the mean of `by`, a metric of images; plain guidance is one group with the
-    baseline. Rung i is the run `folder/choose-i`.
+    """Return the best setting of every group in the mean of one metric; round i is the run `folder/choose-i`.
 
-    Raises InputError where a rung has more prompts than the experiment, where the next one would exceed the budget of
-    rows (what was drawn is kept), and for a metric that the images do not have.
+    Args:
+        experiment: the experiment; plain guidance is one group with the baseline.
+        folder: the folder of the runs.
+        rungs: the rounds, the last one with `keep` 1.
+        by: a metric of images.
+        better: the better direction.
+        budget: the largest number of denoiser rows of all rounds.
+        run: a function that runs an experiment in a folder; None is `Experiment.run`.
+        tell: called with one line per round.
+
+    Raises:
+        InputError: if a round has more prompts than the experiment, the next one would exceed the budget (finished
+        images
+            are kept), or the images do not have the metric.
     """
     settings, spent, results_so_far = list(experiment.settings), 0.0, list[Result]()
     for number, rung in enumerate(rungs):
@@ -92,8 +109,16 @@ def choose(
 
 
 def survivors(settings: Sequence[Setting], means: Mapping[str, float], keep: int, better: Better) -> list[Setting]:
-    """The `keep` best settings of every group, in their order, and those that tie with the last of them; where one is
-    kept, the first of a tie. A setting without a mean goes out."""
+    """Return the `keep` best settings of every group, in their order.
+
+    Settings that tie with the last of them stay as well; where one is kept, the first of a tie stays.
+
+    Args:
+        settings: the settings.
+        means: setting -> its mean; a setting without a mean is dropped.
+        keep: the number of settings per group.
+        better: the better direction.
+    """
     groups: dict[str, list[Setting]] = {}
     for setting in settings:
         if setting.name in means:
@@ -111,7 +136,15 @@ def survivors(settings: Sequence[Setting], means: Mapping[str, float], keep: int
 
 
 def means(results: Sequence[Result], metric: str) -> dict[str, float]:
-    """Setting -> mean of a metric over its images. Raises InputError where no image has it."""
+    """Return the mean of a metric over the images of each setting.
+
+    Args:
+        results: the results.
+        metric: the name of the metric.
+
+    Raises:
+        InputError: if no image has the metric.
+    """
     values: dict[str, list[float]] = {}
     for result in results:
         if metric in result.metrics:
@@ -136,10 +169,14 @@ def rows_of(experiment: Experiment) -> int:
 
 
 def rows_per_image(guidance: Guidance, count: int, levels: Sequence[float] | None = None) -> int:
-    """Rows of one image in so many steps.
+    """Return the denoiser rows of one image.
 
-    `levels` are the noise levels of the run itself (sigma, one more than steps), see `stored_levels`. Before a run,
-    when none are known, the number is an estimate at those of Stable Diffusion.
+    Args:
+        guidance: the guidance.
+        count: the number of steps.
+        levels: the noise levels of the run (sigma, one more than steps; see `stored_levels`). None estimates at those
+        of
+            Stable Diffusion.
     """
     guide = guidance.start("epsilon")
     return sum(guide.plan(step).evaluations for step in steps(count, levels or standard_sigmas(count)))
@@ -148,8 +185,17 @@ def rows_per_image(guidance: Guidance, count: int, levels: Sequence[float] | Non
 def reported(
     experiment: Experiment, chosen: Mapping[str, Setting], prompts: Sequence[str], seeds: Sequence[int]
 ) -> Experiment:
-    """The chosen settings on other prompts and seeds: plain guidance at its own best as the baseline, and at all its
-    other scales, so that it can be seen whether the best one was chosen."""
+    """Return the experiment that reports the chosen settings on other prompts and seeds.
+
+    Plain guidance at its own best scale is the baseline; all its other scales are there too, which shows whether the
+    best one was chosen.
+
+    Args:
+        experiment: the experiment that was chosen from.
+        chosen: group -> its best setting.
+        prompts: the prompts to report on.
+        seeds: the seeds to report on.
+    """
     plain = chosen.get(PLAIN[1], experiment.baseline).model_copy(update={"group": PLAIN[0]})
     methods = [setting for group, setting in chosen.items() if group != PLAIN[1]]
     scales = [

@@ -23,7 +23,13 @@ PARTS = ("alignment_a", "alignment_b", "alignment_relation", "alignment_backgrou
 
 
 def page_data(tables: Tables, views: Sequence[SettingView], traces: Traces) -> dict[str, Any]:
-    """Everything but the cells: what does not grow with prompts and seeds."""
+    """Return what the scripts of the page need, apart from the cells.
+
+    Args:
+        tables: the numbers of the run.
+        views: every setting as the page shows it.
+        traces: the traces of the run.
+    """
     experiment = tables.experiment
     axes = pivot(experiment.settings, len(experiment.prompts))
     measures = [*tables.metrics, *tables.sets]
@@ -46,7 +52,14 @@ def page_data(tables: Tables, views: Sequence[SettingView], traces: Traces) -> d
 
 
 def cell_data(columns: Columns, album: Album, metrics: Sequence[Metric], traces: Traces) -> dict[str, Any]:
-    """Every cell: `src` is what an `img` shows, None where no image is generated yet; `bad` says why there is no image."""
+    """Return every cell: the source and file of its image, why it has none, its scores and its trace.
+
+    Args:
+        columns: every cell of the run.
+        album: the embedded and linked images.
+        metrics: the metrics of images.
+        traces: the traces of the run.
+    """
     faults = {
         position: fault for position in range(len(columns.images)) if (fault := fault_of(columns, position, album))
     }
@@ -60,7 +73,13 @@ def cell_data(columns: Columns, album: Album, metrics: Sequence[Metric], traces:
 
 
 def fault_of(columns: Columns, position: int, album: Album) -> str | None:
-    """Why there is no image of a cell: the last line of its error, or what is wrong with its file."""
+    """Return why a cell has no image: the last line of its error, or the fault of its file; None if it has one.
+
+    Args:
+        columns: every cell of the run.
+        position: the position of the cell.
+        album: the embedded and linked images.
+    """
     return columns.errors.get(position) or album.unreadable.get(columns.images[position] or "")
 
 

@@ -72,7 +72,18 @@ def float_text(values: NDArray[Any]) -> str:
 
 
 def write(folder: Path, columns: Columns, traces: Traces, metrics: Sequence[str]) -> None:
-    """Write the pages of a run and put them in the place of older ones. Raises MachineError where that fails."""
+    """Write the files of a large run in place of older ones.
+
+    Args:
+        folder: the run folder.
+        columns: every cell of the run.
+        traces: the traces of the run.
+        metrics: the names of the metrics.
+
+    Raises:
+        InputError: if the folder `report/` holds other files.
+        MachineError: if a file cannot be written.
+    """
     new_folder, pages_folder = folder / f"{FOLDER}.part", folder / FOLDER
     if not _is_ours(pages_folder):
         raise InputError(

@@ -36,8 +36,15 @@ _SCRIPTS = (
 
 
 def render(tables: Tables, folder: Path, traces: Traces, *, large: bool = False, budget: int = BUDGET) -> str:
-    """The whole page of a run as HTML text. `budget` bounds the characters of embedded images; a `large` page embeds
-    none and reads its cells from the pages beside it."""
+    """Return the page of a run as HTML.
+
+    Args:
+        tables: the numbers of the run.
+        folder: the run folder.
+        traces: the traces of the run.
+        large: whether the page embeds no image and reads its cells from the files beside it.
+        budget: the largest number of characters of embedded images.
+    """
     album_of_run = Album({}, {}, 0, 0, 0) if large else album(folder, _by_seed(tables), budget)
     views = view.views(tables)
     grids = view.grids(tables, views)

@@ -14,7 +14,14 @@ ACCENT = "var(--accent)"
 
 @dataclass(frozen=True, slots=True)
 class SettingView:
-    """One setting as the page shows it: its number, its colour and place in the map, its curve as an SVG path."""
+    """One setting as the page shows it.
+
+    Attributes:
+        key: its number on the page.
+        row: its numbers.
+        shade: the index of its colour in the sequential colour map; None is the accent colour.
+        path: its curve as SVG path data in a box of 100 × 30.
+    """
 
     key: int
     row: SettingRow
@@ -32,7 +39,13 @@ class SettingView:
 
 @dataclass(frozen=True, slots=True)
 class ImageGrid:
-    """One group: its settings in order and the axis that they sweep."""
+    """One group of settings.
+
+    Attributes:
+        name: the name of the group.
+        views: its settings, in order.
+        axis: the axis that they sweep, if there is one.
+    """
 
     name: str
     views: tuple[SettingView, ...]
@@ -78,7 +91,12 @@ def views(tables: Tables) -> tuple[SettingView, ...]:
 
 
 def grids(tables: Tables, all_views: Sequence[SettingView]) -> tuple[ImageGrid, ...]:
-    """Return the groups with their settings."""
+    """Return the groups with their settings.
+
+    Args:
+        tables: the numbers of the run.
+        all_views: every setting.
+    """
     by_name = {view.row.setting.name: view for view in all_views}
     return tuple(
         ImageGrid(group.name, tuple(by_name[row.setting.name] for row in group.rows), group.axis)
@@ -87,7 +105,13 @@ def grids(tables: Tables, all_views: Sequence[SettingView]) -> tuple[ImageGrid, 
 
 
 def path(values: Sequence[float | None], low: float, high: float) -> str:
-    """A curve as an SVG path in a box of 100 × 30, `high` near its top; broken where guidance is off."""
+    """Return a curve as SVG path data in a box of 100 × 30; broken where guidance is off.
+
+    Args:
+        values: w at each step; None where guidance is off.
+        low: the value near the bottom.
+        high: the value near the top.
+    """
     width, span = max(1, len(values) - 1), (high - low) or 1
     points = [
         None if value is None else (100 * index / width, 28 - 26 * (value - low) / span)

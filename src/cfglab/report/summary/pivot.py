@@ -12,7 +12,12 @@ TAKEN = ("setting", "group", "prompt", "seed")
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """One axis: its name and its values as text, numbers in their order, others as they come."""
+    """One axis.
+
+    Attributes:
+        name: its name.
+        values: its values as text; numbers are sorted.
+    """
 
     name: str
     values: tuple[str, ...]
@@ -20,9 +25,13 @@ class Swept:
 
 @dataclass(frozen=True, slots=True)
 class Pivot:
-    """The axes of the settings. `at` holds, for each setting, its place on each axis; -1 where it has none there.
+    """The axes of the settings; the first is `setting` itself, the second `group` where there are several.
 
-    The first axis is `setting` itself, the second `group` where there are several.
+    Attributes:
+        axes: the axes.
+        at: for each setting its index on each axis; -1 where it is not on the axis.
+        rows: the axis that the page shows down at first.
+        columns: the axis that the page shows across at first.
     """
 
     axes: tuple[Swept, ...]
@@ -32,7 +41,12 @@ class Pivot:
 
 
 def pivot(settings: Sequence[Setting], prompts: int) -> Pivot:
-    """The axes of an experiment, the baseline first among its settings and on no axis, and what to show at first."""
+    """Return the axes of an experiment and what the page shows at first.
+
+    Args:
+        settings: all settings, the baseline first; it is on no axis.
+        prompts: the number of prompts.
+    """
     compared = settings[1:]
     groups = list(dict.fromkeys(setting.group for setting in compared))
     fields = _labelled(compared)

@@ -25,7 +25,19 @@ REAL = "real"
 
 @dataclass(frozen=True, slots=True)
 class SettingRow:
-    """One setting. `values` is w at each step, None where guidance is off; empty where w depends on the images."""
+    """One setting.
+
+    Attributes:
+        setting: the setting.
+        baseline: whether it is the baseline.
+        values: w at each step, None where guidance is off; empty where w depends on the images.
+        dose: the mean of w over the steps.
+        effective: the mean of w, weighted by how much each noise level moves the result.
+        done, failed, missing: counts of images.
+        means: metric -> its mean over images.
+        differences: metric -> the difference from the baseline.
+        sets: metric of sets -> its value.
+    """
 
     setting: Setting
     baseline: bool
@@ -175,10 +187,15 @@ def build(store: Store) -> Tables:
 def curve(
     setting: Setting, count: int, levels: Sequence[float] | None = None
 ) -> tuple[tuple[float | None, ...], float | None, float | None]:
-    """(w at each of `count` steps with None where guidance is off, dose, effective dose at s = 1).
+    """Return (w at each step with None where guidance is off, dose, effective dose at s = 1).
 
-    `levels` are the count + 1 noise levels, without them those of Stable Diffusion 1.x under LMS. Empty and None where
-    w cannot be known without an image.
+    Args:
+        setting: the setting.
+        count: the number of steps.
+        levels: the noise levels (sigma, one more than steps); None is those of Stable Diffusion 1.x under LMS.
+
+    Returns:
+        Empty values and None where w depends on the image.
     """
     schedule, sigmas = setting.guidance.schedule, levels or standard_sigmas(count)
     try:
@@ -189,7 +206,12 @@ def curve(
 
 
 def comparable(row: SettingRow, reference: SettingRow) -> bool:
-    """Whether two doses mean the same: a transform changes what the scale does, so both need the same ones."""
+    """Return whether two doses have the same meaning: both settings need the same transforms.
+
+    Args:
+        row: a setting.
+        reference: the setting that it is compared with.
+    """
     return row.setting.guidance.transforms == reference.setting.guidance.transforms
 
 

@@ -11,7 +11,12 @@ from cfglab.report.summary.tables import SettingRow, Tables, comparable
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Two sentences: what the numbers show, and what they do not show."""
+    """The two sentences at the top of a report.
+
+    Attributes:
+        shows: what the numbers show.
+        hides: what they do not show.
+    """
 
     shows: str
     hides: str
