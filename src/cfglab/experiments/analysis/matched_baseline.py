@@ -95,8 +95,7 @@ def at_equal(pairs: Pairs, source: Store | Scores | Iterable[ResultLike], equal:
 
     Raises:
         InputError: if the run has no constant scale, the cost of the baseline is not known beforehand, or `source` is
-        not
-            a store: results do not state their guidance.
+            not a store: results do not state their guidance.
     """
     if not isinstance(source, Store):
         raise InputError(f"equal {equal}: results do not say what their guidance is; compare a store")

@@ -43,8 +43,7 @@ class Pairs:
 
         Raises:
             InputError: if the results do not hold the metric, it is not a metric of single images, the baseline is not
-            a
-                setting, or a (setting, prompt, seed) has two results.
+                a setting, or a (setting, prompt, seed) has two results.
         """
         scores = Scores.of(source, metric)
         refuse_unknown_setting(baseline, scores.settings)

@@ -28,8 +28,7 @@ class Spread:
         degrees: the degrees of freedom of the variance.
         prompts, seeds, rest: parts that add up to `variance`; NaN where they cannot be separated.
         effective_prompts, effective_seeds: n^2 over the sum of squared counts: the numbers themselves where every
-        prompt
-            (seed) has as many values.
+            prompt (seed) has as many values.
         independent: the number of independent values that would give this variance.
         crossed: whether the crossed design was used.
     """

@@ -77,8 +77,7 @@ class Search(ContentHashed):
 
         Raises:
             InputError: if the guidance has no gaps, a metric is unknown or has no direction, there are too few prompts
-            or
-                images, or a seed is both tuned on and held out.
+                or images, or a seed is both tuned on and held out.
         """
         for metric in metrics:
             _check_metric(metric)

@@ -82,8 +82,7 @@ def choose(
 
     Raises:
         InputError: if a round has more prompts than the experiment, the next one would exceed the budget (finished
-        images
-            are kept), or the images do not have the metric.
+            images are kept), or the images do not have the metric.
     """
     settings, spent, results_so_far = list(experiment.settings), 0.0, list[Result]()
     for number, rung in enumerate(rungs):
@@ -175,8 +174,7 @@ def rows_per_image(guidance: Guidance, count: int, levels: Sequence[float] | Non
         guidance: the guidance.
         count: the number of steps.
         levels: the noise levels of the run (sigma, one more than steps; see `stored_levels`). None estimates at those
-        of
-            Stable Diffusion.
+            of Stable Diffusion.
     """
     guide = guidance.start("epsilon")
     return sum(guide.plan(step).evaluations for step in steps(count, levels or standard_sigmas(count)))
