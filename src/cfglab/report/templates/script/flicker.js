@@ -18,8 +18,8 @@ function openFlicker(one, other) {
 }
 function comparison() {
   const rows = pair.map((position, index) => ["AB"[index], nameOf(position)]);
-  const told = rows.map(([letter, name]) => {
-    const line = element("p", undefined, "told");
+  const names = rows.map(([letter, name]) => {
+    const line = element("p", undefined, "named");
     line.append(element("b", letter), ` ${name}`);
     return line;
   });
@@ -33,7 +33,7 @@ function comparison() {
     row.className = values[0] === values[1] ? "same" : "";
     row.append(element("th", metric.title), ...values.map((value) => element("td", value)));
   });
-  return [...told, table];
+  return [...names, table];
 }
 function show(which) {
   shownOf = which;
