@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cfglab.experiments.analysis.reference_sigmas import standard_sigmas
 from cfglab.experiments.spec.experiment import Experiment, Setting
 from cfglab.experiments.storage.store import Store
 from cfglab.experiments.storage.traces import COLUMNS, CellTrace
 from cfglab.metrics import METRICS, Estimate
-from cfglab.report.noise import standard_sigmas
 from cfglab.report.summary.tables import Tables, build, curve, main_metric
 from tests.report.runs import experiment, make, trace
 

@@ -51,7 +51,7 @@ def _shows(tables: Tables, main: Metric, best: SettingRow, base: Estimate) -> st
     rank = _rank(tables, main, mean, compared)
     opening = f"{_named(best)}{rank} scores {shown(mean.value, main.unit)} against {shown(base.value, main.unit)} "
     opening += f"for the baseline {_named(tables.baseline)} on {main.title.lower()}"
-    if main.better == "lower":
+    if main.sign < 0:
         opening += " (lower is better)"
     if tables.images_per_setting == 1:
         return f"{opening}, one image each, which describes these images and allows no interval and no test."
