@@ -193,8 +193,8 @@ def test_a_search_can_have_a_judge(tiny: Path, tmp_path: Path) -> None:
     )
     draw = SharedModel(search, "cpu", None, False, [critic := Bright()])
     measured = Objective(search, tmp_path, draw).measure(Guidance(2), 0)
-    assert critic.looked == len(measured.pictures) == 2
-    assert measured.values == (pytest.approx(np.mean(list(measured.pictures.values()))),)
+    assert critic.looked == len(measured.by_image) == 2
+    assert measured.values == (pytest.approx(np.mean(list(measured.by_image.values()))),)
 
 
 def test_the_command_scores_and_writes_the_report(

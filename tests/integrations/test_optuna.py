@@ -137,14 +137,14 @@ def test_what_is_cut_short_was_worse_on_shared_pictures_and_what_goes_on_was_not
     constants = [text for text in drawn if "cosine" not in text]
     for text in constants:
         cut = len(drawn[text]) < 4
-        mine = [objective.measure(Guidance(text), chunk).pictures for chunk in range(len(drawn[text]))]
+        mine = [objective.measure(Guidance(text), chunk).by_image for chunk in range(len(drawn[text]))]
         merged = {key: value for part in mine for key, value in part.items()}
         assert len(merged) == 5 * len(drawn[text])
         if cut:
             others = [it for it in constants if len(drawn[it]) == 4]
             gaps = []
             for other in others:
-                theirs = [objective.measure(Guidance(other), chunk).pictures for chunk in range(len(drawn[text]))]
+                theirs = [objective.measure(Guidance(other), chunk).by_image for chunk in range(len(drawn[text]))]
                 gaps.append(paired(merged, {key: value for part in theirs for key, value in part.items()}))
             assert any(gap.difference is not None and gap.difference < 0 and (gap.p or 1) < WORSE for gap in gaps)
     assert {text for text in best if "cosine" not in text} == {
@@ -153,7 +153,7 @@ def test_what_is_cut_short_was_worse_on_shared_pictures_and_what_goes_on_was_not
 
 
 def _mean(objective: Objective, text: str) -> float:
-    values = [value for chunk in range(4) for value in objective.measure(Guidance(text), chunk).pictures.values()]
+    values = [value for chunk in range(4) for value in objective.measure(Guidance(text), chunk).by_image.values()]
     return float(np.mean(values))
 
 

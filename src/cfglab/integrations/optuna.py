@@ -147,7 +147,7 @@ class _Tuning:
         if found.why:
             trial.set_user_attr("why", found.why)
         if found.cut:
-            trial.report(found.values[0], len(found.pictures))
+            trial.report(found.values[0], len(found.by_image))
         if found.why or found.cut:
             self.study.tell(trial, state=TrialState.PRUNED)
             return
