@@ -29,7 +29,8 @@ def _modules() -> list[str]:
         for package in packages
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     ]
-    return ["cfglab.step", "cfglab.errors", *(package.__name__ for package in packages), *inside]
+    modules = ("step", "errors", "svg.plot", "svg.scale", "metrics.registry", "experiments.spec.document")
+    return [*(f"cfglab.{name}" for name in modules), *(package.__name__ for package in packages), *inside]
 
 
 MODULES = _modules()

@@ -1,4 +1,4 @@
-"""The two sentences at the top of a report, and the one on the choice that was judged on other images."""
+"""The two sentences at the top of a report, and the one on the choice that was tested on other images."""
 
 from dataclasses import dataclass
 
@@ -31,8 +31,8 @@ def verdict(tables: Tables) -> Verdict:
         )
     if main is None or best is None:
         return Verdict(
-            "No score with a better and a worse end was measured, so the numbers rank nothing and the images speak "
-            "for themselves.",
+            "No metric with a better direction was measured, so the numbers do not rank the settings; compare the "
+            "images.",
             _hides(tables, None),
         )
     base = tables.baseline.means.get(main.name)
@@ -124,23 +124,23 @@ def _hides(tables: Tables, best: SettingRow | None) -> str:
         parts.append("whether the images show what was asked for, which was not measured")
     sentence = f"They do not show {_listed(parts)}"
     if best is not None and len(tables.rows) > 2:
-        sentence += "; and the best of many, picked by the same numbers that praise it, looks better than it is"
+        sentence += "; and the best of many settings, chosen by the same numbers, looks better than it is"
     return sentence + "."
 
 
 def held_back(tables: Tables) -> str:
-    """One sentence on the setting chosen on one half and judged on the other; empty where that was not possible."""
+    """One sentence on the setting chosen on one half and tested on the other; empty where that was not possible."""
     choice, main = tables.held_back, tables.main
     if choice is None or main is None:
         return ""
     row = next(row for row in tables.rows if row.setting.name == choice.setting)
     judged = choice.reported_on
     interval = f", 95{NARROW}% interval {gap_span(judged.low, judged.high, main.unit)}, {_p_is(judged.p)}"
-    ends = "a number that the choice does not flatter."
+    ends = "this number is not biased by the choice."
     if choice.shares == "noises":
         ends = "both halves share their starting noises, so with others the choice may look worse."
     return (
-        f"Chosen on one half of the {choice.split} and judged on the other, {_named(row)} scores "
+        f"Chosen on one half of the {choice.split} and tested on the other, {_named(row)} scores "
         f"{gap(judged.difference, main.unit)} against the baseline{interval}, {count(judged.n, 'pair')}: {ends}"
     )
 

@@ -1,6 +1,6 @@
 /* the cards of the page: each shows its setting's image of the chosen prompt and seed */
 
-/* the scores of the one image shown: what the judge missed, then the other numbers */
+/* the scores of the one image shown: what the classifier missed, then the other numbers */
 function own(position) {
   const line = document.createDocumentFragment();
   const scored = data.metrics.map((metric, index) => [metric, scoreOf(index, position)]).filter(([, value]) => value !== null);

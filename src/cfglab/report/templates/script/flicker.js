@@ -1,5 +1,5 @@
-/* two images in one place, turn about: the eye sees what changed. At most three changes a second, none unasked for
-   where the reader wants less motion */
+/* two images in one place, in turn, which shows what differs. At most three changes a second, and none without a click
+   where the system asks for less motion */
 const flicker = byId("flicker");
 let pair = [0, 0], shownOf = 0, ticking = 0;
 
