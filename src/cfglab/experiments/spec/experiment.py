@@ -17,6 +17,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from cfglab.errors import InputError, NotMatchable
 from cfglab.experiments.spec.content_hash import ContentHashed
