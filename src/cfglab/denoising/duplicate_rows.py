@@ -17,7 +17,7 @@ class EqualRows:
 
     def __init__(self) -> None:
         self._labels: list[int] = []
-        self._known: list[tuple[Tensor, int]] = []
+        self._compared: list[tuple[Tensor, int]] = []
 
     @property
     def all_differ(self) -> bool:
@@ -32,14 +32,16 @@ class EqualRows:
             conditioning: tensors of shape (rows, ...).
         """
         if len(self._labels) != len(sample):
-            self._labels, self._known = [0] * len(sample), []
+            self._labels, self._compared = [0] * len(sample), []
         if self.all_differ:
             return self._labels
-        now = [(tensor, 0 if tensor.is_inference() else tensor._version) for tensor in conditioning]
-        new = [tensor for tensor, version in now if not any(tensor is t and version == v for t, v in self._known)]
+        versions = [(tensor, 0 if tensor.is_inference() else tensor._version) for tensor in conditioning]
+        new = [
+            tensor for tensor, version in versions if not any(tensor is t and version == v for t, v in self._compared)
+        ]
         for tensor in (sample, *new):
             self._labels = _split(self._labels, tensor)
-        self._known = now
+        self._compared = versions
         return self._labels
 
 

@@ -1,4 +1,4 @@
-"""One denoiser call for a doubled batch [uncond; cond]: only the rows somebody needs, equal rows once.
+"""One denoiser call for a doubled batch [uncond; cond]: unneeded rows are skipped, equal rows run once.
 
 A batch of B images is 2 B rows; row i is image i without its prompt, row B + i with it. Knows no pipeline: tensors,
 Steps and Guides come in, the guided prediction comes out.
@@ -21,29 +21,63 @@ from cfglab.guidance.guide import StepPlan
 from cfglab.step import Step
 
 Denoise = Callable[[list[int] | None, Perturbation | None], Tensor]
-"""`denoise(rows, variation)`: what an adapter gives; see `GuidedRows.predict`."""
-
-_Asked = tuple[tuple[Any, list[int]], tuple[bool, bool], tuple[Perturbation, ...]]
+"""`denoise(rows, variation)`: the adapter's function; see `GuidedRows.predict`."""
 
 Finish = Callable[[Tensor, Tensor, list[int]], Tensor]
-"""`finish(guided, cond, images)`: what the host does with the guided prediction; see `GuidedRows.predict`."""
+"""`finish(guided, cond, images)`: the host's function; see `GuidedRows.predict`."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Images that share one Guide."""
+
+    guide: Any
+    images: list[int]
+
+
+@dataclass(frozen=True, eq=False)
+class _GroupPlan:
+    """The predictions that one group needs at a step."""
+
+    guide: Any
+    images: list[int]
+    uncond: bool
+    cond: bool
+    passes: tuple[Perturbation, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _PassOutput:
+    """The output of one denoiser call, and the output row of each label."""
+
+    output: Tensor
+    position_of: dict[int, int]
+    labels: list[int]
+
+    def take(self, rows: list[int]) -> Tensor:
+        """The predictions of these rows of the batch, in this order."""
+        return take(self.output, [self.position_of[self.labels[row]] for row in rows])
 
 
 class GuidedRows:
     """One run of B images, each with its own guidance.
 
-    Images with equal guidance share a Guide and are combined as one batch, unless the Guide is `alone`; then each image
-    has its own Guide.
+    Images with equal guidance share a Guide and are combined as one batch, unless the Guide is `per_image`; then each
+    image has its own Guide.
 
     Args:
-        guidances: one guidance per image: a Guidance, or an object whose `start(prediction)` returns an object with
+        guidances: One guidance per image: a Guidance, or an object whose `start(prediction)` returns an object with
             `combine(uncond, cond, step, latents)`.
-        prediction: the parameterization of the predictions.
-        run: the number of the run, from 0.
-        channels: returns the number of leading channels that are guided, given the number of all channels. The other
-            channels (a learned variance) follow the conditional prediction.
+        prediction: The parameterization of the predictions.
+        run: The number of the run, 0 or more.
+        channels: Returns the number of leading channels that are guided, given the number of all channels. The
+            remaining channels (a learned variance) follow the conditional prediction. None guides all channels.
         shaped: False if a prediction may have another shape than the sample. The shape is then taken from a
             conditional row, even if the guided prediction is zero.
+
+    Attributes:
+        images: B, the number of images.
+        run: The number of the run.
     """
 
     def __init__(
@@ -55,25 +89,10 @@ class GuidedRows:
         channels: Callable[[int], int] | None = None,
         shaped: bool = True,
     ) -> None:
-        groups: dict[Any, list[int]] = {}
-        specs: dict[Any, Any] = {}
-        for image, spec in enumerate(guidances):
-            key = spec if isinstance(spec, Guidance) else id(spec)
-            specs[key] = spec
-            groups.setdefault(key, []).append(image)
         self.images = len(guidances)
         self.run = run
         self._channels, self._shaped = channels, shaped
-        self._groups: list[tuple[Any, list[int]]] = []
-        for key, images in groups.items():
-            guide = specs[key].start(prediction)
-            if getattr(guide, "alone", False):
-                self._groups += [
-                    (guide, images[:1]),
-                    *((specs[key].start(prediction), [image]) for image in images[1:]),
-                ]
-            else:
-                self._groups.append((guide, images))
+        self._groups = _grouped(guidances, prediction)
         self._equal = EqualRows()
 
     @property
@@ -81,20 +100,18 @@ class GuidedRows:
         """True once all rows differ; `conditioning` is then not read for the rest of the run."""
         return self._equal.all_differ
 
-    def wanted(self, step: Step, *, finished: bool = False) -> dict[Perturbation | None, list[int]]:
-        """Return the rows that this step needs, by perturbation, before equal rows are merged.
+    def needed_rows(self, step: Step, *, reads_cond: bool = False) -> dict[Perturbation | None, list[int]]:
+        """The rows that this step needs, by perturbation, before equal rows are merged.
 
-        The key None holds the rows of the unconditional and the conditional prediction.
+        Args:
+            step: The step.
+            reads_cond: True if the host reads the conditional prediction after guidance, so that its row runs anyway.
+
+        Returns:
+            Row numbers, 0 to 2 B - 1, of each perturbation; under None those of the unconditional and the conditional
+            prediction.
         """
-        return self._rows_of(self._asked(step, finished))
-
-    def _rows_of(self, asked: list[_Asked]) -> dict[Perturbation | None, list[int]]:
-        rows: dict[Perturbation | None, list[int]] = {None: []}
-        for (_, images), (uncond, cond), variations in asked:
-            rows[None] += [*(images if uncond else ()), *((self.images + i for i in images) if cond else ())]
-            for variation in variations:
-                rows.setdefault(variation, []).extend(self._source(variation, images))
-        return rows
+        return self._rows_by_pass(self._plans(step, reads_cond))
 
     def predict(
         self,
@@ -104,16 +121,27 @@ class GuidedRows:
         denoise: Denoise,
         finish: Finish | None = None,
         *,
-        apart: bool = False,
+        separate: bool = False,
     ) -> tuple[Tensor, StepRecord]:
-        """The guided prediction (B, ...) of this call, and its record.
+        """The guided prediction of one denoiser call, and its record.
 
-        `sample` (2 B, ...) is what the denoiser sees; `conditioning` are the other tensors of 2 B rows.
-        `denoise(rows, variation)` runs the given rows in their order, or all of them for None; under a variation it
-        runs what `variation.inputs` makes of these rows, inside `variation.applied`. It is called once for the rows of
-        the pairs and once for every different variation, and not at all where nobody needs a row.
-        `finish(guided, cond, images)` is applied to what each group of images gets, in channels that are guided.
-        With `apart` no row stands for another, however equal they are.
+        Args:
+            step: The step.
+            sample: The input of the denoiser, (2 B, ...), rows [uncond; cond].
+            conditioning: The other tensors of the call, each (2 B, ...).
+            denoise: `denoise(rows, variation)` runs these rows in this order, or all rows if `rows` is None, and
+                returns their predictions. Under a perturbation it runs `variation.inputs` of these rows inside
+                `variation.applied`. It is called once for the unperturbed rows and once for each perturbation; it is
+                not called if no row is needed.
+            finish: `finish(guided, cond, images)` changes the guided prediction of a group of images, (n, ...), in the
+                guided channels.
+            separate: True runs each row, even if rows are equal.
+
+        Returns:
+            The guided prediction, (B, ...), in the dtype of the predictions, and the StepRecord of the call.
+
+        Raises:
+            InputError: `sample` does not have 2 B rows, or a Guide refuses the predictions.
         """
         total = 2 * self.images
         if len(sample) != total:
@@ -121,121 +149,159 @@ class GuidedRows:
                 f"{len(sample)} rows for {self.images} images: the batch is [uncond; cond], {total} rows; give one "
                 "guidance per image, images per prompt included."
             )
-        labels = list(range(total)) if apart else self._equal.labels(sample, conditioning)
-        asked = self._asked(step, finish is not None)
-        wanted = self._rows_of(asked)
-        ran = {variation: _run(rows, labels, variation, denoise) for variation, rows in wanted.items() if rows}
+        labels = list(range(total)) if separate else self._equal.labels(sample, conditioning)
+        plans = self._plans(step, finish is not None)
+        rows_by_pass = self._rows_by_pass(plans)
+        outputs = {key: _run_rows(rows, labels, key, denoise) for key, rows in rows_by_pass.items() if rows}
 
-        parts, pairs, scales = [], [], []
-        for (guide, images), (with_uncond, with_cond), variations in asked:
-            full = ran[None].of([self.images + i for i in images]) if with_cond else None
-            uncond = self._guided(ran[None].of(images)) if with_uncond else None
-            cond = None if full is None else self._guided(full)
-            extras = {
-                variation: self._guided(ran[variation].of(self._source(variation, images))) for variation in variations
-            }
-            like = next((tensor for tensor in (cond, uncond, *extras.values()) if tensor is not None), None)
-            latents = _cropped(take(sample, images), like)
-            more = (extras,) if extras else ()
-            guided = guide.combine(uncond, cond, step, latents, *more)
-            if finish is not None and cond is not None:
-                guided = finish(guided, cond, images)
-            if self._channels is not None and full is not None:
-                guided = torch.cat([guided, full[:, guided.shape[1] :].to(guided.dtype)], dim=1)
-            parts.append(guided)
-            scales.append((tuple(images), getattr(guide, "w", None)))
+        guided_parts, pairs, scales = [], [], []
+        for plan in plans:
+            guided, uncond, cond = self._combine_group(plan, step, sample, outputs, finish)
+            guided_parts.append(guided)
+            scales.append((tuple(plan.images), getattr(plan.guide, "w", None)))
             if uncond is not None and cond is not None:
-                pairs.append((images, uncond, cond))
-        plain_run = len(ran[None].output) if None in ran else 0
-        varied = sum(len(one.output) * runs(variation) for variation, one in ran.items() if variation is not None)
-        plain = total + sum(len(rows) * runs(variation) for variation, rows in wanted.items() if variation is not None)
+                pairs.append((plan.images, uncond, cond))
+        rows_run = {key: len(result.output) * _cost(key) for key, result in outputs.items()}
+        rows_planned = total + sum(len(rows) * _cost(key) for key, rows in rows_by_pass.items() if key is not None)
         record = StepRecord(
             self.run,
             step,
             tuple(scales),
-            plain_run + varied,
-            plain - plain_run - varied,
+            sum(rows_run.values()),
+            rows_planned - sum(rows_run.values()),
             _lengths(pairs),
-            rows_varied=varied,
-            shares=_shares(wanted, labels),
+            rows_varied=sum(count for key, count in rows_run.items() if key is not None),
+            shares=_shares(rows_by_pass, labels),
         )
-        return self._gather(parts), record
+        return self._in_image_order(guided_parts), record
 
-    def _asked(self, step: Step, finished: bool) -> list[_Asked]:
-        """Each group with what it needs of the unconditional and the conditional rows, and its variations."""
-        asked = []
-        for guide, images in self._groups:
+    def _plans(self, step: Step, reads_cond: bool) -> list[_GroupPlan]:
+        """The plan of each group; a guide without a `plan` needs both predictions."""
+        plans = []
+        for group in self._groups:
+            guide = group.guide
             plan = guide.plan(step) if hasattr(guide, "plan") else StepPlan(step, 1.0, on=True, uncond=True, cond=True)
-            cond = plan.cond or finished or self._channels is not None or not (self._shaped or plan.uncond)
-            asked.append(((guide, images), (plan.uncond, cond), plan.passes))
-        return asked
+            cond = plan.cond or reads_cond or self._channels is not None or not (self._shaped or plan.uncond)
+            plans.append(_GroupPlan(guide, group.images, plan.uncond, cond, plan.passes))
+        return plans
 
-    def _guided(self, prediction: Tensor) -> Tensor:
+    def _rows_by_pass(self, plans: list[_GroupPlan]) -> dict[Perturbation | None, list[int]]:
+        rows: dict[Perturbation | None, list[int]] = {None: []}
+        for plan in plans:
+            rows[None] += [*(plan.images if plan.uncond else ()), *(self._cond_rows(plan.images) if plan.cond else ())]
+            for perturbation in plan.passes:
+                rows.setdefault(perturbation, []).extend(self._source_rows(perturbation, plan.images))
+        return rows
+
+    def _combine_group(
+        self,
+        plan: _GroupPlan,
+        step: Step,
+        sample: Tensor,
+        outputs: dict[Perturbation | None, _PassOutput],
+        finish: Finish | None,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The guided prediction of a group, and the predictions that it is made of; None for one not run."""
+        images = plan.images
+        all_channels = outputs[None].take(self._cond_rows(images)) if plan.cond else None
+        uncond = self._guided_channels(outputs[None].take(images)) if plan.uncond else None
+        cond = None if all_channels is None else self._guided_channels(all_channels)
+        extras = {
+            perturbation: self._guided_channels(outputs[perturbation].take(self._source_rows(perturbation, images)))
+            for perturbation in plan.passes
+        }
+        like = next((tensor for tensor in (cond, uncond, *extras.values()) if tensor is not None), None)
+        latents = _cropped(take(sample, images), like)
+        guided = plan.guide.combine(uncond, cond, step, latents, *((extras,) if extras else ()))
+        if finish is not None and cond is not None:
+            guided = finish(guided, cond, images)
+        if self._channels is not None and all_channels is not None:
+            guided = torch.cat([guided, all_channels[:, guided.shape[1] :].to(guided.dtype)], dim=1)
+        return guided, uncond, cond
+
+    def _guided_channels(self, prediction: Tensor) -> Tensor:
         return prediction if self._channels is None else prediction[:, : self._channels(prediction.shape[1])]
 
-    def _source(self, variation: Perturbation, images: list[int]) -> list[int]:
-        return images if variation.source == "uncond" else [self.images + i for i in images]
+    def _cond_rows(self, images: list[int]) -> list[int]:
+        return [self.images + image for image in images]
 
-    def _gather(self, parts: list[Tensor]) -> Tensor:
+    def _source_rows(self, perturbation: Perturbation, images: list[int]) -> list[int]:
+        return images if perturbation.source == "uncond" else self._cond_rows(images)
+
+    def _in_image_order(self, parts: list[Tensor]) -> Tensor:
         if len(parts) == 1:
             return parts[0]
-        order = [image for _, images in self._groups for image in images]
+        order = [image for group in self._groups for image in group.images]
         return take(torch.cat(parts), [order.index(image) for image in range(self.images)])
 
 
+def _grouped(guidances: Sequence[Any], prediction: Space) -> list[_Group]:
+    """Images with equal guidance under one Guide; under one each if the Guide is `per_image`."""
+    images_of: dict[Any, list[int]] = {}
+    specs: dict[Any, Any] = {}
+    for image, spec in enumerate(guidances):
+        key = spec if isinstance(spec, Guidance) else id(spec)
+        specs[key] = spec
+        images_of.setdefault(key, []).append(image)
+    groups = []
+    for key, images in images_of.items():
+        guide = specs[key].start(prediction)
+        if getattr(guide, "per_image", False):
+            groups.append(_Group(guide, images[:1]))
+            groups += [_Group(specs[key].start(prediction), [image]) for image in images[1:]]
+        else:
+            groups.append(_Group(guide, images))
+    return groups
+
+
+def _cost(perturbation: Perturbation | None) -> int:
+    """How often the network runs for one row."""
+    return 1 if perturbation is None else runs(perturbation)
+
+
+def _run_rows(needed: list[int], labels: list[int], perturbation: Perturbation | None, denoise: Denoise) -> _PassOutput:
+    """One denoiser call for the needed rows, equal ones once."""
+    first_row: dict[int, int] = {}
+    for row in sorted(needed):
+        first_row.setdefault(labels[row], row)
+    rows = list(first_row.values())
+    output = denoise(None if rows == list(range(len(labels))) else rows, perturbation)
+    return _PassOutput(output, {label: position for position, label in enumerate(first_row)}, list(labels))
+
+
 def _lengths(pairs: list[tuple[list[int], Tensor, Tensor]]) -> tuple[tuple[tuple[int, ...], Tensor], ...]:
-    """The lengths of uncond, cond and cond - uncond of every image of the pairs (images, uncond, cond), float32, as a
-    StepRecord has them: all images at once, and in three operations, for this is done at every step."""
+    """The L2 norms of uncond, cond and cond - uncond of each image, (3, n), float32, as a StepRecord holds them.
+
+    All images at once and in three operations, because this runs at every step.
+    """
     if not pairs:
         return ()
     groups, unconds, conds = zip(*pairs, strict=True)
-    u, c = (some[0] if len(some) == 1 else torch.cat(some) for some in (unconds, conds))
+    u, c = (tensors[0] if len(tensors) == 1 else torch.cat(tensors) for tensors in (unconds, conds))
     u, c = u.detach().float(), c.detach().float()
     images = tuple(image for group in groups for image in group)
     return ((images, torch.linalg.vector_norm(torch.stack([u, c, c - u]).flatten(2), dim=2)),)
 
 
-def _shares(wanted: dict[Perturbation | None, list[int]], labels: list[int]) -> tuple[tuple[float, float], ...]:
-    """(rows run, rows saved) of each image: k rows that are equal cost each of them 1 / k."""
+def _shares(needed: dict[Perturbation | None, list[int]], labels: list[int]) -> tuple[tuple[float, float], ...]:
+    """(rows run, rows saved) of each image: each of k equal rows costs 1 / k."""
     images = len(labels) // 2
-    run, asked = [0.0] * images, [2.0] * images
-    for variation, rows in wanted.items():
-        equal, cost = Counter(labels[row] for row in rows), 1 if variation is None else runs(variation)
+    rows_run, rows_planned = [0.0] * images, [2.0] * images
+    for perturbation, rows in needed.items():
+        equal, cost = Counter(labels[row] for row in rows), _cost(perturbation)
         for row in rows:
-            run[row % images] += cost / equal[labels[row]]
-            asked[row % images] += 0 if variation is None else cost
-    return tuple((mine, plain - mine) for mine, plain in zip(run, asked, strict=True))
+            rows_run[row % images] += cost / equal[labels[row]]
+            rows_planned[row % images] += 0 if perturbation is None else cost
+    return tuple((run, planned - run) for run, planned in zip(rows_run, rows_planned, strict=True))
 
 
 def _cropped(sample: Tensor, like: Tensor | None) -> Tensor | None:
-    """The leading part of what the denoiser saw that has the shape of its prediction; None where there is none.
+    """The leading part of the denoiser's input that has the shape of the prediction; None if there is none.
 
     Images to be edited, masks and other conditions are further channels, frames or tokens behind the latents.
     """
     if like is None or sample.shape == like.shape:
         return sample
-    if sample.ndim != like.ndim or any(mine < other for mine, other in zip(sample.shape, like.shape, strict=True)):
+    if sample.ndim != like.ndim or any(size < needed for size, needed in zip(sample.shape, like.shape, strict=True)):
         return None
     return sample[tuple(slice(size) for size in like.shape)]
-
-
-@dataclass(frozen=True, eq=False)
-class _Ran:
-    """The output of one denoiser call, and where each row of the batch finds its own."""
-
-    output: Tensor
-    place: dict[int, int]
-    labels: list[int]
-
-    def of(self, rows: list[int]) -> Tensor:
-        return take(self.output, [self.place[self.labels[row]] for row in rows])
-
-
-def _run(wanted: list[int], labels: list[int], variation: Perturbation | None, denoise: Denoise) -> _Ran:
-    """The wanted rows, equal ones once."""
-    first: dict[int, int] = {}
-    for row in sorted(wanted):
-        first.setdefault(labels[row], row)
-    rows = list(first.values())
-    output = denoise(None if rows == list(range(len(labels))) else rows, variation)
-    return _Ran(output, {label: position for position, label in enumerate(first)}, list(labels))

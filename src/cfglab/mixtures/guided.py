@@ -50,8 +50,8 @@ class GuidedMixture:
     def __init__(self, cond: Denoiser, uncond: Denoiser, guidance: Guidance, space: Space, count: int) -> None:
         self.cond, self.uncond, self.space = cond, uncond, space
         self.calls: list[MixtureCall] = []
-        first = guidance.start(space)
-        self._guides = [first, *(guidance.start(space) for _ in range(count - 1))] if first.alone else [first]
+        guide = guidance.start(space)
+        self._guides = [guide, *(guidance.start(space) for _ in range(count - 1))] if guide.per_image else [guide]
 
     def __call__(self, x: "Tensor", step: Step) -> "tuple[Tensor, Tensor]":
         """x0 and epsilon, both (n, ...)."""
@@ -66,22 +66,29 @@ class GuidedMixture:
         """What a guided model predicts for x (n, ...), in the run's space."""
         import torch
 
-        one = len(x) // len(self._guides)
-        parts, means, run, asked = [], [], 0, 0
-        for guide, rows in zip(self._guides, x.split(one), strict=True):
+        chunk = len(x) // len(self._guides)
+        parts, means, rows_run, rows_planned = [], [], 0, 0
+        for guide, rows in zip(self._guides, x.split(chunk), strict=True):
             plan = guide.plan(step)
-            uncond = self._run(self.uncond, rows, step, None) if plan.uncond else None
-            cond = self._run(self.cond, rows, step, None) if plan.cond else None
-            extras = {wanted: self._run(getattr(self, wanted.source), rows, step, wanted) for wanted in plan.passes}
+            uncond = self._predict(self.uncond, rows, step, None) if plan.uncond else None
+            cond = self._predict(self.cond, rows, step, None) if plan.cond else None
+            extras = {
+                perturbation: self._predict(getattr(self, perturbation.source), rows, step, perturbation)
+                for perturbation in plan.passes
+            }
             parts.append(guide.combine(uncond, cond, step, rows, extras))
-            means.append([torch.as_tensor(guide.w, dtype=torch.float64).mean().item(), *_apart(uncond, cond)])
-            run += (plan.uncond + plan.cond + len(extras)) * len(rows)
-            asked += (2 + len(extras)) * len(rows)
+            means.append(
+                [torch.as_tensor(guide.w, dtype=torch.float64).mean().item(), *_difference_and_cosine(uncond, cond)]
+            )
+            rows_run += (plan.uncond + plan.cond + len(extras)) * len(rows)
+            rows_planned += (2 + len(extras)) * len(rows)
         w, difference, cosine = torch.tensor(means, dtype=torch.float64).mean(0).tolist()
-        self.calls.append(MixtureCall(step.index, float(step.sigma or 0.0), w, difference, cosine, run, asked - run))
+        self.calls.append(
+            MixtureCall(step.index, float(step.sigma or 0.0), w, difference, cosine, rows_run, rows_planned - rows_run)
+        )
         return torch.cat(parts)
 
-    def _run(self, denoiser: Denoiser, x: "Tensor", step: Step, variation: "Perturbation | None") -> "Tensor":
+    def _predict(self, denoiser: Denoiser, x: "Tensor", step: Step, variation: "Perturbation | None") -> "Tensor":
         if variation is None:
             return denoiser.predict(x, step, self.space)
         if getattr(variation, "prompt", None) is not None and not getattr(variation, "beside", False):
@@ -95,7 +102,7 @@ class GuidedMixture:
             return changed.predict(inputs[0], step, self.space, **inputs[2])
 
 
-def _apart(uncond: "Tensor | None", cond: "Tensor | None") -> tuple[float, float]:
+def _difference_and_cosine(uncond: "Tensor | None", cond: "Tensor | None") -> tuple[float, float]:
     """Mean length of cond - uncond, and mean cosine of their angle."""
     from torch.nn.functional import cosine_similarity
 

@@ -6,7 +6,7 @@ Where `x = a * x0 + n * epsilon` (a = alpha, n = alpha * sigma), a component N(m
     x0      = sum of r * (m + a C S^-1 (x - a m))       E[x0 | x]
     epsilon = sum of r * n S^-1 (x - a m)               E[epsilon | x] = -n * score
 
-v and flow follow from these two. A class is a mixture too (`given`), and so is a worse model of the same data
+v and flow follow from these two. A class is a mixture too (`of_class`), and so is a worse model of the same data
 (`blurred`): guidance between any two of them is guidance without a network's error.
 """
 
@@ -46,7 +46,7 @@ class Mixture:
     def __init__(self, weights: Any, means: Any, covariances: Any, labels: Any = None) -> None:
         import torch
 
-        weights, means, covariances = (float64(one) for one in (weights, means, covariances))
+        weights, means, covariances = (float64(value) for value in (weights, means, covariances))
         if means.ndim != 2 or weights.shape != means.shape[:1] or not len(means):
             raise InputError(
                 f"weights of shape {tuple(weights.shape)} and means of shape {tuple(means.shape)}: k components in d "
@@ -84,7 +84,7 @@ class Mixture:
 
     # -- other mixtures ----------------------------------------------------------------------------------------------
 
-    def given(self, label: int) -> "Mixture":
+    def of_class(self, label: int) -> "Mixture":
         """Return the mixture of one class: the data, and its exact model, conditional on the class.
 
         Args:
@@ -97,8 +97,8 @@ class Mixture:
             raise InputError(
                 f"class {label!r} of a mixture with {self.classes}: they are 0 to {self.classes - 1}; give one of them."
             )
-        mine = self.labels == label
-        return Mixture(self.weights[mine], self.means[mine], self.covariances[mine])
+        members = self.labels == label
+        return Mixture(self.weights[members], self.means[members], self.covariances[members])
 
     def blurred(self, variance: float) -> "Mixture":
         """Return the mixture with `variance` added to every component in every direction: a weaker model of the data.
@@ -113,8 +113,8 @@ class Mixture:
 
         if not (math.isfinite(variance) and variance >= 0):
             raise InputError(f"blurred({variance!r}): a variance is added, 0 or more; give one such as 0.01.")
-        more = variance if self._axes is None else variance * torch.eye(self.dimension, dtype=torch.float64)
-        return Mixture(self.weights, self.means, self.covariances + more, self.labels)
+        added = variance if self._axes is None else variance * torch.eye(self.dimension, dtype=torch.float64)
+        return Mixture(self.weights, self.means, self.covariances + added, self.labels)
 
     # -- what is known exactly ---------------------------------------------------------------------------------------
 
@@ -163,29 +163,29 @@ class Mixture:
         """Return exact samples of the data, (n, d), one per seed."""
         from cfglab.mixtures.noise_paths import draws
 
-        return self.placed(*draws(seeds, 1, self.dimension))
+        return self.sample_from(*draws(seeds, 1, self.dimension))
 
-    def placed(self, uniform: "Tensor", normal: "Tensor") -> "Tensor":
+    def sample_from(self, uniform: "Tensor", normal: "Tensor") -> "Tensor":
         """Return the samples (n, d) for uniform numbers (n, 1) and standard normal numbers (n, d)."""
         import torch
 
         ends = self.weights.cumsum(0)
-        chosen = torch.searchsorted(ends[:-1].contiguous(), uniform[:, 0].contiguous(), right=True)
-        spread = normal * self._variances[chosen].sqrt()
+        component = torch.searchsorted(ends[:-1].contiguous(), uniform[:, 0].contiguous(), right=True)
+        spread = normal * self._variances[component].sqrt()
         if self._axes is not None:
-            spread = torch.einsum("nde,ne->nd", self._axes[chosen], spread)
-        return self.means[chosen] + spread
+            spread = torch.einsum("nde,ne->nd", self._axes[component], spread)
+        return self.means[component] + spread
 
     def moments(self) -> "tuple[Tensor, Tensor]":
         """Return the mean (d,) and the covariance (d, d) of the data."""
         import torch
 
         mean = self.weights @ self.means
-        apart = self.means - mean
+        centred = self.means - mean
         full = self.covariances
         if self._axes is None:
             full = full[:, None, None] * torch.eye(self.dimension, dtype=torch.float64)
-        return mean, torch.einsum("k,kde->de", self.weights, full + apart[:, :, None] * apart[:, None, :])
+        return mean, torch.einsum("k,kde->de", self.weights, full + centred[:, :, None] * centred[:, None, :])
 
     def _joint(self, x: "Tensor", a: float, n: float) -> "Iterator[tuple[Tensor, Tensor]]":
         """log p(x, component), (m, k), and S^-1 (x - a m) along the axes of S, (m, k, d), some rows at a time."""
@@ -195,9 +195,9 @@ class Mixture:
         scale = self.weights.log() - 0.5 * (self.dimension * math.log(2 * math.pi) + variances.log().sum(1))
         means = self.means if self._axes is None else torch.einsum("kd,kde->ke", self.means, self._axes)
         for part in x.split(max(1, CHUNK // self.means.numel())):
-            apart = self._along(part) - a * means
-            solved = apart / variances
-            yield scale - 0.5 * ((apart * solved) @ x.new_ones(self.dimension)), solved
+            difference = self._along(part) - a * means
+            solved = difference / variances
+            yield scale - 0.5 * ((difference * solved) @ x.new_ones(self.dimension)), solved
 
     def _along(self, x: "Tensor") -> "Tensor":
         """Points (m, d) along the axes of every component, (m, k, d), or (m, 1, d) where all have the same."""

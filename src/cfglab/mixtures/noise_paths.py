@@ -100,8 +100,8 @@ def karras(count: int, largest: float = 80.0, smallest: float = 0.002, rho: floa
             f"{count} steps from {largest} to {smallest} with rho {rho}: two steps or more, falling between finite "
             "levels above 0; write karras(32)."
         )
-    first, last = largest ** (1 / rho), smallest ** (1 / rho)
-    return [*((first + i / (count - 1) * (last - first)) ** rho for i in range(count)), 0.0]
+    root_start, root_end = largest ** (1 / rho), smallest ** (1 / rho)
+    return [*((root_start + i / (count - 1) * (root_end - root_start)) ** rho for i in range(count)), 0.0]
 
 
 def flow_levels(count: int, shift: float = 1.0) -> list[float]:
@@ -134,6 +134,6 @@ def draws(seeds: Sequence[int], uniform: int, *normal: int) -> "tuple[Tensor, ..
     rows: list[tuple[Tensor, ...]] = []
     for seed in seeds:
         generator.manual_seed(int(seed))
-        first = [torch.rand(uniform, generator=generator, dtype=torch.float64)] if uniform else []
-        rows.append((*first, *(torch.randn(size, generator=generator, dtype=torch.float64) for size in normal)))
+        uniforms = [torch.rand(uniform, generator=generator, dtype=torch.float64)] if uniform else []
+        rows.append((*uniforms, *(torch.randn(size, generator=generator, dtype=torch.float64) for size in normal)))
     return tuple(torch.stack(column) for column in zip(*rows, strict=True))

@@ -53,12 +53,12 @@ def generate(
     a, n = noise_of(steps[0])
     amounts = (size, len(steps) * size) if method == "ancestral" else (size,)
     if start is None:
-        first, *more = draws(seeds, 0, *amounts)
-        x = n * first
+        noise_start, *step_noise = draws(seeds, 0, *amounts)
+        x = n * noise_start
     else:
-        uniform, normal, first, *more = draws(seeds, 1, size, *amounts)
-        x = a * start.placed(uniform, normal) + n * first
-    noise = more[0].reshape(len(x), len(steps), size) if more else None
+        uniform, normal, noise_start, *step_noise = draws(seeds, 1, size, *amounts)
+        x = a * start.sample_from(uniform, normal) + n * noise_start
+    noise = step_noise[0].reshape(len(x), len(steps), size) if step_noise else None
     return integrate(cond, uncond, guidance, steps, x, method, noise=noise, space=space, calls=calls)
 
 
@@ -85,15 +85,15 @@ def integrate(
         raise InputError("ancestral steps without noise of shape (n, steps, ...): they add it; use generate(…).")
     spec = guidance if isinstance(guidance, Guidance) else Guidance(guidance)
     guided = GuidedMixture(cond, uncond, spec, space, len(x))
-    for place, (step, after) in enumerate(zip(steps, [*steps[1:], None], strict=True)):
-        a_next = _alpha_after(step, after)
+    for index, (step, next_step) in enumerate(zip(steps, [*steps[1:], None], strict=True)):
+        a_next = _next_alpha(step, next_step)
         s, s_next = float(step.sigma or 0.0), float(step.next_sigma or 0.0)
         x0, epsilon = guided(x, step)
         if method == "heun":
             x = _heun(guided, x, step, a_next, epsilon)
         elif method == "ancestral" and noise is not None and s_next > 0:
             share = 0.0 if math.isinf(s) else s_next / s
-            fresh = noise[:, place].reshape(x.shape)
+            fresh = noise[:, index].reshape(x.shape)
             x = a_next * (x0 + s_next * (share * epsilon + math.sqrt(1 - share**2) * fresh))
         else:
             x = a_next * (x0 + s_next * epsilon)
@@ -107,17 +107,17 @@ def _heun(guided: "GuidedMixture", x: "Tensor", step: Step, a_next: float, epsil
     if a == 0:
         raise InputError("heun from pure noise: its step is in x / alpha; start below it, or use euler.")
     y = x / a
-    there = y + (s_next - s) * epsilon
+    y_next = y + (s_next - s) * epsilon
     if s_next > 0:
         second = replace(step, sigma=s_next, alpha=a_next)
-        there = y + (s_next - s) * (epsilon + guided(a_next * there, second)[1]) / 2
-    return a_next * there
+        y_next = y + (s_next - s) * (epsilon + guided(a_next * y_next, second)[1]) / 2
+    return a_next * y_next
 
 
-def _alpha_after(step: Step, after: Step | None) -> float:
+def _next_alpha(step: Step, next_step: Step | None) -> float:
     """The signal's factor at the end of a step: the next one's, or, as the path goes on, 1 at no noise."""
-    if after is not None:
-        return float(after.alpha or 0.0)
+    if next_step is not None:
+        return float(next_step.alpha or 0.0)
     if step.next_sigma in (0.0, None):
         return 1.0
     a, s, s_next = float(step.alpha or 0.0), float(step.sigma or 0.0), float(step.next_sigma or 0.0)

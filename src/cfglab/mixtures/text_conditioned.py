@@ -39,13 +39,13 @@ class TextConditionedMixture:
                 f"{mixture.classes} classes told with spread {spread!r}: at most {LENGTH} have a text, and the spread "
                 "is above 0; write 1.5."
             )
-        mixture.given(label)
+        mixture.of_class(label)
         self.mixture, self.label, self.spread = mixture, label, spread
         signs = torch.ones(1, 1, dtype=torch.float64)
         while len(signs) < LENGTH:  # Hadamard's rows: of equal length, at right angles
             signs = torch.cat([torch.cat([signs, signs], 1), torch.cat([signs, -signs], 1)])
         self.encodings = signs[1 : mixture.classes + 1] if mixture.classes < LENGTH else signs
-        self._each = [mixture.given(one) for one in range(mixture.classes)]
+        self._models = [mixture.of_class(class_index) for class_index in range(mixture.classes)]
 
     @property
     def dimension(self) -> int:
@@ -60,9 +60,9 @@ class TextConditionedMixture:
         """The prediction for x (n, ...) under its own text, or under the `encoder_hidden_states` (n, 16) given."""
         import torch
 
-        given = conditioning or self.texts(len(x))
-        said = given["encoder_hidden_states"].double()
-        likelihood = -((said[:, None, :] - self.encodings) ** 2).sum(2) / (2 * self.spread**2)
+        arguments = conditioning or self.texts(len(x))
+        encodings = arguments["encoder_hidden_states"].double()
+        likelihood = -((encodings[:, None, :] - self.encodings) ** 2).sum(2) / (2 * self.spread**2)
         shares = (self.mixture.posterior(x, step).log() + likelihood).softmax(1)
-        each = torch.stack([one.predict(x, step, space) for one in self._each], dim=1)
-        return (shares.reshape(*shares.shape, *[1] * (x.ndim - 1)) * each).sum(1).to(x.dtype)
+        predictions = torch.stack([model.predict(x, step, space) for model in self._models], dim=1)
+        return (shares.reshape(*shares.shape, *[1] * (x.ndim - 1)) * predictions).sum(1).to(x.dtype)

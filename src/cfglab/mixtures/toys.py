@@ -33,11 +33,11 @@ class ToyProblem:
     modes: "Tensor"
     fog: float = 0.0
 
-    def given(self, label: int) -> "ToyProblem":
+    def of_class(self, label: int) -> "ToyProblem":
         """One class, its modes counted anew. Raises InputError."""
         import torch
 
-        mixture = self.mixture.given(label)
+        mixture = self.mixture.of_class(label)
         _, modes = torch.unique(self.modes[self.mixture.labels == label], return_inverse=True)
         return ToyProblem(mixture, modes)
 
@@ -73,17 +73,17 @@ def tree() -> ToyProblem:
 
     limbs = [(label, *limb) for label, angle in enumerate((90, 210, 330)) for limb in _grown(0.0, 0.0, angle, 0.9, 0)]
     weights, means, covariances, labels, mode = [], [], [], [], []
-    for place, (label, x, y, angle, length) in enumerate(limbs):
+    for mode_index, (label, x, y, angle, length) in enumerate(limbs):
         along = (math.cos(math.radians(angle)), math.sin(math.radians(angle)))
         long, thin = (0.62 * length / BEADS) ** 2, (THICKNESS * length) ** 2
         for bead in range(BEADS):
             reach = (bead + 0.5) / BEADS * length
             weights.append(length**2)
             means.append([x + along[0] * reach, y + along[1] * reach])
-            (c, s), more = along, long - thin
-            covariances.append([[more * c * c + thin, more * c * s], [more * c * s, more * s * s + thin]])
+            (c, s), excess = along, long - thin
+            covariances.append([[excess * c * c + thin, excess * c * s], [excess * c * s, excess * s * s + thin]])
             labels.append(label)
-            mode.append(place)
+            mode.append(mode_index)
     return ToyProblem(Mixture(weights, means, covariances, labels), torch.tensor(mode))
 
 

@@ -43,21 +43,25 @@ def scheduled(
     guided = GuidedMixture(cond, uncond, spec, space, len(seeds))
     scheduler.set_timesteps(steps)
     reader = StepReader(scheduler)
-    x = _begin(scheduler, reader, size, seeds, start)
-    own = [torch.Generator().manual_seed(int(seed) ^ 0x5EED) for seed in seeds]  # apart from the noise at the start
-    options = {"generator": own} if "generator" in scheduler.step.__code__.co_varnames else {}
+    x = _initial_samples(scheduler, reader, size, seeds, start)
+    generators = [
+        torch.Generator().manual_seed(int(seed) ^ 0x5EED) for seed in seeds
+    ]  # apart from the noise at the start
+    options = {"generator": generators} if "generator" in scheduler.step.__code__.co_varnames else {}
     for timestep in scheduler.timesteps:
-        seen = scheduler.scale_model_input(x, timestep) if hasattr(scheduler, "scale_model_input") else x
-        x = scheduler.step(guided.predict(seen, reader.next()), timestep, x, **options).prev_sample
+        model_input = scheduler.scale_model_input(x, timestep) if hasattr(scheduler, "scale_model_input") else x
+        x = scheduler.step(guided.predict(model_input, reader.next()), timestep, x, **options).prev_sample
     return x
 
 
-def _begin(scheduler: Any, reader: StepReader, size: int, seeds: Sequence[int], start: Mixture | None) -> "Tensor":
+def _initial_samples(
+    scheduler: Any, reader: StepReader, size: int, seeds: Sequence[int], start: Mixture | None
+) -> "Tensor":
     """Where the run begins, in the scheduler's own units, which are those the model sees or larger by 1 / alpha."""
     factor = float(getattr(scheduler, "init_noise_sigma", 1.0))
     if start is None:
         return draws(seeds, 0, size)[0] * factor
     a, n = noise_of(reader.peek())
     uniform, normal, noise = draws(seeds, 1, size, size)
-    seen = a * start.placed(uniform, normal) + n * noise
-    return seen / a if factor > 1 else seen
+    model_input = a * start.sample_from(uniform, normal) + n * noise
+    return model_input / a if factor > 1 else model_input

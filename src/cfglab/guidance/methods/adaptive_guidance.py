@@ -44,23 +44,23 @@ class AdaptiveGuidance(Transform):
         defaults="none: the threshold depends on the model; ComfyUI-Adaptive-Guidance starts at 0.99",
         hosts=(Implementation("ComfyUI", "asagi4's node takes the cosine over the whole batch"),),
     )
-    alone: ClassVar[bool] = True
+    per_image: ClassVar[bool] = True
 
     kind: Literal["adaptive"] = "adaptive"
     space: Space = "epsilon"
     similarity: Fraction
 
-    def scale(self, w: "float | Tensor", now: StepContext) -> "float | Tensor":
+    def scale(self, w: "float | Tensor", context: StepContext) -> "float | Tensor":
         from cfglab.guidance.reductions import dot, norm, safe_divide
 
-        if "agreed" not in now.memory:
-            cosine = safe_divide(dot(now.cond, now.uncond), norm(now.cond) * norm(now.uncond))
+        if "agreed" not in context.memory:
+            cosine = safe_divide(dot(context.cond, context.uncond), norm(context.cond) * norm(context.uncond))
             if bool((cosine >= self.similarity).all()):
-                now.memory["agreed"] = now.step.index
+                context.memory["agreed"] = context.step.index
         return w
 
-    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":
-        return now.cond if self._dropped(now.step, now.memory) else guided
+    def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
+        return context.cond if self._dropped(context.step, context.memory) else guided
 
     def supplies(self, step: Step, memory: Mapping[str, Any]) -> Literal["uncond", "cond"] | None:
         return "uncond" if self._dropped(step, memory) else None
@@ -103,12 +103,12 @@ class ReuseUpdate(Transform):
     start: Fraction = 0.0
 
     def supplies(self, step: Step, memory: Mapping[str, Any]) -> Literal["uncond", "cond"] | None:
-        known = memory.get("step")
-        fresh = known is None or step.progress < self.start or step.index % self.every == 0
-        return None if fresh or known == step.index else "uncond"
+        last_step = memory.get("step")
+        fresh = last_step is None or step.progress < self.start or step.index % self.every == 0
+        return None if fresh or last_step == step.index else "uncond"
 
-    def unconditional(self, uncond: "Tensor", now: StepContext) -> "Tensor":
-        if self.supplies(now.step, now.memory):
-            return now.cond - now.memory["update"]
-        now.memory.update(step=now.step.index, update=now.cond - uncond)
+    def unconditional(self, uncond: "Tensor", context: StepContext) -> "Tensor":
+        if self.supplies(context.step, context.memory):
+            return context.cond - context.memory["update"]
+        context.memory.update(step=context.step.index, update=context.cond - uncond)
         return uncond

@@ -44,10 +44,14 @@ class MagnitudeAware(Transform):
     space: Space = "flow"
     alpha: NotNegative = 8.0
 
-    def scale(self, w: "float | Tensor", now: StepContext) -> "float | Tensor":
+    def scale(self, w: "float | Tensor", context: StepContext) -> "float | Tensor":
         from cfglab.guidance.reductions import norm, safe_divide
 
-        return 1 + (w - 1) * (-self.alpha * safe_divide(norm(now.cond - now.uncond), norm(now.uncond), 0.0)).exp()
+        return (
+            1
+            + (w - 1)
+            * (-self.alpha * safe_divide(norm(context.cond - context.uncond), norm(context.uncond), 0.0)).exp()
+        )
 
 
 class UpdatePower(Transform):
@@ -81,7 +85,7 @@ class UpdatePower(Transform):
     kind: Literal["update_power"] = "update_power"
     gamma: NotNegative
 
-    def update(self, update: "Tensor", now: StepContext) -> "Tensor":  # noqa: ARG002
+    def update(self, update: "Tensor", context: StepContext) -> "Tensor":  # noqa: ARG002
         from cfglab.guidance.reductions import norm, safe_divide
 
         return safe_divide(update, norm(update).pow(self.gamma), 0.0)

@@ -77,18 +77,18 @@ class APG(Transform):
         mode = data.get("as_in") if isinstance(data, dict) else None
         return {**_THEIRS[mode], **data} if isinstance(mode, str) and mode in _THEIRS else data
 
-    def update(self, update: "Tensor", now: StepContext) -> "Tensor":
+    def update(self, update: "Tensor", context: StepContext) -> "Tensor":
         from cfglab.guidance.reductions import dot, norm, safe_divide
 
         if self.momentum:
-            now.memory["update"] = step = update + self.momentum * now.memory.get("update", 0.0)
+            context.memory["update"] = step = update + self.momentum * context.memory.get("update", 0.0)
         else:
             step = update
         if self.norm_threshold:
             length = norm(step)
             step = step * (self.norm_threshold / length.where(length > 0, 1.0)).clamp(max=1.0)
-        along = now.cond * safe_divide(dot(step, now.cond), dot(now.cond, now.cond), 0.0)
+        along = context.cond * safe_divide(dot(step, context.cond), dot(context.cond, context.cond), 0.0)
         changed = (step - along) + self.eta * along if self.eta != 1 else step
         if self.as_in == "diffusers":
             return changed
-        return changed + now.over_w(update if self.as_in == "comfyui" else update - changed)
+        return changed + context.over_w(update if self.as_in == "comfyui" else update - changed)

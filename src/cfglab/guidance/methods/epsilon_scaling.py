@@ -45,5 +45,5 @@ class EpsilonScaling(Transform):
     kind: Literal["epsilon_scaling"] = "epsilon_scaling"
     factor: Positive = 1.005
 
-    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":  # noqa: ARG002
+    def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":  # noqa: ARG002
         return guided / self.factor

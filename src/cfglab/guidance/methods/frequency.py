@@ -74,7 +74,7 @@ class FDG(Transform):
     factors: Annotated[tuple[Real, ...], BeforeValidator(_factors)] = (1.0, 0.5)
     pyramid: Literal["paper", "nearest"] = "paper"
 
-    def update(self, update: "Tensor", now: StepContext) -> "Tensor":  # noqa: ARG002
+    def update(self, update: "Tensor", context: StepContext) -> "Tensor":  # noqa: ARG002
         from cfglab.guidance.methods.laplacian_pyramid import levels
 
         _check_picture(self.kind, update)
@@ -124,7 +124,7 @@ class FreSca(Transform):
     high: Real = 1.5
     cutoff: Annotated[Whole, AfterValidator(_cutoff)] = 20
 
-    def update(self, update: "Tensor", now: StepContext) -> "Tensor":  # noqa: ARG002
+    def update(self, update: "Tensor", context: StepContext) -> "Tensor":  # noqa: ARG002
         import torch
 
         _check_picture(self.kind, update)

@@ -76,12 +76,12 @@ def _blur(image: Tensor, pyramid: Pyramid) -> Tensor:
     return blurred
 
 
-def _bordered(image: Tensor, dim: int, before: int, after: int, pyramid: Pyramid) -> Tensor:
+def _bordered(image: Tensor, dim: int, leading: int, trailing: int, pyramid: Pyramid) -> Tensor:
     """The image with that many more positions along `dim`: reflected at its ends, or its ends repeated."""
-    if not before + after:
+    if not leading + trailing:
         return image
-    last = image.shape[dim] - 1
-    index = torch.arange(-before, last + 1 + after, device=image.device)
-    if pyramid == "paper" and last:
-        index = last - (last - index.abs() % (2 * last)).abs()
-    return image.index_select(dim, index.clamp(0, last))
+    last_index = image.shape[dim] - 1
+    index = torch.arange(-leading, last_index + 1 + trailing, device=image.device)
+    if pyramid == "paper" and last_index:
+        index = last_index - (last_index - index.abs() % (2 * last_index)).abs()
+    return image.index_select(dim, index.clamp(0, last_index))

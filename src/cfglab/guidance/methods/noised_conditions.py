@@ -63,8 +63,8 @@ class ICG(Transform):
     def supplies(self, step: Step, memory: Mapping[str, Any]) -> Literal["uncond", "cond"] | None:  # noqa: ARG002
         return "uncond"
 
-    def unconditional(self, uncond: "Tensor", now: StepContext) -> "Tensor":
-        return uncond if now.extra is None else now.extra
+    def unconditional(self, uncond: "Tensor", context: StepContext) -> "Tensor":
+        return uncond if context.extra is None else context.extra
 
 
 class CADS(Transform):
@@ -149,5 +149,5 @@ class CADS(Transform):
     def supplies(self, step: Step, memory: Mapping[str, Any]) -> Literal["uncond", "cond"] | None:  # noqa: ARG002
         return None if self.gamma(step) == 1 else "cond"
 
-    def conditional(self, cond: "Tensor", now: StepContext) -> "Tensor":
-        return cond if now.extra is None else now.extra
+    def conditional(self, cond: "Tensor", context: StepContext) -> "Tensor":
+        return cond if context.extra is None else context.extra

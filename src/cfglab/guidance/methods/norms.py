@@ -35,8 +35,8 @@ class PredictionNorm(Transform):
 
     kind: Literal["prediction_norm"] = "prediction_norm"
 
-    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":
-        return _at_length_of(guided, now.uncond)
+    def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
+        return _at_length_of(guided, context.uncond)
 
 
 class UpdateNorm(Transform):
@@ -61,8 +61,8 @@ class UpdateNorm(Transform):
 
     kind: Literal["update_norm"] = "update_norm"
 
-    def update(self, update: "Tensor", now: StepContext) -> "Tensor":
-        return _at_length_of(update, now.uncond)
+    def update(self, update: "Tensor", context: StepContext) -> "Tensor":
+        return _at_length_of(update, context.uncond)
 
 
 class FullNorm(Transform):
@@ -85,15 +85,15 @@ class FullNorm(Transform):
 
     kind: Literal["full_norm"] = "full_norm"
 
-    def update(self, update: "Tensor", now: StepContext) -> "Tensor":
-        return _at_length_of(update, now.uncond)
+    def update(self, update: "Tensor", context: StepContext) -> "Tensor":
+        return _at_length_of(update, context.uncond)
 
-    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":
-        return _at_length_of(guided, now.uncond)
+    def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
+        return _at_length_of(guided, context.uncond)
 
 
-def _at_length_of(tensor: "Tensor", other: "Tensor") -> "Tensor":
+def _at_length_of(tensor: "Tensor", reference: "Tensor") -> "Tensor":
     """`tensor` (n, ...) with each image's L2 norm that of `other`; an image of zeros stays."""
     from cfglab.guidance.reductions import norm, safe_divide
 
-    return tensor * safe_divide(norm(other), norm(tensor), 0.0)
+    return tensor * safe_divide(norm(reference), norm(tensor), 0.0)

@@ -4,12 +4,12 @@ from typing import ClassVar, Literal
 
 from cfglab.guidance.context import Perturbation
 from cfglab.guidance.fields import NotNegative, Positive
-from cfglab.guidance.methods.weak_prediction import Layers, Weaker
+from cfglab.guidance.methods.weak_prediction import Layers, WeakPrediction
 from cfglab.guidance.perturbations.self_attention import BlurredQueries, IdentityAttention
 from cfglab.method_card import Card, Implementation
 
 
-class PAG(Weaker):
+class PAG(WeakPrediction):
     """`g + s (c - c~)`, where self-attention of c~ is the identity in `layers`: every position sees only itself.
 
     arXiv:2403.17377; the middle block and s = 3 as in diffusers' PAG pipelines. `1 | pag()` is guidance without
@@ -56,11 +56,11 @@ class PAG(Weaker):
     def factor(self) -> float:
         return self.s
 
-    def worse(self) -> Perturbation:
+    def weak_pass(self) -> Perturbation:
         return IdentityAttention(self.layers)
 
 
-class SEG(Weaker):
+class SEG(WeakPrediction):
     """`g + s (c - c~)`, where the queries of self-attention of c~ are blurred over the image in `layers`.
 
     arXiv:2408.00760, equations 6 to 9, in the form of the authors' code, whose blurred row has the prompt and whose s
@@ -108,5 +108,5 @@ class SEG(Weaker):
     def factor(self) -> float:
         return self.s
 
-    def worse(self) -> Perturbation:
+    def weak_pass(self) -> Perturbation:
         return BlurredQueries(self.layers, self.sigma)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class OtherPrompt:
+class SecondPrompt:
     """A perturbed pass: the unconditional rows with another prompt, whose encoding the host puts in place of their own.
 
     Attributes:
@@ -40,7 +40,7 @@ class OtherPrompt:
         return sample, timestep, conditioning
 
 
-class _Prompted(Transform):
+class _WithSecondPrompt(Transform):
     """The base class of transforms with one more prompt."""
 
     kind: str
@@ -48,10 +48,10 @@ class _Prompted(Transform):
     prompt: str
 
     def variation(self, step: Step) -> Perturbation | None:  # noqa: ARG002
-        return OtherPrompt(self.prompt)
+        return SecondPrompt(self.prompt)
 
 
-class PerpNeg(_Prompted):
+class PerpNeg(_WithSecondPrompt):
     """`u + w (p - weight (n - <n, p> / |p|^2 p))`: the negative prompt counts where it is perpendicular to the prompt.
 
     arXiv:2304.04968; p = c - u and n are differences from the prediction without a prompt, per image, so
@@ -84,16 +84,16 @@ class PerpNeg(_Prompted):
     kind: Literal["perp_neg"] = "perp_neg"
     weight: NotNegative = 1.0
 
-    def update(self, update: "Tensor", now: StepContext) -> "Tensor":
+    def update(self, update: "Tensor", context: StepContext) -> "Tensor":
         from cfglab.guidance.reductions import dot, safe_divide
 
-        if now.extra is None:
+        if context.extra is None:
             return update
-        p, n = now.cond - now.uncond, now.extra - now.uncond
+        p, n = context.cond - context.uncond, context.extra - context.uncond
         return update - self.weight * (n - safe_divide(dot(n, p), dot(p, p), 0.0) * p)
 
 
-class Composed(_Prompted):
+class Composed(_WithSecondPrompt):
     """`u + w ((c - u) + weight (c' - u))`: one more prompt beside the first, or against it with a negative weight.
 
     arXiv:2206.01714, conjunction and negation; there every prompt has a scale of its own, here those
@@ -129,11 +129,11 @@ class Composed(_Prompted):
     kind: Literal["composed"] = "composed"
     weight: Real = 1.0
 
-    def update(self, update: "Tensor", now: StepContext) -> "Tensor":
-        return update if now.extra is None else update + self.weight * (now.extra - now.uncond)
+    def update(self, update: "Tensor", context: StepContext) -> "Tensor":
+        return update if context.extra is None else update + self.weight * (context.extra - context.uncond)
 
 
-class DualCFG(_Prompted):
+class DualCFG(_WithSecondPrompt):
     """`u + middle (m - u) + w (c - m)`: two scales, one from nothing to a middle prompt, one from there to the prompt.
 
     arXiv:2211.09800, whose middle is the image to be edited; here it is a second prompt, as in ComfyUI's
@@ -169,5 +169,7 @@ class DualCFG(_Prompted):
     kind: Literal["dual_cfg"] = "dual_cfg"
     middle: Real = 1.5
 
-    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":
-        return guided if now.extra is None else guided + (self.middle - now.w) * (now.extra - now.uncond)
+    def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
+        return (
+            guided if context.extra is None else guided + (self.middle - context.w) * (context.extra - context.uncond)
+        )

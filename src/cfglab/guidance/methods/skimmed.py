@@ -47,17 +47,19 @@ class Skimmed(Transform):
     full_negative: bool = False
     flips: bool = True
 
-    def unconditional(self, uncond: "Tensor", now: StepContext) -> "Tensor":
-        away = uncond - now.cond
+    def unconditional(self, uncond: "Tensor", context: StepContext) -> "Tensor":
+        away = uncond - context.cond
         skim = 0.0 if self.full_negative else self.skim
-        return uncond - self._outside(uncond, away, now.cond + now.w * away, now) * now.over_w((now.w - skim) * away)
+        return uncond - self._outside(uncond, away, context.cond + context.w * away, context) * context.over_w(
+            (context.w - skim) * away
+        )
 
-    def update(self, update: "Tensor", now: StepContext) -> "Tensor":
-        outside = self._outside(now.uncond + update, update, now.uncond + now.w * update, now)
-        return update - outside * now.over_w((now.w - self.skim) * update)
+    def update(self, update: "Tensor", context: StepContext) -> "Tensor":
+        outside = self._outside(context.uncond + update, update, context.uncond + context.w * update, context)
+        return update - outside * context.over_w((context.w - self.skim) * update)
 
-    def _outside(self, there: "Tensor", towards: "Tensor", guided: "Tensor", now: StepContext) -> "Tensor":
+    def _outside(self, prediction: "Tensor", direction: "Tensor", guided: "Tensor", context: StepContext) -> "Tensor":
         """Where the update `towards` from the other prediction to `there` only pushes further out."""
-        sign = there.sign()
-        outside = (towards.sign() == sign) & (sign == guided.sign())
-        return outside & (guided.sign() == -now.residual(guided).sign()) if self.flips else outside
+        sign = prediction.sign()
+        outside = (direction.sign() == sign) & (sign == guided.sign())
+        return outside & (guided.sign() == -context.residual(guided).sign()) if self.flips else outside

@@ -4,14 +4,14 @@ from typing import ClassVar, Literal
 
 from cfglab.guidance.context import Perturbation
 from cfglab.guidance.fields import Fraction, NotNegative
-from cfglab.guidance.methods.weak_prediction import Layers, Weaker
+from cfglab.guidance.methods.weak_prediction import Layers, WeakPrediction
 from cfglab.guidance.perturbations.skipped_layers import RandomBlocks, SkippedLayers
 from cfglab.method_card import Card, Implementation
 from cfglab.schedules.fields import Whole
 from cfglab.step import Step
 
 
-class SkipLayers(Weaker):
+class SkipLayers(WeakPrediction):
     """`g + s (c - c~)`, where c~ leaves `layers` out: skip-layer guidance (SLG), Stability AI's for SD 3.5.
 
     It has no paper of its own; STG (arXiv:2411.18664) is its form for video. Layers are `mid`, dotted names, or numbers
@@ -62,11 +62,11 @@ class SkipLayers(Weaker):
     def factor(self) -> float:
         return self.s
 
-    def worse(self) -> Perturbation:
+    def weak_pass(self) -> Perturbation:
         return SkippedLayers(self.layers)
 
 
-class S2Guidance(Weaker):
+class S2Guidance(WeakPrediction):
     """`g + omega (c - c~)`, where c~ leaves out transformer blocks drawn anew at every step: stochastic self-guidance.
 
     arXiv:2508.12880, equation 4 of its later versions (the first ones subtract `omega c~` alone); one draw a step, in

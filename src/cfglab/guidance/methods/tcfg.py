@@ -43,12 +43,12 @@ class TCFG(Transform):
 
     kind: Literal["tcfg"] = "tcfg"
 
-    def unconditional(self, uncond: "Tensor", now: StepContext) -> "Tensor":
+    def unconditional(self, uncond: "Tensor", context: StepContext) -> "Tensor":
         from cfglab.guidance.reductions import dot
 
-        cc, cu, uu = dot(now.cond, now.cond), dot(now.cond, uncond), dot(uncond, uncond)
+        cc, cu, uu = dot(context.cond, context.cond), dot(context.cond, uncond), dot(uncond, uncond)
         unit = (cc + uu).where(cc + uu > 0, 1.0)
         cc, cu, uu = cc / unit, cu / unit, uu / unit
         r = (cc - uu).hypot(2 * cu)
-        some = r.where(r > 0, 1.0)
-        return (uncond * ((1 - (cc - uu) / some) / 2) + now.cond * (cu / some)).where(r > 0, uncond)
+        divisor = r.where(r > 0, 1.0)
+        return (uncond * ((1 - (cc - uu) / divisor) / 2) + context.cond * (cu / divisor)).where(r > 0, uncond)

@@ -57,7 +57,7 @@ class ImagenThreshold(Transform):
     percentile: Quantile = 0.995
     limit: Positive = 1.0
 
-    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":  # noqa: ARG002
+    def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":  # noqa: ARG002
         from cfglab.guidance.reductions import quantile
 
         s = quantile(guided.abs(), self.percentile).clamp(min=self.limit)
@@ -65,7 +65,7 @@ class ImagenThreshold(Transform):
 
 
 class MimicThreshold(Transform):
-    """sd-dynamic-thresholding: the guided prediction with the flat_std that the scale `mimic` would have had.
+    """sd-dynamic-thresholding: the guided prediction with the spread that the scale `mimic` would have had.
 
     With `m = u + mimic (c - u)`, both centred by the means of their channels: `start="mean"` with `measure="ad"` clamps
     the centred g at `M = max(max |m|, quantile |g|)` and multiplies by `max |m| / M`; with "std" it multiplies by
@@ -75,10 +75,10 @@ class MimicThreshold(Transform):
 
     Attributes:
         space: The parameterization in which it acts; "x0" by default.
-        mimic: The scale whose flat_std is kept, a finite number.
+        mimic: The scale whose spread is kept, a finite number.
         percentile: The quantile of |g|, above 0 and at most 1.
         start: "mean": centred by the channel means; "zero": not centred.
-        measure: The flat_std, "ad" (absolute deviation) or "std" (standard deviation).
+        measure: The spread, "ad" (absolute deviation) or "std" (standard deviation).
         per_channel: True for statistics of every channel, False for those of the image.
 
     Examples:
@@ -89,7 +89,7 @@ class MimicThreshold(Transform):
 
     card: ClassVar[Card] = Card(
         title="Dynamic thresholding (mcmonkey)",
-        says="A high scale with the flat_std of a lower one: centred, clamped and shrunk to what `mimic` would give.",
+        says="A high scale with the spread of a lower one: centred, clamped and shrunk to what `mimic` would give.",
         formula="M = max(max |m|, quantile_p |g|); clamp(g, -M, M) max |m| / M, about the channel means",
         source="mcmonkeyprojects/sd-dynamic-thresholding, dynthres_core.py",
         defaults="its ComfyUI node's: mimic 7, percentile 1, mean, AD, per channel",
@@ -106,26 +106,25 @@ class MimicThreshold(Transform):
     measure: Literal["ad", "std"] = "ad"
     per_channel: bool = True
 
-    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":
-        from cfglab.guidance.reductions import flat_std as deviations
-        from cfglab.guidance.reductions import quantile, safe_divide
+    def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
+        from cfglab.guidance.reductions import flat_std, quantile, safe_divide
 
         keep = 2 if self.per_channel and guided.ndim > 2 else 1
 
         def centred(x: "Tensor") -> "Tensor":
             return x - x.flatten(2).mean(2).reshape(*x.shape[:2], *[1] * (x.ndim - 2)) if x.ndim > 2 else x
 
-        def flat_std(x: "Tensor", q: float) -> "Tensor":
+        def spread(x: "Tensor", q: float) -> "Tensor":
             if self.measure == "ad":
                 return quantile(x.abs(), q, keep)
-            return deviations(x, keep).reshape(*x.shape[:keep], *[1] * (x.ndim - keep))
+            return flat_std(x, keep).reshape(*x.shape[:keep], *[1] * (x.ndim - keep))
 
         g = centred(guided)
-        wanted = flat_std(centred(now.uncond + self.mimic * (now.cond - now.uncond)), 1.0)
-        own = flat_std(g, self.percentile)
+        target = spread(centred(context.uncond + self.mimic * (context.cond - context.uncond)), 1.0)
+        measured = spread(g, self.percentile)
         if self.start == "zero":
-            return guided * safe_divide(wanted, own)
+            return guided * safe_divide(target, measured)
         if self.measure == "std":
-            return guided + (g * safe_divide(wanted, own) - g)
-        top = wanted.maximum(own)
-        return guided + (g.clamp(-top, top) * safe_divide(wanted, top) - g)
+            return guided + (g * safe_divide(target, measured) - g)
+        top = target.maximum(measured)
+        return guided + (g.clamp(-top, top) * safe_divide(target, top) - g)

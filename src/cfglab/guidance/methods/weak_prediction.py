@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def _layers(value: Any) -> tuple[str, ...]:
     """One name, a number, or several of them."""
     several = value if isinstance(value, tuple | list) else (value,)
-    if not several or any(isinstance(one, bool) or not isinstance(one, str | int) or one == "" for one in several):
+    if not several or any(
+        isinstance(layer, bool) or not isinstance(layer, str | int) or layer == "" for layer in several
+    ):
         raise ValueError("layers are names or numbers; write layers=mid or layers=(7, 8, 9).")
     return tuple(map(str, several))
 
@@ -26,7 +28,7 @@ def _layers(value: Any) -> tuple[str, ...]:
 Layers = Annotated[tuple[str, ...], BeforeValidator(_layers)]
 
 
-class Weaker(Transform):
+class WeakPrediction(Transform):
     """The base class of guidance by a weaker prediction: its hook, and the part of the run in which it acts.
 
     Attributes:
@@ -43,7 +45,7 @@ class Weaker(Transform):
     stop: Fraction = 1.0
 
     @model_validator(mode="after")
-    def _window(self) -> "Weaker":
+    def _window(self) -> "WeakPrediction":
         if self.stop <= self.start:
             raise InputError(
                 f"{self.kind}(start={self.start:g}, stop={self.stop:g}): it stops after it starts; swap them."
@@ -54,12 +56,12 @@ class Weaker(Transform):
         """The factor of `cond - worse`."""
         raise NotImplementedError
 
-    def worse(self) -> Perturbation:
+    def weak_pass(self) -> Perturbation:
         """The perturbed pass."""
         raise NotImplementedError
 
     def variation(self, step: Step) -> Perturbation | None:
-        return self.worse() if self.start <= step.progress < self.stop else None
+        return self.weak_pass() if self.start <= step.progress < self.stop else None
 
-    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":
-        return guided if now.extra is None else guided + self.factor() * (now.cond - now.extra)
+    def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
+        return guided if context.extra is None else guided + self.factor() * (context.cond - context.extra)

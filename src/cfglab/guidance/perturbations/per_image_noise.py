@@ -19,7 +19,7 @@ def signatures(sample: Tensor) -> list[int]:
     rows = sample.detach().flatten(1)
     rows = rows[:, :: max(1, rows.shape[1] // 4096)][:, :4096].float().cpu()
     bits = (rows @ _directions(rows.shape[1]) > 0).int().tolist()
-    return [sum(bit << place for place, bit in enumerate(row)) for row in bits]
+    return [sum(bit << position for position, bit in enumerate(row)) for row in bits]
 
 
 @lru_cache(maxsize=8)

@@ -37,5 +37,5 @@ class Inception:
         import torch
 
         with torch.inference_mode():
-            seen = self._model(torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()).to(self._device))
-        return seen[0].float().cpu().numpy()
+            outputs = self._model(torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()).to(self._device))
+        return outputs[0].float().cpu().numpy()

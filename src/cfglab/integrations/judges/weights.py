@@ -17,9 +17,9 @@ def load_weights(metric: str, weights: str, load: Callable[[], T]) -> T:
         with quiet():
             return load()
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"{metric}: the weights {weights} cannot be loaded ({said}); with a connection they are downloaded: "
+            f"{metric}: the weights {weights} cannot be loaded ({reason}); with a connection they are downloaded: "
             f"hf download {weights}; or give a folder that holds them, --weights FOLDER."
         ) from error
 
@@ -34,12 +34,12 @@ def identity(name: str, weights: str, model: Any) -> str:
 def tensors_only() -> Iterator[None]:
     """torch.load reads tensors and unpickles nothing else, whatever a package asks it for."""
     name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-    before = os.environ.get(name)
+    previous = os.environ.get(name)
     os.environ[name] = "1"
     try:
         yield
     finally:
-        if before is None:
+        if previous is None:
             del os.environ[name]
         else:
-            os.environ[name] = before
+            os.environ[name] = previous

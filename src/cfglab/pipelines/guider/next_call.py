@@ -19,7 +19,7 @@ Call = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 _SAMPLE, _TIMESTEP = ("sample", "hidden_states", "x"), ("timestep", "t")
 
 
-class _Awaited:
+class _PendingCall:
     """The answer to the next call, and how to take the interception back."""
 
     def __init__(self, denoiser: nn.Module, call: Call) -> None:
@@ -34,7 +34,7 @@ class _Awaited:
 def replace_next_call(denoiser: nn.Module, call: Call) -> None:
     """The next call of `denoiser` in this context is `call(denoiser, args, kwargs)`."""
     restore_call(denoiser)
-    awaited = _Awaited(denoiser, call)
+    awaited = _PendingCall(denoiser, call)
     intercepted.NEXT.set({**intercepted.NEXT.get(), awaited.interception: awaited})
 
 
@@ -52,26 +52,26 @@ def restore_call(denoiser: nn.Module) -> Call | None:
 
 def sample_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What the denoiser is given to denoise. Raises InputError."""
-    return args[0] if args else kwargs[_name(kwargs, _SAMPLE)]
+    return args[0] if args else kwargs[_argument_name(kwargs, _SAMPLE)]
 
 
-def varied(module: Any, variation: Perturbation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def perturbed_call(module: Any, variation: Perturbation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The call under `variation`; where other arguments are given by place, they stay as they are."""
-    given, named = list(args[:2]), dict(kwargs)
-    names = [_name(named, one) for one in (_SAMPLE, _TIMESTEP)[len(given) :]]
-    sample, timestep = *given, *(named.pop(name) for name in names)
-    with variation.applied(module) as changed:
-        sample, timestep, others = variation.inputs(sample, timestep, named)
+    positional, keywords = list(args[:2]), dict(kwargs)
+    names = [_argument_name(keywords, choices) for choices in (_SAMPLE, _TIMESTEP)[len(positional) :]]
+    sample, timestep = *positional, *(keywords.pop(name) for name in names)
+    with variation.applied(module) as network:
+        sample, timestep, arguments = variation.inputs(sample, timestep, keywords)
         values = [sample, timestep]
-        by_name = dict(zip(names, values[len(given) :], strict=True))
-        return changed(*values[: len(given)], *args[2:], **by_name, **others)
+        by_name = dict(zip(names, values[len(positional) :], strict=True))
+        return network(*values[: len(positional)], *args[2:], **by_name, **arguments)
 
 
-def _name(kwargs: dict[str, Any], names: tuple[str, ...]) -> str:
-    found = next((name for name in names if name in kwargs), None)
-    if found is None:
+def _argument_name(kwargs: dict[str, Any], names: tuple[str, ...]) -> str:
+    name_found = next((name for name in names if name in kwargs), None)
+    if name_found is None:
         raise InputError(
             f"a denoiser called with {', '.join(kwargs) or 'nothing'}: none of these is {' or '.join(names)}; use a "
             "guidance without transforms here."
         )
-    return found
+    return name_found

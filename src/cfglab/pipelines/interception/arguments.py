@@ -88,15 +88,17 @@ def kind_of(name: str) -> Any:
     return True if name in ROWS else False if name in WHOLE else INSIDE.get(name)
 
 
-def unknown(name: str, value: Any, kind: Any, rows: tuple[str, ...], whole: tuple[str, ...]) -> Iterator[str]:
+def unknown_arguments(
+    name: str, value: Any, kind: Any, rows: tuple[str, ...], rowless: tuple[str, ...]
+) -> Iterator[str]:
     """The names in this argument whose values could hold rows without anybody knowing. `rows` and `whole` are names
     that a profile knows."""
-    if name in rows or name in whole or kind is True or kind is False or isinstance(value, _PLAIN):
+    if name in rows or name in rowless or kind is True or kind is False or isinstance(value, _PLAIN):
         return
     if isinstance(value, Mapping):
-        inside = kind if isinstance(kind, Mapping) else {}
+        kinds = kind if isinstance(kind, Mapping) else {}
         for key, item in value.items():
-            yield from unknown(str(key), item, inside.get(key), rows, whole)
+            yield from unknown_arguments(str(key), item, kinds.get(key), rows, rowless)
     elif isinstance(value, Tensor):
         if value.ndim > 0:
             yield name

@@ -13,8 +13,8 @@ from cfglab.pipelines.profiles.profile import Profile
 def guided_channels(profile: Profile, call: DenoiserCall) -> Callable[[int], int] | None:
     """How many of so many leading channels (or tokens) are guided; None where all are."""
     variance = profile.variance
-    if profile.kept:
-        tokens = _kept_tokens(profile, call)
+    if profile.image_ids:
+        tokens = _generated_tokens(profile, call)
         return lambda width: min(width, tokens)
     if isinstance(variance, int):
         return lambda _: variance
@@ -26,13 +26,13 @@ def guided_channels(profile: Profile, call: DenoiserCall) -> Callable[[int], int
     return None
 
 
-def _kept_tokens(profile: Profile, call: DenoiserCall) -> int:
+def _generated_tokens(profile: Profile, call: DenoiserCall) -> int:
     """How many of the leading tokens are the image that is made, and not one that is edited."""
-    ids = call.named.get(profile.kept)
+    ids = call.named.get(profile.image_ids)
     if isinstance(ids, Tensor):  # (tokens, 3) or (1, tokens, 4): the first number is 0 for the image that is made
         return int((ids.reshape(-1, ids.shape[-1])[: ids.shape[-2], 0] == 0).sum())
-    first = ids[0][0] if isinstance(ids, list | tuple) and isinstance(ids[0], list | tuple) else None
-    return call.sample.shape[1] if first is None else int(first[0] * first[1] * first[2])
+    size = ids[0][0] if isinstance(ids, list | tuple) and isinstance(ids[0], list | tuple) else None
+    return call.sample.shape[1] if size is None else int(size[0] * size[1] * size[2])
 
 
 def same_shape(module: nn.Module) -> bool:

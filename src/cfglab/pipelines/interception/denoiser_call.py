@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from cfglab.denoising.duplicate_rows import take
 from cfglab.errors import InputError
 from cfglab.guidance import Perturbation
-from cfglab.pipelines.interception.arguments import TIMES, kind_of, unknown
+from cfglab.pipelines.interception.arguments import TIMES, kind_of, unknown_arguments
 from cfglab.pipelines.interception.wrapped_modules import core_of, names_of
 from cfglab.pipelines.profiles.profile import Profile
 
@@ -49,8 +49,8 @@ class DenoiserCall:
     @property
     def sample(self) -> Tensor:
         """(rows, ...); the rows of a list side by side."""
-        given = self.named[self.sample_name]
-        return torch.stack(list(given)) if isinstance(given, list | tuple) else given
+        value = self.named[self.sample_name]
+        return torch.stack(list(value)) if isinstance(value, list | tuple) else value
 
     @property
     def count(self) -> int:
@@ -72,33 +72,42 @@ class DenoiserCall:
         rows = (*profile.rows, *dict(profile.dims), *profile.blocks)
         for name, value in self.named.items():
             if name != self.sample_name:
-                for found in unknown(name, value, kind_of(name), rows, profile.whole):
-                    return found
+                for argument in unknown_arguments(name, value, kind_of(name), rows, profile.whole):
+                    return argument
         return ""
 
     def tensors(self, order: list[int] | None = None) -> list[Tensor]:
         """Every tensor that holds rows except the sample, rows first, in this order of rows."""
-        found: list[Tensor] = []
+        collected: list[Tensor] = []
 
-        def note(tensor: Tensor, dim: int, block: int) -> Tensor:
+        def collect(tensor: Tensor, dim: int, block: int) -> Tensor:
             rows = tensor.movedim(dim, 0)
             if block > 1:
                 rows = rows.reshape(self.count, block, *rows.shape[1:])
-            found.append(rows if order is None else take(rows, order))
+            collected.append(rows if order is None else take(rows, order))
             return tensor
 
-        self._changed(note, {name: value for name, value in self.named.items() if name != self.sample_name})
-        return found
+        self._changed(collect, {name: value for name, value in self.named.items() if name != self.sample_name})
+        return collected
 
     def run(
         self,
         rows: list[int] | None = None,
         variation: Perturbation | None = None,
-        put: Callable[[str, dict[str, Any]], dict[str, Any]] | None = None,
+        encode: Callable[[str, dict[str, Any]], dict[str, Any]] | None = None,
     ) -> Any:
-        """Its output for these rows in this order (all: None), under a variation. `put` puts the encoding of a further
-        prompt into the arguments, for a variation that has one."""
-        named = self.named if rows is None else self.taken(rows)
+        """The denoiser's output for some rows.
+
+        Args:
+            rows: The rows, in this order; None for all.
+            variation: The perturbed pass; None for the denoiser as it is.
+            encode: `encode(prompt, conditioning)` puts a prompt's encoding into the arguments; for a perturbation with
+                a prompt of its own.
+
+        Returns:
+            What the denoiser returns for these rows.
+        """
+        named = self.named if rows is None else self.arguments_of(rows)
         if variation is None:
             if rows is None:
                 return self.plain(*self.args, **self.kwargs)
@@ -110,18 +119,18 @@ class DenoiserCall:
         time = next((name for name in TIMES if name in named), None)
         conditioning = {name: value for name, value in named.items() if name not in (self.sample_name, time)}
         prompt = getattr(variation, "prompt", None)
-        if prompt is not None and put is not None:
-            prompted = put(prompt, conditioning)
+        if prompt is not None and encode is not None:
+            prompted = encode(prompt, conditioning)
             conditioning = conditioning | {"prompted": prompted} if getattr(variation, "beside", False) else prompted
         with variation.applied(self.module) as module:
-            sample, when, others = variation.inputs(
+            sample, changed_time, arguments = variation.inputs(
                 named[self.sample_name], None if time is None else named[time], conditioning
             )
-            timed = {} if time is None else {time: when}
+            time_arguments = {} if time is None else {time: changed_time}
             call = self.plain if module is self.module else module
-            return call(**{self.sample_name: sample}, **timed, **others)
+            return call(**{self.sample_name: sample}, **time_arguments, **arguments)
 
-    def taken(self, rows: list[int]) -> dict[str, Any]:
+    def arguments_of(self, rows: list[int]) -> dict[str, Any]:
         """The arguments with only these rows."""
 
         def pick(tensor: Tensor, dim: int, block: int) -> Tensor:
@@ -161,8 +170,8 @@ class DenoiserCall:
             return value
         kind = True if name in self.profile.rows else kind
         if isinstance(value, dict):
-            inside = kind if isinstance(kind, Mapping) else {}
-            kinds = {key: True if kind is True else inside.get(key) for key in value}
+            nested_kinds = kind if isinstance(kind, Mapping) else {}
+            kinds = {key: True if kind is True else nested_kinds.get(key) for key in value}
             return {key: self._walk(str(key), item, kinds[key], change, rows) for key, item in value.items()}
         if kind is not True:
             return value

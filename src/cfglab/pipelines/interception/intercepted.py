@@ -42,7 +42,7 @@ class Interception:
     def __init__(self, module: nn.Module) -> None:
         self._module = weakref.ref(module)
         own = module.__dict__.get(NAME)
-        self.own = None if isinstance(own, Interception) else own
+        self.compiled_call = None if isinstance(own, Interception) else own
         """What `module.compile()` made, if anything."""
         self.users = 0
         self.guards = 0
@@ -54,7 +54,7 @@ class Interception:
         own = self._module()
         # replicas and shallow copies share the dictionary of their original: the module that is called is the caller's
         called: Any = frame.f_locals["self"] if frame.f_code is _CALL else own
-        plain = self.own if called is own and self.own is not None else called._call_impl
+        plain = self.compiled_call if called is own and self.compiled_call is not None else called._call_impl
         answer = NEXT.get().get(self)
         if answer is not None:
             return answer(called, args, kwargs)
@@ -69,7 +69,7 @@ class Interception:
 
     def __bool__(self) -> bool:
         """Whether the module itself is compiled: peft asks."""
-        return self.own is not None
+        return self.compiled_call is not None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(None), ()
@@ -97,10 +97,10 @@ def restore(module: nn.Module, interception: Interception, *, guard: bool = Fals
         interception.users -= 1
         interception.guards -= guard
         if interception.users == 0 and module.__dict__.get(NAME) is interception:
-            if interception.own is None:
+            if interception.compiled_call is None:
                 del module.__dict__[NAME]
             else:
-                module.__dict__[NAME] = interception.own
+                module.__dict__[NAME] = interception.compiled_call
 
 
 def is_intercepted_by(module: nn.Module | None, interception: Interception) -> bool:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cfglab.guidance import Perturbation
 from cfglab.pipelines.interception.denoiser_call import DenoiserCall
+from cfglab.pipelines.interception.run import GuidedRun
 
 
 class SkippedOutput(tuple[Any, ...]):
@@ -18,8 +19,8 @@ class SkippedOutput(tuple[Any, ...]):
 
 def prediction(output: Any) -> Tensor:
     """The tensor in a denoiser's output: rows first."""
-    first = output if isinstance(output, Tensor) else output[0]
-    return torch.stack(list(first)) if isinstance(first, list | tuple) else first
+    value = output if isinstance(output, Tensor) else output[0]
+    return torch.stack(list(value)) if isinstance(value, list | tuple) else value
 
 
 def with_prediction(output: Any, value: Tensor) -> Any:
@@ -28,18 +29,18 @@ def with_prediction(output: Any, value: Tensor) -> Any:
         return SkippedOutput((value,))
     if isinstance(output, Tensor):
         return value
-    first: Any = list(value.unbind(0)) if isinstance(output[0], list | tuple) else value
+    content: Any = list(value.unbind(0)) if isinstance(output[0], list | tuple) else value
     if isinstance(output, dict):
         keys: Iterator[str] = iter(output)
-        return type(output)(**{**output, next(keys): first})
-    return (first, *output[1:])
+        return type(output)(**{**output, next(keys): content})
+    return (content, *output[1:])
 
 
 def predicted(
-    run: Any, call: DenoiserCall, rows: list[int] | None = None, variation: Perturbation | None = None
+    run: GuidedRun, call: DenoiserCall, rows: list[int] | None = None, variation: Perturbation | None = None
 ) -> Tensor:
     """The prediction of these rows, as the profile says it is meant; the output is kept as the run's template."""
-    output = call.run(rows, variation, run.encodings.put)
+    output = call.run(rows, variation, run.encodings.insert)
     if variation is None:
         run.template = output
     value = prediction(output)

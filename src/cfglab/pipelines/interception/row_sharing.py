@@ -2,14 +2,14 @@
 argument is known. Where that is not known all rows are run, and it is said once."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import nn
 
 from cfglab.denoising.trace import StepRecord
 from cfglab.guidance import Perturbation
-from cfglab.guidance.perturbations.weak_models import OtherModel, weak_model
+from cfglab.guidance.perturbations.weak_models import WeakModelPass, weak_model
 from cfglab.pipelines.interception.denoiser_call import DenoiserCall
 from cfglab.pipelines.interception.row_mixing import Watched
 
@@ -21,8 +21,8 @@ class Sharing:
         self._pipe, self._share = pipe, share
         networks = {name: getattr(pipe, name, None) for name in names}
         self._watched = {name: Watched(network) for name, network in networks.items() if isinstance(network, nn.Module)}
-        self._others: dict[str, Watched] = {}
-        self._read = False
+        self._weak_networks: dict[str, Watched] = {}
+        self._is_read = False
         self.reason = ""
         """Why all rows are run, from the call at which it was found to the end of the run; "" where they are not."""
         self.advice = "pass share_rows=True to guide() if the rows are independent all the same"
@@ -36,46 +36,72 @@ class Sharing:
     ) -> bool:
         """Whether this call, and so the `variations` of its step, run all rows. Asked at every call: hooks and
         processors come during a run, too."""
-        if not self.reason and self._share is None and not self._read:
+        if not self.reason and self._share is None and not self._is_read:
             for name, watched in self._watched.items():
                 if reason := watched.reason():
                     self.reason = f"in {name} {reason}"
                     break
-        self._read = helper  # the denoiser's call follows at once
+        self._is_read = helper  # the denoiser's call follows at once
         for variation in variations:
-            if not self.reason and self._share is None and isinstance(variation, OtherModel):
-                self._read_other(variation.model, call.module)
+            if not self.reason and self._share is None and isinstance(variation, WeakModelPass):
+                self._read_weak_model(variation.model, call.module)
         if not self.reason and (name := call.unknown):
             self.reason = f"{name!r} among the arguments of {type(call.module).__name__}"
             self.advice = f"pass a Profile with rows=({name!r},) or whole=({name!r},) to guide() if you know"
         return bool(self.reason)
 
-    def say(self) -> bool:
+    def warn(self) -> bool:
         """Warn that all rows are run, and why, where the user has not asked for it."""
         if not self.reason or self._share is False:
             return False
-        kept = "may hold rows or not" if "among the arguments" in self.reason else "may mix the rows of a batch"
+        doubt = "may hold rows or not" if "among the arguments" in self.reason else "may mix the rows of a batch"
         advice = f"; {self.advice}" if self.advice else ""
-        warnings.warn(f"every row is run at every step of this run: {self.reason} {kept}{advice}.", stacklevel=2)
+        warnings.warn(f"every row is run at every step of this run: {self.reason} {doubt}{advice}.", stacklevel=2)
         return True
 
-    def _read_other(self, name: str, denoiser: nn.Module) -> None:
+    def _read_weak_model(self, name: str, denoiser: nn.Module) -> None:
         """A weaker network of a transform may mix rows where the denoiser does not."""
-        other = weak_model(name, denoiser)
-        if not isinstance(other, nn.Module):
+        network = weak_model(name, denoiser)
+        if not isinstance(network, nn.Module):
             self.reason = f"the weak model {name} is no module that can be read, and"
-        elif reason := self._others.setdefault(name, Watched(other)).reason():
+        elif reason := self._weak_networks.setdefault(name, Watched(network)).reason():
             self.reason = f"in the weak model {name} {reason}"
 
 
-def all_rows(record: StepRecord, plain: float, ran: float, further: int | None) -> dict[str, Any]:
+def all_rows(record: StepRecord, plain: float, rows_run: float, perturbed_rows: int | None) -> dict[str, Any]:
     """What a record says of rows where each image has run `ran` of the `plain` rows that the pipeline has for it, and
     `further` ones under the variations of the step; None where the variations ran the rows of the record."""
-    varied = [sum(share) - 2 if further is None else float(further) for share in record.shares]
-    images = len(varied)
+    perturbed_per_image = [
+        sum(share) - 2 if perturbed_rows is None else float(perturbed_rows) for share in record.shares
+    ]
+    images = len(perturbed_per_image)
     return {
-        "rows_run": round(images * ran + sum(varied)),
-        "rows_saved": round(images * (plain - ran)),
-        "rows_varied": round(sum(varied)),
-        "shares": tuple((ran + more, plain - ran) for more in varied),
+        "rows_run": round(images * rows_run + sum(perturbed_per_image)),
+        "rows_saved": round(images * (plain - rows_run)),
+        "rows_varied": round(sum(perturbed_per_image)),
+        "shares": tuple((rows_run + perturbed, plain - rows_run) for perturbed in perturbed_per_image),
     }
+
+
+def has_cache(module: nn.Module) -> bool:
+    """Whether blocks of this denoiser keep results of an earlier step (FirstBlockCache, PAB, ...).
+
+    Args:
+        module: The denoiser.
+
+    Returns:
+        True if a cache is enabled or one of diffusers' caching hooks is set.
+    """
+    if getattr(module, "is_cache_enabled", False):
+        return True
+    return any("cache" in name or "broadcast" in name for name in _hook_names(module))
+
+
+def _hook_names(module: nn.Module) -> Iterator[str]:
+    """The names of diffusers' hooks on a module and all in it; `module.modules()` takes ten times as long."""
+    pending = [module]
+    while pending:
+        part = pending.pop()
+        if (registry := vars(part).get("_diffusers_hook")) is not None:
+            yield from registry.hooks
+        pending += part.children()

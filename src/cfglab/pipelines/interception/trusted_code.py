@@ -68,11 +68,11 @@ def foreign_class(kind: type) -> str:
         if klass is object or vars(klass).get(VOUCHED) is True:
             continue
         values = list(vars(klass).values())
-        seen = _KLASSES.get(klass)
-        if seen is None or len(seen[0]) != len(values) or any(map(is_not, seen[0], values)):
-            seen = _KLASSES[klass] = values, _foreign_method(klass)
-        if seen[1]:
-            return seen[1]
+        cached = _KLASSES.get(klass)
+        if cached is None or len(cached[0]) != len(values) or any(map(is_not, cached[0], values)):
+            cached = _KLASSES[klass] = values, _foreign_method(klass)
+        if cached[1]:
+            return cached[1]
     return ""
 
 
@@ -83,31 +83,35 @@ def is_library(module: str) -> bool:
 
 def home(called: Any) -> str:
     """The module that a function or an object's class is of."""
-    last = (list(_layers(called)) or [called])[-1]
-    return str(last.__globals__.get("__name__", "")) if isinstance(last, FunctionType) else type(last).__module__
+    innermost = (list(_layers(called)) or [called])[-1]
+    return (
+        str(innermost.__globals__.get("__name__", ""))
+        if isinstance(innermost, FunctionType)
+        else type(innermost).__module__
+    )
 
 
 def _layers(called: Any) -> Iterator[Any]:
     """What is called in the end, and everything that is wrapped on the way."""
-    left: list[Any] = [called]
-    seen: set[int] = set()
-    while left and len(seen) < 50:
-        part = left.pop()
+    pending: list[Any] = [called]
+    visited: set[int] = set()
+    while pending and len(visited) < 50:
+        part = pending.pop()
         if isinstance(part, functools.partial):
-            left.append(part.func)
+            pending.append(part.func)
         elif isinstance(part, MethodType) and vars(type(part.__self__)).get(VOUCHED) is True:
             continue  # the class speaks for its methods
         elif isinstance(part, MethodType):
-            left += [part.__func__] if isinstance(part.__func__, FunctionType) else [part.__func__, part.__self__]
+            pending += [part.__func__] if isinstance(part.__func__, FunctionType) else [part.__func__, part.__self__]
             continue
-        elif id(part) in seen:
+        elif id(part) in visited:
             continue
         else:
-            seen.add(id(part))
+            visited.add(id(part))
             yield part
         for name in ("__wrapped__", "_torchdynamo_orig_callable"):
             if (inner := getattr(part, "__dict__", {}).get(name)) is not None:
-                left.append(inner)
+                pending.append(inner)
 
 
 def _foreign_method(klass: type) -> str:
@@ -120,9 +124,9 @@ def _foreign_method(klass: type) -> str:
         called: Callable[..., Any] | None = value if function or name in ("forward", "__call__") else None
         if called is None or isinstance(called, type) or not callable(called):
             continue
-        if unread := foreign(called):
-            own = getattr(value, "__qualname__", "").startswith(f"{klass.__qualname__}.")
-            return f"{klass.__name__} of {klass.__module__}" if own else unread
+        if foreign_name := foreign(called):
+            defined_here = getattr(value, "__qualname__", "").startswith(f"{klass.__qualname__}.")
+            return f"{klass.__name__} of {klass.__module__}" if defined_here else foreign_name
     return ""
 
 

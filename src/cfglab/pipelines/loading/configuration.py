@@ -92,8 +92,8 @@ class UNet(_Part):
     def layers(self) -> int:
         """Layers of its blocks on one side, with the transformer layers in each; of an uneven list the most."""
         blocks = len(self.block_out_channels)
-        each, inner = (_most(value) for value in (self.layers_per_block, self.transformer_layers_per_block))
-        return blocks * each * inner
+        resnets, inner = (_most(value) for value in (self.layers_per_block, self.transformer_layers_per_block))
+        return blocks * resnets * inner
 
 
 class Autoencoder(_Part):
@@ -161,10 +161,12 @@ def check_index(folder: Path) -> None:
         raise InputError(f"{folder} holds a {kind!s:.60}, which is not yet supported; give a StableDiffusionPipeline.")
     index = _checked(file, content, Index)
     for part, classes in CLASSES.items():
-        named = getattr(index, part)
-        if named not in classes:
-            known = " or ".join(" ".join(pair) for pair in classes)
-            raise InputError(f"{file}: {part} is {' '.join(named)!r}, and {known} is read; give such a pipeline.")
+        class_path = getattr(index, part)
+        if class_path not in classes:
+            supported = " or ".join(" ".join(pair) for pair in classes)
+            raise InputError(
+                f"{file}: {part} is {' '.join(class_path)!r}, and {supported} is read; give such a pipeline."
+            )
     library, name = index.scheduler
     if library != "diffusers" or not name.isidentifier() or not name.endswith("Scheduler"):
         raise InputError(
@@ -244,9 +246,9 @@ def _checked(path: Path, content: Mapping[str, Any], kind: type[PartModel]) -> P
     except ValidationError as error:
         fault = min(error.errors(include_url=False), key=lambda fault: len(fault["loc"]))
         value = content.get(str(fault["loc"][0]))
-        shown = repr(value)
-        shown = shown if len(shown) <= 60 else f"{shown[:60]}…"
-        raise InputError(f"{path}: {fault['loc'][0]} {shown}: {fault['msg'].lower()}; {_AGAIN}") from None
+        value_text = repr(value)
+        value_text = value_text if len(value_text) <= 60 else f"{value_text[:60]}…"
+        raise InputError(f"{path}: {fault['loc'][0]} {value_text}: {fault['msg'].lower()}; {_AGAIN}") from None
 
 
 def _unbounded(content: object, depth: int = 0) -> str | None:

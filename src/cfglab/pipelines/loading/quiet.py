@@ -13,7 +13,7 @@ from transformers.utils import logging as transformers_logging
 def quiet() -> Iterator[None]:
     """No progress bars, and no warnings about configurations that are as their authors left them."""
     tools: tuple[Any, ...] = (diffusers_logging, transformers_logging)
-    before = [(tool.get_verbosity(), tool.is_progress_bar_enabled()) for tool in tools]
+    previous = [(tool.get_verbosity(), tool.is_progress_bar_enabled()) for tool in tools]
     for tool in tools:
         tool.set_verbosity_error()
         tool.disable_progress_bar()
@@ -22,7 +22,7 @@ def quiet() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        for tool, (verbosity, bars) in zip(tools, before, strict=True):
+        for tool, (verbosity, bars) in zip(tools, previous, strict=True):
             tool.set_verbosity(verbosity)
             if bars:
                 tool.enable_progress_bar()
