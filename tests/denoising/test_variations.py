@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cfglab.denoising.duplicate_rows import take
-from cfglab.denoising.guided_batch import GuidedRows
+from cfglab.denoising.row_skipping import GuidedRows
 from cfglab.denoising.trace import StepRecord, Trace
 from cfglab.guidance import TRANSFORMS, CFGZeroStar, Guidance, Perturbation, StepContext, Transform
 from cfglab.step import Step, steps

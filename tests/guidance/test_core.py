@@ -173,7 +173,7 @@ def test_a_scale_that_reads_the_predictions() -> None:
     u, c, x = batch()
     guide = Guidance(2, [Ratio()]).start("x0")
     assert guide.per_image
-    assert not Guidance(2, [Each(), Ratio(strength=0)]).start().alone
+    assert not Guidance(2, [Each(), Ratio(strength=0)]).start().per_image
     assert needs(guide, STEP) == (True, True)
     got = guide.combine(u, c, STEP, x)
     w = 2 * u.flatten(1).norm(dim=1) / c.flatten(1).norm(dim=1)

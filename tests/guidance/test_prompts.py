@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cfglab.errors import InputError
 from cfglab.guidance import Composed, DualCFG, Guidance, PerpNeg, Transform, parse_guidance
-from cfglab.guidance.methods.prompts import SecondPrompt
+from cfglab.guidance.methods.second_prompt import SecondPrompt
 from tests.guidance.examples import STEP, batch, passes
 
 W = 4.0

@@ -16,7 +16,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from cfglab.pipelines import Profile, guide
-from cfglab.pipelines.interception.arguments import kind_of, unknown
+from cfglab.pipelines.interception.arguments import kind_of, unknown_arguments
 from cfglab.pipelines.interception.denoiser_call import DenoiserCall
 from cfglab.pipelines.profiles.table import profiles
 from cfglab.step import Step
@@ -155,7 +155,7 @@ def test_a_profile_says_what_nobody_knows() -> None:
 
 @pytest.mark.parametrize("value", [None, True, 0.5, "two", torch.tensor(1.0), torch.float32, [], {}, {"scale": 2}])
 def test_what_cannot_hold_rows_is_no_question(value: Any) -> None:
-    assert list(unknown("mine", value, None, (), ())) == []
+    assert list(unknown_arguments("mine", value, None, (), ())) == []
 
 
 UNDECIDED = ("return_dict", "return_noise", "eps", "kwargs", "args", "kv_cache", "kv_cache_mode")

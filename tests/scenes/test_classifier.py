@@ -189,7 +189,7 @@ def test_answers_of_labelled_images_say_what_was_done():
     for _ in range(30):
         scene = labeller.scene("next to")
         state = labeller.rng.bit_generator.state
-        image, (left, relation, right, background) = labeller.imaged(scene)
+        image, (left, relation, right, background) = labeller.pictured(scene)
         labeller.rng.bit_generator.state = state
         other = render(scene.model_copy(update={"a": scene.b}), labeller.rng)
         a_is_left = np.nonzero((image != other).any((0, 2)))[0].mean() < 32

@@ -16,7 +16,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cfglab.errors import InputError
+
 Pyramid = Literal["paper", "nearest"]
+
+
+def check_spatial(kind: str, tensor: Tensor) -> None:
+    """Check that predictions have height and width.
+
+    Args:
+        kind: The name of the transform, for the message.
+        tensor: The prediction, (n, channels, ..., h, w).
+
+    Raises:
+        InputError: It has less than four dimensions.
+    """
+    if tensor.ndim < 4:
+        raise InputError(
+            f"{kind} on predictions of shape {tuple(tensor.shape)}: it needs height and width, (n, channels, ..., "
+            "h, w); leave it out for a model that packs its images into tokens."
+        )
 
 
 def levels(image: Tensor, count: int, pyramid: Pyramid = "paper") -> list[Tensor]:

@@ -144,7 +144,7 @@ def grid_shape(positions: int, height: int, width: int) -> tuple[int, int] | Non
         (rows, columns); None if the positions do not form such an image.
 
     Examples:
-        >>> picture_of(32, 64, 128)
+        >>> grid_shape(32, 64, 128)
         (4, 8)
     """
     rows = round(math.sqrt(positions * height / width))

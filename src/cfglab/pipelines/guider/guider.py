@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from cfglab.denoising.duplicate_rows import take
-from cfglab.denoising.guided_batch import GuidedRows
+from cfglab.denoising.row_skipping import GuidedRows
 from cfglab.denoising.step_reader import prediction_of
 from cfglab.denoising.trace import Trace
 from cfglab.errors import InputError, MachineError

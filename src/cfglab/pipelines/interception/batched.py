@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cfglab.denoising.duplicate_rows import take
-from cfglab.denoising.guided_batch import Finish
+from cfglab.denoising.row_skipping import Finish
 from cfglab.errors import InputError
 from cfglab.guidance import Perturbation
 from cfglab.guidance.context import runs

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cfglab.denoising.duplicate_rows import EqualRows
-from cfglab.denoising.guided_batch import GuidedRows
+from cfglab.denoising.row_skipping import GuidedRows
 from cfglab.denoising.step_reader import StepReader, prediction_of
 from cfglab.denoising.trace import StepRecord
 from cfglab.errors import InputError, NotFinite

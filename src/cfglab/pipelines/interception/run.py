@@ -5,7 +5,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from cfglab.denoising.duplicate_rows import EqualRows
-from cfglab.denoising.guided_batch import GuidedRows
+from cfglab.denoising.row_skipping import GuidedRows
 from cfglab.denoising.step_reader import StepReader
 from cfglab.denoising.trace import StepRecord
 from cfglab.pipelines.interception.denoiser_call import DenoiserCall

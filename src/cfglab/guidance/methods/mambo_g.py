@@ -1,4 +1,4 @@
-"""The scale computed from the predictions: magnitude-aware guidance and the power norm of beta-CFG."""
+"""MAMBO-G (first called RAAG): the scale from the size of the update (2508.03442)."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -52,40 +52,3 @@ class MagnitudeAware(Transform):
             + (w - 1)
             * (-self.alpha * safe_divide(norm(context.cond - context.uncond), norm(context.uncond), 0.0)).exp()
         )
-
-
-class UpdatePower(Transform):
-    """`c - u -> (c - u) / |c - u|^gamma`: the normalisation of beta-CFG. gamma 0 is plain CFG.
-
-    arXiv:2502.10574, where the scale is `w Beta(a, b).pdf(progress)`: `beta(w, a, b) | update_power(gamma=1)`. At
-    gamma = 1 the update has the length w, whatever the model says; cf_guidance's T-Norm (`update_norm`) is its
-    relative with the length w |u|.
-
-    Attributes:
-        gamma: The exponent of the norm, 0 or more.
-
-    Reference:
-        arXiv:2502.10574.
-
-    Examples:
-        >>> from cfglab import Guidance
-        >>> print(Guidance("beta(scale=7.5, a=2, b=3) | update_power(gamma=1)"))
-        beta(scale=7.5) | update_power(gamma=1)
-    """
-
-    card: ClassVar[Card] = Card(
-        title="Power norm of the update (beta-CFG)",
-        says="The update is divided by a power of its own length.",
-        formula="u + w (c - u) / |c - u|^gamma",
-        paper="2502.10574",
-        source="ddim_geo_beta of gmum/beta-CFG",
-        defaults="none: gamma has to be said; the code's example has gamma 1, w 7.5 and Beta(2, 3)",
-    )
-
-    kind: Literal["update_power"] = "update_power"
-    gamma: NotNegative
-
-    def update(self, update: "Tensor", context: StepContext) -> "Tensor":  # noqa: ARG002
-        from cfglab.guidance.reductions import norm, safe_divide
-
-        return safe_divide(update, norm(update).pow(self.gamma), 0.0)
