@@ -10,13 +10,24 @@ from cfglab.step import Step
 
 
 class StepReader:
-    """Call `next()` once per denoiser call. A new run is seen by `scheduler.timesteps` being a new object.
+    """Counts denoiser calls and gives the Step of each. A new `scheduler.timesteps` object begins a new run.
 
-    Counting is the only reading that is right for every sampler: `step_index` is missing or None on many, a timestep
-    stands twice in the list of two-call samplers, and the timestep argument is not always a timestep.
+    Only counting is right for every sampler: `step_index` is missing or None on many, a timestep occurs twice in the
+    list of two-call samplers, and the timestep argument is not always a timestep.
 
-    `one_run`: the loop is not broken off and begun again, so that equal timesteps in the middle of it are its own, set
-    once more by somebody who shares the scheduler, and others are refused. `whole_trajectory`: see `read_steps`.
+    Args:
+        scheduler: A diffusers scheduler.
+        one_run: True if the loop is not started again. Equal timesteps that are set during the run then belong to it,
+            and others are refused.
+        whole_trajectory: As in `read_steps`.
+
+    Examples:
+        >>> from diffusers import DDIMScheduler
+        >>> scheduler = DDIMScheduler()
+        >>> scheduler.set_timesteps(4)
+        >>> reader = StepReader(scheduler)
+        >>> [reader.next().progress for _ in range(4)]
+        [0.0, 0.25, 0.5, 0.75]
     """
 
     def __init__(self, scheduler: Any, *, one_run: bool = False, whole_trajectory: bool = False) -> None:
@@ -28,22 +39,36 @@ class StepReader:
         self._steps: list[Step] = []
 
     def next(self, timestep: Callable[[], float | None] | None = None, length: int | None = None) -> Step:
-        """Return the Step of this call and count the call.
+        """The Step of this call; counts the call.
 
         Args:
-            timestep: returns the timestep that the denoiser receives, if the caller knows it.
-            length: the number of timesteps of the run, if the caller knows it. With both, a run that starts late is
+            timestep: Returns the timestep that the denoiser receives; None if it is not known.
+            length: The number of timesteps of the run; None if it is not known. With both, a run that starts late is
                 detected even if the scheduler does not record it.
 
+        Returns:
+            The Step.
+
         Raises:
-            InputError: past the end of the run, or before `set_timesteps`.
+            InputError: The call is past the end of the run, or the timesteps changed during it.
         """
         step = self.peek(timestep, length)
         self.call += 1
         return step
 
     def peek(self, timestep: Callable[[], float | None] | None = None, length: int | None = None) -> Step:
-        """Return the Step that `next()` will return; arguments and errors as in `next`."""
+        """The Step that `next()` will return; does not count.
+
+        Args:
+            timestep: As in `next`.
+            length: As in `next`.
+
+        Returns:
+            The Step.
+
+        Raises:
+            InputError: As in `next`.
+        """
         if self.scheduler.timesteps is not self._timesteps and not self._set_again():
             begin, end = run_of(self.scheduler, timestep, length)
             self._timesteps = self.scheduler.timesteps  # kept, so that its id is not used again
@@ -67,7 +92,7 @@ class StepReader:
         return len(self._steps) - self.call - 1
 
     def _set_again(self) -> bool:
-        """Whether the new timesteps are those of the run that is under way. Raises InputError where they are others."""
+        """Whether new timesteps belong to the run under way. Raises InputError if they differ from its own."""
         if not self._one_run or self.call < 0 or self.remaining == 0:
             return False
         if self._timesteps.tolist() != self.scheduler.timesteps.tolist():
@@ -80,10 +105,18 @@ class StepReader:
 
 
 def run_of(scheduler: Any, timestep: Callable[[], float | None] | None, length: int | None) -> tuple[int, int]:
-    """Where in `scheduler.timesteps` a run begins and ends (exclusive).
+    """The indices in `scheduler.timesteps` at which a run begins and ends.
 
-    A `begin_index` says it. Schedulers without one (DDIM, DDPM, PNDM) are not told: then it is where the first timestep
-    stands, or, where the denoiser gets another number (a fraction of it), what `length` leaves out.
+    `begin_index` gives the beginning. Schedulers without one (DDIM, DDPM, PNDM) do not record it. There it is the index
+    of the first timestep; if the denoiser gets another number (a fraction of it), `length` gives it.
+
+    Args:
+        scheduler: A diffusers scheduler after `set_timesteps`.
+        timestep: Returns the timestep that the denoiser receives; None if it is not known.
+        length: The number of timesteps of the run; None if it is not known.
+
+    Returns:
+        The first index, and the end (exclusive).
     """
     count = len(scheduler.timesteps)
     begin = getattr(scheduler, "begin_index", None)
@@ -143,7 +176,19 @@ def read_steps(
 
 
 def prediction_of(scheduler: Any) -> Space:
-    """What a model driven by this scheduler predicts, as a space; "model" where it is none of those known."""
+    """The parameterization of a model that a scheduler drives.
+
+    Args:
+        scheduler: A diffusers scheduler.
+
+    Returns:
+        "epsilon", "x0", "v" or "flow"; "model" if it is another one.
+
+    Examples:
+        >>> from diffusers import FlowMatchEulerDiscreteScheduler
+        >>> prediction_of(FlowMatchEulerDiscreteScheduler())
+        'flow'
+    """
     if _is_flow(scheduler):
         return "flow"
     if _get(scheduler, "sigma_data") is not None:

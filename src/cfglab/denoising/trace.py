@@ -96,9 +96,11 @@ class Trace:
         return sum(record.rows_saved for record in self.steps)
 
     def table(self) -> str:
-        """Return a text table with one line per denoiser call.
+        """A text table with one line per denoiser call.
 
-        Columns: run, step, sigma, w and |cond - uncond| (both as a range over the images), rows run, rows saved.
+        Returns:
+            The columns run, step, sigma, w and |cond - uncond| (both as a range over the images), rows run, rows saved;
+            the last line has the sums.
         """
         head = ("run", "step", "sigma", "w", "|cond - uncond|", "rows run", "rows saved")
         lines = [head, *map(_cells, self.steps), ("", "", "", "", "all", str(self.rows_run), str(self.rows_saved))]

@@ -71,13 +71,13 @@ class _Active:
 
 
 class Guide:
-    """One live run: whatever has to be remembered between steps lives here and dies with it.
+    """One live run of a guidance. It holds all memory between the steps.
 
     Attributes:
         guidance: The guidance that this is a run of.
-        prediction: What the model predicts; "model" where that is not known.
-        per_image: True where the rows that are needed depend on an image's own history: give each image its own Guide.
-        w: The scale of the last `combine`: a number, or (n,) where a transform reads it off the predictions.
+        prediction: The parameterization of the model; "model" if it is not known.
+        per_image: True if the needed rows depend on the history of an image; each image then needs its own Guide.
+        w: The scale of the last `combine`: a number, or (n,) if a transform computes it from the predictions.
 
     Examples:
         >>> from cfglab import Guidance, steps
@@ -183,7 +183,7 @@ class Guide:
         return self.prediction if transform.space == "model" else transform.space
 
     def variation(self, transform: Transform, step: Step) -> Perturbation | None:
-        """The perturbed pass that a transform asks for, with what the network predicts if it asks for that.
+        """The perturbed pass of a transform, with its `prediction` set if it has that field.
 
         Args:
             transform: A transform of this guidance.

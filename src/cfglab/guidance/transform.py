@@ -27,7 +27,7 @@ class Transform(BaseModel):
 
     Hooks are called with float32 (or float64) tensors of shape (n, ...) in the transform's own `space`. Each hook's
     result is blended linearly with its input by `strength`. A subclass defines `kind`, its fields, and the hooks it
-    needs; it treats each of the n images separately and keeps state in `context.memory` only. An invalid field raises
+    needs. It treats each of the n images separately and keeps state in `context.memory` only. An invalid field raises
     InputError.
 
     Attributes:

@@ -20,13 +20,29 @@ class Denoiser(Protocol):
     """A Mixture, or another object that predicts."""
 
     def predict(self, x: "Tensor", step: Step, space: Space) -> "Tensor":
-        """Return the prediction for x (n, ...) in a parameterization, in the shape and dtype of x."""
+        """The prediction for x.
+
+        Args:
+            x: (n, ...).
+            step: The step, with sigma and alpha.
+            space: The parameterization.
+
+        Returns:
+            A tensor of the shape and dtype of x.
+        """
 
 
 class MixtureCall(NamedTuple):
-    """One call of the denoiser for all samples of a run: means over them, and the rows of all of them.
+    """One denoiser call for all samples of a run.
 
-    `difference` is the length of cond - uncond and `cosine` that of the angle between them, NaN where one was not run.
+    Attributes:
+        step: The index of the step.
+        sigma: Noise over signal.
+        w: The scale, the mean over the samples.
+        difference: The mean L2 norm of cond - uncond; NaN if one of them was not run.
+        cosine: The mean cosine of the angle between them; NaN if one of them was not run.
+        rows_run: Rows run, of all samples.
+        rows_saved: Rows skipped, of all samples.
     """
 
     step: int
@@ -43,8 +59,15 @@ class GuidedMixture:
 
     No two samples are equal, so rows are not shared. Unneeded predictions are skipped.
 
+    Args:
+        cond: The conditional denoiser.
+        uncond: The unconditional denoiser.
+        guidance: The guidance.
+        space: The parameterization in which the predictions are combined.
+        count: n, the number of samples.
+
     Attributes:
-        calls: the records of the denoiser calls.
+        calls: The records of the denoiser calls.
     """
 
     def __init__(self, cond: Denoiser, uncond: Denoiser, guidance: Guidance, space: Space, count: int) -> None:
@@ -63,7 +86,18 @@ class GuidedMixture:
         return x0, guided if self.space == "epsilon" else (x - a * x0) / n
 
     def predict(self, x: "Tensor", step: Step) -> "Tensor":
-        """What a guided model predicts for x (n, ...), in the run's space."""
+        """The guided prediction for x.
+
+        Args:
+            x: (n, ...), at the noise level of the step.
+            step: The step, with sigma and alpha.
+
+        Returns:
+            (n, ...), in the run's parameterization.
+
+        Raises:
+            InputError: The guidance needs a further text, or cannot be computed in this parameterization.
+        """
         import torch
 
         chunk = len(x) // len(self._guides)

@@ -19,14 +19,29 @@ GRID = 4001
 
 
 class ExactMetrics:
-    """Measures samples (n, d) that were generated for one class of a toy."""
+    """Exact metrics of samples that were generated for one class of a toy problem.
+
+    Args:
+        toy: The toy problem.
+        label: The class, from 0.
+
+    Raises:
+        InputError: There is no such class.
+    """
 
     def __init__(self, toy: ToyProblem, label: int) -> None:
         self.full_toy, self.toy, self.label = toy, toy.of_class(label), label
         self.mean, self.covariance = self.toy.mixture.moments()
 
     def measure(self, x: "Tensor") -> dict[str, float]:
-        """Return the metrics of one set of samples (n, d), by the names in `metrics.registry`."""
+        """The metrics of one set of samples.
+
+        Args:
+            x: (n, d), float64.
+
+        Returns:
+            Each metric by its name in `metrics.registry`.
+        """
         density = self.toy.mixture.log_density(x)
         shares = self.toy.shares(self.toy.mixture.components(x))
         true = self.toy.shares(self.toy.mixture.weights)

@@ -31,9 +31,22 @@ CHUNK = 2_000_000  # numbers held at once: rows × components × dimensions
 class Mixture:
     """A mixture of k Gaussians in d dimensions, each with the number of its class; float64.
 
-    `weights` (k,) are divided by their sum; `means` (k, d); `covariances` is one variance for all, (k,) variances of
-    round components, or (k, d, d); `labels` (k,) are classes from 0, all 0 where left out. Lists and arrays are read.
-    Raises InputError for shapes that do not fit, weights that are not above 0 and covariances that are none.
+    Lists, arrays and tensors are read.
+
+    Args:
+        weights: (k,), above 0; they are divided by their sum.
+        means: (k, d).
+        covariances: One variance for all, (k,) variances of round components, or (k, d, d).
+        labels: (k,), classes from 0 without a gap; None for one class.
+
+    Raises:
+        InputError: A shape does not fit, a weight is not above 0, or a covariance is not positive definite.
+
+    Examples:
+        >>> from cfglab.mixtures.mixture import Mixture
+        >>> mixture = Mixture([1, 3], [[-1.0], [1.0]], 0.25, [0, 1])
+        >>> mixture.priors.tolist()
+        [0.25, 0.75]
     """
 
     weights: "Tensor"
@@ -85,13 +98,16 @@ class Mixture:
     # -- other mixtures ----------------------------------------------------------------------------------------------
 
     def of_class(self, label: int) -> "Mixture":
-        """Return the mixture of one class: the data, and its exact model, conditional on the class.
+        """The mixture of one class: the data, and its exact model, conditional on the class.
 
         Args:
-            label: the class, from 0 to classes - 1.
+            label: The class, from 0 to classes - 1.
+
+        Returns:
+            The mixture; it has one class.
 
         Raises:
-            InputError: if there is no such class.
+            InputError: There is no such class.
         """
         if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < self.classes:
             raise InputError(
@@ -101,13 +117,16 @@ class Mixture:
         return Mixture(self.weights[members], self.means[members], self.covariances[members])
 
     def blurred(self, variance: float) -> "Mixture":
-        """Return the mixture with `variance` added to every component in every direction: a weaker model of the data.
+        """The mixture with a variance added to every component in every direction: a weaker model of the data.
 
         Args:
-            variance: finite, 0 or more.
+            variance: Finite, 0 or more.
+
+        Returns:
+            The mixture.
 
         Raises:
-            InputError: if the variance is negative or not finite.
+            InputError: The variance is negative or not finite.
         """
         import torch
 
@@ -119,15 +138,18 @@ class Mixture:
     # -- what is known exactly ---------------------------------------------------------------------------------------
 
     def predict(self, x: "Tensor", step: Step, space: Space = "epsilon") -> "Tensor":
-        """Return the exact prediction for x, in the shape and dtype of x.
+        """The exact prediction for x.
 
         Args:
             x: (n, ...), at the noise level of the step.
-            step: its sigma and alpha define the noise level; alpha 0 (pure noise) is allowed.
-            space: the parameterization: "x0", "epsilon", "v" or "flow".
+            step: Its sigma and alpha define the noise level; alpha 0 (pure noise) is allowed.
+            space: The parameterization: "x0", "epsilon", "v" or "flow".
+
+        Returns:
+            A tensor of the shape and dtype of x.
 
         Raises:
-            InputError: if the step has no sigma or alpha, or the parameterization is unknown.
+            InputError: The step has no sigma or alpha, or the parameterization is unknown.
         """
         a, n = noise_of(step)
         x0, epsilon = self._expected(rows_of(x, self.dimension), a, n)
@@ -138,35 +160,81 @@ class Mixture:
         return (p * epsilon + q * x0).reshape(x.shape).to(x.dtype)
 
     def log_density(self, x: "Tensor", step: Step | None = None) -> "Tensor":
-        """Return log p(x), (n,), in nats, of the data or of the noised data at a step.
+        """log p(x), of the data or of the noised data at a step.
 
         Args:
-            x: (n, ...).
-            step: the noise level; None is the data without noise.
+            x: Points, (n, ...), with d values each.
+            step: The noise level; None for data without noise.
+
+        Returns:
+            (n,), in nats.
+
+        Raises:
+            InputError: The points have another dimension.
         """
         import torch
 
         return torch.cat([joint.logsumexp(1) for joint, _ in self._joint(rows_of(x, self.dimension), *level(step))])
 
     def components(self, x: "Tensor", step: Step | None = None) -> "Tensor":
-        """Return p(component | x), (n, k), of the data or of the noised data at a step."""
+        """p(component | x), of the data or of the noised data at a step.
+
+        Args:
+            x: Points, (n, ...), with d values each.
+            step: The noise level; None for data without noise.
+
+        Returns:
+            (n, k), each row adds up to 1.
+
+        Raises:
+            InputError: The points have another dimension.
+        """
         import torch
 
         return torch.cat([joint.softmax(1) for joint, _ in self._joint(rows_of(x, self.dimension), *level(step))])
 
     def posterior(self, x: "Tensor", step: Step | None = None) -> "Tensor":
-        """Return p(class | x), (n, classes), of the data or of the noised data at a step."""
+        """p(class | x), of the data or of the noised data at a step.
+
+        Args:
+            x: Points, (n, ...), with d values each.
+            step: The noise level; None for data without noise.
+
+        Returns:
+            (n, classes), each row adds up to 1.
+
+        Raises:
+            InputError: The points have another dimension.
+        """
         shares = self.components(x, step)
         return shares.new_zeros(len(shares), self.classes).index_add_(1, self.labels, shares)
 
     def sample(self, seeds: Sequence[int]) -> "Tensor":
-        """Return exact samples of the data, (n, d), one per seed."""
+        """Exact samples of the data.
+
+        Args:
+            seeds: One per sample, 0 or more.
+
+        Returns:
+            (n, d), float64; a sample depends on its own seed only.
+
+        Raises:
+            InputError: A seed is not a whole number of 0 or more.
+        """
         from cfglab.mixtures.noise_paths import draws
 
         return self.sample_from(*draws(seeds, 1, self.dimension))
 
     def sample_from(self, uniform: "Tensor", normal: "Tensor") -> "Tensor":
-        """Return the samples (n, d) for uniform numbers (n, 1) and standard normal numbers (n, d)."""
+        """Exact samples of the data from given random numbers.
+
+        Args:
+            uniform: (n, 1), in [0, 1); it chooses the component.
+            normal: (n, d), standard normal.
+
+        Returns:
+            (n, d).
+        """
         import torch
 
         ends = self.weights.cumsum(0)
@@ -177,7 +245,11 @@ class Mixture:
         return self.means[component] + spread
 
     def moments(self) -> "tuple[Tensor, Tensor]":
-        """Return the mean (d,) and the covariance (d, d) of the data."""
+        """The mean and the covariance of the data.
+
+        Returns:
+            (d,) and (d, d).
+        """
         import torch
 
         mean = self.weights @ self.means

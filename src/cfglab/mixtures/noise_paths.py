@@ -24,10 +24,14 @@ Path = Literal["ve", "vp", "flow"]
 
 
 def alpha(path: Path, sigma: float) -> float:
-    """Return the factor of the signal at `sigma` (noise over signal); 0 at pure noise.
+    """The factor of the signal on a noise path.
 
-    Raises:
-        InputError: for an infinite sigma on the path "ve", which has no pure noise.
+    Args:
+        path: The path: "ve", "vp" or "flow".
+        sigma: Noise over signal, 0 or more.
+
+    Returns:
+        alpha, 0 to 1.
     """
     match path:
         case "ve":
@@ -44,10 +48,16 @@ def alpha(path: Path, sigma: float) -> float:
 
 
 def noise_of(step: Step) -> tuple[float, float]:
-    """Return the factors (a, n) of signal and noise at a step.
+    """The factors of signal and noise of a step.
+
+    Args:
+        step: A step with sigma and alpha.
+
+    Returns:
+        (a, n) of `x = a x0 + n epsilon`.
 
     Raises:
-        InputError: if the step has no sigma or alpha.
+        InputError: The step has no sigma or alpha.
     """
     if step.sigma is None or step.alpha is None:
         raise InputError(
@@ -123,8 +133,20 @@ def flow_levels(count: int, shift: float = 1.0) -> list[float]:
 
 
 def draws(seeds: Sequence[int], uniform: int, *normal: int) -> "tuple[Tensor, ...]":
-    """Random numbers of each seed's own generator, in this order: (n, uniform) uniform ones where that is above 0,
-    then (n, m) normal ones for each m. A sample is the same in every batch. Raises InputError for seeds that are none.
+    """Random numbers from a generator of each seed, so that a sample is the same in every batch.
+
+    Each seed gives first its uniform numbers, then its normal ones.
+
+    Args:
+        seeds: One per sample, 0 or more.
+        uniform: The number of uniform values per sample; 0 for none.
+        normal: The sizes of the normal tensors.
+
+    Returns:
+        (n, uniform) if that is above 0, then (n, m) for each m in `normal`; float64.
+
+    Raises:
+        InputError: There is no seed, or one is not a whole number of 0 or more.
     """
     import torch
 

@@ -40,12 +40,34 @@ def generate(
     space: Space = "epsilon",
     calls: "list[MixtureCall] | None" = None,
 ) -> "Tensor":
-    """Samples (n, d) of `cond` guided away from `uncond`, float64, one seed a sample, the same in every batch.
+    """Samples of `cond`, guided away from `uncond`.
 
-    `uncond` is the whole mixture for classifier-free guidance, a weak twin of `cond` for autoguidance, anything else
-    that predicts. A run begins with noise alone, or with exact noisy samples of `start`. `space` is what the
-    predictions are while the guidance acts on them. `dimension` is needed where `cond` does not say it. `calls` gets
-    what every call of the denoiser did. Raises InputError for what `integrate` refuses.
+    Args:
+        cond: The conditional denoiser, such as a class of a Mixture.
+        uncond: The whole mixture for classifier-free guidance, a weaker model of `cond` for autoguidance, or another
+            denoiser.
+        guidance: A guidance or a constant scale.
+        steps: The steps of the run, each with sigma and alpha.
+        seeds: One per sample; a sample is the same in every batch.
+        method: "euler", "heun" or "ancestral".
+        dimension: d, for a denoiser without the attribute `dimension`.
+        start: Start from exact noisy samples of this mixture; None starts from noise alone.
+        space: The parameterization in which the guidance acts.
+        calls: A list that gets the record of every denoiser call.
+
+    Returns:
+        (n, d), float64.
+
+    Raises:
+        InputError: The dimension is not known, or as in `integrate`.
+
+    Examples:
+        >>> from cfglab.mixtures.noise_paths import karras, noise_steps
+        >>> from cfglab.mixtures.toys import two
+        >>> toy = two()
+        >>> x = generate(toy.mixture.of_class(0), toy.mixture, 2.0, noise_steps(karras(8)), range(4))
+        >>> x.shape
+        torch.Size([4, 1])
     """
     size = getattr(cond, "dimension", dimension)
     if size is None:
@@ -74,10 +96,24 @@ def integrate(
     space: Space = "epsilon",
     calls: "list[MixtureCall] | None" = None,
 ) -> "Tensor":
-    """Run the steps from x (n, ...), which is at the level of the first; ends at the last one's `next_sigma`.
+    """Run the steps from x at the level of the first step to the last step's `next_sigma`.
 
-    `noise` (n, steps, ...) is what ancestral steps add. Raises InputError for a method that does not exist or cannot
-    start at pure noise, missing noise, and a guidance that cannot be computed in this space.
+    Args:
+        cond: The conditional denoiser.
+        uncond: The unconditional denoiser.
+        guidance: A guidance or a constant scale.
+        steps: The steps, each with sigma and alpha.
+        x: (n, ...), at the level of the first step.
+        method: "euler", "heun" or "ancestral".
+        noise: (n, steps, ...), what ancestral steps add.
+        space: The parameterization in which the guidance acts.
+        calls: A list that gets the record of every denoiser call.
+
+    Returns:
+        (n, ...).
+
+    Raises:
+        InputError: The method is unknown or cannot start at pure noise, noise is missing, or the guidance fails.
     """
     if method not in ("euler", "heun", "ancestral"):
         raise InputError(f"method {method!r}: there are euler, heun, ancestral; name one of them.")

@@ -53,11 +53,28 @@ class TextConditionedMixture:
         return self.mixture.dimension
 
     def texts(self, count: int) -> "dict[str, Tensor]":
-        """The arguments of a denoiser call with so many rows: encodings (n, 16), as a pipeline would pass them."""
+        """The text arguments of a denoiser call, as a pipeline would pass them.
+
+        Args:
+            count: n, the number of rows.
+
+        Returns:
+            `encoder_hidden_states`, (n, 16).
+        """
         return {"encoder_hidden_states": self.encodings[self.label].expand(count, -1)}
 
     def predict(self, x: "Tensor", step: Step, space: Space = "epsilon", **conditioning: Any) -> "Tensor":
-        """The prediction for x (n, ...) under its own text, or under the `encoder_hidden_states` (n, 16) given."""
+        """The exact prediction for x, given the encoding of a text.
+
+        Args:
+            x: (n, ...), at the noise level of the step.
+            step: The step, with sigma and alpha.
+            space: The parameterization.
+            conditioning: `encoder_hidden_states`, (n, 16); its own text if left out.
+
+        Returns:
+            A tensor of the shape and dtype of x.
+        """
         import torch
 
         arguments = conditioning or self.texts(len(x))

@@ -34,7 +34,17 @@ class ToyProblem:
     fog: float = 0.0
 
     def of_class(self, label: int) -> "ToyProblem":
-        """One class, its modes counted anew. Raises InputError."""
+        """One class, its modes counted from 0.
+
+        Args:
+            label: The class, from 0.
+
+        Returns:
+            The toy problem of the class.
+
+        Raises:
+            InputError: There is no such class.
+        """
         import torch
 
         mixture = self.mixture.of_class(label)
@@ -42,13 +52,27 @@ class ToyProblem:
         return ToyProblem(mixture, modes)
 
     def shares(self, components: "Tensor") -> "Tensor":
-        """Components' shares (..., k) added up by mode, (..., modes)."""
+        """Values of components added up by mode.
+
+        Args:
+            components: (..., k).
+
+        Returns:
+            (..., modes).
+        """
         size = (*components.shape[:-1], int(self.modes.max()) + 1)
         return components.new_zeros(size).index_add_(-1, self.modes, components)
 
 
 def two(dimension: int = 1) -> ToyProblem:
-    """Two classes, N(m, 0.25 I) and N(-m, 0.25 I), with |m|² = d: the means are 1 and -1 in every coordinate."""
+    """Two classes, N(m, 0.25 I) and N(-m, 0.25 I), with |m|^2 = d: the means are 1 and -1 in every coordinate.
+
+    Args:
+        dimension: d, 1 or more.
+
+    Returns:
+        The toy problem.
+    """
     import torch
 
     mixture = Mixture([1, 1], [[1.0] * dimension, [-1.0] * dimension], 0.25, [0, 1])
@@ -98,7 +122,11 @@ def _grown(x: float, y: float, angle: float, length: float, depth: int) -> list[
 
 
 def foggy_tree() -> ToyProblem:
-    """The toy of `tree`, with a model in which every limb is a little thicker."""
+    """The toy problem of `tree`, with a model in which every limb is a little thicker.
+
+    Returns:
+        The toy problem.
+    """
     return replace(tree(), fog=0.0008)
 
 
@@ -107,10 +135,20 @@ TOYS: dict[str, Callable[[], ToyProblem]] = {"two": two, "modes": modes, "tree":
 
 
 def toy(name: str) -> ToyProblem:
-    """Return the toy with this name.
+    """The toy problem with a name.
+
+    Args:
+        name: A name of TOYS.
+
+    Returns:
+        The toy problem.
 
     Raises:
-        InputError: with the nearest name, if there is no such toy.
+        InputError: There is no such toy; the message has the nearest name.
+
+    Examples:
+        >>> toy("two").mixture.classes
+        2
     """
     if name not in TOYS:
         raise InputError(f"mixture {name!r}: there are {', '.join(TOYS)};{nearest(name, TOYS) or ' name one.'}")

@@ -25,11 +25,25 @@ def scheduled(
     dimension: int | None = None,
     start: Mixture | None = None,
 ) -> "Tensor":
-    """Samples (n, d) by a scheduler of diffusers, float64 or what it makes of that; see `denoisers.generate.generate`.
+    """Samples by a scheduler of diffusers, without a network.
 
-    The run begins with the scheduler's own noise, or with exact noisy samples of `start`. Noise that the scheduler adds
-    is each sample's own too: the samples are the same in every batch. Raises InputError for a scheduler whose noise
-    levels or prediction are not known.
+    Noise that the scheduler adds comes from a generator of each seed: a sample is the same in every batch.
+
+    Args:
+        scheduler: A diffusers scheduler.
+        cond: The conditional denoiser.
+        uncond: The unconditional denoiser.
+        guidance: A guidance or a constant scale.
+        steps: The number of steps, 1 or more.
+        seeds: One per sample, 0 or more.
+        dimension: d, for a denoiser without the attribute `dimension`.
+        start: Start from exact noisy samples of this mixture; None starts from the scheduler's own noise.
+
+    Returns:
+        (n, d), float64 or what the scheduler makes of it.
+
+    Raises:
+        InputError: The noise levels or the prediction type of the scheduler are not known.
     """
     import torch
 

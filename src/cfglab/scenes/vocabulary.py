@@ -71,7 +71,19 @@ def _article(noun: str) -> str:
 
 
 def caption(scene: Scene, prefix: str = "a photograph of") -> str:
-    """The sentence that names a scene, e.g. `a photograph of an astronaut riding a horse on a green background`."""
+    """The sentence of a scene.
+
+    Args:
+        scene: The scene.
+        prefix: Its beginning, one of PREFIXES.
+
+    Returns:
+        The prompt.
+
+    Examples:
+        >>> caption(Scene(a="astronaut", relation="riding", b="horse", background="green"))
+        'a photograph of an astronaut riding a horse on a green background'
+    """
     parts = [prefix, _article(scene.a)]
     if scene.relation is not None and scene.b is not None:
         parts += [scene.relation, _article(scene.b)]
@@ -106,7 +118,14 @@ def read_caption(prompt: str) -> Scene | None:
 
 
 def triples(relations: tuple[str | None, ...] = (None, *RELATIONS)) -> list[Scene]:
-    """Every composition of the world without a background, in a fixed order; objects of a pair differ."""
+    """Every scene without a background, in a fixed order; the objects of a pair differ.
+
+    Args:
+        relations: The relations; None for single objects.
+
+    Returns:
+        The scenes.
+    """
     scenes = []
     for relation in relations:
         if relation is None:

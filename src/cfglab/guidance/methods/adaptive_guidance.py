@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class AdaptiveGuidance(Transform):
-    """Once `cos(c, u) >= similarity`, the unconditional row of that image is left out for the rest of the run.
+    """`g = u + w (c - u)` until `cos(c, u) >= gamma`, then `g = c`: the unconditional row no longer runs.
 
-    arXiv:2312.12487, section 5, on epsilon, each image alone. From then on the prediction is the conditional one, and
-    transforms before this one do nothing.
+    gamma is `similarity`. arXiv:2312.12487, section 5, on epsilon; each image decides for itself. After that step,
+    transforms that stand before this one have no effect.
 
     Attributes:
         space: The parameterization of the cosine; the paper's is epsilon.

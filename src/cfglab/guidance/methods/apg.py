@@ -20,15 +20,15 @@ _THEIRS: dict[str, dict[str, Any]] = {
 
 
 class APG(Transform):
-    """Adaptive projected guidance on x0: `g = c + (w - 1) (D_orth + eta D_par)`.
+    """`g = c + (w - 1) (D_orth + eta D_par)`, `D = min(1, r / |D'|) D'`, `D' = (c - u) + beta D'_before`, on x0.
 
-    `D = (c - u) + momentum * D_before`, shortened to `norm_threshold` where it is longer (0: never), and split along c;
-    all per image. arXiv:2410.02416, algorithm 1. `eta` 0 to 1; negative `momentum` is the paper's reverse
-    momentum, of which a two-call sampler counts every call. The threshold depends on the model (15 for SDXL), so it is
-    off by default.
+    beta is `momentum` and r is `norm_threshold` (0 for no limit). D_par is the part of D along c, D_orth the rest; all
+    per image. arXiv:2410.02416, algorithm 1. A negative beta is the paper's reverse momentum; a two-call sampler counts
+    every call. The threshold depends on the model (15 for SDXL), so it is off by default.
 
-    `as_in="diffusers"`: its guider's `u + w D'`, in what the model predicts; `as_in="comfyui"`: its node's `c + w D'`,
-    on x0. Each brings that host's defaults. At w = 0 every one of them is u here.
+    `as_in="diffusers"` is its guider: `u + w (D_orth + eta D_par)` in the model's parameterization. `as_in="comfyui"`
+    is its node: `c + w (D_orth + eta D_par)` on x0. Each brings the defaults of that program. At w = 0 all of them are
+    u here.
 
     Attributes:
         space: The parameterization in which it acts; the paper's is x0.

@@ -14,7 +14,7 @@ from cfglab.method_card import Card, Implementation
 
 
 class AutoGuidance(WeakPrediction):
-    """`g + (w - 1) (D - D_weak)`: guidance away from a weaker model under the same condition.
+    """`g + (w - 1) (D_1 - D_0)`: away from a weaker model D_0 under the same condition.
 
     arXiv:2406.02507. The paper's autoguidance is `1 | autoguidance(w=2, model=...)`, two rows a step; over a schedule
     it adds to classifier-free guidance. `model` names a network known to `register_weak_model`; `twin` is that of the

@@ -23,10 +23,10 @@ def _factors(value: Any) -> Any:
 
 
 class FDG(Transform):
-    """Frequency-decoupled guidance: the levels of a Laplacian pyramid of `c - u`, each at its own scale `w * factor`.
+    """`g = u + sum_k w_k L_k(c - u)`, `w_k = w factors[k]`: each level L_k of a Laplacian pyramid has its own scale.
 
-    `g = u + sum of w factors[k] L_k(c - u)`, the finest level first. arXiv:2506.19713, algorithm 2, for parallel
-    weights of 1: linear, so independent of the parameterization. SDXL there has 10 for the high and 5 for the low band:
+    The finest level comes first. arXiv:2506.19713, algorithm 2, for parallel weights of 1: it is linear, so independent
+    of the parameterization. SDXL there has 10 for the high and 5 for the low band:
     w = 10 with the default factors. The pyramid is the paper's, which is kornia's; `pyramid="nearest"` is that of
     cfglab 0.1, whose bands differ by a tenth of the update, and which is kept to reproduce its images (see
     `laplacian_pyramid`). Raises InputError for predictions without height and width, as packed tokens are.

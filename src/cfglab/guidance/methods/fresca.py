@@ -21,7 +21,7 @@ def _cutoff(value: int) -> int:
 
 
 class FreSca(Transform):
-    """Frequency scaling: the Fourier modes of `c - u` times `low` inside a centred box, `high` outside.
+    """`g = u + w F^-1(m F(c - u))`: the Fourier mask m is l (`low`) inside a centred box and h (`high`) outside.
 
     The box holds the modes with indices from `-cutoff` to `cutoff - 1` in both directions; the cutoff is at most half
     the smaller side, as in the authors' core/fresca.py, whose defaults these are (its other mode picks a cutoff by

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ImagenThreshold(Transform):
-    """Dynamic thresholding: `s = max(limit, quantile |D|)`, `D -> limit * clamp(D, -s, s) / s`, per image, on x0.
+    """`D -> limit clamp(D, -s, s) / s`, `s = max(limit, quantile_p |D|)`, per image, on x0; p is `percentile`.
 
     arXiv:2205.11487, section 2.3, for images in [-1, 1], `limit` 1; latents have another range, so set `limit` to
     theirs. Acts on conditional and unguided predictions too.

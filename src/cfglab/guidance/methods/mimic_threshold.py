@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class MimicThreshold(Transform):
-    """sd-dynamic-thresholding: the guided prediction with the spread that the scale `mimic` would have had.
+    """`g -> clamp(g, -M, M) max|m| / M`, `M = max(max|m|, quantile_p |g|)`, `m = u + mimic (c - u)`, on x0.
 
-    With `m = u + mimic (c - u)`, both centred by the means of their channels: `start="mean"` with `measure="ad"` clamps
-    the centred g at `M = max(max |m|, quantile |g|)` and multiplies by `max |m| / M`; with "std" it multiplies by
-    `std(m) / std(g)`; the means of g come back. `start="zero"` multiplies g itself by the ratio of the two measures.
-    Per channel, or over the image with `per_channel=False` (theirs is then over the whole batch). Their
-    `interpolate_phi` is `strength`; both scales may be scheduled there, here `mimic` is a number. No paper.
+    The guided prediction gets the spread that the lower scale `mimic` would have. g and m are centred by the means of
+    their channels, and the means of g are added again. With `measure="std"` the centred g is multiplied by
+    `std(m) / std(g)` instead. `start="zero"` multiplies g, not centred, by the ratio of the two spreads. Statistics are
+    per channel, or per image with `per_channel=False` (over the whole batch in sd-dynamic-thresholding). Its
+    `interpolate_phi` is `strength`. It also schedules `mimic`, which is one number here. No paper.
 
     Attributes:
         space: The parameterization in which it acts; "x0" by default.

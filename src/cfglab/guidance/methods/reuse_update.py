@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 
 class ReuseUpdate(Transform):
-    """The unconditional row runs at every `every`-th step; between them `c - u` of the last one is used again.
+    """`g = c + (w - 1) (c' - u')`, with c' and u' of the last full step; a full step is every `every`-th one.
 
-    From progress `start` on. Related to the reuse of Compress Guidance (arXiv:2408.11194) and of FasterCache, which
-    differ; no paper of its own. A two-call sampler stores and uses the update of either call.
+    The unconditional row runs at full steps only. It acts from progress `start` on. It is related to the reuse
+    in Compress Guidance (arXiv:2408.11194) and FasterCache, which differ; it has no paper of its own. A two-call sampler
+    stores and uses the update of either call.
 
     Attributes:
         every: The distance between two full steps, 2 or more.

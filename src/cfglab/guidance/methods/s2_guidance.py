@@ -12,7 +12,7 @@ from cfglab.step import Step
 
 
 class S2Guidance(WeakPrediction):
-    """`g + omega (c - c~)`, where c~ leaves out transformer blocks drawn anew at every step: stochastic self-guidance.
+    """`g + omega (c - c~)`, where c~ leaves out random transformer blocks, new ones at every step.
 
     arXiv:2508.12880, equation 4 of its later versions (the first ones subtract `omega c~` alone); one draw a step, in
     the middle of the run, never the first block. The draw is the same for every image; `seed` chooses it.

@@ -63,6 +63,7 @@ class SAG(WeakPrediction):
 
     @property
     def reads_uncond(self) -> bool:  # type: ignore[override]
+        """Whether the unconditional prediction is read: not with `of=cond`."""
         return self.of == "uncond"
 
     def factor(self) -> float:

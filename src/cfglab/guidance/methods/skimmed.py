@@ -12,12 +12,11 @@ if TYPE_CHECKING:
 
 
 class Skimmed(Transform):
-    """On x0, value by value: the scale `skim` instead of w where the update only pushes a value further out.
+    """`g = u + (skim if mask else w) (c - u)`, value by value on x0, with `D = u + w (c - u)`.
 
-    That is where c and c - u point the same way, the guided D too, and D lies further out than x. The mask is
-    `sign(c - u) = sign(c)`, `sign(c) = sign(D)` and `sign(D) = sign(D - x)` (`flips=False` leaves the last
-    one out), with `D = u + w (c - u)`. First the same is done to u with the roles exchanged (at scale 0 with
-    `full_negative`). skimmed_CFG.py, the single-scale node; no paper. x is the image with noise as ComfyUI has it,
+    The mask is `sign(c - u) = sign(c) = sign(D) = sign(D - x)`: the update moves a value away from zero, and beyond x.
+    `flips=False` leaves out the last sign. Before that, the same is done to u with c and u exchanged (at scale 0 with
+    `full_negative`). From skimmed_CFG.py, the single-scale node; no paper. x is the noisy image as in ComfyUI:
     `latents / alpha` of a VP model, the latents of a flow. Raises InputError without latents.
 
     Attributes:
@@ -59,7 +58,7 @@ class Skimmed(Transform):
         return update - outside * context.over_w((context.w - self.skim) * update)
 
     def _outside(self, prediction: "Tensor", direction: "Tensor", guided: "Tensor", context: StepContext) -> "Tensor":
-        """Where the update `towards` from the other prediction to `there` only pushes further out."""
+        """Where `direction`, which ends at `prediction`, moves a value away from zero and beyond x."""
         sign = prediction.sign()
         outside = (direction.sign() == sign) & (sign == guided.sign())
         return outside & (guided.sign() == -context.residual(guided).sign()) if self.flips else outside

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 class TCFG(Transform):
-    """Tangential damping: `u` projected on the leading right-singular vector of the two rows `[c; u]`, then CFG.
+    """`g = u' + w (c - u')`, `u' = <u, v_1> v_1`, v_1 the leading right-singular vector of the two rows `[c; u]`.
 
-    arXiv:2503.18137, on scores. With the Gram numbers `cc`, `cu`, `uu` of one image and
-    `r = hypot(cc - uu, 2 cu)` that projection is `u (1 - (cc - uu) / r) / 2 + c cu / r`: no SVD of the images.
-    Where r is 0 (c and u of one length, at right angles) no direction leads, and u stays.
+    arXiv:2503.18137, on scores. The Gram numbers `cc`, `cu`, `uu` of one image give the projection without an SVD:
+    `u' = u (1 - (cc - uu) / r) / 2 + c cu / r`, `r = hypot(cc - uu, 2 cu)`. If r is 0 (c and u of one length, at right
+    angles) there is no leading direction, and u is unchanged.
 
     Reference:
         arXiv:2503.18137.

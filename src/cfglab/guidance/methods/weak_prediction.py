@@ -1,4 +1,4 @@
-"""The base class of guidance by a perturbed or weaker prediction: `g + s (c - worse)`."""
+"""The base class of guidance away from a weak prediction: `g + s (c - c~)`."""
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -29,7 +29,7 @@ Layers = Annotated[tuple[str, ...], BeforeValidator(_layers)]
 
 
 class WeakPrediction(Transform):
-    """The base class of guidance by a weaker prediction: its hook, and the part of the run in which it acts.
+    """`g + factor (c - c~)`: the base class of guidance away from a weak prediction c~, in a window of the run.
 
     Attributes:
         space: The parameterization in which it acts; "model" by default.
@@ -53,11 +53,19 @@ class WeakPrediction(Transform):
         return self
 
     def factor(self) -> float:
-        """The factor of `cond - worse`."""
+        """The factor of `c - c~`.
+
+        Returns:
+            A number; 0 changes nothing.
+        """
         raise NotImplementedError
 
     def weak_pass(self) -> Perturbation:
-        """The perturbed pass."""
+        """The perturbed pass that predicts c~.
+
+        Returns:
+            The perturbation.
+        """
         raise NotImplementedError
 
     def variation(self, step: Step) -> Perturbation | None:

@@ -1,4 +1,4 @@
-"""The sample blurred where self-attention looks: the rows are run, and run again on what came of it."""
+"""The sample blurred at the positions with most self-attention; the rows run on it again."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ TAPS = 9
 
 @dataclass(frozen=True)
 class BlurredSample:
-    """A perturbed pass: the rows of `source` on `x + alpha (D' - D)`, a sample that is blurred where attention looks.
+    """A perturbed pass: the rows of `source` on `x + alpha (D' - D)`, blurred where attention is high.
 
     D is the rows' own prediction of the clean image, D' that image blurred by a Gaussian of `sigma` where the first
     self-attention of the middle block looks: at positions that get more than 1 of the attention of all the others

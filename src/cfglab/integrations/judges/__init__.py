@@ -10,10 +10,18 @@ from cfglab.schedules.fields import nearest
 
 
 def judges_of(metrics: Sequence[str], weights: str | None = None, device: str = "auto") -> list[Judge]:
-    """The judges that measure these metrics, each once; `weights` is a hub id or folder in place of a judge's own.
+    """The metric models that measure some metrics, each once.
 
-    Raises InputError for a metric without a judge, `weights` for several judges, and where what a judge needs is not
-    installed or cannot be downloaded.
+    Args:
+        metrics: The names of metrics.
+        weights: A hub id or folder in place of the model's own weights.
+        device: A torch device, or "auto".
+
+    Returns:
+        The metric models.
+
+    Raises:
+        InputError: A metric has no model, `weights` are given for several models, or a model cannot be loaded.
     """
     from cfglab.integrations.judges.clip import ClipScore, PickScore
     from cfglab.integrations.judges.dinov2 import DinoV2

@@ -31,7 +31,15 @@ class _Clip:
         self.key = identity(metric, model_id, self._model)
 
     def scores(self, pixels: np.ndarray, prompts: Sequence[str]) -> list[float]:
-        """One number an image: `pixels` uint8 (n, h, w, 3), beside as many prompts; long ones are cut at 77 tokens."""
+        """The score of images.
+
+        Args:
+            pixels: (n, h, w, 3), uint8.
+            prompts: One per image; long ones are cut at 77 tokens.
+
+        Returns:
+            One number per image.
+        """
         import torch
 
         device = self._model.device

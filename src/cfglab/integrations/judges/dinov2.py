@@ -26,7 +26,14 @@ class DinoV2:
         self.key = identity("dinov2", model_id, self._model)
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
-        """(n, d) float32 of uint8 (n, h, w, 3); d is 1024 for the large one."""
+        """The features of images.
+
+        Args:
+            pixels: (n, h, w, 3), uint8.
+
+        Returns:
+            (n, d), float32; d is 1024 for the large model.
+        """
         import torch
 
         images = self._image(images=list(pixels), return_tensors="pt")

@@ -34,7 +34,15 @@ class ImageReward:
         self.key = f"image_reward|{model_id}"
 
     def scores(self, pixels: np.ndarray, prompts: Sequence[str]) -> list[float]:
-        """One number an image: `pixels` uint8 (n, h, w, 3), beside as many prompts; long ones are cut at 35 tokens."""
+        """The reward of images.
+
+        Args:
+            pixels: (n, h, w, 3), uint8.
+            prompts: One per image; long ones are cut at 35 tokens.
+
+        Returns:
+            One number per image.
+        """
         import torch
 
         with torch.inference_mode():

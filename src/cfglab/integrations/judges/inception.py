@@ -33,7 +33,14 @@ class Inception:
         self.key = f"inception|{weights or 'torch-fidelity'}"
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
-        """(n, 2048) float32 of uint8 (n, h, w, 3)."""
+        """The features of images.
+
+        Args:
+            pixels: (n, h, w, 3), uint8.
+
+        Returns:
+            (n, 2048), float32.
+        """
         import torch
 
         with torch.inference_mode():

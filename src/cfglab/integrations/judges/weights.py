@@ -12,7 +12,19 @@ T = TypeVar("T")
 
 
 def load_weights(metric: str, weights: str, load: Callable[[], T]) -> T:
-    """What `load` gives. Raises InputError, with the line that downloads the weights, where it cannot be had."""
+    """Load the weights of a metric model.
+
+    Args:
+        metric: The metric, for the message.
+        weights: A hub id or folder, for the message.
+        load: Loads them.
+
+    Returns:
+        What `load` returns.
+
+    Raises:
+        InputError: They cannot be loaded; the message has the command that downloads them.
+    """
     try:
         with quiet():
             return load()
@@ -25,7 +37,16 @@ def load_weights(metric: str, weights: str, load: Callable[[], T]) -> T:
 
 
 def identity(name: str, weights: str, model: Any) -> str:
-    """Under which its numbers are kept: the judge, where its weights are from, and the commit where the hub says it."""
+    """The key under which the numbers of a metric model are stored.
+
+    Args:
+        name: The metric model.
+        weights: Where its weights are from.
+        model: The model; a hub model records its commit.
+
+    Returns:
+        The key.
+    """
     commit = getattr(getattr(model, "config", None), "_commit_hash", None)
     return "|".join((name, weights, *((commit,) if commit else ())))
 

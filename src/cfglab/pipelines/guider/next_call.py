@@ -32,14 +32,26 @@ class _PendingCall:
 
 
 def replace_next_call(denoiser: nn.Module, call: Call) -> None:
-    """The next call of `denoiser` in this context is `call(denoiser, args, kwargs)`."""
+    """Replace the next call of a module in this context.
+
+    Args:
+        denoiser: The module.
+        call: `call(denoiser, args, kwargs)` returns the output.
+    """
     restore_call(denoiser)
     awaited = _PendingCall(denoiser, call)
     intercepted.NEXT.set({**intercepted.NEXT.get(), awaited.interception: awaited})
 
 
 def restore_call(denoiser: nn.Module) -> Call | None:
-    """The module as it was, and the call that was waiting, if any."""
+    """Remove the replacement of the next call.
+
+    Args:
+        denoiser: The module.
+
+    Returns:
+        The replacement; None if there was none.
+    """
     waiting = dict(intercepted.NEXT.get())
     interception = next((key for key in waiting if key.is_of(denoiser)), None)
     if interception is None:
@@ -51,12 +63,36 @@ def restore_call(denoiser: nn.Module) -> Call | None:
 
 
 def sample_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What the denoiser is given to denoise. Raises InputError."""
+    """The sample among a denoiser's arguments.
+
+    Args:
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+
+    Returns:
+        The sample.
+
+    Raises:
+        InputError: No argument has the name of a sample.
+    """
     return args[0] if args else kwargs[_argument_name(kwargs, _SAMPLE)]
 
 
 def perturbed_call(module: Any, variation: Perturbation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The call under `variation`; where other arguments are given by place, they stay as they are."""
+    """A denoiser call under a perturbation.
+
+    Args:
+        module: The denoiser.
+        variation: The perturbed pass.
+        args: Positional arguments; the sample and the timestep are the first two.
+        kwargs: Keyword arguments.
+
+    Returns:
+        The output.
+
+    Raises:
+        InputError: The sample or the timestep is not found.
+    """
     positional, keywords = list(args[:2]), dict(kwargs)
     names = [_argument_name(keywords, choices) for choices in (_SAMPLE, _TIMESTEP)[len(positional) :]]
     sample, timestep = *positional, *(keywords.pop(name) for name in names)

@@ -48,8 +48,14 @@ class _Patch:
 
 
 def check_free(pipe: Any) -> None:
-    """Raises InputError for a pipeline that is guided already. Another one that shares its networks may be: whose run
-    it is, is known at every call."""
+    """Check that a pipeline is not guided. Another pipeline that shares its networks may be guided.
+
+    Args:
+        pipe: The pipeline.
+
+    Raises:
+        InputError: It is guided already.
+    """
     if guided_by(pipe) is not None:
         raise InputError(
             f"this {type(pipe).__name__} is guided already: one guide() at a time; leave the other one first, or "
@@ -58,7 +64,15 @@ def check_free(pipe: Any) -> None:
 
 
 def swap(pipe: Any, guided: GuidedPipeline) -> None:
-    """Guide the pipeline from now on, until `swap_back` or until nobody holds it any more."""
+    """Guide a pipeline until `swap_back`, or until the pipeline is gone.
+
+    Args:
+        pipe: The pipeline.
+        guided: Its guidance.
+
+    Raises:
+        InputError: It is guided already.
+    """
     with _LOCK:
         check_free(pipe)
         hold = _ATTACHMENTS[pipe] = _Attachment(pipe, guided)
@@ -72,7 +86,11 @@ def swap(pipe: Any, guided: GuidedPipeline) -> None:
 
 
 def swap_back(guided: GuidedPipeline) -> None:
-    """Leave everything as it was."""
+    """Restore a pipeline, its networks and its classes.
+
+    Args:
+        guided: The guidance that was given to `swap`.
+    """
     with _LOCK:
         for pipe, hold in list(_ATTACHMENTS.items()):
             if hold.guided is guided:
@@ -82,7 +100,14 @@ def swap_back(guided: GuidedPipeline) -> None:
 
 
 def guided_by(pipe: Any) -> GuidedPipeline | None:
-    """What guides this pipeline at the moment."""
+    """The guidance of a pipeline at the moment.
+
+    Args:
+        pipe: Any object.
+
+    Returns:
+        The guidance; None if it is not guided.
+    """
     try:
         hold = _ATTACHMENTS.get(pipe)
     except TypeError:  # of no pipeline: it cannot be referred to weakly
@@ -91,7 +116,11 @@ def guided_by(pipe: Any) -> GuidedPipeline | None:
 
 
 def refresh(pipe: Any) -> None:
-    """Intercept the networks that the guided pipeline has now, and no other ones."""
+    """Intercept the networks that a guided pipeline has now, and release all others.
+
+    Args:
+        pipe: The pipeline.
+    """
     with _LOCK:
         hold = _ATTACHMENTS.get(pipe)
         if hold is None:

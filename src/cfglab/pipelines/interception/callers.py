@@ -29,9 +29,17 @@ class Callers:
         }  # hashing code is slow
 
     def is_pipeline_call(self, frame: FrameType | None) -> bool:
-        """Whether `frame`, which called a network, is the loop of the pipeline's call that is under way: a method of
-        this very pipeline, or a function of its module, on the way up to where the call was entered, with neither a
-        callable from the arguments nor the call of another module in between."""
+        """Whether a network was called by the loop of the pipeline call under way.
+
+        The caller is a method of this pipeline, or a function of its module. No callable from the arguments and no call
+        of another module stands between it and the entry of the call.
+
+        Args:
+            frame: The frame that called the network.
+
+        Returns:
+            True if the call is guided.
+        """
         loop = False
         while frame is not None:
             code = frame.f_code
@@ -106,5 +114,12 @@ def _codes(value: Any) -> Iterator[CodeType]:
 
 
 def function_of(frame: FrameType | None) -> str:
-    """The function that made a call, by its full name."""
+    """The function that made a call.
+
+    Args:
+        frame: Its frame; None for another thread.
+
+    Returns:
+        Its full name.
+    """
     return "another thread" if frame is None else f"{frame.f_globals.get('__name__', '?')}.{frame.f_code.co_qualname}"

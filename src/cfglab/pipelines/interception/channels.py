@@ -11,7 +11,15 @@ from cfglab.pipelines.profiles.profile import Profile
 
 
 def guided_channels(profile: Profile, call: DenoiserCall) -> Callable[[int], int] | None:
-    """How many of so many leading channels (or tokens) are guided; None where all are."""
+    """The number of leading channels (or tokens) that are guided.
+
+    Args:
+        profile: The layout of the pipeline.
+        call: The first denoiser call.
+
+    Returns:
+        A function from the number of all channels to that of the guided ones; None if all are guided.
+    """
     variance = profile.variance
     if profile.image_ids:
         tokens = _generated_tokens(profile, call)
@@ -36,7 +44,14 @@ def _generated_tokens(profile: Profile, call: DenoiserCall) -> int:
 
 
 def same_shape(module: nn.Module) -> bool:
-    """Whether a prediction is known to have the shape of the sample."""
+    """Whether a prediction is known to have the shape of the sample.
+
+    Args:
+        module: The denoiser.
+
+    Returns:
+        True if its configuration has as many output channels as input channels.
+    """
     config: Any = getattr(core_of(module), "config", None)
     channels = [getattr(config, name, None) for name in ("in_channels", "out_channels")]
     return channels[0] is not None and channels[1] in (None, channels[0])

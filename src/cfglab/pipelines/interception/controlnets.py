@@ -12,10 +12,18 @@ from cfglab.pipelines.loading.tree import walk
 
 
 def call_controlnet(run: GuidedRun, call: DenoiserCall, name: str) -> Any:
-    """The output for all rows, of which only those that the coming step needs were run, and equal ones once.
+    """The output of a ControlNet for all rows; only the rows that the coming step needs are run, equal ones once.
 
-    What stands in the place of a row that nobody needs is another row; the denoiser does not run that one either. A
-    call with other rows than the batch's (once for both calls of a step, or `guess_mode`) is left as it is.
+    An unneeded row holds the output of another row; the denoiser does not run it either. A call with other rows than
+    the batch's (once for both calls of a step, or `guess_mode`) runs unchanged.
+
+    Args:
+        run: The run of the pipeline.
+        call: The call of the ControlNet.
+        name: The name of the component.
+
+    Returns:
+        An output of the same kind.
     """
     if run.layout == "embedded":
         return _embedded(run, call)

@@ -18,7 +18,20 @@ from cfglab.pipelines.profiles.profile import Profile
 
 @dataclass(eq=False)
 class DenoiserCall:
-    """`named` are the arguments by the names of the module's own `forward`, the sample among them."""
+    """One call of a denoiser.
+
+    Attributes:
+        module: The denoiser.
+        plain: The call as it is without interception.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        profile: The layout of the pipeline.
+        named: All arguments by the names of the module's own `forward`, the sample among them.
+        sample_name: The name of the sample.
+
+    Raises:
+        InputError: The network's `forward` names no arguments, or the sample is missing.
+    """
 
     module: nn.Module
     plain: Callable[..., Any]
@@ -77,7 +90,17 @@ class DenoiserCall:
         return ""
 
     def tensors(self, order: list[int] | None = None) -> list[Tensor]:
-        """Every tensor that holds rows except the sample, rows first, in this order of rows."""
+        """Every tensor that holds rows, except the sample.
+
+        Args:
+            order: The order of the rows; None for that of the call.
+
+        Returns:
+            Tensors of shape (rows, ...).
+
+        Raises:
+            InputError: The rows are not laid out as the profile says.
+        """
         collected: list[Tensor] = []
 
         def collect(tensor: Tensor, dim: int, block: int) -> Tensor:
@@ -131,7 +154,17 @@ class DenoiserCall:
             return call(**{self.sample_name: sample}, **time_arguments, **arguments)
 
     def arguments_of(self, rows: list[int]) -> dict[str, Any]:
-        """The arguments with only these rows."""
+        """The arguments with some of the rows.
+
+        Args:
+            rows: Row numbers, in the order wanted.
+
+        Returns:
+            The arguments by name.
+
+        Raises:
+            InputError: The rows are not laid out as the profile says.
+        """
 
         def pick(tensor: Tensor, dim: int, block: int) -> Tensor:
             if block > 1:

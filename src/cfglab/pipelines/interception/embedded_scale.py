@@ -13,7 +13,13 @@ from cfglab.step import Step
 
 
 class Embedded:
-    """The input `guidance`, (n,), is what the pipeline made of its `guidance_scale`, times w over that scale."""
+    """The layout with the scale as an input of the network, and one prediction.
+
+    The pipeline computes the input `guidance`, (n,), from its `guidance_scale`. It is multiplied by w over that scale.
+
+    Args:
+        run: The run of the pipeline.
+    """
 
     def __init__(self, run: GuidedRun) -> None:
         self._run = run
@@ -25,6 +31,7 @@ class Embedded:
         return False
 
     def call(self, call: DenoiserCall, _name: str) -> Any:
+        """The output of the call of one step; see `CallStyle.call`."""
         run = self._run
         self.start(call.count)
         step = run.step(call)
@@ -35,16 +42,41 @@ class Embedded:
         return output
 
     def start(self, images: int) -> None:
-        """The guidance of each image, made at the first call."""
+        """Make the guidance of each image, at the first call.
+
+        Args:
+            images: The number of images.
+
+        Raises:
+            InputError: A guidance has transforms, or a list has another length.
+        """
         if not self._specs:
             self._specs = [check_scale_only(self._run.pipe, spec) for spec in self._run.guidances(images)]
 
     def scales(self, step: Step) -> list[float]:
-        """w of each image."""
+        """The scale w of each image.
+
+        Args:
+            step: The step.
+
+        Returns:
+            One number per image.
+        """
         return [float(spec.schedule(step)) for spec in self._specs]
 
     def changed(self, call: DenoiserCall, scales: list[float]) -> dict[str, Any]:
-        """The keyword arguments with the scale replaced."""
+        """The keyword arguments of a call with the scale replaced.
+
+        Args:
+            call: The call.
+            scales: w of each image.
+
+        Returns:
+            The keyword arguments.
+
+        Raises:
+            InputError: The pipeline passes no scale to the network, or a scale of 0.
+        """
         run, name = self._run, self._run.profile.embedded
         value = call.kwargs.get(name)
         native = run.arguments.get("guidance_scale")

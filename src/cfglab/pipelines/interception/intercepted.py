@@ -65,6 +65,14 @@ class Interception:
             return route(called, plain, frame.f_back, args, kwargs)
 
     def is_of(self, module: nn.Module) -> bool:
+        """Whether this is the interception of a module.
+
+        Args:
+            module: The module.
+
+        Returns:
+            True if it is.
+        """
         return self._module() is module
 
     def __bool__(self) -> bool:
@@ -76,8 +84,18 @@ class Interception:
 
 
 def intercept(module: nn.Module, *, guard: bool = False) -> Interception:
-    """Intercept the calls of `module` until `release(module, …)` is called as often as this. Raises InputError for a
-    module whose class does not call through `nn.Module.__call__`."""
+    """Intercept the calls of a module. It ends when `restore` has been called as often as this.
+
+    Args:
+        module: The module.
+        guard: Whether the module may be changed during its calls; calls then wait for each other.
+
+    Returns:
+        The interception.
+
+    Raises:
+        InputError: The class of the module does not call through `nn.Module.__call__`.
+    """
     _unseen_by_dynamo()
     if not hasattr(type(module), NAME):
         raise InputError(f"a {type(module).__name__} in place of a network: it is not an nn.Module; give the network.")
@@ -92,7 +110,13 @@ def intercept(module: nn.Module, *, guard: bool = False) -> Interception:
 
 
 def restore(module: nn.Module, interception: Interception, *, guard: bool = False) -> None:
-    """Undo one `intercept`. What was put in its place in the meantime stays."""
+    """Undo one `intercept`. An attribute that was set in its place in the meantime stays.
+
+    Args:
+        module: The module.
+        interception: The interception.
+        guard: As in `intercept`.
+    """
     with _LOCK:
         interception.users -= 1
         interception.guards -= guard
@@ -104,7 +128,15 @@ def restore(module: nn.Module, interception: Interception, *, guard: bool = Fals
 
 
 def is_intercepted_by(module: nn.Module | None, interception: Interception) -> bool:
-    """Whether this interception still stands: `module.compile()` puts something else in its place."""
+    """Whether an interception still stands; `module.compile()` replaces it.
+
+    Args:
+        module: The module, or None.
+        interception: The interception.
+
+    Returns:
+        True if it stands.
+    """
     return module is not None and module.__dict__.get(NAME) is interception
 
 

@@ -151,7 +151,21 @@ class PipelineRun:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        """The output of a call of an intercepted network: guided if the pipeline's own code makes the call."""
+        """The output of a call of an intercepted network: guided if the pipeline's own code makes the call.
+
+        Args:
+            module: The network.
+            plain: The call as it is without interception.
+            caller: The frame that called the network.
+            args: Positional arguments.
+            kwargs: Keyword arguments.
+
+        Returns:
+            The output.
+
+        Raises:
+            InputError: As in `guided_call`.
+        """
         names = (*self.profile.denoisers, *self.profile.helpers)
         name = next((name for name in names if getattr(self.pipe, name, None) is module), None)
         if name is None:
@@ -201,16 +215,16 @@ class PipelineRun:
                 raise self._not_finite(step)
 
     def guidances(self, images: int) -> list[Any]:
-        """The guidance of each image; see `GuidedPipeline.guidances`."""
+        """The guidance of each image; see `GuidedRun.guidances`."""
         return self.guided.guidances(images)
 
     def step(self, call: DenoiserCall) -> Step:
-        """The Step of this call; counts the call."""
+        """The Step of this call, which is counted; see `GuidedRun.step`."""
         self._follow_scheduler()
         return self.reader.next(lambda: call.timestep, self._length())
 
     def upcoming(self, call: DenoiserCall) -> Step:
-        """The Step of the next denoiser call; does not count."""
+        """The Step of the next denoiser call; see `GuidedRun.upcoming`."""
         self._follow_scheduler()
         return self.reader.peek(lambda: call.timestep, self._length())
 
@@ -278,7 +292,14 @@ class PipelineRun:
             raise self._not_finite(record.step)
 
     def has(self, network: Any) -> bool:
-        """Whether this network is one of the denoisers, wrapped or not."""
+        """Whether a network is one of the denoisers.
+
+        Args:
+            network: A module, wrapped or not.
+
+        Returns:
+            True if it is.
+        """
         return any(core_of(getattr(self.pipe, name, None)) is network for name in self.profile.denoisers)
 
     def _new_reader(self) -> StepReader:

@@ -16,8 +16,19 @@ from cfglab.schedules import Constant
 
 
 def resolve_layout(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> Layout:
-    """How this call is guided: by the profile's layout, or by the scale as an input where it has both. Raises
-    InputError for a call without guidance and for arguments that cannot be kept."""
+    """How a pipeline call is guided: by the profile's layout, or by the scale as an input.
+
+    Args:
+        pipe: The pipeline.
+        profile: The layout of its class.
+        arguments: The arguments of the call by name.
+
+    Returns:
+        The layout.
+
+    Raises:
+        InputError: Guidance is off in this call, or an argument cannot be kept.
+    """
     for name, neutral, replacement in profile.refused:
         neutral = _default(pipe, name) if neutral is ... else neutral
         value = arguments.get(name, neutral)
@@ -45,7 +56,16 @@ def resolve_layout(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> La
 
 
 def off_error(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> InputError:
-    """The call makes no unconditional prediction."""
+    """The error of a call without an unconditional prediction.
+
+    Args:
+        pipe: The pipeline.
+        profile: The layout of its class.
+        arguments: The arguments of the call by name.
+
+    Returns:
+        The error, with the argument that switches guidance on.
+    """
     name, value = profile.scale, arguments.get(profile.scale)
     missing = bool(profile.negatives) and all(arguments.get(negative) is None for negative in profile.negatives)
     if isinstance(value, int | float) and value > (profile.off or 0) and not missing and "neither" not in profile.parts:
@@ -62,21 +82,42 @@ def off_error(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> InputEr
 
 
 def check_on(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> None:
-    """At the first denoiser call: the pipeline itself says that guidance is on, where it says anything."""
+    """Check at the first denoiser call that the pipeline itself has guidance on.
+
+    Args:
+        pipe: The pipeline.
+        profile: The layout of its class.
+        arguments: The arguments of the call by name.
+
+    Raises:
+        InputError: The pipeline reports that guidance is off.
+    """
     if getattr(pipe, "do_classifier_free_guidance", True) is False:
         raise off_error(pipe, profile, arguments)
 
 
 class Switches:
-    """The pipeline's own numbers of guidance, which it reads at every step: a callback that sets one during the run
-    would not be heard, because the guidance has decided."""
+    """The guidance numbers of a pipeline, which its loop reads at every step.
+
+    The guidance has decided every step, so a number that a callback sets during the run would have no effect.
+
+    Args:
+        profile: The layout of the pipeline's class.
+    """
 
     def __init__(self, profile: Profile) -> None:
         self._unread = "_guidance_scale" if profile.scale == "true_cfg_scale" else ""  # their loops read the argument
         self._initial: dict[str, Any] | None = None
 
     def check(self, pipe: Any) -> None:
-        """At every denoiser call. Raises InputError where a number is another than at the first call."""
+        """Compare the numbers with those of the first call.
+
+        Args:
+            pipe: The pipeline.
+
+        Raises:
+            InputError: A number was changed during the run.
+        """
         state = vars(pipe)
         if self._initial is None:
             self._initial = {name: value for name, value in state.items() if _SWITCH.fullmatch(name)}
@@ -124,7 +165,18 @@ def _short(value: Any) -> str:
 
 
 def check_specs(specs: list[Any], images: int) -> list[Any]:
-    """One guidance an image."""
+    """Check that there is one guidance per image.
+
+    Args:
+        specs: The guidances.
+        images: The number of images.
+
+    Returns:
+        The guidances.
+
+    Raises:
+        InputError: The numbers differ.
+    """
     if len(specs) != images:
         raise InputError(
             f"{len(specs)} guidances for {images} images: a list holds one per image, prompts times "
@@ -141,7 +193,18 @@ def _as_table(specs: list[Any]) -> str:
 
 
 def check_scale_only(pipe: Any, spec: Any) -> Guidance:
-    """A guidance for a scale that is an input of the network: a schedule and nothing else."""
+    """Check a guidance for a scale that is an input of the network.
+
+    Args:
+        pipe: The pipeline.
+        spec: The guidance.
+
+    Returns:
+        The guidance.
+
+    Raises:
+        InputError: It is more than a schedule.
+    """
     if not isinstance(spec, Guidance) or any(transform.strength > 0 for transform in spec.transforms):
         raise InputError(
             f"{spec} for {type(pipe).__name__}, whose scale is an input of its network: there is one prediction, which "

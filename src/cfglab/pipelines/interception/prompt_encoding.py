@@ -19,10 +19,17 @@ class Encodings:
         self._compared: dict[str, tuple[Tensor, Tensor | None]] = {}
 
     def insert(self, prompt: str, conditioning: Mapping[str, Any]) -> dict[str, Any]:
-        """`conditioning`, a denoiser's arguments by name, with `prompt` as the text of every row.
+        """A denoiser's arguments with the encoding of another prompt in every row.
 
-        Raises InputError for a pipeline whose text is not a tensor `encoder_hidden_states`, with a pooled one beside it
-        or without.
+        Args:
+            prompt: The prompt.
+            conditioning: The denoiser's arguments by name.
+
+        Returns:
+            The arguments.
+
+        Raises:
+            InputError: The pipeline's text is not one tensor `encoder_hidden_states`, with or without a pooled tensor.
         """
         encoding = conditioning.get("encoder_hidden_states")
         masked = [name for name, value in conditioning.items() if "mask" in name and value is not None]

@@ -56,7 +56,11 @@ class Watched:
         self._reason = ""
 
     def reason(self) -> str:
-        """Why the rows may be mixed, in a few words; "" where it is known that they are not."""
+        """Why the rows may be mixed.
+
+        Returns:
+            A few words; "" if it is known that the network keeps rows apart.
+        """
         if not self._last_state or self._state() != self._last_state:
             self._modules = list(_tree(self._network))
             self._states = states = list(map(vars, self._modules))

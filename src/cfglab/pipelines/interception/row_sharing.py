@@ -15,7 +15,14 @@ from cfglab.pipelines.interception.row_mixing import Watched
 
 
 class Sharing:
-    """One run. `share` is the user's word: True and False are followed, None leaves it to what is found."""
+    """Whether a run may skip rows and run equal ones once.
+
+    Args:
+        pipe: The pipeline.
+        names: The components to watch.
+        share: The user's `share_rows`: True and False are followed, None leaves it to the networks.
+        cached: Whether the denoiser has a cache over the steps.
+    """
 
     def __init__(self, pipe: Any, names: tuple[str, ...], share: bool | None, cached: bool) -> None:
         self._pipe, self._share = pipe, share
@@ -34,8 +41,16 @@ class Sharing:
     def together(
         self, call: DenoiserCall, variations: Iterable[Perturbation | None] = (), *, helper: bool = False
     ) -> bool:
-        """Whether this call, and so the `variations` of its step, run all rows. Asked at every call: hooks and
-        processors come during a run, too."""
+        """Whether a call runs all rows. Asked at every call: hooks and processors may be set during a run.
+
+        Args:
+            call: The call.
+            variations: The perturbed passes of its step.
+            helper: True for the call of a ControlNet.
+
+        Returns:
+            True if all rows run.
+        """
         if not self.reason and self._share is None and not self._is_read:
             for name, watched in self._watched.items():
                 if reason := watched.reason():
@@ -51,7 +66,11 @@ class Sharing:
         return bool(self.reason)
 
     def warn(self) -> bool:
-        """Warn that all rows are run, and why, where the user has not asked for it."""
+        """Warn that all rows run, and why.
+
+        Returns:
+            False if there is no reason to warn, or the user chose it.
+        """
         if not self.reason or self._share is False:
             return False
         doubt = "may hold rows or not" if "among the arguments" in self.reason else "may mix the rows of a batch"
@@ -69,8 +88,17 @@ class Sharing:
 
 
 def all_rows(record: StepRecord, plain: float, rows_run: float, perturbed_rows: int | None) -> dict[str, Any]:
-    """What a record says of rows where each image has run `ran` of the `plain` rows that the pipeline has for it, and
-    `further` ones under the variations of the step; None where the variations ran the rows of the record."""
+    """The row counts of a record if all rows were run.
+
+    Args:
+        record: The record.
+        plain: The rows per image that the pipeline has for it.
+        rows_run: The rows per image that were run.
+        perturbed_rows: The rows per image of perturbed passes; None if they ran the rows of the record.
+
+    Returns:
+        The fields of the record to replace.
+    """
     perturbed_per_image = [
         sum(share) - 2 if perturbed_rows is None else float(perturbed_rows) for share in record.shares
     ]

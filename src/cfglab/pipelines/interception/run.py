@@ -77,19 +77,78 @@ class GuidedRun(Protocol):
     style: CallStyle
 
     def guidances(self, images: int) -> list[Any]:
-        """The guidance of each image. Raises InputError if a list has another length."""
+        """The guidance of each image.
+
+        Args:
+            images: The number of images.
+
+        Returns:
+            One guidance per image.
+
+        Raises:
+            InputError: A list of guidances has another length.
+        """
 
     def step(self, call: DenoiserCall) -> Step:
-        """The Step of this call; counts the call."""
+        """The Step of this call; counts the call.
+
+        Args:
+            call: The denoiser call.
+
+        Returns:
+            The Step.
+
+        Raises:
+            InputError: The call is past the end of the run.
+        """
 
     def upcoming(self, call: DenoiserCall) -> Step:
-        """The Step of the next denoiser call; does not count."""
+        """The Step of the next denoiser call; does not count.
+
+        Args:
+            call: The denoiser call.
+
+        Returns:
+            The Step.
+
+        Raises:
+            InputError: The call is past the end of the run.
+        """
 
     def start(self, call: DenoiserCall, images: int) -> GuidedRows:
-        """The rows of this run, made at its first call. Raises InputError if the number of images changes."""
+        """The rows of this run, made at its first call.
+
+        Args:
+            call: The first denoiser call.
+            images: The number of images in it.
+
+        Returns:
+            The rows; the same object at every call.
+
+        Raises:
+            InputError: The number of images changes during the run.
+        """
 
     def runs_all_rows(self, call: DenoiserCall, step: Step, *, helper: bool = False) -> bool:
-        """Whether this call runs all of its rows, because they may not be independent."""
+        """Whether this call runs all of its rows, because they may not be independent.
+
+        Args:
+            call: The call.
+            step: Its step.
+            helper: True for the call of a ControlNet.
+
+        Returns:
+            True if all rows run.
+        """
 
     def record(self, record: StepRecord, guided: Tensor, **changes: Any) -> None:
-        """Add a step to the trace. Raises NotFinite if its prediction is NaN."""
+        """Add a step to the trace.
+
+        Args:
+            record: The record of the step.
+            guided: The guided prediction.
+            changes: Fields of the record to replace.
+
+        Raises:
+            NotFinite: The prediction is NaN.
+        """

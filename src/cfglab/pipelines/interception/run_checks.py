@@ -37,7 +37,15 @@ _PER_RUN = (
 
 
 def check_networks(pipe: Any, names: tuple[str, ...]) -> None:
-    """Raises InputError where the denoiser is not there, or is no module that can be intercepted."""
+    """Check that the denoiser can be intercepted.
+
+    Args:
+        pipe: The pipeline.
+        names: The components that denoise.
+
+    Raises:
+        InputError: There is none, or it is not a torch module.
+    """
     parts = [(name, getattr(pipe, name, None)) for name in names]
     if all(part is None for _, part in parts):
         raise InputError(
@@ -53,7 +61,15 @@ def check_networks(pipe: Any, names: tuple[str, ...]) -> None:
 
 
 def check_steps(pipe: Any, arguments: dict[str, Any]) -> None:
-    """Raises InputError for a call that runs no step: nothing would be guided."""
+    """Check that a call runs at least one step.
+
+    Args:
+        pipe: The pipeline.
+        arguments: The arguments of the call by name.
+
+    Raises:
+        InputError: It runs none.
+    """
     steps, strength = arguments.get("num_inference_steps"), arguments.get("strength")
     strength = None if arguments.get("denoising_start") is not None else strength
     if isinstance(steps, int) and isinstance(strength, int | float) and _remaining_steps(pipe, steps, strength) == 0:
@@ -81,7 +97,15 @@ def _remaining_steps(pipe: Any, steps: int, strength: float) -> int | None:
 
 
 def check_concurrent(run: GuidedRun, running: GuidedRun) -> None:
-    """Raises InputError where `run` would disturb `other`, which is under way with the same pipeline or scheduler."""
+    """Check that a run does not disturb another one.
+
+    Args:
+        run: The run that begins.
+        running: A run under way.
+
+    Raises:
+        InputError: They share a pipeline or a scheduler whose state one run needs.
+    """
     if run.scheduler is not running.scheduler and run.pipe is not running.pipe:
         return
     kind, scheduler = type(run.pipe).__name__, type(run.scheduler).__name__
@@ -124,7 +148,16 @@ def _shared(name: str, value: Any, running_value: Any) -> bool:
 
 
 def check_finished(run: GuidedRun, calls: int, outside_caller: str) -> None:
-    """Raises InputError where the pipeline is through and not all of it was guided."""
+    """Check at the end that the run was guided.
+
+    Args:
+        run: The run.
+        calls: The number of guided denoiser calls.
+        outside_caller: The first function outside of the pipeline that called a denoiser; "" for none.
+
+    Raises:
+        InputError: Not all steps were guided.
+    """
     kind, denoiser = type(run.pipe).__name__, run.profile.denoisers[0]
     if calls == 0 and (getattr(run.pipe, "_num_timesteps", None) or getattr(run.pipe, "num_timesteps", None)) == 0:
         options = {name: run.arguments.get(name) for name in ("strength", "denoising_start", "denoising_end")}
@@ -143,7 +176,17 @@ def check_finished(run: GuidedRun, calls: int, outside_caller: str) -> None:
 
 
 def switched_off(pipe: Any, name: str, value: Any, denoiser: str) -> InputError:
-    """Guidance is off although its scale is on: by the network, the pipeline's configuration, or a callback."""
+    """The error of a call whose guidance is off although its scale is on.
+
+    Args:
+        pipe: The pipeline.
+        name: The name of the scale argument.
+        value: Its value.
+        denoiser: The component that denoises.
+
+    Returns:
+        The error, with the reason: the network, the configuration or a callback.
+    """
     network = core_of(getattr(pipe, denoiser, None))
     width = getattr(getattr(network, "config", None), "time_cond_proj_dim", None)
     if width is not None:

@@ -10,7 +10,14 @@ _INSIDE = ("_orig_mod", "_fsdp_wrapped_module", "module", "base_model", "model")
 
 
 def core_of(module: Any) -> Any:
-    """The network itself: the first module, from outside to inside, whose `forward` names its arguments."""
+    """The network inside its wrappers (torch.compile, DataParallel, FSDP, adapters).
+
+    Args:
+        module: A module.
+
+    Returns:
+        The first module, from outside to inside, whose `forward` names its arguments.
+    """
     while not names_of(module.__class__):
         parts = getattr(module, "_modules", {})
         inner = next((parts[name] for name in _INSIDE if isinstance(parts.get(name), nn.Module)), None)
@@ -24,7 +31,14 @@ def core_of(module: Any) -> Any:
 
 @cache
 def names_of(kind: Any) -> tuple[str, ...]:
-    """The arguments of this class's `forward` that can be given by name; empty where it takes whatever it is given."""
+    """The arguments of a class's `forward` that can be given by name.
+
+    Args:
+        kind: The class.
+
+    Returns:
+        The names; empty if it takes `*args` and `**kwargs` only.
+    """
     try:
         parameters = list(inspect.signature(kind.forward).parameters.values())[1:]
     except (AttributeError, TypeError, ValueError):

@@ -22,8 +22,15 @@ SMALL_BLOCK = 0.5
 
 
 def compile_in_blocks(denoiser: torch.nn.Module, rows: int = ROWS) -> None:
-    """Compile `denoiser.forward` for inputs of exactly `rows` rows, and split and fill up whatever is asked of it. Its
-    own forward stays as `denoiser.uncompiled`, for what has to hear hooks."""
+    """Compile `denoiser.forward` for inputs of one number of rows.
+
+    Inputs are split into blocks of that size and filled up. The uncompiled forward stays as `denoiser.uncompiled`, for
+    hooks.
+
+    Args:
+        denoiser: The denoiser.
+        rows: The rows of a block, 1 or more.
+    """
     denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     original = denoiser.forward
     compiled = torch.compile(original, dynamic=False)

@@ -51,7 +51,14 @@ class Source:
 
 @cache
 def read_source(kind: Any) -> Source:
-    """The source of this class's `__call__`, and of the loop it may have in another method."""
+    """Read the layout of a pipeline class from its source: `__call__`, and a loop in another method.
+
+    Args:
+        kind: The class.
+
+    Returns:
+        What was found; an empty Source without source code.
+    """
     names = [name for name in ("__call__", "denoise", "_denoise_loop") if hasattr(kind, name)]
     try:
         texts = [inspect.getsource(inspect.unwrap(getattr(kind, name))) for name in names]
@@ -73,7 +80,15 @@ def read_source(kind: Any) -> Source:
 
 
 def check_source(kind: Any, profile: Profile) -> None:
-    """Raises InputError where the installed diffusers lays this pipeline out otherwise than the profile says."""
+    """Compare the installed diffusers with a profile.
+
+    Args:
+        kind: The pipeline class.
+        profile: Its profile.
+
+    Raises:
+        InputError: The source has another layout than the profile.
+    """
     source = read_source(kind)
     if not source.layout or profile.layout == "embedded":
         return
