@@ -65,10 +65,10 @@ def test_our_steps_are_theirs(scheduler, path: Path, space: str) -> None:
     read = read_steps(scheduler)
     levels = [*dict.fromkeys(float(step.sigma) for step in read), float(read[-1].next_sigma)]
     steps = noise_steps(levels, path)
-    from cfglab.mixtures.noise_paths import draws, noise_of
+    from cfglab.mixtures.noise_paths import noise_of
 
     a, n = noise_of(steps[0])
-    uniform, normal, noise = draws(range(6), 1, 2, 2)
+    uniform, normal, noise = random_numbers(range(6), 1, 2, 2)
     x = a * CLASS.sample_from(uniform, normal) + n * noise
     method = "heun" if "Heun" in type(scheduler).__name__ else "euler"
     ours = integrate(CLASS, MIXTURE, guidance, steps, x, method, space=space)  # type: ignore[arg-type]

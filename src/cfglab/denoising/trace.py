@@ -1,4 +1,4 @@
-"""What a guided run did: one record a denoiser call, tensors read only when somebody looks."""
+"""The trace of a guided run: one record per denoiser call. Tensors are read only when a property asks for numbers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -148,7 +148,7 @@ class Guide:
                 be done.
         """
         plan, extras = self.plan(step), extras or {}
-        self._plan = None  # what the transforms remember from here on may change the next plan
+        self._plan = None  # the memory of the transforms may change the next plan
         if plan.zero is not None:
             self.w = 1.0
             return self._zero(uncond if cond is None else cond, plan, latents)

@@ -48,7 +48,7 @@ def convert(tensor: Tensor, latents: Tensor | None, step: Step, source: Space, t
     _check(step, source, target, p * a - q * n, to_p * a - to_q * n)
     if latents is None:
         raise InputError(
-            f"a prediction of {source!r} without latents: turning it into {target!r} needs what the denoiser saw; "
+            f"a prediction of {source!r} without latents: turning it into {target!r} needs the denoiser's input; "
             "call combine(uncond, cond, step, latents) with the scaled model input."
         )
     if latents.shape != tensor.shape:

@@ -38,7 +38,7 @@ class Transform(BaseModel):
         replaces: The prediction that its own one replaces; two transforms that replace the same one are refused.
         kind: The name in text and in JSON.
         strength: The share of the transform, 0 (plain CFG) to 1 (the full transform).
-        space: The parameterization in which the hooks act; "model" for what the model predicts.
+        space: The parameterization in which the hooks act; "model" for the model's own.
 
     Examples:
         >>> from cfglab import Guidance
@@ -142,7 +142,7 @@ class Transform(BaseModel):
         """
         return guided
 
-    # -- what it asks of the denoiser ------------------------------------------------------------------------------
+    # -- the needs of the transform --------------------------------------------------------------------------------
 
     def variation(self, step: Step) -> Perturbation | None:  # noqa: ARG002
         """The perturbed pass that the transform needs at this step; `context.extra` holds its prediction in the hooks.

@@ -1,4 +1,4 @@
-"""A guided denoiser without a network: what a Guide makes of two exact predictions, step by step."""
+"""A guided denoiser without a network: a Guide combines two exact predictions, step by step."""
 
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol

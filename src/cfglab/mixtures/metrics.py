@@ -1,4 +1,4 @@
-"""Samples of a mixture against what is known exactly of it: densities, modes, distances. Nothing is estimated twice."""
+"""Exact metrics of samples of a mixture: densities, modes, distances."""
 
 import math
 from functools import cached_property

@@ -221,9 +221,9 @@ class Mixture:
         Raises:
             InputError: A seed is not a whole number of 0 or more.
         """
-        from cfglab.mixtures.noise_paths import draws
+        from cfglab.mixtures.noise_paths import random_numbers
 
-        return self.sample_from(*draws(seeds, 1, self.dimension))
+        return self.sample_from(*random_numbers(seeds, 1, self.dimension))
 
     def sample_from(self, uniform: "Tensor", normal: "Tensor") -> "Tensor":
         """Exact samples of the data from given random numbers.

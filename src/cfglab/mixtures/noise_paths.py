@@ -6,7 +6,7 @@
 | vp, variance preserving | 1 / sqrt(1 + s²) | s / sqrt(1 + s²) | DDPM's, arXiv:2006.11239 |
 | flow, rectified flow | 1 / (1 + s) | s / (1 + s) = t | arXiv:2209.03003 |
 
-Loads no torch until something is drawn.
+Loads torch only for random numbers.
 """
 
 import math
@@ -132,7 +132,7 @@ def flow_levels(count: int, shift: float = 1.0) -> list[float]:
     return [math.inf if i == 0 else shift * (count - i) / i for i in range(count)] + [0.0]
 
 
-def draws(seeds: Sequence[int], uniform: int, *normal: int) -> "tuple[Tensor, ...]":
+def random_numbers(seeds: Sequence[int], uniform: int, *normal: int) -> "tuple[Tensor, ...]":
     """Random numbers from a generator of each seed, so that a sample is the same in every batch.
 
     Each seed gives first its uniform numbers, then its normal ones.

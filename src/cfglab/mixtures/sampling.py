@@ -18,7 +18,7 @@ from cfglab.guidance import Guidance
 from cfglab.guidance.names import Space
 from cfglab.mixtures.guided import Denoiser, GuidedMixture, MixtureCall
 from cfglab.mixtures.mixture import Mixture
-from cfglab.mixtures.noise_paths import draws, noise_of
+from cfglab.mixtures.noise_paths import noise_of, random_numbers
 from cfglab.step import Step
 
 if TYPE_CHECKING:
@@ -75,10 +75,10 @@ def generate(
     a, n = noise_of(steps[0])
     amounts = (size, len(steps) * size) if method == "ancestral" else (size,)
     if start is None:
-        noise_start, *step_noise = draws(seeds, 0, *amounts)
+        noise_start, *step_noise = random_numbers(seeds, 0, *amounts)
         x = n * noise_start
     else:
-        uniform, normal, noise_start, *step_noise = draws(seeds, 1, size, *amounts)
+        uniform, normal, noise_start, *step_noise = random_numbers(seeds, 1, size, *amounts)
         x = a * start.sample_from(uniform, normal) + n * noise_start
     noise = step_noise[0].reshape(len(x), len(steps), size) if step_noise else None
     return integrate(cond, uncond, guidance, steps, x, method, noise=noise, space=space, calls=calls)

@@ -1,4 +1,4 @@
-"""Mixtures to experiment on, by name: what is known of them is exact, so that methods can be held against the truth."""
+"""Toy problems by name: mixtures whose densities are known exactly, to test methods on."""
 
 import math
 from collections.abc import Callable

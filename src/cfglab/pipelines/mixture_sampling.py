@@ -1,4 +1,4 @@
-"""Mixtures sampled by the schedulers of diffusers: what a sampler does, without a network's error."""
+"""Mixtures sampled by the schedulers of diffusers: the effect of a sampler, without the error of a network."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ from cfglab.errors import InputError
 from cfglab.guidance import Guidance
 from cfglab.mixtures.guided import Denoiser, GuidedMixture
 from cfglab.mixtures.mixture import Mixture
-from cfglab.mixtures.noise_paths import draws, noise_of
+from cfglab.mixtures.noise_paths import noise_of, random_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,8 +74,8 @@ def _initial_samples(
     """Where the run begins, in the scheduler's own units, which are those the model sees or larger by 1 / alpha."""
     factor = float(getattr(scheduler, "init_noise_sigma", 1.0))
     if start is None:
-        return draws(seeds, 0, size)[0] * factor
+        return random_numbers(seeds, 0, size)[0] * factor
     a, n = noise_of(reader.peek())
-    uniform, normal, noise = draws(seeds, 1, size, size)
+    uniform, normal, noise = random_numbers(seeds, 1, size, size)
     model_input = a * start.sample_from(uniform, normal) + n * noise
     return model_input / a if factor > 1 else model_input

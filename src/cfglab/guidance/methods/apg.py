@@ -1,4 +1,4 @@
-"""Adaptive projected guidance: less weight for the part of the update along the prediction (2410.02416)."""
+"""APG, adaptive projected guidance: less of the update along the conditional prediction (2410.02416)."""
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 

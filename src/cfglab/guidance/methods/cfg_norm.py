@@ -1,4 +1,4 @@
-"""The guided prediction with the norm of a reference: one family; five programs have one member each."""
+"""CFGNorm: the guided prediction with the norm of a reference; the family of five programs."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 

@@ -1,4 +1,4 @@
-"""CFG-Zero*: the unconditional prediction at its best scale, and a zero prediction in the first steps (2503.18886)."""
+"""CFG-Zero*: the unconditional prediction at its best scale, and zero in the first steps (2503.18886)."""
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 

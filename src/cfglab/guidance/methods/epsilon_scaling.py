@@ -1,4 +1,4 @@
-"""Epsilon scaling: the guided noise a little smaller, against exposure bias (2308.15321)."""
+"""Epsilon scaling: the predicted noise divided by a number just above 1, against exposure bias (2308.15321)."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 

@@ -1,4 +1,4 @@
-"""Feedback guidance: the scale from a running posterior that the sample fits its condition (2506.06085)."""
+"""FBG, feedback guidance: the scale from a running posterior of the condition (2506.06085)."""
 
 import math
 from collections.abc import Sequence

@@ -1,14 +1,13 @@
-"""Laplacian pyramids of the last two dimensions: what is lost in halving, level by level. Loads torch.
+"""Laplacian pyramids over the last two dimensions. Loads torch.
 
-"paper" is the pyramid of the FDG paper's code, kornia's: the binomial weights 1, 4, 6, 4, 1 over 16 with reflected
-borders; halving blurs and takes the mean of 2 x 2 positions, doubling interpolates linearly and blurs. A size that is
-not even is extended by one reflected position at its end before it is halved and cut again after it is doubled; the
-paper's code returns another size there, or fails.
+A level is an image minus its halved and doubled self, so the levels add up to the image for any filters.
 
-"nearest" is that of cfglab 0.1: repeated borders, halving keeps every second position, doubling repeats positions.
+"paper" is the pyramid of the FDG paper's code, which is kornia's: binomial weights 1, 4, 6, 4, 1 over 16 with reflected
+borders. Halving blurs and takes the mean of 2 x 2 positions; doubling interpolates linearly and blurs. An odd size is
+extended by one reflected position before it is halved, and cut again after it is doubled; the paper's code returns
+another size there, or fails.
 
-A level is an image minus its halved, doubled self, so the levels add up to the image whatever the filters are.
-"""
+"nearest" is that of cfglab 0.1: repeated borders, halving keeps every second position, doubling repeats positions."""
 
 from typing import Literal
 

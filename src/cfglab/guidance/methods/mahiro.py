@@ -1,4 +1,4 @@
-"""MaHiRo: more weight for the conditional prediction where the two predictions agree less (ComfyUI)."""
+"""MaHiRo: the guided prediction moves towards w times the conditional one where the two agree less (ComfyUI)."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 

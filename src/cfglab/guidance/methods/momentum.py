@@ -1,4 +1,4 @@
-"""Momentum guidance: away from the average of the past velocities (2602.20360)."""
+"""Momentum guidance: away from the running mean of past velocities (2602.20360)."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 

@@ -1,4 +1,4 @@
-"""Guidance inside cross-attention: normalized attention guidance (NAG)."""
+"""NAG, normalized attention guidance: a negative prompt inside cross-attention (2505.21179)."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

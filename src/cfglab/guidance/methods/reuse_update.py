@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class ReuseUpdate(Transform):
     """`g = c + (w - 1) (c' - u')`, with c' and u' of the last full step; a full step is every `every`-th one.
 
-    The unconditional row runs at full steps only. It acts from progress `start` on. It is related to the reuse
-    in Compress Guidance (arXiv:2408.11194) and FasterCache, which differ; it has no paper of its own. A two-call sampler
+    The unconditional row runs at full steps only. It acts from progress `start` on. It is related to the reuse in
+    Compress Guidance (arXiv:2408.11194) and FasterCache, which differ; it has no paper of its own. A two-call sampler
     stores and uses the update of either call.
 
     Attributes:

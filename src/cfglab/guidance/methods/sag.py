@@ -1,4 +1,4 @@
-"""Self-attention guidance: away from the prediction for a sample that is blurred where attention looks (2210.00939)."""
+"""SAG, self-attention guidance: away from a prediction for a sample blurred where attention is high (2210.00939)."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 

@@ -1,4 +1,4 @@
-"""Skimmed CFG: where guidance only pushes values further out, a lower scale is used (Extraltodeus)."""
+"""Skimmed CFG: a lower scale where guidance moves values further out (Extraltodeus)."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 

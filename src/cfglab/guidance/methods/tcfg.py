@@ -1,4 +1,4 @@
-"""TCFG: the unconditional prediction without its part across the common direction (2503.18137)."""
+"""TCFG, tangential damping: the unconditional prediction along the leading direction only (2503.18137)."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 

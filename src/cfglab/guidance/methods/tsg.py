@@ -1,4 +1,4 @@
-"""Time-step guidance: away from a prediction for a time step that is not quite this one (2407.02687)."""
+"""TSG, time-step guidance: away from a prediction with a noised timestep embedding (2407.02687)."""
 
 from typing import ClassVar, Literal
 

@@ -103,7 +103,7 @@ class BlurredSample:
         grid = grid_shape(attended.shape[1], height, width)
         if grid is None:
             raise InputError(
-                f"sag: {attended.shape[1]} positions are no image of {height} x {width}'s proportions; draw another "
+                f"sag: {attended.shape[1]} positions are no image of {height} x {width}'s proportions; use another "
                 "size."
             )
         mask = interpolate(attended.unflatten(1, grid)[:, None].to(clean), (height, width))
@@ -111,7 +111,7 @@ class BlurredSample:
 
 
 def _tensor(output: Any) -> "Tensor":
-    """The prediction in what a denoiser gives."""
+    """The prediction in the output of a denoiser."""
     prediction: Tensor = output if hasattr(output, "shape") else output[0]
     return prediction
 

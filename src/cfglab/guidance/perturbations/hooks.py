@@ -1,4 +1,4 @@
-"""Reaching into a denoiser: finding its layers by name, and hooks that are gone afterwards. Loads torch when called."""
+"""Access to the layers of a denoiser: found by name, and hooked inside a context. Loads torch when called."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

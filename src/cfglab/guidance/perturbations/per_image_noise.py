@@ -1,4 +1,4 @@
-"""Noise that is a row's own: drawn from a seed, the step and the sample itself, the same in any batch. Loads torch."""
+"""Noise per row, from a seed, the step and the sample: the same in any batch. Loads torch."""
 
 from functools import lru_cache
 from hashlib import blake2b

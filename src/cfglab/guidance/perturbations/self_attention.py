@@ -1,4 +1,4 @@
-"""Variations of self-attention: the identity for its map, and blurred queries."""
+"""Perturbed passes of self-attention: its map the identity, or its queries blurred."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -155,7 +155,7 @@ def gaussian(image: "Tensor", sigma: float, dim: int, taps: int | None = None) -
     """The image blurred by a Gaussian along one dimension, with reflected edges.
 
     Args:
-        picture: The image, any shape, a floating dtype.
+        image: The image, any shape, a floating dtype.
         sigma: The standard deviation in positions, above 0.
         dim: The dimension.
         taps: The number of taps of the kernel; None for 6 sigma. It spans the image at most.

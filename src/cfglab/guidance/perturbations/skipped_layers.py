@@ -1,4 +1,4 @@
-"""Variations without some layers: named ones, or transformer blocks drawn at random."""
+"""Perturbed passes without some layers: named ones, or random transformer blocks."""
 
 import inspect
 from collections.abc import Iterator

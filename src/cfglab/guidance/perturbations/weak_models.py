@@ -1,4 +1,4 @@
-"""Weaker denoisers by name, for guidance by a worse model. Loads no torch."""
+"""Weak denoisers by name, for autoguidance. Loads no torch."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext

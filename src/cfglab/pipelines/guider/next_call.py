@@ -1,9 +1,8 @@
-"""One denoiser call that is made in another way: seen, or run under a change.
+"""One denoiser call that is replaced: recorded, or run under a perturbation.
 
-The module is intercepted for one call of the context that asked for it, and released before anything else is done. So
-an error inside the call leaves nothing behind, a module compiled in place stays compiled, offload hooks, which replace
-`forward`, are not in the way, and a call from another thread is not answered.
-"""
+The module is intercepted for one call of the context that asked for it, and released before anything else runs. So an
+error inside the call leaves nothing behind, a module compiled in place stays compiled, offload hooks, which replace
+`forward`, still work, and a call from another thread is not affected."""
 
 from collections.abc import Callable
 from typing import Any

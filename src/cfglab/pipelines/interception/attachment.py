@@ -1,9 +1,8 @@
-"""A pipeline is guided, and left as it was found.
+"""Attaching guidance to a pipeline, and restoring the pipeline.
 
-Its networks are intercepted (`intercepted`), and three methods are replaced on classes: the pipeline's `__call__` and
-`__setattr__`, and `cache_context` of its networks, each of which asks whether the object it is called on is guided.
-Objects keep their classes, and a class gets its methods back when nobody of it is guided any more.
-"""
+Its networks are intercepted (`intercepted`). Three methods are replaced on classes: the pipeline's `__call__` and
+`__setattr__`, and `cache_context` of its networks. Each of them looks up whether its object is guided. Objects keep
+their classes, and a class gets its methods back when no object of it is guided any more."""
 
 import functools
 import threading

@@ -1,4 +1,4 @@
-"""One denoiser call a step with all parts of the batch in it."""
+"""The layout with one denoiser call per step and all parts of the batch in it."""
 
 from typing import Any
 

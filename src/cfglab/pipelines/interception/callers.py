@@ -1,8 +1,7 @@
-"""Whose call of a network it is: that of the pipeline's own loop, or of anybody else.
+"""Which code called a network: the loop of the guided pipeline, or other code.
 
-Everybody who holds a network may call it while its pipeline runs: a callback, a hook, a scheduler, another pipeline
-that shares it, another thread. Only the calls that the pipeline's own code makes are guided.
-"""
+Any code with a reference to a network can call it while its pipeline runs: a callback, a hook, a scheduler, another
+pipeline that shares it, another thread. Only the calls of the pipeline's own code are guided."""
 
 import functools
 import inspect

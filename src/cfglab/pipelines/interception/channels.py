@@ -1,4 +1,4 @@
-"""Which channels or tokens of a prediction are guided."""
+"""The channels or tokens of a prediction that are guided."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Networks that run before the denoiser on the same rows (ControlNets): theirs are saved too."""
+"""ControlNets, which run before the denoiser on the same rows: their unneeded rows are skipped too."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The scale as an input of the network (Flux.1-dev, Sana-Sprint): one prediction, and w in place of the number."""
+"""The layout with the scale as an input of the network (Flux.1-dev, Sana-Sprint): one prediction, w as its input."""
 
 from typing import Any
 

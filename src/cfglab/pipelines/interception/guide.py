@@ -1,4 +1,4 @@
-"""guide(pipe, guidance): guidance for a diffusers pipeline, which is left as it was found; attach, to leave it on."""
+"""guide(pipe, guidance): guidance for a diffusers pipeline inside a context; attach and detach without one."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ContextDecorator

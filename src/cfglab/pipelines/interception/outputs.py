@@ -1,4 +1,4 @@
-"""The prediction in a denoiser's output, taken out and put in."""
+"""The prediction in a denoiser's output: read and replaced."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""What pipelines do with the guided prediction and c after their combine, done here instead: in the same operations."""
+"""The operations of pipelines on the guided prediction after their combine, done here instead, bit for bit."""
 
 from collections.abc import Callable
 from typing import Any

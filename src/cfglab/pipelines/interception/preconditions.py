@@ -1,4 +1,4 @@
-"""What a pipeline call has to be like to be guided: which way it guides, and one clear line where it cannot be."""
+"""The conditions under which a pipeline call can be guided, and its layout; each fault is one clear line."""
 
 import inspect
 import re

@@ -1,4 +1,4 @@
-"""The encoding of a further prompt, put where a denoiser's rows have the encoding of theirs."""
+"""Further prompts: encoded by the pipeline, and inserted into the arguments of a denoiser."""
 
 import inspect
 from collections.abc import Mapping

@@ -1,8 +1,7 @@
-"""Whether a network is known to keep the rows of its batch apart, so that rows may be left out and equal ones be run
-once. Known is what consists of libraries' layers, attention processors and hooks, and of no kind that mixes rows.
+"""Whether a network is known to keep the rows of its batch apart, so that rows can be skipped and equal ones run once.
 
-The whole tree is read at the first call of a run; every later call only compares what was read with what is there.
-"""
+It is known for networks of known libraries' layers, attention processors and hooks, if none of them mixes rows. The
+whole tree is read at the first call of a run; later calls compare the recorded state with the present one."""
 
 import re
 from collections.abc import Iterator

@@ -1,5 +1,7 @@
-"""Whether a run may leave rows out and run equal ones once: where nothing looks at several rows together, and every
-argument is known. Where that is not known all rows are run, and it is said once."""
+"""Whether a run may skip rows and run equal rows once.
+
+It may if no part of the network reads several rows together and every argument is known. Otherwise all rows run, and
+one warning gives the reason."""
 
 import warnings
 from collections.abc import Iterable, Iterator

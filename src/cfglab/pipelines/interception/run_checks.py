@@ -1,4 +1,4 @@
-"""What is checked of a run as a whole: before it, beside others, and at its end."""
+"""Checks of a run as a whole: before it, beside other runs, and at its end."""
 
 import contextlib
 import copy

@@ -1,8 +1,7 @@
-"""Whose code a network runs: functions and classes of libraries that were read, or anybody's.
+"""Which code a network runs: functions and classes of known libraries, or other code.
 
-Names can be borrowed (`functools.wraps` copies `__module__`), so a function is looked up by the module whose globals it
-runs in, and what it wraps is looked up as well.
-"""
+Names can be borrowed (`functools.wraps` copies `__module__`), so a function is looked up by the module of its globals,
+and the functions that it wraps are looked up as well."""
 
 import functools
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Profile: what a pipeline's own source does with its predictions, as far as the generic rule does not say it."""
+"""Profile: the layout of a pipeline class, where it differs from the generic rule."""
 
 from typing import Any, Literal
 
