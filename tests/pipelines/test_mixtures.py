@@ -65,7 +65,7 @@ def test_our_steps_are_theirs(scheduler, path: Path, space: str) -> None:
     read = read_steps(scheduler)
     levels = [*dict.fromkeys(float(step.sigma) for step in read), float(read[-1].next_sigma)]
     steps = noise_steps(levels, path)
-    from cfglab.mixtures.noise_paths import noise_of
+    from cfglab.mixtures.noise_paths import noise_of, random_numbers
 
     a, n = noise_of(steps[0])
     uniform, normal, noise = random_numbers(range(6), 1, 2, 2)
