@@ -5,7 +5,7 @@ from lab import COOL, GREEN, INK, WARM, arguments, contradicted, expect, legend,
 
 from cfglab import Guidance
 from cfglab.guidance import CFGZeroStar
-from cfglab.mixtures.noise_paths import random_numbers, flow_levels, noise_steps
+from cfglab.mixtures.noise_paths import flow_levels, noise_steps, random_numbers
 from cfglab.mixtures.sampling import generate
 from cfglab.mixtures.toys import modes
 

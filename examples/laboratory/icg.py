@@ -5,7 +5,7 @@ from lab import COOL, INK, WARM, arguments, contradicted, expect, plt, save
 
 from cfglab import Guidance
 from cfglab.guidance import ICG
-from cfglab.mixtures.noise_paths import random_numbers, karras, noise_steps
+from cfglab.mixtures.noise_paths import karras, noise_steps, random_numbers
 from cfglab.mixtures.sampling import generate
 from cfglab.mixtures.text_conditioned import TextConditionedMixture
 from cfglab.mixtures.toys import modes

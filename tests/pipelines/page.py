@@ -276,7 +276,7 @@ def rule(source: Source) -> str:
     elif source.parts != ("uncond", "cond"):
         said.append('parts=("cond", "uncond")')
     lost = {"rescale": "its guidance_rescale", "norm": "its norm"}
-    losses = " and ".join(lost[name] for name in source.after)
+    losses = " and ".join(lost[name] for name in source.post_combine)
     return f"`Profile({', '.join(said)})`" + (f"; {losses} would be lost" if losses else "")
 
 

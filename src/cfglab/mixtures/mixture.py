@@ -132,8 +132,8 @@ class Mixture:
 
         if not (math.isfinite(variance) and variance >= 0):
             raise InputError(f"blurred({variance!r}): a variance is added, 0 or more; give one such as 0.01.")
-        added = variance if self._axes is None else variance * torch.eye(self.dimension, dtype=torch.float64)
-        return Mixture(self.weights, self.means, self.covariances + added, self.labels)
+        noise_covariance = variance if self._axes is None else variance * torch.eye(self.dimension, dtype=torch.float64)
+        return Mixture(self.weights, self.means, self.covariances + noise_covariance, self.labels)
 
     # -- what is known exactly ---------------------------------------------------------------------------------------
 

@@ -32,6 +32,9 @@ def alpha(path: Path, sigma: float) -> float:
 
     Returns:
         alpha, 0 to 1.
+
+    Raises:
+        InputError: The path is unknown, or "ve" at infinite sigma.
     """
     match path:
         case "ve":
@@ -68,14 +71,17 @@ def noise_of(step: Step) -> tuple[float, float]:
 
 
 def noise_steps(sigmas: Sequence[float], path: Path = "ve") -> list[Step]:
-    """Return the n steps of a run on a path, each with its alpha.
+    """The n steps of a run on a path, each with its alpha.
 
     Args:
-        sigmas: n + 1 noise levels (noise over signal), falling.
-        path: the noise path. On "flow", `host_sigma` is t, else sigma.
+        sigmas: n + 1 levels (noise over signal), falling.
+        path: The noise path. On "flow", `host_sigma` is t, else sigma.
+
+    Returns:
+        n steps.
 
     Raises:
-        InputError: if the levels are not those of a run.
+        InputError: The levels are not those of a run.
     """
     if len(sigmas) < 2:
         raise InputError(f"{len(sigmas)} levels: a run of n steps has n + 1, the last being its end; add 0.")
@@ -91,19 +97,26 @@ def _on_path(step: Step, path: Path) -> Step:
 
 
 def karras(count: int, largest: float = 80.0, smallest: float = 0.002, rho: float = 7.0) -> list[float]:
-    """Return count + 1 levels from `largest` to `smallest`, equally spaced in sigma^(1/rho), then 0.
+    """Levels that are equally spaced in sigma^(1/rho), then 0.
 
     Args:
-        count: steps, 2 or more.
-        largest: the first level, finite.
-        smallest: the last level before 0, above 0.
-        rho: above 0.
+        count: The number of steps, 2 or more.
+        largest: The first level, finite.
+        smallest: The last level before 0, above 0.
+        rho: The exponent, above 0.
+
+    Returns:
+        count + 1 levels (noise over signal), falling.
 
     Raises:
-        InputError: if there are fewer than 2 steps or the levels do not fall.
+        InputError: There are fewer than 2 steps, or the levels do not fall.
 
     Reference:
-        arXiv:2206.00364, eq. 5.
+        arXiv:2206.00364, equation 5.
+
+    Examples:
+        >>> karras(2)
+        [80.0, 0.0020000000000000005, 0.0]
     """
     if count < 2 or not 0 < smallest < largest < math.inf or not rho > 0:
         raise InputError(
@@ -115,17 +128,24 @@ def karras(count: int, largest: float = 80.0, smallest: float = 0.002, rho: floa
 
 
 def flow_levels(count: int, shift: float = 1.0) -> list[float]:
-    """Return count + 1 levels t / (1 - t) of a rectified flow, from pure noise (t = 1, infinite) to 0, evenly in t.
+    """Levels t / (1 - t) of a rectified flow, from pure noise (t = 1, infinite) to 0, evenly in t.
 
     Args:
-        count: steps, 1 or more.
-        shift: above 0; it multiplies every level. A shift above 1 spends more steps at high noise.
+        count: The number of steps, 1 or more.
+        shift: The factor of every level, above 0; above 1 spends more steps at high noise.
+
+    Returns:
+        count + 1 levels (noise over signal), falling.
 
     Raises:
-        InputError: if `count` or `shift` is out of range.
+        InputError: `count` or `shift` is out of range.
 
     Reference:
-        arXiv:2403.03206, eq. 23.
+        arXiv:2403.03206, equation 23.
+
+    Examples:
+        >>> flow_levels(2)
+        [inf, 1.0, 0.0]
     """
     if count < 1 or not shift > 0:
         raise InputError(f"{count} steps with shift {shift}: one step or more, and a shift above 0; write 32.")

@@ -80,7 +80,11 @@ def two(dimension: int = 1) -> ToyProblem:
 
 
 def modes() -> ToyProblem:
-    """Class 0 has a large mode (0.7) at (1, 1) and a small mode (0.3) at (1, -1); class 1 is broad, around (-1, 0)."""
+    """Class 0 has a large mode (0.7) at (1, 1) and a small one (0.3) at (1, -1); class 1 is broad, around (-1, 0).
+
+    Returns:
+        The toy problem, in 2 dimensions.
+    """
     import torch
 
     mixture = Mixture([0.35, 0.15, 0.5], [[1, 1], [1, -1], [-1, 0]], [0.02, 0.02, 0.3], [0, 0, 1])
@@ -88,10 +92,16 @@ def modes() -> ToyProblem:
 
 
 def tree() -> ToyProblem:
-    """Three trees in the plane that grow from one root, a class each: thin limbs with nothing between them.
+    """Three trees in the plane that grow from one root, one per class: thin limbs with empty space between them.
 
-    Every limb but the last forks in three, so a tree has 40, each a mode: a chain of Gaussians that weighs as much as
-    the area it covers. In the spirit of autoguidance's toy (arXiv:2406.02507, figure 2), and none of its numbers.
+    Every limb but the last forks in three, so a tree has 40. Each limb is a mode: a chain of Gaussians with the weight
+    of the area that it covers. Similar to autoguidance's toy, with other numbers.
+
+    Returns:
+        The toy problem, in 2 dimensions.
+
+    Reference:
+        arXiv:2406.02507, figure 2.
     """
     import torch
 

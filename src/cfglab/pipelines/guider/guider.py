@@ -7,7 +7,7 @@ and the perturbed passes are handled at the denoiser's call (`next_call`).
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -25,6 +25,7 @@ from cfglab.pipelines.guider.call_independence import CallIndependence
 from cfglab.pipelines.guider.loop_step import LoopReader, find_host
 from cfglab.pipelines.guider.next_call import perturbed_call, replace_next_call, restore_call, sample_of
 from cfglab.pipelines.guider.save import as_json_objects, guidance_of
+from cfglab.pipelines.guider.step_calls import CONDITIONAL, UNCONDITIONAL, StepCall, as_batch, perturbed
 from cfglab.pipelines.loading.quiet import quiet
 from cfglab.schedules import Constant
 from cfglab.step import Step
@@ -58,18 +59,6 @@ def to_guider(guidance: Any, *, share_rows: bool | None = None) -> "Guider":
     return Guider(guidance, share_rows)
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """One denoiser call of a step: its rows and its perturbation."""
-
-    name: str
-    source: int  # 0: with the prompt, 1: without
-    variation: Perturbation | None = None
-
-
-_CONDITIONAL, _UNCONDITIONAL = _Batch("pred_cond", 0), _Batch("pred_uncond", 1)
-
-
 class Guider(BaseGuidance):  # type: ignore[misc]
     """A diffusers guider that follows a guidance; see `to_guider`.
 
@@ -81,7 +70,7 @@ class Guider(BaseGuidance):  # type: ignore[misc]
         trace: the Trace of the latest run.
     """
 
-    _input_predictions: ClassVar[list[str]] = [_CONDITIONAL.name, _UNCONDITIONAL.name]
+    _input_predictions: ClassVar[list[str]] = [CONDITIONAL.name, UNCONDITIONAL.name]
 
     def __init__(self, guidance: Any, share_rows: bool | None = None) -> None:
         if missing := [name for name in _CALLED if not hasattr(BaseGuidance, name)]:
@@ -103,7 +92,7 @@ class Guider(BaseGuidance):  # type: ignore[misc]
         self._prediction: Space = "model"
         self._rows: GuidedRows | None = None
         self._distinct = torch.empty(0)
-        self._plan: list[_Batch] = []
+        self._plan: list[StepCall] = []
         self._latents: Any = None
         self._independence = CallIndependence(share_rows)
         stored, self._unstored = as_json_objects(self.guidances)
@@ -227,7 +216,7 @@ class Guider(BaseGuidance):  # type: ignore[misc]
             InputError: `set_state` was not called, or the unconditional inputs are missing where they are needed.
         """
         self._plan_calls({key: value for key, value in data.items() if isinstance(value, tuple)})
-        return [self._prepare_batch(data, batch.source, batch.name) for batch in self._plan]
+        return [self._prepare_batch(data, call.source, call.name) for call in self._plan]
 
     def prepare_inputs_from_block_state(self, data: Any, input_fields: dict[str, Any]) -> list[Any]:
         """The inputs of each denoiser call of this step, read from a pipeline's block state.
@@ -244,9 +233,7 @@ class Guider(BaseGuidance):  # type: ignore[misc]
         """
         pairs = {key: names for key, names in input_fields.items() if isinstance(names, tuple)}
         self._plan_calls({key: tuple(getattr(data, name, None) for name in names) for key, names in pairs.items()})
-        return [
-            self._prepare_batch_from_block_state(input_fields, data, batch.source, batch.name) for batch in self._plan
-        ]
+        return [self._prepare_batch_from_block_state(input_fields, data, call.source, call.name) for call in self._plan]
 
     @property
     def is_conditional(self) -> bool:
@@ -296,7 +283,7 @@ class Guider(BaseGuidance):  # type: ignore[misc]
             )
         predictions = [call_output.noise_pred for call_output in data]
         cond = predictions[0]
-        uncond = predictions[1] if _UNCONDITIONAL in self._plan else None
+        uncond = predictions[1] if UNCONDITIONAL in self._plan else None
         guided = self._combine(self._loop_step, predictions) if self._enabled else cond
         return GuiderOutput(pred=guided, pred_cond=cond, pred_uncond=uncond)
 
@@ -321,7 +308,7 @@ class Guider(BaseGuidance):  # type: ignore[misc]
         """Decides the calls of this step; `pairs` are the inputs with and without the prompt."""
         if self._loop_step is None:
             raise InputError("prepare_inputs before set_state: the step is not known; call set_state at every step.")
-        self._plan = [_CONDITIONAL]
+        self._plan = [CONDITIONAL]
         if not self._enabled:
             return
         rows = self._rows or GuidedRows(self.guidances, self._prediction)  # before the first step all images are alike
@@ -332,10 +319,10 @@ class Guider(BaseGuidance):  # type: ignore[misc]
         if any(row < rows.images for row in needed.pop(None)) or (
             pairs and not unpaired and self._independence.runs_all_calls()
         ):
-            self._plan.append(_UNCONDITIONAL)
+            self._plan.append(UNCONDITIONAL)
         for number, variation in enumerate(filter(None, needed), start=1):
-            self._plan.append(_perturbed_batch(variation, number))
-        if any(batch.source for batch in self._plan) and (unpaired or not pairs):
+            self._plan.append(perturbed(variation, number))
+        if any(call.source for call in self._plan) and (unpaired or not pairs):
             raise InputError(
                 f"no negative {' or '.join(unpaired) or 'inputs'} at step {self._loop_step.index}, where "
                 f"{self._description()} needs the unconditional prediction: pass a negative_prompt, which may be "
@@ -347,10 +334,10 @@ class Guider(BaseGuidance):  # type: ignore[misc]
         if self._rows is None:
             self._rows = self._rows_of(images)
             self._distinct = torch.arange(2 * images)  # the rows were run one by one: none stands for another
-        prediction_of_batch = dict(zip(self._plan, predictions, strict=True))
-        cond = prediction_of_batch[_CONDITIONAL]
-        uncond = prediction_of_batch.get(_UNCONDITIONAL, cond)  # where nobody reads it
-        extras = {batch.variation: prediction for batch, prediction in prediction_of_batch.items()}
+        prediction_of_call = dict(zip(self._plan, predictions, strict=True))
+        cond = prediction_of_call[CONDITIONAL]
+        uncond = prediction_of_call.get(UNCONDITIONAL, cond)  # where nobody reads it
+        extras = {call.variation: prediction for call, prediction in prediction_of_call.items()}
 
         def denoise(rows: list[int] | None, variation: Perturbation | None) -> Tensor:
             if variation is not None:
@@ -358,10 +345,10 @@ class Guider(BaseGuidance):  # type: ignore[misc]
             pair = torch.cat([uncond, cond])
             return pair if rows is None else take(pair, rows)
 
-        latents = None if self._latents is None else _as_batch(self._latents, cond)
+        latents = None if self._latents is None else as_batch(self._latents, cond)
         sample = self._distinct if latents is None else torch.cat([latents, latents])
         guided, record = self._rows.predict(step, sample, [self._distinct], denoise)
-        varied = [batch.variation for batch in self._plan if batch.variation is not None]
+        varied = [call.variation for call in self._plan if call.variation is not None]
         perturbed_rows = sum(map(runs, varied))
         rows_run = len(predictions) - len(varied) + perturbed_rows
         rows_saved = 2 + perturbed_rows - rows_run  # of each image: the rows of a call run together
@@ -397,18 +384,3 @@ class Guider(BaseGuidance):  # type: ignore[misc]
 
 
 Guider.__module__ = "cfglab.pipelines.guider"  # the path that stands in saved pipelines
-
-
-def _perturbed_batch(variation: Perturbation, number: int) -> _Batch:
-    if getattr(variation, "prompt", None) is not None:
-        raise InputError(
-            f"{variation!r} has a prompt of its own: a guider is given embeddings and cannot encode a text; use "
-            "guide(pipe, …) on a classic pipeline."
-        )
-    return _Batch(f"pred_{variation.source}_{number}", 1 if variation.source == "uncond" else 0, variation)
-
-
-def _as_batch(latents: Any, like: Tensor) -> Tensor:
-    """What the denoiser saw as one tensor, images first, and without the axes that the prediction has not."""
-    stacked: Tensor = torch.stack(list(latents)) if isinstance(latents, list | tuple) else latents
-    return stacked.reshape(like.shape) if stacked.numel() == like.numel() else stacked

@@ -198,7 +198,7 @@ class DenoiserCall:
     def _walk(
         self, name: str, value: Any, kind: Any, change: Callable[[Tensor, int, int], Tensor], rows: list[int] | None
     ) -> Any:
-        """`kind` as `kind_of` has it; what is not known to hold rows stays whole."""
+        """`value` with its tensors of rows changed. `kind` is that of `kind_of`; unknown kinds stay as they are."""
         if name in self.profile.whole or kind is False:
             return value
         kind = True if name in self.profile.rows else kind

@@ -41,8 +41,8 @@ class Interception:
 
     def __init__(self, module: nn.Module) -> None:
         self._module = weakref.ref(module)
-        own = module.__dict__.get(NAME)
-        self.compiled_call = None if isinstance(own, Interception) else own
+        existing = module.__dict__.get(NAME)
+        self.compiled_call = None if isinstance(existing, Interception) else existing
         """What `module.compile()` made, if anything."""
         self.users = 0
         self.guards = 0
@@ -51,10 +51,10 @@ class Interception:
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         frame = sys._getframe(1)
-        own = self._module()
+        module = self._module()
         # replicas and shallow copies share the dictionary of their original: the module that is called is the caller's
-        called: Any = frame.f_locals["self"] if frame.f_code is _CALL else own
-        plain = self.compiled_call if called is own and self.compiled_call is not None else called._call_impl
+        called: Any = frame.f_locals["self"] if frame.f_code is _CALL else module
+        plain = self.compiled_call if called is module and self.compiled_call is not None else called._call_impl
         answer = NEXT.get().get(self)
         if answer is not None:
             return answer(called, args, kwargs)

@@ -80,8 +80,8 @@ class Encodings:
         return tensors[0], tensors[2] if len(tensors) == 4 else None
 
     def _cannot(self, prompt: str, reason: str) -> InputError:
-        shown = prompt if len(prompt) <= 60 else f"{prompt[:60]}…"
+        prompt_text = prompt if len(prompt) <= 60 else f"{prompt[:60]}…"
         return InputError(
-            f"prompt {shown!r} cannot be put into a {type(self._pipe).__name__}: {reason}; a further prompt needs a "
+            f"prompt {prompt_text!r} cannot be put into a {type(self._pipe).__name__}: {reason}; a further prompt needs a "
             "pipeline that is conditioned on one text."
         )

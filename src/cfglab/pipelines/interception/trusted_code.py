@@ -34,7 +34,14 @@ _KLASSES: "WeakKeyDictionary[type, tuple[list[Any], str]]" = WeakKeyDictionary()
 
 
 def is_plain(kind: type) -> bool:
-    """Whether values of this type are data: nothing that a network could call."""
+    """Whether values of a type are data that a network cannot call.
+
+    Args:
+        kind: The type.
+
+    Returns:
+        True for data.
+    """
     plain = _PLAIN_TYPES.get(kind)
     if plain is None:
         plain = issubclass(kind, _PLAIN) or kind is BuiltinFunctionType or not is_called(kind)
@@ -43,12 +50,26 @@ def is_plain(kind: type) -> bool:
 
 
 def is_called(kind: type) -> bool:
-    """Whether instances of this class can be called."""
+    """Whether instances of a class can be called.
+
+    Args:
+        kind: A class.
+
+    Returns:
+        True if a class of its hierarchy has `__call__`.
+    """
     return any("__call__" in vars(klass) for klass in kind.__mro__)
 
 
 def foreign(called: Any) -> str:
-    """The name of the code in `called`, a function, method or callable object, that is not a library's; "" for none."""
+    """The name of code that is not a known library's.
+
+    Args:
+        called: A function, method or callable object.
+
+    Returns:
+        Its name and module; "" if all of it is library code.
+    """
     for part in _layers(called):
         if isinstance(part, FunctionType):
             if vars(part).get(VOUCHED) is True:
@@ -62,7 +83,14 @@ def foreign(called: Any) -> str:
 
 
 def foreign_class(kind: type) -> str:
-    """The name of a method of this class or of those above it that is not a library's; "" for none."""
+    """The name of a method that is not a known library's, of a class or its parents.
+
+    Args:
+        kind: A class.
+
+    Returns:
+        Its name and module; "" if all of it is library code.
+    """
     for klass in kind.__mro__:
         if klass is object or vars(klass).get(VOUCHED) is True:
             continue
@@ -76,12 +104,26 @@ def foreign_class(kind: type) -> str:
 
 
 def is_library(module: str) -> bool:
-    """Whether a module of this name is one of the libraries'."""
+    """Whether a module belongs to a known library.
+
+    Args:
+        module: A dotted name.
+
+    Returns:
+        True if it does.
+    """
     return module.partition(".")[0] in LIBRARIES
 
 
 def home(called: Any) -> str:
-    """The module that a function or an object's class is of."""
+    """The module in which code was defined.
+
+    Args:
+        called: A function, or an object of a class.
+
+    Returns:
+        Its dotted name.
+    """
     innermost = (list(_layers(called)) or [called])[-1]
     return (
         str(innermost.__globals__.get("__name__", ""))
@@ -130,7 +172,14 @@ def _foreign_method(klass: type) -> str:
 
 
 def is_custom_tensor(value: Any) -> bool:
-    """A parameter that is neither torch's own kind nor a library's: a quantised one of somebody's."""
+    """Whether a parameter is neither torch's own kind nor a library's, such as a quantized one.
+
+    Args:
+        value: The parameter.
+
+    Returns:
+        True if it is.
+    """
     kind = type(value)
     return kind not in (nn.Parameter, Tensor, type(None)) and not (
         isinstance(value, torch.Tensor) and is_library(kind.__module__)

@@ -166,11 +166,11 @@ class TwoCalls:
         def denoise(batch_rows: list[int] | None, perturbation: Perturbation | None) -> Tensor:
             if perturbation is not None:
                 source = uncond if perturbation.source == "uncond" else cond
-                images = [row % count for row in batch_rows or range(count)]
+                images_of_rows = [row % count for row in batch_rows or range(count)]
                 if self._all_rows:
                     self._perturbed_rows += runs(perturbation)
-                    return take(like_uncond(predicted(run, source.call, None, perturbation)), images)
-                return like_uncond(predicted(run, source.call, images, perturbation))
+                    return take(like_uncond(predicted(run, source.call, None, perturbation)), images_of_rows)
+                return like_uncond(predicted(run, source.call, images_of_rows, perturbation))
             u, c = uncond.prediction, cond.prediction
             placeholder = c if u is None else u
             assert placeholder is not None

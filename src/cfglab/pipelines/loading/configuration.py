@@ -176,8 +176,8 @@ def check_index(folder: Path) -> None:
 
 def read_configuration(folder: Path) -> Configuration:
     """The configurations of a pipeline's folder, each within bounds and fitting the others. Raises InputError."""
-    unet = _read(folder / "unet" / "config.json", UNet)
-    vae = _read(folder / "vae" / "config.json", Autoencoder)
+    unet = _read_part(folder / "unet" / "config.json", UNet)
+    vae = _read_part(folder / "vae" / "config.json", Autoencoder)
     file = folder / "text_encoder" / "config.json"
     content = read_json(file)
     if isinstance(content.get("text_config"), dict):  # of a whole CLIP model
@@ -236,7 +236,7 @@ def _most(value: object) -> int:
 PartModel = TypeVar("PartModel", bound=_Part)
 
 
-def _read(path: Path, kind: type[PartModel]) -> PartModel:
+def _read_part(path: Path, kind: type[PartModel]) -> PartModel:
     return _checked(path, read_json(path), kind)
 
 

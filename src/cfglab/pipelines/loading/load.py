@@ -86,13 +86,20 @@ def _sampler(folder: Path, name: str, config: Any) -> Any:
 
 
 def find_device(name: str) -> torch.device:
-    """Return the torch device with this name.
+    """The torch device with a name.
 
     Args:
-        name: a torch device, or "auto": CUDA if present, else Apple's GPU, else the CPU.
+        name: A torch device, or "auto": CUDA if present, else Apple's GPU, else the CPU.
+
+    Returns:
+        The device.
 
     Raises:
-        InputError: if the name is not a device or this machine does not have the device.
+        InputError: The name is not a device, or this machine does not have it.
+
+    Examples:
+        >>> find_device("cpu")
+        device(type='cpu')
     """
     has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":

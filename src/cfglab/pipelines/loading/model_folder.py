@@ -144,7 +144,14 @@ def weights_hash(folder: str | Path) -> str:
 
 
 def weights_count(part: Path) -> int:
-    """How many numbers the weights files of one part hold; of a pickle at most, where a number has at least a byte."""
+    """The number of weights in a folder.
+
+    Args:
+        part: A folder of a model, such as `unet`.
+
+    Returns:
+        The number of values in its weights files.
+    """
     from safetensors import safe_open
 
     count = 0

@@ -26,7 +26,7 @@ class Source:
     """Calls of a denoiser in the loop."""
     formula: str = ""
     """Of u, c and g."""
-    after: tuple[str, ...] = ()
+    post_combine: tuple[str, ...] = ()
     """Functions or arguments that follow the combine: "rescale", "norm"."""
     networks: tuple[str, ...] = ()
     """Components that are called in the loop."""
@@ -73,10 +73,10 @@ def read_source(kind: Any) -> Source:
     loops = [node for node in nodes if isinstance(node, ast.For)]
     called = {id(node): name for loop in loops for node in ast.walk(loop) if (name := _network(node))}
     formula = next((words for node in nodes if (words := _formula(node))), "")
-    after = tuple(
+    post_combine = tuple(
         name for name, sign in (("rescale", "rescale_noise_cfg("), ("norm", "_norm = torch.")) if sign in text
     )
-    return Source(parts, len(called), formula, after, tuple(dict.fromkeys(called.values())), _copies(loops))
+    return Source(parts, len(called), formula, post_combine, tuple(dict.fromkeys(called.values())), _copies(loops))
 
 
 def check_source(kind: Any, profile: Profile) -> None:
