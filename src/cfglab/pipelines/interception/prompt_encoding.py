@@ -82,6 +82,6 @@ class Encodings:
     def _cannot(self, prompt: str, reason: str) -> InputError:
         prompt_text = prompt if len(prompt) <= 60 else f"{prompt[:60]}…"
         return InputError(
-            f"prompt {prompt_text!r} cannot be put into a {type(self._pipe).__name__}: {reason}; a further prompt needs "
-            "a pipeline that is conditioned on one text."
+            f"prompt {prompt_text!r} cannot be put into a {type(self._pipe).__name__}: {reason}; a further prompt "
+            "needs a pipeline that is conditioned on one text."
         )
