@@ -201,3 +201,14 @@ def test_over_w_leaves_nothing_where_w_is_0() -> None:
     assert context.over_w(tensor).tolist() == [[0.5, 0.5], [0, 0], [-0.25, -0.25]]
     assert StepContext(STEP, 0.0, tensor, tensor).over_w(tensor).tolist() == [[0, 0]] * 3
     assert StepContext(STEP, 4.0, tensor, tensor).over_w(tensor).tolist() == [[0.25, 0.25]] * 3
+
+
+def test_space_model_is_that_of_the_network_where_a_host_converts_its_predictions() -> None:
+    u, c, x = batch()
+    guidance = Guidance(3, [Ratio(space="model")])
+    direct = guidance.start("epsilon").combine(u, c, STEP, x)
+    clean = [convert(tensor, x, STEP, "epsilon", "x0") for tensor in (u, c)]
+    converted = guidance.start("x0", "epsilon").combine(*clean, STEP, x)
+    torch.testing.assert_close(convert(converted, x, STEP, "x0", "epsilon"), direct)
+    alone = guidance.start("x0").combine(*clean, STEP, x)
+    assert not torch.allclose(convert(alone, x, STEP, "x0", "epsilon"), direct)

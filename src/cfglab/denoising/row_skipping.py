@@ -69,6 +69,7 @@ class GuidedRows:
         guidances: One guidance per image: a Guidance, or an object whose `start(prediction)` returns an object with
             `combine(uncond, cond, step, latents)`.
         prediction: The parameterization of the predictions.
+        model: The parameterization of the network itself, if the host converts its predictions; None if it is the same.
         run: The number of the run, 0 or more.
         channels: Returns the number of leading channels that are guided, given the number of all channels. The
             remaining channels (a learned variance) follow the conditional prediction. None guides all channels.
@@ -86,13 +87,14 @@ class GuidedRows:
         prediction: Space = "epsilon",
         run: int = 0,
         *,
+        model: Space | None = None,
         channels: Callable[[int], int] | None = None,
         shaped: bool = True,
     ) -> None:
         self.images = len(guidances)
         self.run = run
         self._channels, self._shaped = channels, shaped
-        self._groups = _grouped(guidances, prediction)
+        self._groups = _grouped(guidances, (prediction,) if model is None else (prediction, model))
         self._equal = EqualRows()
 
     @property
@@ -235,7 +237,7 @@ class GuidedRows:
         return take(torch.cat(parts), [order.index(image) for image in range(self.images)])
 
 
-def _grouped(guidances: Sequence[Any], prediction: Space) -> list[_Group]:
+def _grouped(guidances: Sequence[Any], spaces: tuple[Space, ...]) -> list[_Group]:
     """Images with equal guidance under one Guide; under one each if the Guide is `per_image`."""
     images_of: dict[Any, list[int]] = {}
     specs: dict[Any, Any] = {}
@@ -245,10 +247,10 @@ def _grouped(guidances: Sequence[Any], prediction: Space) -> list[_Group]:
         images_of.setdefault(key, []).append(image)
     groups = []
     for key, images in images_of.items():
-        guide = specs[key].start(prediction)
+        guide = specs[key].start(*spaces)
         if getattr(guide, "per_image", False):
             groups.append(_Group(guide, images[:1]))
-            groups += [_Group(specs[key].start(prediction), [image]) for image in images[1:]]
+            groups += [_Group(specs[key].start(*spaces), [image]) for image in images[1:]]
         else:
             groups.append(_Group(guide, images))
     return groups

@@ -75,7 +75,8 @@ class Guide:
 
     Attributes:
         guidance: The guidance that this is a run of.
-        prediction: The parameterization of the model; "model" if it is not known.
+        prediction: The parameterization of the predictions that `combine` takes; "model" if it is not known.
+        model: The parameterization of the network itself, in which a transform with space="model" acts.
         per_image: True if the needed rows depend on the history of an image; each image then needs its own Guide.
         w: The scale of the last `combine`: a number, or (n,) if a transform computes it from the predictions.
 
@@ -86,9 +87,10 @@ class Guide:
         [False, False, True, True]
     """
 
-    def __init__(self, guidance: Spec, prediction: Space = "epsilon") -> None:
+    def __init__(self, guidance: Spec, prediction: Space = "epsilon", model: Space | None = None) -> None:
         self.guidance = guidance
         self.prediction = prediction
+        self.model = prediction if model is None else model
         self.w: float | Tensor = 1.0
         self._active = [_Active(transform) for transform in guidance.transforms if transform.strength > 0]
         self._plan: StepPlan | None = None
@@ -178,9 +180,9 @@ class Guide:
             transform: A transform of this guidance.
 
         Returns:
-            Its `space`; the model's own for "model".
+            Its `space`; the network's own for "model".
         """
-        return self.prediction if transform.space == "model" else transform.space
+        return self.model if transform.space == "model" else transform.space
 
     def variation(self, transform: Transform, step: Step) -> Perturbation | None:
         """The perturbed pass of a transform, with its `prediction` set if it has that field.
@@ -195,7 +197,7 @@ class Guide:
         variation = transform.variation(step)
         if variation is None or not hasattr(variation, "prediction"):
             return variation
-        informed: Any = replace(variation, prediction=self.prediction)  # type: ignore[type-var]
+        informed: Any = replace(variation, prediction=self.model)  # type: ignore[type-var]
         return informed
 
     def _planned(self, step: Step) -> StepPlan:

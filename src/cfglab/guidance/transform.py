@@ -241,9 +241,9 @@ def transform_class(kind: str) -> type[Transform]:
         InputError: There is no such transform; the message lists the known kinds.
     """
     if kind not in TRANSFORMS:
-        kinds = sorted(TRANSFORMS)
+        names = sorted(TRANSFORMS)
         raise InputError(
-            f"no transform {shown(kind)}: there are {', '.join(kinds)};{nearest(kind, kinds) or ' write one of them.'}"
+            f"no transform {shown(kind)}: there are {', '.join(names)};{nearest(kind, names) or ' write one of them.'}"
         )
     return TRANSFORMS[kind]
 

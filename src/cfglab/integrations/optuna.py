@@ -61,42 +61,40 @@ def tune(
         raise InputError(f"rows {rows}: at least one is needed; write 100000, or leave it out.")
     folder = Path(folder)
     search = as_stored(folder, search)
-    resumed = check_folder(folder, search)
+    known = check_folder(folder, search)
     if draw is None:
-        judged_metrics = [metric for metric in search.metrics if METRICS[metric].judge]
-        draw = OneModel(search, device, revision, allow_pickle, judges_of(judged_metrics, device=device))
-        if not resumed:
+        wanted = [metric for metric in search.metrics if METRICS[metric].judge]
+        draw = OneModel(search, device, revision, allow_pickle, judges_of(wanted, device=device))
+        if not known:
             draw.load(search.base)  # first, so that a model or prompt that is refused leaves nothing
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     bench = Bench(search, folder, draw)
-    images_per_trial = len(search.base.prompts) * len(search.base.seeds)
-    with ExitStack() as resources:
-        resources.enter_context(only_writer(folder))
+    pictures = len(search.base.prompts) * len(search.base.seeds)
+    with ExitStack() as held:
+        held.enter_context(only_writer(folder))
         remove_temp_files(folder)
         write_whole(folder / SEARCH, (search.model_dump_json(indent=1) + "\n").encode())
-        storage = resources.enter_context(_storage(folder))
+        storage = held.enter_context(_storage(folder))
         sides = []
-        with progress_bar(2 * trials * images_per_trial, quiet) as advance:
+        with progress_bar(2 * trials * pictures, quiet) as advance:
             for name, text in search.texts.items():
                 study = optuna.create_study(
                     study_name=name,
                     storage=storage,
                     load_if_exists=True,
-                    directions=[
-                        "maximize" if METRICS[metric].better == "higher" else "minimize" for metric in search.metrics
-                    ],
+                    directions=["maximize" if METRICS[it].better == "higher" else "minimize" for it in search.metrics],
                 )
-                tuning = _Tuning(study, bench, SearchSpace.of(text, search.base.steps), name, advance, tell)
-                tuning.run(trials, rows / 2 if rows else None)
-                sides.append(tuning.side())
+                one = _Tuning(study, bench, SearchSpace.of(text, search.base.steps), name, advance, tell)
+                one.run(trials, rows / 2 if rows else None)
+                sides.append(one.side())
         tell(f"held out: {len(search.held_prompts)} prompts x {len(search.held_seeds)} seeds")
-        tuned = judge(search, sides[0], sides[1], folder, draw)
-        for path, point in zip(result_files(folder, len(sides[1].points)), sides[1].points, strict=True):
-            write_whole(path, (point.guidance.model_dump_json(indent=1) + "\n").encode())
-    return tuned
+        done = judge(search, sides[0], sides[1], folder, draw)
+        for place, point in zip(written(folder, len(sides[1].points)), sides[1].points, strict=True):
+            write_whole(place, (point.guidance.model_dump_json(indent=1) + "\n").encode())
+    return done
 
 
-def result_files(folder: Path, points: int) -> list[Path]:
+def written(folder: Path, points: int) -> list[Path]:
     """Where the tuned guidances lie: `tuned.json`, or a numbered file for each of a frontier."""
     return [folder / "tuned.json"] if points == 1 else [folder / f"tuned-{i + 1}.json" for i in range(points)]
 
@@ -120,8 +118,8 @@ class _Tuning:
     def run(self, trials: int, rows: float | None) -> None:
         from optuna.trial import TrialState
 
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):  # by a process that died
-            self.study.tell(trial.number, state=TrialState.FAIL)
+        for left in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):  # by a process that died
+            self.study.tell(left.number, state=TrialState.FAIL)
         for number in range(trials):
             if number >= len(self._finished()):
                 if rows is not None and self._rows() >= rows:
@@ -135,7 +133,7 @@ class _Tuning:
 
         self.study.sampler = _sampler(self.bench.search.seed + number)
         trial = self.study.ask()
-        values = {parameter.name: _suggest(trial, parameter) for parameter in self.space.parameters}
+        values = {one.name: _suggest(trial, one) for one in self.space.parameters}
         try:
             guidance = self.space.guidance(values)
         except InputError as error:
@@ -144,19 +142,19 @@ class _Tuning:
             return
         trial.set_user_attr("guidance", str(guidance))
         best = self._best()
-        result = self.bench.contest(guidance, best)
-        trial.set_user_attr("rows", result.rows)
-        if result.why:
-            trial.set_user_attr("why", result.why)
-        if result.cut:
-            trial.report(result.values[0], len(result.pictures))
-        if result.why or result.cut:
+        found = self.bench.contest(guidance, best)
+        trial.set_user_attr("rows", found.rows)
+        if found.why:
+            trial.set_user_attr("why", found.why)
+        if found.cut:
+            trial.report(found.values[0], len(found.pictures))
+        if found.why or found.cut:
             self.study.tell(trial, state=TrialState.PRUNED)
             return
-        self.study.tell(trial, list(result.values))
+        self.study.tell(trial, list(found.values))
         metric = self.bench.search.metrics[0]
-        if len(result.values) == 1 and (best is None or better(metric, result.values[0], best[1])):
-            self.tell(f"{self.name}, trial {number + 1}: {metric} {result.values[0]:.4g} with {guidance}")
+        if len(found.values) == 1 and (best is None or better(metric, found.values[0], best[1])):
+            self.tell(f"{self.name}, trial {number + 1}: {metric} {found.values[0]:.4g} with {guidance}")
 
     def _finished(self) -> "list[FrozenTrial]":
         from optuna.trial import TrialState
@@ -164,25 +162,25 @@ class _Tuning:
         return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
 
     def _complete(self) -> "list[FrozenTrial]":
-        return [trial for trial in self._finished() if trial.values and trial.state.name == "COMPLETE"]
+        return [one for one in self._finished() if one.values and one.state.name == "COMPLETE"]
 
     def _best(self) -> tuple[Guidance, float] | None:
         """The best of the trials that went to the end, the first of equals, where one metric is tuned."""
         if len(self.bench.search.metrics) > 1 or not (complete := self._complete()):
             return None
         sign = -1.0 if METRICS[self.bench.search.metrics[0]].better == "higher" else 1.0
-        best = min(complete, key=lambda trial: sign * trial.values[0])
+        best = min(complete, key=lambda one: sign * one.values[0])
         return _guidance(best), float(best.values[0])
 
     def _rows(self) -> float:
         """Rows of all trials; a guidance that came twice was drawn once."""
-        rows = {trial.user_attrs.get("guidance", ""): trial.user_attrs.get("rows", 0.0) for trial in self._finished()}
+        rows = {one.user_attrs.get("guidance", ""): one.user_attrs.get("rows", 0.0) for one in self._finished()}
         return sum(rows.values())
 
     def side(self) -> Side:
         """What the trials ended with."""
         finished, complete = self._finished(), self._complete()
-        refused = [trial for trial in finished if "why" in trial.user_attrs]
+        refused = [one for one in finished if "why" in one.user_attrs]
         if not complete:
             why = refused[0].user_attrs["why"] if refused else "no trial began"
             raise InputError(
@@ -192,12 +190,12 @@ class _Tuning:
             guidance, value = self._best()  # type: ignore[misc]
             points = [MeasuredPoint(name=self.name, guidance=guidance, values=(value,))]
         else:
-            front = {trial.user_attrs["guidance"]: trial for trial in self.study.best_trials}
-            ordered = sorted(front.values(), key=lambda trial: trial.values[0])
+            front = {one.user_attrs["guidance"]: one for one in self.study.best_trials}
+            ordered = sorted(front.values(), key=lambda one: one.values[0])
             points = spread(
                 [
-                    MeasuredPoint(name=f"{self.name} {i + 1}", guidance=_guidance(trial), values=tuple(trial.values))
-                    for i, trial in enumerate(ordered)
+                    MeasuredPoint(name=f"{self.name} {i + 1}", guidance=_guidance(one), values=tuple(one.values))
+                    for i, one in enumerate(ordered)
                 ]
             )
         return Side(
@@ -217,10 +215,10 @@ def _storage(folder: Path) -> Iterator[Any]:
     from sqlalchemy.exc import SQLAlchemyError
 
     def refused(error: Exception) -> MachineError:
-        reason = str(error).splitlines()[0]
+        said = str(error).splitlines()[0]
         return MachineError(
-            f"{folder / TRIALS}: cannot be read or written ({reason}); look after the file and the room on its disk, "
-            "or choose another --out."
+            f"{folder / TRIALS}: cannot be read or written ({said}); look after the file and the room on its disk, or "
+            "choose another --out."
         )
 
     try:
@@ -245,12 +243,12 @@ def _sampler(seed: int) -> Any:
         return TPESampler(seed=seed, multivariate=True)
 
 
-def _suggest(trial: "Trial", parameter: Parameter) -> Value:
-    if parameter.choices:
-        return str(trial.suggest_categorical(parameter.name, parameter.choices))
-    if parameter.whole:
-        return trial.suggest_int(parameter.name, int(parameter.low), int(parameter.high), log=parameter.log)
-    return trial.suggest_float(parameter.name, parameter.low, parameter.high, log=parameter.log)
+def _suggest(trial: "Trial", one: Parameter) -> Value:
+    if one.choices:
+        return str(trial.suggest_categorical(one.name, one.choices))
+    if one.whole:
+        return trial.suggest_int(one.name, int(one.low), int(one.high), log=one.log)
+    return trial.suggest_float(one.name, one.low, one.high, log=one.log)
 
 
 def _guidance(trial: "FrozenTrial") -> Guidance:
