@@ -18,7 +18,7 @@ from cfglab.experiments.storage.feature_cache import FeatureCache, Seen
 from cfglab.experiments.storage.png import encode
 from cfglab.experiments.storage.results import Result, ResultRow
 from cfglab.experiments.storage.store import Store
-from cfglab.scenes.reader import SceneClassifier, SceneLabels
+from cfglab.scenes.classifier import SceneClassifier, SceneLabels
 from cfglab.scenes.renderer import render
 from cfglab.scenes.vocabulary import Scene, read_caption
 

@@ -104,9 +104,9 @@ class Laboratory:
         pictures, metrics, traces = [], [], []
         for cell in batch:
             label, calls = self.label(cell.prompt), list[MixtureCall]()
-            uncond = self.known.given(self.label(cell.negative)) if cell.negative else self.known
+            uncond = self.known.of_class(self.label(cell.negative)) if cell.negative else self.known
             x = generate(
-                self.known.given(label),
+                self.known.of_class(label),
                 uncond,
                 cell.guidance,
                 noise_steps(karras(cell.steps, LARGEST, SMALLEST)),
@@ -141,7 +141,7 @@ class Laboratory:
         """The samples over the density of their class, (3, size, size) in [-1, 1]; NaN where a sample is none."""
         from cfglab.experiments.backends.scatter_plot import background, scattered
 
-        one = self.toy.mixture.given(label)
+        one = self.toy.mixture.of_class(label)
         if (label, size) not in self._backgrounds:
             self._backgrounds[label, size] = background(one, size)
         return scattered(one, x, self._backgrounds[label, size])

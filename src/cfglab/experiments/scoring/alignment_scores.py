@@ -10,11 +10,11 @@ from cfglab.experiments.storage.feature_cache import FILE, FeatureCache, Seen, c
 from cfglab.experiments.storage.store import Store
 from cfglab.metrics.alignment import alignment, by_composition
 from cfglab.metrics.estimate import Estimate
-from cfglab.scenes import reader_file
+from cfglab.scenes import classifier_file
 from cfglab.scenes.vocabulary import Scene, read_caption
 
 if TYPE_CHECKING:
-    from cfglab.scenes.reader import SceneLabels
+    from cfglab.scenes.classifier import SceneLabels
 
 READER: Literal[1, 2] = 2  # the first reader was looked at while the model was made, the second was not
 
@@ -35,7 +35,7 @@ def asked(store: Store) -> dict[str, Scene]:
 
 def judge_of(reader: Literal[1, 2]) -> str:
     """The name under which features are kept: the hash of the reader's weights."""
-    weights = reader_file(reader)
+    weights = classifier_file(reader)
     return hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else f"reader{reader}"
 
 

@@ -27,7 +27,7 @@ from cfglab.scenes.renderer import SIZE, render
 from cfglab.scenes.vocabulary import Scene
 
 if TYPE_CHECKING:
-    from cfglab.scenes.reader import SceneClassifier
+    from cfglab.scenes.classifier import SceneClassifier
 
 ENOUGH = 128  # images of a setting from which on its distance to real scenes is measured: twice the 64 features
 REFERENCE = 10_000  # real scenes, the same for every setting
@@ -115,7 +115,7 @@ class Scorer:
 
     @cached_property
     def _reader(self) -> "SceneClassifier | None":
-        from cfglab.scenes.reader import SceneClassifier
+        from cfglab.scenes.classifier import SceneClassifier
 
         try:
             return SceneClassifier.load(READER)
@@ -135,7 +135,7 @@ class Scorer:
 
         def see(files: np.ndarray) -> list[Seen]:
             pixels = as_floats(files)
-            looked = zip(reader.features(pixels), reader.read(pixels), strict=True)
+            looked = zip(reader.features(pixels), reader.classify(pixels), strict=True)
             return [Seen(features, said(reading)) for features, reading in looked]
 
         return self._cache.look(self.judge, rows, self.store.folder, see)
