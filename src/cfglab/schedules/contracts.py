@@ -211,8 +211,8 @@ def _check_scales(schedule: Any, owner: str) -> None:
                 )
             if (second := schedule(step)) != w:
                 raise InputError(
-                    f"{owner} breaks the contract that w depends on the step alone: {shown(w)}, then {shown(second)} at "
-                    f"step {index} of {count}; keep nothing between calls."
+                    f"{owner} breaks the contract that w depends on the step alone: {shown(w)}, then {shown(second)} "
+                    f"at step {index} of {count}; keep nothing between calls."
                 )
             if not schedule.reads_sigma() and schedule(Step(index, count)) != w:
                 raise InputError(
