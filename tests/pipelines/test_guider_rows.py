@@ -29,7 +29,7 @@ from cfglab.schedules import Linear
 from tests.pipelines.modular import MODULAR
 
 SDXL = MODULAR["SDXL"]
-CLOSE = {"rtol": 0, "atol": 2e-3}
+CLOSE: dict[str, Any] = {"rtol": 0, "atol": 2e-3}
 """Latents of size 10 to 100; kernels round differently for another number of rows."""
 
 
