@@ -22,7 +22,7 @@ from cfglab.experiments.execution.run import Run, run
 from cfglab.experiments.spec.prompts import prompt_set, read_seeds
 from cfglab.experiments.storage.files import write_whole
 from cfglab.experiments.storage.traces import stored_levels
-from cfglab.experiments.tuning.successive_halving import Rung, choose, reported, rows_a_picture, rows_of
+from cfglab.experiments.tuning.successive_halving import Rung, choose, reported, rows_of, rows_per_image
 
 METRICS = ("alignment", "alignment_seen", "alignment_unseen", "fid", "kid", "recall", "vendi", "saturation")
 
@@ -88,7 +88,7 @@ def table(run: Run, experiment: Experiment) -> str:
             _baseline(one) if name == experiment.baseline.name else _cell(by[metric].get(name))
             for metric, one in compared.items()
         ]
-        rows = rows_a_picture(setting.guidance, experiment.steps, levels)
+        rows = rows_per_image(setting.guidance, experiment.steps, levels)
         title = "plain, the baseline" if name == experiment.baseline.name else setting.group
         written = str(setting.guidance).replace("|", "&#124;")  # a bar would end the cell
         lines.append(f"| {title} | `{written}` | {rows} | {' | '.join(cells)} |")

@@ -16,7 +16,7 @@ from cfglab.experiments.scoring import scorer as scoring
 from cfglab.experiments.scoring.metric_models import measure
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.storage.store import Store
-from cfglab.experiments.tuning.objective import Bench, OneModel
+from cfglab.experiments.tuning.objective import Objective, SharedModel
 from cfglab.experiments.tuning.search import Search
 from cfglab.guidance import Guidance
 from cfglab.integrations import judges
@@ -191,10 +191,10 @@ def test_a_search_can_have_a_judge(tiny: Path, tmp_path: Path) -> None:
     search = Search.of(
         "constant({w:1..4})", ("clip_score",), ["a cat", "a dog", "a frog", "a fox"], steps=2, model=str(tiny)
     )
-    draw = OneModel(search, "cpu", None, False, [critic := Bright()])
-    measured = Bench(search, tmp_path, draw).measure(Guidance(2), 0)
-    assert critic.looked == len(measured.pictures) == 2
-    assert measured.values == (pytest.approx(np.mean(list(measured.pictures.values()))),)
+    draw = SharedModel(search, "cpu", None, False, [critic := Bright()])
+    measured = Objective(search, tmp_path, draw).measure(Guidance(2), 0)
+    assert critic.looked == len(measured.by_image) == 2
+    assert measured.values == (pytest.approx(np.mean(list(measured.by_image.values()))),)
 
 
 def test_the_command_scores_and_writes_the_report(

@@ -43,7 +43,7 @@ def test_a_cell_is_256_samples_with_exact_metrics(finished: Run) -> None:
     it = next(it for it in finished.store.results() if (it.setting, it.seed) == ("constant", 2))
     toy = modes()
     steps = noise_steps(karras(12, LARGEST_SIGMA, SMALLEST_SIGMA))
-    x = generate(toy.mixture.given(0), toy.mixture, 4, steps, range(512, 768), "heun")
+    x = generate(toy.mixture.of_class(0), toy.mixture, 4, steps, range(512, 768), "heun")
     assert it.metrics == pytest.approx(ExactMetrics(toy, 0).measure(x))
     assert read_pixels(finished.folder / str(it.image)).shape == (128, 128, 3)
 
@@ -118,7 +118,7 @@ def test_samples_that_are_not_finite_fail_alone(tmp_path: Path) -> None:
 
 def test_a_picture_shows_where_the_samples_are() -> None:
     """The class's middle is the image's: (1, 0.4) for the modes at (1, 1) and (1, -1)."""
-    one = modes().given(0).mixture
+    one = modes().of_class(0).mixture
     empty = class_density(one, 128)
     at = np.argwhere(np.abs(scatter_plot(one, one.means[:1].numpy(), empty) - empty).max(axis=0) > 0.2)
     assert at.shape == (4, 2)
@@ -128,7 +128,7 @@ def test_a_picture_shows_where_the_samples_are() -> None:
 
 
 def test_a_picture_of_a_line_is_a_histogram() -> None:
-    one = two().given(0).mixture
+    one = two().of_class(0).mixture
     picture = scatter_plot(one, one.sample(range(2000)).numpy(), class_density(one, 128))
     heights = (np.abs(picture - DOT[:, None, None]).max(axis=0) < 1e-6).sum(axis=0)[::4]
     assert abs(int(heights.argmax()) - 16) <= 2

@@ -15,7 +15,8 @@ import torch
 from cfglab.errors import InputError, MachineError
 from cfglab.experiments.backends.pipeline import PipelineBackend
 from cfglab.experiments.execution import run as running
-from cfglab.experiments.execution.run import Run, reproduce
+from cfglab.experiments.execution.reproduce import reproduce
+from cfglab.experiments.execution.run import Run
 from cfglab.experiments.spec import batching as planning
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.storage.png import read_pixels, read_record

@@ -19,7 +19,7 @@ from cfglab.experiments.storage.feature_cache import FeatureCache, ImageFeatures
 from cfglab.experiments.storage.png import encode
 from cfglab.experiments.storage.results import Result, ResultRow
 from cfglab.experiments.storage.store import Store
-from cfglab.scenes.reader import SceneClassifier, SceneLabels
+from cfglab.scenes.classifier import SceneClassifier, SceneLabels
 from cfglab.scenes.renderer import render
 from cfglab.scenes.vocabulary import Scene, read_caption
 
@@ -39,7 +39,7 @@ class Judge:
     calls = 0
     seen: ClassVar[list[int]] = []
 
-    def read(self, pixels: np.ndarray) -> list[SceneLabels]:
+    def classify(self, pixels: np.ndarray) -> list[SceneLabels]:
         Judge.calls += 1
         Judge.seen.append(len(pixels))
         return [SceneLabels("cat", "riding", "dog", "blue")] * len(pixels)
@@ -217,7 +217,7 @@ def test_chance_takes_prompts_that_differ_in_more_than_the_background(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompts: list[str], expected: tuple[float, int] | None
 ) -> None:
     class Cat(Judge):
-        def read(self, pixels: np.ndarray) -> list[SceneLabels]:
+        def classify(self, pixels: np.ndarray) -> list[SceneLabels]:
             return [SceneLabels("cat", None, None, "blue")] * len(pixels)
 
     monkeypatch.setattr(SceneClassifier, "load", lambda _: Cat())

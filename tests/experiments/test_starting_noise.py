@@ -12,11 +12,12 @@ import torch
 
 from cfglab.errors import InputError
 from cfglab.experiments import Experiment, Store
-from cfglab.experiments.backends.mixture import MIXTURE_SAMPLES, sample_seeds
+from cfglab.experiments.backends.mixture import sample_seeds
 from cfglab.experiments.execution import run as running
 from cfglab.experiments.execution.reproduce import reproduce
 from cfglab.experiments.spec.batching import batches
 from cfglab.experiments.spec.difference import describe_difference
+from cfglab.experiments.spec.models import MIXTURE_SAMPLES
 from cfglab.experiments.spec.starting_noise import torch_seed
 from cfglab.experiments.storage.png import read_pixels, read_record
 from cfglab.experiments.tuning.search import SEARCH, Search, as_stored, check_folder

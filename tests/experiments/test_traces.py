@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from cfglab.denoising.guided_batch import GuidedRows
+from cfglab.denoising.row_skipping import GuidedRows
 from cfglab.denoising.trace import Trace
 from cfglab.errors import InputError
 from cfglab.experiments import Experiment

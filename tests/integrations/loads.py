@@ -31,7 +31,7 @@ def mortal(folder: Path, lives: int, experiment: Experiment, at_most: int = 0) -
             os.kill(os.getpid(), signal.SIGKILL)
         return generate(backend, batch)
 
-    PipelineBackend.generate = killed  # type: ignore[method-assign]
+    PipelineBackend.generate = killed  # type: ignore[method-assign,assignment]
     return backend
 
 
@@ -59,7 +59,7 @@ def but_the_last(folder: Path, experiment: Experiment) -> Any:
         (folder / f"drew-{os.getpid()}").touch()
         return found
 
-    PipelineBackend.generate = noted  # type: ignore[method-assign]
+    PipelineBackend.generate = noted  # type: ignore[method-assign,assignment]
     return backend
 
 

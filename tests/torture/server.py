@@ -33,7 +33,7 @@ def warm() -> None:
         "cfglab.cli",
         "cfglab.pipelines",
         "cfglab.experiments.backends.pipeline",
-        "cfglab.scenes.reader",
+        "cfglab.scenes.classifier",
         "cfglab.report",
     ):
         importlib.import_module(module)

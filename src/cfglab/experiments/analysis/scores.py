@@ -37,9 +37,15 @@ class ResultLike(Protocol):
 class Scores:
     """One metric of every image of a run.
 
-    `values` and `failed` are (settings, prompts, seeds), prompts and seeds sorted; a value is NaN where the image is
-    missing, failed, or has no such metric. `settings` stand in the experiment's order; `measured` names every metric
-    that any image of the run has. `crossed`: all prompts share the starting noises of the seeds.
+    Attributes:
+        metric: the name of the metric.
+        settings: the settings in the order of the experiment.
+        prompts: the prompts, sorted.
+        seeds: the seeds, sorted.
+        values: (settings, prompts, seeds); NaN where the image is missing, failed, or has no such metric.
+        failed: (settings, prompts, seeds), whether the image failed.
+        measured: every metric that any image of the run has.
+        crossed: whether all prompts share the starting noises of the seeds.
     """
 
     metric: str
@@ -53,10 +59,14 @@ class Scores:
 
     @classmethod
     def of(cls, source: "Store | Scores | Iterable[ResultLike]", metric: str) -> "Scores":
-        """From a store, of which only this metric is read, or from results; Scores of this metric as they are.
+        """Return the Scores of one metric.
+
+        Args:
+            source: a store, of which only this metric is read; results; or Scores of this metric, which are returned.
+            metric: the name of the metric.
 
         Raises:
-            InputError: two results for one (setting, prompt, seed).
+            InputError: if a (setting, prompt, seed) has two results, or the Scores are of another metric.
         """
         if isinstance(source, Scores) and source.metric == metric:
             return source
@@ -119,12 +129,12 @@ def _gather(results: Iterable[ResultLike], metric: str) -> Scores:
                 "pairs need one; compare one run at a time"
             )
         seen.add((result.setting, (result.prompt, result.seed)))
-        place = settings[result.setting], grid.prompts[result.prompt], grid.seeds[result.seed]
+        cell = settings[result.setting], grid.prompts[result.prompt], grid.seeds[result.seed]
         value = result.metrics.get(metric, nan)
         if result.status != "done":
-            failed[place] = True
+            failed[cell] = True
         elif isfinite(value):
-            values[place] = value
+            values[cell] = value
         measured.update(result.metrics)
     return Scores(
         metric=metric,

@@ -107,9 +107,9 @@ class MixtureBackend:
         images, metrics, traces = [], [], []
         for cell in batch:
             label, calls = self.label(cell.prompt), list[MixtureCall]()
-            negative = self.blurred.given(self.label(cell.negative)) if cell.negative else self.blurred
+            negative = self.blurred.of_class(self.label(cell.negative)) if cell.negative else self.blurred
             x = generate(
-                self.blurred.given(label),
+                self.blurred.of_class(label),
                 negative,
                 cell.guidance,
                 noise_steps(karras(cell.steps, LARGEST_SIGMA, SMALLEST_SIGMA)),
@@ -142,7 +142,7 @@ class MixtureBackend:
 
     def _image(self, label: int, x: NDArray[np.float64], size: int) -> NDArray[np.float32]:
         """The samples over the density of their class, (3, size, size) in [-1, 1]; NaN if one is not finite."""
-        mixture = self.toy.mixture.given(label)
+        mixture = self.toy.mixture.of_class(label)
         if (label, size) not in self._densities:
             self._densities[label, size] = class_density(mixture, size)
         return scatter_plot(mixture, x, self._densities[label, size])

@@ -17,7 +17,7 @@ from cfglab.experiments.backends.base import Backend, BatchResult
 from cfglab.experiments.execution.versions import versions
 from cfglab.experiments.spec.cell import Cell
 from cfglab.experiments.storage.png import encode, to_bytes
-from cfglab.metrics.pictures import clipped_share, contrast, saturation
+from cfglab.metrics.images import clipped_share, contrast, saturation
 
 NOT_FINITE = "the image has values that are not finite (NaN or infinity); try dtype float32 or a smaller scale"
 Batch = tuple[Cell, ...]
@@ -146,7 +146,7 @@ def _try_whole(backend: Backend, batch: Sequence[Cell]) -> BatchResult | str | N
 
 
 def _outcomes(piece: Sequence[Cell], result: BatchResult) -> Iterator[Outcome]:
-    finite: NDArray[np.bool_] = np.isfinite(result.pixels).all(axis=(1, 2, 3))
+    finite: NDArray[np.bool_] = np.all(np.isfinite(result.pixels), axis=(1, 2, 3))
     files = encode(to_bytes(np.nan_to_num(result.pixels)), piece, versions())
     if result.metrics is None:
         metrics = _pixel_metrics(result.pixels[finite])

@@ -9,7 +9,7 @@ from cfglab.experiments.storage.feature_cache import FILE, FeatureCache, ImageFe
 from cfglab.experiments.storage.store import Store
 from cfglab.metrics.alignment import alignment, by_composition
 from cfglab.metrics.estimate import Estimate
-from cfglab.scenes import reader_file
+from cfglab.scenes import classifier_file
 from cfglab.scenes.vocabulary import Scene, read_caption
 
 CLASSIFIER: Literal[1, 2] = 2
@@ -32,7 +32,7 @@ def prompt_scenes(store: Store) -> dict[str, Scene]:
 
 def classifier_key(classifier: Literal[1, 2]) -> str:
     """Return the key under which features are kept: the hash of the classifier's weights."""
-    weights = reader_file(classifier)
+    weights = classifier_file(classifier)
     return hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else f"reader{classifier}"
 
 

@@ -28,7 +28,7 @@ from cfglab.scenes.renderer import SIZE, render
 from cfglab.scenes.vocabulary import Scene
 
 if TYPE_CHECKING:
-    from cfglab.scenes.reader import SceneClassifier
+    from cfglab.scenes.classifier import SceneClassifier
 
 ENOUGH = 128
 """Images of a setting from which on its distance to real scenes is measured: twice the 64 features."""
@@ -157,7 +157,7 @@ class Scorer:
 
     @cached_property
     def _classifier(self) -> "SceneClassifier | None":
-        from cfglab.scenes.reader import SceneClassifier
+        from cfglab.scenes.classifier import SceneClassifier
 
         try:
             return SceneClassifier.load(CLASSIFIER)
@@ -177,7 +177,7 @@ class Scorer:
 
         def classify(images: np.ndarray) -> list[ImageFeatures]:
             pixels = as_floats(images)
-            pairs = zip(classifier.features(pixels), classifier.read(pixels), strict=True)
+            pairs = zip(classifier.features(pixels), classifier.classify(pixels), strict=True)
             return [ImageFeatures(features, dataclasses.asdict(labels)) for features, labels in pairs]
 
         return self._cache.extract(self.key, rows, self.store.folder, classify)

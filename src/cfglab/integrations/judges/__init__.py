@@ -10,10 +10,18 @@ from cfglab.schedules.fields import nearest
 
 
 def judges_of(metrics: Sequence[str], weights: str | None = None, device: str = "auto") -> list[MetricModel]:
-    """The judges that measure these metrics, each once; `weights` is a hub id or folder in place of a judge's own.
+    """The metric models that measure some metrics, each once.
 
-    Raises InputError for a metric without a judge, `weights` for several judges, and where what a judge needs is not
-    installed or cannot be downloaded.
+    Args:
+        metrics: The names of metrics.
+        weights: A hub id or folder in place of the model's own weights.
+        device: A torch device, or "auto".
+
+    Returns:
+        The metric models.
+
+    Raises:
+        InputError: A metric has no model, `weights` are given for several models, or a model cannot be loaded.
     """
     from cfglab.integrations.judges.clip import ClipScore, PickScore
     from cfglab.integrations.judges.dinov2 import DinoV2
@@ -22,12 +30,14 @@ def judges_of(metrics: Sequence[str], weights: str | None = None, device: str = 
     from cfglab.pipelines.loading.load import find_device
 
     makers: tuple[Any, ...] = (ClipScore, PickScore, ImageReward, DinoV2, Inception)
-    makes = {metric: maker for maker in makers for metric in maker.metrics}
+    maker_of = {metric: maker for maker in makers for metric in maker.metrics}
     for metric in metrics:
-        if metric not in makes:
-            said = "every run of scenes has it" if metric in METRICS else nearest(metric, makes) or "it is unknown"
-            raise InputError(f"metric '{metric}': {said}; score with {', '.join(makes)}.")
-    wanted = dict.fromkeys(makes[metric] for metric in metrics)
-    if weights is not None and len(wanted) > 1:
-        raise InputError(f"--weights {weights}: of one judge, and {len(wanted)} are asked for; score them one by one.")
-    return [maker(weights, str(find_device(device))) for maker in wanted]
+        if metric not in maker_of:
+            reason = "every run of scenes has it" if metric in METRICS else nearest(metric, maker_of) or "it is unknown"
+            raise InputError(f"metric '{metric}': {reason}; score with {', '.join(maker_of)}.")
+    chosen_makers = dict.fromkeys(maker_of[metric] for metric in metrics)
+    if weights is not None and len(chosen_makers) > 1:
+        raise InputError(
+            f"--weights {weights}: of one judge, and {len(chosen_makers)} are asked for; score them one by one."
+        )
+    return [maker(weights, str(find_device(device))) for maker in chosen_makers]

@@ -18,20 +18,28 @@ class _Clip:
     def __init__(self, weights: str | None, device: str) -> None:
         from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
-        given = weights or self.model_id
-        others = weights or self.processor_id
+        model_id = weights or self.model_id
+        processor_id = weights or self.processor_id
         (metric,) = self.metrics
 
         def load() -> tuple[Any, Any, Any]:
-            model = CLIPModel.from_pretrained(given)
-            return model, AutoImageProcessor.from_pretrained(others), AutoTokenizer.from_pretrained(others)
+            model = CLIPModel.from_pretrained(model_id)
+            return model, AutoImageProcessor.from_pretrained(processor_id), AutoTokenizer.from_pretrained(processor_id)
 
-        self._model, self._image, self._text = load_weights(metric, given, load)
+        self._model, self._image, self._text = load_weights(metric, model_id, load)
         self._model.eval().to(device)
-        self.key = identity(metric, given, self._model)
+        self.key = identity(metric, model_id, self._model)
 
     def scores(self, pixels: np.ndarray, prompts: Sequence[str]) -> list[float]:
-        """One number an image: `pixels` uint8 (n, h, w, 3), beside as many prompts; long ones are cut at 77 tokens."""
+        """The score of images.
+
+        Args:
+            pixels: (n, h, w, 3), uint8.
+            prompts: One per image; long ones are cut at 77 tokens.
+
+        Returns:
+            One number per image.
+        """
         import torch
 
         device = self._model.device
@@ -44,12 +52,12 @@ class _Clip:
         )
         images = self._image(images=list(pixels), return_tensors="pt")
         with torch.inference_mode():
-            seen = self._model(
+            outputs = self._model(
                 input_ids=text["input_ids"].to(device),
                 attention_mask=text["attention_mask"].to(device),
                 pixel_values=images["pixel_values"].to(device),
             )
-            cosine = torch.nn.functional.cosine_similarity(seen.image_embeds.float(), seen.text_embeds.float())
+            cosine = torch.nn.functional.cosine_similarity(outputs.image_embeds.float(), outputs.text_embeds.float())
         return [self._score(value) for value in cosine.tolist()]
 
     def _score(self, cosine: float) -> float:

@@ -16,20 +16,27 @@ class DinoV2:
     def __init__(self, weights: str | None, device: str) -> None:
         from transformers import AutoImageProcessor, Dinov2Model
 
-        given = weights or self.model_id
+        model_id = weights or self.model_id
 
         def load() -> tuple[Any, Any]:
-            return Dinov2Model.from_pretrained(given), AutoImageProcessor.from_pretrained(given)
+            return Dinov2Model.from_pretrained(model_id), AutoImageProcessor.from_pretrained(model_id)
 
-        self._model, self._image = load_weights(self.metrics[0], given, load)
+        self._model, self._image = load_weights(self.metrics[0], model_id, load)
         self._model.eval().to(device)
-        self.key = identity("dinov2", given, self._model)
+        self.key = identity("dinov2", model_id, self._model)
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
-        """(n, d) float32 of uint8 (n, h, w, 3); d is 1024 for the large one."""
+        """The features of images.
+
+        Args:
+            pixels: (n, h, w, 3), uint8.
+
+        Returns:
+            (n, d), float32; d is 1024 for the large model.
+        """
         import torch
 
         images = self._image(images=list(pixels), return_tensors="pt")
         with torch.inference_mode():
-            seen = self._model(pixel_values=images["pixel_values"].to(self._model.device))
-        return seen.last_hidden_state[:, 0].float().cpu().numpy()
+            outputs = self._model(pixel_values=images["pixel_values"].to(self._model.device))
+        return outputs.last_hidden_state[:, 0].float().cpu().numpy()

@@ -24,21 +24,29 @@ class ImageReward:
             import ImageReward as package
         except ImportError as error:
             raise InputError(f"image_reward: its package cannot be imported ({error}); {PINNED}") from error
-        given = weights or self.model_id
+        model_id = weights or self.model_id
 
         def load() -> Any:
             with tensors_only():
-                return package.load(given, device=device)
+                return package.load(model_id, device=device)
 
-        self._model = load_weights("image_reward", given, load)
-        self.key = f"image_reward|{given}"
+        self._model = load_weights("image_reward", model_id, load)
+        self.key = f"image_reward|{model_id}"
 
     def scores(self, pixels: np.ndarray, prompts: Sequence[str]) -> list[float]:
-        """One number an image: `pixels` uint8 (n, h, w, 3), beside as many prompts; long ones are cut at 35 tokens."""
+        """The reward of images.
+
+        Args:
+            pixels: (n, h, w, 3), uint8.
+            prompts: One per image; long ones are cut at 35 tokens.
+
+        Returns:
+            One number per image.
+        """
         import torch
 
         with torch.inference_mode():
             return [
-                float(self._model.score(prompt, Image.fromarray(picture)))
-                for prompt, picture in zip(prompts, pixels, strict=True)
+                float(self._model.score(prompt, Image.fromarray(image)))
+                for prompt, image in zip(prompts, pixels, strict=True)
             ]

@@ -33,9 +33,16 @@ class Inception:
         self.key = f"inception|{weights or 'torch-fidelity'}"
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
-        """(n, 2048) float32 of uint8 (n, h, w, 3)."""
+        """The features of images.
+
+        Args:
+            pixels: (n, h, w, 3), uint8.
+
+        Returns:
+            (n, 2048), float32.
+        """
         import torch
 
         with torch.inference_mode():
-            seen = self._model(torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()).to(self._device))
-        return seen[0].float().cpu().numpy()
+            outputs = self._model(torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()).to(self._device))
+        return outputs[0].float().cpu().numpy()

@@ -12,20 +12,41 @@ T = TypeVar("T")
 
 
 def load_weights(metric: str, weights: str, load: Callable[[], T]) -> T:
-    """What `load` gives. Raises InputError, with the line that downloads the weights, where it cannot be had."""
+    """Load the weights of a metric model.
+
+    Args:
+        metric: The metric, for the message.
+        weights: A hub id or folder, for the message.
+        load: Loads them.
+
+    Returns:
+        What `load` returns.
+
+    Raises:
+        InputError: They cannot be loaded; the message has the command that downloads them.
+    """
     try:
         with quiet():
             return load()
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"{metric}: the weights {weights} cannot be loaded ({said}); with a connection they are downloaded: "
+            f"{metric}: the weights {weights} cannot be loaded ({reason}); with a connection they are downloaded: "
             f"hf download {weights}; or give a folder that holds them, --weights FOLDER."
         ) from error
 
 
 def identity(name: str, weights: str, model: Any) -> str:
-    """Under which its numbers are kept: the judge, where its weights are from, and the commit where the hub says it."""
+    """The key under which the numbers of a metric model are stored.
+
+    Args:
+        name: The metric model.
+        weights: Where its weights are from.
+        model: The model; a hub model records its commit.
+
+    Returns:
+        The key.
+    """
     commit = getattr(getattr(model, "config", None), "_commit_hash", None)
     return "|".join((name, weights, *((commit,) if commit else ())))
 
@@ -34,12 +55,12 @@ def identity(name: str, weights: str, model: Any) -> str:
 def tensors_only() -> Iterator[None]:
     """torch.load reads tensors and unpickles nothing else, whatever a package asks it for."""
     name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-    before = os.environ.get(name)
+    previous = os.environ.get(name)
     os.environ[name] = "1"
     try:
         yield
     finally:
-        if before is None:
+        if previous is None:
             del os.environ[name]
         else:
-            os.environ[name] = before
+            os.environ[name] = previous

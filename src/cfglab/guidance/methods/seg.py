@@ -1,66 +1,15 @@
-"""Guidance by a prediction with worse self-attention: its map the identity (PAG), or its queries blurred (SEG)."""
+"""SEG, smoothed energy guidance: away from a prediction with blurred attention queries (2408.00760)."""
 
 from typing import ClassVar, Literal
 
 from cfglab.guidance.context import Perturbation
 from cfglab.guidance.fields import NotNegative, Positive
-from cfglab.guidance.methods.weak_prediction import Layers, Weaker
-from cfglab.guidance.perturbations.self_attention import BlurredQueries, IdentityAttention
+from cfglab.guidance.methods.weak_prediction import Layers, WeakPrediction
+from cfglab.guidance.perturbations.self_attention import BlurredQueries
 from cfglab.method_card import Card, Implementation
 
 
-class PAG(Weaker):
-    """`g + s (c - c~)`, where self-attention of c~ is the identity in `layers`: every position sees only itself.
-
-    arXiv:2403.17377; the middle block and s = 3 as in diffusers' PAG pipelines. `1 | pag()` is guidance without
-    an unconditional row. Refused if text and image share one attention.
-
-    Attributes:
-        s: The scale of the perturbed pass, 0 or more.
-        layers: The layers that are perturbed: `mid`, dotted names, or numbers of blocks.
-        start: The fraction of the run from which it acts, 0 to 1.
-        stop: The fraction of the run at which it stops, above `start`.
-
-    Reference:
-        arXiv:2403.17377.
-
-    Examples:
-        >>> from cfglab import Guidance, Step
-        >>> plan = Guidance("1 | pag()").start().plan(Step(index=0, count=4))
-        >>> plan.uncond, plan.evaluations
-        (False, 2)
-    """
-
-    card: ClassVar[Card] = Card(
-        title="Perturbed-attention guidance (PAG)",
-        says="Away from a prediction whose self-attention is switched to the identity.",
-        formula="g + s (c - c~), c~ with A = I in the middle block",
-        paper="2403.17377",
-        source="diffusers' StableDiffusionPAGPipeline",
-        rows="3 (2 at w = 1)",
-        defaults="s 3 and the middle block: diffusers' PAG pipelines",
-        hosts=(
-            Implementation(
-                "diffusers",
-                "the PAG pipelines are this; the guider has c + (s - 1) (c - c~) without CFG, and by default s 2.8 "
-                "from 1 to 20 % of the run",
-            ),
-            Implementation("ComfyUI"),
-        ),
-    )
-
-    kind: Literal["pag"] = "pag"
-    s: NotNegative = 3.0
-    layers: Layers = ("mid",)
-
-    def factor(self) -> float:
-        return self.s
-
-    def worse(self) -> Perturbation:
-        return IdentityAttention(self.layers)
-
-
-class SEG(Weaker):
+class SEG(WeakPrediction):
     """`g + s (c - c~)`, where the queries of self-attention of c~ are blurred over the image in `layers`.
 
     arXiv:2408.00760, equations 6 to 9, in the form of the authors' code, whose blurred row has the prompt and whose s
@@ -108,5 +57,5 @@ class SEG(Weaker):
     def factor(self) -> float:
         return self.s
 
-    def worse(self) -> Perturbation:
+    def weak_pass(self) -> Perturbation:
         return BlurredQueries(self.layers, self.sigma)

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from cfglab.errors import InputError
-from cfglab.scenes import reader as module
-from cfglab.scenes.reader import PARTS, SceneClassifier, SceneLabels
+from cfglab.scenes import classifier as module
+from cfglab.scenes.classifier import PARTS, SceneClassifier, SceneLabels
 from cfglab.scenes.renderer import render
 from cfglab.scenes.vocabulary import BACKGROUNDS, Scene, triples
 from training.label import ASK_NOT, Labeller
 
 
-def tensor(pictures: list[np.ndarray]) -> torch.Tensor:
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+def tensor(images: list[np.ndarray]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def fresh(count: int, seed: int, held_out: bool) -> tuple[list[Scene], torch.Tensor]:
@@ -38,7 +38,7 @@ def same(reading: SceneLabels, scene: Scene) -> bool:
 
 
 @pytest.fixture(scope="module", params=[1, 2])
-def reader(request: pytest.FixtureRequest) -> Iterator[SceneClassifier]:
+def classifier(request: pytest.FixtureRequest) -> Iterator[SceneClassifier]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield SceneClassifier.load(request.param)
@@ -46,102 +46,104 @@ def reader(request: pytest.FixtureRequest) -> Iterator[SceneClassifier]:
 
 
 @pytest.mark.parametrize("held_out", [False, True])
-def test_reads_scenes_it_has_not_seen(reader, held_out):
+def test_reads_scenes_it_has_not_seen(classifier, held_out):
     scenes, pixels = fresh(200, seed=77, held_out=held_out)
-    right = [same(found, scene) for found, scene in zip(reader.read(pixels), scenes, strict=True)]
+    right = [same(found, scene) for found, scene in zip(classifier.classify(pixels), scenes, strict=True)]
     assert np.mean(right) >= 0.97
 
 
-def test_a_wrong_scene_is_not_read_as_the_one_asked_for(reader):
+def test_a_wrong_scene_is_not_read_as_the_one_asked_for(classifier):
     scenes, pixels = fresh(200, seed=78, held_out=False)
     shuffled = scenes[1:] + scenes[:1]
-    assert np.mean([same(found, scene) for found, scene in zip(reader.read(pixels), shuffled, strict=True)]) < 0.02
+    assert (
+        np.mean([same(found, scene) for found, scene in zip(classifier.classify(pixels), shuffled, strict=True)]) < 0.02
+    )
 
 
-def test_noise_is_read_as_none(reader):
+def test_noise_is_read_as_none(classifier):
     rng = np.random.default_rng(0)
     grey = np.zeros((20, 3, 64, 64), np.float32)
     for rubbish in (rng.uniform(-1, 1, (60, 3, 64, 64)), rng.standard_normal((60, 3, 64, 64)), grey, grey - 1):
-        readings = reader.read(rubbish)
+        readings = classifier.classify(rubbish)
         assert np.mean([r == SceneLabels(None, None, None, None) for r in readings]) >= 0.97
 
 
-def test_two_scenes_laid_over_each_other_are_neither(reader):
+def test_two_scenes_laid_over_each_other_are_neither(classifier):
     scenes, pixels = fresh(100, seed=5, held_out=False)
     _, others = fresh(100, seed=6, held_out=False)
-    readings = reader.read((pixels + others) / 2)
+    readings = classifier.classify((pixels + others) / 2)
     assert np.mean([same(found, scene) for found, scene in zip(readings, scenes, strict=True)]) <= 0.01
     assert np.mean([found.a is None and found.b is None for found in readings]) >= 0.9
 
 
-def test_a_spoiled_object_is_none_and_the_other_stays(reader):
+def test_a_spoiled_object_is_none_and_the_other_stays(classifier):
     labeller = Labeller(seed=500_000)
-    pictures, answers = zip(*(labeller.spoiled_object() for _ in range(200)), strict=True)
-    readings = reader.read(tensor(list(pictures)))
+    images, answers = zip(*(labeller.spoiled_object() for _ in range(200)), strict=True)
+    readings = classifier.classify(tensor(list(images)))
     for part in ("a", "b"):
         column = list(PARTS).index(part)
         wanted = [(None, *PARTS[part])[row[column]] for row in answers]
         assert np.mean([getattr(found, part) == name for found, name in zip(readings, wanted, strict=True)]) >= 0.9
 
 
-def test_softness_and_saturation_of_a_generated_picture_are_no_error(reader):
+def test_softness_and_saturation_of_a_generated_image_are_no_error(classifier):
     scenes, pixels = fresh(200, seed=79, held_out=False)
     soft = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(pixels, (1, 1, 1, 1), mode="replicate"), 3, 1)
     noisy = soft + 0.05 * torch.randn(soft.shape, generator=torch.Generator().manual_seed(0))
     grey = noisy.mean(1, keepdim=True)
-    readings = reader.read(grey + 1.3 * (noisy - grey))
+    readings = classifier.classify(grey + 1.3 * (noisy - grey))
     assert np.mean([same(found, scene) for found, scene in zip(readings, scenes, strict=True)]) >= 0.95
 
 
-def test_next_to_is_read_from_left_to_right(reader):
+def test_next_to_is_read_from_left_to_right(classifier):
     scenes, pixels = fresh(400, seed=80, held_out=False)
     pairs = [i for i, scene in enumerate(scenes) if scene.relation == "next to"]
-    found, mirrored = reader.read(pixels[pairs]), reader.read(pixels[pairs].flip(-1))
+    found, mirrored = classifier.classify(pixels[pairs]), classifier.classify(pixels[pairs].flip(-1))
     swapped = [(x.a, x.b) == (y.b, y.a) for x, y in zip(found, mirrored, strict=True)]
     assert np.mean(swapped) >= 0.95
 
 
-def test_features_are_64_floats_and_repeatable(reader):
+def test_features_are_64_floats_and_repeatable(classifier):
     _, pixels = fresh(10, seed=1, held_out=False)
-    features = reader.features(pixels)
+    features = classifier.features(pixels)
     assert features.shape == (10, 64)
     assert features.dtype == np.float32
     assert np.isfinite(features).all()
-    np.testing.assert_array_equal(features, reader.features(pixels))
+    np.testing.assert_array_equal(features, classifier.features(pixels))
     assert len(np.unique(features.round(3), axis=0)) == 10
-    assert reader.features(pixels[:0]).shape == (0, 64)
-    assert reader.read(pixels[:0]) == []
+    assert classifier.features(pixels[:0]).shape == (0, 64)
+    assert classifier.classify(pixels[:0]) == []
 
 
-def test_a_batch_equals_one_by_one(reader, monkeypatch):
+def test_a_batch_equals_one_by_one(classifier, monkeypatch):
     _, pixels = fresh(33, seed=2, held_out=False)
-    readings, features = reader.read(pixels), reader.features(pixels)
+    readings, features = classifier.classify(pixels), classifier.features(pixels)
     monkeypatch.setattr(module, "CHUNK", 8)
-    assert reader.read(pixels) == readings
-    assert [reader.read(one[None])[0] for one in pixels] == readings
-    alone = np.concatenate([reader.features(one[None]) for one in pixels])
+    assert classifier.classify(pixels) == readings
+    assert [classifier.classify(one[None])[0] for one in pixels] == readings
+    alone = np.concatenate([classifier.features(one[None]) for one in pixels])
     np.testing.assert_allclose(alone, features, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(reader.features(pixels), features, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(classifier.features(pixels), features, rtol=1e-4, atol=1e-4)
 
 
-def test_a_numpy_array_and_values_outside_the_range_are_taken(reader):
+def test_a_numpy_array_and_values_outside_the_range_are_taken(classifier):
     scenes, pixels = fresh(4, seed=3, held_out=False)
     burnt = pixels * 1.4
-    assert reader.read(burnt.numpy()) == reader.read(burnt.clamp(-1, 1))
-    assert reader.read(pixels.double().numpy()) == reader.read(pixels)
-    assert all(same(found, scene) for found, scene in zip(reader.read(pixels), scenes, strict=True))
+    assert classifier.classify(burnt.numpy()) == classifier.classify(burnt.clamp(-1, 1))
+    assert classifier.classify(pixels.double().numpy()) == classifier.classify(pixels)
+    assert all(same(found, scene) for found, scene in zip(classifier.classify(pixels), scenes, strict=True))
 
 
-def test_a_broken_picture_shows_nothing_and_spoils_no_other(reader):
+def test_a_broken_image_shows_nothing_and_spoils_no_other(classifier):
     _, pixels = fresh(3, seed=4, held_out=False)
     broken = pixels.clone()
     broken[1, 0, 5, 5] = float("nan")
-    readings = reader.read(broken)
+    readings = classifier.classify(broken)
     assert readings[1] == SceneLabels(None, None, None, None)
-    assert [readings[0], readings[2]] == [reader.read(pixels)[i] for i in (0, 2)]
+    assert [readings[0], readings[2]] == [classifier.classify(pixels)[i] for i in (0, 2)]
 
 
-def test_the_two_readers_are_independent():
+def test_the_two_classifiers_are_independent():
     first, second = SceneClassifier.load(1), SceneClassifier.load(2)
     assert first.network.architecture != second.network.architecture
     for which in (1, 2):
@@ -154,11 +156,11 @@ def test_the_two_readers_are_independent():
 )
 def test_other_shapes_are_refused_with_the_rule(pixels):
     with pytest.raises(InputError, match=r"takes floats \(n, 3, 64, 64\) in \[-1, 1\]"):
-        SceneClassifier.load(1).read(pixels)
+        SceneClassifier.load(1).classify(pixels)
 
 
-def test_there_is_no_third_reader():
-    with pytest.raises(InputError, match="reader 3: there are two readers; ask for 1 or 2"):
+def test_there_is_no_third_classifier():
+    with pytest.raises(InputError, match="classifier 3: there are two classifiers; give 1 or 2"):
         SceneClassifier.load(3)  # type: ignore[arg-type]
 
 
@@ -177,20 +179,20 @@ def test_damaged_weights_are_refused(monkeypatch, tmp_path, damage):
     content = {"truncated": whole[: len(whole) // 2], "text": b"hello", "empty": b"", "other": wrong}[damage]
     (folder / "reader1.safetensors").write_bytes(content)
     monkeypatch.setattr(module, "files", lambda _: tmp_path)
-    with pytest.raises(InputError, match=r"reader1.safetensors: the reader's weights are damaged .*; reinstall cfglab"):
+    with pytest.raises(InputError, match=r"reader1.safetensors: .* weights are damaged .*; reinstall cfglab"):
         SceneClassifier.load(1)
 
 
-def test_answers_of_labelled_pictures_say_what_was_done():
+def test_answers_of_labelled_images_say_what_was_done():
     """The images that the readers learn from: `next to` from the left, and a none for every spoiled part."""
     labeller = Labeller(seed=9)
     for _ in range(30):
         scene = labeller.scene("next to")
         state = labeller.rng.bit_generator.state
-        picture, (left, relation, right, background) = labeller.pictured(scene)
+        image, (left, relation, right, background) = labeller.pictured(scene)
         labeller.rng.bit_generator.state = state
         other = render(scene.model_copy(update={"a": scene.b}), labeller.rng)
-        a_is_left = np.nonzero((picture != other).any((0, 2)))[0].mean() < 32
+        a_is_left = np.nonzero((image != other).any((0, 2)))[0].mean() < 32
         names = [PARTS["a"][left - 1], PARTS["b"][right - 1]]
         assert names == ([scene.a, scene.b] if a_is_left else [scene.b, scene.a])
         assert (PARTS["relation"][relation - 1], PARTS["background"][background - 1]) == ("next to", scene.background)
@@ -208,7 +210,7 @@ def test_answers_of_labelled_pictures_say_what_was_done():
     assert labeller.diagonal()[1][:3] == (ASK_NOT, 0, ASK_NOT)
 
 
-def test_labelled_pictures_repeat_with_their_seed():
+def test_labelled_images_repeat_with_their_seed():
     first, again, other = (Labeller(seed).labelled(20) for seed in (4, 4, 5))
     np.testing.assert_array_equal(first[0], again[0])
     np.testing.assert_array_equal(first[1], again[1])
@@ -219,10 +221,10 @@ def test_labelled_pictures_repeat_with_their_seed():
 @pytest.mark.parametrize("which", [1, 2])
 def test_what_is_seen_does_not_depend_on_which_others_are_looked_at(which: Literal[1, 2]) -> None:
     """Not in the last bit: a run that is resumed looks at its images in other company."""
-    reader = SceneClassifier.load(which)
+    classifier = SceneClassifier.load(which)
     pixels = np.random.default_rng(0).uniform(-1, 1, (37, 3, 64, 64)).astype(np.float32)
-    whole, order = reader.features(pixels), np.random.default_rng(1).permutation(37)
+    whole, order = classifier.features(pixels), np.random.default_rng(1).permutation(37)
     for size in (1, 5, 16):
-        parts = [reader.features(pixels[order[start : start + size]]) for start in range(0, 37, size)]
+        parts = [classifier.features(pixels[order[start : start + size]]) for start in range(0, 37, size)]
         assert np.array_equal(np.concatenate(parts), whole[order])
-    assert reader.read(pixels[order[:3]]) == [reader.read(pixels)[i] for i in order[:3]]
+    assert classifier.classify(pixels[order[:3]]) == [classifier.classify(pixels)[i] for i in order[:3]]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cfglab.errors import InputError
-from cfglab.metrics.pictures import clipped_share, contrast, saturation
+from cfglab.metrics.images import clipped_share, contrast, saturation
 
 
 def plain(red: float, green: float, blue: float) -> np.ndarray:

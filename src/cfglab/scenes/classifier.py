@@ -1,7 +1,8 @@
-"""The judge of `scenes`: a small network that reads objects, relation and background back from an image.
+"""The classifiers of `scenes`: small networks that predict the objects, relation and background of an image.
 
-Two readers ship, of different architecture and training seed: numbers are reported with one, so that nothing is
-tuned to the other's blind spots. Both were also shown spoiled images, whose spoiled part is read as None.
+Two classifiers ship, with different architectures and training seeds. Results are reported with classifier 2; choices
+are made with classifier 1, so that nothing is tuned to the errors of the one that reports. Both were also trained on
+defective images, whose defective part is labelled None.
 """
 
 import json
@@ -31,9 +32,13 @@ PARTS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class SceneLabels:
-    """What an image shows; None is "none of these".
+    """The predicted content of an image; None means "none of these".
 
-    In `next to`, `a` is the object on the left. There is a relation only where both its objects were read.
+    Attributes:
+        a: The first object, one of OBJECTS; the left one for the relation `next to`.
+        relation: One of RELATIONS; None unless both objects are recognized.
+        b: The second object, one of OBJECTS.
+        background: One of BACKGROUNDS.
     """
 
     a: str | None
@@ -42,19 +47,23 @@ class SceneLabels:
     background: str | None
 
 
-def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+def _convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
     padding = (kernel - stride) // 2 if kernel % 2 == 0 else kernel // 2
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU())
 
 
 class GridNetwork(nn.Module):
-    """Classifier 1: strided convolutions down to a coarse 4×4 map, whose cells are all seen by one linear layer."""
+    """Classifier 1: strided convolutions down to a coarse 4×4 map, whose cells go into one linear layer."""
 
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            _conv(3, 24, 5, 2), _conv(24, 48, 3, 2), _conv(48, 80, 3, 2), _conv(80, 80), _conv(80, 128, 3, 2)
+            _convolution(3, 24, 5, 2),
+            _convolution(24, 48, 3, 2),
+            _convolution(48, 80, 3, 2),
+            _convolution(80, 80),
+            _convolution(80, 128, 3, 2),
         )
         self.features = nn.Linear(128 * 16, FEATURES)
 
@@ -69,9 +78,9 @@ class AttentionNetwork(nn.Module):
         super().__init__()
         line = torch.linspace(-1, 1, SIZE)
         self.register_buffer("where", torch.stack(torch.meshgrid(line, line, indexing="ij"))[None], persistent=False)
-        self.stem = nn.Sequential(_conv(5, 40, 4, 4), _conv(40, 56), _conv(56, width, 3, 2))
-        last = (nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
-        self.block = nn.Sequential(_conv(width, width), *last)
+        self.stem = nn.Sequential(_convolution(5, 40, 4, 4), _convolution(40, 56), _convolution(56, width, 3, 2))
+        second_convolution = (nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
+        self.block = nn.Sequential(_convolution(width, width), *second_convolution)
         self.questions = nn.Conv2d(width, questions, 1)
         self.values = nn.Conv2d(width + 2, width, 1)
         self.features = nn.Linear(width * questions, FEATURES)
@@ -90,7 +99,7 @@ ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {"grid": GridNetwork, "atten
 
 
 class Network(nn.Module):
-    """A body that gives 64 features, and one linear head for each part; class 0 of a head is "none of these"."""
+    """A body with 64 features, and one linear head for each part; class 0 of a head is "none of these"."""
 
     def __init__(self, architecture: str) -> None:
         super().__init__()
@@ -104,17 +113,37 @@ class Network(nn.Module):
 
 
 class SceneClassifier:
-    """A trained network, for images of 64×64 in [-1, 1] (values outside are clamped, as when an image is saved)."""
+    """A trained classifier of scenes.
+
+    Args:
+        network: The network; it is switched to evaluation mode.
+
+    Examples:
+        >>> import torch
+        >>> from cfglab.scenes.classifier import SceneClassifier
+        >>> SceneClassifier.load(1).classify(torch.zeros(1, 3, 64, 64))
+        [SceneLabels(a=None, relation=None, b=None, background=None)]
+    """
 
     def __init__(self, network: Network) -> None:
         self.network = network.eval().requires_grad_(False)
 
     @classmethod
-    def load(cls, which: Literal[1, 2] = 1) -> "SceneClassifier":
-        """Classifier 1 or 2 of the package. Raises InputError when its weights are missing or damaged."""
-        if which not in (1, 2):
-            raise InputError(f"reader {which!r}: there are two readers; ask for 1 or 2")
-        name = f"reader{which}.safetensors"
+    def load(cls, number: Literal[1, 2] = 1) -> "SceneClassifier":
+        """Load a classifier of the package.
+
+        Args:
+            number: 1 or 2.
+
+        Returns:
+            The classifier.
+
+        Raises:
+            InputError: There is no such classifier, or its weights are missing or damaged.
+        """
+        if number not in (1, 2):
+            raise InputError(f"classifier {number!r}: there are two classifiers; give 1 or 2.")
+        name = f"reader{number}.safetensors"
         try:
             with (
                 as_file(files("cfglab.scenes") / "weights" / "readers" / name) as path,
@@ -127,42 +156,64 @@ class SceneClassifier:
             )
         except FileNotFoundError as error:
             raise InputError(
-                f"{name}: the reader's weights are not in this installation; reinstall cfglab, or train them with "
-                f"`python -m training.reader --which {which}`"
+                f"{name}: the classifier's weights are not in this installation; reinstall cfglab, or train them with "
+                f"`python -m training.reader --which {number}`"
             ) from error
         except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(
-                f"{name}: the reader's weights are damaged ({_first_line(error)}); reinstall cfglab"
+                f"{name}: the classifier's weights are damaged ({_first_line(error)}); reinstall cfglab"
             ) from error
         return cls(network)
 
-    def read(self, pixels: Tensor | np.ndarray) -> list[SceneLabels]:
-        """Images float `(n, 3, 64, 64)` in [-1, 1] to n readings. One that holds NaN or infinity shows nothing."""
-        readings = []
+    def classify(self, pixels: Tensor | np.ndarray) -> list[SceneLabels]:
+        """Predict the content of images.
+
+        Args:
+            pixels: (n, 3, 64, 64), floating, in [-1, 1]; values outside are clamped, as when an image is saved.
+
+        Returns:
+            The labels of each image; all None for an image that holds NaN or infinity.
+
+        Raises:
+            InputError: `pixels` has another shape or dtype.
+        """
+        labels = []
         for chunk, count in self._chunks(pixels):
             usable = chunk.isfinite().flatten(1).all(1)
             logits = self.network(chunk.nan_to_num())
-            found = {part: logits[part].argmax(1) * usable for part in PARTS}
-            found["relation"] *= (found["a"] > 0) & (found["b"] > 0)
-            classes = torch.stack([found[part] for part in PARTS], 1).tolist()
-            readings += [
+            classes_of = {part: logits[part].argmax(1) * usable for part in PARTS}
+            classes_of["relation"] *= (classes_of["a"] > 0) & (classes_of["b"] > 0)
+            classes = torch.stack([classes_of[part] for part in PARTS], 1).tolist()
+            labels += [
                 SceneLabels(*(_name(part, i) for part, i in zip(PARTS, row, strict=True))) for row in classes[:count]
             ]
-        return readings
+        return labels
 
     def features(self, pixels: Tensor | np.ndarray) -> np.ndarray:
-        """Images float `(n, 3, 64, 64)` in [-1, 1] to float32 `(n, 64)`: the layer before the heads."""
+        """The features of images: the layer before the heads.
+
+        Args:
+            pixels: (n, 3, 64, 64), floating, in [-1, 1].
+
+        Returns:
+            (n, 64), float32.
+
+        Raises:
+            InputError: `pixels` has another shape or dtype.
+        """
         rows = [self.network.body(chunk.nan_to_num()).numpy()[:count] for chunk, count in self._chunks(pixels)]
         return np.concatenate([np.empty((0, FEATURES), np.float32), *rows])
 
     @staticmethod
     def _chunks(pixels: Tensor | np.ndarray) -> Iterator[tuple[Tensor, int]]:
-        """CHUNK images and how many of them count: a batch of always the same size, so that what is seen in an image
-        does not depend, not in its last bit, on which others were looked at with it."""
+        """Batches of CHUNK images, the last one padded, and the number of images in each.
+
+        All batches have one size, so that the result for an image does not depend on the batch, bit for bit.
+        """
         tensor = torch.as_tensor(pixels)
         if tensor.ndim != 4 or tensor.shape[1:] != (3, SIZE, SIZE) or not tensor.is_floating_point():
             raise InputError(
-                f"images of shape {tuple(tensor.shape)}, {tensor.dtype}: the reader takes floats (n, 3, {SIZE}, "
+                f"images of shape {tuple(tensor.shape)}, {tensor.dtype}: the classifier takes floats (n, 3, {SIZE}, "
                 f"{SIZE}) in [-1, 1]; resize them or convert bytes with x / 127.5 - 1"
             )
         for start in range(0, len(tensor), CHUNK):

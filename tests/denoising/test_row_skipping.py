@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cfglab.denoising.duplicate_rows import EqualRows, take
-from cfglab.denoising.guided_batch import GuidedRows
+from cfglab.denoising.row_skipping import GuidedRows
 from cfglab.denoising.trace import Trace
 from cfglab.errors import InputError
 from cfglab.guidance import FullNorm, Guidance, Perturbation, PredictionNorm
