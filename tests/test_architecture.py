@@ -21,6 +21,8 @@ AT_HOME = {
     "sqlite3": {"experiments"},
     "optuna": {"integrations"},
     "ray": {"integrations"},
+    "anywidget": {"widgets"},
+    "traitlets": {"widgets"},
     "torch_fidelity": {"integrations"},
     "ImageReward": {"integrations"},
 }

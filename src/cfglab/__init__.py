@@ -13,6 +13,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "errors": ("CfglabError", "DownloadNeeded", "InputError", "MachineError", "NotFinite", "NotMatchable"),
     "step": ("Step", "steps"),
     "schedules": ("Schedule", "Constant", "Linear", "Cosine", "Power", "Table", "Function", "as_schedule", "parse"),
+    "schedules.curves": ("curves", "Curves"),
     "schedules.published.curves": ("Beta", "C2FG"),
     "schedules.published.sampler_aware": ("CFGPlusPlus", "CogVideoXShipped"),
     "guidance": ("Transform", "Guidance", "Guide", "PredictionNorm", "UpdateNorm", "FullNorm", "parse_guidance"),
@@ -23,11 +24,13 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "metrics": ("METRICS", "Metric"),
     "experiments": ("Experiment", "Setting", "Cell", "Store", "Result", "Estimate", "Run", "Comparison", "run"),
     "experiments.execution.reproduce": ("reproduce",),
+    "widgets": (),
 }
 _WHERE = {name: f"cfglab.{module}" for module, names in _NAMES.items() for name in names}
 __all__ = ["__version__", *_WHERE]
 
 if TYPE_CHECKING:
+    from cfglab import widgets as widgets
     from cfglab.denoising.step_reader import StepReader as StepReader
     from cfglab.errors import CfglabError as CfglabError
     from cfglab.errors import DownloadNeeded as DownloadNeeded
@@ -73,6 +76,8 @@ if TYPE_CHECKING:
     from cfglab.schedules import Table as Table
     from cfglab.schedules import as_schedule as as_schedule
     from cfglab.schedules import parse as parse
+    from cfglab.schedules.curves import Curves as Curves
+    from cfglab.schedules.curves import curves as curves
     from cfglab.schedules.published.curves import C2FG as C2FG
     from cfglab.schedules.published.curves import Beta as Beta
     from cfglab.schedules.published.sampler_aware import CFGPlusPlus as CFGPlusPlus

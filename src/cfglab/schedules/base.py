@@ -1,7 +1,7 @@
 """What every schedule is: an immutable value with a name, which is called with a Step and prints itself."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -92,6 +92,14 @@ class ScheduleValue(BaseModel):
 
     def __repr__(self) -> str:
         return write(self, python=True)
+
+    def _repr_mimebundle_(
+        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    ) -> dict[str, str]:
+        """The curve, for notebooks."""
+        from cfglab.schedules.figure import bundle_of
+
+        return bundle_of(repr(self), [self], None, None, include, exclude)
 
     def to_json(self) -> str:
         """The schedule as JSON; `from_json` reads it back.

@@ -27,8 +27,14 @@ _DARK = {
     **{"c0": "#7ab4f0", "c1": "#ff8d5f", "c2": "#74c79c", "c3": "#c79ae8"},
     **{"c4": "#e0b44c", "c5": "#f28ab8", "c6": "#5fc9d3", "c7": "#a9adb6"},
 }
-_DARK_HOSTS = ("[data-jp-theme-light=false]", ".vscode-dark", "[data-theme=dark]", "[data-md-color-scheme=slate]")
-_LIGHT_HOSTS = ("[data-jp-theme-light=true]", ".vscode-light", "[data-theme=light]", "[data-md-color-scheme=default]")
+_DARK_HOSTS = (
+    *("[data-jp-theme-light=false]", ".vscode-dark", ".vscode-high-contrast:not(.vscode-high-contrast-light)", "[theme=dark]", "[data-theme=dark]"),
+    "[data-md-color-scheme=slate]",
+)
+_LIGHT_HOSTS = (
+    *("[data-jp-theme-light=true]", ".vscode-light", ".vscode-high-contrast-light", "[theme=light]"),
+    *("[data-theme=light]", "[data-md-color-scheme=default]"),
+)
 _FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
 _ASCENT = 0.36  # from the middle of a line of text to its baseline, in font sizes
 _LETTER = 0.56  # the width of a letter, in font sizes
@@ -222,14 +228,26 @@ class _Frame:
         yield "</g>"
 
 
-def _style() -> list[str]:
+def theme(selector: str) -> str:
+    """Return the CSS rules that give an element the colours of a figure, light and dark.
+
+    Dark follows the system, unless the page around the element states a theme: JupyterLab, VS Code, Colab, marimo and
+    Material for MkDocs do.
+
+    Args:
+        selector: the CSS selector of the element, such as `.cfglab-plot`.
+    """
     light, dark = (";".join(f"--{name}:{value}" for name, value in table.items()) for table in (_LIGHT, _DARK))
-    hosts = (",".join(f"{host} .cfglab-plot" for host in names) for names in (_LIGHT_HOSTS, _DARK_HOSTS))
-    light_hosts, dark_hosts = hosts
+    light_hosts, dark_hosts = (",".join(f"{host} {selector}" for host in hosts) for hosts in (_LIGHT_HOSTS, _DARK_HOSTS))
+    return (
+        f"{selector}{{{light};color:var(--ink);font-family:{_FONT}}}"
+        f"@media(prefers-color-scheme:dark){{{selector}{{{dark}}}}}{light_hosts}{{{light}}}{dark_hosts}{{{dark}}}"
+    )
+
+
+def _style() -> list[str]:
     return [
-        f"<style>.cfglab-plot{{{light};color:var(--ink);font-family:{_FONT}}}"
-        f"@media(prefers-color-scheme:dark){{.cfglab-plot{{{dark}}}}}"
-        f"{light_hosts}{{{light}}}{dark_hosts}{{{dark}}}</style>",
+        f"<style>{theme('.cfglab-plot')}</style>",
         '<rect width="100%" height="100%" style="fill: var(--paper)"/>',
     ]
 
