@@ -1,6 +1,6 @@
 """The trace of a guided run: one record per denoiser call. Tensors are read only when a property asks for numbers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -108,6 +108,15 @@ class Trace:
         return "\n".join(
             "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
         )
+
+    def _repr_mimebundle_(
+        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    ) -> dict[str, str]:
+        """The values over the steps as small lines, for notebooks; reading them synchronizes with the device."""
+        from cfglab.denoising.trace_figure import draw
+        from cfglab.notebook import bundle
+
+        return bundle(self.table(), lambda: draw(self.steps), include, exclude)
 
 
 def _cells(record: StepRecord) -> tuple[str, ...]:

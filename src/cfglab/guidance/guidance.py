@@ -1,7 +1,7 @@
 """Guidance: a schedule and transforms as an immutable value."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -68,6 +68,15 @@ class Guidance(BaseModel):
 
     def __str__(self) -> str:
         return " | ".join(map(str, (self.schedule, *self.transforms)))
+
+    def _repr_mimebundle_(
+        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    ) -> dict[str, str]:
+        """The curve, the formulas and the settings, for notebooks."""
+        from cfglab.guidance.figure import draw
+        from cfglab.notebook import bundle
+
+        return bundle(repr(self), lambda: draw(self.schedule, self.transforms, str(self)), include, exclude)
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         yield None, self.schedule

@@ -10,8 +10,8 @@ Bundle = dict[str, str]
 """MIME type -> the object in it, `text/plain` first."""
 
 _RULES = """
-.cfglab.cfglab{background:var(--paper);color:var(--ink);border:1px solid var(--rule);border-radius:8px;
-padding:12px 16px;margin:2px 0;max-width:860px;font-size:13px;line-height:1.45;overflow-x:auto}
+.cfglab.cfglab{background:var(--paper);color:var(--ink);border:1px solid var(--rule);border-radius:8px;padding:12px 16px;
+margin:2px 0;width:fit-content;max-width:860px;box-sizing:border-box;font-size:13px;line-height:1.45;overflow-x:auto}
 .cfglab.cfglab .head{display:flex;flex-wrap:wrap;gap:2px 10px;align-items:baseline;margin:0 0 6px}
 .cfglab.cfglab .head b{font-size:14px;overflow-wrap:anywhere}
 .cfglab.cfglab .soft,.cfglab.cfglab th,.cfglab.cfglab summary{color:var(--soft)}
@@ -22,17 +22,18 @@ background:none;padding:0;border:0;overflow-wrap:anywhere}
 .cfglab.cfglab .method{border-left:3px solid var(--rule);padding:0 0 0 12px;margin:10px 0 0}
 .cfglab.cfglab .formula{font-size:13px;color:var(--accent);display:block;margin:2px 0}
 .cfglab.cfglab .side{display:flex;flex-wrap:wrap;gap:6px 14px;align-items:flex-start}
-.cfglab.cfglab .side>*{flex:1 1 300px;min-width:0;max-width:560px}
+.cfglab.cfglab .line{display:flex;align-items:center;gap:8px}
+.cfglab.cfglab .side>*{flex:1 1 300px;min-width:0;max-width:430px}
 .cfglab.cfglab table{border-collapse:collapse;margin:4px 0;font-size:12.5px;border:0;width:auto;display:table;
 table-layout:auto;color:inherit;background:none;min-width:0}
 .cfglab.cfglab table tr:nth-child(n){background:none;border:0;text-align:left}
-.cfglab.cfglab table tr:nth-child(n)>*{border:0;border-bottom:1px solid var(--rule);padding:3px 10px 3px 0;text-align:left;
-vertical-align:middle;background:none;font-weight:normal;max-width:none;font-variant-numeric:tabular-nums;min-width:0}
+.cfglab.cfglab table tr:nth-child(n)>*{border:0;border-bottom:1px solid var(--rule);padding:3px 10px 3px 0;
+text-align:left;vertical-align:middle;background:none;font-weight:normal;max-width:none;font-variant-numeric:tabular-nums;min-width:0}
 .cfglab.cfglab table tr:nth-child(n)>.num{text-align:right}
 .cfglab.cfglab table tr.strong:nth-child(n)>*{font-weight:600}
 .cfglab.cfglab tbody tr:last-child>*{border-bottom:0}
 .cfglab.cfglab td>svg{display:block}
-.cfglab.cfglab svg.cfglab-plot{display:block;width:100%;height:auto;max-width:560px;background:none}
+.cfglab.cfglab svg.cfglab-plot{display:block;width:100%;height:auto;min-width:280px;max-width:430px;background:none}
 .cfglab.cfglab summary{cursor:pointer;margin-top:4px}
 """
 
@@ -62,7 +63,9 @@ def card(title: object, *parts: Html, about: Iterable[object] = ()) -> Html:
     """
     beside = "".join(f'<span class="soft">{html_of(fact)}</span>' for fact in about)
     style = f"<style>{theme('.cfglab')}{_RULES}</style>"
-    return Html(f'<div class="cfglab">{style}<div class="head"><b>{html_of(title)}</b>{beside}</div>{"".join(parts)}</div>')
+    return Html(
+        f'<div class="cfglab">{style}<div class="head"><b>{html_of(title)}</b>{beside}</div>{"".join(parts)}</div>'
+    )
 
 
 def details(summary: object, content: Html) -> Html:

@@ -47,7 +47,9 @@ def sparkline(
         ]
         paths.append(f'<path d="{path(points)}"/>')
     opacity = 1 if len(lines) == 1 else max(0.25, 0.8 / len(lines) ** 0.5)
-    style = f"fill:none;stroke:{colour};stroke-width:1.6;stroke-linecap:round;stroke-linejoin:round;opacity:{opacity:.2f}"
+    style = (
+        f"fill:none;stroke:{colour};stroke-width:1.6;stroke-linecap:round;stroke-linejoin:round;opacity:{opacity:.2f}"
+    )
     return Html(f'{_opening(title, width, height)}<g style="{style}">{"".join(paths)}</g></svg>')
 
 

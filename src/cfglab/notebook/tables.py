@@ -57,4 +57,3 @@ def _cells(cells: Iterable[object], tag: str, numbers: Collection[int]) -> str:
     return "".join(
         f"<{tag}{NUMBER if index in numbers else ''}>{html_of(cell)}</{tag}>" for index, cell in enumerate(cells)
     )
-

@@ -178,7 +178,14 @@ def _plot(lines: Sequence[svg.Line], count: int, width: float, *, styled: bool =
 def _over_sigma(lines: Sequence[svg.Line], levels: Sequence[float]) -> str:
     inside = [index for index, level in enumerate(levels) if 0 < level < float("inf")]
     moved = [
-        svg.Line([line.y[index] for index in inside], [levels[index] for index in inside], "", line.colour, line.width, line.dashes)
+        svg.Line(
+            [line.y[index] for index in inside],
+            [levels[index] for index in inside],
+            "",
+            line.colour,
+            line.width,
+            line.dashes,
+        )
         for line in lines
     ]
     return svg.plot(
@@ -205,4 +212,3 @@ def _range(schedules: Sequence[Drawable], count: int, sigmas: Sequence[float] | 
 def _short(schedule: object) -> str:
     text = " ".join(str(schedule).split())
     return text if len(text) <= LETTERS else f"{text[: LETTERS - 1]}…"
-

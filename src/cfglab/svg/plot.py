@@ -28,7 +28,13 @@ _DARK = {
     **{"c4": "#e0b44c", "c5": "#f28ab8", "c6": "#5fc9d3", "c7": "#a9adb6"},
 }
 _DARK_HOSTS = (
-    *("[data-jp-theme-light=false]", ".vscode-dark", ".vscode-high-contrast:not(.vscode-high-contrast-light)", "[theme=dark]", "[data-theme=dark]"),
+    *(
+        "[data-jp-theme-light=false]",
+        ".vscode-dark",
+        ".vscode-high-contrast:not(.vscode-high-contrast-light)",
+        "[theme=dark]",
+        "[data-theme=dark]",
+    ),
     "[data-md-color-scheme=slate]",
 )
 _LIGHT_HOSTS = (
@@ -238,7 +244,9 @@ def theme(selector: str) -> str:
         selector: the CSS selector of the element, such as `.cfglab-plot`.
     """
     light, dark = (";".join(f"--{name}:{value}" for name, value in table.items()) for table in (_LIGHT, _DARK))
-    light_hosts, dark_hosts = (",".join(f"{host} {selector}" for host in hosts) for hosts in (_LIGHT_HOSTS, _DARK_HOSTS))
+    light_hosts, dark_hosts = (
+        ",".join(f"{host} {selector}" for host in hosts) for hosts in (_LIGHT_HOSTS, _DARK_HOSTS)
+    )
     return (
         f"{selector}{{{light};color:var(--ink);font-family:{_FONT}}}"
         f"@media(prefers-color-scheme:dark){{{selector}{{{dark}}}}}{light_hosts}{{{light}}}{dark_hosts}{{{dark}}}"

@@ -1,5 +1,7 @@
 """A comparison as a value, and as a table of text."""
 
+from collections.abc import Collection
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from cfglab.experiments.analysis.paired import Difference, Resampled, Variance
@@ -83,6 +85,24 @@ class Comparison(BaseModel):
             for line in lines
         ]
         return "\n".join([*(line.rstrip() for line in text), "", visible(self.note)])
+
+    def _repr_mimebundle_(
+        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    ) -> dict[str, str]:
+        """The table with a bar for each interval, for notebooks."""
+        from cfglab.experiments.analysis.comparison_figure import Row, draw
+        from cfglab.notebook import bundle
+
+        rows = [Row(row.setting, row.mean, row, row.against) for row in self.rows]
+        named = (("real against real (floor)", self.floor), ("prompts shuffled (chance)", self.chance))
+        references = [(name, value) for name, value in named if value]
+        baseline = (self.baseline, self.baseline_mean)
+        return bundle(
+            str(self),
+            lambda: draw(self.metric, self.better, baseline, rows, references, self.note),
+            include,
+            exclude,
+        )
 
 
 def table(comparison: Comparison) -> list[list[str]]:

@@ -6,7 +6,7 @@ ends with the same images; a finished run loads no model.
 
 import hashlib
 import platform
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -27,6 +27,7 @@ from cfglab.experiments.storage.store import DATABASE, Result, ResultRow, Store
 from cfglab.file_input import read_bytes
 from cfglab.limits import IMAGE_BYTES
 from cfglab.progress import progress_bar
+from cfglab.terminal import inline
 
 if TYPE_CHECKING:
     from cfglab.experiments.analysis.compare import Comparison
@@ -99,6 +100,21 @@ class Run:
         """
         layer_above = "cfglab.report"  # looked up by name on request; nothing here depends on it
         return Path(import_module(layer_above).report(self.folder))
+
+    def _repr_mimebundle_(
+        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    ) -> dict[str, str]:
+        """A short report, for notebooks; it writes nothing."""
+        from cfglab.notebook import bundle
+
+        layer_above = "cfglab.report.figure"
+        counts = f"{self.drawn:,} images generated, {self.failed:,} failed cells"
+        return bundle(
+            f"run in {inline(str(self.folder))}: {counts}",
+            lambda: import_module(layer_above).draw(self.folder),
+            include,
+            exclude,
+        )
 
 
 def run(

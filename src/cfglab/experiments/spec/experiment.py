@@ -1,6 +1,6 @@
 """An experiment: a baseline and settings, each with every prompt and seed. A frozen value; loads no torch."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -44,7 +44,7 @@ from cfglab.experiments.spec.prompts import read_seeds, write_seeds
 from cfglab.experiments.spec.starting_noise import Noise, torch_seed
 from cfglab.guidance import Guidance
 from cfglab.guidance.guidance import parse_guidance
-from cfglab.pipelines.loading.samplers import SAMPLERS
+from cfglab.pipelines.loading.samplers import SAMPLERS, TWICE
 from cfglab.schedules.fields import nearest, shown
 from cfglab.yaml_text import write_yaml
 
@@ -310,6 +310,31 @@ class Experiment(ContentHashed):
         if self.left_out:
             document["left_out"] = [reason.model_dump() for reason in self.left_out]
         return write_yaml(document)
+
+    def _repr_mimebundle_(
+        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    ) -> dict[str, str]:
+        """The grid of configurations and the cost, for notebooks."""
+        from cfglab.experiments.spec.figure import Row, draw, outline
+        from cfglab.notebook import bundle
+
+        facts = {
+            "model": self.model,
+            "prompts": f"{len(self.prompts):,}, such as {shown(self.prompts[0], 80)}",
+            "seeds": f"{len(self.seeds):,}: {str(write_seeds(self.seeds))[:60]}",
+            "steps": f"{self.steps} with {self.sampler}",
+        }
+        calls = 2 if self.sampler in TWICE else 1
+        images = len(self.settings) * len(self.prompts) * len(self.seeds)
+        cost = Cost(images, 2 * calls * self.steps * images)
+        rows = [Row(setting.name, setting.group, setting.guidance, setting.axes) for setting in self.settings]
+        heading = (self.name, self.title, self.question)
+        return bundle(
+            outline(heading, rows, facts, cost),
+            lambda: draw(heading, rows, self.steps, facts, cost, [(item.name, item.reason) for item in self.left_out]),
+            include,
+            exclude,
+        )
 
     def torch_seeds(self) -> list[int]:
         """Return the torch seed of every prompt and seed: prompts in order, then the seeds of each prompt in order."""
