@@ -13,6 +13,15 @@ const defined = fs
   .flatMap((match) => (match[1] ?? match[2]).split(",").map((name) => name.trim().split(/[:\s]/)[0]))
   .concat(["P", "Q"]);
 
+const strict = {
+  eqeqeq: "error",
+  "no-var": "error",
+  "prefer-const": "error",
+  "no-eval": "error",
+  "no-implied-eval": "error",
+  "no-new-func": "error",
+};
+
 export default [
   {
     files: [`${folder}/*.js`],
@@ -25,12 +34,12 @@ export default [
       ...js.configs.recommended.rules,
       "no-redeclare": "off", // each file defines its own globals
       "no-unused-vars": ["error", { vars: "local", args: "after-used", caughtErrors: "none" }],
-      eqeqeq: "error",
-      "no-var": "error",
-      "prefer-const": "error",
-      "no-eval": "error",
-      "no-implied-eval": "error",
-      "no-new-func": "error",
+      ...strict,
     },
+  },
+  {
+    files: ["src/cfglab/widgets/*.js"], // modules that anywidget loads
+    languageOptions: { ecmaVersion: 2022, sourceType: "module", globals: globals.browser },
+    rules: { ...js.configs.recommended.rules, ...strict },
   },
 ];

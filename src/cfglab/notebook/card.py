@@ -10,8 +10,9 @@ Bundle = dict[str, str]
 """MIME type -> the object in it, `text/plain` first."""
 
 _RULES = """
-.cfglab.cfglab{background:var(--paper);color:var(--ink);border:1px solid var(--rule);border-radius:8px;padding:12px 16px;
-margin:2px 0;width:fit-content;max-width:860px;box-sizing:border-box;font-size:13px;line-height:1.45;overflow-x:auto}
+.cfglab.cfglab{background:var(--paper);color:var(--ink);border:1px solid var(--rule);border-radius:8px;
+padding:12px 16px;margin:2px 0;width:fit-content;max-width:860px;box-sizing:border-box;font-size:13px;
+line-height:1.45;overflow-x:auto}
 .cfglab.cfglab .head{display:flex;flex-wrap:wrap;gap:2px 10px;align-items:baseline;margin:0 0 6px}
 .cfglab.cfglab .head b{font-size:14px;overflow-wrap:anywhere}
 .cfglab.cfglab .soft,.cfglab.cfglab th,.cfglab.cfglab summary{color:var(--soft)}
