@@ -21,6 +21,10 @@ STEPS = 1000
 """The largest number of steps."""
 
 
+class KnotError(InputError, traitlets.TraitError):
+    """Knots that make no curve. As a TraitError it lets traitlets restore the knots before, also for a browser's."""
+
+
 class Curve(anywidget.AnyWidget):
     """A schedule that is drawn and dragged in a notebook.
 
@@ -94,9 +98,9 @@ class Curve(anywidget.AnyWidget):
         places = [knot[0] for knot in knots if len(knot) == 2]
         finite = all(math.isfinite(number) for knot in knots for number in knot)
         if not 2 <= len(knots) <= MOST or len(places) != len(knots) or not finite:
-            raise InputError(f"{len(knots)} knots: a curve has 2 to {MOST}, each (fraction of the run, w), finite.")
+            raise KnotError(f"{len(knots)} knots: a curve has 2 to {MOST}, each (fraction of the run, w), finite.")
         if places[0] != 0 or places[-1] != 1 or any(a >= b for a, b in pairwise(places)):
-            raise InputError(f"knots at {places[0]:g} to {places[-1]:g}: they rise from 0 to 1; sort them.")
+            raise KnotError(f"knots at {places[0]:g} to {places[-1]:g}: they rise from 0 to 1; sort them.")
         return knots
 
     @traitlets.observe("schedule")
