@@ -34,7 +34,7 @@ text-align:left;vertical-align:middle;background:none;font-weight:normal;max-wid
 .cfglab.cfglab table tr.strong:nth-child(n)>*{font-weight:600}
 .cfglab.cfglab tbody tr:last-child>*{border-bottom:0}
 .cfglab.cfglab td>svg{display:block}
-.cfglab.cfglab svg.cfglab-plot{display:block;width:100%;height:auto;min-width:280px;max-width:430px;background:none}
+.cfglab.cfglab svg.cfglab-plot{display:block;width:400px;height:auto;max-width:100%;background:none}
 .cfglab.cfglab summary{cursor:pointer;margin-top:4px}
 """
 

@@ -63,7 +63,7 @@ function render({ model, el }) {
 
   function drawCurve() {
     const values = model.get("curve"), places = model.get("knots"), steps = model.get("steps");
-    const points = values.length ? values.map((w, index) => [index / steps, w]) : places;
+    const points = values.length ? [...values.map((w, index) => [index / steps, w]), places[places.length - 1]] : places;
     line.setAttribute("d", points.map(([place, w], index) => `${index ? "L" : "M"}${x(place)} ${y(w)}`).join(""));
     while (knots.children.length > places.length) knots.lastChild.remove();
     while (knots.children.length < places.length) {

@@ -58,11 +58,11 @@ class Curve(anywidget.AnyWidget):
     _esm = FOLDER / "curve.js"
     _css = theme(".cfglab-curve") + (FOLDER / "curve.css").read_text(encoding="utf-8")
 
-    knots = traitlets.List(trait=traitlets.Any()).tag(sync=True)
+    knots: traitlets.List[Any] = traitlets.List(trait=traitlets.Any()).tag(sync=True)
     steps = traitlets.Int(50).tag(sync=True)
     low = traitlets.Float(0.0).tag(sync=True)
     high = traitlets.Float(10.0).tag(sync=True)
-    curve = traitlets.List(trait=traitlets.Any()).tag(sync=True)
+    curve: traitlets.List[Any] = traitlets.List(trait=traitlets.Any()).tag(sync=True)
     text = traitlets.Unicode("").tag(sync=True)
     schedule = traitlets.Any()
 
