@@ -69,7 +69,7 @@ def _run(records: Sequence[Record], several: bool) -> Html:
     for name, (values, colour) in columns.items():
         lines = [[value[image] if image < len(value) else None for value in values] for image in range(images)]
         rows.append(
-            (name, sparkline(lines[:LINES], title=f"{name} over the steps", colour=colour, width=300), *_ends(values))
+            (name, sparkline(lines[:LINES], title=f"{name} over the steps", colour=colour, width=220), *_ends(values))
         )
     nfe = [(record.rows_run / images if images else None,) for record in records]
     line = [value for (value,) in nfe]
@@ -77,7 +77,7 @@ def _run(records: Sequence[Record], several: bool) -> Html:
         [line],
         title="NFE per image over the steps",
         colour="var(--c3)",
-        width=300,
+        width=220,
         span=(0.0, max(2.0, *_numbers(nfe))),
     )
     rows.append(("NFE per image", picture, *_ends(nfe)[:3], f"{sum(_numbers(nfe)):.4g}"))

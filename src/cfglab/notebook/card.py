@@ -30,7 +30,7 @@ table-layout:auto;color:inherit;background:none;min-width:0}
 .cfglab.cfglab table tr:nth-child(n){background:none;border:0;text-align:left}
 .cfglab.cfglab table tr:nth-child(n)>*{border:0;border-bottom:1px solid var(--rule);padding:3px 10px 3px 0;
 text-align:left;vertical-align:middle;background:none;font-weight:normal;max-width:none;font-variant-numeric:tabular-nums;min-width:0}
-.cfglab.cfglab table tr:nth-child(n)>.num{text-align:right}
+.cfglab.cfglab table tr:nth-child(n)>.num{text-align:right;white-space:nowrap}
 .cfglab.cfglab table tr.strong:nth-child(n)>*{font-weight:600}
 .cfglab.cfglab tbody tr:last-child>*{border-bottom:0}
 .cfglab.cfglab td>svg{display:block}
