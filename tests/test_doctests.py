@@ -42,7 +42,16 @@ def _modules() -> list[str]:
         for package in packages
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     ]
-    modules = ("step", "errors", "svg.plot", "svg.scale", "metrics.registry", *EXPERIMENTS)
+    modules = (
+        "step",
+        "errors",
+        "svg.plot",
+        "svg.scale",
+        "metrics.registry",
+        "widgets.curve",
+        "widgets.flicker",
+        *EXPERIMENTS,
+    )
     return [*(f"cfglab.{name}" for name in modules), *(package.__name__ for package in packages), *inside]
 
 

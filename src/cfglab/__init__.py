@@ -30,7 +30,7 @@ _WHERE = {name: f"cfglab.{module}" for module, names in _NAMES.items() for name 
 __all__ = ["__version__", *_WHERE]
 
 if TYPE_CHECKING:
-    from cfglab import widgets as widgets
+    import cfglab.widgets  # noqa: F401
     from cfglab.denoising.step_reader import StepReader as StepReader
     from cfglab.errors import CfglabError as CfglabError
     from cfglab.errors import DownloadNeeded as DownloadNeeded

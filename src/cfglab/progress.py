@@ -1,5 +1,6 @@
 """What a run shows while it works: images, their rate, the time that is left. Only where somebody looks."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, Any, cast
@@ -15,7 +16,7 @@ def progress_bar(total: int, quiet: bool, word: str = "drawing") -> Iterator[Cal
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = console_of_rich(stderr=True)
-    if console.is_jupyter and not quiet:
+    if (console.is_jupyter or _in_marimo()) and not quiet:
         with _in_notebook(total, word) as advance:
             yield advance
         return
@@ -61,6 +62,12 @@ class _Lasting:
         return getattr(self._stream, name)
 
 
+def _in_marimo() -> bool:
+    """Whether a cell of marimo is running."""
+    marimo = sys.modules.get("marimo")
+    return marimo is not None and bool(marimo.running_in_notebook())
+
+
 @contextmanager
 def _in_notebook(total: int, word: str) -> Iterator[Callable[[int], object]]:
     """A bar of tqdm's, as diffusers shows: a widget where there are any, else text. Rich's needs widgets."""
@@ -70,7 +77,10 @@ def _in_notebook(total: int, word: str) -> Iterator[Callable[[int], object]]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TqdmWarning)  # that there are no widgets
-        from tqdm.auto import tqdm
+        if _in_marimo():
+            from tqdm.notebook import tqdm  # which marimo replaces by a bar of its own
+        else:
+            from tqdm.auto import tqdm
     with tqdm(total=total, desc=word, unit="image") as bar:
         yield bar.update
 

@@ -1,12 +1,15 @@
 """One notebook in a real kernel: every object draws itself, a widget is a widget, and a progress bar is quiet."""
 
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import cfglab
+from cfglab.progress import progress_bar
 from tests.notebook.test_objects import NAMES
 
 CELLS = {
@@ -49,6 +52,31 @@ def test_every_object_draws_itself_in_a_kernel(outputs: dict[str, list[Any]]) ->
         assert output.output_type == "execute_result", name
         assert "<svg" in output.data["text/html"], name
         assert output.data["text/plain"], name
+
+
+def test_in_marimo_the_bar_is_the_notebooks_which_marimo_replaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+
+    class Bar:
+        def __init__(self, **options: Any) -> None:
+            counts.append(options["total"])
+
+        def __enter__(self) -> "Bar":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            counts.append(-1)
+
+        def update(self, images: int) -> None:
+            counts.append(images)
+
+    monkeypatch.setitem(sys.modules, "marimo", SimpleNamespace(running_in_notebook=lambda: True))
+    monkeypatch.setitem(sys.modules, "tqdm.notebook", SimpleNamespace(tqdm=Bar))
+    with progress_bar(5, quiet=False) as advance:
+        advance(2)
+    with progress_bar(5, quiet=True) as advance:
+        advance(2)
+    assert counts == [5, 2, -1]
 
 
 def test_a_widget_is_a_widget(outputs: dict[str, list[Any]]) -> None:

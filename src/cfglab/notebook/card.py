@@ -93,7 +93,6 @@ def bundle(
     draw: Callable[[], Html],
     include: Collection[str] | None = None,
     exclude: Collection[str] | None = None,
-    figure: Callable[[], str] | None = None,
 ) -> Bundle:
     """Return what `_repr_mimebundle_` returns. It never raises: where drawing fails, the text remains.
 
@@ -102,14 +101,11 @@ def bundle(
         draw: returns the object as HTML; called where HTML is asked for.
         include: the MIME types to include; None is all.
         exclude: the MIME types to leave out.
-        figure: returns the object as an SVG document of its own, for converters of notebooks.
 
     Returns:
-        MIME type -> content: text/plain, text/html and, with a figure, image/svg+xml.
+        MIME type -> content: text/plain, then text/html. No third type: marimo shows one tab for each.
     """
     makers: dict[str, Callable[[], str]] = {"text/plain": lambda: text, "text/html": lambda: str(draw())}
-    if figure is not None:
-        makers["image/svg+xml"] = figure
     contents: Bundle = {}
     for mime, make in makers.items():
         if (include is None or mime in include) and mime not in (exclude or ()):

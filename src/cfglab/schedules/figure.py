@@ -9,6 +9,8 @@ from cfglab.step import Step, steps
 
 STEPS = 50
 """Steps of a figure where none are asked for; a list of scales may have fewer."""
+WIDTH = 374
+"""The width of a figure in SVG units."""
 LETTERS = 60
 """The longest text of a schedule in a legend."""
 
@@ -61,13 +63,9 @@ def bundle_of(
         exclude: The MIME types to leave out.
 
     Returns:
-        text/plain, text/html and, if a curve can be drawn, image/svg+xml.
+        text/plain and text/html.
     """
     count = count or steps_shown(schedules)
-
-    def figure() -> str:
-        lines, _ = _lines(schedules, count, sigmas)
-        return _plot(lines, count, 560, styled=True)
 
     def page() -> Html:
         about = [f"{count} steps", *_range(schedules, count, sigmas)]
@@ -75,7 +73,7 @@ def bundle_of(
         title = single if len(schedules) == 1 else f"{len(schedules)} schedules"
         return card(title, figures(schedules, count, sigmas), about=about)
 
-    return bundle(text, page, include, exclude, figure)
+    return bundle(text, page, include, exclude)
 
 
 def figures(schedules: Sequence[Drawable], count: int | None = None, sigmas: Sequence[float] | None = None) -> Html:
@@ -92,7 +90,7 @@ def figures(schedules: Sequence[Drawable], count: int | None = None, sigmas: Seq
     """
     count = count or steps_shown(schedules)
     lines, reasons = _lines(schedules, count, sigmas)
-    plots = [_plot(lines, count, 374)] if lines else []
+    plots = [_plot(lines, count)] if lines else []
     if lines and (sigmas is not None or any(schedule.reads_sigma() for schedule in schedules)):
         levels = list(sigmas or reference_sigmas(count))[:count]
         plots.append(_over_sigma(lines, levels))
@@ -158,7 +156,7 @@ def _lines(
     return lines, reasons
 
 
-def _plot(lines: Sequence[svg.Line], count: int, width: float, *, styled: bool = False) -> str:
+def _plot(lines: Sequence[svg.Line], count: int) -> str:
     labelled = sum(bool(line.label) for line in lines)
     numbers = [value for line in lines for value in line.y if value is not None]
     return svg.plot(
@@ -169,9 +167,8 @@ def _plot(lines: Sequence[svg.Line], count: int, width: float, *, styled: bool =
         x=svg.Axis("step", whole=True, margin=0.015),
         y=svg.Axis("scale w"),
         labels="legend" if labelled > 1 else "none",
-        width=width,
-        height=0.52 * width,
-        styled=styled,
+        width=WIDTH,
+        height=0.52 * WIDTH,
     )
 
 
@@ -194,8 +191,8 @@ def _over_sigma(lines: Sequence[svg.Line], levels: Sequence[float]) -> str:
         lines=moved,
         x=svg.Axis("sigma (a run goes from right to left)", logarithmic=True, margin=0.015),
         y=svg.Axis("scale w"),
-        width=374,
-        height=0.52 * 374,
+        width=WIDTH,
+        height=0.52 * WIDTH,
     )
 
 
