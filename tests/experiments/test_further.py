@@ -19,7 +19,7 @@ from cfglab.experiments.storage.store import Store
 from cfglab.experiments.tuning.objective import Objective, SharedModel
 from cfglab.experiments.tuning.search import Search
 from cfglab.guidance import Guidance
-from cfglab.integrations import judges
+from cfglab.integrations import metric_models
 from cfglab.metrics.byprompt import Reference, distances, set_metrics
 from tests.experiments.test_scoring import YAML, fill, scene_or_noise
 
@@ -200,7 +200,7 @@ def test_a_search_can_have_a_judge(tiny: Path, tmp_path: Path) -> None:
 def test_the_command_scores_and_writes_the_report(
     few: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(judges, "judges_of", lambda *_: [Bright()])
+    monkeypatch.setattr(metric_models, "metric_models_of", lambda *_: [Bright()])
     assert call(["score", str(few), "clip_score"]) == 0
     said = capsys.readouterr().out
     assert "clip_score: 24 images looked at" in said
@@ -209,7 +209,7 @@ def test_the_command_scores_and_writes_the_report(
     assert call(["compare", str(few), "--metric", "clip_score"]) == 0
     assert call(["score", str(few / "nowhere"), "clip_score"]) == 2
     capsys.readouterr()
-    monkeypatch.setattr(judges, "judges_of", lambda *_: pytest.fail("weights were downloaded"))
+    monkeypatch.setattr(metric_models, "metric_models_of", lambda *_: pytest.fail("weights were downloaded"))
     assert call(["score", str(few), "kid_dinov2"]) == 2
     assert "needs 128 images of a setting" in capsys.readouterr().err
     assert call(["compare", str(few), "--metric", "kid_dinov2"]) == 2

@@ -17,7 +17,7 @@ from cfglab.experiments.tuning.search import SEARCH, Search, as_stored, check_fo
 from cfglab.experiments.tuning.search_space import Parameter, SearchSpace, Value
 from cfglab.experiments.tuning.verdict import MeasuredPoint, Side, Tuned, evaluate_held_out, evenly_spaced
 from cfglab.guidance import Guidance
-from cfglab.integrations.judges import judges_of
+from cfglab.integrations.metric_models import metric_models_of
 from cfglab.metrics.registry import METRICS
 from cfglab.progress import progress_bar
 
@@ -41,7 +41,7 @@ def tune(
     tell: Callable[[str], None] = print,
     draw: Draw | None = None,
 ) -> Tuned:
-    """Tune both texts of a search, judge the best of either on held-out images, and write `tuned.json`.
+    """Tune both texts of a search, evaluate the best of either on held-out images, and write `tuned.json`.
 
     Of a frontier that is `tuned-1.json`, … in the order of the first metric. `trials` are for each text, and no new one
     begins once half of `rows` (denoiser rows drawn for tuning) went into its text. More trials or rows than before go
@@ -63,20 +63,20 @@ def tune(
     search = as_stored(folder, search)
     known = check_folder(folder, search)
     if draw is None:
-        wanted = [metric for metric in search.metrics if METRICS[metric].judge]
-        draw = SharedModel(search, device, revision, allow_pickle, judges_of(wanted, device=device))
+        model_metrics = [metric for metric in search.metrics if METRICS[metric].model]
+        draw = SharedModel(search, device, revision, allow_pickle, metric_models_of(model_metrics, device=device))
         if not known:
             draw.load(search.base)  # first, so that a model or prompt that is refused leaves nothing
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     objective = Objective(search, folder, draw)
-    pictures = len(search.base.prompts) * len(search.base.seeds)
+    images = len(search.base.prompts) * len(search.base.seeds)
     with ExitStack() as held:
         held.enter_context(only_writer(folder))
         remove_temp_files(folder)
         write_whole(folder / SEARCH, (search.model_dump_json(indent=1) + "\n").encode())
         storage = held.enter_context(_storage(folder))
         sides = []
-        with progress_bar(2 * trials * pictures, quiet) as advance:
+        with progress_bar(2 * trials * images, quiet) as advance:
             for name, text in search.texts.items():
                 study = optuna.create_study(
                     study_name=name,
@@ -113,7 +113,7 @@ class _Tuning:
     ) -> None:
         self.study, self.objective, self.space = study, objective, space
         self.name, self.advance, self.tell = name, advance, tell
-        self.pictures = len(objective.search.base.prompts) * len(objective.search.base.seeds)
+        self.images = len(objective.search.base.prompts) * len(objective.search.base.seeds)
 
     def run(self, trials: int, rows: float | None) -> None:
         from optuna.trial import TrialState
@@ -126,7 +126,7 @@ class _Tuning:
                     self.tell(f"{self.name}: half of the rows are spent after {number} of {trials} trials")
                     return
                 self._try(number)
-            self.advance(self.pictures)
+            self.advance(self.images)
 
     def _try(self, number: int) -> None:
         from optuna.trial import TrialState

@@ -85,12 +85,14 @@ def compare(
 
 def _chance(source: Store | Scores | Iterable[ResultLike], metric: str) -> Estimate:
     if metric != "alignment" or not isinstance(source, Store):
-        raise InputError(f"shuffled prompts: metric '{metric}' is not judged by its prompt; compare alignment of a run")
+        raise InputError(
+            f"shuffled prompts: metric '{metric}' does not depend on the prompt; compare alignment of a run"
+        )
     chance_level = chance(source)
     if chance_level is None:
         raise InputError(
-            f"shuffled prompts: {source.folder} keeps nothing of what the judge saw; run the experiment again, which "
-            "scores it anew"
+            f"shuffled prompts: {source.folder} keeps nothing of what the classifier saw; run the experiment again, "
+            "which scores it anew"
         )
     return chance_level
 
@@ -122,7 +124,7 @@ def _note(pairs: Pairs, by_name: Mapping[str, Difference], tested: int, fairness
         sentences += [
             f"p (Holm) is corrected for the family of these {tested} comparisons, not for other metrics, baselines "
             "or runs.",
-            "The best of many settings, chosen and judged on the same images, looks better than it is (the winner's "
+            "The best of many settings, chosen and evaluated on the same images, looks better than it is (the winner's "
             "curse): choose on one half of the prompts and report the other half (cfglab compare --choose prompts).",
         ]
     return " ".join(sentence for sentence in sentences if sentence)

@@ -167,7 +167,7 @@ def _note(definition: Metric, baseline: str, results: list[Difference], tested: 
         sentences += [
             f"p (Holm) is corrected for the family of these {tested} comparisons, not for other metrics, baselines or "
             "runs.",
-            "The best of many settings, chosen and judged on the same images, looks better than it is (the winner's "
+            "The best of many settings, chosen and evaluated on the same images, looks better than it is (the winner's "
             "curse): draw it and the baseline with other seeds before you rely on it.",
         ]
     return " ".join(sentences)
@@ -175,7 +175,7 @@ def _note(definition: Metric, baseline: str, results: list[Difference], tested: 
 
 def _missing(store: Store, metric: str) -> str:
     definition = METRICS[metric]
-    if definition.judge:
+    if definition.model:
         return f"metric '{metric}' was not measured in this run; cfglab score {store.folder} {metric} measures it"
     if definition.of == "prompt":
         return f"metric '{metric}' was not measured in this run: it takes scenes, and two images of a prompt or more"

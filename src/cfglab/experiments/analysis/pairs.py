@@ -139,7 +139,7 @@ def _refuse_unknown_metric(metric: str, measured: Iterable[str]) -> None:
             f"seed; compare a store's settings in it without --choose and --equal. Metrics of images: "
             f"{join_names(measured)}"
         )
-    if metric in METRICS and METRICS[metric].judge:
+    if metric in METRICS and METRICS[metric].model:
         raise InputError(f"metric '{metric}' was not measured in this run; cfglab score RUN {metric} measures it")
     if metric in METRICS:
         raise InputError(f"metric '{metric}' was not measured in this run; name one that was: {join_names(measured)}")

@@ -1,7 +1,7 @@
 """Metrics of a run by metric models with weights of their own: a score for each image, or distances of features.
 
 A metric model is an ImageScorer (it has `scores`) or a FeatureExtractor (it has `features`). Those that are shipped
-are in `cfglab.integrations.judges`.
+are in `cfglab.integrations.metric_models`.
 """
 
 import errno

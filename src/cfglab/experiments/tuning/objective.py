@@ -37,13 +37,18 @@ class SharedModel:
         device: the device, such as "cpu" or "auto".
         revision: the revision of a model from the hub.
         allow_pickle: whether weights in pickle files are read.
-        judges: metric models that score every image as well.
+        metric_models: metric models that score every image as well.
     """
 
     def __init__(
-        self, search: Search, device: str, revision: str | None, allow_pickle: bool, judges: Sequence[MetricModel] = ()
+        self,
+        search: Search,
+        device: str,
+        revision: str | None,
+        allow_pickle: bool,
+        metric_models: Sequence[MetricModel] = (),
     ) -> None:
-        self.search, self.device, self.judges = search, device, judges
+        self.search, self.device, self.metric_models = search, device, metric_models
         self.hub: dict[str, Any] = {"revision": revision, "allow_pickle": allow_pickle}
         self._pipe: Any = None
 
@@ -58,10 +63,10 @@ class SharedModel:
     def __call__(self, experiment: Experiment, folder: Path) -> None:
         done = run(experiment, folder, self.device, **self.hub, quiet=True, load=self.load)
         count = len(experiment.settings) * len(experiment.prompts) * len(experiment.seeds)
-        if self.judges and done.failed < count:
+        if self.metric_models and done.failed < count:
             with Store.create(folder, experiment) as store:
-                for judge in self.judges:
-                    measure(store, judge)
+                for metric_model in self.metric_models:
+                    measure(store, metric_model)
 
 
 @dataclass(frozen=True)

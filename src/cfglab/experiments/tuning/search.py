@@ -1,4 +1,4 @@
-"""What is tuned, by which metric, on which images, and which others judge it. Loads no torch."""
+"""What is tuned, by which metric, on which images, and which others it is evaluated on. Loads no torch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -160,7 +160,7 @@ def _check_metric(metric: str) -> None:
     if definition is None:
         hint = nearest(metric, METRICS) or " see cfglab list metrics."
         raise InputError(f"metric '{metric}' is unknown;{hint}")
-    if definition.judge and definition.of == "set":
+    if definition.model and definition.of == "set":
         raise InputError(f"metric '{metric}' is measured by cfglab score alone; tune clip_score, alignment or kid.")
     if definition.better is None:
         raise InputError(f"metric '{metric}' has no better direction, so it cannot be tuned; tune alignment, or kid.")

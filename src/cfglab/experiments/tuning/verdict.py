@@ -1,4 +1,4 @@
-"""What a search ended with, judged on the images that it was not tuned on."""
+"""The result of a search, evaluated on images that it was not tuned on."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from cfglab.guidance import Guidance
 
 HELD_OUT = "held-out"
 MOST = 6
-"""Points of a frontier that are judged: that many of either side, its ends among them."""
+"""Points of a frontier that are evaluated: that many of either side, its ends among them."""
 
 
 class MeasuredPoint(BaseModel):

@@ -1,4 +1,4 @@
-"""Means, differences, and the choice judged on other images: intervals are kept within the scale of the metric."""
+"""Means, differences, and the choice evaluated on other images: intervals are kept within the scale of the metric."""
 
 from typing import Literal, TypeVar
 

@@ -67,7 +67,7 @@ class Tables:
     """All that a report says in numbers.
 
     `floors` are real images against real ones, `notes` say what the comparison of each metric rests on, `held_back`
-    is the best setting chosen on one half of the prompts (of the seeds, with one prompt) and judged on the other.
+    is the best setting chosen on one half of the prompts (of the seeds, with one prompt) and evaluated on the other.
     `own_levels`: effective doses are at the noise levels of the run's own sampler, not at those of Stable Diffusion.
     """
 

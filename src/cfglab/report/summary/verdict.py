@@ -134,14 +134,14 @@ def held_back(tables: Tables) -> str:
     if choice is None or main is None:
         return ""
     row = next(row for row in tables.rows if row.setting.name == choice.setting)
-    judged = choice.reported_on
-    interval = f", 95{NARROW}% interval {gap_span(judged.low, judged.high, main.unit)}, {_p_is(judged.p)}"
+    evaluated = choice.reported_on
+    interval = f", 95{NARROW}% interval {gap_span(evaluated.low, evaluated.high, main.unit)}, {_p_is(evaluated.p)}"
     ends = "this number is not biased by the choice."
     if choice.shares == "noises":
         ends = "both halves share their starting noises, so with others the choice may look worse."
     return (
         f"Chosen on one half of the {choice.split} and tested on the other, {_named(row)} scores "
-        f"{gap(judged.difference, main.unit)} against the baseline{interval}, {count(judged.n, 'pair')}: {ends}"
+        f"{gap(evaluated.difference, main.unit)} against the baseline{interval}, {count(evaluated.n, 'pair')}: {ends}"
     )
 
 

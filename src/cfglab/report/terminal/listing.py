@@ -51,7 +51,7 @@ def samplers() -> Rows:
 def metrics() -> Rows:
     """Every metric by name, its direction and what it says."""
     return [
-        (name, f"{metric.says}{_direction(metric.better)}{f' [cfglab score: {metric.judge}]' if metric.judge else ''}")
+        (name, f"{metric.says}{_direction(metric.better)}{f' [cfglab score: {metric.model}]' if metric.model else ''}")
         for name, metric in METRICS.items()
     ]
 

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from cfglab.integrations.judges.weights import identity, load_weights
+from cfglab.integrations.metric_models.weights import identity, load_weights
 
 
 class _Clip:

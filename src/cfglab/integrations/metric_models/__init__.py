@@ -1,4 +1,4 @@
-"""Judges with weights of their own, to be downloaded or installed: one file each, the only one that knows its model."""
+"""Metric models whose weights are downloaded or installed: one file each, the only one that knows its model."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from cfglab.metrics.registry import METRICS
 from cfglab.schedules.fields import nearest
 
 
-def judges_of(metrics: Sequence[str], weights: str | None = None, device: str = "auto") -> list[MetricModel]:
+def metric_models_of(metrics: Sequence[str], weights: str | None = None, device: str = "auto") -> list[MetricModel]:
     """The metric models that measure some metrics, each once.
 
     Args:
@@ -23,10 +23,10 @@ def judges_of(metrics: Sequence[str], weights: str | None = None, device: str = 
     Raises:
         InputError: A metric has no model, `weights` are given for several models, or a model cannot be loaded.
     """
-    from cfglab.integrations.judges.clip import ClipScore, PickScore
-    from cfglab.integrations.judges.dinov2 import DinoV2
-    from cfglab.integrations.judges.image_reward import ImageReward
-    from cfglab.integrations.judges.inception import Inception
+    from cfglab.integrations.metric_models.clip import ClipScore, PickScore
+    from cfglab.integrations.metric_models.dinov2 import DinoV2
+    from cfglab.integrations.metric_models.image_reward import ImageReward
+    from cfglab.integrations.metric_models.inception import Inception
     from cfglab.pipelines.loading.load import find_device
 
     makers: tuple[Any, ...] = (ClipScore, PickScore, ImageReward, DinoV2, Inception)
@@ -38,6 +38,6 @@ def judges_of(metrics: Sequence[str], weights: str | None = None, device: str = 
     chosen_makers = dict.fromkeys(maker_of[metric] for metric in metrics)
     if weights is not None and len(chosen_makers) > 1:
         raise InputError(
-            f"--weights {weights}: of one judge, and {len(chosen_makers)} are asked for; score them one by one."
+            f"--weights {weights}: of one metric model, and {len(chosen_makers)} are asked for; score them one by one."
         )
     return [maker(weights, str(find_device(device))) for maker in chosen_makers]

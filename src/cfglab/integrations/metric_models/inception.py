@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from cfglab.errors import InputError
-from cfglab.integrations.judges.weights import load_weights, tensors_only
+from cfglab.integrations.metric_models.weights import load_weights, tensors_only
 
 LAYER = "2048"  # the last pooling
 

@@ -13,7 +13,7 @@ from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, Dinov2Config, Dinov2Model
 
 from cfglab.errors import InputError
-from cfglab.integrations.judges import judges_of
+from cfglab.integrations.metric_models import metric_models_of
 from tests.tiny import tokenizer
 
 SIDE = 32
@@ -68,7 +68,7 @@ def cosines(folder: Path, pixels: np.ndarray) -> torch.Tensor:
 
 
 def test_clip_score_is_a_hundred_cosines_not_below_zero(clip: Path, pixels: np.ndarray) -> None:
-    (judge,) = judges_of(["clip_score"], str(clip), "cpu")
+    (judge,) = metric_models_of(["clip_score"], str(clip), "cpu")
     expected = cosines(clip, pixels)
     found = judge.scores(pixels, PROMPTS)  # type: ignore[union-attr]
     assert found == pytest.approx((100 * expected.clamp(min=0)).tolist(), abs=1e-3)
@@ -76,7 +76,7 @@ def test_clip_score_is_a_hundred_cosines_not_below_zero(clip: Path, pixels: np.n
 
 
 def test_pick_score_is_the_scaled_cosine(clip: Path, pixels: np.ndarray) -> None:
-    (judge,) = judges_of(["pick_score"], str(clip), "cpu")
+    (judge,) = metric_models_of(["pick_score"], str(clip), "cpu")
     scale = CLIPModel.from_pretrained(clip).logit_scale.detach().exp().item()
     assert scale == pytest.approx(1 / 0.07, rel=1e-3)
     assert judge.scores(pixels, PROMPTS) == pytest.approx((scale * cosines(clip, pixels)).tolist(), abs=1e-3)  # type: ignore[union-attr]
@@ -84,7 +84,7 @@ def test_pick_score_is_the_scaled_cosine(clip: Path, pixels: np.ndarray) -> None
 
 @torch.no_grad()
 def test_dinov2_gives_its_class_token(dinov2: Path, pixels: np.ndarray) -> None:
-    (judge,) = judges_of(["fd_dinov2", "kid_dinov2"], str(dinov2), "cpu")
+    (judge,) = metric_models_of(["fd_dinov2", "kid_dinov2"], str(dinov2), "cpu")
     expected = Dinov2Model.from_pretrained(dinov2)(prepared(pixels)).pooler_output
     found = judge.features(pixels)  # type: ignore[union-attr]
     assert found.shape == (3, 16)
@@ -115,13 +115,13 @@ def test_inception_is_torch_fidelitys_and_unpickles_nothing(
 
     package(monkeypatch, "torch_fidelity.feature_extractor_inceptionv3", FeatureExtractorInceptionV3=Extractor)
     monkeypatch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", raising=False)
-    (judge,) = judges_of(["fid_inception"], device="cpu")
+    (judge,) = metric_models_of(["fid_inception"], device="cpu")
     np.testing.assert_allclose(judge.features(pixels), pixels.mean(axis=(1, 2)), rtol=1e-5)  # type: ignore[union-attr]
     assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
 
 
 def test_what_torch_is_forced_to_refuse_is_refused(tmp_path: Path) -> None:
-    from cfglab.integrations.judges.weights import tensors_only
+    from cfglab.integrations.metric_models.weights import tensors_only
 
     file = tmp_path / "weights.pth"
     torch.save({"function": print}, file)
@@ -135,7 +135,7 @@ def test_image_reward_is_its_authors(monkeypatch: pytest.MonkeyPatch, pixels: np
         return SimpleNamespace(score=lambda prompt, image: len(prompt) + np.asarray(image).mean())
 
     package(monkeypatch, "ImageReward", load=load)
-    (judge,) = judges_of(["image_reward"], device="cpu")
+    (judge,) = metric_models_of(["image_reward"], device="cpu")
     expected = [len(prompt) + one.mean() for prompt, one in zip(PROMPTS, pixels, strict=True)]
     assert judge.scores(pixels, PROMPTS) == pytest.approx(expected)  # type: ignore[union-attr]
 
@@ -151,13 +151,13 @@ def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch, metric: 
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     monkeypatch.setitem(sys.modules, "ImageReward", None)
     with pytest.raises(InputError, match=said):
-        judges_of([metric], device="cpu")
+        metric_models_of([metric], device="cpu")
 
 
 @pytest.mark.parametrize("metric", ["clip_score", "pick_score", "kid_dinov2"])
 def test_weights_that_are_not_there_are_one_line(tmp_path: Path, metric: str) -> None:
     with pytest.raises(InputError, match=r"cannot be loaded \(.*hf download .*--weights FOLDER\.$") as said:
-        judges_of([metric], str(tmp_path), "cpu")
+        metric_models_of([metric], str(tmp_path), "cpu")
     assert "\n" not in str(said.value)
 
 
@@ -166,9 +166,9 @@ def test_weights_that_are_not_there_are_one_line(tmp_path: Path, metric: str) ->
     [
         (["clip_scor"], "metric 'clip_scor': .*clip_score"),
         (["alignment"], "metric 'alignment': every run of scenes has it; score with clip_score"),
-        (["clip_score", "pick_score"], "--weights x: of one judge, and 2 are asked for"),
+        (["clip_score", "pick_score"], "--weights x: of one metric model, and 2 are asked for"),
     ],
 )
 def test_what_cannot_be_asked_for_is_said(metrics: list[str], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        judges_of(metrics, "x", "cpu")
+        metric_models_of(metrics, "x", "cpu")

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from cfglab.errors import InputError
-from cfglab.integrations.judges.weights import load_weights, tensors_only
+from cfglab.integrations.metric_models.weights import load_weights, tensors_only
 
 PINNED = "pip install image-reward 'git+https://github.com/openai/CLIP.git' 'transformers<4.56'"
 """Its release 1.5 imports CLIP without asking for it, and names that transformers 4.56 no longer has."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from cfglab.integrations.judges.weights import identity, load_weights
+from cfglab.integrations.metric_models.weights import identity, load_weights
 
 
 class DinoV2:
