@@ -146,7 +146,7 @@ def test_what_is_cut_short_was_worse_on_shared_pictures_and_what_goes_on_was_not
             for other in others:
                 theirs = [bench.measure(Guidance(other), chunk).pictures for chunk in range(len(drawn[text]))]
                 gaps.append(paired(merged, {key: value for part in theirs for key, value in part.items()}))
-            assert any(gap.mean is not None and gap.mean < 0 and (gap.p or 1) < WORSE for gap in gaps)
+            assert any(gap.difference is not None and gap.difference < 0 and (gap.p or 1) < WORSE for gap in gaps)
     assert {text for text in best if "cosine" not in text} == {
         max((it for it in constants if len(drawn[it]) == 4), key=lambda it: _mean(bench, it))
     }

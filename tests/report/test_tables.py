@@ -90,7 +90,7 @@ def test_counts_means_and_differences(tmp_path: Path) -> None:
         if (row.setting.name, seed) in values and ("constant", seed) in values
     ]
     assert row.differences["saturation"].n == len(pairs) == 14
-    assert row.differences["saturation"].mean == pytest.approx(sum(pairs) / 14)
+    assert row.differences["saturation"].difference == pytest.approx(sum(pairs) / 14)
     assert "constant" not in {row.setting.name for row in it.rows if row.differences}
 
 
@@ -107,7 +107,9 @@ def test_one_picture_has_no_interval(tmp_path: Path) -> None:
     assert it.pictures == 1
     for row in it.rows:
         assert all(mean.low is None and mean.high is None for mean in row.means.values())
-        assert all(found.low is None and found.p is None and not found.found for found in row.differences.values())
+        assert all(
+            found.low is None and found.p is None and not found.significant for found in row.differences.values()
+        )
     assert it.held_back is None
 
 
@@ -143,7 +145,7 @@ def test_an_interval_of_shares_stays_within_them(tmp_path: Path) -> None:
     number = it.rows[0].means["alignment"]
     assert (number.value, number.low, number.high) == (0.5, 0.0, 1.0)
     difference = it.rows[2].differences["alignment"]
-    assert (difference.mean, difference.low, difference.high) == (0.5, -1.0, 1.0)
+    assert (difference.difference, difference.low, difference.high) == (0.5, -1.0, 1.0)
 
 
 def test_set_metrics_and_their_floor(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def plot(
     steps: Annotated[int, typer.Option(metavar="N", parser=whole, help="Denoising steps.")] = 50,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", parser=user_path, help="Save an image instead (.png, .svg, .pdf)."),
+        typer.Option(metavar="FILE", parser=user_path, help="Save an image instead (.png, .svg, .pdf, .html)."),
     ] = None,
 ) -> None:
     """Draw schedules over the steps.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError, MachineError
 from cfglab.experiments.storage.files import only_writer, remove_temp_files, write_whole
-from cfglab.experiments.tuning.objective import Bench, Draw, OneModel, better
+from cfglab.experiments.tuning.objective import Bench, Draw, OneModel
 from cfglab.experiments.tuning.search import SEARCH, Search, as_stored, check_folder
 from cfglab.experiments.tuning.search_space import Parameter, SearchSpace, Value
 from cfglab.experiments.tuning.verdict import MeasuredPoint, Side, Tuned, judge, spread
@@ -82,7 +82,7 @@ def tune(
                     study_name=name,
                     storage=storage,
                     load_if_exists=True,
-                    directions=["maximize" if METRICS[it].better == "higher" else "minimize" for it in search.metrics],
+                    directions=["maximize" if METRICS[it].sign > 0 else "minimize" for it in search.metrics],
                 )
                 one = _Tuning(study, bench, SearchSpace.of(text, search.base.steps), name, advance, tell)
                 one.run(trials, rows / 2 if rows else None)
@@ -153,7 +153,7 @@ class _Tuning:
             return
         self.study.tell(trial, list(found.values))
         metric = self.bench.search.metrics[0]
-        if len(found.values) == 1 and (best is None or better(metric, found.values[0], best[1])):
+        if len(found.values) == 1 and (best is None or METRICS[metric].is_better(found.values[0], best[1])):
             self.tell(f"{self.name}, trial {number + 1}: {metric} {found.values[0]:.4g} with {guidance}")
 
     def _finished(self) -> "list[FrozenTrial]":
@@ -168,8 +168,8 @@ class _Tuning:
         """The best of the trials that went to the end, the first of equals, where one metric is tuned."""
         if len(self.bench.search.metrics) > 1 or not (complete := self._complete()):
             return None
-        sign = -1.0 if METRICS[self.bench.search.metrics[0]].better == "higher" else 1.0
-        best = min(complete, key=lambda one: sign * one.values[0])
+        sign = METRICS[self.bench.search.metrics[0]].sign
+        best = max(complete, key=lambda one: sign * one.values[0])
         return _guidance(best), float(best.values[0])
 
     def _rows(self) -> float:

@@ -4,24 +4,62 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+Better = Literal["higher", "lower"]
+
+
+def sign(better: Better | None) -> int:
+    """Return the factor that makes larger values better.
+
+    Args:
+        better: the direction; None is treated as "higher".
+
+    Returns:
+        -1 where lower is better, else 1.
+
+    Examples:
+        >>> max([0.3, 0.1], key=lambda value: sign("lower") * value)
+        0.1
+    """
+    return -1 if better == "lower" else 1
+
 
 class Metric(BaseModel):
-    """One measured quantity. `better` is None where neither direction is a virtue by itself.
+    """One measured quantity.
 
-    `of` says what carries the number: one image (paired by prompt and seed), the images of one prompt
-    (averaged over prompts), or the whole set of a setting.
+    Attributes:
+        name: the name in text, JSON and SQLite.
+        unit: the unit; "share" is a number from 0 to 1 that is shown in per cent.
+        better: the better direction; None where neither is better by itself.
+        title: the name in reports.
+        says: one sentence on what the metric measures.
+        of: what carries the number: one image (paired by prompt and seed), the images of one prompt (averaged over
+            prompts), or the whole set of a setting.
+        judge: the metric model that `cfglab score` downloads, with its size; empty where every run has the metric.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     unit: str
-    better: Literal["higher", "lower"] | None
+    better: Better | None
     title: str
     says: str
     of: Literal["image", "prompt", "set"] = "image"
     judge: str = ""
-    """What `cfglab score` downloads for it; "" where every run has it."""
+
+    @property
+    def sign(self) -> int:
+        """-1 where lower is better, else 1: `sign * value` is larger for the better value."""
+        return sign(self.better)
+
+    def is_better(self, value: float, reference: float) -> bool:
+        """Return whether a value is strictly better than a reference; where no direction is better, larger is.
+
+        Examples:
+            >>> METRICS["fid"].is_better(10.0, 12.0)
+            True
+        """
+        return self.sign * value > self.sign * reference
 
 
 _ALIGNMENT = (
@@ -123,7 +161,7 @@ _ALL = (
     ),
 )
 
-_SAMPLES: tuple[tuple[str, str, Literal["higher", "lower"] | None, str, str], ...] = (
+_SAMPLES: tuple[tuple[str, str, Better | None, str, str], ...] = (
     (
         "sliced_wasserstein",
         "data units",

@@ -10,7 +10,7 @@ from cfglab.experiments.tuning.verdict import MeasuredPoint, Side, Tuned, Tuning
 from cfglab.metrics.estimate import Estimate
 from cfglab.metrics.registry import METRICS
 from cfglab.report.formatting import gap, gap_span, p_value, shown, span
-from cfglab.report.summary.estimates import within
+from cfglab.report.summary.estimates import clamped
 
 
 def write(done: Tuned, folder: Path | str) -> str:
@@ -65,8 +65,8 @@ def _line(point: MeasuredPoint, metrics: tuple[str, ...], held: dict[str, dict[s
     cells = [point.name, f"`{str(point.guidance).replace('|', '&#124;')}`"]
     for metric, value in zip(metrics, point.values, strict=True):
         unit, estimate = METRICS[metric].unit, held[metric].get(point.name)
-        low, high = (estimate.low, estimate.high) if estimate else (None, None)
-        between = span(within(low, METRICS[metric], 0), within(high, METRICS[metric], 0), unit)
+        bounded = estimate and clamped(estimate, METRICS[metric])
+        between = span(bounded.low, bounded.high, unit) if bounded else ""
         inside = f" ({between})" if between else ""
         cells += [shown(value, unit), f"{shown(estimate.value, unit)}{inside}" if estimate else "–"]
     return cells

@@ -63,13 +63,12 @@ def compare(
     p_values = {name: difference.p for name, difference in differences.items() if difference.p is not None}
     corrected = dict(zip(p_values, holm(list(p_values.values())), strict=True))
     rows = [
-        ComparisonRow(
-            setting=name,
-            mean=pairs.mean_over_pairs(name),
-            difference=difference.mean,
+        ComparisonRow.of(
+            name,
+            pairs.mean_over_pairs(name),
+            difference,
             p_holm=corrected.get(name),
             against=opponents.get(name),
-            **difference.model_dump(exclude={"mean", "resampled"}),
         )
         for name, difference in differences.items()
     ]

@@ -54,14 +54,8 @@ def compare_sets(store: Store, metric: str, baseline: str) -> Comparison | None:
     tested = {name: it.p for name, it in by_name.items() if it.p is not None}
     corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
     rows = [
-        ComparisonRow(
-            setting=name,
-            mean=table[name].value,
-            p_holm=corrected.get(name),
-            difference=it.mean,
-            **it.model_dump(exclude={"mean", "resampled"}),
-        )
-        for name, it in by_name.items()
+        ComparisonRow.of(name, table[name].value, difference, p_holm=corrected.get(name))
+        for name, difference in by_name.items()
     ]
     return Comparison(
         metric=metric,
@@ -120,7 +114,7 @@ def _within_prompts(sets: Mapping[str, Jackknife], baseline: str, others: list[s
     found = differences(gaps, dropped)
     return {
         name: _alone(sets[name], sets[baseline])
-        if it.mean is None
+        if it.difference is None
         else it.model_copy(update={"n": min(sets[name].n, sets[baseline].n)})
         for name, it in zip(others, found, strict=True)
     }
@@ -138,7 +132,7 @@ def _difference(metric: str, mine: Jackknife, base: Jackknife) -> Difference:
         n_prompts=groups,
         n=gap.n,
         resampled="prompts",
-        mean=gap.value,
+        difference=gap.value,
         low=gap.low,
         high=gap.high,
         p=None if metric.split("_")[0] in WITHOUT_P else p,
@@ -150,9 +144,7 @@ def _alone(mine: Jackknife, base: Jackknife) -> Difference:
     """A difference whose spread is not known."""
     unknown = dict.fromkeys(("low", "high", "p", "smallest_detectable"))
     shared = set(mine.prompts) & set(base.prompts)
-    return Difference(
-        n_prompts=len(shared), n=min(mine.n, base.n), resampled=None, mean=mine.value - base.value, **unknown
-    )
+    return Difference(n_prompts=len(shared), n=min(mine.n, base.n), difference=mine.value - base.value, **unknown)
 
 
 def _note(known: Metric, baseline: str, found: list[Difference], tested: int, sizes: list[int]) -> str:

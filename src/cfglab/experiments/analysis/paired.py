@@ -50,6 +50,7 @@ class Difference(BaseModel):
     """Mean of a - b over pairs, its 95 % interval, and what the data could have shown.
 
     Attributes:
+        difference: the mean of a - b, in the unit of the metric; None without a pair.
         low, high: the interval; None where the spread is unknown, with one pair or with pairs all alike.
         n_prompts: prompts with at least one pair.
         n: pairs.
@@ -59,6 +60,7 @@ class Difference(BaseModel):
         resampled: what the interval treats as random samples; None with a single pair.
         p: two-sided. From sign flips of whole prompts (of images, with one prompt); where noises are crossed it is
             the larger of that and of the t test with the interval's standard error. None with a single cluster.
+        p_holm: p, corrected by Holm's method over the comparisons of one table; None where nothing was corrected.
         smallest_detectable: the true difference that a test at the 5 % level (before any correction) would find in
             80 of 100 such experiments, (t(.975) + t(.8)) standard errors; None where the spread is unknown.
         degrees: degrees of freedom of the interval.
@@ -73,11 +75,12 @@ class Difference(BaseModel):
     n_prompts: int
     n: int
     dropped: int = 0
-    resampled: Resampled | None
-    mean: float | None
+    resampled: Resampled | None = None
+    difference: float | None
     low: float | None
     high: float | None
     p: float | None
+    p_holm: float | None = None
     smallest_detectable: float | None
     n_seeds: int | None = None
     moving: int | None = None
@@ -87,6 +90,16 @@ class Difference(BaseModel):
     effective_seeds: float | None = None
     independent: float | None = None
     variance: Variance | None = None
+
+    @property
+    def clusters(self) -> int:
+        """The number of independent units of intervals and p: prompts, or the images of a single prompt."""
+        return self.n_prompts if self.n_prompts > 1 else self.n
+
+    @property
+    def significant(self) -> bool:
+        """Whether p after Holm's correction is below 0.05."""
+        return self.p_holm is not None and self.p_holm < 0.05
 
     @property
     def parts(self) -> bool:
@@ -106,8 +119,14 @@ def paired(
 ) -> Difference:
     """The difference a - b over the (prompt, seed) that both sides have; values that are not finite count as missing.
 
-    `mean` weights pairs alike. `crossed`: pairs of one seed share their starting noise. `draws` and `seed` belong to
-    the Monte Carlo permutations; the same seed gives the same numbers.
+    All pairs have the same weight.
+
+    Args:
+        values_a: (prompt, seed) -> the value of a.
+        values_b: (prompt, seed) -> the value of b.
+        crossed: whether pairs of one seed share their starting noise.
+        draws: the number of Monte Carlo permutations, where the sign flips cannot be enumerated.
+        seed: the seed of the permutations; the same seed gives the same numbers.
     """
     grid = ScoreGrid({*values_a, *values_b})
     a, b = grid.of(values_a), grid.of(values_b)
@@ -133,7 +152,7 @@ def differences(
     low, high = interval(of)
     moving = there & (values != 0)
     columns = {
-        "mean": of.mean,
+        "difference": of.mean,
         "low": low,
         "high": high,
         "p": _p(values, of, draws, seed),

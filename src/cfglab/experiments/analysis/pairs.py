@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +12,9 @@ from cfglab.experiments.analysis.paired import Difference, differences, means
 from cfglab.experiments.analysis.scores import ResultLike, Scores
 from cfglab.experiments.storage.store import Store
 from cfglab.metrics.estimate import Estimate
-from cfglab.metrics.registry import METRICS
+from cfglab.metrics.registry import METRICS, Better, sign
 
 FloatArray = NDArray[np.float64]
-Better = Literal["higher", "lower"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +88,7 @@ def rank(difference: float | None, better: Better | None) -> float:
     """Sort key that puts the best difference first (the largest where no direction is better), a missing one last."""
     if difference is None:
         return float("inf")
-    return difference if better == "lower" else -difference
+    return -sign(better) * difference
 
 
 def refuse_unknown_setting(baseline: str, settings: Iterable[str]) -> None:

@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict
 from cfglab.errors import InputError
 from cfglab.experiments.analysis.matched_baseline import Equal, at_equal
 from cfglab.experiments.analysis.paired import Difference
-from cfglab.experiments.analysis.pairs import Better, Pairs, rank
+from cfglab.experiments.analysis.pairs import Pairs, rank
 from cfglab.experiments.analysis.scores import ResultLike, Scores
 from cfglab.experiments.storage.store import Store
+from cfglab.metrics.registry import Better
 from cfglab.terminal import inline
 
 
@@ -46,7 +47,7 @@ class SplitChoice(BaseModel):
 
     def __str__(self) -> str:
         chosen, reported = self.chosen_on, self.reported_on
-        said = f"{reported.mean:+.3g}"
+        said = f"{reported.difference:+.3g}"
         if reported.low is not None:
             said += f" [{reported.low:+.3g}, {reported.high:+.3g}], p = {reported.p:.3g}"
         only = {
@@ -60,7 +61,7 @@ class SplitChoice(BaseModel):
         other = self.against or repr(self.baseline)
         return inline(
             f"{self.metric}: '{self.setting}' less {other}, the best of {self.candidates} on one half of the "
-            f"{self.split} ({chosen.mean:+.3g} there, flattered by the choice, n = {chosen.n}); "
+            f"{self.split} ({chosen.difference:+.3g} there, flattered by the choice, n = {chosen.n}); "
             f"on the other half {said} (n = {reported.n} of {reported.n_prompts} prompts{only})."
         )
 
@@ -108,7 +109,7 @@ def best_on_split(
     chosen_on = pairs.differences(names, halves.choosing)
     candidates = sorted(
         (name for name, difference in chosen_on.items() if difference.n),
-        key=lambda name: rank(chosen_on[name].mean, better),
+        key=lambda name: rank(chosen_on[name].difference, better),
     )
     if not candidates:
         raise InputError(

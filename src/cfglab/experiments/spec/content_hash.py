@@ -18,7 +18,7 @@ class ContentHashed(BaseModel):
 
     @cached_property
     def id(self) -> str:
-        content = self.model_dump(mode="json", exclude=set(self.unnamed))
+        content = self.model_dump(mode="json", exclude=set(self.unnamed), context={"hashed": True})
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:

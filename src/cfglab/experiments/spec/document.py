@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from sys import float_info
@@ -40,6 +40,7 @@ def _scalar(value: Any) -> Any:
 
 Value = bool | int | float | str | tuple[int | float, ...]
 """What fills a template: a number, text, a truth value, a list of scales."""
+AxisValue = Annotated[Value, BeforeValidator(_scalar)]
 Scalar = Annotated[Value, BeforeValidator(_scalar), Clear]
 
 
@@ -87,6 +88,7 @@ class SettingDocument(BaseModel):
     group: str = "settings"
     title: str = ""
     guidance: Scalar
+    axes: dict[str, Scalar] | None = None
 
 
 class ExcludedSettings(BaseModel):
@@ -263,6 +265,7 @@ def expand_grid(document: Document) -> tuple[SettingDocument, list[SettingDocume
                     group=group.name,
                     title=fill(group.title, names, f"groups.{group.name}.title", label),
                     guidance=fill(text(group.guidance), names, f"groups.{group.name}.guidance"),
+                    axes=chosen,
                 )
             )
     return baseline, settings
@@ -288,6 +291,40 @@ def text(value: Value) -> str:
     return f"[{', '.join(map(text, value))}]" if isinstance(value, tuple) else repr(_plain(value))
 
 
+def axes_in_name(name: str, group: str) -> dict[str, Value]:
+    """Return the axis values that the name of a setting states, for experiments that were stored without `axes`.
+
+    Examples:
+        >>> axes_in_name("cosine k=0.3, shape=f(a=1, b=2)", "cosine")
+        {'k': 0.3, 'shape': 'f(a=1, b=2)'}
+        >>> axes_in_name("a name without values", "cosine")
+        {}
+    """
+    fields = [re.fullmatch(r"(\w+)=(.+)", part, re.DOTALL) for part in _outer_parts(name.removeprefix(group))]
+    return {field[1]: _read_value(field[2]) for field in fields if field} if all(fields) else {}
+
+
+def _outer_parts(text: str) -> Iterator[str]:
+    """The text cut at commas outside of brackets."""
+    depth = start = 0
+    for index, letter in enumerate(text):
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth == 0:
+            yield text[start:index].strip()
+            start = index + 1
+    yield text[start:].strip()
+
+
+def _read_value(text: str) -> Value:
+    for read in (int, float):
+        try:
+            value = read(text)
+        except ValueError:
+            continue
+        return value if abs(value) <= float_info.max else text
+    return text
+
+
 def label(value: Value) -> str:
     """A value as it stands in a name or title, exactly: 1.0 as 1."""
     if isinstance(value, str):
@@ -301,7 +338,7 @@ def _plain(value: float) -> float:
 
 
 def _labels(values: Sequence[Value]) -> list[str]:
-    """The values of an axis as names tell them: where 1 and 1.0 are both there, each as it is."""
+    """Return the values of an axis as text; 1 and 1.0 differ only where the axis has both."""
     labels = [label(value) for value in values]
     counts = Counter(labels)
     return [text(value) if counts[shown] > 1 else shown for value, shown in zip(values, labels, strict=True)]

@@ -9,6 +9,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     ModelWrapValidatorHandler,
+    SerializationInfo,
     SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
@@ -21,9 +22,11 @@ from cfglab.errors import InputError, NotMatchable
 from cfglab.experiments.spec.content_hash import ContentHashed
 from cfglab.experiments.spec.cost import Cost, cost_of
 from cfglab.experiments.spec.document import (
+    AxisValue,
     Document,
     ExcludedSettings,
     SettingDocument,
+    axes_in_name,
     check,
     check_steps,
     expand_grid,
@@ -56,6 +59,8 @@ class Setting(BaseModel):
         group: the name of its group.
         title: a title for reports.
         guidance: a Guidance, or text, a number or a list that is parsed to one.
+        axes: axis -> its value in this setting, for the settings of a grid. Without it, the values that the name
+            states as `axis=value, …`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,6 +69,26 @@ class Setting(BaseModel):
     group: str
     title: str
     guidance: Guidance
+    axes: dict[str, AxisValue] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _axes_of_the_name(cls, value: Any) -> Any:
+        """Settings that were stored before they had axes state them in their names."""
+        if isinstance(value, dict) and value.get("axes") is None:
+            value = {field: content for field, content in value.items() if field != "axes"}
+            if isinstance(value.get("name"), str) and isinstance(value.get("group"), str):
+                value["axes"] = axes_in_name(value["name"], value["group"])
+        return value
+
+    @model_serializer(mode="wrap")
+    def _as_stored(self, write: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """Without axes where the name states them, and in what an id is made of: experiments keep their ids."""
+        content: dict[str, Any] = write(self)
+        hashed = bool(info.context and info.context.get("hashed"))
+        if hashed or self.axes == axes_in_name(self.name, self.group):
+            content.pop("axes", None)
+        return content
 
     @field_validator("guidance", mode="before")
     @classmethod
@@ -367,7 +392,10 @@ def _setting(written: SettingDocument) -> Setting:
         raise
     except InputError as error:
         raise InputError(f"setting {shown(written.name, 80)}: {error}") from error
-    return Setting(name=written.name, group=written.group, title=written.title or written.name, guidance=guidance)
+    axes = axes_in_name(written.name, written.group) if written.axes is None else written.axes
+    return Setting(
+        name=written.name, group=written.group, title=written.title or written.name, guidance=guidance, axes=axes
+    )
 
 
 def _try_out(setting: Setting, steps: int) -> None:
@@ -395,8 +423,12 @@ def _check_distinct(name: str, values: Sequence[Any]) -> None:
         seen.add(value)
 
 
-def _written(setting: Setting, *fields: str) -> dict[str, str]:
-    return {**{field: getattr(setting, field) for field in fields}, "guidance": str(setting.guidance)}
+def _written(setting: Setting, *fields: str) -> dict[str, Any]:
+    written = {**{field: getattr(setting, field) for field in fields}, "guidance": str(setting.guidance)}
+    if setting.axes == axes_in_name(setting.name, setting.group):
+        return written
+    axes = {name: list(value) if isinstance(value, tuple) else value for name, value in setting.axes.items()}
+    return written | {"axes": axes}
 
 
 def _plain(value: Any) -> Any:

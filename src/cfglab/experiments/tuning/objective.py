@@ -100,6 +100,7 @@ class Bench:
     def contest(self, guidance: Guidance, best: tuple[Guidance, float] | None) -> Measured:
         """All chunks, or as many as show that the best guidance so far, given with its value, is better."""
         chunks, rows = len(self.search.chunks), 0.0
+        metric = METRICS[self.search.metrics[0]]
         mine: dict[Key, float] = {}
         other: dict[Key, float] = {}
         for chunk in range(chunks):
@@ -112,8 +113,8 @@ class Bench:
                 continue
             other |= self.measure(best[0], chunk).pictures
             gap = paired(mine, other, crossed=self.search.base.noise == "crossed")
-            if gap.mean and gap.p is not None and gap.p < WORSE and better(self.search.metrics[0], 0.0, gap.mean):
-                return Measured(mine, (best[1] + gap.mean,), rows, cut=True)
+            if gap.difference and gap.p is not None and gap.p < WORSE and metric.is_better(0.0, gap.difference):
+                return Measured(mine, (best[1] + gap.difference,), rows, cut=True)
         return Measured(mine, (fmean(mine.values()),), rows)
 
 
@@ -129,11 +130,6 @@ def refuse_unsettled(store: Store) -> None:
 
 def _last_line(error: str | None) -> str:
     return last_line(error or "") or "failed without a message"
-
-
-def better(metric: str, one: float, other: float) -> bool:
-    """Whether one value of a metric is better than another."""
-    return one > other if METRICS[metric].better == "higher" else one < other
 
 
 def read(folder: Path, metrics: Sequence[str]) -> Measured:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,6 +19,7 @@ from cfglab.experiments.spec.experiment import Experiment, Setting
 from cfglab.experiments.storage.results import Result
 from cfglab.experiments.storage.store import Store
 from cfglab.guidance import Guidance
+from cfglab.metrics.registry import Better
 from cfglab.step import steps
 
 PLAIN = ("baseline", "plain")
@@ -56,7 +57,7 @@ def choose(
     rungs: Sequence[Rung],
     *,
     by: str = "alignment",
-    better: Literal["higher", "lower"] = "higher",
+    better: Better = "higher",
     budget: int = 5_000_000,
     run: Callable[[Experiment, Path], Any] | None = None,
     tell: Callable[[str], None] = print,
@@ -87,9 +88,7 @@ def choose(
     return {method(setting): setting for setting in left}
 
 
-def survivors(
-    settings: Sequence[Setting], means: Mapping[str, float], keep: int, better: Literal["higher", "lower"]
-) -> list[Setting]:
+def survivors(settings: Sequence[Setting], means: Mapping[str, float], keep: int, better: Better) -> list[Setting]:
     """The `keep` best settings of every group, in their order, and those that tie with the last of them; where one is
     kept, the first of a tie. A setting without a mean goes out."""
     groups: dict[str, list[Setting]] = {}

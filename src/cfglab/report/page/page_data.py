@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from cfglab.metrics import Metric
+from cfglab.metrics.estimate import Estimate
 from cfglab.report.page.paged_data import Traces, float_text
 from cfglab.report.page.thumbnails import Album
 from cfglab.report.page.view import SettingView
 from cfglab.report.summary.columns import Columns
-from cfglab.report.summary.estimates import Number
 from cfglab.report.summary.pivot import pivot
 from cfglab.report.summary.tables import Tables
 
@@ -73,7 +73,7 @@ def kind(metric: Metric) -> str:
 
 def _setting(face: SettingView, measures: Sequence[Metric]) -> dict[str, Any]:
     row = face.row
-    numbers: Mapping[str, Number] = {**row.means, **row.sets}
+    numbers: Mapping[str, Estimate] = {**row.means, **row.sets}
     return {
         "name": row.setting.name,
         "title": face.title,
@@ -88,7 +88,7 @@ def _setting(face: SettingView, measures: Sequence[Metric]) -> dict[str, Any]:
     }
 
 
-def _number(number: Number | None) -> list[float | None] | None:
+def _number(number: Estimate | None) -> list[float | None] | None:
     """Value and interval, five digits; None where there is none."""
     if number is None or not isfinite(number.value):
         return None

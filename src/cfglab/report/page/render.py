@@ -20,11 +20,12 @@ from cfglab.report.page.paged_data import FOLDER, PICTURES, TRACES, Traces
 from cfglab.report.page.thumbnails import BUDGET, Album, album
 from cfglab.report.summary import verdict as words
 from cfglab.report.summary.tables import Tables, comparable
+from cfglab.svg import Shape
 
 SHOWN_FAILURES = 40
 SHOWN_CARDS = 24
 """Settings of a group up to which its curves and images stand in a section of their own."""
-_SHAPES = ("o", "s", "^", "v", "P", "X")
+_SHAPES: tuple[Shape, ...] = ("circle", "square", "up", "down", "plus", "cross")
 _MARKS = ("●", "■", "▲", "▼", "✚", "✖")
 _STYLES = ("palette", "page", "explore", "dialogs", "frontier")
 _SCRIPTS = (
@@ -130,7 +131,7 @@ def _group_figures(tables: Tables, grid: view.ImageGrid, faces: Sequence[view.Se
     label = f"{grid.axis.name} = {grid.axis.marked:g}" if grid.axis else None
     if lines:
         dashed = plots.Curve(base.key, base.row.values, 0)
-        figures["curves"] = Markup(plots.curves(f"curves of {grid.name}", lines, dashed, label))
+        figures["curves"] = Markup(plots.curves(f"Scale w over the steps, {grid.name}", lines, dashed, label))
     main = tables.main
     if grid.axis and main:
         points = [
@@ -141,7 +142,7 @@ def _group_figures(tables: Tables, grid: view.ImageGrid, faces: Sequence[view.Se
         if points:
             figures["scores"] = Markup(
                 plots.scores(
-                    f"scores of {grid.name}",
+                    f"{main.title} over {grid.axis.name}, {grid.name}",
                     points,
                     xlabel=grid.axis.name,
                     ylabel=main.title.lower() if main.title.isascii() else "score",
@@ -170,7 +171,7 @@ def _dose_figure(tables: Tables, grids: Sequence[view.ImageGrid]) -> Markup | No
         return None
     return Markup(
         plots.scores(
-            "scores by dose",
+            f"{main.title} over the dose, all settings",
             points,
             xlabel="dose: mean w over the steps",
             ylabel=main.title.lower() if main.title.isascii() else "score",

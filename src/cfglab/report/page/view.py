@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from cfglab import svg
 from cfglab.metrics import Metric
+from cfglab.metrics.estimate import Estimate
 from cfglab.report.summary.axis import SHADES, Axis
-from cfglab.report.summary.estimates import Number
 from cfglab.report.summary.tables import SettingRow, Tables
 
 ACCENT = "var(--accent)"
@@ -87,16 +88,12 @@ def grids(tables: Tables, all_faces: Sequence[SettingView]) -> tuple[ImageGrid, 
 
 def path(values: Sequence[float | None], low: float, high: float) -> str:
     """A curve as an SVG path in a box of 100 × 30, `high` near its top; broken where guidance is off."""
-    parts, pen = [], "M"
-    for index, value in enumerate(values):
-        if value is None:
-            pen = "M"
-            continue
-        x = 100 * index / max(1, len(values) - 1)
-        y = 28 - 26 * (value - low) / ((high - low) or 1)
-        parts.append(f"{pen}{x:.4g} {y:.4g}")
-        pen = "L"
-    return "".join(parts) if len(values) != 1 else "".join(parts) + "H100"
+    width, span = max(1, len(values) - 1), (high - low) or 1
+    points = [
+        None if value is None else (100 * index / width, 28 - 26 * (value - low) / span)
+        for index, value in enumerate(values)
+    ]
+    return svg.path(points) + ("H100" if len(points) == 1 and points[0] else "")
 
 
 def score_scale(rows: Sequence[SettingRow], metric: Metric) -> Scale:
@@ -112,12 +109,12 @@ def score_scale(rows: Sequence[SettingRow], metric: Metric) -> Scale:
 def difference_scale(rows: Sequence[SettingRow], metric: Metric) -> Scale:
     """The same to either side of no difference."""
     found = [row.differences[metric.name] for row in rows if metric.name in row.differences]
-    ends = [abs(value) for it in found for value in (it.low, it.mean, it.high) if value is not None]
+    ends = [abs(value) for it in found for value in (it.low, it.difference, it.high) if value is not None]
     reach = 1.04 * max(ends, default=1.0) or 1.0
     return Scale(-reach, reach)
 
 
-def _ends(number: Number) -> Iterator[float]:
+def _ends(number: Estimate) -> Iterator[float]:
     yield from (value for value in (number.low, number.value, number.high) if value is not None)
 
 

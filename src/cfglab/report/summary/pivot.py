@@ -1,13 +1,13 @@
 """What the images can be laid out by: every axis that the settings sweep, of any number, beside prompt and seed."""
 
-import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cfglab.experiments.spec.document import label, text
 from cfglab.experiments.spec.experiment import Setting
 
 TAKEN = ("setting", "group", "prompt", "seed")
-_FIELD = re.compile(r"(\w+)=(.+)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ def pivot(settings: Sequence[Setting], prompts: int) -> Pivot:
     """The axes of an experiment, the baseline first among its settings and on no axis, and what to show at first."""
     others = settings[1:]
     groups = list(dict.fromkeys(setting.group for setting in others))
-    fields = [swept(setting) for setting in others]
+    fields = _labelled(others)
     names = list(dict.fromkeys(name for found in fields for name in found))
     named = {"setting": [setting.name for setting in others]}
     if len(groups) > 1:
@@ -54,11 +54,16 @@ def pivot(settings: Sequence[Setting], prompts: int) -> Pivot:
     return Pivot(axes, tuple(at), *_first_look(axes, at[1:], prompts))
 
 
-def swept(setting: Setting) -> dict[str, str]:
-    """The axes that a setting's name tells, `group k=0.3, w=2`; none where it is a name of another kind."""
-    text = setting.name.removeprefix(setting.group).strip()
-    found = [_FIELD.fullmatch(part) for part in _parts(text)]
-    return {field[1]: field[2] for field in found if field} if all(found) else {}
+def _labelled(settings: Sequence[Setting]) -> list[dict[str, str]]:
+    """The axis values of each setting as text; within a group 1 and 1.0 differ where an axis has both."""
+    labels: dict[tuple[str, str], dict[str, str]] = {}
+    for setting in settings:
+        for name, value in setting.axes.items():
+            labels.setdefault((setting.group, name), {})[text(value)] = label(value)
+    for texts in labels.values():
+        counts = Counter(texts.values())
+        texts |= {exact: exact for exact, short in texts.items() if counts[short] > 1}
+    return [{name: labels[it.group, name][text(value)] for name, value in it.axes.items()} for it in settings]
 
 
 def _first_look(axes: Sequence[Swept], at: Sequence[tuple[int, ...]], prompts: int) -> tuple[str, str]:
@@ -85,14 +90,3 @@ def _ordered(values: Sequence[str]) -> list[str]:
         return sorted(values, key=float)
     except ValueError:
         return list(values)
-
-
-def _parts(text: str) -> Iterator[str]:
-    """The text cut at commas that stand in no bracket."""
-    depth = start = 0
-    for place, letter in enumerate(text):
-        depth += (letter in "([{") - (letter in ")]}")
-        if letter == "," and depth == 0:
-            yield text[start:place].strip()
-            start = place + 1
-    yield text[start:].strip()

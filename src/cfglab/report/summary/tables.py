@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from cfglab.errors import InputError
+from cfglab.experiments.analysis.paired import Difference
+from cfglab.experiments.analysis.reference_sigmas import standard_sigmas
+from cfglab.experiments.analysis.split_choice import SplitChoice
 from cfglab.experiments.spec.experiment import Experiment, Setting
 from cfglab.experiments.storage.store import Store
 from cfglab.experiments.storage.traces import stored_levels
 from cfglab.metrics import METRICS, Metric
-from cfglab.report.noise import standard_sigmas
+from cfglab.metrics.estimate import Estimate
 from cfglab.report.summary.axis import Axis, axis_of
 from cfglab.report.summary.columns import Columns
-from cfglab.report.summary.estimates import Choice, Difference, Number, compared, held_back, means_of
+from cfglab.report.summary.estimates import compared, held_back, means_of
 from cfglab.step import steps
 
 REAL = "real"
@@ -32,9 +35,9 @@ class SettingRow:
     done: int
     failed: int
     missing: int
-    means: Mapping[str, Number]
+    means: Mapping[str, Estimate]
     differences: Mapping[str, Difference]
-    sets: Mapping[str, Number]
+    sets: Mapping[str, Estimate]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +62,10 @@ class Tables:
     rows: tuple[SettingRow, ...]
     metrics: tuple[Metric, ...]
     sets: tuple[Metric, ...]
-    floors: Mapping[str, Number]
+    floors: Mapping[str, Estimate]
     main: Metric | None
     notes: Mapping[str, str]
-    held_back: Choice | None
+    held_back: SplitChoice | None
     columns: Columns
     own_levels: bool
 
@@ -77,8 +80,7 @@ class Tables:
         others = [row for row in self.rows if not row.baseline and main and main.name in row.means]
         if not main or not others:
             return None
-        sign = -1 if main.better == "lower" else 1
-        return max(others, key=lambda row: sign * row.means[main.name].value)
+        return max(others, key=lambda row: main.sign * row.means[main.name].value)
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -149,7 +151,7 @@ def build(store: Store) -> Tables:
                 differences={
                     name: found[setting.name] for name, (found, _) in comparisons.items() if setting.name in found
                 },
-                sets={name: Number.of(number) for name, number in set_metrics.get(setting.name, {}).items()},
+                sets={**set_metrics.get(setting.name, {})},
             )
         )
     return Tables(
@@ -157,7 +159,7 @@ def build(store: Store) -> Tables:
         rows=tuple(rows),
         metrics=metrics,
         sets=_metrics(name for table in set_metrics.values() for name in table),
-        floors={name: Number.of(number) for name, number in set_metrics.get(REAL, {}).items()},
+        floors=set_metrics.get(REAL, {}),
         main=main,
         notes={name: note for name, (_, note) in comparisons.items()},
         held_back=held_back(columns, main) if main else None,

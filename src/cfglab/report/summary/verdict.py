@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from cfglab.experiments.analysis.paired import smallest_p
+from cfglab.experiments.analysis.paired import Difference, smallest_p
 from cfglab.metrics import Metric
+from cfglab.metrics.estimate import Estimate
 from cfglab.report.formatting import NARROW, count, gap, gap_span, p_value, shown
-from cfglab.report.summary.estimates import Difference, Number
 from cfglab.report.summary.tables import SettingRow, Tables, comparable
 
 
@@ -40,7 +40,7 @@ def verdict(tables: Tables) -> Verdict:
     return Verdict(_shows(tables, main, best, base), _hides(tables, best))
 
 
-def _shows(tables: Tables, main: Metric, best: SettingRow, base: Number) -> str:
+def _shows(tables: Tables, main: Metric, best: SettingRow, base: Estimate) -> str:
     mean, difference = best.means[main.name], best.differences.get(main.name)
     others = sum(main.name in row.means for row in tables.rows) - 1
     rank = _rank(tables, main, mean, others)
@@ -52,16 +52,16 @@ def _shows(tables: Tables, main: Metric, best: SettingRow, base: Number) -> str:
         return f"{here}, one image each, which describes these images and allows no interval and no test."
     if difference is None or difference.low is None or difference.p_holm is None:
         return f"{here} in {_basis(tables, mean.n)}, too few that pair with the baseline for an interval or a test."
-    facts = f"{gap(difference.mean, main.unit)}, 95{NARROW}% interval "
+    facts = f"{gap(difference.difference, main.unit)}, 95{NARROW}% interval "
     facts += f"{gap_span(difference.low, difference.high, main.unit)}, {_p_is(difference.p_holm)}"
     facts += f" after Holm over {others}" if others > 1 else ""
     facts += f"; {_basis(tables, difference.n)}"
     better, worse = _found(tables, main)
     tally = f", and {worse} of the {others} settings {'is' if worse == 1 else 'are'} worse than the baseline"
     tally = tally if worse and others > 1 else ""
-    if difference.found and _better(main, difference):
+    if difference.significant and _better(main, difference):
         return f"{here}, a difference in its favour ({facts}){tally}."
-    if difference.found:
+    if difference.significant:
         return f"Nothing beats the baseline: {here}, a difference against it ({facts}){tally}."
     lead = "No difference found in favour of any setting" if not better else "No difference found for the best mean"
     if smallest_p(difference.clusters) * others > 0.05:
@@ -72,7 +72,7 @@ def _shows(tables: Tables, main: Metric, best: SettingRow, base: Number) -> str:
     return f"{lead}: {here} ({facts}){power}{tally}."
 
 
-def _rank(tables: Tables, main: Metric, mean: Number, others: int) -> str:
+def _rank(tables: Tables, main: Metric, mean: Estimate, others: int) -> str:
     """How the best stands among the others; equals are said, since the first of them is no better than the rest."""
     equals = sum(
         not row.baseline and main.name in row.means and row.means[main.name].value == mean.value for row in tables.rows
@@ -86,7 +86,7 @@ def _rank(tables: Tables, main: Metric, mean: Number, others: int) -> str:
 
 def _found(tables: Tables, main: Metric) -> tuple[int, int]:
     """How many settings a difference was found for, and against."""
-    found = [it for row in tables.rows if (it := row.differences.get(main.name)) and it.found]
+    found = [it for row in tables.rows if (it := row.differences.get(main.name)) and it.significant]
     better = sum(_better(main, it) for it in found)
     return better, len(found) - better
 
@@ -96,7 +96,7 @@ def _p_is(p: float | None) -> str:
 
 
 def _better(main: Metric, difference: Difference) -> bool:
-    return difference.mean < 0 if main.better == "lower" else difference.mean > 0
+    return difference.difference is not None and main.is_better(difference.difference, 0.0)
 
 
 def _hides(tables: Tables, best: SettingRow | None) -> str:
@@ -125,14 +125,14 @@ def held_back(tables: Tables) -> str:
     if choice is None or main is None:
         return ""
     row = next(row for row in tables.rows if row.setting.name == choice.setting)
-    judged = choice.judged
+    judged = choice.reported_on
     interval = f", 95{NARROW}% interval {gap_span(judged.low, judged.high, main.unit)}, {_p_is(judged.p)}"
     ends = "a number that the choice does not flatter."
     if choice.shares == "noises":
         ends = "both halves share their starting noises, so with others the choice may look worse."
     return (
         f"Chosen on one half of the {choice.split} and judged on the other, {_named(row)} scores "
-        f"{gap(judged.mean, main.unit)} against the baseline{interval}, {count(judged.n, 'pair')}: {ends}"
+        f"{gap(judged.difference, main.unit)} against the baseline{interval}, {count(judged.n, 'pair')}: {ends}"
     )
 
 
