@@ -33,10 +33,10 @@ test: setup
 	$(CALM) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow"
 
 test-all: setup
-	$(CALM) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	CFGLAB_FUZZ_SECONDS=240 $(CALM) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 torture: setup
-	$(CALM) $(BIN)/python -m pytest tests/torture --durations=5
+	CFGLAB_FUZZ_SECONDS=240 $(CALM) $(BIN)/python -m pytest tests/torture --durations=5
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ def listed() -> set[str]:
     return set(re.findall(r"`([^`]+)`", " ".join(first)))
 
 
+@cache
 def instance(name: str, tiny: Path) -> Any:
     if name == "MinimalDiffusion":
         made: Any = MinimalDiffusion(str(tiny), "cpu", torch.float32)

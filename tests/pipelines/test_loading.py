@@ -5,14 +5,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from safetensors.torch import save_file
 
 from cfglab.errors import InputError, MachineError
 from cfglab.pipelines import SAMPLERS, check_prompt, load, locate, weights_hash
+from cfglab.pipelines.loading.load import load_without_prefix
 from cfglab.pipelines.loading.model_folder import read_json
 from cfglab.pipelines.loading.samplers import make_sampler
 
@@ -119,6 +122,19 @@ def test_weights_of_another_model(folder: Path) -> None:
     assert f"{folder / 'unet'} lacks " in said(folder)
     (folder / "unet" / "config.json").write_text("{")
     assert f"{folder / 'unet' / 'config.json'} cannot be read as JSON" in said(folder)
+
+
+def test_a_text_encoder_of_transformers_5_is_read_where_the_names_have_a_prefix(tmp_path: Path) -> None:
+    newer = torch.nn.Linear(3, 2)
+    save_file(newer.state_dict(), tmp_path / "model.safetensors")
+    older = torch.nn.Module()
+    older.text_model = torch.nn.Linear(3, 2)
+    older.config = SimpleNamespace(model_type="clip_text_model")  # type: ignore[assignment]
+    assert load_without_prefix(older, tmp_path)
+    assert torch.equal(older.text_model.weight, newer.weight)
+    assert torch.equal(older.text_model.bias, newer.bias)
+    older.text_model = torch.nn.Linear(3, 2, bias=False)
+    assert not load_without_prefix(older, tmp_path), "a file with other names"
 
 
 def test_pickled_weights_are_refused_and_read_only_when_asked(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
