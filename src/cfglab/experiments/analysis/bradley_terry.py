@@ -107,9 +107,7 @@ def bradley_terry(votes: Iterable[Vote], *, level: float = 0.95) -> BradleyTerry
     reason = _undetermined(wins, ties) or _unbounded(design, table)
     count = int(wins.sum() + ties.sum() / 2)
     rows = [
-        Strength(
-            name=name, wins=int(wins[i].sum()), ties=int(ties[i].sum()), losses=int(wins[:, i].sum())
-        )
+        Strength(name=name, wins=int(wins[i].sum()), ties=int(ties[i].sum()), losses=int(wins[:, i].sum()))
         for i, name in enumerate(names)
     ]
     if reason:
