@@ -44,7 +44,7 @@ def test_the_baseball_season_gives_the_published_strengths() -> None:
     for team, (strength, _) in PUBLISHED.items():
         assert strengths[team] - strengths["Baltimore"] == pytest.approx(strength, abs=6e-4)
     assert sum(strengths.values()) == pytest.approx(0, abs=1e-12)
-    assert [row.name for row in table.rows][0] == "Milwaukee"
+    assert table.rows[0].name == "Milwaukee"
     assert table.votes == 21 * 13
 
 

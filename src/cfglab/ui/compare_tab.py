@@ -1,4 +1,4 @@
-"""The tab Compare: two to six guidances on one starting noise, in one batch; a vote on two of them, blind by default."""
+"""The tab Compare: two to six guidances on one starting noise, in one batch, and a vote on two of them."""
 
 import random
 from collections.abc import Iterator

@@ -106,7 +106,6 @@ def _method_panel(guidance: Any) -> None:
     choices = [(f"{method.title} · {name}", name) for name, method in methods().items()]
     chosen = gr.Dropdown(choices, value="cosine", label="Method", filterable=True, elem_id="method")
 
-    @gr.render(inputs=[chosen])
     def controls(name: str) -> None:
         method = methods().get(name)
         if method is None:
@@ -127,6 +126,8 @@ def _method_panel(guidance: Any) -> None:
         button = gr.Button(put, size="sm", elem_id="use-method")
         events = [button.click, *(_event(part) for part in parts)]
         gr.on(events, changed, [guidance, *parts], [guidance, fault], trigger_mode="always_last", **QUIET)
+
+    gr.render(inputs=[chosen])(controls)
 
 
 def _widget(control: Control) -> Any:

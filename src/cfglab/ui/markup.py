@@ -213,10 +213,11 @@ def _vote_row(row: Strength, low: float, high: float) -> str:
     def at(value: float) -> float:
         return 100 * (value - low) / (high - low)
 
-    bar = (
-        f'<svg viewBox="0 0 100 12" preserveAspectRatio="none" aria-hidden="true"><path class="zero" d="M{at(0):.1f} 0V12"/>'
-        f'<path d="M{at(row.low):.1f} 6H{at(row.high):.1f}"/><path class="dot" d="M{at(row.strength):.1f} 6h0"/></svg>'
+    paths = (
+        f'<path class="zero" d="M{at(0):.1f} 0V12"/><path d="M{at(row.low):.1f} 6H{at(row.high):.1f}"/>'
+        f'<path class="dot" d="M{at(row.strength):.1f} 6h0"/>'
     )
+    bar = f'<svg viewBox="0 0 100 12" preserveAspectRatio="none" aria-hidden="true">{paths}</svg>'
     numbers = f"{row.strength:+.2f} ({row.low:+.2f} to {row.high:+.2f})".replace("-", "−")
     return f"<tr>{name}{cells}<td>{bar}<span>{numbers}</span></td><td>{100 * row.share:.0f} %</td></tr>"
 

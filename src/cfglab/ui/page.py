@@ -26,6 +26,11 @@ MODEL: dict[str, Any] = {
     "api_visibility": "private",
 }
 """Options of events that use the model: one at a time, the others wait in the queue."""
+ACCENT = (
+    *("#fff4ef", "#ffe4d8", "#ffc7b0", "#ffa27d", "#ff8d5f", "#e2602f"),
+    *("#c4471c", "#a03715", "#7d2c13", "#5c2110", "#38140a"),
+)
+"""The accent colour of the reports, from 50 to 950."""
 PROMPT = "a photograph of an astronaut riding a horse"
 GUIDANCE = "cosine(max=7.5, min=1)"
 
@@ -62,9 +67,7 @@ def theme() -> Any:
     """Fonts of the system only: the page asks no other server for anything."""
     sans = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Liberation Sans", "sans-serif")
     mono = ("ui-monospace", "SFMono-Regular", "Consolas", "Liberation Mono", "monospace")
-    accent = gr.themes.Color(
-        *("#fff4ef #ffe4d8 #ffc7b0 #ffa27d #ff8d5f #e2602f #c4471c #a03715 #7d2c13 #5c2110 #38140a".split())
-    )
+    accent = gr.themes.Color(*ACCENT)
     return gr.themes.Base(
         primary_hue=accent,
         neutral_hue=gr.themes.colors.stone,
@@ -114,7 +117,7 @@ def build(services: Services) -> Any:
             " · w is the guidance scale, <code>uncond + w (cond − uncond)</code>; w = 1 is no guidance</p></header>"
         )
         notice = gr.HTML(elem_id="notice", visible=True)
-        with gr.Row(elem_id="bar", equal_height=True) as bar:
+        with gr.Row(elem_id="bar", equal_height=True):
             prompt = gr.Textbox(PROMPT, label="Prompt", scale=6, min_width=280, max_lines=3, elem_id="prompt")
             seed = gr.Number(0, label="Seed", precision=0, minimum=0, scale=1, min_width=90, elem_id="seed")
             steps = gr.Slider(1, 100, 20, step=1, label="Steps", scale=2, min_width=150, elem_id="steps")

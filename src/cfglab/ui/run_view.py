@@ -59,7 +59,7 @@ def report_frame(folder: Path) -> str:
     """The report of a run inside the page, and a link to it."""
     address = f"runs/{quote(folder.name, safe='')}/report.html"
     return (
-        f'<p class="cl-note"><a href="{address}" target="_blank" rel="noopener">Open the report in a tab of its own</a></p>'
+        f'<p class="cl-note"><a href="{address}" target="_blank" rel="noopener">Open in a tab of its own</a></p>'
         f'<iframe class="cl-report" src="{address}" title="Report" '
         'sandbox="allow-scripts allow-popups allow-downloads"></iframe>'
     )

@@ -56,7 +56,7 @@ def build(services: Services, guidance: Any) -> None:
             said = gr.HTML(elem_id="sweep-said")
             grid = gr.HTML(markup.note("The grid of images appears here."), elem_id="sweep-grid")
     page = gr.HTML(elem_id="sweep-page")
-    fields = [template, prompts, seeds, steps, sampler, title]
+    fields: list[Any] = [template, prompts, seeds, steps, sampler, title]
 
     gr.on([part.change for part in fields], look, fields, size, trigger_mode="always_last", **QUIET)
 

@@ -1,9 +1,9 @@
 """Strengths from pairwise choices: the Bradley-Terry model with ties after Davidson, by maximum likelihood.
 
-`P(i is chosen over j) = p_i / (p_i + p_j + nu sqrt(p_i p_j))` and `P(tie) = nu sqrt(p_i p_j) / (...)`, with `p = exp(s)`
-and the strengths `s` centred on 0. Without ties nu is 0, which is the model of Bradley and Terry. The intervals are
-Wald intervals from the inverse of the observed information. They treat votes as independent; votes of one person on one
-image are not quite that.
+`P(i over j) = p_i / (p_i + p_j + nu sqrt(p_i p_j))` and `P(tie) = nu sqrt(p_i p_j) / (p_i + p_j + nu sqrt(p_i p_j))`,
+with `p = exp(s)` and the strengths `s` centred on 0. Without ties nu is 0, the model of Bradley and Terry. The
+intervals are Wald intervals from the observed information. They treat votes as independent, which votes of one person
+on the same images are not quite.
 """
 
 from collections.abc import Iterable
@@ -182,7 +182,7 @@ def _unbounded(design: FloatArray, table: FloatArray) -> str:
         [design[pair, chosen] - np.delete(design[pair], chosen, axis=0) for pair, chosen in np.argwhere(table > 0)]
     )
     best = linprog(-rows.sum(axis=0), A_ub=-rows, b_ub=np.zeros(len(rows)), bounds=(-1, 1))
-    if -best.fun > 1e-9:
+    if best.fun is not None and best.fun < -1e-9:
         return "some items won or lost every vote against the rest, or all their votes are ties"
     return ""
 
