@@ -9,7 +9,7 @@ from cfglab.guidance import TRANSFORMS, Transform
 from cfglab.guidance.methods.not_implemented import LEFT_OUT
 from cfglab.method_card import Card
 from cfglab.schedules import PUBLISHED, SHAPES
-from cfglab.schedules.parser import number
+from cfglab.schedules.printer import number
 from cfglab.schedules.published.cards import CARDS
 
 PAGE = Path(__file__).parent / "methods.md"

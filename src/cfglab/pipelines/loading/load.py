@@ -177,7 +177,7 @@ def load_without_prefix(network: Any, folder: Path) -> bool:
     """Load a text encoder that transformers 5 saved into the class of transformers 4, which adds a prefix to the names
     of the weights; False if the file has other names."""
     files = sorted(folder.glob("*.safetensors"))
-    if network.config.model_type != "clip_text_model" or len(files) != 1:
+    if getattr(network.config, "model_type", None) != "clip_text_model" or len(files) != 1:
         return False
     weights = {f"text_model.{name}": tensor for name, tensor in load_file(files[0]).items()}
     if weights.keys() != network.state_dict().keys():
