@@ -15,8 +15,8 @@ from cfglab.guidance import TRANSFORMS, Guidance, Transform, parse_transform
 from cfglab.guidance.guidance import parse_guidance
 from cfglab.method_card import Card
 from cfglab.schedules import PUBLISHED, SHAPES, parse
-from cfglab.schedules.parser import WORDS
 from cfglab.schedules.published.cards import CARDS
+from cfglab.schedules.registry import WORDS
 
 _LOWEST = (-1e6, -1.0, -0.99, 0.0, 0.01, 1.0, 2.0)
 _HIGHEST = (1e6, 1000.0, 100.0, 10.0, 1.0, 0.99)

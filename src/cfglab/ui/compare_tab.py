@@ -12,7 +12,7 @@ from cfglab.guidance import Guidance
 from cfglab.guidance.guidance import parse_guidance
 from cfglab.ui import markup, votes
 from cfglab.ui.engine import ImageRequest
-from cfglab.ui.page import MODEL, QUIET, RequestBar, Services, asset, numbers
+from cfglab.ui.shared import MODEL, QUIET, RequestBar, Services, asset, numbers
 
 MOST = 6
 """The most guidances beside each other."""

@@ -12,7 +12,7 @@ from cfglab.ui import markup
 from cfglab.ui.catalogue import Control, compose, methods
 from cfglab.ui.engine import ImageRequest
 from cfglab.ui.links import PageState
-from cfglab.ui.page import GUIDANCE, MODEL, QUIET, RequestBar, Services, asset, numbers
+from cfglab.ui.shared import GUIDANCE, MODEL, QUIET, RequestBar, Services, asset, numbers
 from cfglab.ui.take_away import FORMS, taken
 
 KNOTS = 40

@@ -1,66 +1,24 @@
 """The page: what every tab shares, the four tabs, and the state that a link restores."""
 
 import json
-from dataclasses import dataclass
 from html import escape
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from cfglab.errors import CfglabError
 from cfglab.pipelines.loading.samplers import SAMPLERS
-from cfglab.ui import markup
+from cfglab.ui import compare_tab, generate_tab, markup, runs_tab, sweep_tab
 from cfglab.ui.catalogue import completions
-from cfglab.ui.engine import MODEL_SAMPLER, SAMPLER, Engine
+from cfglab.ui.engine import MODEL_SAMPLER, SAMPLER
 from cfglab.ui.links import PageState, from_query
-from cfglab.ui.sweep import Jobs
+from cfglab.ui.shared import GUIDANCE, PROMPT, QUIET, RequestBar, Services, asset
 
-QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-"""Options of events that only look something up."""
-MODEL: dict[str, Any] = {
-    "concurrency_id": "model",
-    "concurrency_limit": 1,
-    "show_progress": "hidden",
-    "api_visibility": "private",
-}
-"""Options of events that use the model: one at a time, the others wait in the queue."""
 ACCENT = (
     *("#fff4ef", "#ffe4d8", "#ffc7b0", "#ffa27d", "#ff8d5f", "#e2602f"),
     *("#c4471c", "#a03715", "#7d2c13", "#5c2110", "#38140a"),
 )
 """The accent colour of the reports, from 50 to 950."""
-PROMPT = "a photograph of an astronaut riding a horse"
-GUIDANCE = "cosine(max=7.5, min=1)"
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What the tabs work with."""
-
-    engine: Engine
-    jobs: Jobs
-    votes: Path
-
-
-@dataclass(frozen=True, slots=True)
-class RequestBar:
-    """The inputs above the tabs that generate images."""
-
-    prompt: Any
-    seed: Any
-    steps: Any
-    sampler: Any
-
-    def inputs(self) -> list[Any]:
-        """In the order of `ImageRequest`'s fields in callbacks: prompt, seed, steps, sampler."""
-        return [self.prompt, self.seed, self.steps, self.sampler]
-
-
-def asset(name: str) -> str:
-    """The text of a file in assets/."""
-    return (files("cfglab.ui") / "assets" / name).read_text(encoding="utf-8")
 
 
 def theme() -> Any:
@@ -106,8 +64,6 @@ def build(services: Services) -> Any:
     Returns:
         The gr.Blocks.
     """
-    from cfglab.ui import compare_tab, generate_tab, runs_tab, sweep_tab
-
     engine = services.engine
     with gr.Blocks(
         analytics_enabled=False, title="cfglab playground", fill_width=True, delete_cache=(3600, 3600)
@@ -151,8 +107,3 @@ def _restore(request: gr.Request) -> list[Any]:
     except CfglabError as fault:
         state, message = default, markup.error(fault)
     return [message, state.prompt, state.guidance, state.seed, state.steps, state.sampler]
-
-
-def numbers(seed: Any, steps: Any) -> tuple[int, int]:
-    """Seed and steps as whole numbers; 0 and 20 where a field is empty."""
-    return int(seed or 0), int(steps or 20)

@@ -7,7 +7,7 @@ import gradio as gr
 from cfglab.errors import CfglabError
 from cfglab.experiments.storage.store import Store
 from cfglab.ui import markup, run_view
-from cfglab.ui.page import QUIET, Services
+from cfglab.ui.shared import QUIET, Services
 from cfglab.ui.sweep_tab import progress
 
 

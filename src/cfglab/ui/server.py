@@ -77,11 +77,12 @@ def make_app(settings: Settings) -> Any:
 
     from cfglab.ui import page, votes
     from cfglab.ui.engine import Engine
+    from cfglab.ui.shared import Services, asset
     from cfglab.ui.sweep import Jobs
 
     engine = Engine(settings.model, settings.device, settings.dtype, settings.hub)
     jobs = Jobs(engine, settings.runs)
-    blocks = page.build(page.Services(engine, jobs, settings.votes or votes.default_file()))
+    blocks = page.build(Services(engine, jobs, settings.votes or votes.default_file()))
     blocks.queue(max_size=64)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_api_route("/runs/{name}/{file:path}", _run_files(jobs), methods=["GET"])
@@ -92,7 +93,7 @@ def make_app(settings: Settings) -> Any:
         server_name=settings.host,
         server_port=settings.port,
         theme=page.theme(),
-        css=page.asset("style.css"),
+        css=asset("style.css"),
         head=page.head(),
         footer_links=[],
         allowed_paths=[],

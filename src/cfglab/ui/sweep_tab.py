@@ -9,7 +9,7 @@ from cfglab.errors import CfglabError
 from cfglab.pipelines.loading.samplers import SAMPLERS
 from cfglab.ui import markup, run_view
 from cfglab.ui.engine import SAMPLER, explained
-from cfglab.ui.page import PROMPT, QUIET, Services, numbers
+from cfglab.ui.shared import PROMPT, QUIET, Services, numbers
 from cfglab.ui.sweep import SweepForm, experiment_of, scaled, size_of
 
 TEMPLATE = "cosine(max={w:3, 5, 7.5}, min=1, k={k:0.3, 1})"
