@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cfglab.cli.options import AllowDownload, AllowPickle, Device, Revision, integer, path
+from cfglab.cli.options import AllowPickle, Device, Revision, integer, path
 
 
 def ui(
@@ -27,7 +27,6 @@ def ui(
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
     revision: Revision = None,
     allow_pickle: AllowPickle = False,
-    allow_download: AllowDownload = False,
 ) -> None:
     """Open the playground in a browser: generate, compare, vote, sweep.
 
@@ -40,9 +39,5 @@ def ui(
     """
     from cfglab.ui.server import Settings, serve
 
-    hub = {
-        "revision": revision,
-        "allow_pickle": allow_pickle,
-        "allow_download": allow_download or model != "scenes",
-    }
+    hub = {"revision": revision, "allow_pickle": allow_pickle}
     serve(Settings(model, device, dtype, host, port, runs, votes, hub), browser=not no_browser)

@@ -75,7 +75,7 @@ class Engine:
         model: "scenes", a model folder, or a hub id.
         device: a torch device, or "auto".
         dtype: "float32", "float16" or "bfloat16".
-        hub: the options `revision`, `allow_pickle` and `allow_download` of `cfglab.load`.
+        hub: the options `revision` and `allow_pickle` of `cfglab.load`.
         lock: held while the model works.
     """
 

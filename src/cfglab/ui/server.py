@@ -39,7 +39,7 @@ class Settings:
         port: the port; 0 takes a free one.
         runs: the folder of the runs.
         votes: the file of the votes; None is votes.jsonl in the user's data folder.
-        hub: the options `revision`, `allow_pickle` and `allow_download` of `cfglab.load`.
+        hub: the options `revision` and `allow_pickle` of `cfglab.load`.
     """
 
     model: str = "scenes"

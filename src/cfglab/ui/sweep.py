@@ -190,7 +190,7 @@ class Jobs:
 
     def _work(self, job: Job, experiment: Experiment) -> None:
         shared = experiment.model == self.engine.model and experiment.dtype == self.engine.dtype
-        hub = {**self.engine.hub, **({} if shared else {"allow_download": False})}
+        hub = self.engine.hub if shared else {"allow_download": False}
         try:
             run(
                 experiment,
