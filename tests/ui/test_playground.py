@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -17,7 +19,7 @@ import pytest
 from cfglab.experiments.storage.files import only_writer
 from tests.report.browser import DESK, PHONE, chromium
 
-EVIL = """<img src=x onerror="document.title='pwned'"><script>document.title='pwned'</script>"""
+EVIL = "<img src=x onerror=alert(1)>"
 ROOT = Path(__file__).parents[2]
 
 
@@ -44,6 +46,8 @@ class Server:
     def close(self) -> None:
         self.process.terminate()
         self.process.wait(30)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +78,7 @@ def visit(browser: Any, server: Server) -> Iterator[Callable[..., Any]]:
         page = context.new_page()
         page.set_default_timeout(60_000)
         page.on("request", lambda request: asked.append(request.url))
-        page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
+        page.on("console", lambda line: complaints.append(line.text) if is_fault(line) else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
         page.goto(server.address + query)
@@ -87,6 +91,11 @@ def visit(browser: Any, server: Server) -> Iterator[Callable[..., Any]]:
     own = (server.address, "data:", "blob:")
     assert [url for url in asked if not url.startswith(own)] == []
     assert complaints == []
+
+
+def is_fault(line: Any) -> bool:
+    """An error on the console; but the browser's remark that the report of a run may not take the focus is none."""
+    return line.type == "error" and not line.text.startswith("Blocked autofocusing")
 
 
 def tab(page: Any, name: str) -> None:
@@ -157,7 +166,7 @@ def test_a_method_of_the_catalogue_has_sliders_that_write_the_guidance(visit: An
     page.click("#method input")
     page.fill("#method input", "apg")
     page.locator("[role=option]").filter(has_text="apg").first.click()
-    page.wait_for_selector("text=Adaptive projected guidance")
+    page.wait_for_selector(".cl-card h3:has-text('Adaptive projected guidance')")
     assert "D_orth + eta D_par" in page.locator(".cl-card pre").inner_text()
     page.click("#use-method")
     page.wait_for_function("document.querySelector('#guidance :is(textarea, input)').value.endsWith('| apg()')")
@@ -208,7 +217,7 @@ def test_a_blind_vote_is_stored_and_next_seed_keeps_the_pair(visit: Any, server:
     for number, outcome in enumerate(("left", "tie", "right")):
         page.click(f"#vote-{outcome}")
         page.wait_for_selector("#thumbs img")
-        assert set(page.locator("#pair figcaption").all_inner_texts()) == {"1", "7.5"}
+        assert set(page.locator("#pair figcaption").all_text_contents()) == {"1", "7.5"}
         assert page.input_value("#seed input") == str(number)
         page.click("#next-seed")
         page.wait_for_function(f"document.querySelector('#seed input').value === '{number + 1}'")
@@ -241,14 +250,16 @@ def test_a_sweep_fills_its_grid_and_its_run_can_be_reported_and_continued(visit:
     page.frame_locator("#sweep-page iframe").locator("h1").first.wait_for()
     tab(page, "Runs")
     page.wait_for_selector("#run-grid td img")
-    (server.folder / "runs" / "small" / "images").rename(server.folder / "runs" / "small" / "lost")
-    with only_writer(server.folder / "runs" / "small"):
+    folder = server.folder / "runs" / "small"
+    with closing(sqlite3.connect(folder / "results.sqlite")) as database, database:
+        database.execute("DELETE FROM results WHERE position >= 4")
+    page.click("#run-refresh")
+    page.wait_for_selector("#run-grid :text('4 of 6 images · not complete')")
+    with only_writer(folder):
         page.click("#run-continue")
         page.wait_for_selector("#run-said :text('is writing there')")
     page.click("#run-continue")
-    page.wait_for_function("document.querySelector('#run-said').innerText.trim() === ''")
     page.wait_for_selector("#run-grid :text('6 of 6 images · complete')")
-    assert len(list((server.folder / "runs" / "small" / "images").iterdir())) == 6
 
 
 def test_a_link_restores_the_page_and_a_prompt_runs_no_script(visit: Any) -> None:
