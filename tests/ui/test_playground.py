@@ -17,6 +17,8 @@ from urllib.parse import urlencode
 import pytest
 
 from cfglab.experiments.storage.files import only_writer
+from cfglab.guidance import parse_guidance
+from cfglab.schedules import Table
 from tests.report.browser import DESK, PHONE, chromium
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -82,7 +84,7 @@ def visit(browser: Any, server: Server) -> Iterator[Callable[..., Any]]:
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
         page.goto(server.address + query)
-        page.wait_for_selector("#generate")
+        page.wait_for_selector("#notice .cl-ready", state="attached")
         return page
 
     yield look
@@ -188,17 +190,22 @@ def test_a_curve_is_drawn_by_mouse_and_by_keyboard(visit: Any) -> None:
     page.mouse.move(box["x"] + 7, box["y"] - 40, steps=3)
     page.mouse.up()
     value = "document.querySelector('#guidance :is(textarea, input)').value"
-    page.wait_for_function(f"{value}.startsWith('[7.5')")
-    drawn = page.evaluate(value)
-    scales = json.loads(drawn.partition(" | ")[0])
-    assert len(scales) == 5
+    page.wait_for_function(f"{value} !== '7.5 | rescale()'")
+    by_mouse = parse_guidance(page.evaluate(value))
+    scales = by_mouse.schedule.values(5)
+    assert scales[0] == 7.5
     assert scales[2] > 6
-    assert drawn.endswith("| rescale()")
+    assert len(by_mouse.transforms) == 1
     page.locator("#draw circle").first.focus()
     page.keyboard.press("Shift+ArrowDown")
-    page.wait_for_function(f"{value}.startsWith('[6.5')")
+    page.wait_for_function(f"{value} !== {json.dumps(str(by_mouse))}")
+    by_keyboard = parse_guidance(page.evaluate(value))
+    assert by_keyboard.schedule.values(5) == [6.5, *scales[1:]]
     few_steps(page, 3)
-    page.wait_for_function(f"JSON.parse({value}.split(' | ')[0]).length === 3")
+    page.wait_for_function(f"{value} !== {json.dumps(str(by_keyboard))}")
+    fewer = parse_guidance(page.evaluate(value)).schedule
+    assert isinstance(fewer, Table)
+    assert (len(fewer.entries), fewer.entries[0]) == (3, 6.5)
 
 
 def test_a_blind_vote_is_stored_and_next_seed_keeps_the_pair(visit: Any, server: Server) -> None:

@@ -106,4 +106,4 @@ def _restore(request: gr.Request) -> list[Any]:
         state = from_query(dict(request.query_params), default)
     except CfglabError as fault:
         state, message = default, markup.error(fault)
-    return [message, state.prompt, state.guidance, state.seed, state.steps, state.sampler]
+    return [f'<i class="cl-ready"></i>{message}', state.prompt, state.guidance, state.seed, state.steps, state.sampler]
