@@ -174,10 +174,11 @@ def test_a_method_of_the_catalogue_has_sliders_that_write_the_guidance(visit: An
     page.wait_for_function("document.querySelector('#guidance :is(textarea, input)').value.endsWith('| apg()')")
     slider = page.get_by_label("range slider for eta")
     assert (slider.get_attribute("min"), slider.get_attribute("max")) == ("0", "1")
+    slider = page.get_by_label("range slider for momentum")
     slider.focus()
-    slider.press("End")
+    slider.press("Home")
     slider.dispatch_event("pointerup")
-    page.wait_for_function("document.querySelector('#guidance :is(textarea, input)').value.includes('eta=1')")
+    page.wait_for_function("document.querySelector('#guidance :is(textarea, input)').value.includes('apg(momentum=-0.99)')")
 
 
 def test_a_curve_is_drawn_by_mouse_and_by_keyboard(visit: Any) -> None:

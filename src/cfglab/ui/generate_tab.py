@@ -27,8 +27,8 @@ def build(services: Services, bar: RequestBar) -> Any:
     Returns:
         The box with the guidance's text.
     """
-    with gr.Row():
-        with gr.Column(scale=5, min_width=320):
+    with gr.Row(elem_id="generate-row"):
+        with gr.Column(scale=5, min_width=320, elem_id="generate-left"):
             guidance = gr.Textbox(
                 GUIDANCE,
                 label="Guidance",
@@ -41,14 +41,14 @@ def build(services: Services, bar: RequestBar) -> Any:
             with gr.Row():
                 generate = gr.Button("Generate", variant="primary", elem_id="generate", scale=3)
                 stop = gr.Button("Stop", elem_id="stop", scale=1, min_width=80)
-            with gr.Tabs():
+            with gr.Tabs(elem_id="ways"):
                 with gr.Tab("Method"):
                     _method_panel(guidance)
                 with gr.Tab("Draw the curve"):
                     _curve_panel(guidance, bar)
                 with gr.Tab("Take away"):
                     _take_away(services, bar, guidance)
-        with gr.Column(scale=5, min_width=320):
+        with gr.Column(scale=5, min_width=320, elem_id="generate-right"):
             view = gr.HTML(markup.image_view(None, "", ""), elem_id="view")
             curve = gr.HTML(markup.schedule_curve([GUIDANCE], 20), elem_id="curve")
             trace = gr.HTML(elem_id="trace")
@@ -134,12 +134,12 @@ def _widget(control: Control) -> Any:
     label = f"{control.name}{' (needed)' if control.required else ''}"
     match control.kind:
         case "slider":
-            return gr.Slider(control.low, control.high, control.default, step=control.step, label=label)
+            return gr.Slider(control.low, control.high, control.default, step=control.step, label=label, interactive=True)
         case "choice":
-            return gr.Dropdown(list(control.choices), value=control.default, label=label)
+            return gr.Dropdown(list(control.choices), value=control.default, label=label, interactive=True)
         case "switch":
-            return gr.Checkbox(control.default, label=label)
-    return gr.Textbox(control.default, label=label, max_lines=1)
+            return gr.Checkbox(control.default, label=label, interactive=True)
+    return gr.Textbox(control.default, label=label, max_lines=1, interactive=True)
 
 
 def _event(part: Any) -> Any:

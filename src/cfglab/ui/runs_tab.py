@@ -16,7 +16,7 @@ def build(services: Services, tab: Any) -> None:
     timer = gr.Timer(1.0, active=False)
     with gr.Row(equal_height=True):
         chosen = gr.Dropdown([], label=f"Run in {services.jobs.runs.name}/", scale=4, elem_id="run")
-        refresh = gr.Button("Read the list again", scale=1, min_width=130, elem_id="run-refresh")
+        refresh = gr.Button("Refresh", scale=1, min_width=130, elem_id="run-refresh")
         report = gr.Button("Report", variant="primary", scale=1, min_width=110, elem_id="run-report")
         go_on = gr.Button("Continue", scale=1, min_width=110, elem_id="run-continue")
     said = gr.HTML(elem_id="run-said")
