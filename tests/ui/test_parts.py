@@ -1,5 +1,7 @@
 """The parts of the playground that need no browser and no model: controls, links, forms, sweeps, votes."""
 
+import doctest
+import importlib
 import json
 from pathlib import Path
 
@@ -21,11 +23,18 @@ from cfglab.ui.take_away import FORMS, taken
 EVIL = """<img src=x onerror=alert(1)>"'<script>alert(2)</script>"""
 
 
+@pytest.mark.parametrize("name", ["ui.links", "ui.sweep", "experiments.analysis.bradley_terry"])
+def test_examples_run(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(f"cfglab.{name}"))
+    assert (result.failed, result.attempted > 0) == (0, True)
+
+
 def control(method: str, field: str) -> Control:
     return next(control for control in methods()[method].controls if control.name == field)
 
 
 def test_every_shape_constructor_and_transform_is_a_method_with_all_its_fields() -> None:
+    methods.cache_clear()
     assert set(methods()) == {*SHAPES, *PUBLISHED, *TRANSFORMS}
     for kind, transform in TRANSFORMS.items():
         assert [item.name for item in methods()[kind].controls] == [
@@ -34,7 +43,14 @@ def test_every_shape_constructor_and_transform_is_a_method_with_all_its_fields()
         assert transform.card is None or methods()[kind].formula == transform.card.formula
 
 
-@pytest.mark.parametrize("name", sorted(methods()))
+def own_methods() -> list[str]:
+    """The names of cfglab's own methods, without those that other tests define."""
+    methods.cache_clear()
+    sources = {**SHAPES, **PUBLISHED, **TRANSFORMS}
+    return sorted(name for name in methods() if sources[name].__module__.startswith("cfglab."))
+
+
+@pytest.mark.parametrize("name", own_methods())
 def test_the_ends_and_the_default_of_every_slider_are_values_that_the_field_takes(name: str) -> None:
     method = methods()[name]
     needed = {"skip_layers": {"layers": "mid"}, "autoguidance": {"skip": "mid"}, "table": {"entries": "[8, 6]"}}

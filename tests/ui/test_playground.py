@@ -178,7 +178,9 @@ def test_a_method_of_the_catalogue_has_sliders_that_write_the_guidance(visit: An
     slider.focus()
     slider.press("Home")
     slider.dispatch_event("pointerup")
-    page.wait_for_function("document.querySelector('#guidance :is(textarea, input)').value.includes('apg(momentum=-0.99)')")
+    page.wait_for_function(
+        "document.querySelector('#guidance :is(textarea, input)').value.includes('apg(momentum=-0.99)')"
+    )
 
 
 def test_a_curve_is_drawn_by_mouse_and_by_keyboard(visit: Any) -> None:

@@ -134,7 +134,9 @@ def _widget(control: Control) -> Any:
     label = f"{control.name}{' (needed)' if control.required else ''}"
     match control.kind:
         case "slider":
-            return gr.Slider(control.low, control.high, control.default, step=control.step, label=label, interactive=True)
+            return gr.Slider(
+                control.low, control.high, control.default, step=control.step, label=label, interactive=True
+            )
         case "choice":
             return gr.Dropdown(list(control.choices), value=control.default, label=label, interactive=True)
         case "switch":
