@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from cfglab.errors import InputError
+from cfglab.experiments.spec.difference import describe_difference
 from cfglab.experiments.spec.experiment import Experiment, Setting, preset_names, read_assignments
 from tests.experiments.examples import SMALL
 
@@ -114,9 +115,12 @@ def test_the_id_is_of_the_content_and_not_of_the_title() -> None:
 
 def test_what_differs_between_two_experiments_is_named() -> None:
     one = Experiment.from_yaml(SMALL)
-    assert one.differs_from(Experiment.preset("scale")) == "the experiment 'small', not 'scale'"
-    assert one.differs_from(Experiment.from_yaml(SMALL, seeds=5)) == "the experiment 'small' with seeds 0..1, not 5"
-    assert "other settings" in one.differs_from(Experiment.from_yaml(SMALL, set={"groups.0.axes.k": 2}))
+    assert describe_difference(one, Experiment.preset("scale")) == "the experiment 'small', not 'scale'"
+    assert (
+        describe_difference(one, Experiment.from_yaml(SMALL, seeds=5))
+        == "the experiment 'small' with seeds 0..1, not 5"
+    )
+    assert "other settings" in describe_difference(one, Experiment.from_yaml(SMALL, set={"groups.0.axes.k": 2}))
 
 
 @pytest.mark.parametrize(

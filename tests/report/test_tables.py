@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cfglab.experiments.analysis.reference_sigmas import standard_sigmas
 from cfglab.experiments.spec.experiment import Experiment, Setting
 from cfglab.experiments.storage.store import Store
 from cfglab.experiments.storage.traces import COLUMNS, CellTrace
 from cfglab.metrics import METRICS, Estimate
-from cfglab.report.noise import standard_sigmas
 from cfglab.report.summary.tables import Tables, build, curve, main_metric
 from tests.report.runs import experiment, make, trace
 
@@ -74,7 +74,7 @@ def test_counts_means_and_differences(tmp_path: Path) -> None:
     assert [row.setting.name for row in it.rows][:2] == ["constant", "k-decay k=0.3"]
     assert [(row.done, row.failed, row.missing) for row in it.rows[:2]] == [(15, 1, 0), (15, 1, 0)]
     assert (it.rows[-1].done, it.rows[-1].missing) == (4, 12)
-    assert it.pictures == 16
+    assert it.images_per_setting == 16
     row = it.rows[1]
     with Store.open(tmp_path / "run") as store:
         values = {
@@ -104,7 +104,7 @@ def test_groups_have_their_axis(tmp_path: Path) -> None:
 
 def test_one_picture_has_no_interval(tmp_path: Path) -> None:
     it = tables(make(tmp_path / "run", experiment(seeds=5)))
-    assert it.pictures == 1
+    assert it.images_per_setting == 1
     for row in it.rows:
         assert all(mean.low is None and mean.high is None for mean in row.means.values())
         assert all(
@@ -175,6 +175,6 @@ def test_a_metric_that_nobody_described_is_shown_by_its_name(tmp_path: Path) -> 
 
 def test_an_empty_run(tmp_path: Path) -> None:
     it = tables(make(tmp_path / "run", experiment(), stop=0))
-    assert it.pictures == 0
+    assert it.images_per_setting == 0
     assert it.metrics == ()
     assert {row.missing for row in it.rows} == {16}

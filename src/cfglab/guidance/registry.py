@@ -28,7 +28,7 @@ def enter_transform(name: str, kind: type, check: Callable[[Any], None] | None =
     TRANSFORMS.enter(name, kind, check)
 
 
-_readers: list[Callable[[str], Any]] = []
+_readers: list[Callable[..., Any]] = []
 
 
 def reader(function: Callable[P, R]) -> Callable[P, R]:

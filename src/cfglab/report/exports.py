@@ -32,7 +32,7 @@ def as_csv(tables: Tables) -> str:
 
 def as_json(tables: Tables) -> str:
     """The experiment, every setting with its curve and numbers, the floors, and the sentences."""
-    said = verdict(tables)
+    sentences = verdict(tables)
     document = {
         "experiment": {
             "noise": tables.experiment.noise,
@@ -47,7 +47,7 @@ def as_json(tables: Tables) -> str:
         "floors": _estimates(tables.floors),
         "held_back": _choice(tables.held_back) if tables.held_back else None,
         "notes": dict(tables.notes),
-        "says": {"shows": said.shows, "hides": said.hides, "held_back": held_back(tables)},
+        "says": {"shows": sentences.shows, "hides": sentences.hides, "held_back": held_back(tables)},
     }
     lines = (f"{json.dumps(key)}: {_text(value)}" for key, value in document.items())
     return "{\n" + ",\n".join(lines) + "\n}\n"
@@ -116,9 +116,9 @@ def _mean(name: str, number: Estimate | None) -> Iterator[tuple[str, Any]]:
     yield f"{name}_n", number and number.n
 
 
-def _difference(name: str, it: Difference | None) -> Iterator[tuple[str, Any]]:
-    yield f"{name}_difference", it and it.difference
-    yield f"{name}_difference_low", it and it.low
-    yield f"{name}_difference_high", it and it.high
-    yield f"{name}_p", it and it.p
-    yield f"{name}_p_holm", it and it.p_holm
+def _difference(name: str, difference: Difference | None) -> Iterator[tuple[str, Any]]:
+    yield f"{name}_difference", difference and difference.difference
+    yield f"{name}_difference_low", difference and difference.low
+    yield f"{name}_difference_high", difference and difference.high
+    yield f"{name}_p", difference and difference.p
+    yield f"{name}_p_holm", difference and difference.p_holm

@@ -120,8 +120,8 @@ def _shares(variance: Variance | None) -> str:
     """`31/52/17 %`, with `-` for seeds that cannot be told from the rest."""
     if variance is None:
         return "-"
-    parts = (variance.prompts, variance.seeds, variance.rest)
-    return "/".join("-" if part is None else f"{100 * part:.0f}" for part in parts) + " %"
+    shares = (variance.prompts, variance.seeds, variance.rest)
+    return "/".join("-" if part is None else f"{100 * part:.0f}" for part in shares) + " %"
 
 
 def _plain(value: float | None) -> str:

@@ -135,9 +135,13 @@ class Document(BaseModel):
 
 
 def read_yaml(source: Path | str) -> dict[str, Any]:
-    """The mapping in a YAML file (a Path, or text that ends in .yaml or .yml) or in YAML text itself.
+    """Read the mapping in a YAML file or in YAML text.
 
-    Raises InputError with the place of a fault.
+    Args:
+        source: a Path, text that ends in .yaml or .yml, or YAML text.
+
+    Raises:
+        InputError: with line and column, if it is no YAML mapping.
     """
     name, text = "experiment", str(source)
     if isinstance(source, Path) or ("\n" not in text and text.endswith((".yaml", ".yml"))):
@@ -155,7 +159,12 @@ def read_yaml(source: Path | str) -> dict[str, Any]:
 
 
 def with_files(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The document with every `@file` among its prompts as a path from the folder that the document lies in."""
+    """Return a document with every `@file` among its prompts as a path.
+
+    Args:
+        document: the document.
+        folder: the folder of the document's file.
+    """
     prompts = document.get("prompts")
     if not isinstance(prompts, str | list):
         return dict(document)
@@ -168,7 +177,7 @@ def with_files(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def check_steps(steps: int) -> None:
-    """Raise InputError for a number of steps that no run has."""
+    """Raise InputError if the number of steps is not 1 to `limits.STEPS`."""
     if steps < 1:
         raise InputError(f"steps {shown(steps)}: a run has at least one step; write 50.")
     if steps > limits.STEPS:
@@ -176,7 +185,14 @@ def check_steps(steps: int) -> None:
 
 
 def check(document: Mapping[str, Any]) -> Document:
-    """The document with every field known and of its type. Raises InputError in one line."""
+    """Return a mapping as a Document.
+
+    Args:
+        document: the mapping of a YAML file.
+
+    Raises:
+        InputError: in one line, if a field does not exist or has a wrong value, or the experiment is too large.
+    """
     try:
         checked = Document.model_validate(dict(document))
     except ValidationError as error:
@@ -195,7 +211,12 @@ def check(document: Mapping[str, Any]) -> Document:
 
 
 def one_line(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first fault of a pydantic error: the value, the rule, the next step."""
+    """Return the first fault of a pydantic error as one line: the value, the rule, the next step.
+
+    Args:
+        error: the error.
+        model: the model that was validated, whose fields are suggested.
+    """
     fault = error.errors(include_url=False)[0]
     cause = fault.get("ctx", {}).get("error")
     if isinstance(cause, InputError):
@@ -205,12 +226,11 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
         for part in fault["loc"]
         if part not in ("bool", "int", "float", "str", "function-before") and "[" not in str(part)
     )
-    known = _fields_at(model, fault["loc"])
+    fields = _fields_at(model, fault["loc"])
     if fault["type"] == "extra_forbidden":
         name = str(fault["loc"][-1])
-        return (
-            f"{path}: there is no field {shown(name)}; it has {', '.join(known)};{nearest(name, known) or ' use one.'}"
-        )
+        hint = nearest(name, fields) or " use one."
+        return f"{path}: there is no field {shown(name)}; it has {', '.join(fields)};{hint}"
     if fault["type"] == "missing":
         return f"{path}: is missing; write it, as a preset does."
     if cause is not None:
@@ -223,7 +243,7 @@ def _fields_at(model: type[BaseModel], where: tuple[int | str, ...]) -> list[str
 
 
 def fields_of(part: str = "") -> list[str]:
-    """The fields of the document, or of one of its parts that have fields of their own."""
+    """Return the fields of the document, or of a part of it (`baseline`, `groups`, `settings`)."""
     match part:
         case "":
             return list(Document.model_fields)
@@ -237,12 +257,22 @@ def fields_of(part: str = "") -> list[str]:
 
 
 def expand_grid(document: Document) -> tuple[SettingDocument, list[SettingDocument]]:
-    """The baseline, and every other setting: the listed ones, then each group's product of axes."""
-    first, names = document.baseline, document.constants
-    baseline = SettingDocument(name=first.name, group="baseline", title=first.title, guidance=first.guidance)
+    """Return every setting of a document.
+
+    Args:
+        document: a checked document.
+
+    Returns:
+        The baseline, and all other settings: the listed ones, then each group's product of axes.
+
+    Raises:
+        InputError: if a template names no axis, an axis has no values, or it has the name of a constant.
+    """
+    plain, names = document.baseline, document.constants
+    baseline = SettingDocument(name=plain.name, group="baseline", title=plain.title, guidance=plain.guidance)
     if names:
-        filled = {"title": fill(first.title, names, "baseline.title", label)}
-        filled |= {"guidance": fill(text(first.guidance), names, "baseline.guidance")}
+        filled = {"title": fill(plain.title, names, "baseline.title", label)}
+        filled |= {"guidance": fill(text(plain.guidance), names, "baseline.guidance")}
         baseline = baseline.model_copy(update=filled)
     settings = list(document.settings)
     for group in document.groups:
@@ -250,9 +280,9 @@ def expand_grid(document: Document) -> tuple[SettingDocument, list[SettingDocume
         for name, values in axes.items():
             if not values:
                 raise InputError(f"groups.{group.name}.axes.{name}: has no values; write a list such as [0.3, 1].")
-        if both := axes.keys() & document.constants.keys():
+        if repeated := axes.keys() & document.constants.keys():
             raise InputError(
-                f"groups.{group.name}.axes.{min(both)}: is a constant as well; a name has one meaning, rename one."
+                f"groups.{group.name}.axes.{min(repeated)}: is a constant as well; a name has one meaning, rename one."
             )
         labels = {name: _labels(values) for name, values in axes.items()}
         for places in itertools.product(*(range(len(values)) for values in axes.values())):
@@ -271,21 +301,31 @@ def expand_grid(document: Document) -> tuple[SettingDocument, list[SettingDocume
     return baseline, settings
 
 
-def fill(template: str, names: Mapping[str, Value], where: str, said: Callable[[Value], str] | None = None) -> str:
-    """The template with every `{name}` replaced by that axis's or constant's value: exactly, or as `said` has it."""
+def fill(template: str, names: Mapping[str, Value], where: str, write: Callable[[Value], str] | None = None) -> str:
+    """Return a template with every `{name}` replaced by a value.
 
-    def value(found: re.Match[str]) -> str:
-        if found[1] not in names:
+    Args:
+        template: the text of a guidance or a title.
+        names: axis or constant -> value.
+        where: the field that holds the template, for errors.
+        write: writes a value as text; None is `text`, which is exact.
+
+    Raises:
+        InputError: with the nearest name, if a name is no axis or constant.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in names:
             has = f"it has {', '.join(names)}" if names else "it has none"
-            hint = nearest(found[1], names) or " name an axis or a constant."
-            raise InputError(f"{where}: {{{found[1][: limits.NAME_LETTERS]}}} is no axis of this group; {has};{hint}")
-        return (said or text)(names[found[1]])
+            hint = nearest(match[1], names) or " name an axis or a constant."
+            raise InputError(f"{where}: {{{match[1][: limits.NAME_LETTERS]}}} is no axis of this group; {has};{hint}")
+        return (write or text)(names[match[1]])
 
     return re.sub(r"\{(\w++)\}", value, template)
 
 
 def text(value: Value) -> str:
-    """A value as it stands in a guidance, exactly: 1.0 keeps its point, for a moment of 1 is a step and 1.0 is not."""
+    """Return a value as text of a guidance, exactly: 1.0 keeps its point, because 1 is a step and 1.0 is not."""
     if isinstance(value, str):
         return value
     return f"[{', '.join(map(text, value))}]" if isinstance(value, tuple) else repr(_plain(value))
@@ -326,7 +366,7 @@ def _read_value(text: str) -> Value:
 
 
 def label(value: Value) -> str:
-    """A value as it stands in a name or title, exactly: 1.0 as 1."""
+    """Return a value as text of a name or title, exactly, with 1.0 as 1."""
     if isinstance(value, str):
         return value
     return f"[{', '.join(map(label, value))}]" if isinstance(value, tuple) else number(_plain(value))

@@ -130,10 +130,10 @@ def _spread(values: Sequence[float], logarithmic: bool) -> list[float]:
     """The ticks among the values that leave room for each other's labels."""
     if len(values) < 2:
         return list(values)
-    places = [log(value) if logarithmic else value for value in values]
-    room = (places[-1] - places[0]) / 11
+    positions = [log(value) if logarithmic else value for value in values]
+    room = (positions[-1] - positions[0]) / 11
     indices = [0]
-    for index in range(1, len(places)):
-        if places[index] - places[indices[-1]] >= room:
+    for index in range(1, len(positions)):
+        if positions[index] - positions[indices[-1]] >= room:
             indices.append(index)
     return [values[index] for index in indices]

@@ -31,9 +31,9 @@ class Axis:
 
     def shades(self) -> tuple[int, ...]:
         """The place of each value in the sequential colour map, 0 to SHADES - 1."""
-        places = [log(value) for value in self.values] if self.logarithmic else list(self.values)
-        low, high = min(places), max(places)
-        return tuple(round((place - low) / ((high - low) or 1) * (SHADES - 1)) for place in places)
+        positions = [log(value) for value in self.values] if self.logarithmic else list(self.values)
+        low, high = min(positions), max(positions)
+        return tuple(round((position - low) / ((high - low) or 1) * (SHADES - 1)) for position in positions)
 
 
 def axis_of(settings: Sequence[Setting]) -> Axis | None:

@@ -1,4 +1,4 @@
-"""Means, differences, and the choice judged on other images: intervals are kept within the scale of the metric."""
+"""Means, differences, and the choice evaluated on other images: intervals are kept within the scale of the metric."""
 
 from typing import Literal, TypeVar
 
@@ -14,7 +14,15 @@ Interval = TypeVar("Interval", Estimate, Difference)
 
 
 def means_of(columns: Columns, metric: Metric) -> list[Estimate | None]:
-    """Return the mean of a metric over the finished images of each setting; None where it was not measured."""
+    """Return the mean of a metric over the finished images of each setting.
+
+    Args:
+        columns: every cell of the run.
+        metric: the metric.
+
+    Returns:
+        One Estimate per setting; None where the metric was not measured.
+    """
     estimates = means(columns.scores[metric.name], crossed=columns.crossed)
     return [estimate and clamped(estimate, metric) for estimate in estimates]
 

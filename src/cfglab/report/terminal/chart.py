@@ -147,10 +147,10 @@ def _dots(line: Sequence[float], columns: int, rows: int, low: float, high: floa
     dots: list[tuple[int, int]] = []
     before: int | None = None
     for x in range(columns):
-        place = x / (columns - 1) * (len(line) - 1)
-        left = math.floor(place)
+        position = x / (columns - 1) * (len(line) - 1)
+        left = math.floor(position)
         right = min(left + 1, len(line) - 1)
-        value = line[left] + (line[right] - line[left]) * (place - left)
+        value = line[left] + (line[right] - line[left]) * (position - left)
         y = _row(value, rows, low, high)
         start = y if before is None else before
         dots += [(x, between) for between in range(min(start, y), max(start, y) + 1)]
