@@ -158,7 +158,7 @@ class Engine:
 
         pipe = self.pipe()
         check_prompt(pipe, request.prompt)
-        self.use_sampler(pipe, request.sampler)
+        self.use_sampler(request.sampler)
         count = len(request.guidances)
         factor = 2 ** (len(pipe.vae.config.block_out_channels) - 1)
         size = pipe.unet.config.sample_size
@@ -191,10 +191,9 @@ class Engine:
             images = decoded(pipe, latents)
         put(Frame(request.steps, request.steps, images, trace, time.perf_counter() - begin, done=True))
 
-    def use_sampler(self, pipe: Any, name: str) -> None:
-        """Give the shared pipeline a new scheduler; another pipeline keeps its own. Call it with the lock held."""
-        if pipe is self._pipe:
-            pipe.scheduler = self._sampler(name)
+    def use_sampler(self, name: str) -> None:
+        """Give the pipeline a new scheduler. Call it with the lock held."""
+        self.pipe().scheduler = self._sampler(name)
 
     def _sampler(self, name: str) -> Any:
         """A new scheduler for one call: the model's own, or another on its noise schedule."""

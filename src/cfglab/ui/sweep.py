@@ -10,7 +10,7 @@ from typing import Any
 
 from cfglab import limits
 from cfglab.errors import InputError
-from cfglab.experiments.execution.outcome import Batch, Load, Outcome, Workers, describe_environment, draw_batch
+from cfglab.experiments.execution.outcome import Batch, Load, Outcome, Workers, describe_environment, generate_batch
 from cfglab.experiments.execution.run import run
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.storage.files import folder_name
@@ -138,6 +138,11 @@ class Job:
     running: bool = True
     _stop: threading.Event = field(default_factory=threading.Event)
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stop.is_set()
+
     def stop(self) -> None:
         """Stop after the batch that is being generated; the run can be continued."""
         self._stop.set()
@@ -189,7 +194,7 @@ class Jobs:
         return job
 
     def _work(self, job: Job, experiment: Experiment) -> None:
-        shared = experiment.model == self.engine.model and experiment.dtype == self.engine.dtype
+        shared = self._is_shared(experiment)
         hub = self.engine.hub if shared else {"allow_download": False}
         try:
             run(
@@ -197,7 +202,7 @@ class Jobs:
                 job.folder,
                 self.engine.device,
                 quiet=True,
-                load=(lambda _: self.engine) if shared and not experiment.compile else None,
+                load=(lambda _: self.engine.pipe()) if shared else None,
                 executor=self._executor(job, experiment),
                 **hub,
             )
@@ -211,33 +216,32 @@ class Jobs:
     def _executor(self, job: Job, experiment: Experiment) -> Any:
         """Batch after batch with the lock of the engine, so that people who generate meanwhile wait for one batch."""
 
+        shared = self._is_shared(experiment)
+
         @contextmanager
         def executor(load: Load, device: str, most: int) -> Iterator[Workers]:  # noqa: ARG001
             with self.engine.lock:
-                pipe = load(device)
-                if isinstance(pipe, Engine):
-                    pipe = _checked(pipe.pipe(), experiment)
+                backend = load(device)
+                backend.check_experiment(experiment)
 
             def draw(batches: Sequence[Batch]) -> Iterator[list[Outcome]]:
                 for batch in batches:
-                    if job._stop.is_set():
+                    if job.stopping:
                         raise _Stopped
                     with self.engine.lock:
-                        self.engine.use_sampler(pipe, experiment.sampler)
-                        outcomes = draw_batch(pipe, batch)
+                        if shared:
+                            self.engine.use_sampler(experiment.sampler)
+                        outcomes = generate_batch(backend, batch)
                     yield outcomes
 
-            yield Workers(describe_environment(pipe), draw)
+            yield Workers(describe_environment(backend), draw)
 
         return executor
 
-
-def _checked(pipe: Any, experiment: Experiment) -> Any:
-    from cfglab.pipelines import check_prompt
-
-    for prompt in experiment.prompts:
-        check_prompt(pipe, prompt)
-    return pipe
+    def _is_shared(self, experiment: Experiment) -> bool:
+        """Whether the experiment runs on the model of the page."""
+        settings = experiment.model, experiment.dtype, experiment.compile
+        return settings == (self.engine.model, self.engine.dtype, False)
 
 
 def _value(text: str) -> float | str:
