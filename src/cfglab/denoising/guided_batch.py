@@ -39,6 +39,7 @@ class GuidedRows:
         guidances: one guidance per image: a Guidance, or an object whose `start(prediction)` returns an object with
             `combine(uncond, cond, step, latents)`.
         prediction: the parameterization of the predictions.
+        model: the parameterization of the network itself, where the host converts before; None if it is the same.
         run: the number of the run, from 0.
         channels: returns the number of leading channels that are guided, given the number of all channels. The other
             channels (a learned variance) follow the conditional prediction.
@@ -52,6 +53,7 @@ class GuidedRows:
         prediction: Space = "epsilon",
         run: int = 0,
         *,
+        model: Space | None = None,
         channels: Callable[[int], int] | None = None,
         shaped: bool = True,
     ) -> None:
@@ -66,11 +68,12 @@ class GuidedRows:
         self._channels, self._shaped = channels, shaped
         self._groups: list[tuple[Any, list[int]]] = []
         for key, images in groups.items():
-            guide = specs[key].start(prediction)
+            spaces = (prediction,) if model is None else (prediction, model)
+            guide = specs[key].start(*spaces)
             if getattr(guide, "alone", False):
                 self._groups += [
                     (guide, images[:1]),
-                    *((specs[key].start(prediction), [image]) for image in images[1:]),
+                    *((specs[key].start(*spaces), [image]) for image in images[1:]),
                 ]
             else:
                 self._groups.append((guide, images))

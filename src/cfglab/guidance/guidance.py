@@ -124,11 +124,13 @@ class Guidance(BaseModel):
         except InputError as error:
             raise InputError(f"the JSON of a guidance: {error}{NEWER}") from None
 
-    def start(self, prediction: Space = "epsilon") -> Guide:
+    def start(self, prediction: Space = "epsilon", model: Space | None = None) -> Guide:
         """One run of this guidance.
 
         Args:
             prediction: What the model predicts; "model" if that is not known.
+            model: What the network itself predicts, for a host that turns it into another `prediction` before it
+                combines, such as x0; None if they are the same.
 
         Returns:
             The live run; it holds all memory between the steps.
@@ -139,7 +141,7 @@ class Guidance(BaseModel):
             >>> [guide.plan(step).evaluations for step in steps(2)]
             [2, 2]
         """
-        return Guide(self, prediction)
+        return Guide(self, prediction, model)
 
 
 def parse_guidance(text: str) -> Guidance:

@@ -75,7 +75,8 @@ class Guide:
 
     Attributes:
         guidance: The guidance that this is a run of.
-        prediction: What the model predicts; "model" where that is not known.
+        prediction: What the tensors are that `combine` gets and gives; "model" where that is not known.
+        model: What the network itself predicts, which a transform with space="model" acts on.
         alone: True where the rows that are needed depend on an image's own history: give each image its own Guide.
         w: The scale of the last `combine`: a number, or (n,) where a transform reads it off the predictions.
 
@@ -86,9 +87,10 @@ class Guide:
         [False, False, True, True]
     """
 
-    def __init__(self, guidance: Spec, prediction: Space = "epsilon") -> None:
+    def __init__(self, guidance: Spec, prediction: Space = "epsilon", model: Space | None = None) -> None:
         self.guidance = guidance
         self.prediction = prediction
+        self.model = prediction if model is None else model
         self.w: float | Tensor = 1.0
         self._active = [_Active(transform) for transform in guidance.transforms if transform.strength > 0]
         self._plan: StepPlan | None = None
@@ -178,9 +180,9 @@ class Guide:
             transform: A transform of this guidance.
 
         Returns:
-            Its `space`; the model's own for "model".
+            Its `space`; the network's own for "model".
         """
-        return self.prediction if transform.space == "model" else transform.space
+        return self.model if transform.space == "model" else transform.space
 
     def variation(self, transform: Transform, step: Step) -> Perturbation | None:
         """The perturbed pass that a transform asks for, with what the network predicts if it asks for that.
@@ -195,7 +197,7 @@ class Guide:
         variation = transform.variation(step)
         if variation is None or not hasattr(variation, "prediction"):
             return variation
-        told: Any = replace(variation, prediction=self.prediction)  # type: ignore[type-var]
+        told: Any = replace(variation, prediction=self.model)  # type: ignore[type-var]
         return told
 
     def _planned(self, step: Step) -> StepPlan:
