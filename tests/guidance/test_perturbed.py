@@ -156,7 +156,7 @@ def test_pictures_that_are_not_square_are_blurred_as_they_lie(unet: Any) -> None
         expected = run(unet, shape=shape)
     torch.testing.assert_close(run(unet, BlurredQueries(("mid",), 0.5), shape), expected, rtol=1e-10, atol=1e-12)
     with pytest.raises(InputError, match=r"seg\(sigma=2\): 48 positions are no image of 8 x 8's proportions"):
-        BlurredQueries(("mid",), 2)._blur(torch.zeros(1, 48, 4), 8, 8)
+        BlurredQueries(("mid",), 2).blurred(torch.zeros(1, 48, 4), 8, 8)
 
 
 def test_the_seg_guider_of_diffusers_never_perturbs(unet: Any) -> None:

@@ -75,7 +75,7 @@ class BlurredQueries(Perturbed):
             size[:] = [(int(sample.shape[-2]), int(sample.shape[-1]))]
 
         def blurred(_: "Module", __: Any, queries: "Tensor") -> "Tensor":
-            return self._blur(queries, *size[0])
+            return self.blurred(queries, *size[0])
 
         def set_them(handles: list[Any]) -> None:
             handles.append(denoiser.register_forward_pre_hook(note, with_kwargs=True))
@@ -84,8 +84,20 @@ class BlurredQueries(Perturbed):
         with hooked(denoiser, set_them):
             yield denoiser
 
-    def _blur(self, queries: "Tensor", height: int, width: int) -> "Tensor":
-        """(n, positions, channels), the positions a smaller image of the sample's proportions."""
+    def blurred(self, queries: "Tensor", height: int, width: int) -> "Tensor":
+        """The blurred queries of one attention.
+
+        Args:
+            queries: (n, positions, channels), the positions a smaller image of the sample's proportions.
+            height: The height of the sample.
+            width: The width of the sample.
+
+        Returns:
+            A tensor of the shape of `queries`.
+
+        Raises:
+            InputError: The positions are no image of these proportions.
+        """
         if self.sigma is None:
             return queries.mean(1, keepdim=True).expand_as(queries)
         positions = queries.shape[1]
