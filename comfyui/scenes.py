@@ -28,12 +28,12 @@ class Network(torch.nn.Module):
         wanted, prompt = dict(transformer_options).get(PASS, (None, None))
         texts = {"encoder_hidden_states": context}
         if wanted is None:
-            return self.unet(x, timesteps, **texts).sample
+            return self.unet(x, timesteps, **texts, return_dict=False)[0]
         if prompt is not None:
             texts["prompted"] = {"encoder_hidden_states": prompt.to(context).expand(len(context), -1, -1)}
         sample, timesteps, texts = wanted.inputs(x, timesteps, texts)
         with wanted.applied(self.unet) as unet:
-            return unet(sample, timesteps, **texts).sample
+            return unet(sample, timesteps, **texts, return_dict=False)[0]
 
 
 class TextEncoder:

@@ -1,16 +1,15 @@
 """A checkout of ComfyUI, named by the variable COMFYUI, on a CPU; without it everything here is skipped."""
 
 import importlib.util
-import os
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from .stubs import COMFYUI, stub_vision_and_audio
+
 PACK = Path(__file__).parents[1]
-COMFYUI = os.environ.get("COMFYUI", "")
 if not COMFYUI:
     collect_ignore_glob = ["test_*.py"]
 
@@ -19,31 +18,18 @@ def pytest_report_header() -> str:
     return f"ComfyUI: {COMFYUI}" if COMFYUI else "ComfyUI: none, so all is skipped; run COMFYUI=/path/to/checkout make comfyui"
 
 
-def _stub(name: str, *parts: str) -> None:
-    """An empty package in place of one that ComfyUI imports and its sampling never calls."""
-    if importlib.util.find_spec(name) is not None:
-        return
-    for full in (name, *(f"{name}.{part}" for part in parts)):
-        module = types.ModuleType(full)
-        module.__path__ = []  # type: ignore[attr-defined]
-        module.__spec__ = importlib.util.spec_from_loader(full, None)
-        module.__getattr__ = lambda attribute, full=full: _missing(full, attribute)  # type: ignore[method-assign]
-        module.__version__ = "0"  # type: ignore[attr-defined]
-        sys.modules[full] = module
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    from .figures import FIGURES
 
-
-def _missing(module: str, attribute: str) -> Any:
-    if attribute.startswith("__"):
-        raise AttributeError(attribute)
-    return type(attribute, (), {"__init__": lambda self, *a, **k: None, "__class_getitem__": classmethod(lambda c, i: c)})
+    if FIGURES:
+        terminalreporter.section("figures of docs/comfyui.md")
+    for row, what, figure, remark in sorted(FIGURES):
+        terminalreporter.line(f"({row}) {what}: {figure:.3g}{f' ({remark})' if remark else ''}")
 
 
 def start_comfyui() -> None:
     """Import ComfyUI on a CPU, without its server."""
-    import diffusers  # noqa: F401  (before the stubs: it looks for torchvision itself)
-
-    _stub("torchvision", "transforms", "transforms.functional", "io", "ops")
-    _stub("torchaudio", "functional", "transforms")
+    stub_vision_and_audio()
     arguments, sys.argv = sys.argv, ["main.py", "--cpu"]
     sys.path.insert(0, COMFYUI)
     import comfy.options

@@ -58,15 +58,18 @@ def unet(seed: int = 0) -> torch.nn.Module:
     return _filled(network, seed)
 
 
-class TestModel(comfy.model_base.BaseModel):
+class OfNetwork(comfy.model_base.BaseModel):
     """A model around a given network: the text's encoding goes to it, and a pooled one where it takes one."""
 
     pooled = False
+    guidance: float | None = None
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         out = super().extra_conds(**kwargs)
         if (cross_attn := kwargs.get("cross_attn")) is not None:
             out["c_crossattn"] = comfy.conds.CONDCrossAttn(cross_attn)
+        if self.guidance is not None:
+            out["guidance"] = comfy.conds.CONDRegular(torch.FloatTensor([self.guidance]))
         return out
 
     def encode_adm(self, **kwargs: Any) -> Tensor | None:
@@ -77,7 +80,7 @@ def patcher(kind: ModelType, network: torch.nn.Module | None = None, pooled: boo
     configuration = comfy.supported_models.SD15({"disable_unet_model_creation": True})
     configuration.set_inference_dtype(torch.float32, None)
     configuration.sampling_settings = {"shift": 3.0} if kind in (ModelType.FLOW, ModelType.FLUX) else {}
-    model = TestModel(configuration, kind)
+    model = OfNetwork(configuration, kind)
     model.diffusion_model = unet() if network is None else network
     model.pooled = pooled
     if pooled:
@@ -85,6 +88,38 @@ def patcher(kind: ModelType, network: torch.nn.Module | None = None, pooled: boo
     for name, value in latents.items():
         setattr(model.latent_format, name, value)
     return comfy.model_patcher.ModelPatcher(model, CPU, CPU)
+
+
+def transformer(name: str) -> Any:
+    """A MODEL of one of ComfyUI's transformers: its real layout at a small size."""
+    ops: dict[str, Any] = {"dtype": torch.float32, "device": CPU, "operations": comfy.ops.disable_weight_init}
+    match name:
+        case "Flux":
+            network = comfy.ldm.flux.model.Flux(
+                in_channels=4, out_channels=4, vec_in_dim=WIDTH, context_in_dim=WIDTH, hidden_size=64, mlp_ratio=2.0,
+                num_heads=4, depth=2, depth_single_blocks=2, axes_dim=[4, 6, 6], theta=10000, patch_size=2,
+                qkv_bias=True, guidance_embed=False, **ops,
+            )
+            return patcher(ModelType.FLUX, _filled(network), pooled=True)
+        case "SD3":
+            network = comfy.ldm.modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper(
+                input_size=None, patch_size=2, in_channels=4, depth=2, mlp_ratio=2.0, adm_in_channels=WIDTH,
+                context_embedder_config={"target": "torch.nn.Linear", "params": {"in_features": WIDTH, "out_features": 128}},
+                num_patches=64, pos_embed_max_size=8, **ops,
+            )
+            return patcher(ModelType.FLOW, _filled(network), pooled=True)
+        case "Qwen-Image":
+            network = comfy.ldm.qwen_image.model.QwenImageTransformer2DModel(
+                patch_size=2, in_channels=16, out_channels=4, num_layers=2, attention_head_dim=16, num_attention_heads=4,
+                joint_attention_dim=WIDTH, axes_dims_rope=(4, 6, 6), **ops,
+            )
+            return patcher(ModelType.FLUX, _filled(network), latent_dimensions=3)
+        case "Wan":
+            network = comfy.ldm.wan.model.WanModel(
+                in_dim=4, dim=96, ffn_dim=128, freq_dim=32, text_dim=WIDTH, out_dim=4, num_heads=4, num_layers=2, **ops
+            )
+            return patcher(ModelType.FLOW, _filled(network), latent_dimensions=3)
+    raise ValueError(name)
 
 
 def condition(seed: int, **more: Any) -> list[Any]:
