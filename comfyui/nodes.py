@@ -1,11 +1,12 @@
 """The nodes, in ComfyUI's V3 schema. Each is stateless and thin: the work is in cfglab."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import folder_paths
-import torch
+import numpy as np
 from cfglab import Guidance, InputError, SigmaSteps, Step, Table, as_schedule, steps
 from cfglab import limits
 from cfglab.file_input import read_text
@@ -173,9 +174,10 @@ class CurveNode(io.ComfyNode):
             node_id="CfglabCurve",
             display_name="Curve to schedule (cfglab)",
             category=CATEGORY,
-            description="The curve of ComfyUI's curve editor, 0 to 1 over the run, as a schedule between min and max.",
+            description="A curve over the run, 0 to 1 in both directions, as a schedule between min and max.",
             inputs=[
-                io.Custom("CURVE").Input("curve"),
+                io.Custom("CURVE").Input("curve", optional=True, tooltip="ComfyUI's curve editor, in place of the points"),
+                io.String.Input("points", default="0:1, 0.5:0.8, 1:0", tooltip="x:y, straight lines between them"),
                 io.Int.Input("steps", default=20, min=1, max=10000),
                 io.Float.Input("min", default=1.0, min=-100.0, max=100.0, step=0.1),
                 io.Float.Input("max", default=7.5, min=-100.0, max=100.0, step=0.1),
@@ -188,27 +190,26 @@ class CurveNode(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, curve: Any, steps: int, min: float, max: float) -> io.NodeOutput:  # noqa: A002
-        height = curve.interp if hasattr(curve, "interp") else _between_points(curve)
+    def validate_inputs(cls, points: str | None = None) -> bool | str:
+        return points is None or _valid(lambda: _heights(points))
+
+    @classmethod
+    def execute(cls, points: str, steps: int, min: float, max: float, curve: Any = None) -> io.NodeOutput:  # noqa: A002
+        height = curve.interp if hasattr(curve, "interp") else _heights(points if curve is None else curve)
         w = [round(min + (max - min) * float(height(step / steps)), 6) for step in range(steps)]
         return io.NodeOutput(str(Table(w)), w, plot(("step", list(range(1, steps + 1)), "w", {"w": w})))
 
 
-def _between_points(curve: Any) -> Any:
-    """Straight lines between the points of a curve that comes as its points."""
+def _heights(curve: Any) -> Callable[[float], float]:
+    """Straight lines between points: text x:y, or the (x, y) of a CURVE that comes as its points."""
     try:
+        if isinstance(curve, str):
+            curve = [part.split(":") for part in curve.split(",")]
         points = sorted((float(x), float(y)) for x, y in (curve["points"] if isinstance(curve, dict) else curve))
         xs, ys = zip(*points, strict=True)
     except (TypeError, ValueError, KeyError):
-        raise InputError("a CURVE without points: it is a list of (x, y), 0 to 1; connect the curve editor.") from None
-
-    def height(x: float) -> float:
-        for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
-            if x0 <= x <= x1 and x1 > x0:
-                return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
-        return ys[0] if x < xs[0] else ys[-1]
-
-    return height
+        raise InputError(f"{str(curve)[:60]!r}: a curve is points x:y, 0 to 1; write 0:1, 0.5:0.8, 1:0.") from None
+    return lambda x: float(np.interp(x, xs, ys))
 
 
 class TraceNode(io.ComfyNode):
