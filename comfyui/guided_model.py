@@ -10,13 +10,14 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from cfglab import Guidance, Trace
 from cfglab.denoising.guided_batch import GuidedRows
 from cfglab.errors import InputError
 from cfglab.guidance import Perturbation, Space
 from cfglab.guidance.context import runs
 from cfglab.hosts import SigmaSteps
-from torch import Tensor
 
 from .passes import KEY, host_of, prompt_key, run_pass
 
@@ -156,7 +157,7 @@ class Run:
             self.rows_run += 2 * len(args["input"])
         guided = self._combined(cond, uncond, args)
         self.combined, options = True, args["model_options"]
-        after = options["sampler_pre_cfg_function"][-1] is not own or "sampler_cfg_function" in options
+        after = options["sampler_pre_cfg_function"][-1] != own or "sampler_cfg_function" in options
         if not (after or self.model.first):
             self.result = guided
             return [cond, uncond]

@@ -7,10 +7,10 @@ from typing import Any
 
 import folder_paths
 import numpy as np
-from cfglab import Guidance, InputError, SigmaSteps, Step, Table, as_schedule, steps
-from cfglab import limits
-from cfglab.file_input import read_text
 from comfy_api.latest import io
+
+from cfglab import Guidance, InputError, SigmaSteps, Step, Table, as_schedule, limits, steps
+from cfglab.file_input import read_text
 
 from .guided_model import KEY, GuidedModel, noise_path
 from .plots import plot
@@ -34,7 +34,9 @@ def _guidance_text(multiple: bool = False) -> Any:
 def _further_inputs() -> list[Any]:
     return [
         *(
-            io.Conditioning.Input(name, optional=True, tooltip="A further prompt, in the order of the text (Perp-Neg, NAG)")
+            io.Conditioning.Input(
+                name, optional=True, tooltip="A further prompt, in the order of the text (Perp-Neg, NAG)"
+            )
             for name in FURTHER
         ),
         io.Model.Input("weak_model", optional=True, tooltip="The weaker model of autoguidance(w=2, model=weak)"),
@@ -42,7 +44,7 @@ def _further_inputs() -> list[Any]:
             "first",
             default=False,
             optional=True,
-            tooltip="First in the chain: other nodes always act on the guided result. Off: exact where no other node acts.",
+            tooltip="First in the chain: other nodes act on the guided result. Off: exact where there are none.",
         ),
     ]
 
@@ -98,7 +100,12 @@ class GuidanceListNode(io.ComfyNode):
             display_name="Guidance list (cfglab)",
             category=CATEGORY,
             description="Several guidances in one sampling: each image of the batch has its own, all the same noise.",
-            inputs=[io.Model.Input("model"), io.Latent.Input("latent"), _guidance_text(multiple=True), *_further_inputs()],
+            inputs=[
+                io.Model.Input("model"),
+                io.Latent.Input("latent"),
+                _guidance_text(multiple=True),
+                *_further_inputs(),
+            ],
             outputs=[io.Model.Output(), io.Latent.Output(), io.Int.Output(display_name="count")],
         )
 
@@ -176,7 +183,9 @@ class CurveNode(io.ComfyNode):
             category=CATEGORY,
             description="A curve over the run, 0 to 1 in both directions, as a schedule between min and max.",
             inputs=[
-                io.Custom("CURVE").Input("curve", optional=True, tooltip="ComfyUI's curve editor, in place of the points"),
+                io.Custom("CURVE").Input(
+                    "curve", optional=True, tooltip="ComfyUI's curve editor, in place of the points"
+                ),
                 io.String.Input("points", default="0:1, 0.5:0.8, 1:0", tooltip="x:y, straight lines between them"),
                 io.Int.Input("steps", default=20, min=1, max=10000),
                 io.Float.Input("min", default=1.0, min=-100.0, max=100.0, step=0.1),
@@ -194,7 +203,7 @@ class CurveNode(io.ComfyNode):
         return points is None or _valid(lambda: _heights(points))
 
     @classmethod
-    def execute(cls, points: str, steps: int, min: float, max: float, curve: Any = None) -> io.NodeOutput:  # noqa: A002
+    def execute(cls, points: str, steps: int, min: float, max: float, curve: Any = None) -> io.NodeOutput:
         height = curve.interp if hasattr(curve, "interp") else _heights(points if curve is None else curve)
         w = [round(min + (max - min) * float(height(step / steps)), 6) for step in range(steps)]
         return io.NodeOutput(str(Table(w)), w, plot(("step", list(range(1, steps + 1)), "w", {"w": w})))
@@ -233,13 +242,18 @@ class TraceNode(io.ComfyNode):
     def execute(cls, model: Any, latent: Any) -> io.NodeOutput:  # noqa: ARG003
         guided = model.model_options.get("transformer_options", {}).get(KEY)
         if guided is None or guided.trace is None or not guided.trace.steps:
-            raise InputError("a MODEL whose guidance has not run: connect the MODEL of the guidance node, and the sampler's LATENT.")
+            raise InputError(
+                "a MODEL whose guidance has not run: connect the MODEL of the guidance node, and the sampler's LATENT."
+            )
         records = guided.trace.steps
         calls = list(range(1, len(records) + 1))
         images = range(len(records[0].w))
         panels = [
             ("call of the network", calls, name, {f"image {i + 1}": [value(r)[i] for r in records] for i in images})
-            for name, value in (("w", lambda r: r.w), ("|cond - uncond|", lambda r: [d or math.nan for d in r.difference]))
+            for name, value in (
+                ("w", lambda r: r.w),
+                ("|cond - uncond|", lambda r: [d or math.nan for d in r.difference]),
+            )
         ]
         panels.append(("call of the network", calls, "rows run", {"": [record.rows_run for record in records]}))
         return io.NodeOutput(plot(*panels), guided.trace.table())
@@ -263,7 +277,13 @@ class TunedNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
-        return io.NodeOutput(str(Guidance.from_json(read_text(Path(folder_paths.get_input_directory()) / Path(file).name, limits.DOCUMENT_BYTES))))
+        return io.NodeOutput(
+            str(
+                Guidance.from_json(
+                    read_text(Path(folder_paths.get_input_directory()) / Path(file).name, limits.DOCUMENT_BYTES)
+                )
+            )
+        )
 
 
 class ScenesNode(io.ComfyNode):

@@ -1,9 +1,12 @@
 """Perturbed passes by ComfyUI's own patching: one more call of the network, with other options or another condition."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from cfglab.errors import InputError
 from cfglab.guidance import Perturbation
 from cfglab.guidance.methods.nag import NormalizedAttention
@@ -12,7 +15,6 @@ from cfglab.guidance.perturbations.self_attention import BlurredQueries, Identit
 from cfglab.guidance.perturbations.skipped_layers import SkippedLayers
 from cfglab.guidance.perturbations.weak_models import OtherModel
 from cfglab.hosts import Host
-from torch import Tensor
 
 KEY = "cfglab"
 """The name of everything that the pack puts into a MODEL or into the options of a run."""
@@ -95,9 +97,9 @@ class _Patches:
     def set(self, wanted: Perturbation, prompt: Any) -> None:
         match wanted:
             case IdentityAttention():
-                self._replace("attn1", wanted.layers, lambda q, k, v, extra, mask=None: v)  # noqa: ARG005
+                self._replace("attn1", wanted.layers, lambda _q, _k, v, _extra, mask=None: v)  # noqa: ARG005
             case BlurredQueries():
-                self._replace("attn1", wanted.layers, lambda q, k, v, extra, mask=None: _blurred(wanted, q, k, v, extra))  # noqa: ARG005
+                self._replace("attn1", wanted.layers, partial(_blurred, wanted))
             case SkippedLayers():
                 for layer in wanted.layers:
                     self._add("dit", _transformer_block(layer), lambda args, extra: args)  # noqa: ARG005
@@ -144,7 +146,14 @@ class _Patches:
             self._add("attn2", block, split)
 
 
-def _blurred(wanted: BlurredQueries, q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:
+def _blurred(
+    wanted: BlurredQueries,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    extra: dict[str, Any],
+    mask: Any = None,  # noqa: ARG001
+) -> Tensor:
     return _attention(wanted.blurred(q, *extra["original_shape"][-2:]), k, v, extra)
 
 

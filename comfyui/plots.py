@@ -24,7 +24,9 @@ def plot(*panels: tuple[str, Sequence[float], str, Lines]) -> Tensor:
 
     figure = Figure(figsize=(5.12 * len(panels), 3.2), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    for axes, (x_label, x, y_label, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    for axes, (x_label, x, y_label, lines) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+    ):
         _draw(axes, x_label, x, y_label, lines)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]

@@ -10,7 +10,7 @@ from .passes import PASS
 
 
 class Network(torch.nn.Module):
-    """A UNet of diffusers with the call of ComfyUI's networks. It applies perturbed passes itself, as cfglab has them."""
+    """A UNet of diffusers with the call of ComfyUI's networks. It applies cfglab's own perturbed passes."""
 
     applies_passes = True
 
@@ -23,7 +23,12 @@ class Network(torch.nn.Module):
         return self.unet.dtype
 
     def forward(
-        self, x: Tensor, timesteps: Tensor, context: Tensor, control: Any = None, transformer_options: Any = (), **_: Any
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor,
+        transformer_options: Any = (),
+        **_: Any,
     ) -> Tensor:
         wanted, prompt = dict(transformer_options).get(PASS, (None, None))
         texts = {"encoder_hidden_states": context}
@@ -71,11 +76,12 @@ class Decoder:
 @lru_cache(maxsize=1)
 def load_scenes() -> tuple[Any, TextEncoder, Decoder]:
     """(MODEL, CLIP, VAE) of the bundled model: 64 x 64 pixels from an EmptyLatentImage of 128 x 128."""
-    import cfglab
     import comfy.model_base
     import comfy.model_management
     import comfy.model_patcher
     import comfy.supported_models
+
+    import cfglab
 
     pipe = cfglab.load("scenes", device="cpu")
     configuration = comfy.supported_models.SD15({"disable_unet_model_creation": True})

@@ -15,7 +15,11 @@ if not COMFYUI:
 
 
 def pytest_report_header() -> str:
-    return f"ComfyUI: {COMFYUI}" if COMFYUI else "ComfyUI: none, so all is skipped; run COMFYUI=/path/to/checkout make comfyui"
+    return (
+        f"ComfyUI: {COMFYUI}"
+        if COMFYUI
+        else "ComfyUI: none, so all is skipped; run COMFYUI=/path/to/checkout make comfyui"
+    )
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -35,7 +39,7 @@ def start_comfyui() -> None:
     import comfy.options
 
     comfy.options.enable_args_parsing()
-    import comfy.samplers  # noqa: F401
+    import comfy.samplers
 
     sys.argv = arguments
 

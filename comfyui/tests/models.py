@@ -72,7 +72,7 @@ class OfNetwork(comfy.model_base.BaseModel):
             out["guidance"] = comfy.conds.CONDRegular(torch.FloatTensor([self.guidance]))
         return out
 
-    def encode_adm(self, **kwargs: Any) -> Tensor | None:
+    def encode_adm(self, **_: Any) -> Tensor | None:
         return torch.full((1, WIDTH), 0.3) if self.pooled else None
 
 
@@ -96,22 +96,51 @@ def transformer(name: str) -> Any:
     match name:
         case "Flux":
             network = comfy.ldm.flux.model.Flux(
-                in_channels=4, out_channels=4, vec_in_dim=WIDTH, context_in_dim=WIDTH, hidden_size=64, mlp_ratio=2.0,
-                num_heads=4, depth=2, depth_single_blocks=2, axes_dim=[4, 6, 6], theta=10000, patch_size=2,
-                qkv_bias=True, guidance_embed=False, **ops,
+                in_channels=4,
+                out_channels=4,
+                vec_in_dim=WIDTH,
+                context_in_dim=WIDTH,
+                hidden_size=64,
+                mlp_ratio=2.0,
+                num_heads=4,
+                depth=2,
+                depth_single_blocks=2,
+                axes_dim=[4, 6, 6],
+                theta=10000,
+                patch_size=2,
+                qkv_bias=True,
+                guidance_embed=False,
+                **ops,
             )
             return patcher(ModelType.FLUX, _filled(network), pooled=True)
         case "SD3":
             network = comfy.ldm.modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper(
-                input_size=None, patch_size=2, in_channels=4, depth=2, mlp_ratio=2.0, adm_in_channels=WIDTH,
-                context_embedder_config={"target": "torch.nn.Linear", "params": {"in_features": WIDTH, "out_features": 128}},
-                num_patches=64, pos_embed_max_size=8, **ops,
+                input_size=None,
+                patch_size=2,
+                in_channels=4,
+                depth=2,
+                mlp_ratio=2.0,
+                adm_in_channels=WIDTH,
+                context_embedder_config={
+                    "target": "torch.nn.Linear",
+                    "params": {"in_features": WIDTH, "out_features": 128},
+                },
+                num_patches=64,
+                pos_embed_max_size=8,
+                **ops,
             )
             return patcher(ModelType.FLOW, _filled(network), pooled=True)
         case "Qwen-Image":
             network = comfy.ldm.qwen_image.model.QwenImageTransformer2DModel(
-                patch_size=2, in_channels=16, out_channels=4, num_layers=2, attention_head_dim=16, num_attention_heads=4,
-                joint_attention_dim=WIDTH, axes_dims_rope=(4, 6, 6), **ops,
+                patch_size=2,
+                in_channels=16,
+                out_channels=4,
+                num_layers=2,
+                attention_head_dim=16,
+                num_attention_heads=4,
+                joint_attention_dim=WIDTH,
+                axes_dims_rope=(4, 6, 6),
+                **ops,
             )
             return patcher(ModelType.FLUX, _filled(network), latent_dimensions=3)
         case "Wan":

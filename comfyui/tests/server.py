@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 from .workflows import TUNED, Prompt
 
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SECONDS = 240
 """For the server to start, and for one prompt."""
 
@@ -64,9 +66,14 @@ def serving(folder: Path) -> Iterator[Server]:
         port = free.getsockname()[1]
     (folder / "input").mkdir(parents=True, exist_ok=True)
     (folder / "input" / "tuned.json").write_text(TUNED)
+    (folder / "user" / "default").mkdir(parents=True, exist_ok=True)
+    settings = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False}
+    (folder / "user" / "default" / "comfy.settings.json").write_text(json.dumps(settings))
     log = (folder / "server.log").open("w")
     command = [sys.executable, str(Path(__file__).parent / "serve.py"), str(folder), str(port)]
-    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    process = subprocess.Popen(
+        command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    )
     try:
         server = Server(folder, port)
         for _ in range(10 * SECONDS):
@@ -86,13 +93,21 @@ def serving(folder: Path) -> Iterator[Server]:
 @contextmanager
 def page_of(server: Server, size: tuple[int, int] = (1400, 860)) -> Iterator[Any]:
     """The page of ComfyUI, ready for a workflow."""
-    sys.path.insert(0, str(Path(__file__).parents[2]))
-    from tests.report.browser import chromium
+    import pytest
 
-    with chromium() as browser:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make setup")
+    chromium = os.environ.get("CFGLAB_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)
+    if chromium is None:
+        pytest.skip("no browser: install Chromium (Debian: apt-get install chromium), or name one in CFGLAB_BROWSER")
+    alone = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"  # no other machine is asked
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu", alone])
         page = browser.new_context(viewport={"width": size[0], "height": size[1]}).new_page()
         page.set_default_timeout(60_000)
         page.goto(server.address)
-        page.wait_for_function("() => window.app?.graph && window.app.extensionManager && document.querySelector('canvas')")
+        page.wait_for_function(
+            "() => window.app?.graph && window.app.extensionManager && document.querySelector('canvas')"
+        )
         page.wait_for_function("() => window.LiteGraph?.registered_node_types?.CfglabGuidance")
         yield page
+        browser.close()

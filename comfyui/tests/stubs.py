@@ -25,12 +25,21 @@ def _stub(name: str, *parts: str) -> None:
         module = types.ModuleType(full)
         module.__path__ = []  # type: ignore[attr-defined]
         module.__spec__ = importlib.util.spec_from_loader(full, None)
-        module.__getattr__ = lambda attribute, full=full: _missing(full, attribute)  # type: ignore[method-assign]
+        module.__getattr__ = _missing  # type: ignore[method-assign]
         module.__version__ = "0"  # type: ignore[attr-defined]
         sys.modules[full] = module
 
 
-def _missing(module: str, attribute: str) -> Any:
+def _missing(attribute: str) -> Any:
     if attribute.startswith("__"):
         raise AttributeError(attribute)
-    return type(attribute, (), {"__init__": lambda self, *a, **k: None, "__class_getitem__": classmethod(lambda c, i: c)})
+    return type(attribute, (_Anything,), {})
+
+
+class _Anything:
+    """Whatever it is: it can be made, and written with brackets in an annotation."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def __class_getitem__(cls, _: Any) -> Any:
+        return cls

@@ -3,13 +3,14 @@
 from functools import lru_cache
 from typing import Any
 
-import cfglab as cl
 import comfy.samplers
 import pytest
 import torch
 from cfglab_pack.scenes import load_scenes
 from diffusers import EulerDiscreteScheduler
 from torch import Tensor
+
+import cfglab as cl
 
 from .figures import note
 from .test_acceptance import CLOSE, difference, guided
@@ -39,7 +40,9 @@ TEXTS = [
 @lru_cache(maxsize=1)
 def pipeline() -> Any:
     pipe = cl.load("scenes", device="cpu")
-    pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing", steps_offset=0)
+    pipe.scheduler = EulerDiscreteScheduler.from_config(
+        pipe.scheduler.config, timestep_spacing="trailing", steps_offset=0
+    )
     return pipe
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from cfglab.errors import InputError
 
 from .figures import note
@@ -62,7 +63,9 @@ def test_b_methods_on_the_predictions_agree_on_transformers(name: str) -> None:
         ("Flux", "5 | autoguidance(w=2, model=small)", r"it needs a perturbed pass \(OtherModel\)"),
     ],
 )
-def test_what_a_transformer_cannot_run_is_refused_by_name_before_anything_runs(name: str, text: str, words: str) -> None:
+def test_what_a_transformer_cannot_run_is_refused_by_name_before_anything_runs(
+    name: str, text: str, words: str
+) -> None:
     with pytest.raises(InputError, match=words) as caught:
         guided(transformer(name), text)
     assert "\n" not in str(caught.value)

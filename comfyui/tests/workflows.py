@@ -3,7 +3,10 @@
 from typing import Any
 
 Prompt = dict[str, dict[str, Any]]
-TUNED = '{"schedule": {"kind": "cosine", "max": 6.0, "min": 1.5, "k": 0.5}, "transforms": [{"kind": "rescale", "strength": 0.5}]}'
+TUNED = (
+    '{"schedule": {"kind": "cosine", "max": 6.0, "min": 1.5, "k": 0.5}, '
+    '"transforms": [{"kind": "rescale", "strength": 0.5}]}'
+)
 """A file as `cfglab tune` writes it, in ComfyUI's input folder."""
 
 
@@ -32,7 +35,9 @@ def _sampled(model: Any, latent: Any, prefix: str, steps: int = 12) -> Prompt:
 WORKFLOWS: dict[str, Prompt] = {
     "guidance_and_trace": {
         **_scenes(),
-        "5": _node("CfglabGuidance", "Guidance (cfglab)", model=["1", 0], guidance="cosine(max=7.5, min=1, k=0.3) | apg()"),
+        "5": _node(
+            "CfglabGuidance", "Guidance (cfglab)", model=["1", 0], guidance="cosine(max=7.5, min=1, k=0.3) | apg()"
+        ),
         **_sampled(["5", 0], ["4", 0], "guidance"),
         "9": _node("CfglabTrace", "Trace (cfglab)", model=["5", 0], latent=["6", 0]),
         "10": _node("PreviewImage", images=["9", 0]),
@@ -74,7 +79,9 @@ WORKFLOWS: dict[str, Prompt] = {
         ),
         "4": _node("PreviewImage", images=["3", 1]),
         "5": _node("PreviewAny", source=["3", 0]),
-        "6": _node("CfglabCurve", "Curve to schedule (cfglab)", points="0:0, 0.2:1, 0.6:0.7, 1:0", steps=20, min=1.0, max=7.5),
+        "6": _node(
+            "CfglabCurve", "Curve to schedule (cfglab)", points="0:0, 0.2:1, 0.6:0.7, 1:0", steps=20, min=1.0, max=7.5
+        ),
         "7": _node("PreviewImage", images=["6", 2]),
         "8": _node("PreviewAny", source=["6", 0]),
     },
