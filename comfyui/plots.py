@@ -40,6 +40,8 @@ def _draw(axes: Any, x_label: str, x: Sequence[float], y_label: str, lines: Line
     if x_label.startswith("sigma"):
         axes.set_xscale("symlog", linthresh=max(min((value for value in x if value > 0), default=1.0), 1e-3))
         axes.invert_xaxis()
+    if y_label.startswith("rows"):
+        axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     if len(lines) > 1:
         axes.legend(fontsize=8)

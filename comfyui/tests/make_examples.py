@@ -75,6 +75,7 @@ SIZES = {
 """The row, column, width and height of each class of nodes."""
 
 ARRANGE = """async ([prompt, name, sizes]) => {
+    app.clean();
     await app.loadApiJson(prompt, name);
     const widths = {}, heights = [[], []], GAP = 60;
     for (const node of app.graph._nodes) {

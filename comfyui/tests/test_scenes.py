@@ -15,7 +15,7 @@ import cfglab as cl
 from .figures import note
 from .test_acceptance import CLOSE, difference, guided
 
-PROMPT, FURTHER = "an astronaut on the moon", "a red circle"
+PROMPT, FURTHER = "a photograph of an astronaut riding a horse", "a photograph of a horse"
 STEPS = 8
 TEXTS = [
     "7.5",

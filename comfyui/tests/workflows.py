@@ -14,7 +14,7 @@ def _node(class_type: str, title: str = "", /, **inputs: Any) -> dict[str, Any]:
     return {"class_type": class_type, "inputs": inputs, "_meta": {"title": title or class_type}}
 
 
-def _scenes(prompt: str = "an astronaut on the moon") -> Prompt:
+def _scenes(prompt: str = "a photograph of an astronaut riding a horse") -> Prompt:
     return {
         "1": _node("CfglabScenes", "Load scenes (cfglab)"),
         "2": _node("CLIPTextEncode", "Prompt", text=prompt, clip=["1", 1]),
@@ -56,12 +56,12 @@ WORKFLOWS: dict[str, Prompt] = {
     },
     "further_prompts": {
         **_scenes(),
-        "12": _node("CLIPTextEncode", "Further prompt", text="a red circle", clip=["1", 1]),
+        "12": _node("CLIPTextEncode", "Further prompt", text="a photograph of a horse", clip=["1", 1]),
         "5": _node(
             "CfglabGuidance",
             "Guidance (cfglab)",
             model=["1", 0],
-            guidance="7.5 | perp_neg(prompt='a red circle', weight=0.5)",
+            guidance="7.5 | perp_neg(prompt='a photograph of a horse', weight=0.5)",
             prompt_1=["12", 0],
         ),
         **_sampled(["5", 0], ["4", 0], "perp_neg"),
