@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cfglab import Guidance, Trace
-from cfglab.denoising.guided_batch import GuidedRows
+from cfglab.denoising.row_skipping import GuidedRows
 from cfglab.errors import InputError
 from cfglab.guidance import Perturbation, Space
 from cfglab.guidance.context import runs
@@ -185,7 +185,7 @@ class Run:
         self.step = self.steps.at(float(sigma[0]), ending=self.two_calls and self.calls % 2 == 1)
         self.calls += 1
         self.combined, self.result, self.rows_run = False, None, 0
-        return self.rows.wanted(self.step)
+        return self.rows.needed_rows(self.step)
 
     def _per_image(self, images: int) -> list[Guidance]:
         count = len(self.guidances)
@@ -215,7 +215,7 @@ class Run:
 
         seen = self.steps.network_input(args["input"], self.step)
         assert self.rows is not None
-        guided, record = self.rows.predict(self.step, torch.cat([seen, seen]), (), rows_of, apart=True)
+        guided, record = self.rows.predict(self.step, torch.cat([seen, seen]), (), rows_of, separate=True)
         total = record.rows_run + record.rows_saved
         self.trace.steps.append(replace(record, rows_run=self.rows_run, rows_saved=total - self.rows_run))
         self.ran = None

@@ -10,10 +10,10 @@ from torch import Tensor
 from cfglab.errors import InputError
 from cfglab.guidance import Perturbation
 from cfglab.guidance.methods.nag import NormalizedAttention
-from cfglab.guidance.methods.prompts import OtherPrompt
+from cfglab.guidance.methods.second_prompt import SecondPrompt
 from cfglab.guidance.perturbations.self_attention import BlurredQueries, IdentityAttention
 from cfglab.guidance.perturbations.skipped_layers import SkippedLayers
-from cfglab.guidance.perturbations.weak_models import OtherModel
+from cfglab.guidance.perturbations.weak_models import WeakModelPass
 from cfglab.hosts import Host
 
 KEY = "cfglab"
@@ -38,7 +38,7 @@ def host_of(network: Any, weak: bool) -> Host:
     if hasattr(network, "applies_passes"):
         return Host("ComfyUI", (object,), None)
     layers = (IdentityAttention, BlurredQueries, NormalizedAttention) if _is_unet(network) else (SkippedLayers,)
-    return Host("ComfyUI", (*layers, OtherPrompt, *((OtherModel,) if weak else ())), None)
+    return Host("ComfyUI", (*layers, SecondPrompt, *((WeakModelPass,) if weak else ())), None)
 
 
 def prompt_key(text: str) -> str:
@@ -66,8 +66,8 @@ def run_pass(wanted: Perturbation, cond: Any, guider: Any, args: dict[str, Any])
     model, options, text = args["model"], args["model_options"], getattr(wanted, "prompt", None)
     prompt = None if text is None else guider.conds[prompt_key(text)]
     patches: _Patches | None = None
-    weak = guider.model_patcher.get_additional_models_with_key(KEY) if isinstance(wanted, OtherModel) else []
-    if isinstance(wanted, OtherPrompt):
+    weak = guider.model_patcher.get_additional_models_with_key(KEY) if isinstance(wanted, WeakModelPass) else []
+    if isinstance(wanted, SecondPrompt):
         cond = prompt
     elif weak:
         model, options = weak[0].model, weak[0].model_options

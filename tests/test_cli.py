@@ -56,6 +56,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) 
 # -- help ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.newest
 def test_saved_help_is_what_the_commands_print(generate: ModuleType) -> None:
     saved = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "help").glob("*.txt")}
     assert generate.help_texts() == saved, "run `make docs`"
@@ -89,7 +90,9 @@ def test_plot_draws_every_curve_with_its_dose(capsys: pytest.CaptureFixture[str]
     assert max(map(len, lines)) <= 100
 
 
-@pytest.mark.parametrize(("suffix", "magic"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")])
+@pytest.mark.parametrize(
+    ("suffix", "magic"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF"), (".html", b"<!doctype html>")]
+)
 def test_plot_saves_a_picture(suffix: str, magic: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["plot", "cosine(max=7.5, min=1)", "--out", f"curves{suffix}"]) == 0
     assert Path(f"curves{suffix}").read_bytes().startswith(magic)
@@ -173,7 +176,10 @@ def test_compare_is_paired_with_the_baseline(tmp_path: Path, capsys: pytest.Capt
         (["plot", "__import__('os').getcwd()"], "__import__"),
         (["plot", "7.5", "--steps", "0"], "0 steps: a run has at least one step"),
         (["plot", "10x8", "--steps", "20"], "20"),
-        (["plot", "7.5", "--out", "curves.bmp"], "curves.bmp: curves are saved as .png, .svg, .pdf; name the file so."),
+        (
+            ["plot", "7.5", "--out", "curves.bmp"],
+            "curves.bmp: curves are saved as .png, .svg, .pdf, .html; name the file so.",
+        ),
         (["plot", "7.5", "--out", "no/curves.png"], "no/curves.png: there is no folder no; make it, or name another."),
         (["report", "nowhere"], "nowhere: holds no run"),
         (["compare", "nowhere"], "nowhere: holds no run"),
@@ -258,9 +264,9 @@ def test_a_run_draws_continues_reports_and_reproduces(
     assert call(["reproduce", image, "--out", "copy.png"]) == 0
     assert capsys.readouterr().out == f"copy.png: the same pixels as {image}, torch seed 1\n"
     assert call(["trace", image]) == 0
-    out = capsys.readouterr().out.splitlines()
-    assert out[0].split() == ["step", "sigma", "w", "|cond", "-", "uncond|", "cosine", "rows", "run", "rows", "saved"]
-    assert len(out) == 1 + 2 + 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["step", "sigma", "w", "|cond", "-", "uncond|", "cosine", "rows", "run", "rows", "saved"]
+    assert len(lines) == 1 + 2 + 1
     assert call(["report", "runs/tiny"]) == 0
     assert capsys.readouterr().out == "report: runs/tiny/report.html\n"
     assert call(["compare", "runs/tiny", "--metric", "contrast"]) == 0

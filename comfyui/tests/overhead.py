@@ -3,8 +3,8 @@
 import time
 from typing import Any
 
-from .stubs import COMFYUI
 from .conftest import load_pack, start_comfyui
+from .stubs import COMFYUI
 
 MILLISECONDS = 50
 STEPS, ROUNDS = 20, 7
@@ -13,8 +13,9 @@ STEPS, ROUNDS = 20, 7
 def main() -> None:
     assert COMFYUI, "name a checkout: COMFYUI=/path"
     import torch
-    from cfglab import Guidance
     from comfy.model_base import ModelType
+
+    from cfglab import Guidance
 
     from .models import patcher, sample
 

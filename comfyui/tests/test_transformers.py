@@ -60,7 +60,7 @@ def test_b_methods_on_the_predictions_agree_on_transformers(name: str) -> None:
     [
         ("Flux", "5 | pag()", r"pag\(\) in ComfyUI: it needs a perturbed pass \(IdentityAttention\)"),
         ("SD3", "1 | nag(s=5)", r"nag\(s=5\) in ComfyUI: it needs a further prompt"),
-        ("Flux", "5 | autoguidance(w=2, model=small)", r"it needs a perturbed pass \(OtherModel\)"),
+        ("Flux", "5 | autoguidance(w=2, model=small)", r"it needs a perturbed pass \(WeakModelPass\)"),
     ],
 )
 def test_what_a_transformer_cannot_run_is_refused_by_name_before_anything_runs(

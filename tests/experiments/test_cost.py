@@ -33,7 +33,7 @@ def test_a_million_cells_are_counted_without_being_written_out(monkeypatch: pyte
         raise Stopped(str(cost))
 
     monkeypatch.setattr(
-        "cfglab.experiments.spec.experiment.written_out", lambda _: pytest.fail("the grid was written out")
+        "cfglab.experiments.spec.experiment.expand_grid", lambda _: pytest.fail("the grid was written out")
     )
     words = r"^1,001,000 images, for plain guidance in up to 6,006,000 denoiser rows, 10\.0 hours at 6 ms a row"
     with pytest.raises(Stopped, match=words):
@@ -44,7 +44,7 @@ def test_a_grid_of_two_axes_is_their_product() -> None:
     document = check(read_yaml(SMALL))
     group = document.groups[0].model_copy(update={"axes": {"k": [0.3] * 20, "max": [1] * 300, "min": 1}})
     cost = cost_of(document.model_copy(update={"groups": [group, group], "steps": 50}))
-    assert cost.pictures == (1 + 2 * 20 * 300) * 2 * 2
+    assert cost.images == (1 + 2 * 20 * 300) * 2 * 2
     assert str(cost).startswith("48,004 images, for plain guidance in up to 4,800,400 denoiser rows, 8.0 hours at 6 ms")
     assert not cost.large
     assert cost_of(document.model_copy(update={"sampler": "heun"})).rows == 2 * cost_of(document).rows

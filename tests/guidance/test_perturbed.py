@@ -22,7 +22,7 @@ from cfglab.guidance import register_weak_model, weak_models
 from cfglab.guidance.context import Perturbation
 from cfglab.guidance.perturbations.self_attention import BlurredQueries, IdentityAttention
 from cfglab.guidance.perturbations.skipped_layers import RandomBlocks, SkippedLayers
-from cfglab.guidance.perturbations.weak_models import _WEAK, OtherModel
+from cfglab.guidance.perturbations.weak_models import _WEAK, WeakModelPass
 from cfglab.pipelines.loading.compiled_blocks import compile_in_blocks
 from tests.pipelines.families.sd3 import NETWORK
 from tests.tiny import _unet
@@ -211,6 +211,7 @@ def test_a_skipped_block_of_stable_diffusion_3_is_a_network_without_it(sd3: Any,
     assert (got - joint(sd3)).abs().max() > 1e-4
 
 
+@pytest.mark.newest
 def test_diffusers_own_skip_swaps_the_streams_of_stable_diffusion_3(sd3: Any) -> None:
     hooked = copy.deepcopy(sd3)
     apply_layer_skip(hooked, LayerSkipConfig([1], "transformer_blocks"))
@@ -253,12 +254,12 @@ def test_another_model_runs_instead(unet: Any) -> None:
     register_weak_model("mine", weak)
     register_weak_model("made", make)
     try:
-        assert torch.equal(run(unet, OtherModel("mine")), run(weak))
-        assert torch.equal(run(unet, OtherModel("made")), run(weak))
+        assert torch.equal(run(unet, WeakModelPass("mine")), run(weak))
+        assert torch.equal(run(unet, WeakModelPass("made")), run(weak))
         assert seen == [unet]
         assert {"made", "mine"} <= set(weak_models())
         with pytest.raises(InputError, match=r"no weak model 'minne': there are .*mine.*; did you mean mine\?"):
-            run(unet, OtherModel("minne"))
+            run(unet, WeakModelPass("minne"))
     finally:
         del _WEAK["mine"], _WEAK["made"]
     with pytest.raises(InputError, match=r"weak model 'my model': its name is one word"):

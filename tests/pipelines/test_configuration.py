@@ -12,7 +12,7 @@ import torch
 
 from cfglab.cli import call
 from cfglab.errors import CfglabError, InputError, MachineError
-from cfglab.experiments.spec.cell import model_facts
+from cfglab.experiments.spec.models import model_facts
 from cfglab.pipelines import load
 
 CONFIGS = {
@@ -49,7 +49,7 @@ def fields() -> list[tuple[str, str]]:
     from cfglab.pipelines.loading import configuration as c
 
     parts = {"unet": c.UNet, "vae": c.Autoencoder, "text_encoder": c.TextEncoder, "scheduler": c.Scheduler}
-    found = [(part, name) for part, model in parts.items() for name in model.model_fields]
+    found = [(part, name) for part, model in parts.items() for name in model.model_fields]  # type: ignore[attr-defined]
     return [*found, ("index", "unet"), ("index", "scheduler"), ("index", "_class_name"), ("unet", "unknown")]
 
 

@@ -33,7 +33,7 @@ def warm() -> None:
         "cfglab.cli",
         "cfglab.pipelines",
         "cfglab.experiments.backends.pipeline",
-        "cfglab.scenes.reader",
+        "cfglab.scenes.classifier",
         "cfglab.report",
     ):
         importlib.import_module(module)
@@ -42,7 +42,7 @@ def warm() -> None:
     from diffusers import AutoencoderKL, LMSDiscreteScheduler, StableDiffusionPipeline, UNet2DConditionModel  # noqa: F401
     from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
 
-    from cfglab.experiments.execution import batching as plan
+    from cfglab.experiments.spec import batching as plan
 
     plan.largest = lambda *_: BATCH
 
@@ -99,7 +99,7 @@ def _fill_disk() -> None:
         database.execute("PRAGMA max_page_count = 1")  # which is then the size that it has
         return database
 
-    real, sqlite3.connect = sqlite3.connect, connect
+    real, sqlite3.connect = sqlite3.connect, connect  # type: ignore[assignment]
     os.fsync = full  # type: ignore[assignment]
 
 

@@ -1,24 +1,26 @@
-"""Experiments: what to draw (spec), where it is kept (store), drawing it (run), comparing. Reading loads no torch."""
+"""Experiments: what to generate (spec), running it (execution), the run folder (storage), comparing (analysis).
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+Reading a run folder loads no torch.
+"""
+
+from typing import TYPE_CHECKING
 
 from cfglab.experiments.spec.cell import Cell
 from cfglab.experiments.spec.experiment import Experiment, Setting
 from cfglab.experiments.storage.results import Result
 from cfglab.experiments.storage.store import Store
+from cfglab.lazy_names import lazy_getattr
 from cfglab.metrics.estimate import Estimate
 
 if TYPE_CHECKING:
     from cfglab.experiments.analysis.compare import Comparison
-    from cfglab.experiments.execution.run import Run
+    from cfglab.experiments.execution.run import Run, run
 
-__all__ = ["Cell", "Comparison", "Estimate", "Experiment", "Result", "Run", "Setting", "Store"]
+__all__ = ["Cell", "Comparison", "Estimate", "Experiment", "Result", "Run", "Setting", "Store", "run"]
 
-_WHEN_USED = {"Comparison": "cfglab.experiments.analysis.compare", "Run": "cfglab.experiments.execution.run"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHEN_USED:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_WHEN_USED[name]), name)
+_LAZY = {
+    "Comparison": "cfglab.experiments.analysis.compare",
+    "Run": "cfglab.experiments.execution.run",
+    "run": "cfglab.experiments.execution.run",
+}
+__getattr__ = lazy_getattr(__name__, _LAZY)
