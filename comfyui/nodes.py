@@ -277,13 +277,10 @@ class TunedNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
-        return io.NodeOutput(
-            str(
-                Guidance.from_json(
-                    read_text(Path(folder_paths.get_input_directory()) / Path(file).name, limits.DOCUMENT_BYTES)
-                )
-            )
-        )
+        path = Path(folder_paths.get_input_directory()) / Path(file).name
+        if not path.is_file():
+            raise InputError(f"{path.name!r}: no such file in ComfyUI's input folder; copy a tuned.json there.")
+        return io.NodeOutput(str(Guidance.from_json(read_text(path, limits.DOCUMENT_BYTES))))
 
 
 class ScenesNode(io.ComfyNode):
