@@ -21,15 +21,15 @@ def main() -> None:
         for name, prompt in WORKFLOWS.items():
             workflow = page.evaluate(ARRANGE, [prompt, name, SIZES])
             (PACK / "example_workflows" / f"{name}.json").write_text(json.dumps(workflow, indent=1) + "\n")
-            before = set(Path(folder, "output").glob("*.png"))
+            before = set(Path(folder).glob("*/*.png"))
             run(page)
             page.wait_for_timeout(1500)
             page.evaluate("() => app.canvas.ds && app.extensionManager.command.execute('Comfy.Canvas.FitView')")
             page.wait_for_timeout(1500)
             page.screenshot(path=SHOTS / f"{name}.png", clip={"x": 40, "y": 78, "width": 1360, "height": 720})
             small(SHOTS / f"{name}.png")
-            if made := sorted(set(Path(folder, "output").glob("*.png")) - before):
-                shutil.copy(made[0], PACK / "example_workflows" / f"{name}.png")
+            images = sorted(set(Path(folder).glob("*/*.png")) - before, key=lambda path: path.parent.name)
+            shutil.copy(images[0], PACK / "example_workflows" / f"{name}.png")
 
 
 def run(page: Any) -> str:
