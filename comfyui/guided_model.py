@@ -78,7 +78,9 @@ class GuidedModel:
         options["transformer_options"][KEY] = self
         return patched
 
-    def _start(self, executor: Any, noise: Tensor, latent: Tensor, sampler: Any, sigmas: Tensor, *args: Any, **kw: Any):
+    def _start(
+        self, executor: Any, noise: Tensor, latent: Tensor, sampler: Any, sigmas: Tensor, *args: Any, **kw: Any
+    ) -> Any:
         """Wraps one run of a sampler: the further prompts become conditions of the guider, as its own are."""
         from comfy.sampler_helpers import convert_cond
 

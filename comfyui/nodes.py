@@ -12,8 +12,9 @@ from comfy_api.latest import io
 from cfglab import Guidance, InputError, SigmaSteps, Step, Table, as_schedule, limits, steps
 from cfglab.file_input import read_text
 
-from .guided_model import KEY, GuidedModel, noise_path
-from .plots import plot
+from .guided_model import GuidedModel, noise_path
+from .passes import KEY
+from .plots import Panel, plot
 from .scenes import load_scenes
 
 CATEGORY = "cfglab"
@@ -157,8 +158,8 @@ class ScheduleNode(io.ComfyNode):
     def execute(cls, schedule: str, steps: int, sigmas: Any = None, model: Any = None) -> io.NodeOutput:
         curve, run = as_schedule(schedule), _steps_of(steps, sigmas, model)
         w = [curve(step) for step in run]
-        panels = [("step", list(range(1, len(run) + 1)), "w", {"w": w})]
-        levels = [step.sigma for step in run if step.sigma is not None]
+        panels: list[Panel] = [("step", range(1, len(run) + 1), "w", {"w": w})]
+        levels = [float(step.sigma) for step in run if step.sigma is not None]
         if levels:
             largest = 10 * max((level for level in levels if math.isfinite(level)), default=1.0)
             panels.append(("sigma (noise over signal)", [min(level, largest) for level in levels], "w", {"w": w}))
@@ -168,7 +169,9 @@ class ScheduleNode(io.ComfyNode):
 def _steps_of(count: int, sigmas: Any, model: Any) -> list[Step]:
     if sigmas is None:
         return steps(count)
-    path, unit, _ = ("vp", "sigma", None) if model is None else noise_path(model.get_model_object("model_sampling"))
+    if model is None:
+        return SigmaSteps(sigmas.tolist()).steps
+    path, unit, _ = noise_path(model.get_model_object("model_sampling"))
     return SigmaSteps(sigmas.tolist(), path, unit).steps
 
 
@@ -206,7 +209,7 @@ class CurveNode(io.ComfyNode):
     def execute(cls, points: str, steps: int, min: float, max: float, curve: Any = None) -> io.NodeOutput:
         height = curve.interp if hasattr(curve, "interp") else _heights(points if curve is None else curve)
         w = [round(min + (max - min) * float(height(step / steps)), 6) for step in range(steps)]
-        return io.NodeOutput(str(Table(w)), w, plot(("step", list(range(1, steps + 1)), "w", {"w": w})))
+        return io.NodeOutput(str(Table(w)), w, plot(("step", range(1, steps + 1), "w", {"w": w})))
 
 
 def _heights(curve: Any) -> Callable[[float], float]:
@@ -246,9 +249,9 @@ class TraceNode(io.ComfyNode):
                 "a MODEL whose guidance has not run: connect the MODEL of the guidance node, and the sampler's LATENT."
             )
         records = guided.trace.steps
-        calls = list(range(1, len(records) + 1))
+        calls = range(1, len(records) + 1)
         images = range(len(records[0].w))
-        panels = [
+        panels: list[Panel] = [
             ("call of the network", calls, name, {f"image {i + 1}": [value(r)[i] for r in records] for i in images})
             for name, value in (
                 ("w", lambda r: r.w),

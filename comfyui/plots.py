@@ -7,14 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Lines = dict[str, Sequence[float]]
+Panel = tuple[str, Sequence[float], str, dict[str, list[float]]]
+"""The label of x, the values of x, the label of y, and the lines by name."""
 
 
-def plot(*panels: tuple[str, Sequence[float], str, Lines]) -> Tensor:
+def plot(*panels: Panel) -> Tensor:
     """One image of panels side by side.
 
     Args:
-        panels: For each the label of x, the values of x, the label of y, and the lines by name.
+        panels: The panels.
 
     Returns:
         The image.
@@ -33,7 +34,7 @@ def plot(*panels: tuple[str, Sequence[float], str, Lines]) -> Tensor:
     return torch.from_numpy(pixels.astype(np.float32) / 255)[None]
 
 
-def _draw(axes: Any, x_label: str, x: Sequence[float], y_label: str, lines: Lines) -> None:
+def _draw(axes: Any, x_label: str, x: Sequence[float], y_label: str, lines: dict[str, list[float]]) -> None:
     for name, y in lines.items():
         axes.plot(x[: len(y)], y, marker="o", markersize=3, label=name)
     axes.set(xlabel=x_label, ylabel=y_label)

@@ -31,7 +31,7 @@ class Network(torch.nn.Module):
         **_: Any,
     ) -> Tensor:
         wanted, prompt = dict(transformer_options).get(PASS, (None, None))
-        texts = {"encoder_hidden_states": context}
+        texts: dict[str, Any] = {"encoder_hidden_states": context}
         if wanted is None:
             return self.unet(x, timesteps, **texts, return_dict=False)[0]
         if prompt is not None:

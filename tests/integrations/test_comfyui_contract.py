@@ -50,7 +50,9 @@ class Patcher:
     """A MODEL."""
 
     def __init__(self, sampling: type = EPS) -> None:
-        self.model, self.model_options, self.wrappers = Model(sampling), {"transformer_options": {}}, {}
+        self.model = Model(sampling)
+        self.model_options: dict[str, Any] = {"transformer_options": {}}
+        self.wrappers: dict[str, Any] = {}
 
     def clone(self) -> "Patcher":
         patched = copy.copy(self)
