@@ -1,7 +1,8 @@
-"""Write example_workflows/ and the screenshots of docs/comfyui.md: COMFYUI=… python -m comfyui.tests.make_examples."""
+"""Write example_workflows/ and the screenshots of docs/comfyui.md: python -m comfyui.tests.make_examples [NAME …]."""
 
 import json
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ SHOTS = PACK.parent / "docs" / "pictures" / "comfyui"
 def main() -> None:
     SHOTS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as server, page_of(server) as page:
-        for name, prompt in WORKFLOWS.items():
+        for name in sys.argv[1:] or WORKFLOWS:
+            prompt = WORKFLOWS[name]
             workflow = page.evaluate(ARRANGE, [prompt, name, SIZES])
             (PACK / "example_workflows" / f"{name}.json").write_text(json.dumps(workflow, indent=1) + "\n")
             before = set(Path(folder).glob("*/*.png"))
