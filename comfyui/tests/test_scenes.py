@@ -17,6 +17,8 @@ from .test_acceptance import CLOSE, difference, guided
 
 PROMPT, FURTHER = "a photograph of an astronaut riding a horse", "a photograph of a horse"
 STEPS = 8
+ROUNDING = 3e-7
+"""A change of the noise in its last bits; the two tables of sigmas are 1.8e-6 apart."""
 TEXTS = [
     "7.5",
     "cosine(max=7.5, min=1, k=0.3)",
@@ -76,8 +78,9 @@ def of_comfyui(text: str, noise: Tensor) -> Tensor:
 def test_d_a_text_gives_the_latents_that_it_gives_on_diffusers(text: str) -> None:
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(3))
     theirs, ours = of_diffusers(text, noise), of_comfyui(text, noise)
-    apart = difference(ours, theirs)
-    note("d", text, apart)
-    assert apart < CLOSE
+    shaken = of_diffusers(text, noise + ROUNDING * torch.randn(noise.shape, generator=torch.Generator().manual_seed(4)))
+    apart, rounding = difference(ours, theirs), difference(shaken, theirs)
+    note("d", text, apart, f"diffusers itself: {rounding:.2g} where its noise is rounded otherwise")
+    assert apart < max(CLOSE, 2 * rounding) < 1e-4
     if text != "7.5":
         assert difference(of_diffusers("7.5", noise), theirs) > 0.01
