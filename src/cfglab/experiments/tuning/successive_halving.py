@@ -16,7 +16,8 @@ from cfglab.errors import InputError
 from cfglab.experiments.analysis.pairs import rank
 from cfglab.experiments.analysis.reference_sigmas import standard_sigmas
 from cfglab.experiments.execution.run import run as run_experiment
-from cfglab.experiments.spec.experiment import Experiment, Setting
+from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.results import Result
 from cfglab.experiments.storage.store import Store
 from cfglab.guidance import Guidance
