@@ -16,7 +16,9 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "schedules.published.curves": ("Beta", "C2FG"),
     "schedules.published.sampler_aware": ("CFGPlusPlus", "CogVideoXShipped"),
     "guidance": ("Transform", "Guidance", "Guide", "PredictionNorm", "UpdateNorm", "FullNorm", "parse_guidance"),
+    "guidance.parameterization": ("convert",),
     "denoising.step_reader": ("StepReader",),
+    "hosts": ("Host", "SigmaSteps"),
     "pipelines": ("load", "guide", "attach", "detach", "Profile", "Trace", "weights_hash"),
     "pipelines.guider.guider": ("to_guider", "Guider"),
     "pipelines.guider.save": ("save_with_guider",),
@@ -52,6 +54,9 @@ if TYPE_CHECKING:
     from cfglab.guidance import Transform as Transform
     from cfglab.guidance import UpdateNorm as UpdateNorm
     from cfglab.guidance import parse_guidance as parse_guidance
+    from cfglab.guidance.parameterization import convert as convert
+    from cfglab.hosts import Host as Host
+    from cfglab.hosts import SigmaSteps as SigmaSteps
     from cfglab.metrics import METRICS as METRICS
     from cfglab.metrics import Metric as Metric
     from cfglab.pipelines import Profile as Profile
