@@ -11,7 +11,7 @@ from cfglab.experiments.backends.mixture import Laboratory, is_mixture
 from cfglab.experiments.execution.versions import versions
 from cfglab.experiments.spec.cell import model_facts
 from cfglab.experiments.storage.files import check_target, write_whole
-from cfglab.experiments.storage.png import encode, read_picture, to_bytes
+from cfglab.experiments.storage.png import add_infotext, encode, has_infotext, read_picture, to_bytes
 from cfglab.experiments.storage.record import Record, check_model
 from cfglab.terminal import inline
 
@@ -79,7 +79,8 @@ def reproduce(
     _check_target(out, Path(image))
     pixels = to_bytes(replay(image, record, device, allow_pickle=allow_pickle, allow_download=allow_download).pixels)
     now = versions()
-    write_whole(out, encode(pixels, record.batch, now)[record.index])
+    file = encode(pixels, record.batch, now)[record.index]
+    write_whole(out, add_infotext(file, record.cell) if has_infotext(image) else file)
     after = pixels[record.index].astype(np.int16)
     notes = tuple(
         f"{name}: {then} then, {now.get(name, 'none')} now"

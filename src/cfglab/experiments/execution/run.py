@@ -23,7 +23,8 @@ from cfglab.experiments.spec.cell import ModelFacts, cells, model_facts
 from cfglab.experiments.spec.experiment import Experiment, Setting
 from cfglab.experiments.spec.prompts import refuse_same_noise
 from cfglab.experiments.storage.files import write_whole
-from cfglab.experiments.storage.store import DATABASE, Result, ResultRow, Store
+from cfglab.experiments.storage.png import add_infotext
+from cfglab.experiments.storage.store import DATABASE, INFOTEXT, Result, ResultRow, Store
 from cfglab.file_input import read_bytes
 from cfglab.limits import IMAGE_BYTES
 from cfglab.progress import progress_bar
@@ -230,12 +231,12 @@ def _draw_all(
     """
     from cfglab.experiments.scoring.scorer import Scorer
 
-    drawn = 0
+    drawn, infotext = 0, store.meta(INFOTEXT) is not None
     with ExitStack() as held:
         scorer = held.enter_context(Scorer(store)) if score else None
         advance = held.enter_context(progress_bar(sum(map(len, todo)), quiet))
         for outcomes in workers.draw(todo):
-            written = [row for outcome in outcomes for row in _written(store.folder, outcome, places)]
+            written = [row for outcome in outcomes for row in _written(store.folder, outcome, places, infotext)]
             rows = [row for row in written if row.result.image or row.result.position not in intact]
             try:
                 judged = scorer.judged(rows) if scorer else rows
@@ -248,12 +249,13 @@ def _draw_all(
     return drawn
 
 
-def _written(folder: Path, outcome: Outcome, places: Places) -> Iterable[ResultRow]:
-    """One row for each setting that asks for this cell, once its image is written."""
+def _written(folder: Path, outcome: Outcome, places: Places, infotext: bool) -> Iterable[ResultRow]:
+    """One row for each setting that asks for this cell, once its image is written, with infotext if the run has it."""
     cell, image, digest = outcome.cell, None, None
     if outcome.file is not None:
-        image, digest = f"images/{cell.id}.png", hashlib.sha256(outcome.file).hexdigest()
-        write_whole(folder / image, outcome.file)
+        file = add_infotext(outcome.file, cell) if infotext else outcome.file
+        image, digest = f"images/{cell.id}.png", hashlib.sha256(file).hexdigest()
+        write_whole(folder / image, file)
     for position, setting, seed in places[cell.id]:
         result = Result(
             cell=cell.id,

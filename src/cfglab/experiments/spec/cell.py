@@ -7,10 +7,11 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 from cfglab.errors import InputError
 from cfglab.experiments.backends.mixture import facts, is_mixture
 from cfglab.experiments.spec.content_hash import ContentHashed
-from cfglab.experiments.spec.experiment import Experiment, Setting
+from cfglab.experiments.spec.experiment import IMPORTED, Experiment, Setting
 from cfglab.guidance import Guidance
 from cfglab.pipelines.loading.configuration import read_configuration
 from cfglab.pipelines.loading.model_folder import locate, weights_hash
+from cfglab.schedules.fields import shown
 
 
 class Cell(ContentHashed):
@@ -111,6 +112,11 @@ def model_facts(
 ) -> ModelFacts:
     """Read the facts from a model's folder: `scenes`, a folder, or a hub id (fetched where it is not there yet, if that
     is allowed); of a mixture, `mixture:tree`, from its definition."""
+    if name.startswith(IMPORTED):
+        raise InputError(
+            f"model {shown(name)}: these images were imported from another program, which cfglab does not run; name a "
+            "model that is here, or look at the run with cfglab report and cfglab compare."
+        )
     if is_mixture(name):
         return ModelFacts(**facts(name))
     folder = locate(name, revision, allow_pickle, allow_download)

@@ -35,6 +35,7 @@ from cfglab.experiments.storage.database import (
     seed_stored,
 )
 from cfglab.experiments.storage.database import DATABASE as DATABASE
+from cfglab.experiments.storage.database import INFOTEXT as INFOTEXT
 from cfglab.experiments.storage.files import only_writer, refuse, remove_temp_files, write_whole
 from cfglab.experiments.storage.results import Result as Result
 from cfglab.experiments.storage.results import ResultRow as ResultRow
