@@ -27,7 +27,7 @@ from cfglab.schedules import Constant
 from cfglab.step import Step
 from docs.methods_page import GROUPS
 
-PICTURE = Path(__file__).parent / "pictures/frontier.png"
+IMAGE = Path(__file__).parent / "images/frontier.png"
 STEP = Step(0, 1)
 CORNER = 60  # FID
 COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#9c6b4e", "#a463f2", "#3ca951")
@@ -138,8 +138,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     given = parser.parse_args()
-    write_whole(PICTURE, draw(points(given.run)))
-    print(PICTURE)
+    write_whole(IMAGE, draw(points(given.run)))
+    print(IMAGE)
 
 
 if __name__ == "__main__":

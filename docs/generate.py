@@ -11,7 +11,7 @@ os.environ |= {"COLUMNS": "100", "NO_COLOR": "1"}  # before the command line ask
 
 from typer.testing import CliRunner
 
-from cfglab.cli.commands import app
+from cfglab.cli.app import app
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

@@ -9,11 +9,11 @@ from cfglab.guidance import TRANSFORMS, Transform
 from cfglab.guidance.methods.not_implemented import LEFT_OUT
 from cfglab.method_card import Card
 from cfglab.schedules import PUBLISHED, SHAPES
-from cfglab.schedules.parser import number
+from cfglab.schedules.printer import number
 from cfglab.schedules.published.cards import CARDS
 
 PAGE = Path(__file__).parent / "methods.md"
-PICTURES = "pictures/methods"
+IMAGES = "images/methods"
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "Schedules": tuple(CARDS),
@@ -58,7 +58,7 @@ guidance) and may be used in another `space` where that has a meaning. A method 
 paper chooses it per model, or it could not be checked. Where a method begins and ends, counted against the code of its
 authors, is [one table](#first-and-last-steps); what could not be had at all stands [at the end](#not-here).
 
-This page is written by `make docs` from the code; the images by `python docs/methods_pictures.py`.
+This page is written by `make docs` from the code; the images by `python docs/methods_images.py`.
 """
 
 STEPS = """\
@@ -147,9 +147,9 @@ def _section(name: str) -> str:
     if card.source:
         lines.append(f"- Source: {card.source}")
     lines += [f"- {host.name}: {host.differs or 'the same'}" for host in card.hosts]
-    picture = f"{PICTURES}/{name}.png"
-    if (PAGE.parent / picture).exists():
-        lines.append(f"\n![{card.title} beside plain guidance]({picture})")
+    image = f"{IMAGES}/{name}.png"
+    if (PAGE.parent / image).exists():
+        lines.append(f"\n![{card.title} beside plain guidance]({image})")
     return "\n".join([*lines, ""])
 
 

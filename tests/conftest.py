@@ -1,7 +1,11 @@
 """Fixtures shared by the whole suite."""
 
+from collections.abc import Iterator
+
 import pytest
 
+from cfglab.guidance.registry import TRANSFORMS
+from cfglab.schedules.registry import KINDS, PUBLISHED
 from tests.oracles import Published, install_published
 
 
@@ -9,3 +13,13 @@ from tests.oracles import Published, install_published
 def published() -> Published:
     """cf-guidance 0.0.3 and min-diffusion 0.0.3: `published.module("cf_guidance.schedules").get_cos_sched(...)`."""
     return install_published()
+
+
+@pytest.fixture
+def names_as_before() -> Iterator[None]:
+    """Schedules and transforms that a test defines lose their names at its end."""
+    before = [registry.names() for registry in (KINDS, PUBLISHED, TRANSFORMS)]
+    yield
+    for registry, names in zip((KINDS, PUBLISHED, TRANSFORMS), before, strict=True):
+        for name in registry.names() - names:
+            del registry[name]

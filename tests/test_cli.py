@@ -56,6 +56,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) 
 # -- help ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.newest
 def test_saved_help_is_what_the_commands_print(generate: ModuleType) -> None:
     saved = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "help").glob("*.txt")}
     assert generate.help_texts() == saved, "run `make docs`"
@@ -258,9 +259,9 @@ def test_a_run_draws_continues_reports_and_reproduces(
     assert call(["reproduce", image, "--out", "copy.png"]) == 0
     assert capsys.readouterr().out == f"copy.png: the same pixels as {image}, torch seed 1\n"
     assert call(["trace", image]) == 0
-    out = capsys.readouterr().out.splitlines()
-    assert out[0].split() == ["step", "sigma", "w", "|cond", "-", "uncond|", "cosine", "rows", "run", "rows", "saved"]
-    assert len(out) == 1 + 2 + 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["step", "sigma", "w", "|cond", "-", "uncond|", "cosine", "rows", "run", "rows", "saved"]
+    assert len(lines) == 1 + 2 + 1
     assert call(["report", "runs/tiny"]) == 0
     assert capsys.readouterr().out == "report: runs/tiny/report.html\n"
     assert call(["compare", "runs/tiny", "--metric", "contrast"]) == 0

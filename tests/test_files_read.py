@@ -245,7 +245,8 @@ def test_every_path_of_every_command_goes_through_one_reader_of_paths() -> None:
     import inspect
     import typing
 
-    from cfglab.cli.app import app, user_path
+    from cfglab.cli.app import app
+    from cfglab.cli.options import path
 
     found = []
     for command in app.registered_commands:
@@ -254,7 +255,7 @@ def test_every_path_of_every_command_goes_through_one_reader_of_paths() -> None:
             kind, *information = typing.get_args(parameter.annotation) or (parameter.annotation,)
             if kind is Path or Path in typing.get_args(kind):
                 found.append(name)
-                assert information[0].parser is user_path, f"{command.callback.__name__}: {name}"
+                assert information[0].parser is path, f"{command.callback.__name__}: {name}"
     assert len(found) >= 9
 
 

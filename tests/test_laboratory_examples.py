@@ -30,5 +30,5 @@ def test_the_page_shows_every_script_with_its_command_and_picture() -> None:
     page = PAGE.read_text(encoding="utf-8")
     for name in SCRIPTS:
         assert f"python examples/laboratory/{name}.py" in page
-        assert f"(pictures/lab/{name}.png)" in page
-        assert (PAGE.parent / "pictures" / "lab" / f"{name}.png").is_file()
+        assert f"(images/lab/{name}.png)" in page
+        assert (PAGE.parent / "images" / "lab" / f"{name}.png").is_file()

@@ -82,6 +82,9 @@ def test_the_installed_command_answers(installed: Path) -> None:
 def test_one_version_everywhere() -> None:
     version = PROJECT["project"]["version"]
     assert cfglab.__version__ == version
+    compat = tomllib.loads((ROOT / "compat" / "pyproject.toml").read_text(encoding="utf-8"))
+    assert compat["project"]["version"] == version
+    assert compat["project"]["dependencies"][0] == f"cfglab>={version.rpartition('.')[0]},<1"
     assert f"version: {version}" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
@@ -95,3 +98,16 @@ def test_development_pins_lie_within_what_the_package_asks_for() -> None:
     wanted = [*PROJECT["project"]["dependencies"], *groups["dev"], *groups["docs"]]
     names = {re.match(r"[\w-]+", need).group().lower() for need in wanted}  # type: ignore[union-attr]
     assert names == set(pins)
+
+
+def test_the_page_of_releases_states_the_lowest_versions() -> None:
+    """A lower bound that changes has to be run again, and the page says what ran."""
+    rows = (ROOT / "docs" / "releasing.md").read_text(encoding="utf-8").split("## A release")[0].splitlines()
+    stated: dict[str, str] = {}
+    for row in rows:
+        if row.startswith("| ") and row[2].islower() and not row.startswith("| package"):
+            names, versions = row.split("|")[1:3]
+            stated |= dict(zip(names.replace(" ", "").split(","), re.findall(r"\d+(?:\.\d+)+", versions), strict=True))
+    bounds = dict(re.findall(r"^([\w-]+)>=([\d.]+)", need)[0] for need in PROJECT["project"]["dependencies"])
+    assert stated.keys() - {"optuna"} == bounds.keys()
+    assert [name for name, bound in bounds.items() if not f"{stated[name]}.".startswith(f"{bound}.")] == []

@@ -10,7 +10,7 @@ import pytest
 
 import cfglab
 from cfglab.cli import call
-from cfglab.cli.faults import explain
+from cfglab.cli.error_messages import explain
 from cfglab.errors import InputError, MachineError
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(cfglab.__file__).parents[1])}
@@ -181,7 +181,7 @@ def test_memory_that_is_too_little_to_explain_anything_is_one_line(
         raise MemoryError
 
     monkeypatch.setattr("cfglab.report.terminal.chart.in_text", fail)
-    monkeypatch.setattr("cfglab.cli.faults.explain", fail)
+    monkeypatch.setattr("cfglab.cli.error_messages.explain", fail)
     assert call(["plot", "7.5"]) == 1
     assert capsys.readouterr().err == "cfglab: out of memory; close other programs, or use fewer or smaller images.\n"
 

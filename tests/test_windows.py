@@ -64,8 +64,10 @@ def faults(tree: ast.AST) -> Iterator[str]:
             lacks = {"os": OS, "signal": SIGNALS, "errno": {"EDQUOT"}, "time": {"tzset"}}.get(node.value.id, set())
             if node.attr in lacks:
                 yield f"{node.lineno}: {node.value.id}.{node.attr}"
-        called = getattr(node.func, "attr", "") if isinstance(node, ast.Call) else ""
-        if called in ("write_text", "read_text") and all(it.arg != "encoding" for it in node.keywords):  # type: ignore[attr-defined]
+        if not isinstance(node, ast.Call):
+            continue
+        called = getattr(node.func, "attr", "")
+        if called in ("write_text", "read_text") and all(it.arg != "encoding" for it in node.keywords):
             yield f"{node.lineno}: {called} without an encoding, which is another one on Windows"
         if called == "as_uri":
             yield f"{node.lineno}: as_uri, which names the server of a Windows share as a host"

@@ -1,6 +1,9 @@
 """A tiny random Stable Diffusion 1.x folder: the exact on-disk format of the real thing, built in a second."""
 
+import inspect
+import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 import torch
@@ -102,4 +105,15 @@ def tokenizer() -> CLIPTokenizer:
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]  # the byte alphabet of GPT-2's BPE
     letters = [chr(code) for code in printable] + [chr(256 + i) for i in range(256 - len(printable))]
     tokens = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=[], model_max_length=TOKENS)
+    return clip_tokenizer({token: index for index, token in enumerate(tokens)}, TOKENS)
+
+
+def clip_tokenizer(vocabulary: dict[str, int], length: int) -> CLIPTokenizer:
+    """A tokenizer without merges; transformers 4 reads its vocabulary from files only."""
+    if "vocab_file" not in inspect.signature(CLIPTokenizer).parameters:
+        return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=length)
+    with TemporaryDirectory() as folder:
+        names, merges = Path(folder) / "vocab.json", Path(folder) / "merges.txt"
+        names.write_text(json.dumps(vocabulary), encoding="utf-8")
+        merges.write_text("#version: 0.2\n", encoding="utf-8")
+        return CLIPTokenizer(vocab_file=str(names), merges_file=str(merges), model_max_length=length)

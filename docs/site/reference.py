@@ -53,5 +53,6 @@ write("index", nav)
 for package, text in PACKAGES.items():
     lines = [f"# cfglab.{package}", "", text, ""]
     for name in public(package):
-        lines += [f"::: cfglab.{package}.{name}", ""]
+        inherited = ["    options:", "      inherited_members: true"] if name == "Schedule" else []
+        lines += [f"::: cfglab.{package}.{name}", *inherited, ""]
     write(package, lines)

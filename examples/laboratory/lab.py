@@ -29,7 +29,7 @@ def arguments(samples):
     """`--samples N` and `--out FOLDER`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--samples", type=int, default=samples, help=f"samples a setting [{samples}]")
-    parser.add_argument("--out", type=Path, default=Path("docs/pictures/lab"), help="where the image goes")
+    parser.add_argument("--out", type=Path, default=Path("docs/images/lab"), help="where the image goes")
     return parser.parse_args()
 
 

@@ -7,7 +7,7 @@ from its first moment on.
 
 TYPE_CHECKING = False  # as `typing` has it, which takes longer to import than all of this file
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "errors": ("CfglabError", "DownloadNeeded", "InputError", "MachineError", "NotFinite", "NotMatchable"),
@@ -29,7 +29,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "experiments": ("Experiment", "Setting", "Cell", "Store", "Result", "Estimate", "Run", "Comparison"),
     "experiments.execution.reproduce": ("reproduce",),
 }
-_WHERE = {name: module for module, names in _NAMES.items() for name in names}
+_WHERE = {name: f"cfglab.{module}" for module, names in _NAMES.items() for name in names}
 __all__ = ["__version__", *_WHERE]
 
 if TYPE_CHECKING:
@@ -96,20 +96,9 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> "Any":
-    from importlib import import_module
+    from cfglab.lazy_names import lazy_getattr
 
-    if name in _WHERE:
-        value = getattr(import_module(f"cfglab.{_WHERE[name]}"), name)
-    elif name in _NAMES:
-        value = import_module(f"cfglab.{name}")
-    else:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, __all__, n=1)
-        hint = f"did you mean {near[0]}?" if near else "its public names are in cfglab.__all__."
-        raise AttributeError(f"module 'cfglab' has no attribute {name!r}; {hint}")
-    globals()[name] = value
-    return value
+    return lazy_getattr(__name__, _WHERE, _NAMES)(name)
 
 
 def __dir__() -> list[str]:

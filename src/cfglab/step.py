@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from sys import float_info
 
 from cfglab.errors import InputError
 
@@ -82,3 +83,42 @@ def steps(count: int, sigmas: Sequence[float] | None = None) -> list[Step]:
                 "step to step; give them in the order of sampling, for a flow model as t / (1 - t)."
             )
     return [Step(index, count, sigma=levels[index], next_sigma=levels[index + 1]) for index in range(count)]
+
+
+def step_weights(sigmas: Sequence[float], s: float = 1.0) -> list[float]:
+    """How much each step moves structure of size `s`, as shares that sum to 1.
+
+    A step from a to b has the mass s / sqrt(s² + b²) - s / sqrt(s² + a²), here divided by the mass of all steps.
+
+    Args:
+        sigmas: The n + 1 levels (noise over signal) of a run of n steps, falling, the last being where it ends.
+        s: The size of structure, above 0, in the units of the latents; 1 is their standard deviation.
+
+    Returns:
+        n shares, each 0 to 1, the first step first.
+
+    Raises:
+        InputError: `s` is not a finite number above 0, there are fewer than 2 levels, or they rise, are negative or do
+            not fall at all.
+
+    Examples:
+        >>> from cfglab.schedules import step_weights
+        >>> [round(share, 3) for share in step_weights([10, 1, 0])]
+        [0.675, 0.325]
+    """
+    if not (isinstance(s, int | float) and 0 < s <= float_info.max):
+        raise InputError(
+            f"s = {s!r}: the size of structure is above 0, in the units of the latents; 1 is their spread."
+        )
+    if len(sigmas) < 2:
+        raise InputError(
+            f"{len(sigmas)} sigmas: n steps have n + 1 levels, the last being where the run ends; add the end, often 0."
+        )
+    masses = [
+        s / math.hypot(s, step.next_sigma or 0.0) - s / math.hypot(s, step.sigma or 0.0)
+        for step in steps(len(sigmas) - 1, sigmas)
+    ]
+    total = math.fsum(masses)
+    if total <= 0:
+        raise InputError(f"sigmas from {sigmas[0]:g} to {sigmas[-1]:g}: the noise has to fall; give the run's levels.")
+    return [mass / total for mass in masses]

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ def listed() -> set[str]:
     return set(re.findall(r"`([^`]+)`", " ".join(first)))
 
 
+@cache
 def instance(name: str, tiny: Path) -> Any:
     if name == "MinimalDiffusion":
         made: Any = MinimalDiffusion(str(tiny), "cpu", torch.float32)
@@ -144,7 +146,7 @@ def test_hooks_of_a_subclass_are_called_in_the_published_order(published: Publis
             def post_proc(self, u: torch.Tensor, t: torch.Tensor, idx: int | None = None) -> None:
                 super().post_proc(u, t, idx)
                 self.seen.append(("post", idx))
-                self.pred = self.pred * 2 + u
+                self.pred = self.pred * 2 + u  # type: ignore[has-type]
 
         return Own({"g": [3.0, 5.0]})
 

@@ -33,7 +33,7 @@ def test_a_million_cells_are_counted_without_being_written_out(monkeypatch: pyte
         raise Stopped(str(cost))
 
     monkeypatch.setattr(
-        "cfglab.experiments.spec.experiment.written_out", lambda _: pytest.fail("the grid was written out")
+        "cfglab.experiments.spec.experiment.expand_grid", lambda _: pytest.fail("the grid was written out")
     )
     words = r"^1,001,000 images, for plain guidance in up to 6,006,000 denoiser rows, 10\.0 hours at 6 ms a row"
     with pytest.raises(Stopped, match=words):

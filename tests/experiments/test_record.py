@@ -107,7 +107,11 @@ def top(field: str, value: object) -> Callable[[Json], None]:
 
 
 def drop(*fields: str) -> Callable[[Json], None]:
-    return lambda record: [record.pop(field) for field in fields] and None
+    def remove(record: dict[str, Any]) -> None:
+        for field in fields:
+            del record[field]
+
+    return remove
 
 
 def config(key: str, value: object) -> Callable[[Json], None]:

@@ -132,7 +132,7 @@ def test_an_interrupted_run_continues_to_the_same_bytes(
             raise MachineError("the disk is full")
         real_write(path, content)
 
-    real_write = running.write_whole
+    real_write = running.write_whole  # type: ignore[attr-defined]
     with monkeypatch.context() as patch:
         if stop is KeyboardInterrupt:
             patch.setattr(drawing, "draw", interrupted)
@@ -236,7 +236,7 @@ def test_what_fails_when_a_batch_is_drawn_again_takes_nothing_from_its_good_pict
 def test_pictures_are_judged_as_their_batches_are_done(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn = []
+    drawn: list[Any] = []
 
     def stopped(pipe: Any, batch: Any) -> Any:
         if drawn:
@@ -298,7 +298,7 @@ def test_other_weights_are_another_run(
 ) -> None:
     one = small(seeds=0, prompts=["a cat"])
     running.run(one, tmp_path / "run", "cpu", score=False)
-    facts = running.model_facts(str(tiny))
+    facts = running.model_facts(str(tiny))  # type: ignore[attr-defined]
     monkeypatch.setattr(running, "model_facts", lambda *_, **__: facts.model_copy(update={"weights": "f" * 64}))
     with pytest.raises(InputError, match=f"weights {facts.weights[:12]}, but the model here has ffffffffffff"):
         running.run(one, tmp_path / "run", "cpu", score=False)
@@ -326,7 +326,7 @@ def test_reproduce_says_what_differs_and_refuses_other_weights(
     monkeypatch.setattr(module, "versions", lambda: {**read_record(image).versions, "torch": "9"})
     copy = reproduce(image, tmp_path / "copy.png", "cpu")
     assert copy.notes == (f"torch: {torch.__version__} then, 9 now",)
-    facts = running.model_facts(read_record(image).cell.model)
+    facts = running.model_facts(read_record(image).cell.model)  # type: ignore[attr-defined]
     monkeypatch.setattr(module, "model_facts", lambda *_, **__: facts.model_copy(update={"weights": "f" * 64}))
     with pytest.raises(InputError, match="the ones here are ffffffffffff; install the version that drew it"):
         reproduce(image, tmp_path / "other.png", "cpu")

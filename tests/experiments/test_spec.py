@@ -246,14 +246,14 @@ def test_a_list_of_scales_stands_wherever_a_schedule_does() -> None:
         SMALL.replace('"7.5"', '"{w}"').replace("baseline:", "constants: {w: [8, 6, 4.5]}\nbaseline:")
     )
     for setting in (by_set.baseline, by_yaml.baseline, in_python, as_axis.settings[1], as_constant.baseline):
-        assert setting.guidance.schedule.entries == expected
+        assert setting.guidance.schedule.entries == expected  # type: ignore[attr-defined]
     assert as_axis.settings[1].name == "falling k=[8, 6, 4.5]"
 
 
 def test_axis_values_are_run_and_named_exactly() -> None:
     values = [0.1 + 0.2, 0.3, 1.0000000000000002, 1 / 3, 0.333333333333, 123456789.125, 1e-13]
     experiment = Experiment.from_yaml(SMALL, set={"groups.0.axes.k": values})
-    assert [setting.guidance.schedule.k for setting in experiment.settings[1:]] == values
+    assert [setting.guidance.schedule.k for setting in experiment.settings[1:]] == values  # type: ignore[attr-defined]
     assert len({setting.name for setting in experiment.settings}) == 1 + len(values)
     moments = Experiment.from_yaml(
         SMALL.replace("cosine(max=7.5, min=1, k={k})", "constant(3).then(1, at={k})"), set={"groups.0.axes.k": [1, 1.0]}

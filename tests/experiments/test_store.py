@@ -204,7 +204,7 @@ def test_a_write_that_fails_leaves_what_was_there(
 
     for step in ("fsync", "replace"):
         with monkeypatch.context() as patch:
-            patch.setattr(files.os, step, fail)
+            patch.setattr(files.os, step, fail)  # type: ignore[attr-defined]
             with pytest.raises(error, match=words) as caught:
                 write_whole(path, b"after")
         assert "\n" not in str(caught.value)

@@ -128,7 +128,7 @@ def read_lists(text: str) -> None:
         schedule = from_sd_cpp(text)
         assert from_sd_cpp(to_sd_cpp(schedule, len(schedule.entries))) == schedule
     with suppress(CfglabError):
-        schedule = from_invokeai(text)
+        schedule = from_invokeai(text)  # type: ignore[assignment]
         to_invokeai(schedule, STEPS)
 
 

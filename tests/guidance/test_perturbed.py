@@ -211,6 +211,7 @@ def test_a_skipped_block_of_stable_diffusion_3_is_a_network_without_it(sd3: Any,
     assert (got - joint(sd3)).abs().max() > 1e-4
 
 
+@pytest.mark.newest
 def test_diffusers_own_skip_swaps_the_streams_of_stable_diffusion_3(sd3: Any) -> None:
     hooked = copy.deepcopy(sd3)
     apply_layer_skip(hooked, LayerSkipConfig([1], "transformer_blocks"))

@@ -116,7 +116,7 @@ def test_four_workers_one_of_them_killed_draw_the_same_bytes(
 def test_one_worker_stopped_by_ctrl_c_keeps_what_was_drawn_and_goes_on(
     address: str, experiment: Experiment, alone: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    notes, write = tmp_path / "notes", running.write_whole
+    notes, write = tmp_path / "notes", running.write_whole  # type: ignore[attr-defined]
     notes.mkdir()
 
     def interrupted(path: Path, content: bytes) -> None:

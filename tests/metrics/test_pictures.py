@@ -2,6 +2,7 @@
 
 import colorsys
 import re
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -67,8 +68,13 @@ def test_tensors_are_moved_by_their_own_methods() -> None:
     pixels = np.random.default_rng(2).normal(size=(2, 3, 4, 4)).astype(np.float32)
     calls: list[str] = []
     tensor = SimpleNamespace(numpy=lambda: pixels)
+
+    def method(name: str) -> SimpleNamespace:
+        calls.append(name)
+        return tensor
+
     for name in ("detach", "cpu", "float"):
-        setattr(tensor, name, lambda name=name: calls.append(name) or tensor)
+        setattr(tensor, name, partial(method, name))
     np.testing.assert_array_equal(contrast(tensor), contrast(pixels))
     assert calls == ["detach", "cpu", "float"]
 

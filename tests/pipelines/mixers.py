@@ -108,7 +108,7 @@ def global_hook(network: Any) -> Undo:
 
 def cached_middle(network: Any) -> Undo:
     """DeepCache: the middle is computed at every second call."""
-    own, kept = network.mid_block.forward, []
+    own, kept = network.mid_block.forward, list[Any]()
 
     @functools.wraps(own)
     def forward(*args: Any, **kwargs: Any) -> Any:

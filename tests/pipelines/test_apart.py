@@ -17,9 +17,10 @@ HOST = {"pipe", "pipeline", "unet", "scheduler", "guidance_scale", "diffusers"}
 
 
 def subclasses(kind: type) -> Iterator[type]:
-    for one in kind.__subclasses__():
-        yield one
-        yield from subclasses(one)
+    direct: list[type] = kind.__subclasses__()
+    for subclass in direct:
+        yield subclass
+        yield from subclasses(subclass)
 
 
 def methods() -> set[str]:

@@ -17,7 +17,7 @@ from cfglab.pipelines import SAMPLERS, guide, load
 from cfglab.pipelines.loading.samplers import make_sampler
 from cfglab.schedules import Cosine
 
-CLOSE = {"rtol": 0, "atol": 2e-4}
+CLOSE: dict[str, Any] = {"rtol": 0, "atol": 2e-4}
 """Latents of size 10 to 100 after a few steps; kernels round differently for another number of rows."""
 
 

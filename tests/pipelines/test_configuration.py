@@ -49,7 +49,7 @@ def fields() -> list[tuple[str, str]]:
     from cfglab.pipelines.loading import configuration as c
 
     parts = {"unet": c.UNet, "vae": c.Autoencoder, "text_encoder": c.TextEncoder, "scheduler": c.Scheduler}
-    found = [(part, name) for part, model in parts.items() for name in model.model_fields]
+    found = [(part, name) for part, model in parts.items() for name in model.model_fields]  # type: ignore[attr-defined]
     return [*found, ("index", "unet"), ("index", "scheduler"), ("index", "_class_name"), ("unet", "unknown")]
 
 

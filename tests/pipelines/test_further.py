@@ -18,7 +18,7 @@ from cfglab.pipelines import guide, load
 from cfglab.pipelines.interception.prompt_encoding import Encodings
 from cfglab.pipelines.loading.weak_twin import twin
 
-CLOSE = {"rtol": 0, "atol": 2e-3}
+CLOSE: dict[str, Any] = {"rtol": 0, "atol": 2e-3}
 """Latents of size 10 to 100 after a few steps; kernels round differently for another number of rows."""
 
 

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import diffusers
 import pytest
 import torch
 from accelerate import cpu_offload_with_hook
+from pydantic import BeforeValidator
 from torch import Tensor
 
 from cfglab.errors import InputError
@@ -28,7 +29,7 @@ from cfglab.schedules import Linear
 from tests.pipelines.modular import MODULAR
 
 SDXL = MODULAR["SDXL"]
-CLOSE = {"rtol": 0, "atol": 2e-3}
+CLOSE: dict[str, Any] = {"rtol": 0, "atol": 2e-3}
 """Latents of size 10 to 100; kernels round differently for another number of rows."""
 
 
@@ -71,7 +72,9 @@ class AwayFrom(Transform):
 
     kind: Literal["away_from_in_a_test"] = "away_from_in_a_test"
     space: Literal["model"] = "model"
-    worse: Any = Shrunk()
+    worse: Annotated[Any, BeforeValidator(lambda value: Shrunk(**value) if isinstance(value, dict) else value)] = (
+        Shrunk()
+    )
 
     def variation(self, step: Any) -> Any:
         return self.worse if step.index < 2 else None

@@ -109,7 +109,7 @@ class Seen(Guidance):
             NOTED.append((uncond, cond, latents))
             return plain(uncond, cond, step, latents, *more)
 
-        guide.combine = combine
+        guide.combine = combine  # type: ignore[method-assign, assignment]
         return guide
 
 

@@ -1,19 +1,25 @@
 """Loading by name, and each fault as one line that names the file and the next step."""
 
 import json
+import logging
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from huggingface_hub.utils import logging as hub_logging
+from safetensors.torch import save_file
 
 from cfglab.errors import InputError, MachineError
 from cfglab.pipelines import SAMPLERS, check_prompt, load, locate, weights_hash
+from cfglab.pipelines.loading.load import load_without_prefix
 from cfglab.pipelines.loading.model_folder import read_json
+from cfglab.pipelines.loading.quiet import quiet
 from cfglab.pipelines.loading.samplers import make_sampler
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -30,6 +36,15 @@ def said(folder: Any, **kwargs: Any) -> str:
         load(folder, device="cpu", **kwargs)
     assert "\n" not in str(error.value)
     return str(error.value)
+
+
+def test_a_request_of_the_hub_that_fails_prints_nothing_while_a_model_is_loaded() -> None:
+    logger = hub_logging.get_logger("huggingface_hub.utils._http")
+    verbosity = hub_logging.get_verbosity()
+    with quiet():
+        assert not logger.isEnabledFor(logging.WARNING)
+        assert logger.isEnabledFor(logging.ERROR)
+    assert hub_logging.get_verbosity() == verbosity
 
 
 def test_load_is_quiet(tiny_folder: Path) -> None:
@@ -86,7 +101,8 @@ def test_a_folder_that_is_no_pipeline(folder: Path) -> None:
 
 
 def test_a_missing_part(folder: Path) -> None:
-    (folder / "tokenizer" / "tokenizer.json").unlink()
+    for name in ("tokenizer.json", "vocab.json"):  # transformers 5, 4
+        (folder / "tokenizer" / name).unlink(missing_ok=True)
     assert f"{folder / 'tokenizer'} holds no vocabulary" in said(folder)
     shutil.rmtree(folder / "tokenizer")
     assert "has no tokenizer folder" in said(folder)
@@ -119,6 +135,19 @@ def test_weights_of_another_model(folder: Path) -> None:
     assert f"{folder / 'unet'} lacks " in said(folder)
     (folder / "unet" / "config.json").write_text("{")
     assert f"{folder / 'unet' / 'config.json'} cannot be read as JSON" in said(folder)
+
+
+def test_a_text_encoder_of_transformers_5_is_read_where_the_names_have_a_prefix(tmp_path: Path) -> None:
+    newer = torch.nn.Linear(3, 2)
+    save_file(newer.state_dict(), tmp_path / "model.safetensors")
+    older = torch.nn.Module()
+    older.text_model = torch.nn.Linear(3, 2)
+    older.config = SimpleNamespace(model_type="clip_text_model")  # type: ignore[assignment]
+    assert load_without_prefix(older, tmp_path)
+    assert torch.equal(older.text_model.weight, newer.weight)
+    assert torch.equal(older.text_model.bias, newer.bias)
+    older.text_model = torch.nn.Linear(3, 2, bias=False)
+    assert not load_without_prefix(older, tmp_path), "a file with other names"
 
 
 def test_pickled_weights_are_refused_and_read_only_when_asked(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

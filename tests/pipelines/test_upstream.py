@@ -93,7 +93,7 @@ def test_what_is_refused_is_listed_and_the_test_goes_on(twins: Any, pipe: Any, m
     @contextmanager
     def refuse(pipe: Any, scale: float) -> Iterator[None]:  # noqa: ARG001
         raise InputError("a switch: refused; leave it out.")
-        yield
+        yield  # type: ignore[unreachable]
 
     monkeypatch.setattr(twins, "guide", refuse)
     latents = draw(twins, pipe, generator=torch.Generator().manual_seed(1))

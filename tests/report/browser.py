@@ -51,8 +51,12 @@ class Seen:
         self.page.on("request", lambda it: self.asked.append(it.url))
         self.page.on("console", lambda it: self.complaints.append(it.text))
         self.page.on("pageerror", lambda it: self.complaints.append(str(it)))
-        self.page.on("dialog", lambda it: (self.complaints.append(f"a dialog: {it.message}"), it.dismiss()))
+        self.page.on("dialog", self._dismiss)
         self.page.goto(path.as_uri())
+
+    def _dismiss(self, dialog: Any) -> None:
+        self.complaints.append(f"a dialog: {dialog.message}")
+        dialog.dismiss()
 
     def tiles(self) -> list[list[int | None]]:
         """The positions of the grid's images, row by row, or of the list's in one row."""

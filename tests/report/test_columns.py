@@ -76,7 +76,7 @@ def test_comparisons_and_means_are_those_of_the_results(tmp_path: Path) -> None:
                 assert (number is None) == (expected is None)
                 if number and expected:
                     assert (number.value, number.n) == (pytest.approx(expected.value), expected.n)
-                    assert number.low == pytest.approx(max(0, expected.low) if name == "alignment" else expected.low)
+                    assert number.low == pytest.approx(max(0, expected.low) if name == "alignment" else expected.low)  # type: ignore[type-var]
 
 
 def test_scores_of_another_metric_are_refused(tmp_path: Path) -> None:

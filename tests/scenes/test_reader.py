@@ -159,7 +159,7 @@ def test_other_shapes_are_refused_with_the_rule(pixels):
 
 def test_there_is_no_third_reader():
     with pytest.raises(InputError, match="reader 3: there are two readers; ask for 1 or 2"):
-        SceneClassifier.load(3)
+        SceneClassifier.load(3)  # type: ignore[arg-type]
 
 
 def test_missing_weights_say_how_to_get_them(monkeypatch, tmp_path):

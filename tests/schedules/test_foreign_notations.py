@@ -109,7 +109,7 @@ def test_bars_in_quotes_divide_nothing_however_many_they_are() -> None:
     prompt = "a | b" * 50_000
     with deadline():
         guidance = parse_guidance(f"7 | perp_neg(prompt='{prompt}')")
-    assert guidance.transforms[0].prompt == prompt
+    assert guidance.transforms[0].prompt == prompt  # type: ignore[attr-defined]
 
 
 def test_a_field_given_twice_is_refused_everywhere() -> None:

@@ -155,6 +155,7 @@ def test_cogvideox_as_meant_and_as_it_runs():
         shipped.reversed()
 
 
+@pytest.mark.newest
 def test_ideogram4_is_the_default_of_diffusers():
     package = importlib.util.find_spec("diffusers")
     if package is None or package.origin is None:

@@ -103,7 +103,7 @@ def test_a_table_has_a_scale_for_every_step():
 def test_functions_are_called_with_the_step():
     assert Function(lambda step: 10 * step.progress).values(5) == [0, 2, 4, 6, 8]
     with pytest.raises(InputError, match=r"gave None at step 0: a schedule gives one number; return w\."):
-        Function(lambda _: None).values(2)
+        Function(lambda _: None).values(2)  # type: ignore[return-value]
     with pytest.raises(InputError, match=r"w = inf at step 0 of function\(<lambda>\): w is finite"):
         Function(lambda _: math.inf).values(2)
 

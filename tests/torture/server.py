@@ -99,7 +99,7 @@ def _fill_disk() -> None:
         database.execute("PRAGMA max_page_count = 1")  # which is then the size that it has
         return database
 
-    real, sqlite3.connect = sqlite3.connect, connect
+    real, sqlite3.connect = sqlite3.connect, connect  # type: ignore[assignment]
     os.fsync = full  # type: ignore[assignment]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cfglab.cli.faults import explain
+from cfglab.cli.error_messages import explain
 from cfglab.errors import CfglabError
 from cfglab.report import report
 from tests.quick_run import contents, run_quickly

@@ -1,4 +1,4 @@
-"""The readers of tests/fuzz on as much spoiled input as fits in a while: CFGLAB_FUZZ_SECONDS, 120 unless given."""
+"""The readers of tests/fuzz on as much spoiled input as fits in a while: CFGLAB_FUZZ_SECONDS, 40 unless it is set."""
 
 import os
 import random
@@ -10,7 +10,7 @@ from cfglab import limits
 from tests.fuzz.readers import PIECES, READERS, check, long, spoiled, spoiled_json
 from tests.fuzz.test_readers import JSON
 
-SECONDS = float(os.environ.get("CFGLAB_FUZZ_SECONDS", "120"))
+SECONDS = float(os.environ.get("CFGLAB_FUZZ_SECONDS", "40"))
 SEED = int(os.environ.get("CFGLAB_FUZZ_SEED", "0")) or time.time_ns()
 
 

@@ -125,6 +125,11 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def remove(*paths: Path) -> None:
+    for path in paths:
+        path.unlink()
+
+
 def rows(run: Path, query: str) -> None:
     with closing(sqlite3.connect(run / "results.sqlite")) as database:
         database.execute(query)
@@ -144,7 +149,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "a torn row": lambda run: rows(run, "UPDATE results SET sha256 = substr(sha256, 1, 9) WHERE position = 9"),
     "a row without its image": lambda run: rows(run, "UPDATE results SET image = NULL WHERE position = 11"),
     "a lost cache": lambda run: (run / "features.sqlite").unlink(),
-    "lost files for people": lambda run: [(run / it).unlink() for it in ("results.csv", "experiment.yaml")],
+    "lost files for people": lambda run: remove(run / "results.csv", run / "experiment.yaml"),
 }
 
 

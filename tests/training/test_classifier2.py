@@ -7,7 +7,7 @@ import torch
 
 from training.scenes2 import classifier, common, draw, evaluate, spoil
 from training.scenes2.common import Plan
-from training.scenes2.spoil import PARTS, SPRITES, Labeller
+from training.scenes2.spoil import PARTS, SPRITES, Labeller  # type: ignore[attr-defined]
 from training.scenes2.world import Scene, SceneSource
 
 CPU = torch.device("cpu")

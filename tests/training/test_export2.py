@@ -26,7 +26,7 @@ def shaken(model: torch.nn.Module) -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def vae() -> Autoencoder:
-    return shaken(Autoencoder(CHANNELS, 1, 8))
+    return shaken(Autoencoder(CHANNELS, 1, 8))  # type: ignore[return-value]
 
 
 def noise() -> torch.Tensor:

@@ -1,7 +1,7 @@
-"""The command line, thin: parse, call one library function, print. One file a kind of command.
+"""The command line: each command parses its arguments, calls one library function and prints. One file per command.
 
-Every import that costs something stands inside the command that needs it: help, lists and comparisons load no torch.
-This file imports nothing at its top, so that Ctrl-C is answered with one line from the first import on.
+Slow imports are inside the command that needs them: help, lists and comparisons load no torch. This file imports
+nothing at its top, so that Ctrl-C gives one line from the first import on.
 """
 
 import sys
@@ -11,25 +11,29 @@ _interrupted = False
 
 
 def main() -> None:
-    """Run the command line and exit: 0; 2 for what was asked; 1 for what failed; 130 when stopped."""
+    """Run the command line and exit: 0 for success, 2 for wrong input, 1 for a failure, 130 when stopped."""
     code = STOPPED
     try:
-        _answer_interrupts()
-        from cfglab.cli import faults, streams  # noqa: F401 (an error is explained also where memory is short)
+        _handle_interrupts()
+        from cfglab.cli import error_messages, streams  # noqa: F401 (loaded now: later there may be no memory for it)
 
         streams.prepare()
         code = call(sys.argv[1:])
-        _answer_interrupts(quietly=True)
+        _handle_interrupts(silent=True)
         streams.finish()
     except KeyboardInterrupt:
-        _say_stopped()
+        _print_stopped()
     sys.exit(code)
 
 
 def call(arguments: list[str]) -> int:
-    """One command as a function: an error becomes one line on stderr and an exit code.
+    """Run one command; an error becomes one line on stderr. Control characters are escaped in everything it prints.
 
-    What it prints, errors and other libraries' warnings included, has its control characters written out.
+    Args:
+        arguments: the words after `cfglab`.
+
+    Returns:
+        The exit code.
     """
     try:
         from cfglab.terminal import visible_streams
@@ -37,18 +41,18 @@ def call(arguments: list[str]) -> int:
         with visible_streams():
             return _call(arguments)
     except KeyboardInterrupt:
-        return _say_stopped()
+        return _print_stopped()
 
 
 def _call(arguments: list[str]) -> int:
     try:
         return _run(arguments)
     except KeyboardInterrupt:
-        return _say_stopped()
+        return _print_stopped()
     except Exception as error:
         if _interrupted:  # an extension module may turn an interrupt into an error of its own
-            return _say_stopped()
-        return _say(error, debug="--debug" in arguments)
+            return _print_stopped()
+        return _print_error(error, debug="--debug" in arguments)
 
 
 def _run(arguments: list[str]) -> int:
@@ -56,7 +60,7 @@ def _run(arguments: list[str]) -> int:
     import typer
 
     from cfglab.cli import streams
-    from cfglab.cli.commands import app
+    from cfglab.cli.app import app
 
     streams.check_texts(arguments)
     try:
@@ -64,46 +68,46 @@ def _run(arguments: list[str]) -> int:
             context.command.invoke(context)
     except typer.Exit as exit:
         return exit.exit_code
-    except typer.Abort:  # Ctrl-C, or the end of the input, where something was asked
-        return _say_stopped()
+    except typer.Abort:  # Ctrl-C, or the end of the input, at a question
+        return _print_stopped()
     except BrokenPipeError:
-        if not streams.reader_left():  # another pipe: a worker's, the network's
+        if not streams.reader_closed():  # another pipe: a worker's, the network's
             raise
-        return 1  # the reader has what it wanted, as in `cfglab list | head -3`
-    return 0 if streams.written() else 1
+        return 1  # the reader closed the pipe, as in `cfglab list | head -3`
+    return 0 if streams.flush() else 1
 
 
-def _say(error: Exception, *, debug: bool) -> int:
+def _print_error(error: Exception, *, debug: bool) -> int:
     from cfglab.terminal import one_line
 
     try:
-        from cfglab.cli.faults import explain
+        from cfglab.cli.error_messages import explain
 
-        code, words = explain(error)
+        code, message = explain(error)
         if debug:
             import traceback
 
             _print(traceback.format_exc().rstrip("\n"))
     except MemoryError:
-        code, words = 1, "out of memory; close other programs, or use fewer or smaller images."
-    _print(f"cfglab: {one_line(words)}")
+        code, message = 1, "out of memory; close other programs, or use fewer or smaller images."
+    _print(f"cfglab: {one_line(message)}")
     return code
 
 
-def _say_stopped() -> int:
+def _print_stopped() -> int:
     _print("cfglab: stopped; run it again to continue.")
     return STOPPED
 
 
-def _print(words: str) -> None:
+def _print(message: str) -> None:
     from contextlib import suppress
 
-    with suppress(OSError, ValueError):  # nobody can be told
-        print(words, file=sys.stderr, flush=True)
+    with suppress(OSError, ValueError):  # stderr is closed
+        print(message, file=sys.stderr, flush=True)
 
 
-def _answer_interrupts(*, quietly: bool = False) -> None:
-    """Keep in mind that Ctrl-C was pressed; quietly, while Python shuts down, end the process without a traceback."""
+def _handle_interrupts(*, silent: bool = False) -> None:
+    """Record that Ctrl-C was pressed; `silent`: end the process without a traceback, while Python shuts down."""
     import signal
 
     def interrupt(*_: object) -> None:
@@ -112,4 +116,4 @@ def _answer_interrupts(*, quietly: bool = False) -> None:
         raise KeyboardInterrupt
 
     if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None):  # as under nohup
-        signal.signal(signal.SIGINT, signal.SIG_DFL if quietly else interrupt)
+        signal.signal(signal.SIGINT, signal.SIG_DFL if silent else interrupt)

@@ -1,4 +1,4 @@
-"""The three standard streams as they may be: closed, without a reader, on a full disk, in another encoding."""
+"""The standard streams, which may be closed, without a reader, on a full disk, or in an encoding other than UTF-8."""
 
 import errno
 import io
@@ -11,9 +11,9 @@ from cfglab.errors import InputError, MachineError
 
 
 def prepare() -> None:
-    """Make the streams usable: a closed one leads nowhere, and what an encoding lacks is shown as ?.
+    """Make the streams usable: a closed stream goes to the null device; characters missing in its encoding become ?.
 
-    A closed stream's number would otherwise be given to the next file, and what a library prints would go there.
+    Otherwise the next file that is opened would get the number of the closed stream, and receive printed text.
     """
     for number in (0, 1, 2):
         try:
@@ -22,8 +22,8 @@ def prepare() -> None:
             os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free, which is this one
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
-            nowhere = open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8")  # noqa: SIM115, PTH123
-            setattr(sys, name, nowhere)
+            null = open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8")  # noqa: SIM115, PTH123
+            setattr(sys, name, null)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -41,11 +41,11 @@ def check_texts(arguments: Sequence[str]) -> None:
             ) from None
 
 
-def reader_left() -> bool:
-    """Whether nobody reads the standard output any more. Python keeps no word of a write that has failed before."""
+def reader_closed() -> bool:
+    """Whether the reader of the standard output has closed it; a failed write before is not recorded by Python."""
     import select
 
-    if not written():
+    if not flush():
         return True
     if not hasattr(select, "poll"):  # Windows, where only the standard output is a pipe that breaks
         return True
@@ -57,10 +57,14 @@ def reader_left() -> bool:
         return False
 
 
-def written() -> bool:
-    """Write what is left to the standard output; False where its reader has left.
+def flush() -> bool:
+    """Write the buffered text to the standard output.
 
-    Raises MachineError where it cannot be written, as on a full disk.
+    Returns:
+        False if its reader has closed it.
+
+    Raises:
+        MachineError: if it cannot be written, for example because the disk is full.
     """
     try:
         if sys.stdout is not None:
@@ -68,8 +72,8 @@ def written() -> bool:
     except ValueError:  # it was closed
         return True
     except OSError as error:
-        _lead_nowhere(sys.stdout, 1)
-        if error.errno in (errno.EPIPE, errno.EINVAL, errno.ESHUTDOWN):  # EINVAL is Windows' word for it
+        _discard(sys.stdout, 1)
+        if error.errno in (errno.EPIPE, errno.EINVAL, errno.ESHUTDOWN):  # EINVAL on Windows
             return False
         raise MachineError(
             f"the standard output cannot be written ({error.strerror or error}); free some space, or write elsewhere."
@@ -78,15 +82,15 @@ def written() -> bool:
 
 
 def finish() -> None:
-    """Before Python ends: what cannot be written any more goes nowhere, or Python would try it and complain."""
+    """Discard text that cannot be written; otherwise Python would try again at its end, and print a warning."""
     for number, stream in ((1, sys.stdout), (2, sys.stderr)):
         try:
             stream.flush()
         except (OSError, ValueError):
-            _lead_nowhere(stream, number)
+            _discard(stream, number)
 
 
-def _lead_nowhere(stream: TextIO, number: int) -> None:
+def _discard(stream: TextIO, number: int) -> None:
     try:
         if stream.fileno() == number:
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)

@@ -1,12 +1,12 @@
 """Experiments: what to draw (spec), where it is kept (store), drawing it (run), comparing. Reading loads no torch."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cfglab.experiments.spec.cell import Cell
 from cfglab.experiments.spec.experiment import Experiment, Setting
 from cfglab.experiments.storage.results import Result
 from cfglab.experiments.storage.store import Store
+from cfglab.lazy_names import lazy_getattr
 from cfglab.metrics.estimate import Estimate
 
 if TYPE_CHECKING:
@@ -16,9 +16,4 @@ if TYPE_CHECKING:
 __all__ = ["Cell", "Comparison", "Estimate", "Experiment", "Result", "Run", "Setting", "Store"]
 
 _WHEN_USED = {"Comparison": "cfglab.experiments.analysis.compare", "Run": "cfglab.experiments.execution.run"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHEN_USED:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_WHEN_USED[name]), name)
+__getattr__ = lazy_getattr(__name__, _WHEN_USED)

@@ -19,6 +19,7 @@ input of a hook), `parameterization`, `reductions` (over one image), `fields`, `
 the perturbed passes of the denoiser.
 """
 
+from cfglab.guidance.check import check_transform
 from cfglab.guidance.context import Perturbation, StepContext
 from cfglab.guidance.guidance import Guidance, as_guidance, parse_guidance
 from cfglab.guidance.guide import Guide
@@ -48,7 +49,8 @@ from cfglab.guidance.methods.tsg import TSG
 from cfglab.guidance.names import Space
 from cfglab.guidance.parser import parse_transform
 from cfglab.guidance.perturbations.weak_models import register_weak_model, weak_models
-from cfglab.guidance.transform import TRANSFORMS, AnyTransform, Transform, as_transform
+from cfglab.guidance.registry import TRANSFORMS
+from cfglab.guidance.transform import AnyTransform, Transform, as_transform
 
 __all__ = [
     "APG",
@@ -95,6 +97,7 @@ __all__ = [
     "UpdatePower",
     "as_guidance",
     "as_transform",
+    "check_transform",
     "feedback_temperature",
     "parse_guidance",
     "parse_transform",

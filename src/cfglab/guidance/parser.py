@@ -10,6 +10,7 @@ from typing import Any
 
 from cfglab import limits
 from cfglab.errors import InputError
+from cfglab.guidance.registry import reader
 from cfglab.guidance.transform import Transform, transform_class
 from cfglab.schedules import Schedule, parse
 from cfglab.schedules.fields import shown
@@ -38,7 +39,7 @@ def parse_parts(text: str) -> tuple[Schedule, list[Transform]]:
         raise InputError(
             f"{shown(text)}: {len(transforms)} transforms; a guidance has at most {limits.TRANSFORMS}, leave some out."
         )
-    return parse(schedule), [parse_transform(one) for one in transforms]
+    return parse(schedule), [parse_transform(part) for part in transforms]
 
 
 def _split(text: str) -> list[str]:
@@ -53,6 +54,7 @@ def _split(text: str) -> list[str]:
     return [*parts, text[first:]]
 
 
+@reader
 def parse_transform(text: str) -> Transform:
     """One transform from its text.
 
@@ -78,10 +80,10 @@ def parse_transform(text: str) -> Transform:
     match node:
         case ast.Name(id=kind):
             return transform_class(kind)()
-        case ast.Call(func=ast.Name(id=kind), args=[], keywords=keywords) if all(one.arg for one in keywords):
-            fields = {str(one.arg): _value(one.value, text) for one in keywords}
+        case ast.Call(func=ast.Name(id=kind), args=[], keywords=keywords) if all(keyword.arg for keyword in keywords):
+            fields = {str(keyword.arg): _value(keyword.value, text) for keyword in keywords}
             if len(fields) < len(keywords):
-                twice = Counter(one.arg for one in keywords).most_common(1)[0][0]
+                twice = Counter(keyword.arg for keyword in keywords).most_common(1)[0][0]
                 raise InputError(
                     f"{shown(text.strip())}: {shown(twice)} is given twice; a field has one value, leave one out."
                 )

@@ -8,18 +8,18 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, Val
 
 from cfglab.errors import InputError
 from cfglab.guidance.context import Perturbation, StepContext
+from cfglab.guidance.contracts import check_transform_kind
 from cfglab.guidance.fields import Strength
 from cfglab.guidance.names import Space
+from cfglab.guidance.registry import TRANSFORMS, enter_transform
 from cfglab.method_card import Card
+from cfglab.plugins import is_outside
 from cfglab.schedules.fields import explain, nearest, shown
-from cfglab.schedules.parser import number
+from cfglab.schedules.printer import number
 from cfglab.step import Step
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-TRANSFORMS: dict[str, type["Transform"]] = {}
-"""Every transform by its kind, the name it has in text and in JSON; a subclass with a kind enters itself."""
 
 
 class Transform(BaseModel):
@@ -36,6 +36,7 @@ class Transform(BaseModel):
         acts_when_equal: True: it changes the prediction even where cond == uncond.
         alone: True: the rows it needs depend on an image's own history, so every image needs a Guide of its own.
         replaces: The prediction that its own one replaces; two transforms that replace the same one are refused.
+        example: Values of the fields that have no default, with which the contracts of a new class are checked.
         kind: The name in text and in JSON.
         strength: The share of the transform, 0 (plain CFG) to 1 (the full transform).
         space: The parameterization in which the hooks act; "model" for what the model predicts.
@@ -60,6 +61,8 @@ class Transform(BaseModel):
     replaces: ClassVar[Literal["cond", "uncond"] | None] = None
     """The prediction that its further one takes the place of: two that replace the same one have no meaning."""
 
+    example: ClassVar[dict[str, Any]] = {}
+
     kind: str
     strength: Strength = 1.0
     space: Space = "epsilon"
@@ -72,13 +75,15 @@ class Transform(BaseModel):
             raise InputError(
                 explain(error, owner, [name for name in type(self).model_fields if name != "kind"])
             ) from None
+        if self.kind != owner:
+            raise InputError(f"{owner}(kind={shown(self.kind)}): a class has one kind, {owner}; leave it out.")
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         kind = cls.model_fields["kind"].default
         if isinstance(kind, str):
-            TRANSFORMS[kind] = cls
+            enter_transform(kind, cls, check_transform_kind if is_outside(cls) else None)
 
     # -- the hooks, in the order in which they run -----------------------------------------------------------------
 
@@ -241,11 +246,11 @@ def transform_class(kind: str) -> type[Transform]:
         InputError: There is no such transform; the message lists the known kinds.
     """
     if kind not in TRANSFORMS:
-        known = sorted(TRANSFORMS)
-        raise InputError(
-            f"no transform {shown(kind)}: there are {', '.join(known)};{nearest(kind, known) or ' write one of them.'}"
-        )
-    return TRANSFORMS[kind]
+        names = sorted(TRANSFORMS)
+        hint = nearest(kind, names) or " write one of them, or install the package that adds it."
+        raise InputError(f"no transform {shown(kind)}: there are {', '.join(names)};{hint}")
+    transform: type[Transform] = TRANSFORMS[kind]
+    return transform
 
 
 AnyTransform = Annotated[SerializeAsAny[Transform], BeforeValidator(as_transform)]

@@ -132,7 +132,7 @@ class Levels:
         return LevelWindow(self, f"{unit} {low:g} to {high:g}", first, first + sum(inside))
 
     def __str__(self) -> str:
-        rows = [("step", "progress", "timestep", self.level, "sigma", "t", "alpha", "log SNR")]
+        rows: list[tuple[str, ...]] = [("step", "progress", "timestep", self.level, "sigma", "t", "alpha", "log SNR")]
         rows += [tuple(map(_cell, _measures(step))) for step in self.steps]
         if self.level in ("timestep", "sigma"):  # a column of its own
             rows = [(*row[:3], *row[4:]) for row in rows]

@@ -1,9 +1,10 @@
 """diffusers pipelines: loading and guiding them. The only place that imports diffusers, once a name needs it."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cfglab.guidance.perturbations.weak_models import register_weak_model
+from cfglab.lazy_names import lazy_getattr
 from cfglab.pipelines.loading.model_folder import locate, weights_hash
 from cfglab.pipelines.loading.samplers import SAMPLERS
 
@@ -45,9 +46,4 @@ __all__ = [
 ]
 
 register_weak_model("twin", lambda denoiser: import_module("cfglab.pipelines.loading.weak_twin").twin(denoiser))
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HEAVY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HEAVY[name]), name)
+__getattr__ = lazy_getattr(__name__, _HEAVY)

@@ -1,14 +1,16 @@
 """Schedules: the guidance scale as a value. Loads no torch."""
 
-from cfglab.schedules.dose import step_weights
+from cfglab.schedules import algebra, dose  # noqa: F401 (they enter the composites)
+from cfglab.schedules.coercion import as_schedule
 from cfglab.schedules.interop import from_invokeai, from_sd_cpp, to_invokeai, to_sd_cpp
 from cfglab.schedules.parser import parse
 from cfglab.schedules.published.curves import C2FG, Beta
-from cfglab.schedules.published.named import PUBLISHED
+from cfglab.schedules.published.named import constructor
 from cfglab.schedules.published.sampler_aware import CFGPlusPlus, CogVideoXShipped
-from cfglab.schedules.schedule import Schedule
+from cfglab.schedules.registry import PUBLISHED, SHAPES
+from cfglab.schedules.schedule import AnySchedule, Schedule
 from cfglab.schedules.shapes import Constant, Cosine, Function, Linear, Power, Table
-from cfglab.schedules.union import SHAPES, AnySchedule, as_schedule
+from cfglab.step import step_weights
 
 __all__ = [
     "C2FG",
@@ -26,6 +28,7 @@ __all__ = [
     "Schedule",
     "Table",
     "as_schedule",
+    "constructor",
     "from_invokeai",
     "from_sd_cpp",
     "parse",

@@ -4,23 +4,28 @@ A composite is off wherever its operand is off; `Then` delegates to the active o
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from cfglab.errors import InputError
 from cfglab.schedules.fields import Moment, Real, Steps, Window, boundary, settled
-from cfglab.schedules.schedule import Schedule
+from cfglab.schedules.printer import PRODUCT, SUM, WORD, argument, call, operand, receiver, text_of
+from cfglab.schedules.schedule import AnySchedule, Schedule
+from cfglab.schedules.shapes import Constant
 from cfglab.step import Step
 
-if TYPE_CHECKING:
-    from cfglab.schedules.union import AnySchedule
 
+class Around(Schedule):
+    """One schedule, changed: off where it is off.
 
-class _Around(Schedule):
-    """One schedule, changed: off where it is off."""
+    Attributes:
+        base: The schedule that is changed.
+    """
 
-    base: "AnySchedule"
+    in_text: ClassVar[bool] = False
+
+    base: AnySchedule
 
     def is_on(self, step: Step) -> bool:
         return self.base.is_on(step)
@@ -29,7 +34,7 @@ class _Around(Schedule):
         return self.base.reads_sigma()
 
 
-def _keep_steps(owner: str, schedule: Schedule) -> None:
+def keep_steps(owner: str, schedule: Schedule) -> None:
     """Refuse what reads sigma where `owner` asks for w at another step than the run's, whose sigma is not known."""
     if schedule.reads_sigma():
         raise ValueError(
@@ -37,7 +42,7 @@ def _keep_steps(owner: str, schedule: Schedule) -> None:
         )
 
 
-class Inverted(_Around):
+class Inverted(Around):
     """low + high - w, by default between the declared min and max of the base. Made by `Schedule.inverted`.
 
     Attributes:
@@ -77,7 +82,12 @@ class Inverted(_Around):
         return settled(low + high - w, low, high, w)
 
 
-class Reversed(_Around):
+@text_of.register
+def _(schedule: Inverted, python: bool) -> tuple[str, int]:
+    return call(schedule.base, python, "inverted", low=schedule.low, high=schedule.high)
+
+
+class Reversed(Around):
     """The base's values from the last step to the first. Made by `Schedule.reversed`.
 
     Attributes:
@@ -88,7 +98,7 @@ class Reversed(_Around):
 
     @model_validator(mode="after")
     def _reads_no_sigma(self) -> Self:
-        _keep_steps("reversed()", self.base)
+        keep_steps("reversed()", self.base)
         return self
 
     def _mirror(self, step: Step) -> Step:
@@ -105,6 +115,11 @@ class Reversed(_Around):
         return self.base(self._mirror(step))
 
 
+@text_of.register
+def _(schedule: Reversed, python: bool) -> tuple[str, int]:
+    return call(schedule.base, python, "reversed")
+
+
 class Then(Schedule):
     """The first schedule up to `at`, the second from there on, each over its own part as over a whole run.
 
@@ -118,9 +133,11 @@ class Then(Schedule):
 
     moments: ClassVar[tuple[str, ...]] = ("at",)
 
+    in_text: ClassVar[bool] = False
+
     kind: Literal["then"] = Field("then", repr=False)
-    first: "AnySchedule"
-    second: "AnySchedule"
+    first: AnySchedule
+    second: AnySchedule
     at: Moment
 
     def _active(self, step: Step) -> tuple[Schedule, Step]:
@@ -141,7 +158,13 @@ class Then(Schedule):
         return schedule(part)
 
 
-class Inside(_Around):
+@text_of.register
+def _(schedule: Then, python: bool) -> tuple[str, int]:
+    second = argument(schedule.second, python)
+    return f"{receiver(schedule.first, python)}.then({second}, at={schedule.at!r})", WORD
+
+
+class Inside(Around):
     """Guidance only inside one window; off outside. Made by `Schedule.inside`.
 
     The sigma window is that of arXiv:2404.07724, (low, high].
@@ -163,13 +186,13 @@ class Inside(_Around):
 
     @model_validator(mode="after")
     def _one_window(self) -> Self:
-        given = {name: getattr(self, name) for name in ("progress", "sigma", "steps") if getattr(self, name)}
-        if len(given) != 1:
+        windows = {name: getattr(self, name) for name in ("progress", "sigma", "steps") if getattr(self, name)}
+        if len(windows) != 1:
             raise ValueError(
-                f"inside with {' and '.join(given) or 'no window'}: it takes one window; "
+                f"inside with {' and '.join(windows) or 'no window'}: it takes one window; "
                 "write progress=(0.2, 0.8), sigma=(0.2, 1.6) or steps=(5, 20), and .inside(…) again for another."
             )
-        name, (low, high) = given.popitem()
+        name, (low, high) = windows.popitem()
         if not 0 <= low < high or (self.progress and high > 1):
             rule = "0 <= a < b <= 1; write progress=(0.2, 0.8)" if self.progress else f"0 <= a < b; write {name}=(1, 5)"
             raise ValueError(f"inside({name}=({low:g}, {high:g})): a window (a, b) has {rule}.")
@@ -196,7 +219,13 @@ class Inside(_Around):
         return self.base(step)
 
 
-class WarmedUp(_Around):
+@text_of.register
+def _(schedule: Inside, python: bool) -> tuple[str, int]:
+    window = {"progress": schedule.progress, "sigma": schedule.sigma, "steps": schedule.steps}
+    return call(schedule.base, python, "inside", **window)
+
+
+class WarmedUp(Around):
     """A line from `start` to the base's first value over `over`; the base runs over what remains.
 
     Made by `Schedule.warmed_up`.
@@ -215,7 +244,7 @@ class WarmedUp(_Around):
 
     @model_validator(mode="after")
     def _reads_no_sigma(self) -> Self:
-        _keep_steps("warmed_up()", self.base)
+        keep_steps("warmed_up()", self.base)
         return self
 
     def _later(self, step: Step) -> tuple[int, Step]:
@@ -236,37 +265,43 @@ class WarmedUp(_Around):
             return w
         return settled(self.start + (w - self.start) * step.index / length, self.start, w)
 
+    @classmethod
+    def of_length(cls, base: Schedule, steps: int | None, fraction: float | None, start: float) -> Self:
+        """See `Schedule.warmed_up`.
 
-def warmed_up(base: Schedule, steps: int | None, fraction: float | None, start: float) -> WarmedUp:
-    """See `Schedule.warmed_up`.
+        Args:
+            base: The schedule after the warm-up.
+            steps: The length in steps, or None.
+            fraction: The length as a fraction of the run, or None.
+            start: w at the first step.
 
-    Args:
-        base: The schedule after the warm-up.
-        steps: The length in steps, or None.
-        fraction: The length as a fraction of the run, or None.
-        start: w at the first step.
+        Returns:
+            The schedule with the warm-up.
 
-    Returns:
-        The schedule with the warm-up.
-
-    Raises:
-        InputError: Not exactly one length is given, or it is out of range.
-    """
-    given = [length for length in (steps, fraction) if length is not None]
-    if len(given) != 1:
-        raise InputError(
-            f"warmed_up(steps={steps}, fraction={fraction}): give one; write warmed_up(5) or fraction=0.1."
-        )
-    schedule = WarmedUp(base=base, over=given[0], start=start)
-    if isinstance(schedule.over, int) != (steps is not None):
-        raise InputError(
-            f"warmed_up({'steps' if fraction is None else 'fraction'}={given[0]}): steps are whole, a fraction is "
-            "between 0 and 1; write warmed_up(5) or warmed_up(fraction=0.1), 1.0 for the whole run."
-        )
-    return schedule
+        Raises:
+            InputError: Not exactly one length is given, or it is out of range.
+        """
+        if (steps is None) == (fraction is None):
+            raise InputError(
+                f"warmed_up(steps={steps}, fraction={fraction}): give one; write warmed_up(5) or fraction=0.1."
+            )
+        length = steps if fraction is None else fraction
+        schedule = cls(base=base, over=length, start=start)
+        if isinstance(schedule.over, int) != (steps is not None):
+            raise InputError(
+                f"warmed_up({'steps' if fraction is None else 'fraction'}={length}): steps are whole, a fraction is "
+                "between 0 and 1; write warmed_up(5) or warmed_up(fraction=0.1), 1.0 for the whole run."
+            )
+        return schedule
 
 
-class Clipped(_Around):
+@text_of.register
+def _(schedule: WarmedUp, python: bool) -> tuple[str, int]:
+    length = f"steps={schedule.over}" if isinstance(schedule.over, int) else f"fraction={schedule.over!r}"
+    return call(schedule.base, python, "warmed_up", length, start=None if schedule.start == 1 else schedule.start)
+
+
+class Clipped(Around):
     """The base limited to the range from low to high. Made by `Schedule.clip`.
 
     Attributes:
@@ -296,6 +331,11 @@ class Clipped(_Around):
         return w if self.high is None else min(w, self.high)
 
 
+@text_of.register
+def _(schedule: Clipped, python: bool) -> tuple[str, int]:
+    return call(schedule.base, python, "clip", low=schedule.low, high=schedule.high)
+
+
 class Arithmetic(Schedule):
     """left + right, left - right or left * right; off where either is off. Made by the operators of `Schedule`.
 
@@ -305,10 +345,12 @@ class Arithmetic(Schedule):
         right: The right operand.
     """
 
+    in_text: ClassVar[bool] = False
+
     kind: Literal["arithmetic"] = Field("arithmetic", repr=False)
     op: Literal["+", "-", "*"]
-    left: "AnySchedule"
-    right: "AnySchedule"
+    left: AnySchedule
+    right: AnySchedule
 
     def reads_sigma(self) -> bool:
         return self.left.reads_sigma() or self.right.reads_sigma()
@@ -321,3 +363,11 @@ class Arithmetic(Schedule):
         if self.op == "*":
             return left * right
         return settled(left + right if self.op == "+" else left - right, left, right)
+
+
+@text_of.register
+def _(schedule: Arithmetic, python: bool) -> tuple[str, int]:
+    level = PRODUCT if schedule.op == "*" else SUM
+    constants = isinstance(schedule.left, Constant) and isinstance(schedule.right, Constant)
+    left = receiver(schedule.left, python) if constants else operand(schedule.left, level, python)
+    return f"{left} {schedule.op} {operand(schedule.right, level + 1, python)}", level

@@ -10,61 +10,19 @@ Matching changes the strength and keeps the shape: 1 + c (w - 1), which leaves n
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from sys import float_info
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from cfglab.errors import InputError, NotMatchable
-from cfglab.schedules.algebra import _Around, _keep_steps
-from cfglab.schedules.fields import Real, settled
+from cfglab.schedules.algebra import Around, keep_steps
+from cfglab.schedules.fields import Real, bounded, settled
+from cfglab.schedules.printer import call, number, text_of
 from cfglab.schedules.schedule import Schedule
-from cfglab.step import Step, steps
-
-if TYPE_CHECKING:
-    from cfglab.schedules.union import AnySchedule  # noqa: F401
+from cfglab.step import Step, step_weights
 
 
-def step_weights(sigmas: Sequence[float], s: float = 1.0) -> list[float]:
-    """How much each step moves structure of size `s`, as shares that sum to 1.
-
-    A step from a to b has the mass s / sqrt(s² + b²) - s / sqrt(s² + a²), here divided by the mass of all steps.
-
-    Args:
-        sigmas: The n + 1 levels (noise over signal) of a run of n steps, falling, the last being where it ends.
-        s: The size of structure, above 0, in the units of the latents; 1 is their standard deviation.
-
-    Returns:
-        n shares, each 0 to 1, the first step first.
-
-    Raises:
-        InputError: `s` is not a finite number above 0, there are fewer than 2 levels, or they rise, are negative or do
-            not fall at all.
-
-    Examples:
-        >>> from cfglab.schedules import step_weights
-        >>> [round(share, 3) for share in step_weights([10, 1, 0])]
-        [0.675, 0.325]
-    """
-    if not (isinstance(s, int | float) and 0 < s <= float_info.max):
-        raise InputError(
-            f"s = {s!r}: the size of structure is above 0, in the units of the latents; 1 is their spread."
-        )
-    if len(sigmas) < 2:
-        raise InputError(
-            f"{len(sigmas)} sigmas: n steps have n + 1 levels, the last being where the run ends; add the end, often 0."
-        )
-    masses = [
-        s / math.hypot(s, step.next_sigma or 0.0) - s / math.hypot(s, step.sigma or 0.0)
-        for step in steps(len(sigmas) - 1, sigmas)
-    ]
-    total = math.fsum(masses)
-    if total <= 0:
-        raise InputError(f"sigmas from {sigmas[0]:g} to {sigmas[-1]:g}: the noise has to fall; give the run's levels.")
-    return [mass / total for mass in masses]
-
-
-class Scaled(_Around):
+class Scaled(Around):
     """1 + factor (w - 1). Made by `Schedule.scaled`.
 
     Attributes:
@@ -79,13 +37,15 @@ class Scaled(_Around):
         return _stretched(self.factor, self.base(step))
 
 
-def _positive_limit(limit: float) -> float:
-    if limit <= 0:
-        raise ValueError("the largest scale allowed is above 0; 15 is the usual one.")
-    return limit
+@text_of.register
+def _(schedule: Scaled, python: bool) -> tuple[str, int]:
+    return call(schedule.base, python, "scaled", number(schedule.factor))
 
 
-class Matched(_Around):
+Limit = Annotated[Real, bounded(lambda value: value > 0, "the largest scale allowed is above 0; 15 is the usual one.")]
+
+
+class Matched(Around):
     """1 + c (w - 1) with the c that makes the mean over the steps `target`, for any number of steps.
 
     c follows from the step's count, so the value stays exact when a run is shortened. A call raises NotMatchable if no
@@ -99,16 +59,68 @@ class Matched(_Around):
 
     kind: Literal["matched"] = Field("matched", repr=False)
     target: Real
-    limit: Annotated[Real, AfterValidator(_positive_limit)] = 15.0
+    limit: Limit = 15.0
 
     @model_validator(mode="after")
     def _reads_no_sigma(self) -> Self:
         if self.base.reads_sigma():
-            _keep_steps(f"matched_to({self.target:g})", self.base)
+            keep_steps(f"matched_to({self.target:g})", self.base)
         return self
 
     def _w(self, step: Step) -> float:
         return _stretched(_mean_factor(self, step.count), self.base(step))
+
+    @classmethod
+    def of_run(
+        cls,
+        base: Schedule,
+        dose: float,
+        weight: Literal["steps", "effective"],
+        limit: float,
+        sigmas: Sequence[float] | None,
+        s: float,
+    ) -> Schedule:
+        """See `Schedule.matched_to`.
+
+        Args:
+            base: The schedule whose shape is kept.
+            dose: The mean of w to reach.
+            weight: "steps" or "effective".
+            limit: The largest |w| allowed, above 0.
+            sigmas: The n + 1 noise levels of the run, or None.
+            s: The size of structure, above 0.
+
+        Returns:
+            The matched schedule.
+
+        Raises:
+            NotMatchable: No c of 0 or more gives the dose with |w| <= limit.
+            InputError: `sigmas` is needed and missing, or an argument is not valid.
+        """
+        if weight not in ("steps", "effective"):
+            raise InputError(
+                f"weight {weight!r}: a dose weighs 'steps' equally or by their 'effective' share; write one."
+            )
+        if sigmas is None and weight == "steps" and not base.reads_sigma():
+            return cls(base=base, target=dose, limit=limit)
+        if sigmas is None:
+            raise InputError(
+                f"matched_to({dose}, weight={weight!r}) of {base} without sigmas: it depends on the run's noise "
+                "levels; give sigmas=, n + 1 of them."
+            )
+        shares = step_weights(sigmas, s)
+        if weight == "steps":
+            shares = [1 / len(shares)] * len(shares)
+        checked = cls(base=1, target=dose, limit=limit)
+        return Scaled(
+            base=base, factor=factor(base, base.values(len(shares), sigmas), shares, checked.target, checked.limit)
+        )
+
+
+@text_of.register
+def _(schedule: Matched, python: bool) -> tuple[str, int]:
+    limit = None if schedule.limit == 15 else schedule.limit
+    return call(schedule.base, python, "matched_to", number(schedule.target), limit=limit)
 
 
 def _stretched(factor: float, w: float) -> float:
@@ -139,63 +151,22 @@ def factor(base: Schedule, values: Sequence[float], weights: Sequence[float], ta
         NotMatchable: No c of 0 or more gives the target with |w| <= limit.
     """
     strength = math.fsum(weight * (w - 1) for weight, w in zip(weights, values, strict=True))
-    said = f"{base} to dose {target:g}"
+    request = f"{base} to dose {target:g}"
     if abs(strength) < 1e-12:
         if target == 1:
             return 1.0
-        raise NotMatchable(f"{said}: its own dose is 1, no guidance, which no factor changes; choose another schedule.")
+        raise NotMatchable(
+            f"{request}: its own dose is 1, no guidance, which no factor changes; choose another schedule."
+        )
     c = (target - 1) / strength
     if c < 0:
         raise NotMatchable(
-            f"{said}: its own dose {1 + strength:.4g} is on the other side of 1, so its shape would turn over; "
+            f"{request}: its own dose {1 + strength:.4g} is on the other side of 1, so its shape would turn over; "
             "choose another dose or invert it."
         )
     largest = max((1 + c * (w - 1) for w in values), key=abs)
     if abs(largest) > limit:
         raise NotMatchable(
-            f"{said}: it would reach w = {largest:.4g}, beyond the limit {limit:g}; lower the dose or raise limit=."
+            f"{request}: it would reach w = {largest:.4g}, beyond the limit {limit:g}; lower the dose or raise limit=."
         )
     return c
-
-
-def matched(
-    base: Schedule,
-    dose: float,
-    weight: Literal["steps", "effective"] = "steps",
-    limit: float = 15.0,
-    sigmas: Sequence[float] | None = None,
-    s: float = 1.0,
-) -> Schedule:
-    """See `Schedule.matched_to`.
-
-    Args:
-        base: The schedule whose shape is kept.
-        dose: The mean of w to reach.
-        weight: "steps" or "effective".
-        limit: The largest |w| allowed, above 0.
-        sigmas: The n + 1 noise levels of the run, or None.
-        s: The size of structure, above 0.
-
-    Returns:
-        The matched schedule.
-
-    Raises:
-        NotMatchable: No c of 0 or more gives the dose with |w| <= limit.
-        InputError: `sigmas` is needed and missing, or an argument is not valid.
-    """
-    if weight not in ("steps", "effective"):
-        raise InputError(f"weight {weight!r}: a dose weighs 'steps' equally or by their 'effective' share; write one.")
-    if sigmas is None and weight == "steps" and not base.reads_sigma():
-        return Matched(base=base, target=dose, limit=limit)
-    if sigmas is None:
-        raise InputError(
-            f"matched_to({dose}, weight={weight!r}) of {base} without sigmas: it depends on the run's noise levels; "
-            "give sigmas=, n + 1 of them."
-        )
-    shares = step_weights(sigmas, s)
-    if weight == "steps":
-        shares = [1 / len(shares)] * len(shares)
-    checked = Matched(base=1, target=dose, limit=limit)
-    return Scaled(
-        base=base, factor=factor(base, base.values(len(shares), sigmas), shares, checked.target, checked.limit)
-    )

@@ -6,7 +6,7 @@ import math
 import operator
 import reprlib
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, ValidationError
@@ -63,16 +63,23 @@ def _whole(value: Any) -> int:
     return number
 
 
-def _positive(value: float) -> float:
-    if value <= 0:
-        raise ValueError("it must be above 0; 1 is the plain shape.")
-    return value
+def bounded(holds: Callable[[float], bool], message: str) -> AfterValidator:
+    """The validator of a number within bounds, for `Annotated[Real, bounded(...)]`.
 
+    Args:
+        holds: Whether a finite number is accepted.
+        message: The rule and the next step, as a sentence.
 
-def _not_negative(value: float) -> float:
-    if value < 0:
-        raise ValueError("it must be 0 or more; 0.5 falls once, 1 falls and rises.")
-    return value
+    Returns:
+        The validator; it raises ValueError with the message.
+    """
+
+    def check(value: float) -> float:
+        if not holds(value):
+            raise ValueError(message)
+        return value
+
+    return AfterValidator(check)
 
 
 def _edge(value: Any) -> int | float:
@@ -112,8 +119,8 @@ def _scales(value: Any) -> Any:
 
 Real = Annotated[float, BeforeValidator(_real)]
 Whole = Annotated[int, BeforeValidator(_whole)]
-Exponent = Annotated[Real, AfterValidator(_positive)]
-Cycles = Annotated[Real, AfterValidator(_not_negative)]
+Exponent = Annotated[Real, bounded(lambda value: value > 0, "it must be above 0; 1 is the plain shape.")]
+Cycles = Annotated[Real, bounded(lambda value: value >= 0, "it must be 0 or more; 0.5 falls once, 1 falls and rises.")]
 Window = Annotated[tuple[Real, Real], BeforeValidator(_pair)]
 Steps = Annotated[tuple[Whole, Whole], BeforeValidator(_pair)]
 Scales = Annotated[tuple[Real, ...], BeforeValidator(_scales)]
@@ -182,44 +189,44 @@ def shown(value: Any, most: int = 60) -> str:
         The text for a message.
     """
     if isinstance(value, str | bytes):
-        said = repr(value[:most]) + ("…" if len(value) > most else "")
+        text = repr(value[:most]) + ("…" if len(value) > most else "")
     else:
         try:
-            said = _SHORT.repr(value)
+            text = _SHORT.repr(value)
         except (ValueError, RecursionError):  # an integer of thousands of digits
-            said = f"a value of type {type(value).__name__}"
-    return said if len(said) <= most + 3 else said[:most] + "…"
+            text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= most + 3 else text[:most] + "…"
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, names: Iterable[str]) -> str:
     """A suggestion for a misspelled name.
 
     Args:
         name: The name that was given.
-        known: The valid names.
+        names: The valid names.
 
     Returns:
-        " did you mean …?" with the nearest of the known names; the empty text if none is near or the name is very long.
+        " did you mean …?" with the nearest of the names; the empty text if none is near or the name is very long.
     """
     if len(name) > limits.NAME_LETTERS:
         return ""
-    near = [other for other in itertools.islice(known, limits.NAMES) if len(other) <= limits.NAME_LETTERS]
-    close = difflib.get_close_matches(name, near, n=1, cutoff=0.5)
-    return f" did you mean {close[0]}?" if close else ""
+    candidates = [valid for valid in itertools.islice(names, limits.NAMES) if len(valid) <= limits.NAME_LETTERS]
+    closest = difflib.get_close_matches(name, candidates, n=1, cutoff=0.5)
+    return f" did you mean {closest[0]}?" if closest else ""
 
 
-def unknown_field(owner: str, name: str, known: Iterable[str]) -> str:
+def unknown_field(owner: str, name: str, fields: Iterable[str]) -> str:
     """The message for a field that `owner` does not have.
 
     Args:
         owner: The shape, method or transform.
         name: The field that was given.
-        known: The fields of the owner.
+        fields: The fields of the owner.
 
     Returns:
         One line.
     """
-    known = list(known)
+    names = list(fields)
     if owner == "cosine" and name in ("cycle_mul", "cycle_decay", "cycle_limit"):
         return (
             f"{owner} has no {name!r}: within one run that parameter of get_cos_sched changes nothing (cycle_limit=0 "
@@ -227,9 +234,9 @@ def unknown_field(owner: str, name: str, known: Iterable[str]) -> str:
         )
     if owner == "cosine" and name == "num_steps":
         return f"{owner} has no {name!r}: the run says how many steps it has; write .values(50) for a list."
-    old = OLD_NAMES.get(name)
-    hint = f" did you mean {old}?" if old in known else nearest(name, known) or " leave it out."
-    return f"{owner} has no {shown(name)}: it takes {', '.join(known) or 'nothing'};{hint}"
+    new_name = OLD_NAMES.get(name)
+    hint = f" did you mean {new_name}?" if new_name in names else nearest(name, names) or " leave it out."
+    return f"{owner} has no {shown(name)}: it takes {', '.join(names) or 'nothing'};{hint}"
 
 
 def inline(text: str, most: int = limits.NAME_LETTERS) -> str:
@@ -242,8 +249,8 @@ def inline(text: str, most: int = limits.NAME_LETTERS) -> str:
     Returns:
         The text for a message.
     """
-    said = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[:most])
-    return said + ("…" if len(text) > most else "")
+    line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[:most])
+    return line + ("…" if len(text) > most else "")
 
 
 def join_values(values: Sequence[Any], most: int = 4) -> str:
@@ -259,13 +266,13 @@ def join_values(values: Sequence[Any], most: int = 4) -> str:
     return ", ".join([*map(shown, values[:most]), *(["…"] if len(values) > most else [])])
 
 
-def explain(error: ValidationError, owner: str, known: Iterable[str] = ()) -> str:
+def explain(error: ValidationError, owner: str, fields: Iterable[str] = ()) -> str:
     """The first fault of a pydantic error as one line: the value, the rule, the next step.
 
     Args:
         error: The error.
         owner: The shape, method or transform whose fields were checked.
-        known: The fields of the owner.
+        fields: The fields of the owner.
 
     Returns:
         The message of the InputError.
@@ -277,10 +284,10 @@ def explain(error: ValidationError, owner: str, known: Iterable[str] = ()) -> st
     path = [part for part in fault["loc"] if part not in ("int", "float")]
     name = ".".join(inline(str(part)) for part in path[-4:])
     if fault["type"] == "extra_forbidden" and len(path) == 1:
-        return unknown_field(owner, str(path[0]), known)
+        return unknown_field(owner, str(path[0]), fields)
     if fault["type"] == "missing":
         return f"{owner} without {name}: it is needed; write {owner}({name}=…)."
-    said = str(cause) if cause is not None else f"{fault['msg'].lower()}; change it."
+    rule = str(cause) if cause is not None else f"{fault['msg'].lower()}; change it."
     if not name:
-        return said
-    return f"{owner}({name}={shown(fault['input'])}): {said}"
+        return rule
+    return f"{owner}({name}={shown(fault['input'])}): {rule}"

@@ -8,10 +8,10 @@ from typing import Any
 from cfglab import limits
 from cfglab.errors import InputError
 from cfglab.json_text import read_json
+from cfglab.schedules.coercion import as_schedule
 from cfglab.schedules.fields import shown
 from cfglab.schedules.schedule import Schedule
 from cfglab.schedules.shapes import Constant, Table
-from cfglab.schedules.union import as_schedule
 
 _PART = re.compile(r"\s*+([+-]?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE]-?[0-9]++)?)\s*+x\s*+([0-9]{1,9})\s*+")
 """Scale x steps, in decimal notation."""
@@ -42,27 +42,27 @@ def from_sd_cpp(text: str, steps: int | None = None, scale: float | None = None)
         4x7+2x3
     """
     values: list[float] = []
-    said = shown(text)
+    quoted = shown(text)
     for part in text.strip().split("+", limits.SCALES + 1):
-        found = _PART.fullmatch(part)
-        if not found or not 1 <= int(found[2]) <= limits.SCALES:
+        match = _PART.fullmatch(part)
+        if not match or not 1 <= int(match[2]) <= limits.SCALES:
             raise InputError(
-                f"{said}: {shown(part)} is no part of a guidance_schedule: parts are scale x steps, the last step "
+                f"{quoted}: {shown(part)} is no part of a guidance_schedule: parts are scale x steps, the last step "
                 "first; write 3x3+7x45."
             )
-        values += [float(found[1])] * int(found[2])
+        values += [float(match[1])] * int(match[2])
         if len(values) > limits.SCALES:
-            raise InputError(f"{said}: {len(values)} steps or more; a list has {limits.SCALES} at most.")
+            raise InputError(f"{quoted}: {len(values)} steps or more; a list has {limits.SCALES} at most.")
     count = len(values) if steps is None else steps
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= limits.SCALES:
         raise InputError(f"{shown(steps)} steps: a run has 1 to {limits.SCALES}, a whole number; give steps=50.")
     if len(values) == count + 1:
         raise InputError(
-            f"{said} for {count} steps: of a list one step too long stable-diffusion.cpp drops the last step's "
+            f"{quoted} for {count} steps: of a list one step too long stable-diffusion.cpp drops the last step's "
             f"entry; list {count} steps."
         )
     if len(values) < count and scale is None:
-        raise InputError(f"{said} for {count} steps: the first {count - len(values)} have no scale; give scale=.")
+        raise InputError(f"{quoted} for {count} steps: the first {count - len(values)} have no scale; give scale=.")
     values = (values + [scale or 0.0] * count)[:count]
     return Table(values[::-1])
 
@@ -87,7 +87,7 @@ def to_sd_cpp(schedule: Schedule | Any, steps: int, sigmas: Sequence[float] | No
         '3x1+7x2'
     """
     values = as_schedule(schedule).values(steps, sigmas)[::-1]
-    runs = [(w, len(list(same))) for w, same in itertools.groupby(values)]
+    runs = [(w, len(list(run))) for w, run in itertools.groupby(values)]
     return "+".join(f"{repr(w).removesuffix('.0').replace('e+', 'e')}x{count}" for w, count in runs)
 
 
@@ -109,12 +109,12 @@ def from_invokeai(value: str | float | Sequence[float]) -> Schedule:
         [7.5, 3.0]
     """
     try:
-        read = read_json(value) if isinstance(value, str) else value
+        scales = read_json(value) if isinstance(value, str) else value
     except InputError as error:
         raise InputError(f"{shown(value)} is no cfg_scale ({error}); write [7.5, 7.5, 3].") from None
-    if isinstance(read, dict | str | None):
+    if isinstance(scales, dict | str | None):
         raise InputError(f"{shown(value)} is no cfg_scale: it is a number or a JSON list; write [7.5, 7.5, 3].")
-    schedule = as_schedule(read)
+    schedule = as_schedule(scales)
     _check_invokeai(list(schedule.entries) if isinstance(schedule, Table) else schedule.values(1))
     return schedule
 

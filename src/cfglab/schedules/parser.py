@@ -1,13 +1,12 @@
 """Schedules as text for people: `cosine(max=7.5, min=1, k=0.3).inverted()`.
 
-Numbers are constants, lists and `10x8+10x6+10x4` are tables, shapes and the constructors of `published.py` are called
+Numbers are constants, lists and `10x8+10x6+10x4` are tables, shapes and published constructors are called
 by name with named fields, the methods of the algebra follow with a dot, `+ - *` combine. `parse` walks Python's syntax
-tree and knows nothing else; nothing is evaluated. `write` is its inverse, and, with capitals, Python's repr.
+tree and looks names up in the registry; nothing is evaluated. `printer.py` is its inverse.
 """
 
 import ast
 import inspect
-import itertools
 import re
 import warnings
 from collections import Counter
@@ -16,16 +15,11 @@ from typing import Any
 
 from cfglab import limits
 from cfglab.errors import InputError, NotMatchable
-from cfglab.schedules.algebra import Arithmetic, Clipped, Inside, Inverted, Reversed, Then, WarmedUp
-from cfglab.schedules.dose import Matched, Scaled
 from cfglab.schedules.fields import inline, nearest, shown, unknown_field
-from cfglab.schedules.published.named import PUBLISHED
+from cfglab.schedules.printer import number
+from cfglab.schedules.registry import NOT_NUMBERS, PUBLISHED, SHAPES, WORDS
 from cfglab.schedules.schedule import Schedule
-from cfglab.schedules.shapes import Constant, Function, Table, function_name
-from cfglab.schedules.union import SHAPES, as_schedule
-
-WORDS = ("inverted", "reversed", "then", "inside", "warmed_up", "matched_to", "scaled", "clip")
-"""The methods of the algebra that text may use."""
+from cfglab.schedules.shapes import Constant, Table
 
 # Nothing here backtracks: every repetition is possessive, so that any text is read in a time like its length.
 NUMBER = r"[+-]?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+"
@@ -65,10 +59,10 @@ def parse(text: str) -> Schedule:
         >>> parse("linear(max=8, min=4).clip(high=6)").values(4)
         [6.0, 6.0, 6.0, 5.0]
     """
-    said = shown(text, 80)
+    quoted = shown(text, 80)
     if not text.strip() or len(text) > limits.TEXT_LETTERS:
         raise InputError(
-            f"{said} is no schedule: it has 1 to {limits.TEXT_LETTERS} letters; write 7.5 or cosine(max=7.5, min=1)."
+            f"{quoted} is no schedule: it has 1 to {limits.TEXT_LETTERS} letters; write 7.5 or cosine(max=7.5, min=1)."
         )
     try:
         _check_digits(text)
@@ -76,16 +70,25 @@ def parse(text: str) -> Schedule:
         if _TWO_SIGNS.search(text):
             raise Unreadable
         _refuse_ranges(tree)
-        return as_schedule(_listed(tree, _read(tree)))
+        return _schedule(_listed(tree, _read(tree)))
     except NotMatchable:
         raise
     except InputError as error:
-        raise InputError(f"{said}: {_short(str(error), 400)}") from None
+        raise InputError(f"{quoted}: {_short(str(error), 400)}") from None
     except (ValueError, OverflowError):
         raise InputError(
-            f"{said} is not written as a schedule is: numbers, shapes with named fields, words after a dot, + - *; "
+            f"{quoted} is not written as a schedule is: numbers, shapes with named fields, words after a dot, + - *; "
             "write 7.5 or cosine(max=7.5, min=1, k=0.3).inverted()."
         ) from None
+
+
+def _schedule(value: Any) -> Schedule:
+    """The schedule that a part of a text stands for."""
+    if isinstance(value, Schedule):
+        return value
+    if isinstance(value, str):
+        return parse(value)
+    return Table(value) if isinstance(value, list | tuple) else Constant(value)
 
 
 def expression(text: str) -> ast.expr:
@@ -125,18 +128,18 @@ def expression(text: str) -> ast.expr:
         elif (
             isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool)
         ):
-            written = lines[node.lineno - 1][node.col_offset : node.end_col_offset]
-            if len(written) > limits.DIGITS or not _DECIMAL.fullmatch(written):
+            digits = lines[node.lineno - 1][node.col_offset : node.end_col_offset]
+            if len(digits) > limits.DIGITS or not _DECIMAL.fullmatch(digits):
                 raise InputError(
-                    f"{shown(written.decode())}: numbers are decimal, without _ and with at most {limits.DIGITS} "
+                    f"{shown(digits.decode())}: numbers are decimal, without _ and with at most {limits.DIGITS} "
                     "digits; write one such as 7.5."
                 )
     return tree
 
 
 def _check_digits(text: str) -> None:
-    for found in _DIGITS.finditer(text):
-        if (count := found.end() - found.start()) > limits.DIGITS:
+    for digits in _DIGITS.finditer(text):
+        if (count := digits.end() - digits.start()) > limits.DIGITS:
             raise InputError(f"a number of {count} digits: at most {limits.DIGITS} are read; write one such as 7.5.")
 
 
@@ -149,8 +152,8 @@ def _refuse_ranges(tree: ast.expr) -> None:
                 op=ast.Sub(),
                 right=ast.Constant(value=int() | float() as high) as last,
             ):
-                close = (first.end_lineno, (first.end_col_offset or 0) + 1) == (last.lineno, last.col_offset)
-                if node is tree or close:
+                is_adjacent = (first.end_lineno, (first.end_col_offset or 0) + 1) == (last.lineno, last.col_offset)
+                if node is tree or is_adjacent:
                     start, end = number(low), number(high)
                     raise InputError(
                         f"{start}-{end} looks like a range, and as arithmetic is one number; write that number, or "
@@ -173,12 +176,12 @@ def _short(text: str, most: int = 80) -> str:
     return text if len(text) <= most else text[:most] + "…"
 
 
-def _expand(found: re.Match[str]) -> str:
+def _expand(match: re.Match[str]) -> str:
     """`2x8+1x6` as `[8,8,6]`."""
-    text, before = found.string, found.start() - 1
-    if _MORE.match(text, found.end()):
+    text, before = match.string, match.start() - 1
+    if _MORE.match(text, match.end()):
         raise Unreadable
-    pairs = _PARTS.findall(found[0])
+    pairs = _PARTS.findall(match[0])
     counts = [int(count) for count, _ in pairs]
     if min(counts) < 1 or sum(counts) > limits.SCALES:
         raise InputError(
@@ -187,9 +190,9 @@ def _expand(found: re.Match[str]) -> str:
         )
     while before >= 0 and text[before].isspace():
         before -= 1
-    if _OPERATOR.match(text, found.end()) or (before >= 0 and text[before] in "+-*"):
+    if _OPERATOR.match(text, match.end()) or (before >= 0 and text[before] in "+-*"):
         raise InputError(
-            f"{inline(found[0])} beside + - *: every part of a list is steps x scale; write 10x8+1x6, or arithmetic "
+            f"{inline(match[0])} beside + - *: every part of a list is steps x scale; write 10x8+1x6, or arithmetic "
             "with the list in brackets, (10x8) + 6."
         )
     return f"[{','.join(w for (_, w), count in zip(pairs, counts, strict=True) for _ in range(count))}]"
@@ -232,7 +235,7 @@ def _read(node: ast.AST) -> Any:
         case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords):
             return _shape(name)(*map(_read, args), **_named(keywords))
         case ast.Call(func=ast.Attribute(value=value, attr=word), args=args, keywords=keywords):
-            base = as_schedule(_listed(value, _read(value)))
+            base = _schedule(_listed(value, _read(value)))
             return _word(base, word, [_listed(arg, _read(arg)) for arg in args], _named(keywords))
         case ast.Name(id=name):
             _shape(name)
@@ -245,7 +248,7 @@ def _read(node: ast.AST) -> Any:
 
 def _operand(node: ast.AST) -> Any:
     value = _listed(node, _read(node))
-    return value if isinstance(value, int | float) else as_schedule(value)
+    return value if isinstance(value, int | float) else _schedule(value)
 
 
 def _bounded(value: Any) -> Any:
@@ -267,7 +270,7 @@ def _named(keywords: list[ast.keyword]) -> dict[str, Any]:
 def _shape(name: str) -> Callable[..., Schedule]:
     if name == "function":
         raise InputError("a function is not read from text: it lives in a program; write a shape or a list of scales.")
-    if name.lower() in ("nan", "inf", "infinity"):
+    if name.lower() in NOT_NUMBERS:
         raise InputError(f"{name}: a finite number is needed; write one such as 7.5.")
     if name in PUBLISHED:
         return PUBLISHED[name]
@@ -291,108 +294,3 @@ def _word(base: Schedule, word: str, args: list[Any], fields: dict[str, Any]) ->
         return method(*args, **fields)
     except TypeError as error:
         raise InputError(f".{word}(): {error}; it is written {word}({', '.join(signature.parameters)}).") from None
-
-
-def write(schedule: Schedule, python: bool = False) -> str:
-    """The text of a schedule; `parse` reads it back.
-
-    Args:
-        schedule: The schedule.
-        python: True for its `repr`, which Python evaluates to an equal schedule.
-
-    Returns:
-        The canonical text.
-    """
-    if python and isinstance(schedule, Constant | Table):
-        return _receiver(schedule, python)
-    return _level(schedule, python)[0]
-
-
-def _level(schedule: Schedule, python: bool) -> tuple[str, int]:
-    """Its text and how tightly that holds together: 3 as one word, 2 as a product, 1 as a sum, 0 as a list of parts."""
-    match schedule:
-        case Constant(value=value):
-            return number(value), 3
-        case Table(entries=entries):
-            runs = [(w, len(list(same))) for w, same in itertools.groupby(entries)]
-            if python or len(runs) == len(entries):
-                return f"[{', '.join(number(w) for w in entries)}]", 3
-            return "+".join(f"{count}x{number(w)}" for w, count in runs), 0
-        case Function(function=function):
-            return (f"Function({function!r})" if python else f"function({function_name(function)})"), 3
-        case Arithmetic(op=op, left=left, right=right):
-            level = 2 if op == "*" else 1
-            both = isinstance(left, Constant) and isinstance(right, Constant)
-            first = _receiver(left, python) if both else _bracketed(left, level, python)
-            return f"{first} {op} {_bracketed(right, level + 1, python)}", level
-        case Inverted(base=base, low=low, high=high):
-            return _call(base, python, "inverted", low=low, high=high)
-        case Reversed(base=base):
-            return _call(base, python, "reversed")
-        case Then(first=first, second=second, at=at):
-            return f"{_receiver(first, python)}.then({_argument(second, python)}, at={at!r})", 3
-        case Inside(base=base):
-            return _call(base, python, "inside", progress=schedule.progress, sigma=schedule.sigma, steps=schedule.steps)
-        case WarmedUp(base=base, over=over, start=start):
-            length = f"steps={over}" if isinstance(over, int) else f"fraction={over!r}"
-            return _call(base, python, "warmed_up", length, start=None if start == 1 else start)
-        case Matched(base=base, target=target, limit=limit):
-            return _call(base, python, "matched_to", number(target), limit=None if limit == 15 else limit)
-        case Scaled(base=base, factor=factor):
-            return _call(base, python, "scaled", number(factor))
-        case Clipped(base=base, low=low, high=high):
-            return _call(base, python, "clip", low=low, high=high)
-    return _fields(schedule, python), 3
-
-
-def _fields(schedule: Schedule, python: bool) -> str:
-    """A shape by name with max, min and what differs from the defaults, warm-ups last."""
-    cls = type(schedule)
-    names = sorted((name for name in cls.model_fields if name != "kind"), key=lambda name: name.startswith("warmup"))
-    said = [
-        f"{name}={number(getattr(schedule, name))}"
-        for name in names
-        if name in ("max", "min") or getattr(schedule, name) != cls.model_fields[name].default
-    ]
-    return f"{cls.__name__ if python else schedule.kind}({', '.join(said)})"
-
-
-def _call(base: Schedule, python: bool, word: str, *said: str, **values: Any) -> tuple[str, int]:
-    named = [f"{name}={number(value)}" for name, value in values.items() if value is not None]
-    return f"{_receiver(base, python)}.{word}({', '.join([*said, *named])})", 3
-
-
-def _receiver(schedule: Schedule, python: bool) -> str:
-    """What a word can follow."""
-    if isinstance(schedule, Constant) or (python and isinstance(schedule, Table)):
-        return f"{type(schedule).__name__ if python else schedule.kind}({_level(schedule, python)[0]})"
-    return _bracketed(schedule, 3, python)
-
-
-def _argument(schedule: Schedule, python: bool) -> str:
-    return number(schedule.value) if isinstance(schedule, Constant) else write(schedule, python)
-
-
-def _bracketed(schedule: Schedule, least: int, python: bool) -> str:
-    if python and isinstance(schedule, Table):
-        return _receiver(schedule, python)
-    said, level = _level(schedule, python)
-    return said if level >= least else f"({said})"
-
-
-def number(value: Any) -> str:
-    """A number as people write it, exactly: 7.5, 1, 1e-07; a tuple of numbers in brackets.
-
-    Args:
-        value: A number, or a tuple of numbers.
-
-    Returns:
-        The text.
-
-    Examples:
-        >>> number((0.5, 2.0))
-        '(0.5, 2)'
-    """
-    if isinstance(value, tuple):
-        return f"({', '.join(number(part) for part in value)})"
-    return repr(value).removesuffix(".0")

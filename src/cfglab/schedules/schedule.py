@@ -1,34 +1,21 @@
 """Schedule: the guidance scale w as an immutable value that is called with a Step, and the methods of the algebra."""
 
-import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import core_schema
 
-from cfglab import limits
 from cfglab.errors import InputError
-from cfglab.schedules.fields import explain, join_values, shown
-from cfglab.step import Step, steps
+from cfglab.json_text import read_json
+from cfglab.schedules.base import ScheduleValue
+from cfglab.schedules.fields import NEWER, shown
+from cfglab.schedules.json_schema import schema_of_kinds
+from cfglab.schedules.registry import KINDS, coerce, kind_of, word
 
 
-def _check_size(schedule: "Schedule", owner: str) -> None:
-    """Refuse more parts than any method has, so that every schedule can be printed, stored and read back."""
-    level, parts = [schedule], 1
-    for _ in range(limits.LEVELS):
-        level = [part for node in level for part in node.__dict__.values() if isinstance(part, Schedule)]
-        parts += len(level)
-        if not level:
-            return
-        if parts > limits.PARTS:
-            break
-    raise InputError(
-        f"{owner}: schedules inside schedules more than {limits.LEVELS} deep, or more than {limits.PARTS} of them: a "
-        "schedule is simpler; write a list of scales."
-    )
-
-
-class Schedule(BaseModel):
+class Schedule(ScheduleValue):
     """The guidance scale w as a function of the step, where `uncond + w * (cond - uncond)`, so w = 1 is no guidance.
 
     The base class of all shapes and composites. An immutable value: it compares, hashes, prints (`str` is the text form
@@ -47,65 +34,6 @@ class Schedule(BaseModel):
         cosine(max=7.5, min=1).inverted()
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: str
-    positional: ClassVar[int] = 0
-    moments: ClassVar[tuple[str, ...]] = ()
-    """Fields in which 1 is a step and 1.0 the whole run, so that equal numbers are not the same."""
-
-    def __init__(self, *args: Any, **data: Any) -> None:
-        names = [name for name in type(self).model_fields if name != "kind"]
-        owner = str(type(self).model_fields["kind"].default)
-        if len(args) > self.positional:
-            raise InputError(
-                f"{owner}({join_values(args)}): values are given by name; "
-                f"write {owner}({names[0]}={shown(args[0])}, …)."
-            )
-        fields = dict(zip(names, args, strict=False))
-        if twice := fields.keys() & data.keys():
-            raise InputError(f"{owner} with {', '.join(twice)} twice: a field has one value; give it once.")
-        try:
-            super().__init__(**fields, **data)
-        except ValidationError as error:
-            raise InputError(explain(error, owner, names)) from None
-        _check_size(self, owner)
-
-    def __eq__(self, other: object) -> bool:
-        """Equal fields, and a step for a step, a fraction for a fraction."""
-        same = super().__eq__(other)
-        return same and all(type(getattr(self, name)) is type(getattr(other, name)) for name in self.moments)
-
-    def __str__(self) -> str:
-        from cfglab.schedules.parser import write
-
-        return write(self)
-
-    def __repr__(self) -> str:
-        from cfglab.schedules.parser import write
-
-        return write(self, python=True)
-
-    def to_json(self) -> str:
-        """The schedule as JSON; `from_json` reads it back.
-
-        Returns:
-            A JSON object as text, with the `kind` and all fields.
-
-        Raises:
-            InputError: The schedule contains a function, which cannot be stored.
-
-        Examples:
-            >>> from cfglab import Linear, Schedule
-            >>> Linear(max=8, min=4).to_json()
-            '{"kind":"linear","max":8.0,"min":4.0,"warmup":0,"warmup_start":0.0}'
-            >>> Schedule.from_json(Linear(max=8, min=4).to_json()) == Linear(max=8, min=4)
-            True
-        """
-        from cfglab.schedules.union import to_json
-
-        return to_json(self)
-
     @staticmethod
     def from_json(text: str) -> "Schedule":
         """The schedule that `to_json` wrote.
@@ -119,141 +47,16 @@ class Schedule(BaseModel):
         Raises:
             InputError: The text is not JSON, or its kind, fields or values are not those of a schedule.
         """
-        from cfglab.schedules.union import from_json
-
-        return from_json(text)
-
-    # -- the two questions a run asks ----------------------------------------------------------------------------
-
-    def __call__(self, step: Step) -> float:
-        """The scale w at one step.
-
-        Args:
-            step: The step; schedules that read sigma need its `sigma`.
-
-        Returns:
-            w, a finite number; 1 where guidance is off.
-
-        Raises:
-            InputError: w is not finite, or the step lacks a value that the schedule reads.
-
-        Examples:
-            >>> from cfglab import Linear, Step
-            >>> Linear(max=8, min=4)(Step(index=1, count=4))
-            7.0
-        """
-        if not self.is_on(step):
-            return 1.0
-        w = self._w(step)
-        if not math.isfinite(w):
-            raise InputError(
-                f"w = {w!r} at step {step.index} of {self}: w is finite; bound it, as with .clip(-20, 20)."
-            )
-        return w
-
-    def is_on(self, step: Step) -> bool:  # noqa: ARG002 (shapes are on everywhere)
-        """Whether guidance is on at this step.
-
-        Args:
-            step: The step.
-
-        Returns:
-            False where guidance is off: the conditional prediction is used and transforms are skipped.
-
-        Raises:
-            InputError: The schedule has a window in sigma, and the step has no sigma.
-        """
-        return True
-
-    def _w(self, step: Step) -> float:
-        """w at a step where the schedule is on: what each shape defines."""
-        raise NotImplementedError
-
-    # -- the whole run -------------------------------------------------------------------------------------------
-
-    def values(self, n: int, sigmas: Sequence[float] | None = None) -> list[float]:
-        """The scale w at each of n steps.
-
-        Args:
-            n: The number of steps, 1 or more.
-            sigmas: The noise levels (noise over signal), n or n + 1 of them, falling; only read by schedules for which
-                `reads_sigma()` is true.
-
-        Returns:
-            n numbers, the first step first.
-
-        Raises:
-            InputError: `n` or `sigmas` is not valid (see `steps`), or the schedule reads sigma and `sigmas` is None.
-
-        Examples:
-            >>> from cfglab import Constant
-            >>> Constant(5).inside(sigma=(0.5, 6)).values(3, sigmas=[10, 5, 1])
-            [1.0, 5.0, 5.0]
-        """
-        return [self(step) for step in steps(n, sigmas)]
-
-    def dose(self, n: int, sigmas: Sequence[float] | None = None) -> float:
-        """The mean of w over the n steps.
-
-        Args:
-            n: The number of steps, 1 or more.
-            sigmas: The noise levels, as in `values`.
-
-        Returns:
-            The mean, in the unit of w; steps at which guidance is off count as 1.
-
-        Raises:
-            InputError: As `values` does.
-
-        Examples:
-            >>> from cfglab import Linear
-            >>> Linear(max=8, min=4).dose(4)
-            6.5
-        """
-        return math.fsum(self.values(n, sigmas)) / n
-
-    def effective_dose(self, sigmas: Sequence[float], s: float = 1.0) -> float:
-        """The mean of w weighted by how much each step moves structure of size `s` (see `step_weights`).
-
-        Args:
-            sigmas: The n + 1 noise levels (noise over signal) of a run of n steps, falling, the last being where the
-                run ends (0, as schedulers list them).
-            s: The size of structure, above 0, in the units of the latents.
-
-        Returns:
-            The weighted mean, in the unit of w.
-
-        Raises:
-            InputError: `sigmas` or `s` is not valid (see `step_weights`).
-
-        Examples:
-            >>> from cfglab import Linear
-            >>> round(Linear(max=8, min=4).effective_dose([10, 1, 0]), 3)
-            7.349
-        """
-        from cfglab.schedules.dose import step_weights
-
-        weights = step_weights(sigmas, s)
-        return math.fsum(map(math.prod, zip(weights, self.values(len(weights), sigmas), strict=True)))
-
-    def span(self) -> tuple[float, float] | None:
-        """The declared range of w, between whose ends `inverted()` mirrors.
-
-        Returns:
-            (min, max); None for composites and functions, which declare no range.
-        """
-        return None
-
-    def reads_sigma(self) -> bool:
-        """Whether the schedule reads a value of the sampler: sigma, as `inside(sigma=…)` does, or the timestep.
-
-        Returns:
-            True if w at a step depends on the step's `sigma`, `next_sigma` or `timestep`.
-        """
-        return False
+        name = "the JSON of a schedule"
+        value = read_json(text, name)
+        try:
+            return from_object(value) if isinstance(value, dict) else _coerced(value)
+        except ValueError as error:
+            raise InputError(f"{name}: {error}{NEWER}") from None
 
     # -- the algebra ---------------------------------------------------------------------------------------------
 
+    @word
     def inverted(self, low: float | None = None, high: float | None = None) -> "Schedule":
         """The mirrored schedule: w -> low + high - w, by default between the declared min and max.
 
@@ -275,10 +78,9 @@ class Schedule(BaseModel):
             >>> Linear(max=8, min=4).inverted().values(4)
             [4.0, 5.0, 6.0, 7.0]
         """
-        from cfglab.schedules.algebra import Inverted
+        return KINDS["inverted"](base=self, low=low, high=high)
 
-        return Inverted(base=self, low=low, high=high)
-
+    @word
     def reversed(self) -> "Schedule":
         """The same values from the last step to the first.
 
@@ -293,10 +95,9 @@ class Schedule(BaseModel):
             >>> Linear(max=8, min=4).reversed().values(4)
             [5.0, 6.0, 7.0, 8.0]
         """
-        from cfglab.schedules.algebra import Reversed
+        return KINDS["reversed"](base=self)
 
-        return Reversed(base=self)
-
+    @word
     def then(self, other: Any, at: float) -> "Schedule":
         """This schedule up to `at`, the other schedule from there on.
 
@@ -318,10 +119,9 @@ class Schedule(BaseModel):
             >>> Constant(3).then(7, at=0.5).values(4)
             [3.0, 3.0, 7.0, 7.0]
         """
-        from cfglab.schedules.algebra import Then
+        return KINDS["then"](first=self, second=other, at=at)
 
-        return Then(first=self, second=other, at=at)
-
+    @word
     def inside(
         self,
         progress: tuple[float, float] | None = None,
@@ -346,10 +146,9 @@ class Schedule(BaseModel):
             >>> Constant(5).inside(progress=(0.5, 1)).values(4)
             [1.0, 1.0, 5.0, 5.0]
         """
-        from cfglab.schedules.algebra import Inside
+        return KINDS["inside"](base=self, progress=progress, sigma=sigma, steps=steps)
 
-        return Inside(base=self, progress=progress, sigma=sigma, steps=steps)
-
+    @word
     def warmed_up(self, steps: int | None = None, *, fraction: float | None = None, start: float = 1.0) -> "Schedule":
         """A line from `start` to this schedule's first value; the schedule then runs over the rest. Give one length.
 
@@ -369,31 +168,9 @@ class Schedule(BaseModel):
             >>> Constant(5).warmed_up(2).values(4)
             [1.0, 3.0, 5.0, 5.0]
         """
-        from cfglab.schedules.algebra import warmed_up
+        return KINDS["warmed_up"].of_length(self, steps, fraction, start)
 
-        return warmed_up(self, steps, fraction, start)
-
-    def scaled(self, factor: float) -> "Schedule":
-        """1 + factor * (w - 1): more or less guidance in the same shape.
-
-        Args:
-            factor: The factor, a finite number; 1 changes nothing, 0 gives w = 1.
-
-        Returns:
-            The scaled schedule.
-
-        Raises:
-            InputError: `factor` is not a finite number.
-
-        Examples:
-            >>> from cfglab import Constant
-            >>> Constant(5).scaled(0.5).values(2)
-            [3.0, 3.0]
-        """
-        from cfglab.schedules.dose import Scaled
-
-        return Scaled(base=self, factor=factor)
-
+    @word
     def matched_to(
         self,
         dose: float,
@@ -428,10 +205,29 @@ class Schedule(BaseModel):
             >>> Linear(max=8, min=4).matched_to(5).dose(50)
             5.0
         """
-        from cfglab.schedules.dose import matched
+        return KINDS["matched"].of_run(self, dose, weight, limit, sigmas, s)
 
-        return matched(self, dose, weight, limit, sigmas, s)
+    @word
+    def scaled(self, factor: float) -> "Schedule":
+        """1 + factor * (w - 1): more or less guidance in the same shape.
 
+        Args:
+            factor: The factor, a finite number; 1 changes nothing, 0 gives w = 1.
+
+        Returns:
+            The scaled schedule.
+
+        Raises:
+            InputError: `factor` is not a finite number.
+
+        Examples:
+            >>> from cfglab import Constant
+            >>> Constant(5).scaled(0.5).values(2)
+            [3.0, 3.0]
+        """
+        return KINDS["scaled"](base=self, factor=factor)
+
+    @word
     def clip(self, low: float | None = None, high: float | None = None) -> "Schedule":
         """w limited to the range from `low` to `high`.
 
@@ -450,33 +246,75 @@ class Schedule(BaseModel):
             >>> Linear(max=8, min=4).clip(high=6).values(4)
             [6.0, 6.0, 6.0, 5.0]
         """
-        from cfglab.schedules.algebra import Clipped
+        return KINDS["clipped"](base=self, low=low, high=high)
 
-        return Clipped(base=self, low=low, high=high)
-
-    def _with(self, op: str, other: Any, swap: bool = False) -> "Schedule":
-        from cfglab.schedules.algebra import Arithmetic
-        from cfglab.schedules.union import as_schedule
-
-        if not isinstance(other, Schedule | int | float):
+    def _with(self, op: str, operand: Any, swap: bool = False) -> "Schedule":
+        if not isinstance(operand, Schedule | int | float):
             return NotImplemented
-        left, right = (as_schedule(other), self) if swap else (self, as_schedule(other))
-        return Arithmetic(op=op, left=left, right=right)
+        left, right = (operand, self) if swap else (self, operand)
+        return KINDS["arithmetic"](op=op, left=left, right=right)
 
-    def __add__(self, other: "Schedule | float") -> "Schedule":
-        return self._with("+", other)
+    def __add__(self, operand: "Schedule | float") -> "Schedule":
+        return self._with("+", operand)
 
-    def __radd__(self, other: float) -> "Schedule":
-        return self._with("+", other, swap=True)
+    def __radd__(self, operand: float) -> "Schedule":
+        return self._with("+", operand, swap=True)
 
-    def __sub__(self, other: "Schedule | float") -> "Schedule":
-        return self._with("-", other)
+    def __sub__(self, operand: "Schedule | float") -> "Schedule":
+        return self._with("-", operand)
 
-    def __rsub__(self, other: float) -> "Schedule":
-        return self._with("-", other, swap=True)
+    def __rsub__(self, operand: float) -> "Schedule":
+        return self._with("-", operand, swap=True)
 
-    def __mul__(self, other: "Schedule | float") -> "Schedule":
-        return self._with("*", other)
+    def __mul__(self, operand: "Schedule | float") -> "Schedule":
+        return self._with("*", operand)
 
-    def __rmul__(self, other: float) -> "Schedule":
-        return self._with("*", other, swap=True)
+    def __rmul__(self, operand: float) -> "Schedule":
+        return self._with("*", operand, swap=True)
+
+
+def from_object(value: dict[str, Any]) -> Schedule:
+    """The schedule of a JSON object.
+
+    Args:
+        value: A dict with the `kind` and the fields of a schedule.
+
+    Returns:
+        The schedule.
+
+    Raises:
+        InputError: A field is not valid.
+        ValueError: There is no such kind.
+    """
+    kind = kind_of(value)
+    if unnamed := [name for name in value if not isinstance(name, str)]:
+        raise InputError(f"{value['kind']} with the field {shown(unnamed[0])}: fields have names; write 'max'.")
+    return kind(**value)
+
+
+def _coerced(value: Any) -> Schedule:
+    if isinstance(value, Schedule):
+        return value
+    return from_object(value) if isinstance(value, dict) else coerce(value)
+
+
+class _OfAnyKind:
+    """A field that takes whatever stands for a schedule; its JSON schema is the union of the kinds."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            _coerced, serialization=core_schema.simple_ser_schema("any")
+        )
+
+    def __get_pydantic_json_schema__(
+        self,
+        schema: core_schema.CoreSchema,
+        handler: GetJsonSchemaHandler,
+    ) -> JsonSchemaValue:
+        return schema_of_kinds(handler)
+
+
+if TYPE_CHECKING:
+    AnySchedule = Schedule
+else:
+    AnySchedule = Annotated[Schedule, _OfAnyKind()]

@@ -5,6 +5,7 @@ above it. `p = (i - W) / (N - W)` is the elapsed fraction after the warm-up, a l
 `max` at step W. `inverted()` makes them rise.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -13,6 +14,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from cfglab.errors import InputError
 from cfglab.schedules.fields import Cycles, Exponent, Real, Scales, Whole, settled
+from cfglab.schedules.printer import NUMBER, PARTS, WORD, number, text_of
 from cfglab.schedules.schedule import Schedule
 from cfglab.step import Step
 
@@ -43,6 +45,11 @@ class Constant(Schedule):
     def span(self) -> tuple[float, float]:
         """(value, value)."""
         return (self.value, self.value)
+
+
+@text_of.register
+def _(schedule: Constant, python: bool) -> tuple[str, int]:  # noqa: ARG001
+    return number(schedule.value), NUMBER
 
 
 class _Falling(Schedule):
@@ -200,6 +207,15 @@ class Table(Schedule):
         return (min(self.entries), max(self.entries))
 
 
+@text_of.register
+def _(schedule: Table, python: bool) -> tuple[str, int]:
+    runs = [(w, len(list(run))) for w, run in itertools.groupby(schedule.entries)]
+    if python or len(runs) == len(schedule.entries):
+        listed = f"[{', '.join(map(number, schedule.entries))}]"
+        return (f"Table({listed})" if python else listed), WORD
+    return "+".join(f"{count}x{number(w)}" for w, count in runs), PARTS
+
+
 def function_name(function: Callable[..., Any]) -> str:
     """The name of a function for messages.
 
@@ -237,6 +253,8 @@ class Function(Schedule):
         [8.0, 6.0]
     """
 
+    in_text: ClassVar[bool] = False
+
     kind: Literal["function"] = Field("function", repr=False)
     positional: ClassVar[int] = 1
     function: Annotated[
@@ -259,3 +277,9 @@ class Function(Schedule):
                 f"{function_name(self.function)} gave {w!r} at step {step.index}: a schedule gives one number; "
                 "return w."
             ) from None
+
+
+@text_of.register
+def _(schedule: Function, python: bool) -> tuple[str, int]:
+    function = schedule.function
+    return (f"Function({function!r})" if python else f"function({function_name(function)})"), WORD

@@ -9,7 +9,7 @@ from torch import Tensor
 from tests.pipelines.families import parts
 
 
-def video_calls(images_argument: str = "num_videos_per_prompt", **fixed: Any) -> Callable[..., Tensor]:
+def video_calls(images_argument: str = "num_videos_per_prompt", /, **fixed: Any) -> Callable[..., Tensor]:
     """As `parts.calls`, for pipelines that count the videos (or waveforms) of a prompt under another name."""
 
     def call(pipe: Any, scale: float, **arguments: Any) -> Tensor:

@@ -17,7 +17,7 @@ from cfglab.experiments.spec.prompts import read_seeds
 from cfglab.experiments.spec.starting_noise import Noise
 from cfglab.file_input import read_text, user_path
 from cfglab.schedules.fields import inline, nearest, shown
-from cfglab.schedules.parser import number
+from cfglab.schedules.printer import number
 from cfglab.yaml_text import read_yaml as read_yaml_text
 from cfglab.yaml_text import refuse_unclear
 

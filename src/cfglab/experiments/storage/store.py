@@ -246,6 +246,11 @@ class Store:
         )
         return {"done": int(done), "failed": int(failed), "good": int(good)}
 
+    def first_error(self) -> str:
+        """Return the error of the first cell that failed, with its traceback; "" if none failed."""
+        errors = self.select("SELECT error FROM results WHERE error IS NOT NULL ORDER BY position LIMIT 1")
+        return str(errors[0][0]) if errors else ""
+
     def set_metrics(self) -> dict[str, dict[str, Estimate]]:
         """Return the metrics of sets of images, by setting and metric.
 

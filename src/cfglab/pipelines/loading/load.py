@@ -6,6 +6,7 @@ from typing import Any
 import diffusers
 import torch
 import transformers
+from safetensors.torch import load_file
 
 from cfglab.errors import InputError, MachineError, is_memory_error
 from cfglab.pipelines.loading.compiled_blocks import compile_in_blocks
@@ -164,12 +165,25 @@ def _part(folder: Path, library: str, kind: str, options: dict[str, Any], allow_
     _check_size(folder, network_class)
     network, report = network_class.from_pretrained(folder, output_loading_info=True, use_safetensors=safe, **options)
     missing = sorted(report["missing_keys"])
-    if missing:
+    if missing and not load_without_prefix(network, folder):
         raise InputError(
             f"{folder} lacks {len(missing)} of its weights, {missing[0]} first: the file is of another model; copy "
             "or download it again."
         )
     return network
+
+
+def load_without_prefix(network: Any, folder: Path) -> bool:
+    """Load a text encoder that transformers 5 saved into the class of transformers 4, which adds a prefix to the names
+    of the weights; False if the file has other names."""
+    files = sorted(folder.glob("*.safetensors"))
+    if getattr(network.config, "model_type", None) != "clip_text_model" or len(files) != 1:
+        return False
+    weights = {f"text_model.{name}": tensor for name, tensor in load_file(files[0]).items()}
+    if weights.keys() != network.state_dict().keys():
+        return False
+    network.load_state_dict(weights)
+    return True
 
 
 def _check_size(folder: Path, network_class: Any) -> None:

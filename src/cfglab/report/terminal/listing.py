@@ -17,7 +17,7 @@ Rows = list[tuple[str, str]]
 def schedules() -> Rows:
     """The shapes and the published schedules by their name in text, then the words that combine them."""
     from cfglab.schedules import Schedule
-    from cfglab.schedules.parser import WORDS
+    from cfglab.schedules.registry import WORDS
 
     words = [(f".{word}(…)", _first(getattr(Schedule, word))) for word in WORDS]
     return [(f"{name}(…)", _first(shape)) for name, shape in {**SHAPES, **PUBLISHED}.items()] + words

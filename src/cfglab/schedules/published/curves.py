@@ -3,27 +3,23 @@
 import math
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from cfglab.schedules.fields import Real
+from cfglab.schedules.fields import Real, bounded
 from cfglab.schedules.schedule import Schedule
 from cfglab.step import Step
 
-
-def _bounded(value: float) -> float:
-    if not 1 <= value <= 1000:
-        raise ValueError("it is between 1 and 1000, below 1 the density has no bound; write a=2, b=3.")
-    return value
-
-
-def _not_negative(value: float) -> float:
-    if value < 0:
-        raise ValueError("it is 0 or more, for guidance grows as the noise falls; 0 is the constant max.")
-    return value
-
-
-Order = Annotated[Real, AfterValidator(_bounded)]
-Rate = Annotated[Real, AfterValidator(_not_negative)]
+Order = Annotated[
+    Real,
+    bounded(
+        lambda value: 1 <= value <= 1000,
+        "it is between 1 and 1000, below 1 the density has no bound; write a=2, b=3.",
+    ),
+]
+Rate = Annotated[
+    Real,
+    bounded(lambda value: value >= 0, "it is 0 or more, for guidance grows as the noise falls; 0 is the constant max."),
+]
 
 
 class Beta(Schedule):

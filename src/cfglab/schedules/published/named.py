@@ -10,7 +10,6 @@ the paper's omega straight into `uncond + w (cond - uncond)` wants `linear(max=2
 
 import functools
 import inspect
-import types
 from collections.abc import Callable
 from typing import ParamSpec
 
@@ -19,18 +18,26 @@ from pydantic import ValidationError, validate_call
 from cfglab import limits
 from cfglab.errors import InputError
 from cfglab.schedules.fields import Edge, Exponent, Real, Whole, Window, explain, join_values, shown, unknown_field
+from cfglab.schedules.registry import enter_constructor
 from cfglab.schedules.schedule import Schedule
 from cfglab.schedules.shapes import Constant, Cosine, Linear, Table
 
 P = ParamSpec("P")
-_NAMED: dict[str, Callable[..., Schedule]] = {}
-PUBLISHED = types.MappingProxyType(_NAMED)
-"""The constructors of this page by the name they have in text."""
 
 
-def _published(make: Callable[P, Schedule]) -> Callable[P, Schedule]:
-    """Enter a constructor: its values are checked as the fields of shapes are, and it is known in text."""
-    name, known = make.__name__, inspect.signature(make).parameters
+def constructor(make: Callable[P, Schedule]) -> Callable[P, Schedule]:
+    """Enter a function as a schedule that text calls by name. Its values are checked as the fields of shapes are.
+
+    Args:
+        make: A function with keyword-only parameters, each with the type of a field; it returns a schedule.
+
+    Returns:
+        The function with its values checked. An invalid value raises InputError.
+
+    Raises:
+        InputError: The name of the function is taken or is no name of the language.
+    """
+    name, parameters = make.__name__, inspect.signature(make).parameters
     checked = validate_call(make)
 
     @functools.wraps(make)
@@ -38,12 +45,12 @@ def _published(make: Callable[P, Schedule]) -> Callable[P, Schedule]:
         if args:
             raise InputError(
                 f"{name}({join_values(args)}): values are given by name; write "
-                f"{name}({next(iter(known))}={shown(args[0])}, …)."
+                f"{name}({next(iter(parameters))}={shown(args[0])}, …)."
             )
         for value in values:
-            if value not in known:
-                raise InputError(unknown_field(name, value, known))
-        for field, parameter in known.items():
+            if value not in parameters:
+                raise InputError(unknown_field(name, value, parameters))
+        for field, parameter in parameters.items():
             if parameter.default is parameter.empty and field not in values:
                 raise InputError(f"{name} without {field}: it is needed; write {name}({field}=…).")
         try:
@@ -51,14 +58,14 @@ def _published(make: Callable[P, Schedule]) -> Callable[P, Schedule]:
         except ValidationError as error:
             raise InputError(explain(error, name)) from None
 
-    _NAMED[name] = call
+    enter_constructor(name, call)
     return call
 
 
 # -- arXiv:2404.13040: the weight schedulers ------------------------------------------------------------------------
 
 
-@_published
+@constructor
 def wang_linear(*, w0: Real) -> Schedule:
     """Linear of arXiv:2404.13040, rising: omega = 2 omega0 f.
 
@@ -75,7 +82,7 @@ def wang_linear(*, w0: Real) -> Schedule:
     return Linear(max=2 * w0 - 1, min=1).inverted()
 
 
-@_published
+@constructor
 def wang_inverse_linear(*, w0: Real) -> Schedule:
     """Inverse linear of arXiv:2404.13040, falling: omega = 2 omega0 (1 - f).
 
@@ -88,7 +95,7 @@ def wang_inverse_linear(*, w0: Real) -> Schedule:
     return Linear(max=2 * w0 - 1, min=1)
 
 
-@_published
+@constructor
 def wang_cosine(*, w0: Real) -> Schedule:
     """Cosine of arXiv:2404.13040, rising: omega = omega0 (1 - cos(pi f)). In its t = T (1 - f): cos(pi t / T) + 1.
 
@@ -101,7 +108,7 @@ def wang_cosine(*, w0: Real) -> Schedule:
     return Cosine(max=2 * w0 - 1, min=1).inverted()
 
 
-@_published
+@constructor
 def wang_sine(*, w0: Real) -> Schedule:
     """Sine of arXiv:2404.13040, falling: omega = omega0 (1 + cos(pi f)). In its t: sin(pi t / T - pi / 2) + 1.
 
@@ -114,7 +121,7 @@ def wang_sine(*, w0: Real) -> Schedule:
     return Cosine(max=2 * w0 - 1, min=1)
 
 
-@_published
+@constructor
 def wang_v(*, w0: Real) -> Schedule:
     """V-shape of arXiv:2404.13040: omega = 4/3 omega0 max(f, 1 - f), at the ends twice its middle.
 
@@ -134,7 +141,7 @@ def wang_v(*, w0: Real) -> Schedule:
     return 1 + 2 / 3 * (w0 - 1) * (1 + fall.clip(low=0) + fall.inverted().clip(low=0))
 
 
-@_published
+@constructor
 def wang_lambda(*, w0: Real) -> Schedule:
     """Lambda-shape of arXiv:2404.13040: omega = 4 omega0 min(f, 1 - f), low, high, low.
 
@@ -150,7 +157,7 @@ def wang_lambda(*, w0: Real) -> Schedule:
     return 1 + 2 * (w0 - 1) * (1 - fall.clip(low=0) - fall.inverted().clip(low=0))
 
 
-@_published
+@constructor
 def wang_clamp_linear(*, w0: Real, low: Real) -> Schedule:
     """Clamp-linear of arXiv:2404.13040: omega = max(c, 2 omega0 f), with low = 1 + c.
 
@@ -166,7 +173,7 @@ def wang_clamp_linear(*, w0: Real, low: Real) -> Schedule:
     return wang_linear(w0=w0).clip(low=low)
 
 
-@_published
+@constructor
 def wang_clamp_cosine(*, w0: Real, low: Real) -> Schedule:
     """Clamp-cosine of arXiv:2404.13040: omega = max(c, omega0 (1 - cos(pi f))), with low = 1 + c. More area than w0.
 
@@ -180,7 +187,7 @@ def wang_clamp_cosine(*, w0: Real, low: Real) -> Schedule:
     return wang_cosine(w0=w0).clip(low=low)
 
 
-@_published
+@constructor
 def pcs(*, w0: Real, s: Exponent = 1.0) -> Schedule:
     """Powered cosine of arXiv:2404.13040: omega = omega0 (1 - cos(pi f^s)) / 2.
 
@@ -204,7 +211,7 @@ def pcs(*, w0: Real, s: Exponent = 1.0) -> Schedule:
 # -- windows ---------------------------------------------------------------------------------------------------------
 
 
-@_published
+@constructor
 def limited_interval(*, w: Real = 2.0, sigma: Window = (0.19, 1.61)) -> Schedule:
     """w where low < sigma <= high, off elsewhere: arXiv:2404.07724. sigma is noise over signal.
 
@@ -229,7 +236,7 @@ def limited_interval(*, w: Real = 2.0, sigma: Window = (0.19, 1.61)) -> Schedule
     return Constant(w).inside(sigma=sigma)
 
 
-@_published
+@constructor
 def cutoff(*, w: Real, at: Edge) -> Schedule:
     """w up to `at`, off from there on: Step AG, arXiv:2506.08351.
 
@@ -252,7 +259,7 @@ def cutoff(*, w: Real, at: Edge) -> Schedule:
     return Constant(w).inside(steps=(0, at)) if isinstance(at, int) else Constant(w).inside(progress=(0, at))
 
 
-@_published
+@constructor
 def late_start(*, w: Real, at: Edge) -> Schedule:
     """Off up to `at`, w from there on.
 
@@ -277,7 +284,7 @@ def late_start(*, w: Real, at: Edge) -> Schedule:
 # -- models ----------------------------------------------------------------------------------------------------------
 
 
-@_published
+@constructor
 def cogvideox(*, scale: Real = 6.0) -> Schedule:
     """w = 1 + scale (1 - cos(pi (i / N)^5)) / 2: the dynamic guidance of CogVideoX as meant, rising.
 
@@ -292,7 +299,7 @@ def cogvideox(*, scale: Real = 6.0) -> Schedule:
     return Cosine(max=1 + scale, min=1, k=5).inverted()
 
 
-@_published
+@constructor
 def ideogram4(*, steps: Whole = 48) -> Schedule:
     """7, and 3 in the last "polish" steps: the lists of Ideogram 4 for 48 steps (the last 3) and 20 (the last 2).
 

@@ -3,21 +3,14 @@
 import math
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from cfglab.errors import InputError
-from cfglab.schedules.fields import Real
+from cfglab.schedules.fields import Real, bounded
 from cfglab.schedules.schedule import Schedule
 from cfglab.step import Step
 
-
-def _share(value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ValueError("it is between 0 and 1; write lam=0.6, eta=0.")
-    return value
-
-
-Share = Annotated[Real, AfterValidator(_share)]
+Share = Annotated[Real, bounded(lambda value: 0 <= value <= 1, "it is between 0 and 1; write lam=0.6, eta=0.")]
 
 
 class CFGPlusPlus(Schedule):

@@ -1,6 +1,6 @@
 """Draw docs/images/methods/: every method beside plain guidance on the bundled model, with its curve.
 
-    python docs/methods_pictures.py [METHOD …] [--steps 20]
+    python docs/methods_images.py [METHOD …] [--steps 20]
 
 Three prompts, two seeds each; above them plain guidance at w = 4 with the same noise. On the right w at every step and
 the length of `c - u`, grey for plain guidance. `make docs` puts the images into docs/methods.md.
@@ -24,7 +24,7 @@ from cfglab.experiments import Experiment
 from cfglab.experiments.storage.files import write_whole
 from cfglab.guidance.guidance import parse_guidance
 from cfglab.pipelines import guide, load
-from docs.methods_page import GROUPS, PAGE, PICTURES, card_of
+from docs.methods_page import GROUPS, IMAGES, PAGE, card_of
 
 PROMPTS = (
     "an astronaut riding a horse",
@@ -58,8 +58,8 @@ def draw(pipe: Any, guidance: str, steps: int) -> tuple[np.ndarray, Trace]:
     prompts = [prompt for prompt in PROMPTS for _ in SEEDS]
     generators = [torch.Generator().manual_seed(seed) for _ in PROMPTS for seed in SEEDS]
     with guide(pipe, guidance) as trace:
-        pictures = pipe(prompts, num_inference_steps=steps, generator=generators, output_type="np").images
-    return pictures, trace
+        images = pipe(prompts, num_inference_steps=steps, generator=generators, output_type="np").images
+    return images, trace
 
 
 def sheet(name: str, guidance: str, ours: tuple[np.ndarray, Trace], plain: tuple[np.ndarray, Trace]) -> bytes:
@@ -91,12 +91,12 @@ def sheet(name: str, guidance: str, ours: tuple[np.ndarray, Trace], plain: tuple
     return small.getvalue()
 
 
-def _strip(pictures: np.ndarray) -> np.ndarray:
+def _strip(images: np.ndarray) -> np.ndarray:
     """Side by side on white, 2 pixels apart, 6 between the prompts."""
-    white = np.ones((pictures.shape[1], 2, 3))
+    white = np.ones((images.shape[1], 2, 3))
     parts: list[np.ndarray] = []
-    for index, picture in enumerate(pictures):
-        parts += [picture, *[white] * (3 if index % len(SEEDS) == len(SEEDS) - 1 else 1)]
+    for index, image in enumerate(images):
+        parts += [image, *[white] * (3 if index % len(SEEDS) == len(SEEDS) - 1 else 1)]
     row = np.concatenate(parts[:-3], axis=1)
     return np.concatenate([row, np.ones((2, *row.shape[1:]))])
 
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     given = parser.parse_args()
     names = given.methods or [name for group in GROUPS.values() for name in group]
-    folder = PAGE.parent / PICTURES
+    folder = PAGE.parent / IMAGES
     folder.mkdir(parents=True, exist_ok=True)
     pipe = load("scenes", sampler="euler")
     pipe.set_progress_bar_config(disable=True)

@@ -5,15 +5,14 @@ from typing import Annotated
 
 import typer
 
-from cfglab.cli.app import Quiet, app, user_path
+from cfglab.cli.options import Quiet, path
 
 
-@app.command("import")
 def import_(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="FOLDER...", parser=user_path, help="Folders of images, searched deeply.")
+        list[Path], typer.Argument(metavar="FOLDER...", parser=path, help="Folders of images, searched deeply.")
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", parser=user_path, help="The folder of the run.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", parser=path, help="The folder of the run.")],
     baseline: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="The configuration to compare with.  [default: the one with most images]"),

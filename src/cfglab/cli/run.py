@@ -1,27 +1,25 @@
 """cfglab run."""
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cfglab.cli.app import (
-    Compiled,
+from cfglab.cli.consent import confirm_cost, with_download_consent
+from cfglab.cli.options import (
+    AllowDownload,
+    AllowPickle,
+    Compile,
     Device,
-    Download,
     Dtype,
-    Negative,
+    NegativePrompt,
     Noise,
-    Pickle,
     Quiet,
     Revision,
     Sampler,
-    agreed,
-    app,
-    user_path,
-    whole,
+    integer,
+    path,
 )
 from cfglab.errors import InputError, MachineError
 from cfglab.file_input import last_line
@@ -29,10 +27,8 @@ from cfglab.file_input import last_line
 if TYPE_CHECKING:
     from cfglab.experiments.execution.outcome import Executor
     from cfglab.experiments.execution.run import Run
-    from cfglab.experiments.spec.cost import Cost
 
 
-@app.command()
 def run(
     experiment: Annotated[
         str,
@@ -44,41 +40,45 @@ def run(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", parser=user_path, help="The folder of the run.  [default: runs/<name>]"),
+        typer.Option(metavar="DIR", parser=path, help="The folder of the run.  [default: runs/<name>]"),
     ] = None,
     prompts: Annotated[
-        list[str] | None, typer.Option(metavar="TEXT|@FILE", help="A prompt; repeat for more; @FILE has one a line.")
+        list[str] | None,
+        typer.Option(metavar="TEXT|@FILE", help="A prompt; repeat for more; @FILE reads one prompt per line."),
     ] = None,
-    negative: Negative = None,
+    negative: NegativePrompt = None,
     seeds: Annotated[
         str | None, typer.Option(metavar="N|A..B", help="One seed, or a range with both its ends: 0..7.")
     ] = None,
     noise: Noise = None,
-    steps: Annotated[int | None, typer.Option(metavar="N", parser=whole, help="Denoising steps.")] = None,
+    steps: Annotated[int | None, typer.Option(metavar="N", parser=integer, help="Denoising steps.")] = None,
     sampler: Sampler = None,
     device: Device = "auto",
     dtype: Dtype = None,
-    compiled: Compiled = False,
-    changes: Annotated[
+    compiled: Compile = False,
+    overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Another value for any field of the experiment; repeat."),
+        typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the experiment; repeat for more."),
     ] = None,
     revision: Revision = None,
-    allow_pickle: Pickle = False,
-    allow_download: Download = False,
+    allow_pickle: AllowPickle = False,
+    allow_download: AllowDownload = False,
     ray: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Spread it over Ray workers: local, auto or HOST:PORT.")
+        str | None, typer.Option(metavar="ADDRESS", help="Generate on Ray workers: local, auto or HOST:PORT.")
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(metavar="N", parser=whole, help="So many Ray workers.  [default: all there is room for]"),
+        typer.Option(
+            metavar="N", parser=integer, help="The number of Ray workers.  [default: as many as there is room for]"
+        ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Start a very large experiment without asking.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make the images of an experiment, score them, write the report.
+    """Generate the images of an experiment, score and report them.
 
-    What the experiment does not say otherwise comes from the preset or the file. Stopped? Run it again, it continues.
+    Options that are left out come from the preset or the file. If the run was stopped, run the command again: it
+    continues.
 
     \b
     Examples:
@@ -103,14 +103,14 @@ def run(
         "dtype": dtype,
         "compile": compiled or None,
     }
-    own = experiment.endswith((".yaml", ".yml"))
-    read = Experiment.from_yaml if own else Experiment.preset
-    assignments = read_assignments(changes or [])
-    chosen = read(experiment, set=assignments, agree=partial(_consent, yes), **fields)
-    folder = out or Path("runs") / folder_name(chosen.name)
+    is_file = experiment.endswith((".yaml", ".yml"))
+    read = Experiment.from_yaml if is_file else Experiment.preset
+    assignments = read_assignments(overrides or [])
+    spec = read(experiment, set=assignments, agree=partial(confirm_cost, yes), **fields)
+    folder = out or Path("runs") / folder_name(spec.name)
     executor = _executor(ray, workers)
-    done = agreed(
-        lambda allowed: chosen.run(
+    result = with_download_consent(
+        lambda allowed: spec.run(
             folder,
             device,
             revision=revision,
@@ -121,29 +121,28 @@ def run(
         ),
         allow_download or model is not None or "model" in assignments,  # naming it here is consent; in a file it is not
     )
-    counts = done.store.counts()
-    print(f"{done.drawn} images drawn, {counts['done'] + counts['failed']} in the run")
+    counts = result.store.counts()
+    print(f"{result.drawn} images drawn, {counts['done'] + counts['failed']} in the run")
     with working("writing the report", quiet):
-        page = done.report()
+        page = result.report()
     print(f"report: {page}")
-    if done.failed:
-        raise MachineError(_failures(done, counts["good"]))
+    if result.failed:
+        raise MachineError(_failures(result, counts["good"]))
 
 
-def _failures(done: "Run", good: int) -> str:
-    """How many images failed, why, and what can be done about it."""
-    ((first,),) = done.store.select("SELECT error FROM results WHERE error IS NOT NULL ORDER BY position LIMIT 1")
-    again = "run it again to retry" + (f" all but {good}, which would fail again" if good else "")
-    if good == done.failed:
-        again = "they would fail again: choose another guidance or dtype, and another --out"
+def _failures(result: "Run", permanent: int) -> str:
+    """How many images failed, why, and what can be done about it; `permanent` failures are not tried again."""
+    advice = "run it again to retry" + (f" all but {permanent}, which would fail again" if permanent else "")
+    if permanent == result.failed:
+        advice = "they would fail again: choose another guidance or dtype, and another --out"
     return (
-        f"{done.failed} images failed, the first with: {last_line(first)}; results.csv in "
-        f"{done.folder} says which; {again}."
+        f"{result.failed} images failed, the first with: {last_line(result.store.first_error())}; results.csv in "
+        f"{result.folder} says which; {advice}."
     )
 
 
 def _executor(ray: str | None, workers: int | None) -> "Executor":
-    """Who draws: this process, or workers on Ray."""
+    """What generates the images: this process, or workers on Ray."""
     from cfglab.experiments.execution.outcome import in_process
 
     if workers is not None and (ray is None or workers < 1):
@@ -155,17 +154,3 @@ def _executor(ray: str | None, workers: int | None) -> "Executor":
     from cfglab.integrations.ray.executor import on_ray
 
     return on_ray(ray, workers)
-
-
-def _consent(yes: bool, cost: "Cost") -> None:
-    """Ask before a very large experiment; where nobody can answer it is refused."""
-    if yes or not cost.large:
-        return
-    if sys.stdin is None or sys.stdin.closed or not sys.stdin.isatty():
-        raise InputError(f"{cost}; start that with --yes, or give fewer prompts, seeds or settings.")
-    try:
-        sure = typer.confirm(f"{cost}. Start?", err=True)
-    except typer.Abort:  # Ctrl-C, or the end of the input
-        sure = False
-    if not sure:
-        raise InputError("not started; give fewer prompts, seeds or settings.")

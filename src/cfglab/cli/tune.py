@@ -5,23 +5,21 @@ from typing import Annotated
 
 import typer
 
-from cfglab.cli.app import (
-    Compiled,
+from cfglab.cli.options import (
+    AllowPickle,
+    Compile,
     Device,
     Dtype,
-    Negative,
+    NegativePrompt,
     Noise,
-    Pickle,
     Quiet,
     Revision,
     Sampler,
-    app,
-    user_path,
-    whole,
+    integer,
+    path,
 )
 
 
-@app.command()
 def tune(
     guidance: Annotated[
         str,
@@ -29,14 +27,18 @@ def tune(
     ],
     metric: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="One of cfglab list metrics; two give a frontier.  [default: alignment]"),
+        typer.Option(
+            metavar="NAME", help="A metric of cfglab list metrics; two give a Pareto front.  [default: alignment]"
+        ),
     ] = None,
-    trials: Annotated[int, typer.Option(metavar="N", parser=whole, help="Trials of each side.")] = 40,
+    trials: Annotated[
+        int, typer.Option(metavar="N", parser=integer, help="Trials of the guidance, and of the constant scale.")
+    ] = 40,
     rows: Annotated[
         int | None,
-        typer.Option(metavar="N", parser=whole, help="Begin no trial once so many denoiser rows went into tuning."),
+        typer.Option(metavar="N", parser=integer, help="Start no new trial after this many denoiser rows."),
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", parser=user_path, help="The folder of the search.")] = Path(
+    out: Annotated[Path, typer.Option(metavar="DIR", parser=path, help="The folder of the search.")] = Path(
         "runs/tuned"
     ),
     model: Annotated[
@@ -44,36 +46,42 @@ def tune(
     ] = "scenes",
     prompts: Annotated[
         list[str] | None,
-        typer.Option(metavar="TEXT|@FILE", help="Prompts, dealt out at random.  [default: scenes:64]"),
+        typer.Option(
+            metavar="TEXT|@FILE",
+            help="Prompts, split at random into tuning and held-out prompts.  [default: scenes:64]",
+        ),
     ] = None,
     tune_on: Annotated[
         int | None,
         typer.Option(
-            metavar="N", parser=whole, help="So many prompts to tune on, the others held out.  [default: half]"
+            metavar="N", parser=integer, help="The number of prompts to tune on; the rest is held out.  [default: half]"
         ),
     ] = None,
     seeds: Annotated[str, typer.Option(metavar="N|A..B", help="Seeds to tune on.")] = "0",
-    held_seeds: Annotated[str, typer.Option(metavar="N|A..B", help="Seeds to judge with, others.")] = "1000..1003",
+    held_seeds: Annotated[
+        str, typer.Option(metavar="N|A..B", help="Seeds of the held-out comparison; none of the tuning seeds.")
+    ] = "1000..1003",
     constant: Annotated[
-        str, typer.Option(metavar="A..B", help="The constant scales among which the best is to be beaten.")
+        str, typer.Option(metavar="A..B", help="The range of constant scales to search for the best baseline.")
     ] = "1..8",
-    negative: Negative = None,
+    negative: NegativePrompt = None,
     noise: Noise = None,
-    steps: Annotated[int, typer.Option(metavar="N", parser=whole, help="Denoising steps.")] = 20,
+    steps: Annotated[int, typer.Option(metavar="N", parser=integer, help="Denoising steps.")] = 20,
     sampler: Sampler = None,
     device: Device = "auto",
     dtype: Dtype = None,
-    compiled: Compiled = False,
+    compiled: Compile = False,
     revision: Revision = None,
-    allow_pickle: Pickle = False,
+    allow_pickle: AllowPickle = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find the guidance that is best in a metric, and say whether it beats the best constant scale.
+    """Tune a guidance for a metric, and test it against constants.
 
-    Gaps: {k:0.2..5}, {k:0.2..5:log}, {n:1..8:int}, {w:knots(5):1..6} for a curve over the steps, {t:apg()|cfg_norm()}
-    for a choice, and {k} again for the same value. Constant scales are tuned by the same rules on the same images.
-    Trials are paired, and cut short where they are clearly worse; the winners meet on prompts and seeds that chose
-    nothing. Stopped? Run it again, it continues. Needs Optuna: pip install 'cfglab[tune]'.
+    The search fills the gaps of the guidance: {k:0.2..5}, {k:0.2..5:log}, {n:1..8:int}, {w:knots(5):1..6} for a
+    curve over the steps, {t:apg()|cfg_norm()} for a choice, and {k} again for the same value. Constant scales are
+    tuned by the same rules on the same images. Trials are paired, and stopped early if they are clearly worse. The
+    best guidance and the best constant scale are then compared on held-out prompts and seeds. If the command was
+    stopped, run it again: it continues. Needs Optuna: pip install 'cfglab[tune]'.
 
     \b
     Examples:
@@ -102,7 +110,7 @@ def tune(
         dtype=dtype,
         compile=compiled or None,
     )
-    done = search_for(
+    result = search_for(
         search,
         out,
         device,
@@ -112,4 +120,4 @@ def tune(
         allow_pickle=allow_pickle,
         quiet=quiet,
     )
-    print(f"\n{write(done, out)}\n{out}: tuned.md, tuned*.json")
+    print(f"\n{write(result, out)}\n{out}: tuned.md, tuned*.json")

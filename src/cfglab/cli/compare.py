@@ -1,0 +1,57 @@
+"""cfglab compare."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from cfglab.cli.options import RunFolder
+from cfglab.errors import InputError
+
+
+def compare(
+    folder: RunFolder,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SETTING", help="The setting that the others are compared with.  [default: the run's own]"
+        ),
+    ] = None,
+    metric: Annotated[str, typer.Option(metavar="NAME", help="A metric of cfglab list metrics.")] = "alignment",
+    equal: Annotated[
+        Literal["dose", "cost"] | None,
+        typer.Option(
+            help="Compare with the constant scale of the same dose, or only settings that run equally many rows."
+        ),
+    ] = None,
+    choose: Annotated[
+        Literal["prompts", "seeds"] | None,
+        typer.Option(help="Choose the best setting on one half of these, and report it on the other half."),
+    ] = None,
+    shuffled: Annotated[
+        bool,
+        typer.Option("--shuffled", help="Add a row of the chance level: each image is scored with another prompt."),
+    ] = False,
+) -> None:
+    """Compare the settings of a run with a baseline.
+
+    Images are paired by prompt and seed. The table has the difference, its 95 % interval, p, p after Holm's
+    correction, the shares of the variance due to prompts, seeds and the rest, n, and the smallest difference that this
+    run could detect. The interval treats prompts as the sample, not images, and starting noises too where prompts
+    share them. Metrics of sets, such as kid, are compared by leaving out prompts.
+
+    \b
+    Examples:
+      cfglab compare runs/k-decay --baseline constant --metric alignment
+      cfglab compare runs/scale --metric kid
+      cfglab compare runs/dispute --equal dose
+      cfglab compare runs/k-decay --choose seeds
+    """
+    from cfglab.experiments import Run
+
+    run = Run(folder)
+    if choose and shuffled:
+        raise InputError("--shuffled adds a row to the table, and --choose prints none; leave one of them out.")
+    if choose:
+        print(run.best_on_split(metric, baseline, split=choose, equal=equal))
+    else:
+        print(run.compare(metric, baseline, equal=equal, shuffled=shuffled))
