@@ -49,10 +49,10 @@ def webui_folder(folder: Path, scales: tuple[float, ...] = (5, 7)) -> Path:
 def test_an_a1111_image_is_read_as_an_independent_reader_does(tmp_path: Path) -> None:
     path = write_png(tmp_path / "a.png", {"parameters": infotext("a (cat:1.2), red", 12345, 6.5, Clip_skip=2)})
     made = read_generation(path)
-    said = ParserManager().parse(path)
-    assert said is not None
-    (sampler,) = said.samplers
-    assert (made.prompt, made.negative) == (said.full_prompt, said.full_negative_prompt)
+    parsed = ParserManager().parse(path)
+    assert parsed is not None
+    (sampler,) = parsed.samplers
+    assert (made.prompt, made.negative) == (parsed.full_prompt, parsed.full_negative_prompt)
     assert (made.sampler, str(made.seed), str(made.steps)) == (
         sampler.name,
         "12345",  # sd-parsers reads the Seed inside the quoted hashes
@@ -98,10 +98,10 @@ def test_an_image_of_cfglab_keeps_its_guidance(tmp_path: Path) -> None:
 def test_a_comfyui_image_is_read_as_an_independent_reader_does(tmp_path: Path) -> None:
     path = write_png(tmp_path / "a.png", comfyui_texts(comfyui_graph("a cat", 156680208700286, 8.5, "dpmpp_2m")))
     made = read_generation(path)
-    said = ParserManager().parse(path)
-    assert said is not None
-    (sampler,) = said.samplers
-    assert (made.prompt, made.negative) == (said.full_prompt, said.full_negative_prompt)
+    parsed = ParserManager().parse(path)
+    assert parsed is not None
+    (sampler,) = parsed.samplers
+    assert (made.prompt, made.negative) == (parsed.full_prompt, parsed.full_negative_prompt)
     assert made.sampler == sampler.name
     assert (made.seed, made.steps) == (sampler.parameters["seed"], sampler.parameters["steps"])
     assert str(made.guidance) == str(sampler.parameters["cfg_scale"])

@@ -38,9 +38,9 @@ def test_another_program_reads_prompt_seed_steps_and_sampler(finished: Path) -> 
     for path in images(finished):
         cell = read_record(path).cell
         with Image.open(path) as image:
-            said = AUTOMATIC1111Parser().parse({"parameters": image.info["parameters"]})
-        (sampler,) = said.samplers
-        assert (said.full_prompt, said.full_negative_prompt) == (cell.prompt, "blurry, dark")
+            parsed = AUTOMATIC1111Parser().parse({"parameters": image.info["parameters"]})
+        (sampler,) = parsed.samplers
+        assert (parsed.full_prompt, parsed.full_negative_prompt) == (cell.prompt, "blurry, dark")
         assert sampler.parameters["seed"] == str(cell.seed)
         assert sampler.parameters["steps"] == str(cell.steps)
         assert sampler.name == "LMS"
