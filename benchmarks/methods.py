@@ -18,11 +18,11 @@ from typing import Any
 from cfglab.errors import CfglabError, InputError
 from cfglab.experiments import Experiment
 from cfglab.experiments.analysis.comparison import Comparison, ComparisonRow
-from cfglab.experiments.execution.run import Run
+from cfglab.experiments.execution.run import Run, run
 from cfglab.experiments.spec.prompts import prompt_set, read_seeds
 from cfglab.experiments.storage.files import write_whole
 from cfglab.experiments.storage.traces import stored_levels
-from cfglab.experiments.tuning.successive_halving import Rung, choose, reported, rows_a_picture, rows_of
+from cfglab.experiments.tuning.successive_halving import Rung, choose, reported, rows_of, rows_per_image
 
 METRICS = ("alignment", "alignment_seen", "alignment_unseen", "fid", "kid", "recall", "vendi", "saturation")
 
@@ -53,7 +53,7 @@ def compare(given: argparse.Namespace) -> Path:
     options = _executor(given.ray, given.workers)
 
     def drawn(part: Experiment, folder: Path) -> Run:
-        return part.run(folder, **options)
+        return run(part, folder, **options)
 
     chosen = choose(experiment, given.out, rungs, by=given.by, better=given.better, budget=given.rows, run=drawn)
     last = reported(experiment, chosen, _others(experiment, given.prompts), seeds)
@@ -61,9 +61,9 @@ def compare(given: argparse.Namespace) -> Path:
     if rows > given.rows:
         raise InputError(f"the report needs about {rows:,} rows, more than --rows {given.rows:,}; give fewer --seeds.")
     print(f"report: {len(last.settings)} settings, {len(last.prompts)} x {len(last.seeds)} images each")
-    run = drawn(last, given.out / "report")
+    final = drawn(last, given.out / "report")
     target = given.out / "report.md"
-    write_whole(target, table(run, last).encode())
+    write_whole(target, table(final, last).encode())
     return target
 
 
@@ -88,7 +88,7 @@ def table(run: Run, experiment: Experiment) -> str:
             _baseline(one) if name == experiment.baseline.name else _cell(by[metric].get(name))
             for metric, one in compared.items()
         ]
-        rows = rows_a_picture(setting.guidance, experiment.steps, levels)
+        rows = rows_per_image(setting.guidance, experiment.steps, levels)
         title = "plain, the baseline" if name == experiment.baseline.name else setting.group
         written = str(setting.guidance).replace("|", "&#124;")  # a bar would end the cell
         lines.append(f"| {title} | `{written}` | {rows} | {' | '.join(cells)} |")

@@ -15,6 +15,7 @@ from pathlib import Path
 import cfglab
 from benchmarks.turns import arguments, circumstances, in_turns, ratio
 from cfglab.experiments import Experiment
+from cfglab.experiments.backends.pipeline import PipelineBackend
 from cfglab.experiments.execution.outcome import Executor, Workers, in_process
 from cfglab.experiments.execution.run import run
 from cfglab.integrations.ray.executor import on_ray
@@ -34,10 +35,10 @@ def main() -> None:
     given = arguments(__doc__, repeats=3)
     one = Experiment.preset("k-decay", prompts=("scenes:4",), seeds="0", steps=20)
 
-    def load(device: str) -> object:
+    def load(device: str) -> PipelineBackend:
         pipe = cfglab.load(one.model, device=device, dtype=one.dtype, sampler=one.sampler)
         pipe.set_progress_bar_config(disable=True)
-        return pipe
+        return PipelineBackend(pipe)
 
     said = circumstances(given.repeats)
     with ExitStack() as there, tempfile.TemporaryDirectory() as folder:

@@ -23,9 +23,9 @@ from torch import Tensor
 import cfglab
 from benchmarks.turns import arguments, circumstances, in_turns, median, ratio, table
 from cfglab.experiments import Experiment
-from cfglab.experiments.backends.pipeline import draw
+from cfglab.experiments.backends.pipeline import PipelineBackend
 from cfglab.experiments.execution.run import run
-from cfglab.experiments.spec.cell import Cell, cells
+from cfglab.experiments.spec.cell import Cell
 from cfglab.pipelines.loading.compiled_blocks import ROWS
 from cfglab.step import steps as steps_of
 
@@ -150,8 +150,8 @@ def ours(pipe: Any, one: Experiment, folder: Path) -> Callable[[], None]:
 def farthest(pipe: Any, batch: tuple[Cell, ...]) -> tuple[float, float]:
     """The largest difference of a pixel, in [-1, 1], of an image in the batch from the same one drawn alone by cfglab,
     and drawn by diffusers."""
-    together = draw(pipe, batch).pixels
-    alone = np.concatenate([draw(pipe, [cell]).pixels for cell in batch])
+    together = PipelineBackend(pipe).generate(batch).pixels
+    alone = np.concatenate([PipelineBackend(pipe).generate([cell]).pixels for cell in batch])
     theirs = np.stack([2 * by_diffusers(pipe, cell, "pt").numpy() - 1 for cell in batch])
     return float(np.abs(together - alone).max()), float(np.abs(together.clip(-1, 1) - theirs).max())
 
@@ -175,9 +175,12 @@ def compare(repeats: int, steps: int, others: str) -> None:
     sliced.enable_attention_slicing()
     compiled = pipeline(experiment(steps, dtype=dtype, compile=True))
     pipes = {OURS: pipe} | dict.fromkeys(fast, compiled) | uncompiled
-    batch = tuple(cell for _, cell in cells(plain))
+    batch = tuple(cell for _, cell in plain.cells())
     drawn = {OURS: plain, **fast}
-    rows = {name: draw(pipes[name], tuple(cell for _, cell in cells(one))).rows_run for name, one in drawn.items()}
+    rows = {
+        name: PipelineBackend(pipes[name]).generate(tuple(cell for _, cell in one.cells())).rows_run
+        for name, one in drawn.items()
+    }
     alone, elsewhere = farthest(pipe, batch)
     size = best_batch(pipe)
     limits = {f"{NAMES['c']}, {size} rows a call": bare(pipe, rows[OURS], size)}

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cfglab.experiments.execution import batching as plan
 from cfglab.experiments.execution import run as running
 from cfglab.experiments.execution.outcome import Batch, Executor, Outcome, Workers
 from cfglab.experiments.execution.run import Run
-from cfglab.experiments.spec.cell import ModelFacts
+from cfglab.experiments.spec import batching as plan
 from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.spec.models import ModelFacts
 from cfglab.experiments.storage.png import encode
 
 YAML = """

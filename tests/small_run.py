@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cfglab.experiments import Experiment, Result, Store
-from cfglab.experiments.spec.cell import ModelFacts
+from cfglab.experiments.spec.models import ModelFacts
 from cfglab.experiments.storage.results import ResultRow
 
 YAML = """

@@ -90,7 +90,9 @@ def test_plot_draws_every_curve_with_its_dose(capsys: pytest.CaptureFixture[str]
     assert max(map(len, lines)) <= 100
 
 
-@pytest.mark.parametrize(("suffix", "magic"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")])
+@pytest.mark.parametrize(
+    ("suffix", "magic"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF"), (".html", b"<!doctype html>")]
+)
 def test_plot_saves_a_picture(suffix: str, magic: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["plot", "cosine(max=7.5, min=1)", "--out", f"curves{suffix}"]) == 0
     assert Path(f"curves{suffix}").read_bytes().startswith(magic)
@@ -174,7 +176,10 @@ def test_compare_is_paired_with_the_baseline(tmp_path: Path, capsys: pytest.Capt
         (["plot", "__import__('os').getcwd()"], "__import__"),
         (["plot", "7.5", "--steps", "0"], "0 steps: a run has at least one step"),
         (["plot", "10x8", "--steps", "20"], "20"),
-        (["plot", "7.5", "--out", "curves.bmp"], "curves.bmp: curves are saved as .png, .svg, .pdf; name the file so."),
+        (
+            ["plot", "7.5", "--out", "curves.bmp"],
+            "curves.bmp: curves are saved as .png, .svg, .pdf, .html; name the file so.",
+        ),
         (["plot", "7.5", "--out", "no/curves.png"], "no/curves.png: there is no folder no; make it, or name another."),
         (["report", "nowhere"], "nowhere: holds no run"),
         (["compare", "nowhere"], "nowhere: holds no run"),

@@ -22,6 +22,19 @@ LEAST = 150
 """Examples that must be found at least, so that the collection itself cannot fail silently."""
 
 
+EXPERIMENTS = tuple(
+    f"experiments.{name}"
+    for name in (
+        "spec.document",
+        "spec.experiment",
+        "spec.prompts",
+        "spec.starting_noise",
+        "storage.database",
+        "execution.run",
+    )
+)
+
+
 def _modules() -> list[str]:
     packages: tuple[ModuleType, ...] = (cfglab.schedules, cfglab.guidance)
     inside = [
@@ -29,7 +42,8 @@ def _modules() -> list[str]:
         for package in packages
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     ]
-    return ["cfglab.step", "cfglab.errors", *(package.__name__ for package in packages), *inside]
+    modules = ("step", "errors", "svg.plot", "svg.scale", "metrics.registry", *EXPERIMENTS)
+    return [*(f"cfglab.{name}" for name in modules), *(package.__name__ for package in packages), *inside]
 
 
 MODULES = _modules()

@@ -18,7 +18,7 @@ from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from cfglab.scenes.reader import PARTS, Network, SceneClassifier
+from cfglab.scenes.classifier import PARTS, Network, SceneClassifier
 from cfglab.scenes.vocabulary import triples
 from training.common import WORK, Ema, checkpoint, log, one_cycle, resume, to_tensor
 from training.decoder import with_trained_decoder
@@ -93,7 +93,7 @@ def soften(pixels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 def exact(reader: SceneClassifier, pictures: np.ndarray, answers: np.ndarray) -> dict[str, object]:
     """Share of images read right, in all parts and part by part, and the most frequent mistakes."""
-    readings = reader.read(to_tensor(pictures))
+    readings = reader.classify(to_tensor(pictures))
     right, mistakes = np.ones((len(answers), len(PARTS)), bool), Counter[str]()
     for i, (reading, row) in enumerate(zip(readings, answers, strict=True)):
         for j, (part, names) in enumerate(PARTS.items()):

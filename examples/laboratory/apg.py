@@ -10,7 +10,7 @@ from cfglab.mixtures.toys import modes
 
 given = arguments(samples=3000)
 whole = modes()
-one, scales = whole.given(0), (1, 2, 4, 8, 12)
+one, scales = whole.of_class(0), (1, 2, 4, 8, 12)
 methods = {
     "plain": ([], COOL, "o"),
     "APG, η = 0.5": ([APG(eta=0.5, momentum=0)], GREEN, "s"),

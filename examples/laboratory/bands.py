@@ -9,7 +9,7 @@ from cfglab.mixtures.toys import modes
 
 given = arguments(samples=4000)
 whole, w = modes(), Constant(4)
-one = whole.given(0)
+one = whole.of_class(0)
 settings = {
     "none": Constant(1),
     "early, σ > 2": w.inside(sigma=(2, 100)),

@@ -11,7 +11,7 @@ from cfglab.mixtures.toys import modes
 
 given = arguments(samples=3000)
 whole = modes()
-one, told, steps = whole.given(0), TextConditionedMixture(whole.mixture, 0), noise_steps(karras(32, 40))
+one, told, steps = whole.of_class(0), TextConditionedMixture(whole.mixture, 0), noise_steps(karras(32, 40))
 scales = (1, 2, 4, 8)
 methods = {
     "plain": ([], COOL, "o"),

@@ -5,13 +5,13 @@ from lab import COOL, GREEN, INK, WARM, arguments, contradicted, expect, legend,
 
 from cfglab import Guidance
 from cfglab.guidance import CFGZeroStar
-from cfglab.mixtures.noise_paths import draws, flow_levels, noise_steps
+from cfglab.mixtures.noise_paths import flow_levels, noise_steps, random_numbers
 from cfglab.mixtures.sampling import generate
 from cfglab.mixtures.toys import modes
 
 given = arguments(samples=3000)
 whole = modes()
-one, steps, scales = whole.given(0), noise_steps(flow_levels(25), "flow"), (1, 2, 4, 6)
+one, steps, scales = whole.of_class(0), noise_steps(flow_levels(25), "flow"), (1, 2, 4, 6)
 methods = {
     "plain": ([], COOL, "o"),
     "scaled": ([CFGZeroStar(zero_steps=0)], GREEN, "s"),
@@ -33,10 +33,10 @@ legend(figure, plots[0])
 plots[1].set(xlabel="guidance scale w", ylabel="mean log density under the class")
 
 places, still, guided = [], [], []
-noise, uniform, normal = (draws(seeds, 1, 2, 2)[i] for i in (1, 0, 2))
+noise, uniform, normal = (random_numbers(seeds, 1, 2, 2)[i] for i in (1, 0, 2))
 for step in steps:
     t = step.host_sigma
-    x = (1 - t) * one.mixture.placed(uniform, normal) + t * noise
+    x = (1 - t) * one.mixture.sample_from(uniform, normal) + t * noise
     told, free = one.mixture.predict(x, step, "flow"), whole.mixture.predict(x, step, "flow")
     places.append(t)
     still.append(told.norm(dim=1).mean().item())
@@ -49,7 +49,7 @@ plots[2].legend(fontsize=8.5)
 
 rough = whole.mixture.blurred(0.4)  # a model that knows the data through a fog, as one trained too little
 foggy = [
-    generate(rough.given(0), rough, Guidance(4, [CFGZeroStar(zero_steps=n)]), steps, seeds, space="flow")
+    generate(rough.of_class(0), rough, Guidance(4, [CFGZeroStar(zero_steps=n)]), steps, seeds, space="flow")
     for n in (0, 1)
 ]
 before, after = (one.mixture.log_density(x).mean().item() for x in foggy)

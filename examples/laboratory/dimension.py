@@ -11,7 +11,7 @@ W, SIZES = 5, (1, 4, 16, 64, 256)
 over, spread = [], []
 for d in SIZES:
     mixture = Mixture([1, 1], [[1.0] * d, [-1.0] * d], 1.0, [0, 1])
-    x = generate(mixture.given(0), mixture, W, noise_steps(karras(32, 40 * d**0.5)), range(given.samples), "heun")
+    x = generate(mixture.of_class(0), mixture, W, noise_steps(karras(32, 40 * d**0.5)), range(given.samples), "heun")
     along = x.sum(1) / d**0.5  # on the axis through both classes, whose means lie at ± sqrt(d)
     over.append((along.mean().item() - d**0.5, along.mean().item() / d**0.5))
     spread.append(along.std().item())

@@ -10,7 +10,7 @@ from cfglab.mixtures.toys import modes
 
 given = arguments(samples=3000)
 whole = modes()
-one, steps = whole.given(0), noise_steps(karras(48, 40))
+one, steps = whole.of_class(0), noise_steps(karras(48, 40))
 
 
 class Watched:

@@ -5,20 +5,20 @@ from lab import COOL, INK, WARM, arguments, contradicted, expect, plt, save
 
 from cfglab import Guidance
 from cfglab.guidance import ICG
-from cfglab.mixtures.noise_paths import draws, karras, noise_steps
+from cfglab.mixtures.noise_paths import karras, noise_steps, random_numbers
 from cfglab.mixtures.sampling import generate
 from cfglab.mixtures.text_conditioned import TextConditionedMixture
 from cfglab.mixtures.toys import modes
 
 given = arguments(samples=2000)
 whole = modes()
-one, told, seeds = whole.given(0), TextConditionedMixture(whole.mixture, 0), range(given.samples)
+one, told, seeds = whole.of_class(0), TextConditionedMixture(whole.mixture, 0), range(given.samples)
 steps = noise_steps(karras(32, 40))
-uniform, normal, noise = draws(seeds, 1, 2, 2)
+uniform, normal, noise = random_numbers(seeds, 1, 2, 2)
 texts = torch.randn(given.samples, 16, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
 levels, gap, push, end = [], [], [], {}
 for step in steps:
-    x = one.mixture.placed(uniform, normal) + step.sigma * noise
+    x = one.mixture.sample_from(uniform, normal) + step.sigma * noise
     free = whole.mixture.predict(x, step, "x0")
     random, class_ = told.predict(x, step, "x0", encoder_hidden_states=texts), told.predict(x, step, "x0")
     levels.append(step.sigma)

@@ -8,9 +8,9 @@ from cfglab.mixtures.toys import tree
 
 given = arguments(samples=1500)
 whole, w = tree(), 3
-one = whole.given(0)
+one = whole.of_class(0)
 good = whole.mixture.blurred(0.0008)  # a good model of all three trees, and a weak one of this tree
-weak = good.given(0).blurred(0.006)
+weak = good.of_class(0).blurred(0.006)
 settings = {
     "the class itself": None,
     "no guidance": (good, 1),
@@ -25,7 +25,7 @@ for axes, (name, model) in zip(plots, settings.items(), strict=True):
     if model is None:
         x = one.mixture.sample(range(given.samples))
     else:
-        x = generate(good.given(0), *model, noise_steps(karras(32, 20)), range(given.samples), "heun")
+        x = generate(good.of_class(0), *model, noise_steps(karras(32, 20)), range(given.samples), "heun")
     outside = one.mixture.log_density(x) < rare
     limbs = one.shares(one.mixture.components(x))
     apart = (limbs.mean(0) - true).abs().sum().item() / 2

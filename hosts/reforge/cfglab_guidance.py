@@ -6,7 +6,7 @@ from ldm_patched.modules import model_sampling, samplers
 from modules import scripts
 
 from cfglab import Guidance, Host, SigmaSteps
-from cfglab.denoising.guided_batch import GuidedRows
+from cfglab.denoising.row_skipping import GuidedRows
 from cfglab.errors import CfglabError
 
 KINDS = (("CONST", "flow", "flow"), ("V_PREDICTION", "vp", "v"), ("EPS", "vp", "epsilon"))
@@ -64,14 +64,14 @@ class Hooks:
             self.rows = GuidedRows([self.guidance] * images, "x0", model=self.model)
         ending = getattr(self.p.sampler, "funcname", "") == "sample_heun" and self.calls % 2 == 1
         step, self.calls = self.steps.at(float(args["sigma"][0]), ending=ending), self.calls + 1
-        rows = self.rows.wanted(step)[None]
+        rows = self.rows.needed_rows(step)[None]
         with_cond, with_uncond = max(rows, default=-1) >= images, min(rows, default=images) < images
         needed = [cond if with_cond else None, uncond if with_uncond else None]
         out = samplers.calc_cond_batch(args["model"], needed, x, args["sigma"], args["model_options"])
         pair = torch.cat([out[1], out[0]])
         seen = self.steps.network_input(x, step)
         self.guided, _ = self.rows.predict(
-            step, torch.cat([seen, seen]), (), lambda rows, _: pair if rows is None else pair[rows], apart=True
+            step, torch.cat([seen, seen]), (), lambda rows, _: pair if rows is None else pair[rows], separate=True
         )
         return [out[0 if with_cond else 1], out[1 if with_uncond else 0]]
 

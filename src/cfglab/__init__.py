@@ -26,7 +26,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "pipelines.guider.guider": ("to_guider", "Guider"),
     "pipelines.guider.save": ("save_with_guider",),
     "metrics": ("METRICS", "Metric"),
-    "experiments": ("Experiment", "Setting", "Cell", "Store", "Result", "Estimate", "Run", "Comparison"),
+    "experiments": ("Experiment", "Setting", "Cell", "Store", "Result", "Estimate", "Run", "Comparison", "run"),
     "experiments.execution.reproduce": ("reproduce",),
 }
 _WHERE = {name: f"cfglab.{module}" for module, names in _NAMES.items() for name in names}
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from cfglab.experiments import Run as Run
     from cfglab.experiments import Setting as Setting
     from cfglab.experiments import Store as Store
+    from cfglab.experiments import run as run
     from cfglab.experiments.execution.reproduce import reproduce as reproduce
     from cfglab.guidance import FullNorm as FullNorm
     from cfglab.guidance import Guidance as Guidance

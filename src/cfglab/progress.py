@@ -30,8 +30,8 @@ def progress_bar(total: int, quiet: bool, word: str = "drawing") -> Iterator[Cal
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as progress:
         task = progress.add_task(word, total=total, rate="")
 
-        def advance(pictures: int) -> None:
-            progress.advance(task, pictures)
+        def advance(images: int) -> None:
+            progress.advance(task, images)
             speed = progress.tasks[0].finished_speed or progress.tasks[0].speed
             progress.update(task, rate=f"{speed:.2g} images/s" if speed else "")
 

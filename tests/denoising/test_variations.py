@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from cfglab.denoising.duplicate_rows import take
-from cfglab.denoising.guided_batch import GuidedRows
+from cfglab.denoising.row_skipping import GuidedRows
 from cfglab.denoising.trace import StepRecord, Trace
 from cfglab.guidance import TRANSFORMS, CFGZeroStar, Guidance, Perturbation, StepContext, Transform
 from cfglab.step import Step, steps
 
 
 @dataclass(frozen=True)
-class Weaker:
+class WeakPrediction:
     """Half of what the rows would give, plus an amount."""
 
     amount: float = 0.0
@@ -39,20 +39,20 @@ class Away(Transform):
     source: Literal["cond", "uncond"] = "cond"
 
     def variation(self, step: Step) -> Perturbation | None:
-        return Weaker(self.amount, self.source) if step.index < 2 else None
+        return WeakPrediction(self.amount, self.source) if step.index < 2 else None
 
-    def prediction(self, guided: Tensor, now: StepContext) -> Tensor:
-        return guided if now.extra is None else guided + getattr(now, self.source) - now.extra
+    def prediction(self, guided: Tensor, context: StepContext) -> Tensor:
+        return guided if context.extra is None else guided + getattr(context, self.source) - context.extra
 
 
 class Once(Transform):
     """Needs no unconditional row from the second step on for an image whose first value was positive."""
 
     kind: Literal["once_in_a_test"] = "once_in_a_test"
-    alone: ClassVar[bool] = True
+    per_image: ClassVar[bool] = True
 
-    def unconditional(self, uncond: Tensor, now: StepContext) -> Tensor:
-        now.memory.setdefault("positive", bool((now.cond.flatten(1)[:, 0] > 0).all()))
+    def unconditional(self, uncond: Tensor, context: StepContext) -> Tensor:
+        context.memory.setdefault("positive", bool((context.cond.flatten(1)[:, 0] > 0).all()))
         return uncond
 
     def supplies(self, step: Step, memory: Mapping[str, Any]) -> Literal["uncond", "cond"] | None:  # noqa: ARG002
@@ -70,7 +70,7 @@ def inputs(seeds: list[int], prompts: list[int]) -> tuple[Tensor, Tensor]:
     return torch.cat([latents, latents]), torch.cat([torch.zeros_like(texts), texts])
 
 
-def formula(sample: Tensor, text: Tensor, variation: Weaker | None = None) -> Tensor:
+def formula(sample: Tensor, text: Tensor, variation: WeakPrediction | None = None) -> Tensor:
     out = sample * 0.9 + text.reshape(-1, 4, 1, 1)
     return out if variation is None else out / 2 + variation.amount
 
@@ -79,7 +79,7 @@ def call(rows: GuidedRows, step: Step, sample: Tensor, text: Tensor) -> tuple[Te
     calls: list[Any] = []
 
     def denoise(wanted: list[int] | None, variation: Perturbation | None) -> Tensor:
-        assert variation is None or isinstance(variation, Weaker)
+        assert variation is None or isinstance(variation, WeakPrediction)
         x, y = (one if wanted is None else take(one, wanted) for one in (sample, text))
         calls.append((variation, wanted))
         return formula(x, y, variation)
@@ -92,7 +92,12 @@ def test_a_variation_runs_the_rows_of_its_source_again() -> None:
     sample, text = inputs([1, 2, 3], [1, 2, 3])
     specs = [Guidance(3, [Away()]), Guidance(3), Guidance(3, [Away(source="uncond"), Away(amount=0.5)])]
     guided, record, calls = call(GuidedRows(specs), Step(0, 5), sample, text)
-    assert calls == [(None, None), (Weaker(), [3]), (Weaker(source="uncond"), [2]), (Weaker(0.5), [5])]
+    assert calls == [
+        (None, None),
+        (WeakPrediction(), [3]),
+        (WeakPrediction(source="uncond"), [2]),
+        (WeakPrediction(0.5), [5]),
+    ]
     u, c = formula(sample, text).chunk(2)
     cfg = u + 3 * (c - u)
     torch.testing.assert_close(guided[0], cfg[0] + c[0] / 2)
@@ -106,7 +111,7 @@ def test_equal_rows_under_equal_variations_run_once() -> None:
     rows = GuidedRows([Guidance(w, [Away()]) for w in (3, 5, 3, 3)])
     guided, record, calls = call(rows, Step(0, 5), sample, text)
     # one unconditional row of the first three, conditional rows of two prompts, and a pair of the last
-    assert calls == [(None, [0, 3, 4, 6, 7]), (Weaker(), [4, 6, 7])]
+    assert calls == [(None, [0, 3, 4, 6, 7]), (WeakPrediction(), [4, 6, 7])]
     assert (record.rows_run, record.rows_varied, record.rows_saved) == (8, 3, 4)
     for image, w in enumerate((3, 5, 3, 3)):
         u, c = formula(sample, text).chunk(2)
@@ -121,7 +126,7 @@ def test_a_worse_model_without_cfg_costs_two_rows_and_none_where_it_rests() -> N
         _, record, calls = call(rows, step, sample, text)
         trace.steps.append(record)
         seen.append(calls)
-    assert seen[0] == seen[1] == [(None, [2, 3]), (Weaker(), [2, 3])]
+    assert seen[0] == seen[1] == [(None, [2, 3]), (WeakPrediction(), [2, 3])]
     assert seen[2] == [(None, [2, 3])]
     assert (trace.rows_run, trace.rows_saved) == (10, 6)
 
@@ -171,8 +176,8 @@ def test_the_trace_reads_a_scale_of_each_image_when_it_is_asked() -> None:
 
         kind: Literal["scaled_in_a_test"] = "scaled_in_a_test"
 
-        def scale(self, w: float | Tensor, now: StepContext) -> float | Tensor:
-            return w * now.cond.flatten(1)[:, :1].reshape(-1, 1, 1, 1)
+        def scale(self, w: float | Tensor, context: StepContext) -> float | Tensor:
+            return w * context.cond.flatten(1)[:, :1].reshape(-1, 1, 1, 1)
 
     del TRANSFORMS["scaled_in_a_test"]
     sample, text = inputs([1, 2, 3], [1, 2, 3])

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cfglab.experiments.backends.pipeline import draw
+from cfglab.experiments.backends.pipeline import PipelineBackend
 from cfglab.experiments.spec.cell import Cell
 from cfglab.experiments.spec.experiment import Experiment
 
@@ -39,13 +39,13 @@ def batch() -> tuple[Cell, ...]:
 
 
 def pictures(pipe: Any, batch: Sequence[Cell]) -> dict[str, np.ndarray]:
-    return dict(zip((cell.id for cell in batch), draw(pipe, batch).pixels, strict=True))
+    return dict(zip((cell.id for cell in batch), PipelineBackend(pipe).generate(batch).pixels, strict=True))
 
 
 def test_a_picture_is_the_same_alone_among_others_and_in_another_order(scenes: Any, batch: tuple[Cell, ...]) -> None:
     together = pictures(scenes, batch)
     assert len(together) == len(batch)
-    alone = {cell.id: draw(scenes, [cell]).pixels[0] for cell in batch}
+    alone = {cell.id: PipelineBackend(scenes).generate([cell]).pixels[0] for cell in batch}
     backwards = pictures(scenes, batch[::-1])
     among_others = pictures(scenes, batch[::3]) | pictures(scenes, batch[1::3]) | pictures(scenes, batch[2::3])
     for other in (alone, backwards, among_others):

@@ -59,7 +59,7 @@ def test_rows_are_the_paired_differences_best_first() -> None:
     corrected = holm([expected[row.setting].p or 0 for row in found.rows])
     for row, p_holm in zip(found.rows, corrected, strict=True):
         difference = expected[row.setting]
-        numbers = (difference.mean, difference.low, difference.high, difference.p)
+        numbers = (difference.difference, difference.low, difference.high, difference.p)
         assert (row.difference, row.low, row.high, row.p) == pytest.approx(numbers)
         assert row.p_holm == pytest.approx(p_holm)
         assert (row.n, row.n_prompts, row.dropped) == (80, 20, 0)
@@ -188,8 +188,8 @@ def test_the_choice_and_the_report_share_no_prompt_or_no_seed(split: str) -> Non
     found = best_on_split(results, "alignment", "constant", split=split)
     assert (found.setting, found.candidates) == ("best", 2)
     assert found.chosen_on.n == found.reported_on.n == 40
-    both = paired(of(results, "best"), of(results, "constant")).mean
-    assert ((found.chosen_on.mean or 0) + (found.reported_on.mean or 0)) / 2 == pytest.approx(both)
+    both = paired(of(results, "best"), of(results, "constant")).difference
+    assert ((found.chosen_on.difference or 0) + (found.reported_on.difference or 0)) / 2 == pytest.approx(both)
     prompts = 10 if split == "prompts" else 20
     assert found.chosen_on.n_prompts == found.reported_on.n_prompts == prompts
     shuffled = [results[i] for i in np.random.default_rng(3).permutation(len(results))]
@@ -205,8 +205,8 @@ def test_the_other_half_is_free_of_the_winners_curse() -> None:
     chosen, reported = [], []
     for draw in range(40):
         found = best_on_split(run(lifts, prompts=12, seeds=1, draw=draw), "alignment", "constant")
-        chosen.append(found.chosen_on.mean)
-        reported.append(found.reported_on.mean)
+        chosen.append(found.chosen_on.difference)
+        reported.append(found.reported_on.difference)
     error = np.std(reported) / np.sqrt(40)
     assert np.mean(chosen) > 5 * error
     assert abs(np.mean(reported)) < 3 * error
@@ -245,8 +245,8 @@ def lucky(draw: int, prompts: int = 24, seeds: int = 8, settings: int = 12) -> l
 @pytest.mark.parametrize("split", ["prompts", "seeds"])
 def test_a_choice_on_a_half_is_not_flattered_by_noises_or_prompts_that_both_halves_share(split: str) -> None:
     found = [best_on_split(lucky(draw), "alignment", "constant", split=split) for draw in range(60)]
-    reported = [one.reported_on.mean or 0 for one in found]
-    assert np.mean([one.chosen_on.mean or 0 for one in found]) > 0.4
+    reported = [one.reported_on.difference or 0 for one in found]
+    assert np.mean([one.chosen_on.difference or 0 for one in found]) > 0.4
     assert abs(np.mean(reported)) < 3 * np.std(reported) / np.sqrt(60)
     assert (found[0].shares, found[0].chosen_on.n, found[0].reported_on.n) == ("nothing", 12 * 4, 12 * 4)
     assert np.mean([one.reported_on.p is not None and one.reported_on.p < 0.05 for one in found]) <= 0.1

@@ -44,7 +44,7 @@ def test_a_grid_of_two_axes_is_their_product() -> None:
     document = check(read_yaml(SMALL))
     group = document.groups[0].model_copy(update={"axes": {"k": [0.3] * 20, "max": [1] * 300, "min": 1}})
     cost = cost_of(document.model_copy(update={"groups": [group, group], "steps": 50}))
-    assert cost.pictures == (1 + 2 * 20 * 300) * 2 * 2
+    assert cost.images == (1 + 2 * 20 * 300) * 2 * 2
     assert str(cost).startswith("48,004 images, for plain guidance in up to 4,800,400 denoiser rows, 8.0 hours at 6 ms")
     assert not cost.large
     assert cost_of(document.model_copy(update={"sampler": "heun"})).rows == 2 * cost_of(document).rows

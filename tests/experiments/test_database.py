@@ -13,7 +13,7 @@ from cfglab.cli import call
 from cfglab.errors import InputError, MachineError
 from cfglab.experiments.execution.run import Run
 from cfglab.experiments.spec.experiment import Experiment
-from cfglab.experiments.storage.feature_cache import FeatureCache, Seen
+from cfglab.experiments.storage.feature_cache import FeatureCache, ImageFeatures
 from cfglab.experiments.storage.store import Store
 from cfglab.metrics.estimate import Estimate
 from cfglab.report import report
@@ -124,7 +124,7 @@ def test_a_damaged_row_is_one_line(tmp_path: Path) -> None:
 
 def test_a_damaged_cache_says_that_it_may_be_deleted(tmp_path: Path) -> None:
     with FeatureCache(tmp_path) as cache:
-        cache.put("judge", {"picture": Seen(np.ones(3, np.float32), {})})
+        cache.put("judge", {"picture": ImageFeatures(np.ones(3, np.float32), {})})
     content = cache.path.read_bytes()
     cache.path.write_bytes(content[:4096] + b"x" * (len(content) - 4096))
     with (

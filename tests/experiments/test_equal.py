@@ -194,7 +194,7 @@ def test_what_cannot_be_fair_is_refused(tmp_path: Path) -> None:
             compare(store, "contrast", "ramp", equal="dose")
         with pytest.raises(InputError, match="equal cost: results do not say what their guidance is"):
             compare(store.results(), "contrast", "ramp", equal="cost")
-        with pytest.raises(InputError, match=r"shuffled prompts: .* keeps nothing of what the judge saw"):
+        with pytest.raises(InputError, match=r"shuffled prompts: .* keeps nothing of what the classifier saw"):
             compare(store, "alignment", "ramp", shuffled=True)
-        with pytest.raises(InputError, match="shuffled prompts: metric 'contrast' is not judged by its prompt"):
+        with pytest.raises(InputError, match="shuffled prompts: metric 'contrast' does not depend on the prompt"):
             compare(store, "contrast", "ramp", shuffled=True)

@@ -11,15 +11,15 @@ from PIL import Image
 from cfglab.cli import call
 from cfglab.errors import InputError
 from cfglab.experiments.analysis.compare import compare
-from cfglab.experiments.scoring import external_judges as further
+from cfglab.experiments.scoring import metric_models as further
 from cfglab.experiments.scoring import scorer as scoring
-from cfglab.experiments.scoring.external_judges import measure
+from cfglab.experiments.scoring.metric_models import measure
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.storage.store import Store
-from cfglab.experiments.tuning.objective import Bench, OneModel
+from cfglab.experiments.tuning.objective import Objective, SharedModel
 from cfglab.experiments.tuning.search import Search
 from cfglab.guidance import Guidance
-from cfglab.integrations import judges
+from cfglab.integrations import metric_models
 from cfglab.metrics.byprompt import Reference, distances, set_metrics
 from tests.experiments.test_scoring import YAML, fill, scene_or_noise
 
@@ -191,16 +191,16 @@ def test_a_search_can_have_a_judge(tiny: Path, tmp_path: Path) -> None:
     search = Search.of(
         "constant({w:1..4})", ("clip_score",), ["a cat", "a dog", "a frog", "a fox"], steps=2, model=str(tiny)
     )
-    draw = OneModel(search, "cpu", None, False, [critic := Bright()])
-    measured = Bench(search, tmp_path, draw).measure(Guidance(2), 0)
-    assert critic.looked == len(measured.pictures) == 2
-    assert measured.values == (pytest.approx(np.mean(list(measured.pictures.values()))),)
+    draw = SharedModel(search, "cpu", None, False, [critic := Bright()])
+    measured = Objective(search, tmp_path, draw).measure(Guidance(2), 0)
+    assert critic.looked == len(measured.by_image) == 2
+    assert measured.values == (pytest.approx(np.mean(list(measured.by_image.values()))),)
 
 
 def test_the_command_scores_and_writes_the_report(
     few: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(judges, "judges_of", lambda *_: [Bright()])
+    monkeypatch.setattr(metric_models, "metric_models_of", lambda *_: [Bright()])
     assert call(["score", str(few), "clip_score"]) == 0
     said = capsys.readouterr().out
     assert "clip_score: 24 images looked at" in said
@@ -209,7 +209,7 @@ def test_the_command_scores_and_writes_the_report(
     assert call(["compare", str(few), "--metric", "clip_score"]) == 0
     assert call(["score", str(few / "nowhere"), "clip_score"]) == 2
     capsys.readouterr()
-    monkeypatch.setattr(judges, "judges_of", lambda *_: pytest.fail("weights were downloaded"))
+    monkeypatch.setattr(metric_models, "metric_models_of", lambda *_: pytest.fail("weights were downloaded"))
     assert call(["score", str(few), "kid_dinov2"]) == 2
     assert "needs 128 images of a setting" in capsys.readouterr().err
     assert call(["compare", str(few), "--metric", "kid_dinov2"]) == 2

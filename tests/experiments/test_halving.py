@@ -18,8 +18,8 @@ from cfglab.experiments.tuning.successive_halving import (
     means,
     method,
     reported,
-    rows_a_picture,
     rows_of,
+    rows_per_image,
     survivors,
 )
 from cfglab.guidance import TRANSFORMS, Guidance
@@ -137,14 +137,14 @@ def test_the_budget_of_rows(tmp_path: Path) -> None:
     ],
 )
 def test_rows_of_a_picture(text: str, rows: int) -> None:
-    assert rows_a_picture(Guidance(text), 10) == rows
+    assert rows_per_image(Guidance(text), 10) == rows
 
 
 def test_rows_of_a_picture_are_counted_at_the_noise_levels_of_the_run() -> None:
     """The levels of Stable Diffusion's scheduler with `leading` timesteps, ten steps: eight lie inside."""
     own = [8.391, 5.134, 3.348, 2.293, 1.624, 1.168, 0.836, 0.574, 0.346, 0.041, 0.0]
     interval = Guidance("constant(6).inside(sigma=(0.28, 5.42))")
-    assert rows_a_picture(interval, 10, own) == 18
+    assert rows_per_image(interval, 10, own) == 18
 
 
 def test_the_report_is_of_other_pictures_against_the_best_plain_guidance(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_the_dispute_is_at_equal_maximum_dose_and_rows() -> None:
         for guidance in groups[name]:
             assert guidance.schedule.dose(20, levels) == pytest.approx(4)
     for name in ("early, rows", "increasing, rows", "middle, rows"):
-        assert {rows_a_picture(guidance, 20) for guidance in groups[name]} == {30}
+        assert {rows_per_image(guidance, 20) for guidance in groups[name]} == {30}
     for name in ("early, maximum", "middle, maximum"):
         assert {max(guidance.schedule.values(20, levels)) for guidance in groups[name]} == {7}
     for guidance in groups["increasing, maximum"]:  # reached one step after the last

@@ -9,12 +9,11 @@ import pytest
 
 from cfglab.errors import InputError
 from cfglab.experiments import Experiment
-from cfglab.experiments.backends.mixture import LARGEST, SMALLEST
-from cfglab.experiments.backends.scatter_plot import DOT, background, scattered
-from cfglab.experiments.execution.reproduce import reproduce
+from cfglab.experiments.backends.scatter_plot import DOT, class_density, scatter_plot
+from cfglab.experiments.execution.reproduce import reproduce, trace_of
 from cfglab.experiments.execution.run import Run, run
+from cfglab.experiments.spec.models import LARGEST_SIGMA, SMALLEST_SIGMA
 from cfglab.experiments.storage.png import read_pixels
-from cfglab.experiments.storage.traces import trace_of
 from cfglab.mixtures.metrics import ExactMetrics
 from cfglab.mixtures.noise_paths import karras, noise_steps
 from cfglab.mixtures.sampling import generate
@@ -43,8 +42,8 @@ def test_a_cell_is_256_samples_with_exact_metrics(finished: Run) -> None:
     assert (finished.drawn, finished.failed) == (18, 0)
     it = next(it for it in finished.store.results() if (it.setting, it.seed) == ("constant", 2))
     toy = modes()
-    steps = noise_steps(karras(12, LARGEST, SMALLEST))
-    x = generate(toy.mixture.given(0), toy.mixture, 4, steps, range(512, 768), "heun")
+    steps = noise_steps(karras(12, LARGEST_SIGMA, SMALLEST_SIGMA))
+    x = generate(toy.mixture.of_class(0), toy.mixture, 4, steps, range(512, 768), "heun")
     assert it.metrics == pytest.approx(ExactMetrics(toy, 0).measure(x))
     assert read_pixels(finished.folder / str(it.image)).shape == (128, 128, 3)
 
@@ -78,8 +77,8 @@ def test_its_report_trace_and_reproduction(finished: Run, tmp_path: Path) -> Non
 
 def test_a_finished_run_is_known_without_torch(finished: Run) -> None:
     code = (
-        f"import sys; from cfglab.experiments import Experiment; folder = {str(finished.folder)!r};"
-        "again = Experiment.from_yaml(folder + '/experiment.yaml').run(folder, quiet=True);"
+        f"import sys; from cfglab.experiments import Experiment, run; folder = {str(finished.folder)!r};"
+        "again = run(Experiment.from_yaml(folder + '/experiment.yaml'), folder, quiet=True);"
         "print(again.drawn, sorted({'torch', 'diffusers'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -119,9 +118,9 @@ def test_samples_that_are_not_finite_fail_alone(tmp_path: Path) -> None:
 
 def test_a_picture_shows_where_the_samples_are() -> None:
     """The class's middle is the image's: (1, 0.4) for the modes at (1, 1) and (1, -1)."""
-    one = modes().given(0).mixture
-    empty = background(one, 128)
-    at = np.argwhere(np.abs(scattered(one, one.means[:1].numpy(), empty) - empty).max(axis=0) > 0.2)
+    one = modes().of_class(0).mixture
+    empty = class_density(one, 128)
+    at = np.argwhere(np.abs(scatter_plot(one, one.means[:1].numpy(), empty) - empty).max(axis=0) > 0.2)
     assert at.shape == (4, 2)
     assert set(at[:, 1]) <= {63, 64, 65}
     assert (at[:, 0] < 64).all()
@@ -129,8 +128,8 @@ def test_a_picture_shows_where_the_samples_are() -> None:
 
 
 def test_a_picture_of_a_line_is_a_histogram() -> None:
-    one = two().given(0).mixture
-    picture = scattered(one, one.sample(range(2000)).numpy(), background(one, 128))
+    one = two().of_class(0).mixture
+    picture = scatter_plot(one, one.sample(range(2000)).numpy(), class_density(one, 128))
     heights = (np.abs(picture - DOT[:, None, None]).max(axis=0) < 1e-6).sum(axis=0)[::4]
     assert abs(int(heights.argmax()) - 16) <= 2
     assert heights[0] < 3

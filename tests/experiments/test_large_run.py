@@ -1,5 +1,6 @@
 """A large run is read by columns: few queries, rows of one metric, no object an image. Counted, not timed."""
 
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ class Counter:
         store._database.set_trace_callback(self._count)
         select = store.select
 
-        def counted(query: str, *values: object) -> list[tuple[object, ...]]:
+        def counted(query: str, *values: object) -> list[sqlite3.Row]:
             rows = select(query, *values)
             self.rows += len(rows)
             return rows

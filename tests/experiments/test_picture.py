@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from cfglab.errors import InputError
-from cfglab.experiments.spec.cell import ModelFacts, cells
 from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.spec.models import ModelFacts
 from cfglab.experiments.storage.png import encode, read_pixels, read_record, to_bytes
 
 FACTS = ModelFacts(weights="0" * 64, sampler_config={"beta_start": 0.00085}, width=64, height=64, factor=4)
@@ -16,7 +16,7 @@ FACTS = ModelFacts(weights="0" * 64, sampler_config={"beta_start": 0.00085}, wid
 
 def test_a_picture_carries_its_cell_and_its_batch(tmp_path: Path) -> None:
     experiment = Experiment.preset("k-decay", seeds=0, prompts=["a cat — “naïve” 猫"])
-    batch = [cell for _, cell in cells(experiment, FACTS)]
+    batch = [cell for _, cell in experiment.cells(FACTS)]
     pixels = np.random.default_rng(0).integers(0, 256, (len(batch), 64, 64, 3), dtype=np.uint8)
     files = encode(pixels, batch, {"torch": "2"})
     (tmp_path / "a.png").write_bytes(files[5])
@@ -47,7 +47,7 @@ def test_other_files_are_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="carries no cell, cfglab did not draw it"):
         read_record(path)
     experiment = Experiment.preset("k-decay", seeds=0)
-    batch = [cell for _, cell in cells(experiment, FACTS)][:1]
+    batch = [cell for _, cell in experiment.cells(FACTS)][:1]
     whole = encode(np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8), batch, {})[0]
     for length in (10, 100, 900, len(whole) // 2, len(whole) - 200):
         path.write_bytes(whole[:length])

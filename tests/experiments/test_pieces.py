@@ -9,16 +9,16 @@ import pytest
 import torch
 
 from cfglab.errors import InputError
-from cfglab.experiments.backends import pipeline as drawing
+from cfglab.experiments.backends.pipeline import PipelineBackend
 from cfglab.experiments.execution import run as running
+from cfglab.experiments.execution.outcome import generate_in_pieces
 from cfglab.experiments.execution.reproduce import reproduce
-from cfglab.experiments.execution.retry import draw_in_pieces
 from cfglab.experiments.spec.cell import Cell
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.storage.png import read_record, to_bytes
 
 Small = Callable[..., Experiment]
-real_draw = drawing.draw
+real_generate = PipelineBackend.generate
 NO_MEMORY = (
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
     RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
@@ -27,13 +27,13 @@ NO_MEMORY = (
 
 
 def failing(when: Callable[[Sequence[Cell]], bool], error: BaseException, seen: list[int]) -> Callable[..., Any]:
-    def draw(pipe: Any, batch: Sequence[Cell]) -> Any:
+    def generate(backend: PipelineBackend, batch: Sequence[Cell]) -> Any:
         seen.append(len(batch))
         if when(batch):
             raise error
-        return real_draw(pipe, batch)
+        return real_generate(backend, batch)
 
-    return draw
+    return generate
 
 
 def pictures(folder: Path) -> dict[str, bytes]:
@@ -58,11 +58,11 @@ def pixels_of(found: Iterator[tuple[Sequence[Cell], Any]]) -> tuple[list[int], n
 def test_out_of_memory_a_batch_goes_on_in_halves_with_the_same_pictures(
     scenes: Any, batch: tuple[Cell, ...], monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    sizes, whole = pixels_of(draw_in_pieces(scenes, batch))
+    sizes, whole = pixels_of(generate_in_pieces(PipelineBackend(scenes), batch))
     assert sizes == [7]
     tried: list[int] = []
-    monkeypatch.setattr(drawing, "draw", failing(lambda it: len(it) > 2, error, tried))
-    sizes, halved = pixels_of(draw_in_pieces(scenes, batch))
+    monkeypatch.setattr(PipelineBackend, "generate", failing(lambda it: len(it) > 2, error, tried))
+    sizes, halved = pixels_of(generate_in_pieces(PipelineBackend(scenes), batch))
     assert sizes == [2, 2, 2, 1]
     assert tried == [7, 4, 2, 2, 3, 2, 1]
     assert 0 < np.abs(halved - whole).max() <= 1e-4
@@ -87,8 +87,8 @@ def test_a_failed_attempt_holds_nothing_while_its_halves_are_drawn(
         living.append(weakref.ref(mine))
         raise torch.OutOfMemoryError(f"{len(cells)} are too many")
 
-    monkeypatch.setattr(drawing, "draw", draw)
-    errors = [str(error) for _, error in draw_in_pieces(None, batch[:4])]
+    monkeypatch.setattr(PipelineBackend, "generate", draw)
+    errors = [str(error) for _, error in generate_in_pieces(PipelineBackend(None), batch[:4])]
     assert len(living) == 7
     assert all(error.endswith("OutOfMemoryError: 1 are too many\n") for error in errors)
 
@@ -98,9 +98,9 @@ def test_what_was_asked_for_wrongly_ends_the_run_at_once(
 ) -> None:
     for error in (InputError("no such thing"), KeyboardInterrupt()):
         tried: list[int] = []
-        monkeypatch.setattr(drawing, "draw", failing(lambda _: True, error, tried))
+        monkeypatch.setattr(PipelineBackend, "generate", failing(lambda _: True, error, tried))
         with pytest.raises(type(error)):
-            list(draw_in_pieces(None, batch))
+            list(generate_in_pieces(PipelineBackend(None), batch))
         assert tried == [7]
 
 
@@ -111,7 +111,9 @@ def test_a_cell_that_cannot_be_drawn_fails_alone_and_is_tried_again(
     finished = running.run(experiment, tmp_path / "whole", "cpu", score=False)
     bad = experiment.cells()[4][1]  # a setting, a prompt and a seed in the midst of the one batch of twelve
     with monkeypatch.context() as patch:
-        patch.setattr(drawing, "draw", failing(lambda it: bad in it, ValueError("of this cell\nnothing comes"), []))
+        patch.setattr(
+            PipelineBackend, "generate", failing(lambda it: bad in it, ValueError("of this cell\nnothing comes"), [])
+        )
         run = running.run(experiment, tmp_path / "run", "cpu", score=False)
         (failed,) = [it for it in run.store.results() if it.status == "failed"]
         assert (run.drawn, run.failed) == (11, 1)

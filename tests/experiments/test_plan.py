@@ -2,15 +2,16 @@
 
 import random
 
-from cfglab.experiments.execution.batching import batches, largest
-from cfglab.experiments.spec.cell import Cell, ModelFacts, cells
+from cfglab.experiments.spec.batching import batches, largest
+from cfglab.experiments.spec.cell import Cell
 from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.spec.models import ModelFacts
 
 FACTS = ModelFacts(weights="0" * 64, sampler_config={}, width=64, height=64, factor=4)
 
 
 def planned(experiment: Experiment, facts: ModelFacts = FACTS) -> tuple[list[Cell], list[tuple[Cell, ...]]]:
-    listed = [cell for _, cell in cells(experiment, facts)]
+    listed = [cell for _, cell in experiment.cells(facts)]
     return listed, batches(listed, facts.factor)
 
 
@@ -50,7 +51,7 @@ def test_the_plan_depends_on_nothing_else() -> None:
 
 def test_a_cell_is_known_by_everything_it_depends_on() -> None:
     experiment = Experiment.preset("k-decay", seeds=0)
-    cell = cells(experiment, FACTS)[0][1]
+    cell = experiment.cells(FACTS)[0][1]
     assert len(cell.id) == 64
     assert Cell.model_validate_json(cell.model_dump_json()).id == cell.id
     others = {
@@ -66,12 +67,12 @@ def test_a_cell_is_known_by_everything_it_depends_on() -> None:
         "sampler_config": {"beta_start": 1},
         "dtype": "float16",
         "compile": True,
-        "guidance": cells(experiment, FACTS)[1][1].guidance,
+        "guidance": experiment.cells(FACTS)[1][1].guidance,
     }
     assert set(others) == set(Cell.model_fields)
     assert len({cell.model_copy(update={name: value}).id for name, value in others.items()} | {cell.id}) == 14
 
 
 def test_the_id_of_a_cell_never_changes() -> None:
-    cell = cells(Experiment.preset("k-decay"), FACTS)[16][1]  # k = 0.1, seed 0
+    cell = Experiment.preset("k-decay").cells(FACTS)[16][1]  # k = 0.1, seed 0
     assert cell.id == "1baf5000e4a504dd6996286754cc28cd7c52ed7a5fada82a54670136e12b29d1"

@@ -20,8 +20,8 @@ from PIL import Image, PngImagePlugin
 
 import cfglab
 from cfglab.cli import call
-from cfglab.experiments.spec.cell import cells, model_facts
 from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.spec.models import model_facts
 from cfglab.experiments.storage.png import encode, read_pixels, read_record
 
 Json = dict[str, Any]
@@ -41,7 +41,7 @@ def true_record(tiny: Path) -> Json:
         baseline={"name": "c", "group": "g", "title": "", "guidance": 3},
         settings=[{"name": "c", "group": "g", "title": "", "guidance": 3}],
     )
-    batch = [cell for _, cell in cells(experiment, model_facts(str(tiny)))]
+    batch = [cell for _, cell in experiment.cells(model_facts(str(tiny)))]
     file = encode(np.zeros((4, SIDE, SIDE, 3), np.uint8), batch, {"torch": "2"})[1]
     with Image.open(io.BytesIO(file)) as image:
         record: Json = json.loads(image.text["cfglab"])  # type: ignore[attr-defined]
@@ -61,7 +61,7 @@ def nothing_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     def drawn(*_: object, **__: object) -> None:
         raise AssertionError("it was drawn")
 
-    monkeypatch.setattr("cfglab.experiments.backends.pipeline.draw", drawn)
+    monkeypatch.setattr("cfglab.experiments.backends.pipeline.PipelineBackend.generate", drawn)
     monkeypatch.setattr("cfglab.pipelines.loading.model_folder._download", drawn)
 
 
@@ -82,7 +82,7 @@ def refused(image: Path, folder: Path) -> str:
 
 
 def trace_of(image: Path) -> object:
-    from cfglab.experiments.storage.traces import trace_of
+    from cfglab.experiments.execution.reproduce import trace_of
 
     return trace_of(image)
 
@@ -331,7 +331,7 @@ def test_a_picture_as_large_as_is_allowed_is_looked_into() -> None:
 
 
 def test_real_pictures_are_bounded_too_and_other_files_passed_over(tmp_path: Path) -> None:
-    from cfglab.experiments.scoring.external_judges import _read
+    from cfglab.experiments.scoring.metric_models import _read
 
     for number in range(128):
         Image.new("RGB", (8, 8)).save(tmp_path / f"{number}.jpg")

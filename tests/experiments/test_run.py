@@ -13,17 +13,18 @@ import pytest
 import torch
 
 from cfglab.errors import InputError, MachineError
-from cfglab.experiments.backends import pipeline as drawing
-from cfglab.experiments.execution import batching as planning
+from cfglab.experiments.backends.pipeline import PipelineBackend
 from cfglab.experiments.execution import run as running
-from cfglab.experiments.execution.run import Run, reproduce
+from cfglab.experiments.execution.reproduce import reproduce
+from cfglab.experiments.execution.run import Run
+from cfglab.experiments.spec import batching as planning
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.storage.png import read_pixels, read_record
 from cfglab.experiments.storage.store import Store
 from cfglab.pipelines.loading import load as loading
 
 Small = Callable[..., Experiment]
-real_draw = drawing.draw
+real_generate = PipelineBackend.generate
 real_load = loading.load
 
 
@@ -105,11 +106,11 @@ def test_a_finished_run_is_known_without_the_model_and_stays_as_it_is(
 
 def test_a_finished_run_loads_no_torch(finished: Run) -> None:
     code = (
-        "import sys; from cfglab.experiments import Experiment;"
-        "from cfglab.experiments.execution import batching as plan; plan.largest = lambda *_: 3;"
+        "import sys; from cfglab.experiments import Experiment, run;"
+        "from cfglab.experiments.spec import batching as plan; plan.largest = lambda *_: 3;"
         f"folder = {str(finished.folder)!r};"
-        "run = Experiment.from_yaml(folder + '/experiment.yaml').run(folder, score=False);"
-        "print(run.drawn, sorted({'torch', 'diffusers', 'transformers'} & set(sys.modules)))"
+        "again = run(Experiment.from_yaml(folder + '/experiment.yaml'), folder, score=False);"
+        "print(again.drawn, sorted({'torch', 'diffusers', 'transformers'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "0 []"
@@ -121,11 +122,11 @@ def test_an_interrupted_run_continues_to_the_same_bytes(
 ) -> None:
     calls: list[int] = []
 
-    def interrupted(pipe: Any, batch: Any) -> Any:
+    def interrupted(backend: Any, batch: Any) -> Any:
         calls.append(len(batch))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return real_draw(pipe, batch)
+        return real_generate(backend, batch)
 
     def full(path: Path, content: bytes) -> None:
         if path.suffix == ".png" and len(list(path.parent.iterdir())) == 7:
@@ -135,7 +136,7 @@ def test_an_interrupted_run_continues_to_the_same_bytes(
     real_write = running.write_whole  # type: ignore[attr-defined]
     with monkeypatch.context() as patch:
         if stop is KeyboardInterrupt:
-            patch.setattr(drawing, "draw", interrupted)
+            patch.setattr(PipelineBackend, "generate", interrupted)
         else:
             patch.setattr(running, "write_whole", full)
         with pytest.raises(stop):
@@ -151,13 +152,13 @@ def test_an_interrupted_run_continues_to_the_same_bytes(
 def test_a_model_that_fails_is_recorded_and_tried_again(
     finished: Run, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(pipe: Any, batch: Any) -> Any:
+    def failing(backend: Any, batch: Any) -> Any:
         if batch[0].seed == 1 and batch[0].prompt == "a cat":
             raise RuntimeError("no memory\nfor this")
-        return real_draw(pipe, batch)
+        return real_generate(backend, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(drawing, "draw", failing)
+        patch.setattr(PipelineBackend, "generate", failing)
         run = running.run(small(), tmp_path / "run", "cpu", score=False)
     assert (run.drawn, run.failed) == (9, 3)
     failed = [it for it in run.store.results() if it.status == "failed"]
@@ -174,12 +175,12 @@ def test_a_model_that_fails_is_recorded_and_tried_again(
 def test_pictures_that_are_not_finite_fail_alone_and_for_good(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def spoilt(pipe: Any, batch: Any) -> Any:
-        drawn = real_draw(pipe, batch)
+    def spoilt(backend: Any, batch: Any) -> Any:
+        drawn = real_generate(backend, batch)
         drawn.pixels[1, 0, 3, 3] = np.nan
         return drawn
 
-    monkeypatch.setattr(drawing, "draw", spoilt)
+    monkeypatch.setattr(PipelineBackend, "generate", spoilt)
     run = running.run(small(seeds=0, prompts=["a cat"]), tmp_path / "run", "cpu", score=False)
     assert (run.drawn, run.failed) == (2, 1)
     bad = next(it for it in run.store.results() if it.status == "failed")
@@ -223,7 +224,7 @@ def test_what_fails_when_a_batch_is_drawn_again_takes_nothing_from_its_good_pict
     name = sorted(pictures(run.folder))[0]
     (run.folder / "images" / name).unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(drawing, "draw", broken)
+        patch.setattr(PipelineBackend, "generate", broken)
         again = running.run(small(), tmp_path / "run", "cpu", score=False)
     assert (again.drawn, again.failed) == (0, 1)
     lost = [it for it in again.store.results() if it.status == "failed"]
@@ -238,15 +239,15 @@ def test_pictures_are_judged_as_their_batches_are_done(
 ) -> None:
     drawn: list[Any] = []
 
-    def stopped(pipe: Any, batch: Any) -> Any:
+    def stopped(backend: Any, batch: Any) -> Any:
         if drawn:
             raise KeyboardInterrupt
         drawn.append(batch)
-        return real_draw(pipe, batch)
+        return real_generate(backend, batch)
 
     caption = "a photograph of an astronaut riding a horse"
     with monkeypatch.context() as patch:
-        patch.setattr(drawing, "draw", stopped)
+        patch.setattr(PipelineBackend, "generate", stopped)
         with pytest.raises(KeyboardInterrupt):
             running.run(small(prompts=[caption]), tmp_path / "run", "cpu")
     with Store.open(tmp_path / "run") as store:

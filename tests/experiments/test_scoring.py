@@ -12,13 +12,14 @@ import pytest
 from cfglab.errors import InputError, MachineError
 from cfglab.experiments.analysis.compare import compare
 from cfglab.experiments.scoring import scorer as scoring
-from cfglab.experiments.spec.cell import ModelFacts, cells
+from cfglab.experiments.scoring.alignment_scores import chance
 from cfglab.experiments.spec.experiment import Experiment
-from cfglab.experiments.storage.feature_cache import FeatureCache, Seen
+from cfglab.experiments.spec.models import ModelFacts
+from cfglab.experiments.storage.feature_cache import FeatureCache, ImageFeatures
 from cfglab.experiments.storage.png import encode
 from cfglab.experiments.storage.results import Result, ResultRow
 from cfglab.experiments.storage.store import Store
-from cfglab.scenes.reader import SceneClassifier, SceneLabels
+from cfglab.scenes.classifier import SceneClassifier, SceneLabels
 from cfglab.scenes.renderer import render
 from cfglab.scenes.vocabulary import Scene, read_caption
 
@@ -38,7 +39,7 @@ class Judge:
     calls = 0
     seen: ClassVar[list[int]] = []
 
-    def read(self, pixels: np.ndarray) -> list[SceneLabels]:
+    def classify(self, pixels: np.ndarray) -> list[SceneLabels]:
         Judge.calls += 1
         Judge.seen.append(len(pixels))
         return [SceneLabels("cat", "riding", "dog", "blue")] * len(pixels)
@@ -62,7 +63,7 @@ def judge(monkeypatch: pytest.MonkeyPatch) -> None:
 def fill(folder: Path, experiment: Experiment, picture: Callable[[str, str, np.random.Generator], np.ndarray]) -> None:
     """A run with an image in every cell."""
     with Store.create(folder, experiment) as store:
-        for position, (setting, cell) in enumerate(cells(experiment, FACTS)):
+        for position, (setting, cell) in enumerate(experiment.cells(FACTS)):
             rng = np.random.default_rng([position, 7])
             pixels = picture(setting.name, cell.prompt, rng)
             (file,) = encode(pixels[None], [cell], {})
@@ -133,7 +134,7 @@ def test_scores_are_kept_and_made_anew_when_pictures_came_in(tmp_path: Path) -> 
         assert Judge.calls == after
         assert store.results()[0].metrics["alignment"] == 1.0
         image = tmp_path / str(bare[0].result.image)
-        cell = cells(experiment, FACTS)[0][1]
+        cell = experiment.cells(FACTS)[0][1]
         (file,) = encode(np.zeros((1, 64, 64, 3), np.uint8), [cell], {})
         image.write_bytes(file)
         other = {"sha256": hashlib.sha256(file).hexdigest()}
@@ -196,16 +197,48 @@ def test_with_prompts_shuffled_alignment_is_that_of_other_prompts(tmp_path: Path
     assert str(found).splitlines()[3].split()[:6] == ["prompts", "shuffled", "(chance)", "16", "0.5"]
 
 
+@pytest.mark.parametrize(
+    ("prompts", "expected"),
+    [
+        # two prompts that differ in the background alone are no opposites: an image fits both
+        (["a photograph of a cat on a blue background", "a photograph of a cat on a green background"], None),
+        # the cats' images meet the frog, the frog's images the first cat, and the classifier reads one cat everywhere
+        (
+            [
+                "a photograph of a cat on a blue background",
+                "a photograph of a cat on a green background",
+                "a photograph of a frog on a blue background",
+            ],
+            (1 / 3, 12),
+        ),
+    ],
+)
+def test_chance_takes_prompts_that_differ_in_more_than_the_background(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompts: list[str], expected: tuple[float, int] | None
+) -> None:
+    class Cat(Judge):
+        def classify(self, pixels: np.ndarray) -> list[SceneLabels]:
+            return [SceneLabels("cat", None, None, "blue")] * len(pixels)
+
+    monkeypatch.setattr(SceneClassifier, "load", lambda _: Cat())
+    experiment = Experiment.from_yaml(YAML, prompts=prompts, seeds="0..1")
+    fill(tmp_path, experiment, scene_or_noise)
+    with Store.create(tmp_path, experiment) as store:
+        scoring.score(store)
+        estimate = chance(store)
+    assert (estimate and (pytest.approx(estimate.value), estimate.n)) == expected
+
+
 def test_the_cache_keeps_features_by_judge_and_picture(tmp_path: Path) -> None:
-    one = Seen(np.arange(3, dtype=np.float32), {"a": "cat", "b": None})
-    many = Seen(np.ones((4, 3), np.float32), {})
+    one = ImageFeatures(np.arange(3, dtype=np.float32), {"a": "cat", "b": None})
+    many = ImageFeatures(np.ones((4, 3), np.float32), {})
     with FeatureCache(tmp_path) as cache:
         cache.put("judge", {"x": one, "real": many})
     with FeatureCache(tmp_path) as cache:
         found = cache.get("judge", ["x", "real", "other", "x"])
         assert cache.get("another", ["x"]) == {}
     assert found["x"].features.tolist() == [0, 1, 2]
-    assert found["x"].said == {"a": "cat", "b": None}
+    assert found["x"].labels == {"a": "cat", "b": None}
     assert found["real"].features.shape == (4, 3)
     assert set(found) == {"x", "real"}
     (tmp_path / "bad").mkdir()

@@ -14,7 +14,7 @@ import torch
 from cfglab.cli import call
 from cfglab.errors import InputError
 from cfglab.experiments.analysis.scores import Scores
-from cfglab.experiments.backends.mixture import Laboratory
+from cfglab.experiments.backends.mixture import MixtureBackend
 from cfglab.experiments.spec.document import check, read_yaml
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.spec.prompts import read_seeds, write_seeds
@@ -179,11 +179,14 @@ def test_held_out_seeds_have_other_noises() -> None:
 
 def test_a_mixture_draws_from_the_largest_seed_and_refuses_the_same_samples() -> None:
     experiment = quick(model="mixture:tree", sampler="euler", prompts=["class 0"], seeds=[0, LAST], steps=2)
-    laboratory = Laboratory.of(experiment)
+    backend = MixtureBackend(experiment.model)
+    backend.check_experiment(experiment)
     (setting, *_) = experiment.settings
     first, last = [cell for it, cell in experiment.cells() if it == setting]
-    drawn = laboratory.draw([first, last])
+    drawn = backend.generate([first, last])
     assert np.isfinite(drawn.pixels).all()
     assert not np.array_equal(drawn.pixels[0], drawn.pixels[1])
     with pytest.raises(InputError, match="seeds 3 and 16777219: torch draws the same noise for both"):
-        Laboratory.of(quick(model="mixture:tree", sampler="euler", prompts=["class 0"], seeds=[3, 3 + 2**24]))
+        backend.check_experiment(
+            quick(model="mixture:tree", sampler="euler", prompts=["class 0"], seeds=[3, 3 + 2**24])
+        )

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from cfglab.errors import InputError
+from cfglab.experiments.spec.difference import describe_difference
 from cfglab.experiments.spec.experiment import Experiment, Setting, preset_names, read_assignments
 from tests.experiments.examples import SMALL
 
@@ -114,9 +115,12 @@ def test_the_id_is_of_the_content_and_not_of_the_title() -> None:
 
 def test_what_differs_between_two_experiments_is_named() -> None:
     one = Experiment.from_yaml(SMALL)
-    assert one.differs_from(Experiment.preset("scale")) == "the experiment 'small', not 'scale'"
-    assert one.differs_from(Experiment.from_yaml(SMALL, seeds=5)) == "the experiment 'small' with seeds 0..1, not 5"
-    assert "other settings" in one.differs_from(Experiment.from_yaml(SMALL, set={"groups.0.axes.k": 2}))
+    assert describe_difference(one, Experiment.preset("scale")) == "the experiment 'small', not 'scale'"
+    assert (
+        describe_difference(one, Experiment.from_yaml(SMALL, seeds=5))
+        == "the experiment 'small' with seeds 0..1, not 5"
+    )
+    assert "other settings" in describe_difference(one, Experiment.from_yaml(SMALL, set={"groups.0.axes.k": 2}))
 
 
 @pytest.mark.parametrize(
@@ -304,3 +308,34 @@ def test_grids_beyond_the_limits_are_refused_before_they_are_written_out() -> No
         Experiment.from_yaml(SMALL, set={"groups.0.axes": axes})
     with pytest.raises(InputError, match="1,000,000 settings times steps"):
         Experiment.from_yaml(SMALL, set={"groups.0.axes.k": list(range(1, 200)), "steps": 9999})
+
+
+@pytest.mark.parametrize(
+    ("name", "axes"),
+    [
+        ("g k=0.3", {"k": 0.3}),
+        ("g k=0.3, w=2", {"k": 0.3, "w": 2}),
+        ("g shape=cosine(max=7.5, min=linear(1, 2)), w=2", {"shape": "cosine(max=7.5, min=linear(1, 2))", "w": 2}),
+        ("g list=[1, 2], w=2", {"list": "[1, 2]", "w": 2}),
+        ("g w=inf", {"w": "inf"}),
+        ("g", {}),
+        ("a name of its own", {}),
+        ("k=1 and more, by hand", {}),
+    ],
+)
+def test_a_setting_that_was_stored_without_axes_has_those_of_its_name(name: str, axes: dict[str, object]) -> None:
+    stored = {"name": name, "group": "g", "title": "", "guidance": 3}
+    assert Setting.model_validate(stored).axes == axes
+    assert "axes" not in Setting.model_validate(stored).model_dump()
+
+
+def test_axes_that_a_name_does_not_state_are_stored_and_change_no_id() -> None:
+    text = "name: x\nprompts: [a cat]\nbaseline: {name: base, guidance: 3}\n"
+    group = "groups: [{name: g, guidance: '{w}', axes: {w: [[3, 2], [4, 1]]}}]\nsteps: 2\n"
+    of = Experiment.from_yaml(text + group)
+    assert [setting.axes for setting in of.settings] == [{}, {"w": (3, 2)}, {"w": (4, 1)}]
+    assert Experiment.from_yaml(of.to_yaml()) == of == Experiment.model_validate_json(of.model_dump_json())
+    older = of.model_dump_json(exclude={"settings": {"__all__": {"axes"}}})
+    assert '"axes"' not in older
+    assert Experiment.model_validate_json(older).settings[1].axes == {"w": "[3, 2]"}
+    assert Experiment.model_validate_json(older).id == of.id

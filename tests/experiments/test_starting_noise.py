@@ -12,11 +12,12 @@ import torch
 
 from cfglab.errors import InputError
 from cfglab.experiments import Experiment, Store
-from cfglab.experiments.backends.mixture import SAMPLES, seeds_of
+from cfglab.experiments.backends.mixture import sample_seeds
 from cfglab.experiments.execution import run as running
-from cfglab.experiments.execution.batching import batches
 from cfglab.experiments.execution.reproduce import reproduce
-from cfglab.experiments.spec.cell import cells
+from cfglab.experiments.spec.batching import batches
+from cfglab.experiments.spec.difference import describe_difference
+from cfglab.experiments.spec.models import MIXTURE_SAMPLES
 from cfglab.experiments.spec.starting_noise import torch_seed
 from cfglab.experiments.storage.png import read_pixels, read_record
 from cfglab.experiments.tuning.search import SEARCH, Search, as_stored, check_folder
@@ -42,7 +43,7 @@ def test_the_first_prompt_keeps_the_seed_and_every_other_has_a_stated_seed_of_it
 def test_an_experiment_gives_every_prompt_noises_of_its_own_and_all_settings_of_a_pair_the_same() -> None:
     experiment = Experiment.from_yaml(SMALL)
     seeds: dict[tuple[str, str], list[int]] = {}
-    for setting, cell in cells(experiment, FACTS):
+    for setting, cell in experiment.cells(FACTS):
         seeds.setdefault((cell.prompt, setting.name), []).append(cell.seed)
     first, second = experiment.prompts
     assert {tuple(seeds[first, setting.name]) for setting in experiment.settings} == {(0, 1)}
@@ -50,7 +51,7 @@ def test_an_experiment_gives_every_prompt_noises_of_its_own_and_all_settings_of_
         (torch_seed(0, 1), torch_seed(1, 1))
     }
     crossed = Experiment.from_yaml(SMALL, noise="crossed")
-    assert {cell.seed for _, cell in cells(crossed, FACTS)} == {0, 1}
+    assert {cell.seed for _, cell in crossed.cells(FACTS)} == {0, 1}
 
 
 def test_the_option_is_read_wherever_an_experiment_is_written() -> None:
@@ -66,17 +67,15 @@ def test_the_option_is_read_wherever_an_experiment_is_written() -> None:
         Experiment.from_yaml(SMALL, noise="paired")
     with pytest.raises(InputError, match="prompt_offset -1: a position is 0 or more"):
         Experiment.from_yaml(SMALL, set={"prompt_offset": -1})
-    with pytest.raises(InputError, match="noise crossed, not nested"):
-        raise InputError(
-            Experiment.from_yaml(SMALL, noise="crossed").differs_from(Experiment.from_yaml(SMALL, noise="nested"))
-        )
+    crossed, nested = (Experiment.from_yaml(SMALL, noise=noise) for noise in ("crossed", "nested"))
+    assert describe_difference(crossed, nested) == "the experiment 'small' with noise crossed, not nested"
 
 
 def test_ids_from_before_the_field_are_those_of_the_crossed_design() -> None:
     """The numbers were printed by the last version without the field."""
     crossed = Experiment.from_yaml(SMALL, noise="crossed")
     assert crossed.id == OLD_EXPERIMENT
-    assert [cell.id[:12] for _, cell in cells(crossed, FACTS)][:4] == OLD_CELLS
+    assert [cell.id[:12] for _, cell in crossed.cells(FACTS)][:4] == OLD_CELLS
     document = json.loads(crossed.model_dump_json())
     assert not {"noise", "prompt_offset"} & document.keys()
     assert Experiment.model_validate_json(json.dumps(document)).noise == "crossed"
@@ -85,16 +84,16 @@ def test_ids_from_before_the_field_are_those_of_the_crossed_design() -> None:
 
 def test_one_prompt_keeps_its_pictures() -> None:
     one = Experiment.preset("k-decay", seeds="0..3")
-    ids = {cell.id for _, cell in cells(one, FACTS)}
-    assert ids == {cell.id for _, cell in cells(Experiment.preset("k-decay", seeds="0..3", noise="crossed"), FACTS)}
+    ids = {cell.id for _, cell in one.cells(FACTS)}
+    assert ids == {cell.id for _, cell in Experiment.preset("k-decay", seeds="0..3", noise="crossed").cells(FACTS)}
 
 
 def test_a_part_of_the_prompts_has_the_noises_that_it_has_in_the_whole() -> None:
     whole = Experiment.from_yaml(SMALL, prompts=["a cat", "a dog", "a frog", "a horse"])
     part = Experiment.from_yaml(SMALL, prompts=["a frog", "a horse"], set={"prompt_offset": 2})
-    assert {it.id for _, it in cells(part, FACTS)} < {it.id for _, it in cells(whole, FACTS)}
+    assert {it.id for _, it in part.cells(FACTS)} < {it.id for _, it in whole.cells(FACTS)}
     assert Experiment.from_yaml(part.to_yaml()) == part
-    assert batches([it for _, it in cells(part, FACTS)], 4)
+    assert batches([it for _, it in part.cells(FACTS)], 4)
 
 
 def test_a_picture_of_a_later_prompt_is_what_diffusers_draws_from_the_recorded_seed(
@@ -158,12 +157,12 @@ def test_the_chunks_of_a_search_have_noises_of_their_own_and_an_old_search_goes_
     noises = [
         cell.seed
         for number, chunk in enumerate(search.chunks)
-        for _, cell in cells(search.part(str(number), search.base.settings, chunk, search.base.seeds), FACTS)
+        for _, cell in search.part(str(number), search.base.settings, chunk, search.base.seeds).cells(FACTS)
     ]
     assert len(search.chunks) == 4
     assert len(set(noises)) == len(noises) == 32
     held = search.part("held", search.base.settings, search.held_prompts, search.held_seeds)
-    assert not {cell.seed for _, cell in cells(held, FACTS)} & set(noises)
+    assert not {cell.seed for _, cell in held.cells(FACTS)} & set(noises)
     crossed = Search.of("{w:1..8}", ["alignment"], prompts, tune_on=16, seeds=(0, 1), noise="crossed")
     (tmp_path / SEARCH).write_text(crossed.model_dump_json())
     with pytest.raises(InputError, match="holds another search"):
@@ -172,7 +171,7 @@ def test_the_chunks_of_a_search_have_noises_of_their_own_and_an_old_search_goes_
     assert check_folder(tmp_path, found)
     part = found.part("1", found.base.settings, found.chunks[1], found.base.seeds)
     assert "prompt_offset" not in json.loads(part.model_dump_json())
-    assert {cell.seed for _, cell in cells(part, FACTS)} == {0, 1}
+    assert {cell.seed for _, cell in part.cells(FACTS)} == {0, 1}
 
 
 def test_an_old_halving_goes_on(tmp_path: Path) -> None:
@@ -191,8 +190,8 @@ def test_an_old_halving_goes_on(tmp_path: Path) -> None:
 
 
 def test_the_samples_of_a_mixture_have_seeds_of_their_own_in_either_design() -> None:
-    assert seeds_of(3) == list(range(3 * SAMPLES, 4 * SAMPLES))
-    later = seeds_of(torch_seed(3, 1))
-    assert len(set(later)) == SAMPLES
+    assert sample_seeds(3) == list(range(3 * MIXTURE_SAMPLES, 4 * MIXTURE_SAMPLES))
+    later = sample_seeds(torch_seed(3, 1))
+    assert len(set(later)) == MIXTURE_SAMPLES
     assert all(10**9 < seed < 2**63 for seed in later)
-    assert not set(later) & set(seeds_of(torch_seed(4, 1)))
+    assert not set(later) & set(sample_seeds(torch_seed(4, 1)))

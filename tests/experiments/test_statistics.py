@@ -34,14 +34,14 @@ def test_the_difference_is_paired_and_its_interval_smaller_than_unpaired() -> No
     a = shared + 0.3 + 0.1 * random.normal(size=shared.shape)
     b = shared + 0.1 * random.normal(size=shared.shape)
     found = paired(pictures(a), pictures(b))
-    assert found.mean == pytest.approx((a - b).mean())
+    assert found.difference == pytest.approx((a - b).mean())
     assert (found.n_prompts, found.n, found.dropped, found.resampled) == (20, 80, 0, "prompts")
     assert found.low is not None
     assert found.high is not None
     assert 0.2 < found.low < 0.3 < found.high < 0.4
     shuffled = {(prompt, seed): a[(int(prompt.split()[1]) + 7) % 20, (seed + 1) % 4] for prompt, seed in pictures(a)}
     unpaired = paired(shuffled, pictures(b))
-    assert unpaired.mean == pytest.approx(found.mean)
+    assert unpaired.difference == pytest.approx(found.difference)
     assert unpaired.low is not None
     assert unpaired.high is not None
     assert unpaired.high - unpaired.low > 4 * (found.high - found.low)
@@ -63,7 +63,7 @@ def test_missing_and_infinite_values_drop_their_pair_and_are_counted() -> None:
     b["prompt 2", 3] = float("inf")
     found = paired(a, b)
     assert (found.n, found.n_prompts, found.dropped) == (9, 3, 3)
-    assert found.mean == pytest.approx((66 - 0 - 5 - 11) / 9)
+    assert found.difference == pytest.approx((66 - 0 - 5 - 11) / 9)
 
 
 def test_pairs_weigh_alike_however_many_a_prompt_has() -> None:
@@ -82,13 +82,13 @@ def test_one_prompt_resamples_seeds_and_one_picture_says_nothing() -> None:
     assert found.p is not None
     alone = paired({("p", 0): 1.0}, {("p", 0): 0.5})
     assert alone.model_dump() == {
-        **{"n_prompts": 1, "n": 1, "dropped": 0, "resampled": None, "mean": 0.5},
-        **{"low": None, "high": None, "p": None, "smallest_detectable": None},
+        **{"n_prompts": 1, "n": 1, "dropped": 0, "resampled": None, "difference": 0.5},
+        **{"low": None, "high": None, "p": None, "p_holm": None, "smallest_detectable": None},
         **{"n_seeds": 1, "moving": 1, "moving_prompts": 1, "degrees": None, "variance": None},
         **{"effective_prompts": 1.0, "effective_seeds": 1.0, "independent": None},
     }
     nothing = paired({("p", 0): 1.0}, {("q", 0): 0.5})
-    assert (nothing.n, nothing.dropped, nothing.mean, nothing.p) == (0, 2, None, None)
+    assert (nothing.n, nothing.dropped, nothing.difference, nothing.p) == (0, 2, None, None)
     assert mean_interval({}) is None
     assert resampled({("p", 0): 1.0, ("q", 0): 1.0}) == "prompts"
 
@@ -339,7 +339,7 @@ def test_the_smallest_detectable_effect_is_found_eight_times_in_ten() -> None:
 def test_no_spread_gives_no_interval_and_no_detectable_effect() -> None:
     same = np.ones((10, 3))
     found = paired(pictures(same), pictures(same))
-    assert (found.mean, found.low, found.high, found.p, found.smallest_detectable) == (0.0, None, None, 1.0, None)
+    assert (found.difference, found.low, found.high, found.p, found.smallest_detectable) == (0.0, None, None, 1.0, None)
     tenths = pictures(0.1 * same)  # 0.1 + 0.1 + 0.1 is not 0.3, yet these are all alike
     found = paired(tenths, zero(same))
     assert (found.low, found.smallest_detectable) == (None, None)

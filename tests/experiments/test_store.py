@@ -78,7 +78,7 @@ def test_a_reader_sees_one_moment_of_a_writer_at_work(tmp_path: Path, read: Call
         writer.record([row(0, metrics={"contrast": 0.5})])
         before, select, count = read(reader), reader.select, [0]
 
-        def beside(query: str, *values: object) -> list[tuple[Any, ...]]:
+        def beside(query: str, *values: object) -> list[sqlite3.Row]:
             found = select(query, *values)
             count[0] += 1
             writer.record([row(count[0], f"c{count[0]}", metrics={"contrast": 0.5, f"more{count[0]}": 1.0})])

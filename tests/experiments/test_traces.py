@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from cfglab.denoising.guided_batch import GuidedRows
+from cfglab.denoising.row_skipping import GuidedRows
 from cfglab.denoising.trace import Trace
 from cfglab.errors import InputError
 from cfglab.experiments import Experiment
+from cfglab.experiments.execution.reproduce import trace_of
 from cfglab.experiments.execution.run import run
 from cfglab.experiments.storage.store import Store
-from cfglab.experiments.storage.traces import COLUMNS, CellTrace, cell_traces, stored_traces, trace_of
+from cfglab.experiments.storage.traces import COLUMNS, CellTrace, cell_traces, stored_traces
 from cfglab.guidance import Guidance
 from cfglab.schedules import Constant
 from cfglab.step import steps

@@ -7,7 +7,7 @@ import torch
 from diffusers.guiders import MagnitudeAwareGuidance
 from torch import Tensor
 
-from cfglab.denoising.guided_batch import GuidedRows
+from cfglab.denoising.row_skipping import GuidedRows
 from cfglab.errors import InputError
 from cfglab.guidance import (
     AdaptiveGuidance,

@@ -42,24 +42,24 @@ class Each(Own):
 
     kind: str = "each"
 
-    def conditional(self, cond: Tensor, now: StepContext) -> Tensor:
-        now.memory.setdefault("hooks", []).append("conditional")
-        assert torch.equal(cond, now.cond)
+    def conditional(self, cond: Tensor, context: StepContext) -> Tensor:
+        context.memory.setdefault("hooks", []).append("conditional")
+        assert torch.equal(cond, context.cond)
         return cond * 2
 
-    def unconditional(self, uncond: Tensor, now: StepContext) -> Tensor:
-        now.memory["hooks"].append("unconditional")
-        assert torch.equal(uncond, now.uncond)
+    def unconditional(self, uncond: Tensor, context: StepContext) -> Tensor:
+        context.memory["hooks"].append("unconditional")
+        assert torch.equal(uncond, context.uncond)
         return uncond * 3
 
-    def update(self, update: Tensor, now: StepContext) -> Tensor:
-        now.memory["hooks"].append("update")
+    def update(self, update: Tensor, context: StepContext) -> Tensor:
+        context.memory["hooks"].append("update")
         return update * 5
 
-    def prediction(self, guided: Tensor, now: StepContext) -> Tensor:
-        now.memory["hooks"].append("prediction")
-        now.memory["steps"] = now.memory.get("steps", 0) + 1
-        return guided + now.w * now.memory["steps"]
+    def prediction(self, guided: Tensor, context: StepContext) -> Tensor:
+        context.memory["hooks"].append("prediction")
+        context.memory["steps"] = context.memory.get("steps", 0) + 1
+        return guided + context.w * context.memory["steps"]
 
 
 class Worse(Own):
@@ -74,8 +74,8 @@ class Worse(Own):
     def variation(self, step: Step) -> Perturbation | None:
         return Blurred(self.amount, self.source) if step.index != NEXT.index else None
 
-    def prediction(self, guided: Tensor, now: StepContext) -> Tensor:
-        return guided if now.extra is None else guided + self.weight * (now.cond - now.extra)
+    def prediction(self, guided: Tensor, context: StepContext) -> Tensor:
+        return guided if context.extra is None else guided + self.weight * (context.cond - context.extra)
 
 
 class Replaced(Own):
@@ -89,9 +89,9 @@ class Replaced(Own):
     def supplies(self, step: Step, memory: Mapping[str, Any]) -> Literal["uncond", "cond"] | None:  # noqa: ARG002
         return "uncond"
 
-    def unconditional(self, uncond: Tensor, now: StepContext) -> Tensor:  # noqa: ARG002
-        assert now.extra is not None
-        return now.extra
+    def unconditional(self, uncond: Tensor, context: StepContext) -> Tensor:  # noqa: ARG002
+        assert context.extra is not None
+        return context.extra
 
 
 class Ratio(Own):
@@ -99,11 +99,11 @@ class Ratio(Own):
 
     kind: str = "ratio"
     space: Space = "x0"
-    alone: ClassVar[bool] = True
+    per_image: ClassVar[bool] = True
 
-    def scale(self, w: float | Tensor, now: StepContext) -> float | Tensor:
-        now.memory["seen"] = now.memory.get("seen", 0) + 1
-        ratio = now.uncond.flatten(1).norm(dim=1) / now.cond.flatten(1).norm(dim=1)
+    def scale(self, w: float | Tensor, context: StepContext) -> float | Tensor:
+        context.memory["seen"] = context.memory.get("seen", 0) + 1
+        ratio = context.uncond.flatten(1).norm(dim=1) / context.cond.flatten(1).norm(dim=1)
         return w * ratio.reshape(-1, 1, 1, 1)
 
     def supplies(self, step: Step, memory: Mapping[str, Any]) -> Literal["uncond", "cond"] | None:  # noqa: ARG002
@@ -172,8 +172,8 @@ def test_a_prediction_that_is_supplied_is_not_run_unless_it_is_blended() -> None
 def test_a_scale_that_reads_the_predictions() -> None:
     u, c, x = batch()
     guide = Guidance(2, [Ratio()]).start("x0")
-    assert guide.alone
-    assert not Guidance(2, [Each(), Ratio(strength=0)]).start().alone
+    assert guide.per_image
+    assert not Guidance(2, [Each(), Ratio(strength=0)]).start().per_image
     assert needs(guide, STEP) == (True, True)
     got = guide.combine(u, c, STEP, x)
     w = 2 * u.flatten(1).norm(dim=1) / c.flatten(1).norm(dim=1)
@@ -197,7 +197,18 @@ def test_a_scale_sees_its_own_space_and_the_hooks_see_its_w() -> None:
 
 def test_over_w_leaves_nothing_where_w_is_0() -> None:
     tensor = torch.ones(3, 2)
-    now = StepContext(STEP, torch.tensor([[2.0], [0.0], [-4.0]]), tensor, tensor)
-    assert now.over_w(tensor).tolist() == [[0.5, 0.5], [0, 0], [-0.25, -0.25]]
+    context = StepContext(STEP, torch.tensor([[2.0], [0.0], [-4.0]]), tensor, tensor)
+    assert context.over_w(tensor).tolist() == [[0.5, 0.5], [0, 0], [-0.25, -0.25]]
     assert StepContext(STEP, 0.0, tensor, tensor).over_w(tensor).tolist() == [[0, 0]] * 3
     assert StepContext(STEP, 4.0, tensor, tensor).over_w(tensor).tolist() == [[0.25, 0.25]] * 3
+
+
+def test_space_model_is_that_of_the_network_where_a_host_converts_its_predictions() -> None:
+    u, c, x = batch()
+    guidance = Guidance(3, [Ratio(space="model")])
+    direct = guidance.start("epsilon").combine(u, c, STEP, x)
+    clean = [convert(tensor, x, STEP, "epsilon", "x0") for tensor in (u, c)]
+    converted = guidance.start("x0", "epsilon").combine(*clean, STEP, x)
+    torch.testing.assert_close(convert(converted, x, STEP, "x0", "epsilon"), direct)
+    alone = guidance.start("x0").combine(*clean, STEP, x)
+    assert not torch.allclose(convert(alone, x, STEP, "x0", "epsilon"), direct)

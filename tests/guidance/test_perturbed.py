@@ -22,7 +22,7 @@ from cfglab.guidance import register_weak_model, weak_models
 from cfglab.guidance.context import Perturbation
 from cfglab.guidance.perturbations.self_attention import BlurredQueries, IdentityAttention
 from cfglab.guidance.perturbations.skipped_layers import RandomBlocks, SkippedLayers
-from cfglab.guidance.perturbations.weak_models import _WEAK, OtherModel
+from cfglab.guidance.perturbations.weak_models import _WEAK, WeakModelPass
 from cfglab.pipelines.loading.compiled_blocks import compile_in_blocks
 from tests.pipelines.families.sd3 import NETWORK
 from tests.tiny import _unet
@@ -156,7 +156,7 @@ def test_pictures_that_are_not_square_are_blurred_as_they_lie(unet: Any) -> None
         expected = run(unet, shape=shape)
     torch.testing.assert_close(run(unet, BlurredQueries(("mid",), 0.5), shape), expected, rtol=1e-10, atol=1e-12)
     with pytest.raises(InputError, match=r"seg\(sigma=2\): 48 positions are no image of 8 x 8's proportions"):
-        BlurredQueries(("mid",), 2)._blur(torch.zeros(1, 48, 4), 8, 8)
+        BlurredQueries(("mid",), 2).blurred(torch.zeros(1, 48, 4), 8, 8)
 
 
 def test_the_seg_guider_of_diffusers_never_perturbs(unet: Any) -> None:
@@ -254,12 +254,12 @@ def test_another_model_runs_instead(unet: Any) -> None:
     register_weak_model("mine", weak)
     register_weak_model("made", make)
     try:
-        assert torch.equal(run(unet, OtherModel("mine")), run(weak))
-        assert torch.equal(run(unet, OtherModel("made")), run(weak))
+        assert torch.equal(run(unet, WeakModelPass("mine")), run(weak))
+        assert torch.equal(run(unet, WeakModelPass("made")), run(weak))
         assert seen == [unet]
         assert {"made", "mine"} <= set(weak_models())
         with pytest.raises(InputError, match=r"no weak model 'minne': there are .*mine.*; did you mean mine\?"):
-            run(unet, OtherModel("minne"))
+            run(unet, WeakModelPass("minne"))
     finally:
         del _WEAK["mine"], _WEAK["made"]
     with pytest.raises(InputError, match=r"weak model 'my model': its name is one word"):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cfglab.errors import InputError
 from cfglab.guidance import Composed, DualCFG, Guidance, PerpNeg, Transform, parse_guidance
-from cfglab.guidance.methods.prompts import OtherPrompt
+from cfglab.guidance.methods.second_prompt import SecondPrompt
 from tests.guidance.examples import STEP, batch, passes
 
 W = 4.0
@@ -88,9 +88,9 @@ def test_dual_cfg_is_instruct_pix2pix_and_comfyuis_node(middle: float) -> None:
 def test_they_ask_for_the_rows_without_the_prompt_under_another() -> None:
     for transform in (PerpNeg(prompt="blue"), Composed(prompt="blue"), DualCFG(prompt="blue")):
         variation = transform.variation(STEP)
-        assert variation == OtherPrompt("blue")
+        assert variation == SecondPrompt("blue")
         assert variation.source == "uncond"
-    assert Guidance(3, [PerpNeg(prompt="a"), Composed(prompt="a")]).start().plan(STEP).passes == (OtherPrompt("a"),)
+    assert Guidance(3, [PerpNeg(prompt="a"), Composed(prompt="a")]).start().plan(STEP).passes == (SecondPrompt("a"),)
 
 
 @pytest.mark.parametrize("prompt", ["blue", "a cat, 'late' | \"old\"", "not", "None", "", "3", "naïve ☂", "a\\b", "(x"])

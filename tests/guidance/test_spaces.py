@@ -103,7 +103,7 @@ def test_latents_of_another_shape_are_said() -> None:
 
 
 def test_missing_latents_are_said() -> None:
-    with pytest.raises(InputError, match="without latents: turning it into 'x0' needs what the denoiser saw"):
+    with pytest.raises(InputError, match="without latents: turning it into 'x0' needs the denoiser's input"):
         convert(torch.ones(1, 2), None, Step(0, 1, sigma=1.0, alpha=0.7), "epsilon", "x0")
 
 

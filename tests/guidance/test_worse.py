@@ -14,7 +14,7 @@ from cfglab.errors import InputError
 from cfglab.guidance import PAG, SEG, AutoGuidance, Guidance, S2Guidance, SkipLayers, Transform, parse_guidance
 from cfglab.guidance.perturbations.self_attention import BlurredQueries, IdentityAttention
 from cfglab.guidance.perturbations.skipped_layers import RandomBlocks, SkippedLayers
-from cfglab.guidance.perturbations.weak_models import OtherModel
+from cfglab.guidance.perturbations.weak_models import WeakModelPass
 from cfglab.step import Step, steps
 from tests.guidance.examples import STEP, batch, needs, passes
 
@@ -71,7 +71,7 @@ def test_what_each_asks_for() -> None:
         )
     ]
     assert asked == [
-        OtherModel("twin"),
+        WeakModelPass("twin"),
         SkippedLayers(("mid", "3"), "autoguidance"),
         IdentityAttention(("mid", "up_blocks.1")),
         BlurredQueries(("mid",), 2),

@@ -336,7 +336,7 @@ def test_autoguidance_by_a_registered_network(network: Network) -> None:
     x, t = sample(), torch.ones(3)
     strong, poor = network(x, t, CLASSES), weak(x, t, CLASSES)
     torch.testing.assert_close(mine(x, t, y=CLASSES), strong + (strong - poor), rtol=1e-6, atol=1e-6)
-    with pytest.raises(InputError, match="OtherModel"):
+    with pytest.raises(InputError, match="WeakModelPass"):
         cl.guided(lambda x, t, y: network(x, t, y), text, uncond={"y": NONE}, levels=SIGMAS, module=network)
 
 

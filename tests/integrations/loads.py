@@ -7,32 +7,32 @@ from pathlib import Path
 from typing import Any
 
 from cfglab.errors import InputError
-from cfglab.experiments.backends import pipeline as drawing
+from cfglab.experiments.backends.pipeline import PipelineBackend
 from cfglab.experiments.execution.run import load_model
 from cfglab.experiments.spec.experiment import Experiment
 
 
 def noted(folder: Path, experiment: Experiment) -> Any:
     """The model; the process that has it leaves its number in `folder`."""
-    pipe = load_model(experiment, "cpu", {"revision": None, "allow_pickle": False})
+    backend = load_model(experiment, "cpu", {"revision": None, "allow_pickle": False})
     (folder / str(os.getpid())).touch()
-    return pipe
+    return backend
 
 
 def mortal(folder: Path, lives: int, experiment: Experiment, at_most: int = 0) -> Any:
     """The model, on a worker that is killed when it draws a certain batch, as long as that has lives left; not where
     it has `at_most` so many cells."""
-    pipe, draw = noted(folder, experiment), drawing.draw
+    backend, generate = noted(folder, experiment), PipelineBackend.generate
 
-    def killed(pipe: Any, batch: Any) -> Any:
+    def killed(backend: Any, batch: Any) -> Any:
         deaths = len(list(folder.glob("death-*")))
         if (batch[0].prompt, batch[0].seed) == (experiment.prompts[0], 1) and deaths < lives and len(batch) > at_most:
             (folder / f"death-{deaths}").touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return draw(pipe, batch)
+        return generate(backend, batch)
 
-    drawing.draw = killed
-    return pipe
+    PipelineBackend.generate = killed  # type: ignore[method-assign,assignment]
+    return backend
 
 
 def faulty(_: Experiment) -> Any:
@@ -51,15 +51,16 @@ def but_the_last(folder: Path, experiment: Experiment) -> Any:
         while not list(folder.glob("drew-*")):
             select.select([], [], [], 0.05)
         return refused(experiment)
-    pipe, draw = load_model(experiment, "cpu", {"revision": None, "allow_pickle": False}), drawing.draw
+    backend = load_model(experiment, "cpu", {"revision": None, "allow_pickle": False})
+    generate = PipelineBackend.generate
 
-    def noted(pipe: Any, batch: Any) -> Any:
-        found = draw(pipe, batch)
+    def noted(backend: Any, batch: Any) -> Any:
+        found = generate(backend, batch)
         (folder / f"drew-{os.getpid()}").touch()
         return found
 
-    drawing.draw = noted
-    return pipe
+    PipelineBackend.generate = noted  # type: ignore[method-assign,assignment]
+    return backend
 
 
 def doomed(_: Experiment) -> Any:

@@ -12,9 +12,9 @@ from cfglab.errors import InputError, MachineError
 from cfglab.experiments import Experiment, Result, Store
 from cfglab.experiments.analysis.paired import paired
 from cfglab.experiments.storage.results import ResultRow
-from cfglab.experiments.tuning.objective import WORSE, Bench
+from cfglab.experiments.tuning.objective import WORSE, Objective
 from cfglab.experiments.tuning.search import SEARCH, Search
-from cfglab.experiments.tuning.verdict import MeasuredPoint, Tuned, opponent, spread
+from cfglab.experiments.tuning.verdict import MeasuredPoint, Tuned, evenly_spaced, opponent
 from cfglab.guidance import Guidance
 from cfglab.integrations.optuna import tune
 from cfglab.metrics.estimate import Estimate
@@ -126,7 +126,7 @@ def test_every_trial_draws_the_same_prompts_and_seeds(done: Tuned, stub: Stub) -
 
 def test_what_is_cut_short_was_worse_on_shared_pictures_and_what_goes_on_was_not(done: Tuned) -> None:
     folder = done.run.parents[1]
-    bench = Bench(done.search, folder, Stub())
+    objective = Objective(done.search, folder, Stub())
     drawn = chunks(folder)
     assert done.constant.cut > 5
     assert done.tuned.cut > 5
@@ -137,23 +137,23 @@ def test_what_is_cut_short_was_worse_on_shared_pictures_and_what_goes_on_was_not
     constants = [text for text in drawn if "cosine" not in text]
     for text in constants:
         cut = len(drawn[text]) < 4
-        mine = [bench.measure(Guidance(text), chunk).pictures for chunk in range(len(drawn[text]))]
+        mine = [objective.measure(Guidance(text), chunk).by_image for chunk in range(len(drawn[text]))]
         merged = {key: value for part in mine for key, value in part.items()}
         assert len(merged) == 5 * len(drawn[text])
         if cut:
             others = [it for it in constants if len(drawn[it]) == 4]
             gaps = []
             for other in others:
-                theirs = [bench.measure(Guidance(other), chunk).pictures for chunk in range(len(drawn[text]))]
+                theirs = [objective.measure(Guidance(other), chunk).by_image for chunk in range(len(drawn[text]))]
                 gaps.append(paired(merged, {key: value for part in theirs for key, value in part.items()}))
-            assert any(gap.mean is not None and gap.mean < 0 and (gap.p or 1) < WORSE for gap in gaps)
+            assert any(gap.difference is not None and gap.difference < 0 and (gap.p or 1) < WORSE for gap in gaps)
     assert {text for text in best if "cosine" not in text} == {
-        max((it for it in constants if len(drawn[it]) == 4), key=lambda it: _mean(bench, it))
+        max((it for it in constants if len(drawn[it]) == 4), key=lambda it: _mean(objective, it))
     }
 
 
-def _mean(bench: Bench, text: str) -> float:
-    values = [value for chunk in range(4) for value in bench.measure(Guidance(text), chunk).pictures.values()]
+def _mean(objective: Objective, text: str) -> float:
+    values = [value for chunk in range(4) for value in objective.measure(Guidance(text), chunk).by_image.values()]
     return float(np.mean(values))
 
 
@@ -242,9 +242,9 @@ def test_two_metrics_give_a_frontier(tmp_path: Path) -> None:
 
 def test_a_frontier_keeps_its_ends_and_meets_its_neighbours() -> None:
     points = [MeasuredPoint(name=f"p {i}", guidance=Guidance(i + 1), values=(i / 10, 0.0)) for i in range(20)]
-    kept = spread(points, 6)
+    kept = evenly_spaced(points, 6)
     assert [point.name for point in kept] == ["p 0", "p 4", "p 8", "p 11", "p 15", "p 19"]
-    assert spread(points[:3], 6) == points[:3]
+    assert evenly_spaced(points[:3], 6) == points[:3]
     assert opponent(points[9], kept).name == "p 8"
 
 

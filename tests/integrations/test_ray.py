@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from cfglab.errors import CfglabError, InputError, MachineError
-from cfglab.experiments.execution import batching as planning
 from cfglab.experiments.execution import run as running
 from cfglab.experiments.execution.run import Run
+from cfglab.experiments.spec import batching as planning
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.storage.store import Store
+from cfglab.experiments.storage.traces import stored_traces
 from tests.experiments.examples import SMALL
 from tests.integrations import loads
 from tests.tiny import tiny_pipeline
@@ -78,7 +79,7 @@ def on_ray(address: str, workers: int | None = None) -> Any:
 def kept(folder: Path) -> tuple[dict[str, bytes], list[Any]]:
     """Every image's bytes, and every row with its trace."""
     with Store.open(folder) as store:
-        rows = store.rows(), sorted(store.select("SELECT cell, trace FROM traces"))
+        rows = store.rows(), sorted(stored_traces(store).items())
     return {path.name: path.read_bytes() for path in (folder / "images").iterdir()}, list(rows)
 
 

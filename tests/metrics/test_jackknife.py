@@ -51,7 +51,7 @@ def test_the_fast_path_equals_leaving_out_one_by_one(
     if block_rows:
         monkeypatch.setattr(distances, "BLOCK_BYTES", 8 * 30 * block_rows)
     fast = set_metrics(features, Reference.of(real, k=3))
-    assert set(fast) == {name for name, metric in METRICS.items() if metric.of != "image" and not metric.judge}
+    assert set(fast) == {name for name, metric in METRICS.items() if metric.of != "image" and not metric.model}
     for name, metric in SLOW.items():
         slow = delete_one_prompt(features, lambda rows, metric=metric: metric(real, rows))
         assert fast[name].value == pytest.approx(slow.value, rel=1e-9), name
@@ -74,7 +74,7 @@ def test_diversity_is_a_mean_over_prompts_that_have_two_pictures() -> None:
 def test_too_little_gives_no_name_or_no_interval() -> None:
     reference = Reference.of(np.random.default_rng(1).normal(size=(50, 4)))
     one = set_metrics(pictures(1, (16,)), reference)
-    assert set(one) == {name for name, metric in METRICS.items() if metric.of != "image" and not metric.judge}
+    assert set(one) == {name for name, metric in METRICS.items() if metric.of != "image" and not metric.model}
     assert all(found.without == () and found.low is None and found.estimate.high is None for found in one.values())
     assert set(set_metrics(pictures(1, (4,)), reference)) == {"kid", "fid", "vendi", "pairwise_distance"}
     assert set_metrics(pictures(1, (1,)), reference) == {}

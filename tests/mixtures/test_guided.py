@@ -28,7 +28,7 @@ STEP = Step(2, 10, timestep=500.0, sigma=1.0, next_sigma=0.8, alpha=0.5**0.5)
     ],
 )
 def test_what_a_mixture_has_not_is_said(text: str, said: str) -> None:
-    guided = GuidedMixture(TWO.given(1), TWO, parse_guidance(text), "epsilon", 3)
+    guided = GuidedMixture(TWO.of_class(1), TWO, parse_guidance(text), "epsilon", 3)
     with pytest.raises(InputError) as error:
         guided.predict(torch.randn(3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64), STEP)
     assert said in str(error.value)

@@ -158,7 +158,7 @@ def test_unguided_samples_are_the_class() -> None:
     from cfglab.mixtures.toys import modes
 
     whole = modes()
-    given = whole.given(0)
+    given = whole.of_class(0)
     x = generate(given.mixture, whole.mixture, 1, noise_steps(karras(40, 40.0)), range(4000), "heun")
     y = generate(
         given.mixture, whole.mixture, 1, noise_steps(karras(40, 1.0)), range(4000), "heun", start=given.mixture
@@ -179,7 +179,7 @@ def test_a_sample_is_the_same_in_every_batch() -> None:
 def test_cfg_plus_plus_is_a_schedule() -> None:
     """Its own step (2406.08070, algorithm 2), written out: denoise guided, renoise with the unconditional noise."""
     mixture = two(2).mixture
-    cond, lam = mixture.given(0), 0.6
+    cond, lam = mixture.of_class(0), 0.6
     levels = karras(20, 30.0, 0.01)
     steps = noise_steps(levels, "vp")
     x = torch.randn(50, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

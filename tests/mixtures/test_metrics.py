@@ -14,14 +14,14 @@ from cfglab.mixtures.toys import ToyProblem, modes, tree, two
 @pytest.mark.parametrize("toy", [two(), two(3), modes(), tree()], ids=["two", "three dimensions", "modes", "tree"])
 def test_exact_samples_are_what_they_should_be(toy: ToyProblem) -> None:
     judge, count = ExactMetrics(toy, 0), 4000
-    found = judge.measure(toy.mixture.given(0).sample(range(count)))
+    found = judge.measure(toy.mixture.of_class(0).sample(range(count)))
     assert set(found) <= METRICS.keys()
     assert found["outliers"] == pytest.approx(0.01, abs=4 * math.sqrt(0.01 / count) + 4 * math.sqrt(0.01 / 10_000))
     assert found["spread"] == pytest.approx(1, abs=0.04)
     assert found["mode_distance"] < 0.04
     assert found["modes_found"] == 1
     assert found["sliced_wasserstein"] < 0.05
-    given = toy.mixture.given(0)
+    given = toy.mixture.of_class(0)
     entropy = given.log_density(given.sample(range(9000, 19_000))).mean().item()
     assert found["log_density"] == pytest.approx(entropy, abs=0.1)
 
@@ -37,7 +37,7 @@ def test_wasserstein_of_a_shifted_and_widened_gaussian() -> None:
 
 def test_sliced_distance_is_the_same_however_the_plane_is_turned() -> None:
     """A shift by d in the plane: along a direction at angle t it is d cos t, and the mean of cos² is a half."""
-    one = modes().given(0).mixture
+    one = modes().of_class(0).mixture
     x = one.sample(range(20_000)) + torch.tensor([0.3, 0.4], dtype=torch.float64)
     assert ExactMetrics(modes(), 0).measure(x)["sliced_wasserstein"] == pytest.approx(0.5 / math.sqrt(2), rel=0.02)
 
@@ -52,5 +52,5 @@ def test_a_lost_mode_and_outliers_are_seen() -> None:
     far = judge.measure(only + 2)
     assert far["outliers"] == 1
     assert far["modes_found"] == 0
-    other = judge.measure(modes().mixture.given(1).sample(range(1000)))
+    other = judge.measure(modes().mixture.of_class(1).sample(range(1000)))
     assert other["class_confidence"] < 0.05

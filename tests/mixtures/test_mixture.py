@@ -54,7 +54,7 @@ def test_predictions_are_the_score_in_every_space(mixture: Mixture, path: Path) 
 def test_the_posterior_is_bayes_rule(mixture: Mixture) -> None:
     step = levels("vp")[1]
     joint = torch.stack(
-        [mixture.priors[one].log() + mixture.given(one).log_density(X, step) for one in range(2)], dim=1
+        [mixture.priors[one].log() + mixture.of_class(one).log_density(X, step) for one in range(2)], dim=1
     )
     assert torch.allclose(mixture.posterior(X, step), joint.softmax(1), atol=1e-12)
     assert torch.allclose(mixture.priors, torch.tensor([0.5, 0.5], dtype=torch.float64))
@@ -101,7 +101,7 @@ def test_many_rows_go_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_blurred_and_given() -> None:
     assert torch.allclose(LONG.blurred(0.3).moments()[1], LONG.moments()[1] + 0.3 * torch.eye(3, dtype=torch.float64))
     assert ROUND.blurred(0.3).covariances.tolist() == pytest.approx([0.4, 0.7, 2.3])
-    assert ROUND.given(1).weights.tolist() == pytest.approx([0.4, 0.6])
+    assert ROUND.of_class(1).weights.tolist() == pytest.approx([0.4, 0.6])
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_what_is_no_mixture_is_refused(arguments: tuple, words: str) -> None:
 
 def test_wrong_questions_are_refused() -> None:
     with pytest.raises(InputError, match="class 7 of a mixture with 2"):
-        ROUND.given(7)
+        ROUND.of_class(7)
     with pytest.raises(InputError, match="points of 2 numbers for a mixture in 3 dimensions"):
         ROUND.log_density(X[:, :2])
     with pytest.raises(InputError, match="without sigma and alpha"):
@@ -134,11 +134,11 @@ def test_wrong_questions_are_refused() -> None:
 
 def test_the_tree_grows_as_it_says() -> None:
     trees = tree()
-    one = trees.given(1)
+    one = trees.of_class(1)
     assert int(one.modes.max()) + 1 == 1 + 3 + 9 + 27
     assert int(trees.modes.max()) + 1 == 120
     assert one.shares(one.mixture.weights).sum() == pytest.approx(1)
-    turned = trees.mixture.given(0).moments()[0].norm(), one.mixture.moments()[0].norm()
+    turned = trees.mixture.of_class(0).moments()[0].norm(), one.mixture.moments()[0].norm()
     assert turned[0] == pytest.approx(turned[1])  # the same tree, turned
     middle = torch.zeros(1, 2, dtype=torch.float64) + torch.tensor([0.0, -0.45])  # between two trees
     assert trees.mixture.log_density(middle) < -8
@@ -153,7 +153,7 @@ def test_a_told_mixture_is_the_bayes_model_of_its_texts() -> None:
     told = TextConditionedMixture(mixture, 1, spread=2.0)
     x = X[:, :2]
     y = told.encodings[1] + 2 * torch.randn(40, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    given = [mixture.given(one) for one in range(3)]
+    given = [mixture.of_class(one) for one in range(3)]
     logs = torch.stack(
         [
             one.log_density(x, step)

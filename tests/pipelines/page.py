@@ -183,7 +183,7 @@ def page() -> str:
     parts.append(REFUSED)
     unknown = {name: read_source(kind) for name, kind in others.items() if name not in profiles() | ELSEWHERE}
     parts += [
-        _row(f"`{name}`", source.said.removeprefix("its source has "), rule(source))
+        _row(f"`{name}`", source.description.removeprefix("its source has "), rule(source))
         for name, source in sorted(unknown.items())
         if _guided(source)
     ]
@@ -235,7 +235,7 @@ def _beyond(profile: Profile) -> Iterator[str]:
     variance = {"half": "half of the channels follow c", "twice": "a learned variance follows c", "": ""}
     if profile.variance:
         yield variance.get(str(profile.variance), f"guides {profile.variance} channels, the rest follow c")
-    if profile.kept:
+    if profile.image_ids:
         yield "guides the tokens of the new image only"
     if profile.wide:
         yield "combined in float32"
@@ -247,8 +247,8 @@ def _beyond(profile: Profile) -> Iterator[str]:
         "row norm": "`cfg_normalization` is kept",
         "ceiling": "`cfg_normalization` is kept",
     }
-    if profile.after:
-        yield after[profile.after]
+    if profile.post_combine:
+        yield after[profile.post_combine]
     if profile.dims:
         yield ", ".join(f"rows of `{name}` on dimension {dim}" for name, dim in profile.dims)
     if profile.blocks:
@@ -276,7 +276,7 @@ def rule(source: Source) -> str:
     elif source.parts != ("uncond", "cond"):
         said.append('parts=("cond", "uncond")')
     lost = {"rescale": "its guidance_rescale", "norm": "its norm"}
-    losses = " and ".join(lost[name] for name in source.after)
+    losses = " and ".join(lost[name] for name in source.post_combine)
     return f"`Profile({', '.join(said)})`" + (f"; {losses} would be lost" if losses else "")
 
 

@@ -16,7 +16,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from cfglab.pipelines import Profile, guide
-from cfglab.pipelines.interception.arguments import kind_of, unknown
+from cfglab.pipelines.interception.arguments import kind_of, unknown_arguments
 from cfglab.pipelines.interception.denoiser_call import DenoiserCall
 from cfglab.pipelines.profiles.table import profiles
 from cfglab.step import Step
@@ -112,15 +112,19 @@ PAIR = torch.arange(2.0)
 
 @pytest.mark.parametrize("name", ["encoder_attention_mask", "timestep_cond", "class_labels", "attention_mask"])
 def test_rows_are_cut_where_the_name_says_rows(name: str) -> None:
-    assert call(**{name: PAIR}).taken([1])[name].tolist() == [1.0]
-    assert call(**{name: torch.arange(3.0)}).taken([1])[name].tolist() == [0.0, 1.0, 2.0]  # the same for every row
+    assert call(**{name: PAIR}).arguments_of([1])[name].tolist() == [1.0]
+    assert call(**{name: torch.arange(3.0)}).arguments_of([1])[name].tolist() == [
+        0.0,
+        1.0,
+        2.0,
+    ]  # the same for every row
     assert call(**{name: PAIR}).unknown == ""
 
 
 @pytest.mark.parametrize("name", ["conditioning_scale", "control_hidden_states_scale", "visual_rope_pos", "ofs"])
 def test_nothing_is_cut_where_the_name_says_none(name: str) -> None:
-    assert call(**{name: PAIR}).taken([1])[name] is PAIR
-    assert call(**{name: [PAIR, PAIR]}).taken([1])[name][0] is PAIR
+    assert call(**{name: PAIR}).arguments_of([1])[name] is PAIR
+    assert call(**{name: [PAIR, PAIR]}).arguments_of([1])[name][0] is PAIR
     assert call(**{name: PAIR}).unknown == ""
 
 
@@ -129,7 +133,7 @@ def test_known_keys_of_dicts() -> None:
         "added_cond_kwargs": {"text_embeds": PAIR, "image_embeds": [PAIR], "mine": PAIR},
         "cross_attention_kwargs": {"scale": 0.5, "gligen": {"boxes": PAIR}, "ip_adapter_masks": [PAIR]},
     }
-    taken = call(**inside).taken([1])
+    taken = call(**inside).arguments_of([1])
     assert taken["added_cond_kwargs"]["text_embeds"].tolist() == [1.0]
     assert taken["added_cond_kwargs"]["image_embeds"][0].tolist() == [1.0]
     assert taken["added_cond_kwargs"]["mine"] is PAIR
@@ -145,13 +149,13 @@ def test_a_profile_says_what_nobody_knows() -> None:
     assert call(Profile(rows=("mine",)), **mine).unknown == "inner"
     known = call(Profile(rows=("mine", "inner")), **mine)
     assert known.unknown == ""
-    assert known.taken([1])["cross_attention_kwargs"]["deep"]["inner"].tolist() == [1.0]
-    assert call(Profile(whole=("mine", "inner")), **mine).taken([1])["mine"] is PAIR
+    assert known.arguments_of([1])["cross_attention_kwargs"]["deep"]["inner"].tolist() == [1.0]
+    assert call(Profile(whole=("mine", "inner")), **mine).arguments_of([1])["mine"] is PAIR
 
 
 @pytest.mark.parametrize("value", [None, True, 0.5, "two", torch.tensor(1.0), torch.float32, [], {}, {"scale": 2}])
 def test_what_cannot_hold_rows_is_no_question(value: Any) -> None:
-    assert list(unknown("mine", value, None, (), ())) == []
+    assert list(unknown_arguments("mine", value, None, (), ())) == []
 
 
 UNDECIDED = ("return_dict", "return_noise", "eps", "kwargs", "args", "kv_cache", "kv_cache_mode")

@@ -12,7 +12,7 @@ import torch
 
 from cfglab.cli import call
 from cfglab.errors import CfglabError, InputError, MachineError
-from cfglab.experiments.spec.cell import model_facts
+from cfglab.experiments.spec.models import model_facts
 from cfglab.pipelines import load
 
 CONFIGS = {

@@ -122,7 +122,7 @@ def test_a_prompt_that_cannot_be_put_in_is_refused() -> None:
         def encode_prompt(self, prompt: str, device: Any) -> tuple[Tensor, Tensor]:  # noqa: ARG002
             return torch.zeros(1, 7, 4), torch.ones(1)
 
-    put = Encodings(Pipe()).put
+    put = Encodings(Pipe()).insert
     text = torch.zeros(2, 7, 4)
     assert torch.equal(put("dog", {"encoder_hidden_states": text + 1})["encoder_hidden_states"], text)
     with pytest.raises(InputError, match=r"prompt 'dog' cannot be put into a Pipe: its text is no single tensor"):

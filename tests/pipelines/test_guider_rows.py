@@ -79,8 +79,8 @@ class AwayFrom(Transform):
     def variation(self, step: Any) -> Any:
         return self.worse if step.index < 2 else None
 
-    def prediction(self, guided: Tensor, now: StepContext) -> Tensor:
-        return guided if now.extra is None else guided + getattr(now, self.worse.source) - now.extra
+    def prediction(self, guided: Tensor, context: StepContext) -> Tensor:
+        return guided if context.extra is None else guided + getattr(context, self.worse.source) - context.extra
 
 
 del TRANSFORMS["away_from_in_a_test"]

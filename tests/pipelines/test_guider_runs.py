@@ -11,7 +11,7 @@ from cfglab.denoising.step_reader import read_steps
 from cfglab.errors import InputError, MachineError
 from cfglab.guidance import Guidance, MomentumGuidance, PredictionNorm
 from cfglab.pipelines.guider.guider import to_guider
-from cfglab.pipelines.guider.loop_step import Looping
+from cfglab.pipelines.guider.loop_step import LoopReader
 from cfglab.schedules import Linear
 from tests.pipelines.families import parts
 from tests.pipelines.modular import MODULAR
@@ -190,7 +190,7 @@ def test_a_call_without_negative_embeddings_is_refused(pipe: Any, given: dict[st
 
 def test_a_guider_outside_of_its_place_says_so(pipe: Any) -> None:
     guider = to_guider(4)
-    with pytest.raises(InputError, match=r"outside of a pipeline: .* use Guidance.start\(\).combine"):
+    with pytest.raises(InputError, match=r"outside of a pipeline: .* guider\.bind\(scheduler\) .*start\(\)\.combine"):
         guider.set_state(0, 3, torch.tensor(1.0))
     with pytest.raises(InputError, match="prepare_inputs before set_state"):
         guider.prepare_inputs({})
@@ -205,14 +205,14 @@ def test_a_loop_that_copies_its_timesteps_is_counted(pipe: Any) -> None:
     pipe.scheduler.set_timesteps(3)
     for index in range(3):
         guider.set_state(index, 3, float(components.scheduler.timesteps[index]))
-        assert guider._now == read_steps(pipe.scheduler)[index]
+        assert guider._loop_step == read_steps(pipe.scheduler)[index]
     with pytest.raises(InputError, match="call 4 of a run of 3 calls"):
         guider.set_state(3, 3, 0.0)
 
 
 def test_going_back_is_a_new_run_also_on_the_same_timesteps(pipe: Any) -> None:
     pipe.scheduler.set_timesteps(4)
-    loop, seen = Looping(), []
+    loop, seen = LoopReader(), []
     for counter in (0, 1, 2, 0, 1, 1):
         step, new = loop.step(pipe.scheduler, counter, pipe.scheduler.timesteps[counter])
         seen.append((step.index, new))

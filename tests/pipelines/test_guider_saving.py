@@ -135,7 +135,7 @@ def test_the_classic_pipelines_with_a_guider(tmp_path: Path, name: str) -> None:
 
 def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    code, _ = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     published = '"stabilityai/stable-diffusion-xl-base-1.0"'
     assert published in code
     with parts.calm(0):

@@ -99,8 +99,8 @@ def test_half_precision_bit_for_bit(name: str) -> None:
 class Seen(Guidance):
     """A guidance that notes what it is given."""
 
-    def start(self, prediction: Any = "epsilon") -> Any:
-        guide = super().start(prediction)
+    def start(self, prediction: Any = "epsilon", model: Any = None) -> Any:
+        guide = super().start(prediction, model)
         plain = guide.combine
         NOTED.clear()
         NOTED.append(prediction)

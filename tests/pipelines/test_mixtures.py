@@ -20,7 +20,7 @@ CONFIG = diffusers.DDIMScheduler(
     beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False
 ).config
 MIXTURE = two(2).mixture
-CLASS = MIXTURE.given(0)
+CLASS = MIXTURE.of_class(0)
 
 
 @pytest.mark.parametrize("name", sorted(set(SAMPLERS) - {"lcm"}))
@@ -65,11 +65,11 @@ def test_our_steps_are_theirs(scheduler, path: Path, space: str) -> None:
     read = read_steps(scheduler)
     levels = [*dict.fromkeys(float(step.sigma) for step in read), float(read[-1].next_sigma)]
     steps = noise_steps(levels, path)
-    from cfglab.mixtures.noise_paths import draws, noise_of
+    from cfglab.mixtures.noise_paths import noise_of, random_numbers
 
     a, n = noise_of(steps[0])
-    uniform, normal, noise = draws(range(6), 1, 2, 2)
-    x = a * CLASS.placed(uniform, normal) + n * noise
+    uniform, normal, noise = random_numbers(range(6), 1, 2, 2)
+    x = a * CLASS.sample_from(uniform, normal) + n * noise
     method = "heun" if "Heun" in type(scheduler).__name__ else "euler"
     ours = integrate(CLASS, MIXTURE, guidance, steps, x, method, space=space)  # type: ignore[arg-type]
     if levels[-1] > 0:
@@ -80,7 +80,7 @@ def test_our_steps_are_theirs(scheduler, path: Path, space: str) -> None:
 def test_guidance_does_to_modes_what_it_does_without_diffusers() -> None:
     """The small mode shrinks and the mean overshoots, as with our own steps."""
     whole = modes()
-    given = whole.given(0)
+    given = whole.of_class(0)
     plain, strong = (
         scheduled(make_sampler("euler", CONFIG), given.mixture, whole.mixture, w, 50, range(1500)) for w in (1, 4)
     )

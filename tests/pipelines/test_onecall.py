@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cfglab.errors import InputError
-from cfglab.pipelines.guider.next_call import replace_next_call, restore_call, sample_of, varied
+from cfglab.pipelines.guider.next_call import perturbed_call, replace_next_call, restore_call, sample_of
 
 
 class Network(nn.Module):
@@ -95,7 +95,7 @@ class Later:
 )
 def test_arguments_are_changed_where_they_stand(args: Any, kwargs: Any, result: float) -> None:
     variation: Any = Later()
-    assert varied(Network(), variation, args, kwargs).item() == result
+    assert perturbed_call(Network(), variation, args, kwargs).item() == result
 
 
 def test_arguments_under_other_names_are_refused() -> None:
@@ -103,4 +103,4 @@ def test_arguments_under_other_names_are_refused() -> None:
         sample_of((), {"latents": 1, "text": 2})
     variation: Any = Later()
     with pytest.raises(InputError, match="called with nothing: none of these is timestep or t"):
-        varied(Network(), variation, (1.0,), {})
+        perturbed_call(Network(), variation, (1.0,), {})

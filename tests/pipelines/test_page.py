@@ -76,4 +76,4 @@ def test_what_a_profile_names_is_there(name: str) -> None:
     named = {argument for argument, _ in profile.fixed} | {argument for argument, *_ in profile.refused}
     assert named <= set(arguments)
     assert profile.layout == "embedded" or profile.scale in arguments
-    assert ("rescale" in read_source(kind).after) == (profile.after == "rescale")
+    assert ("rescale" in read_source(kind).post_combine) == (profile.post_combine == "rescale")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cfglab.guidance import Guidance
-from cfglab.guidance.methods.perturbed_attention import PAG
+from cfglab.guidance.methods.pag import PAG
 from cfglab.guidance.perturbations.weak_models import register_weak_model
 from cfglab.pipelines import attach, detach, guide
 from cfglab.pipelines.interception.row_mixing import Watched

@@ -42,7 +42,7 @@ UNREAD = {"ChromaInpaintPipeline": {"true_cfg_scale"}}
 def undecided(kind: Any, profile: Profile) -> set[str]:
     """The switches of a class of which nothing was said."""
     named = {profile.scale, *(name for name, *_ in profile.refused), *OTHER}
-    named |= {name for name, after in KEPT.items() if profile.after in after}
+    named |= {name for name, after in KEPT.items() if profile.post_combine in after}
     named |= UNREAD.get(kind.__name__, set())
     return {name for name in inspect.signature(kind.__call__).parameters if SWITCH.search(name)} - named
 

@@ -32,7 +32,7 @@ class Watch(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
-        if getattr(func, "__self__", None) is torch.Tensor.device and sys._getframe(1).f_code.co_name == "note":
+        if getattr(func, "__self__", None) is torch.Tensor.device and sys._getframe(1).f_code.co_name == "record":
             return torch.device("cuda")
         if name in WAITS and (asker := _asker(sys._getframe(1))):
             self.waits.append((self.calls, f"{name} in {asker}"))

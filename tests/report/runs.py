@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cfglab.experiments.analysis.reference_sigmas import standard_sigmas
 from cfglab.experiments.spec.experiment import Experiment, Setting
 from cfglab.experiments.storage.results import Result, ResultRow
 from cfglab.experiments.storage.store import Store
 from cfglab.experiments.storage.traces import CellTrace
-from cfglab.metrics.pictures import clipped_share, contrast, saturation
-from cfglab.report.noise import standard_sigmas
+from cfglab.metrics.images import clipped_share, contrast, saturation
 from cfglab.scenes.renderer import render
 from cfglab.scenes.vocabulary import Scene, read_caption
 from cfglab.step import steps

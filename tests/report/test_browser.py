@@ -441,3 +441,60 @@ def test_the_latest_look_wins(see: Open, large: Path) -> None:
     )
     page.wait_for_selector("#pictures table.pivot")
     assert page.locator("#pictures .listed").count() == 0
+
+
+def test_a_click_on_the_image_of_any_card_opens_that_image(see: Open, k_run: Path) -> None:
+    """Where a person clicks: in the middle of the image, which lies over its button."""
+    seen, found = see(k_run), results(k_run)
+    page = seen.page
+    page.select_option("#seed", "3")
+    cards = page.locator(".card")
+    settings = [int(setting or -1) for setting in cards.evaluate_all("them => them.map((it) => it.dataset.setting)")]
+    assert sorted(set(settings)) == list(range(7))
+    for index, setting in enumerate(settings):
+        cards.nth(index).locator(".picture img").click()
+        assert page.locator("#box").is_visible()
+        assert page.evaluate("opened") == setting * 8 + 3
+        assert page.locator("#box-picture").get_attribute("src") == page.evaluate(f"data.src[{setting * 8 + 3}]")
+        assert found[setting * 8 + 3].image in page.locator("#box-command").inner_text()
+        page.keyboard.press("Escape")
+        assert page.locator("#box").is_hidden()
+
+
+def test_a_card_opens_by_the_keyboard_and_a_failed_one_says_why(see: Open, k_run: Path) -> None:
+    page = see(k_run).page
+    page.select_option("#seed", "2")
+    failed = page.locator('.card[data-setting="1"] .picture').first
+    assert failed.get_attribute("data-fault") == "failed: RuntimeError: out of memory"
+    failed.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#box-fault").inner_text() == "failed: RuntimeError: out of memory"
+    assert page.locator("#box-command").is_hidden()
+
+
+def test_the_pointer_on_a_setting_lights_its_curve_alone(see: Open, k_run: Path) -> None:
+    page = see(k_run).page
+    group = page.locator(".group").first
+    lit = "them => them.map((it) => it.dataset.setting)"
+    group.locator('.chip[data-setting="2"]').hover()
+    assert group.locator(".curve.lit").evaluate_all(lit) == ["2"]
+    dimmed = "getComputedStyle(document.querySelector('.group .curve[data-setting=\"1\"]')).opacity < 0.2"
+    page.wait_for_function(dimmed)
+    page.locator("h1").hover()
+    assert group.locator(".curve.lit").count() == 0
+
+
+def test_figures_follow_the_theme_and_keep_inside_the_page(see: Open, k_run: Path) -> None:
+    page = see(k_run, size=PHONE).page
+    stroke = "it => getComputedStyle(it.querySelector('.curve path')).stroke"
+    figure = page.locator("figure svg").first
+    light = figure.evaluate(stroke)
+    page.click("#theme")
+    assert figure.evaluate(stroke) != light
+    spill = """them => them.flatMap((svg) => {
+        const box = svg.getBoundingClientRect();
+        return [...svg.querySelectorAll("text")].map((text) => text.getBoundingClientRect())
+            .filter((it) => it.left < box.left - 1 || it.right > box.right + 1 || it.bottom > box.bottom + 1).length;
+    })"""
+    assert page.locator("figure svg").evaluate_all(spill) == [0] * page.locator("figure svg").count()
+    assert page.locator("figure svg").count() == 5

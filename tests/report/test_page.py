@@ -262,13 +262,14 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_report_loads_no_torch_and_importing_it_no_matplotlib(run: Path) -> None:
+def test_a_report_loads_no_torch_and_no_matplotlib(run: Path) -> None:
     code = (
         "import sys, cfglab.report, cfglab.report.summary.tables\n"
         "heavy = {'torch', 'diffusers', 'transformers', 'matplotlib', 'jinja2'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
         f"cfglab.report.report({str(run)!r})\n"
-        "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)\n"
-        "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules\n"
+        "heavy = {'torch', 'diffusers', 'transformers', 'matplotlib'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+        "assert 'jinja2' in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

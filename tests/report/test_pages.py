@@ -121,7 +121,7 @@ def test_the_numbers_beside_the_page(tmp_path: Path) -> None:
         assert written["guidance"] == str(row.setting.guidance)
         difference = row.differences.get("alignment")
         assert line["alignment_p_holm"] == ("" if difference is None else str(difference.p_holm))
-        assert written["differences"].get("alignment", {}).get("mean") == (difference and difference.mean)
+        assert written["differences"].get("alignment", {}).get("mean") == (difference and difference.difference)
         assert line["kid_high"] == ("0.03" if row.baseline else "")
     assert document["says"]["shows"]
     assert document["main_metric"] == "alignment"

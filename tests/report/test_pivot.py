@@ -1,9 +1,7 @@
-"""Axes of any number, read off the settings' names."""
-
-import pytest
+"""Axes of any number, as the settings state them."""
 
 from cfglab.experiments.spec.experiment import Experiment, Setting
-from cfglab.report.summary.pivot import pivot, swept
+from cfglab.report.summary.pivot import pivot
 
 HEAD = "name: x\nprompts: [a cat, a dog]\nbaseline: {name: base, guidance: 3}\n"
 
@@ -16,20 +14,25 @@ def setting(name: str, group: str = "g") -> Setting:
     return Setting(name=name, group=group, title="", guidance="3")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("name", "fields"),
-    [
-        ("g k=0.3", {"k": "0.3"}),
-        ("g k=0.3, w=2", {"k": "0.3", "w": "2"}),
-        ("g shape=cosine(max=7.5, min=1), w=2", {"shape": "cosine(max=7.5, min=1)", "w": "2"}),
-        ("g list=[1, 2], w=2", {"list": "[1, 2]", "w": "2"}),
-        ("g", {}),
-        ("a name of its own", {}),
-        ("k=1 and more, by hand", {}),
-    ],
-)
-def test_names_tell_axes(name: str, fields: dict[str, str]) -> None:
-    assert swept(setting(name)) == fields
+def test_one_and_one_point_zero_are_two_values_only_where_an_axis_has_both() -> None:
+    it = made(
+        """groups:
+  - {name: a, guidance: "constant(3).inside(steps=({n}, 9))", axes: {n: [0, 1]}}
+  - {name: b, guidance: "cosine(max=3, k={n})", axes: {n: [1.0, 2]}}"""
+    )
+    assert [axis.values for axis in pivot(it.settings, 1).axes if axis.name == "n"] == [("0", "1", "2")]
+    both = made("groups:\n  - {name: a, guidance: 'cosine(max=3, k={n})', axes: {n: [1, 1.0]}}")
+    assert [axis.values for axis in pivot(both.settings, 1).axes if axis.name == "n"] == [("1", "1.0")]
+
+
+def test_axes_come_from_the_settings_and_not_from_their_names() -> None:
+    stated = [
+        Setting(name=f"nothing in the name {k}", group="g", title="", guidance=3, axes={"k": k})  # type: ignore[arg-type]
+        for k in (3, 0.5)
+    ]
+    found = pivot([setting("base"), *stated], 1)
+    assert [(axis.name, axis.values) for axis in found.axes[1:]] == [("k", ("0.5", "3"))]
+    assert found.at == ((-1, -1), (0, 1), (1, 0))
 
 
 def test_three_axes_of_two_groups() -> None:
@@ -45,7 +48,7 @@ def test_three_axes_of_two_groups() -> None:
     assert values["group"] == ("cosine", "linear")
     assert found.at[0] == (-1,) * 5  # the baseline stands on no axis
     for one, place in zip(it.settings[1:], found.at[1:], strict=True):
-        told = swept(one)
+        told = {name: f"{value}" for name, value in one.axes.items()}
         assert found.axes[0].values[place[0]] == one.title
         for number, axis in enumerate(found.axes[1:], 1):
             expected = one.group if axis.name == "group" else told.get(axis.name)

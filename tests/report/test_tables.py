@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cfglab.experiments.analysis.reference_sigmas import standard_sigmas
 from cfglab.experiments.spec.experiment import Experiment, Setting
 from cfglab.experiments.storage.store import Store
 from cfglab.experiments.storage.traces import COLUMNS, CellTrace
 from cfglab.metrics import METRICS, Estimate
-from cfglab.report.noise import standard_sigmas
 from cfglab.report.summary.tables import Tables, build, curve, main_metric
 from tests.report.runs import experiment, make, trace
 
@@ -74,7 +74,7 @@ def test_counts_means_and_differences(tmp_path: Path) -> None:
     assert [row.setting.name for row in it.rows][:2] == ["constant", "k-decay k=0.3"]
     assert [(row.done, row.failed, row.missing) for row in it.rows[:2]] == [(15, 1, 0), (15, 1, 0)]
     assert (it.rows[-1].done, it.rows[-1].missing) == (4, 12)
-    assert it.pictures == 16
+    assert it.images_per_setting == 16
     row = it.rows[1]
     with Store.open(tmp_path / "run") as store:
         values = {
@@ -90,7 +90,7 @@ def test_counts_means_and_differences(tmp_path: Path) -> None:
         if (row.setting.name, seed) in values and ("constant", seed) in values
     ]
     assert row.differences["saturation"].n == len(pairs) == 14
-    assert row.differences["saturation"].mean == pytest.approx(sum(pairs) / 14)
+    assert row.differences["saturation"].difference == pytest.approx(sum(pairs) / 14)
     assert "constant" not in {row.setting.name for row in it.rows if row.differences}
 
 
@@ -104,10 +104,12 @@ def test_groups_have_their_axis(tmp_path: Path) -> None:
 
 def test_one_picture_has_no_interval(tmp_path: Path) -> None:
     it = tables(make(tmp_path / "run", experiment(seeds=5)))
-    assert it.pictures == 1
+    assert it.images_per_setting == 1
     for row in it.rows:
         assert all(mean.low is None and mean.high is None for mean in row.means.values())
-        assert all(found.low is None and found.p is None and not found.found for found in row.differences.values())
+        assert all(
+            found.low is None and found.p is None and not found.significant for found in row.differences.values()
+        )
     assert it.held_back is None
 
 
@@ -143,7 +145,7 @@ def test_an_interval_of_shares_stays_within_them(tmp_path: Path) -> None:
     number = it.rows[0].means["alignment"]
     assert (number.value, number.low, number.high) == (0.5, 0.0, 1.0)
     difference = it.rows[2].differences["alignment"]
-    assert (difference.mean, difference.low, difference.high) == (0.5, -1.0, 1.0)
+    assert (difference.difference, difference.low, difference.high) == (0.5, -1.0, 1.0)
 
 
 def test_set_metrics_and_their_floor(tmp_path: Path) -> None:
@@ -173,6 +175,6 @@ def test_a_metric_that_nobody_described_is_shown_by_its_name(tmp_path: Path) -> 
 
 def test_an_empty_run(tmp_path: Path) -> None:
     it = tables(make(tmp_path / "run", experiment(), stop=0))
-    assert it.pictures == 0
+    assert it.images_per_setting == 0
     assert it.metrics == ()
     assert {row.missing for row in it.rows} == {16}

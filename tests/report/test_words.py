@@ -60,11 +60,11 @@ def test_a_difference_that_was_found(tmp_path: Path) -> None:
     )
     assert plain(said.hides) == (
         "They do not show that this holds beyond these 12 prompts and one model, nor whether the shape of the curve "
-        "matters or only its amount (dose 4.32 against 7.50); and the best of many, picked by the same numbers that "
-        "praise it, looks better than it is."
+        "matters or only its amount (dose 4.32 against 7.50); and the best of many settings, chosen by the "
+        "same numbers, looks better than it is."
     )
     assert plain(held).startswith(
-        "Chosen on one half of the prompts and judged on the other, “k = 1” of k-decay scores +"
+        "Chosen on one half of the prompts and tested on the other, “k = 1” of k-decay scores +"
     )
 
 
@@ -107,7 +107,7 @@ def test_without_alignment_the_sentence_says_what_was_not_measured(tmp_path: Pat
 @pytest.mark.parametrize(
     ("score", "stop", "words"),
     [
-        ({"saturation": 0.5}, None, "the numbers rank nothing"),
+        ({"saturation": 0.5}, None, "the numbers do not rank the settings"),
         ({"alignment": 1.0}, 0, "No image is finished yet"),
     ],
 )

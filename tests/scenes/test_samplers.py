@@ -5,7 +5,7 @@ import torch
 
 from cfglab.metrics.alignment import prompt_alignment
 from cfglab.pipelines import guide, load
-from cfglab.scenes.reader import SceneClassifier
+from cfglab.scenes.classifier import SceneClassifier
 
 PROMPTS = ["a rose", "a cat above a car", "a frog next to a mushroom on a green background", "a moon"]
 
@@ -17,6 +17,6 @@ def test_a_sampler_draws_the_prompts(sampler: str) -> None:
     generators = [torch.Generator().manual_seed(seed) for seed in range(len(PROMPTS))]
     with guide(pipe, 2.5):
         pictures = pipe(PROMPTS, num_inference_steps=15, generator=generators, output_type="pt").images
-    read = SceneClassifier.load(2).read(pictures * 2 - 1)
+    read = SceneClassifier.load(2).classify(pictures * 2 - 1)
     aligned = [prompt_alignment(prompt, one)["alignment"] for prompt, one in zip(PROMPTS, read, strict=True)]
     assert sum(aligned) >= 3

@@ -33,7 +33,7 @@ def warm() -> None:
         "cfglab.cli",
         "cfglab.pipelines",
         "cfglab.experiments.backends.pipeline",
-        "cfglab.scenes.reader",
+        "cfglab.scenes.classifier",
         "cfglab.report",
     ):
         importlib.import_module(module)
@@ -42,7 +42,7 @@ def warm() -> None:
     from diffusers import AutoencoderKL, LMSDiscreteScheduler, StableDiffusionPipeline, UNet2DConditionModel  # noqa: F401
     from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
 
-    from cfglab.experiments.execution import batching as plan
+    from cfglab.experiments.spec import batching as plan
 
     plan.largest = lambda *_: BATCH
 

@@ -23,7 +23,7 @@ CACHE = "cfglab.experiments.storage.feature_cache:FeatureCache."
 KILLS: tuple[Where, ...] = (
     {"kill": "cfglab.experiments.storage.database:begin", "nth": 1},
     {"kill": STORE + "_prepare", "nth": 1},
-    {"kill": "cfglab.experiments.backends.pipeline:draw", "nth": 2},
+    {"kill": "cfglab.experiments.backends.pipeline:PipelineBackend.generate", "nth": 2},
     {"kill": WRITE, "nth": 3, "ends": ".png"},
     {"kill": "os:replace", "nth": 5, "ends": ".png"},
     {"kill": STORE + "record", "nth": 2},

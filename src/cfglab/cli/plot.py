@@ -15,7 +15,7 @@ def plot(
     steps: Annotated[int, typer.Option(metavar="N", parser=integer, help="Denoising steps.")] = 50,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", parser=path, help="Save an image instead (.png, .svg, .pdf)."),
+        typer.Option(metavar="FILE", parser=path, help="Save an image instead (.png, .svg, .pdf, .html)."),
     ] = None,
 ) -> None:
     """Plot schedules over the steps.

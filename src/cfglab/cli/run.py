@@ -88,6 +88,7 @@ def run(
       cfglab run mine.yaml --steps 20 --set width=128
       cfglab run k-decay --prompts @more.txt --seeds 0..99 --device cuda --ray auto
     """
+    from cfglab.experiments.execution.run import run as run_experiment
     from cfglab.experiments.spec.experiment import Experiment, read_assignments, read_prompts
     from cfglab.experiments.storage.files import folder_name
     from cfglab.progress import working
@@ -110,7 +111,8 @@ def run(
     folder = out or Path("runs") / folder_name(spec.name)
     executor = _executor(ray, workers)
     result = with_download_consent(
-        lambda allowed: spec.run(
+        lambda allowed: run_experiment(
+            spec,
             folder,
             device,
             revision=revision,

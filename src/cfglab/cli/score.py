@@ -38,15 +38,15 @@ def score(
       cfglab score runs/cats kid_inception --real images/cats
     """
     from cfglab.experiments import Run, Store
-    from cfglab.experiments.scoring.external_judges import check, measure
-    from cfglab.integrations.judges import judges_of
+    from cfglab.experiments.scoring.metric_models import check, measure
+    from cfglab.integrations.metric_models import metric_models_of
 
     with Store.open(folder) as stored:
         experiment = stored.experiment
         check(stored, metric, real)
     if weights is not None and weights.startswith("~"):
         weights = str(path(weights))
-    models = judges_of(metric, weights, device)
+    models = metric_models_of(metric, weights, device)
     with Store.create(folder, experiment) as store:
         for model in models:
             count = measure(store, model, real, quiet)

@@ -25,7 +25,7 @@ def trace(
     Examples:
       cfglab trace runs/k-decay/images/0f3c….png
     """
-    from cfglab.experiments.storage.traces import trace_of
+    from cfglab.experiments.execution.reproduce import trace_of
 
     print(
         with_download_consent(

@@ -1,1 +1,1 @@
-"""Around any denoiser: which step a call is, and which rows of its batch have to be run."""
+"""For any denoiser: the step of each call, and the rows of its batch that need to run."""

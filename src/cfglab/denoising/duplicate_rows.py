@@ -17,7 +17,7 @@ class EqualRows:
 
     def __init__(self) -> None:
         self._labels: list[int] = []
-        self._known: list[tuple[Tensor, int]] = []
+        self._compared: list[tuple[Tensor, int]] = []
 
     @property
     def all_differ(self) -> bool:
@@ -25,26 +25,44 @@ class EqualRows:
         return 0 < len(self._labels) == len(set(self._labels))
 
     def labels(self, sample: Tensor, conditioning: Sequence[Tensor]) -> list[int]:
-        """Return one label per row; rows with one label are equal in `sample` and in all of `conditioning`.
+        """One label per row; rows with one label are equal bit for bit.
 
         Args:
-            sample: (rows, ...).
-            conditioning: tensors of shape (rows, ...).
+            sample: The input of the denoiser, (rows, ...).
+            conditioning: The other tensors of the call, each (rows, ...).
+
+        Returns:
+            One whole number per row; equal in `sample` and in all of `conditioning` means equal labels.
+
+        Examples:
+            >>> import torch
+            >>> EqualRows().labels(torch.tensor([[1.0], [2.0], [1.0]]), [])
+            [0, 1, 0]
         """
         if len(self._labels) != len(sample):
-            self._labels, self._known = [0] * len(sample), []
+            self._labels, self._compared = [0] * len(sample), []
         if self.all_differ:
             return self._labels
-        now = [(tensor, 0 if tensor.is_inference() else tensor._version) for tensor in conditioning]
-        new = [tensor for tensor, version in now if not any(tensor is t and version == v for t, v in self._known)]
+        versions = [(tensor, 0 if tensor.is_inference() else tensor._version) for tensor in conditioning]
+        new = [
+            tensor for tensor, version in versions if not any(tensor is t and version == v for t, v in self._compared)
+        ]
         for tensor in (sample, *new):
             self._labels = _split(self._labels, tensor)
-        self._known = now
+        self._compared = versions
         return self._labels
 
 
 def take(tensor: Tensor, rows: list[int]) -> Tensor:
-    """Return the given rows of a tensor, in the given order; a view if they are consecutive."""
+    """Rows of a tensor.
+
+    Args:
+        tensor: (n, ...).
+        rows: Row numbers, 0 to n - 1, at least one.
+
+    Returns:
+        (len(rows), ...), in the order of `rows`; a view if they are consecutive.
+    """
     if rows == list(range(rows[0], rows[0] + len(rows))):
         return tensor[rows[0] : rows[0] + len(rows)]
     return tensor[torch.tensor(rows, device=tensor.device)]

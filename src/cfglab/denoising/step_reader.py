@@ -10,44 +10,69 @@ from cfglab.step import Step
 
 
 class StepReader:
-    """Call `next()` once per denoiser call. A new run is seen by `scheduler.timesteps` being a new object.
+    """Counts denoiser calls and gives the Step of each. A new `scheduler.timesteps` object begins a new run.
 
-    Counting is the only reading that is right for every sampler: `step_index` is missing or None on many, a timestep
-    stands twice in the list of two-call samplers, and the timestep argument is not always a timestep.
+    Only counting is right for every sampler: `step_index` is missing or None on many, a timestep occurs twice in the
+    list of two-call samplers, and the timestep argument is not always a timestep.
 
-    `one_run`: the loop is not broken off and begun again, so that equal timesteps in the middle of it are its own, set
-    once more by somebody who shares the scheduler, and others are refused. `whole`: see `read_steps`.
+    Args:
+        scheduler: A diffusers scheduler.
+        one_run: True if the loop is not started again. Equal timesteps that are set during the run then belong to it,
+            and others are refused.
+        whole_trajectory: As in `read_steps`.
+
+    Examples:
+        >>> from diffusers import DDIMScheduler
+        >>> scheduler = DDIMScheduler()
+        >>> scheduler.set_timesteps(4)
+        >>> reader = StepReader(scheduler)
+        >>> [reader.next().progress for _ in range(4)]
+        [0.0, 0.25, 0.5, 0.75]
     """
 
-    def __init__(self, scheduler: Any, *, one_run: bool = False, whole: bool = False) -> None:
+    def __init__(self, scheduler: Any, *, one_run: bool = False, whole_trajectory: bool = False) -> None:
         self.scheduler = scheduler
-        self._one_run, self._whole = one_run, whole
+        self._one_run, self._whole_trajectory = one_run, whole_trajectory
         self.call = -1
         """0 at the first denoiser call of a run."""
         self._timesteps: Any = None
         self._steps: list[Step] = []
 
     def next(self, timestep: Callable[[], float | None] | None = None, length: int | None = None) -> Step:
-        """Return the Step of this call and count the call.
+        """The Step of this call; counts the call.
 
         Args:
-            timestep: returns the timestep that the denoiser receives, if the caller knows it.
-            length: the number of timesteps of the run, if the caller knows it. With both, a run that starts late is
+            timestep: Returns the timestep that the denoiser receives; None if it is not known.
+            length: The number of timesteps of the run; None if it is not known. With both, a run that starts late is
                 detected even if the scheduler does not record it.
 
+        Returns:
+            The Step.
+
         Raises:
-            InputError: past the end of the run, or before `set_timesteps`.
+            InputError: The call is past the end of the run, or the timesteps changed during it.
         """
         step = self.peek(timestep, length)
         self.call += 1
         return step
 
     def peek(self, timestep: Callable[[], float | None] | None = None, length: int | None = None) -> Step:
-        """Return the Step that `next()` will return; arguments and errors as in `next`."""
+        """The Step that `next()` will return; does not count.
+
+        Args:
+            timestep: As in `next`.
+            length: As in `next`.
+
+        Returns:
+            The Step.
+
+        Raises:
+            InputError: As in `next`.
+        """
         if self.scheduler.timesteps is not self._timesteps and not self._set_again():
             begin, end = run_of(self.scheduler, timestep, length)
             self._timesteps = self.scheduler.timesteps  # kept, so that its id is not used again
-            self._steps = read_steps(self.scheduler, begin, end, whole=self._whole)
+            self._steps = read_steps(self.scheduler, begin, end, whole_trajectory=self._whole_trajectory)
             self.call = -1
         if self.call + 1 >= len(self._steps):
             advice = (
@@ -62,13 +87,13 @@ class StepReader:
         return self._steps[self.call + 1]
 
     @property
-    def left(self) -> int:
+    def remaining(self) -> int:
         """The number of denoiser calls left in the run, as far as it is known."""
         return len(self._steps) - self.call - 1
 
     def _set_again(self) -> bool:
-        """Whether the new timesteps are those of the run that is under way. Raises InputError where they are others."""
-        if not self._one_run or self.call < 0 or self.left == 0:
+        """Whether new timesteps belong to the run under way. Raises InputError if they differ from its own."""
+        if not self._one_run or self.call < 0 or self.remaining == 0:
             return False
         if self._timesteps.tolist() != self.scheduler.timesteps.tolist():
             raise InputError(
@@ -80,55 +105,90 @@ class StepReader:
 
 
 def run_of(scheduler: Any, timestep: Callable[[], float | None] | None, length: int | None) -> tuple[int, int]:
-    """Where in `scheduler.timesteps` a run begins and ends (exclusive).
+    """The indices in `scheduler.timesteps` at which a run begins and ends.
 
-    A `begin_index` says it. Schedulers without one (DDIM, DDPM, PNDM) are not told: then it is where the first timestep
-    stands, or, where the denoiser gets another number (a fraction of it), what `length` leaves out.
+    `begin_index` gives the beginning. Schedulers without one (DDIM, DDPM, PNDM) do not record it. There it is the index
+    of the first timestep; if the denoiser gets another number (a fraction of it), `length` gives it.
+
+    Args:
+        scheduler: A diffusers scheduler after `set_timesteps`.
+        timestep: Returns the timestep that the denoiser receives; None if it is not known.
+        length: The number of timesteps of the run; None if it is not known.
+
+    Returns:
+        The first index, and the end (exclusive).
     """
     count = len(scheduler.timesteps)
     begin = getattr(scheduler, "begin_index", None)
     missing = count - length if length is not None and 0 < length <= count else 0
     if begin is None:
-        seen = timestep() if timestep is not None else None
+        denoiser_timestep = timestep() if timestep is not None else None
         times = scheduler.timesteps.tolist()
-        scaled = seen is None or (seen <= 1 < max(times))
-        places = [] if scaled or seen is None else [i for i, t in enumerate(times) if _same(t, seen)]
-        begin = missing if missing in places or not places else places[0]
+        scaled = denoiser_timestep is None or (denoiser_timestep <= 1 < max(times))
+        positions = (
+            []
+            if scaled or denoiser_timestep is None
+            else [i for i, t in enumerate(times) if _is_close(t, denoiser_timestep)]
+        )
+        begin = missing if missing in positions or not positions else positions[0]
     return begin, min(count, begin + length) if missing and length is not None else count
 
 
-def read_steps(scheduler: Any, begin: int | None = None, end: int | None = None, *, whole: bool = False) -> list[Step]:
+def read_steps(
+    scheduler: Any, begin: int | None = None, end: int | None = None, *, whole_trajectory: bool = False
+) -> list[Step]:
     """The Step of every denoiser call of the run that `scheduler.set_timesteps` prepared.
 
-    sigma is noise over signal where the model is evaluated, `next_sigma` the one at the end of the interval;
-    both calls of a two-call sampler (Heun, KDPM2, the SDE solver) share the index. With a `begin` (by default the
-    scheduler's own `begin_index`: img2img) the run starts there, it ends at `end`, and `count` is what lies
-    between; with `whole` it is all of them, and `index` counts from their first. Unknown samplers get no sigma rather
-    than a wrong one.
+    Both calls of a two-call sampler (Heun, KDPM2, the SDE solver) share the index.
+
+    Args:
+        scheduler: A diffusers scheduler after `set_timesteps`.
+        begin: The index in `scheduler.timesteps` at which the run starts; None for the scheduler's `begin_index`
+            (img2img), or 0.
+        end: The index at which the run ends, exclusive; None for all timesteps.
+        whole_trajectory: True counts `index` and `count` over all timesteps of the scheduler; False over the run.
+
+    Returns:
+        One Step per call. `sigma` is noise over signal where the model is evaluated, `next_sigma` that at the end of
+        the interval. A sampler that is not known gets None for both.
     """
     timesteps = [float(t) for t in scheduler.timesteps.tolist()]
     if begin is None:
         begin = getattr(scheduler, "begin_index", None) or 0
     calls = range(begin, len(timesteps) if end is None else end)
     indices = [_interval(scheduler, call) for call in range(len(timesteps))]
-    first, count = (0, indices[-1] + 1) if whole else (indices[begin], indices[calls[-1]] + 1 - indices[begin])
-    hosts = getattr(scheduler, "sigmas", None)
-    if hosts is not None and len(hosts) > len(timesteps):
-        levels = _from_sigmas(scheduler, [float(s) for s in hosts.tolist()], len(timesteps))
+    first_index, count = (
+        (0, indices[-1] + 1) if whole_trajectory else (indices[begin], indices[calls[-1]] + 1 - indices[begin])
+    )
+    sampler_sigmas = getattr(scheduler, "sigmas", None)
+    if sampler_sigmas is not None and len(sampler_sigmas) > len(timesteps):
+        levels = _from_sigmas(scheduler, [float(s) for s in sampler_sigmas.tolist()], len(timesteps))
     elif hasattr(scheduler, "alphas_cumprod"):
         levels = _from_alphas(scheduler, timesteps, indices)
     else:
         levels = [(None, None, None)] * len(timesteps)
     steps = []
     for call in calls:
-        host, sigma, after = levels[call]
+        sampler_sigma, sigma, next_sigma = levels[call]
         alpha = None if sigma is None else _alpha(scheduler, sigma)
-        steps.append(Step(indices[call] - first, count, timesteps[call], sigma, after, alpha, host))
+        steps.append(Step(indices[call] - first_index, count, timesteps[call], sigma, next_sigma, alpha, sampler_sigma))
     return steps
 
 
 def prediction_of(scheduler: Any) -> Space:
-    """What a model driven by this scheduler predicts, as a space; "model" where it is none of those known."""
+    """The parameterization of a model that a scheduler drives.
+
+    Args:
+        scheduler: A diffusers scheduler.
+
+    Returns:
+        "epsilon", "x0", "v" or "flow"; "model" if it is another one.
+
+    Examples:
+        >>> from diffusers import FlowMatchEulerDiscreteScheduler
+        >>> prediction_of(FlowMatchEulerDiscreteScheduler())
+        'flow'
+    """
     if _is_flow(scheduler):
         return "flow"
     if _get(scheduler, "sigma_data") is not None:
@@ -149,48 +209,50 @@ def _interval(scheduler: Any, call: int) -> int:
 
 
 def _from_sigmas(
-    scheduler: Any, hosts: list[float], calls: int
+    scheduler: Any, sampler_sigmas: list[float], calls: int
 ) -> list[tuple[float | None, float | None, float | None]]:
     flow, two = _is_flow(scheduler), getattr(scheduler, "order", 1) == 2
     levels: list[tuple[float | None, float | None, float | None]] = []
     for call in range(calls):
-        host = _second_evaluation(scheduler, hosts, call) if two and call % 2 else hosts[call]
-        after = hosts[call + 1]  # two-call samplers list each end of an interval twice
-        levels.append((host, _over_signal(host, flow), _over_signal(after, flow)))
+        sampler_sigma = (
+            _second_evaluation(scheduler, sampler_sigmas, call) if two and call % 2 else sampler_sigmas[call]
+        )
+        interval_end = sampler_sigmas[call + 1]  # two-call samplers list each end of an interval twice
+        levels.append((sampler_sigma, _over_signal(sampler_sigma, flow), _over_signal(interval_end, flow)))
     return levels
 
 
-def _second_evaluation(scheduler: Any, hosts: list[float], call: int) -> float:
+def _second_evaluation(scheduler: Any, sampler_sigmas: list[float], call: int) -> float:
     if hasattr(scheduler, "sigmas_up"):  # KDPM2 ancestral: stored at the start of the interval
         return float(scheduler.sigmas_interpol[call - 1])
     if hasattr(scheduler, "sigmas_interpol"):  # KDPM2: stored at its end
         return float(scheduler.sigmas_interpol[call])
     if hasattr(scheduler, "mid_point_sigma"):  # SDE solver: half way in log sigma
-        return math.sqrt(hosts[call - 1] * hosts[call])
-    return hosts[call]  # Heun: at the end of the interval
+        return math.sqrt(sampler_sigmas[call - 1] * sampler_sigmas[call])
+    return sampler_sigmas[call]  # Heun: at the end of the interval
 
 
 def _from_alphas(
     scheduler: Any, timesteps: list[float], indices: list[int]
 ) -> list[tuple[float | None, float | None, float | None]]:
     signal = scheduler.alphas_cumprod.tolist()
-    last = len(signal) - 1
+    last_index = len(signal) - 1
 
     def sigma(t: float) -> float:
-        kept = signal[min(last, max(0, round(t)))]
-        return math.inf if kept <= 0 else math.sqrt((1 - kept) / kept)
+        signal_power = signal[min(last_index, max(0, round(t)))]
+        return math.inf if signal_power <= 0 else math.sqrt((1 - signal_power) / signal_power)
 
     starts = {index: t for t, index in zip(reversed(timesteps), reversed(indices), strict=True)}
-    kept = float(getattr(scheduler, "final_alpha_cumprod", 1.0))
-    end = math.sqrt((1 - kept) / kept)
+    final_power = float(getattr(scheduler, "final_alpha_cumprod", 1.0))
+    end = math.sqrt((1 - final_power) / final_power)
     ends = {index: sigma(starts[index + 1]) if index + 1 in starts else end for index in starts}
     return [(sigma(t), sigma(t), ends[index]) for t, index in zip(timesteps, indices, strict=True)]
 
 
-def _over_signal(host: float, flow: bool) -> float:
+def _over_signal(sampler_sigma: float, flow: bool) -> float:
     if not flow:
-        return host
-    return math.inf if host >= 1 else host / (1 - host)
+        return sampler_sigma
+    return math.inf if sampler_sigma >= 1 else sampler_sigma / (1 - sampler_sigma)
 
 
 def _alpha(scheduler: Any, sigma: float) -> float:
@@ -208,7 +270,7 @@ def _is_flow(scheduler: Any) -> bool:
     )
 
 
-def _same(a: float, b: float) -> bool:
+def _is_close(a: float, b: float) -> bool:
     return abs(a - b) <= 1e-5 * max(1.0, abs(a))
 
 

@@ -1,4 +1,4 @@
-"""What a guided run did: one record a denoiser call, tensors read only when somebody looks."""
+"""The trace of a guided run: one record per denoiser call. Tensors are read only when a property asks for numbers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -40,11 +40,11 @@ class StepRecord:
 
         Reading it synchronizes with the device if the schedule reads the predictions.
         """
-        known: dict[int, float | None] = {}
+        scale_of: dict[int, float | None] = {}
         for images, scale in self.scales:
-            each = [scale] * len(images) if scale is None or isinstance(scale, float | int) else scale.tolist()
-            known |= zip(images, each, strict=True)
-        return tuple(known[image] for image in range(len(known)))
+            values = [scale] * len(images) if scale is None or isinstance(scale, float | int) else scale.tolist()
+            scale_of |= zip(images, values, strict=True)
+        return tuple(scale_of[image] for image in range(len(scale_of)))
 
     @property
     def difference(self) -> tuple[float | None, ...]:
@@ -52,7 +52,7 @@ class StepRecord:
 
         Reading it synchronizes with the device.
         """
-        return self._each(lambda _u, _c, apart: apart)
+        return self._per_image(lambda _u, _c, apart: apart)
 
     @property
     def cosine(self) -> tuple[float | None, ...]:
@@ -64,15 +64,15 @@ class StepRecord:
         def cosine(u: float, c: float, apart: float) -> float:
             return max(min((u * u + c * c - apart * apart) / (2 * u * c), 1.0), -1.0) if u and c else 0.0
 
-        return self._each(cosine)
+        return self._per_image(cosine)
 
-    def _each(self, of: Callable[[float, float, float], float]) -> tuple[float | None, ...]:
-        known = {
+    def _per_image(self, of: Callable[[float, float, float], float]) -> tuple[float | None, ...]:
+        value_of = {
             image: of(*values)
             for images, lengths in self.lengths
             for image, values in zip(images, lengths.T.tolist(), strict=True)
         }
-        return tuple(known.get(image) for image in range(len(self.w)))
+        return tuple(value_of.get(image) for image in range(len(self.w)))
 
 
 @dataclass(eq=False)
@@ -96,9 +96,11 @@ class Trace:
         return sum(record.rows_saved for record in self.steps)
 
     def table(self) -> str:
-        """Return a text table with one line per denoiser call.
+        """A text table with one line per denoiser call.
 
-        Columns: run, step, sigma, w and |cond - uncond| (both as a range over the images), rows run, rows saved.
+        Returns:
+            The columns run, step, sigma, w and |cond - uncond| (both as a range over the images), rows run, rows saved;
+            the last line has the sums.
         """
         head = ("run", "step", "sigma", "w", "|cond - uncond|", "rows run", "rows saved")
         lines = [head, *map(_cells, self.steps), ("", "", "", "", "all", str(self.rows_run), str(self.rows_saved))]
@@ -111,10 +113,10 @@ class Trace:
 def _cells(record: StepRecord) -> tuple[str, ...]:
     step = record.step
     sigma = "-" if step.sigma is None else f"{step.sigma:.4g}"
-    place = f"{step.index + 1}/{step.count}"
+    position = f"{step.index + 1}/{step.count}"
     return (
         str(record.run),
-        place,
+        position,
         sigma,
         _range(record.w),
         _range(record.difference),
@@ -124,8 +126,8 @@ def _cells(record: StepRecord) -> tuple[str, ...]:
 
 
 def _range(values: tuple[float | None, ...]) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
+    numbers = [value for value in values if value is not None]
+    if not numbers:
         return "-"
-    low, high = f"{min(known):.4g}", f"{max(known):.4g}"
+    low, high = f"{min(numbers):.4g}", f"{max(numbers):.4g}"
     return low if low == high else f"{low} to {high}"

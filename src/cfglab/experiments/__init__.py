@@ -1,4 +1,7 @@
-"""Experiments: what to draw (spec), where it is kept (store), drawing it (run), comparing. Reading loads no torch."""
+"""Experiments: what to generate (spec), running it (execution), the run folder (storage), comparing (analysis).
+
+Reading a run folder loads no torch.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -11,9 +14,13 @@ from cfglab.metrics.estimate import Estimate
 
 if TYPE_CHECKING:
     from cfglab.experiments.analysis.compare import Comparison
-    from cfglab.experiments.execution.run import Run
+    from cfglab.experiments.execution.run import Run, run
 
-__all__ = ["Cell", "Comparison", "Estimate", "Experiment", "Result", "Run", "Setting", "Store"]
+__all__ = ["Cell", "Comparison", "Estimate", "Experiment", "Result", "Run", "Setting", "Store", "run"]
 
-_WHEN_USED = {"Comparison": "cfglab.experiments.analysis.compare", "Run": "cfglab.experiments.execution.run"}
-__getattr__ = lazy_getattr(__name__, _WHEN_USED)
+_LAZY = {
+    "Comparison": "cfglab.experiments.analysis.compare",
+    "Run": "cfglab.experiments.execution.run",
+    "run": "cfglab.experiments.execution.run",
+}
+__getattr__ = lazy_getattr(__name__, _LAZY)

@@ -1,50 +1,58 @@
 """Guidance: a schedule, transforms, and the arithmetic that applies them. Loads torch only when it computes.
 
-Where each method lives, under `methods/`; `docs/methods.md` has the formulas:
+`methods/` has one published method per file, under the name that people search for; `docs/methods.md` has the formulas:
 
-| file | methods |
-|---|---|
-| `norms` `cfg_norm` `rescale` `thresholding` | norms: cf_guidance's three; the CFGNorm family; phi; two clips |
-| `skimmed` `mahiro` | value by value, and by agreement |
-| `apg` `tcfg` `cfg_zero_star` | directions: APG, TCFG, CFG-Zero* |
-| `frequency` (over `laplacian_pyramid`) | FDG, FreSca |
-| `momentum` `epsilon_scaling` | also without guidance |
-| `adaptive_scale` `feedback` `adaptive_guidance` | w from the predictions: MAMBO-G, beta-CFG's norm; FBG; skipped rows
-| | `prompts` `nag` | one more prompt: Perp-Neg, composed, dual CFG; NAG | | `autoguidance` `perturbed_attention` `sag`
-`skip_layers` (all `weak_prediction`) | PAG, SEG; SAG; SLG, S2 | | `noised_conditions` `tsg` | noise in the condition:
-ICG, CADS; in the time step: TSG | | `not_implemented` | the methods that are not implemented, with the reasons |
+- norms: `norms` (cf_guidance's three), `cfg_norm`, `rescale`, `imagen_threshold`, `mimic_threshold`
+- directions: `apg`, `tcfg`, `cfg_zero_star`; value by value: `skimmed`; by agreement: `mahiro`
+- frequencies: `fdg`, `fresca`, over `laplacian_pyramid`
+- past steps: `momentum`; exposure bias: `epsilon_scaling`
+- w from the predictions: `mambo_g`, `beta_cfg`, `feedback`
+- fewer unconditional rows: `adaptive_guidance`, `reuse_update`
+- one more prompt: `perp_neg`, `composed_prompts`, `dual_cfg` (over `second_prompt`), `nag`
+- a weak prediction: `autoguidance`, `pag`, `seg`, `sag`, `skip_layers`, `s2_guidance`, `tsg` (over `weak_prediction`)
+- noise in the condition: `icg`, `cads`
+- `not_implemented`: the methods that are missing, with the reasons
 
-The machinery: `guidance` (Guidance), `guide` (one run of it), `transform` (the base class of methods), `context` (the
-input of a hook), `parameterization`, `reductions` (over one image), `fields`, `names`, `parser`; `perturbations/` holds
-the perturbed passes of the denoiser.
+`guidance` is the value (Guidance), `guide` one run of it, `transform` the base class of methods, `context` the input of
+a hook, `parameterization` the conversion of predictions, `reductions` the sums over one image, `fields` the number
+types, `parser` the text form. `perturbations/` holds the perturbed passes of the denoiser.
 """
 
 from cfglab.guidance.check import check_transform
 from cfglab.guidance.context import Perturbation, StepContext
 from cfglab.guidance.guidance import Guidance, as_guidance, parse_guidance
 from cfglab.guidance.guide import Guide
-from cfglab.guidance.methods.adaptive_guidance import AdaptiveGuidance, ReuseUpdate
-from cfglab.guidance.methods.adaptive_scale import MagnitudeAware, UpdatePower
+from cfglab.guidance.methods.adaptive_guidance import AdaptiveGuidance
 from cfglab.guidance.methods.apg import APG
 from cfglab.guidance.methods.autoguidance import AutoGuidance
+from cfglab.guidance.methods.beta_cfg import UpdatePower
+from cfglab.guidance.methods.cads import CADS
 from cfglab.guidance.methods.cfg_norm import CFGNorm
 from cfglab.guidance.methods.cfg_zero_star import CFGZeroStar
+from cfglab.guidance.methods.composed_prompts import Composed
+from cfglab.guidance.methods.dual_cfg import DualCFG
 from cfglab.guidance.methods.epsilon_scaling import EpsilonScaling
+from cfglab.guidance.methods.fdg import FDG
 from cfglab.guidance.methods.feedback import FeedbackGuidance, feedback_temperature
-from cfglab.guidance.methods.frequency import FDG, FreSca
+from cfglab.guidance.methods.fresca import FreSca
+from cfglab.guidance.methods.icg import ICG
+from cfglab.guidance.methods.imagen_threshold import ImagenThreshold
 from cfglab.guidance.methods.mahiro import MaHiRo
+from cfglab.guidance.methods.mambo_g import MagnitudeAware
+from cfglab.guidance.methods.mimic_threshold import MimicThreshold
 from cfglab.guidance.methods.momentum import MomentumGuidance
 from cfglab.guidance.methods.nag import NAG
-from cfglab.guidance.methods.noised_conditions import CADS, ICG
 from cfglab.guidance.methods.norms import FullNorm, PredictionNorm, UpdateNorm
-from cfglab.guidance.methods.perturbed_attention import PAG, SEG
-from cfglab.guidance.methods.prompts import Composed, DualCFG, PerpNeg
+from cfglab.guidance.methods.pag import PAG
+from cfglab.guidance.methods.perp_neg import PerpNeg
 from cfglab.guidance.methods.rescale import Rescale
+from cfglab.guidance.methods.reuse_update import ReuseUpdate
+from cfglab.guidance.methods.s2_guidance import S2Guidance
 from cfglab.guidance.methods.sag import SAG
+from cfglab.guidance.methods.seg import SEG
 from cfglab.guidance.methods.skimmed import Skimmed
-from cfglab.guidance.methods.skip_layers import S2Guidance, SkipLayers
+from cfglab.guidance.methods.skip_layers import SkipLayers
 from cfglab.guidance.methods.tcfg import TCFG
-from cfglab.guidance.methods.thresholding import ImagenThreshold, MimicThreshold
 from cfglab.guidance.methods.tsg import TSG
 from cfglab.guidance.names import Space
 from cfglab.guidance.parser import parse_transform

@@ -26,7 +26,7 @@ class StepContext:
             placeholder.
         space: The parameterization of the predictions: the transform's own.
         latents: The input of the denoiser, (n, ...); None if it was not given.
-        extra: The prediction of the transform's own Variation, (n, ...); None if it has no perturbed pass.
+        extra: The prediction of the perturbed pass of the transform, (n, ...); None if it has no perturbed pass.
         memory: A dict of this transform in this run, kept from step to step.
     """
 
@@ -71,7 +71,7 @@ class StepContext:
         if self.latents is None or step.sigma is None or step.alpha is None:
             raise InputError(
                 f"step {step.index} without {'latents' if self.latents is None else 'sigma and alpha'}: this transform "
-                "compares with what the denoiser saw; call combine(uncond, cond, step, latents) with a whole step."
+                "compares with the input of the denoiser; call combine(uncond, cond, step, latents) with a whole step."
             )
         flow = step.alpha == 0 or abs(step.alpha * (1 + step.sigma) - 1) < 1e-6
         return self.latents - x0 * (1.0 if flow else step.alpha)
@@ -80,17 +80,16 @@ class StepContext:
 class Perturbation(Protocol):
     """A perturbed pass: the rows of `source`, run once more with a change. It costs one more denoiser row per image.
 
-    An immutable, hashable value: equal variations at one step are one denoiser call, and rows that are equal under it
-    run once, so the change is the same for every row and every batch. It refers to no pipeline. Optional attributes
+    An immutable, hashable value: equal perturbations at one step are one denoiser call, and rows that are equal under
+    it run once, so the change is the same for every row and every batch. It refers to no pipeline. Optional attributes
     change how it is run:
 
     - `prompt` (text): the rows get its encoding in place of their own, before `inputs`; a host that cannot encode a
-    text
-      refuses it.
+      text refuses it.
     - `beside` (True, with a `prompt`): the rows keep their own encoding, and the arguments with the other text are in
       `conditioning["prompted"]`.
-    - `prediction`: is set to what the network predicts.
-    - `runs`: how often it runs the network; it costs that many rows.
+    - `prediction`: set to the parameterization of the network.
+    - `runs`: the number of network runs, which are that many rows.
     """
 
     @property

@@ -49,19 +49,19 @@ class Guidance(BaseModel):
     transforms: tuple[AnyTransform, ...] = ()
 
     def __init__(
-        self, schedule: Any = None, transforms: Iterable[Transform | dict[str, Any]] = (), **others: Any
+        self, schedule: Any = None, transforms: Iterable[Transform | dict[str, Any]] = (), **extra_fields: Any
     ) -> None:
-        for name in others:
+        for name in extra_fields:
             raise InputError(unknown_field("guidance", name, FIELDS))
         if schedule is None:
             raise InputError("guidance without schedule: it is needed; write Guidance(7.5).")
-        listed = _listed(transforms)
-        check_tree([schedule, *listed], "a guidance")
+        items = _as_tuple(transforms)
+        check_tree([schedule, *items], "a guidance")
         if isinstance(schedule, str) and "|" in schedule:
-            schedule, read = parse_parts(schedule)
-            listed = _bounded((*read, *listed))
+            schedule, parsed = parse_parts(schedule)
+            items = _check_count((*parsed, *items))
         try:
-            super().__init__(schedule=schedule, transforms=listed)
+            super().__init__(schedule=schedule, transforms=items)
         except ValidationError as error:
             raise InputError(explain(error, "guidance", FIELDS)) from None
         _check_replaced(self.transforms)
@@ -91,8 +91,8 @@ class Guidance(BaseModel):
         try:
             return self.model_dump_json()
         except PydanticSerializationError as error:
-            said = str(error)
-            raise InputError(said[said.find("the function") :]) from None
+            message = str(error)
+            raise InputError(message[message.find("the function") :]) from None
 
     @classmethod
     def from_json(cls, text: str) -> "Guidance":
@@ -231,7 +231,7 @@ def as_guidance(value: Any) -> Any:
     return Guidance(value)
 
 
-def _listed(transforms: Any) -> tuple[Any, ...]:
+def _as_tuple(transforms: Any) -> tuple[Any, ...]:
     if isinstance(transforms, Transform | dict):
         return (transforms,)
     if isinstance(transforms, str | bytes) or not isinstance(transforms, Iterable):
@@ -239,10 +239,10 @@ def _listed(transforms: Any) -> tuple[Any, ...]:
             f"transforms {shown(transforms)}: a list of transforms is needed, each a Transform or its JSON object; "
             "write transforms=[], or text after a bar: '7.5 | prediction_norm()'."
         )
-    return _bounded(tuple(itertools.islice(transforms, limits.TRANSFORMS + 1)))
+    return _check_count(tuple(itertools.islice(transforms, limits.TRANSFORMS + 1)))
 
 
-def _bounded(transforms: tuple[Any, ...]) -> tuple[Any, ...]:
+def _check_count(transforms: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(transforms) > limits.TRANSFORMS:
         raise InputError(f"more than {limits.TRANSFORMS} transforms: a guidance has at most so many; leave some out.")
     return transforms
@@ -250,14 +250,14 @@ def _bounded(transforms: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _check_replaced(transforms: Iterable[Transform]) -> None:
     """Raise InputError for two transforms of which the second one would undo the first."""
-    by: dict[str, Transform] = {}
-    for one in transforms:
-        if one.replaces is None or one.strength == 0:
+    by_prediction: dict[str, Transform] = {}
+    for transform in transforms:
+        if transform.replaces is None or transform.strength == 0:
             continue
-        if before := by.get(one.replaces):
-            full = {"cond": "conditional", "uncond": "unconditional"}[one.replaces]
+        if earlier := by_prediction.get(transform.replaces):
+            prediction = {"cond": "conditional", "uncond": "unconditional"}[transform.replaces]
             raise InputError(
-                f"{before} and {one}: each puts a prediction of its own in the place of the {full} one, so the first "
-                "would be lost; leave one of them out."
+                f"{earlier} and {transform}: each puts a prediction of its own in the place of the {prediction} one, "
+                "so the first would be lost; leave one of them out."
             )
-        by[one.replaces] = one
+        by_prediction[transform.replaces] = transform

@@ -71,14 +71,14 @@ class _Active:
 
 
 class Guide:
-    """One live run: whatever has to be remembered between steps lives here and dies with it.
+    """One live run of a guidance. It holds all memory between the steps.
 
     Attributes:
         guidance: The guidance that this is a run of.
-        prediction: What the tensors are that `combine` gets and gives; "model" where that is not known.
-        model: What the network itself predicts, which a transform with space="model" acts on.
-        alone: True where the rows that are needed depend on an image's own history: give each image its own Guide.
-        w: The scale of the last `combine`: a number, or (n,) where a transform reads it off the predictions.
+        prediction: The parameterization of the predictions that `combine` takes; "model" if it is not known.
+        model: The parameterization of the network itself, in which a transform with space="model" acts.
+        per_image: True if the needed rows depend on the history of an image; each image then needs its own Guide.
+        w: The scale of the last `combine`: a number, or (n,) if a transform computes it from the predictions.
 
     Examples:
         >>> from cfglab import Guidance, steps
@@ -94,7 +94,7 @@ class Guide:
         self.w: float | Tensor = 1.0
         self._active = [_Active(transform) for transform in guidance.transforms if transform.strength > 0]
         self._plan: StepPlan | None = None
-        self.alone = any(active.transform.alone for active in self._active)
+        self.per_image = any(active.transform.per_image for active in self._active)
 
     def plan(self, step: Step) -> StepPlan:
         """The plan of this step: the predictions and perturbed passes that it needs.
@@ -150,7 +150,7 @@ class Guide:
                 be done.
         """
         plan, extras = self.plan(step), extras or {}
-        self._plan = None  # what the transforms remember from here on may change the next plan
+        self._plan = None  # the memory of the transforms may change the next plan
         if plan.zero is not None:
             self.w = 1.0
             return self._zero(uncond if cond is None else cond, plan, latents)
@@ -163,15 +163,15 @@ class Guide:
             return uncond
         self._check(plan, uncond, cond, extras)
         uncond, cond = uncond if plan.uncond else None, cond if plan.cond else None
-        given = next(tensor for tensor in (cond, uncond, *extras.values()) if tensor is not None)
-        uncond, cond = given if uncond is None else uncond, given if cond is None else cond
+        reference = next(tensor for tensor in (cond, uncond, *extras.values()) if tensor is not None)
+        uncond, cond = reference if uncond is None else uncond, reference if cond is None else cond
         if plain:
             self.w = plan.w
             return uncond + plan.w * (cond - uncond)
         combination = _Combination(self, plan, uncond, cond, latents, extras)
         guided = combination.guided()
         self.w = combination.w if isinstance(combination.w, float | int) else combination.w.reshape(-1)
-        return guided.to(given.dtype)
+        return guided.to(reference.dtype)
 
     def parameterization(self, transform: Transform) -> Space:
         """The parameterization that a transform acts in.
@@ -185,7 +185,7 @@ class Guide:
         return self.model if transform.space == "model" else transform.space
 
     def variation(self, transform: Transform, step: Step) -> Perturbation | None:
-        """The perturbed pass that a transform asks for, with what the network predicts if it asks for that.
+        """The perturbed pass of a transform, with its `prediction` set if it has that field.
 
         Args:
             transform: A transform of this guidance.
@@ -197,8 +197,8 @@ class Guide:
         variation = transform.variation(step)
         if variation is None or not hasattr(variation, "prediction"):
             return variation
-        told: Any = replace(variation, prediction=self.model)  # type: ignore[type-var]
-        return told
+        informed: Any = replace(variation, prediction=self.model)  # type: ignore[type-var]
+        return informed
 
     def _planned(self, step: Step) -> StepPlan:
         schedule = self.guidance.schedule
@@ -212,14 +212,14 @@ class Guide:
             return StepPlan(step, w, on=True, uncond=w != 1, cond=w != 0)
         supplied = {active.transform.supplies(step, active.memory) for active in full}
         unread = w == 1 and not any(active.reads_uncond() for active in self._active)
-        wanted = (self.variation(active.transform, step) for active in self._active)
+        passes = (self.variation(active.transform, step) for active in self._active)
         return StepPlan(
             step,
             w,
             on=True,
             uncond="uncond" not in supplied and not unread,
             cond="cond" not in supplied,
-            passes=tuple(dict.fromkeys(variation for variation in wanted if variation is not None)),
+            passes=tuple(dict.fromkeys(variation for variation in passes if variation is not None)),
         )
 
     def _zero(self, like: "Tensor | None", plan: StepPlan, latents: "Tensor | None") -> "Tensor":
@@ -277,31 +277,31 @@ class _Combination:
 
         self._guide, self._step, self._latents, self._extras = guide, plan.step, latents, extras
         self._active = guide._active
-        self._seen = None if latents is None else upcast(latents)
+        self._input = None if latents is None else upcast(latents)
         self._uncond, self._cond = upcast(uncond), upcast(cond)
         self.w: float | Tensor = plan.w
 
     def guided(self) -> "Tensor":
         """The hooks in their order: scale, conditional, unconditional, update, prediction."""
-        for active in self._having("scale"):
+        for active in self._transforms_with("scale"):
             changed = active.transform.scale(self.w, self._context(active))
             self.w = self.w + active.transform.strength * (changed - self.w)
-        for active in self._having("conditional"):
-            self._cond = self._hooked(active, "conditional", self._cond, own="cond")
-        for active in self._having("unconditional"):
-            self._uncond = self._hooked(active, "unconditional", self._uncond, own="uncond")
+        for active in self._transforms_with("conditional"):
+            self._cond = self._apply_hook(active, "conditional", self._cond, value_field="cond")
+        for active in self._transforms_with("unconditional"):
+            self._uncond = self._apply_hook(active, "unconditional", self._uncond, value_field="uncond")
         update = self._cond - self._uncond
-        for active in self._having("update"):
-            update = self._hooked(active, "update", update)
+        for active in self._transforms_with("update"):
+            update = self._apply_hook(active, "update", update)
         guided = self._uncond + self.w * update
-        for active in self._having("prediction"):
-            guided = self._hooked(active, "prediction", guided)
+        for active in self._transforms_with("prediction"):
+            guided = self._apply_hook(active, "prediction", guided)
         return guided
 
-    def _having(self, hook: str) -> list[_Active]:
+    def _transforms_with(self, hook: str) -> list[_Active]:
         return [active for active in self._active if active.has(hook)]
 
-    def _hooked(self, active: _Active, hook: str, value: "Tensor", own: str | None = None) -> "Tensor":
+    def _apply_hook(self, active: _Active, hook: str, value: "Tensor", value_field: str | None = None) -> "Tensor":
         """`value` after one hook, which sees it in the transform's parameterization.
 
         A difference of predictions changes its parameterization by a factor, without the latents. `own` is the field
@@ -313,22 +313,30 @@ class _Combination:
         space, strength = self._guide.parameterization(active.transform), active.transform.strength
         factor = ratio(self._step, self._guide.prediction, space)
         difference = value if factor == 1 else value * factor
-        before = difference if hook == "update" else self._converted(value, space)
-        after = getattr(active.transform, hook)(before, self._context(active, **({own: before} if own else {})))
-        if after is before:
+        hook_input = difference if hook == "update" else self._converted(value, space)
+        hook_output = getattr(active.transform, hook)(
+            hook_input, self._context(active, **({value_field: hook_input} if value_field else {}))
+        )
+        if hook_output is hook_input:
             return value
-        if before is value:
-            return before.lerp(after, strength)
-        return value.add(after - before, alpha=strength / factor)
+        if hook_input is value:
+            return hook_input.lerp(hook_output, strength)
+        return value.add(hook_output - hook_input, alpha=strength / factor)
 
-    def _context(self, active: _Active, **known: "Tensor") -> StepContext:
+    def _context(self, active: _Active, **converted: "Tensor") -> StepContext:
         """The context of a transform: tensors in its own parameterization; `known` are already converted."""
-        space, given = self._guide.parameterization(active.transform), {"uncond": self._uncond, "cond": self._cond}
+        space, predictions = (
+            self._guide.parameterization(active.transform),
+            {"uncond": self._uncond, "cond": self._cond},
+        )
         variation = self._guide.variation(active.transform, self._step)
         if variation is not None:
-            given["extra"] = self._extras[variation]
-        seen = {name: known[name] if name in known else self._converted(given[name], space) for name in given}
-        return StepContext(self._step, self.w, space=space, latents=self._seen, memory=active.memory, **seen)
+            predictions["extra"] = self._extras[variation]
+        fields = {
+            name: converted[name] if name in converted else self._converted(predictions[name], space)
+            for name in predictions
+        }
+        return StepContext(self._step, self.w, space=space, latents=self._input, memory=active.memory, **fields)
 
     def _converted(self, value: "Tensor", space: Space) -> "Tensor":
         from cfglab.guidance.parameterization import convert

@@ -1,4 +1,4 @@
-"""The names of the parameterizations, in a file of their own so that a Guidance is read and written without torch."""
+"""The names of the parameterizations. A separate file, so that a Guidance is read and written without torch."""
 
 from typing import Literal
 

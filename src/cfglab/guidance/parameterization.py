@@ -48,7 +48,7 @@ def convert(tensor: Tensor, latents: Tensor | None, step: Step, source: Space, t
     _check(step, source, target, p * a - q * n, to_p * a - to_q * n)
     if latents is None:
         raise InputError(
-            f"a prediction of {source!r} without latents: turning it into {target!r} needs what the denoiser saw; "
+            f"a prediction of {source!r} without latents: turning it into {target!r} needs the denoiser's input; "
             "call combine(uncond, cond, step, latents) with the scaled model input."
         )
     if latents.shape != tensor.shape:
@@ -56,9 +56,9 @@ def convert(tensor: Tensor, latents: Tensor | None, step: Step, source: Space, t
             f"latents of shape {tuple(latents.shape)} and predictions of shape {tuple(tensor.shape)}: turning "
             f'{source!r} into {target!r} needs both of one shape; use space="model" for this model.'
         )
-    whole = p * a - q * n
-    converted = tensor * ((to_p * a - to_q * n) / whole)
-    return converted.add(upcast(latents), alpha=(to_q * p - to_p * q) / whole)
+    determinant = p * a - q * n
+    converted = tensor * ((to_p * a - to_q * n) / determinant)
+    return converted.add(upcast(latents), alpha=(to_q * p - to_p * q) / determinant)
 
 
 def ratio(step: Step, source: Space, target: Space) -> float:
@@ -100,17 +100,17 @@ def upcast(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-def _levels(step: Step, space: Space, other: Space) -> tuple[float, float]:
+def _levels(step: Step, space: Space, target: Space) -> tuple[float, float]:
     """The factors of signal and noise at this step."""
-    if "model" in (space, other):
+    if "model" in (space, target):
         raise InputError(
-            f"what this model predicts is not known, so {other!r} cannot be had from {space!r}: "
+            f"what this model predicts is not known, so {target!r} cannot be had from {space!r}: "
             'use space="model", or name the prediction in Guidance.start(prediction).'
         )
     sigma, alpha = step.sigma, step.alpha
     if sigma is None or sigma != sigma or (isinf(sigma) and alpha):
         raise InputError(
-            f"step {step.index} has sigma {sigma}: turning {space!r} into {other!r} needs the noise over signal, "
+            f"step {step.index} has sigma {sigma}: turning {space!r} into {target!r} needs the noise over signal, "
             'infinite only where alpha is 0; give the step its sigma or use space="model".'
         )
     if alpha is None or not alpha >= 0 or (alpha == 0 and not isinf(sigma)):
@@ -127,9 +127,9 @@ def _parts(space: Space, a: float, n: float) -> tuple[float, float]:
 
 def _check(step: Step, source: Space, target: Space, *determinants: float) -> None:
     if 0 in determinants:
-        known = "without noise x0" if step.sigma == 0 else "at pure noise epsilon"
-        lost = ({source, target} - {known.split()[-1]}).pop()
+        condition = "without noise x0" if step.sigma == 0 else "at pure noise epsilon"
+        lost = ({source, target} - {condition.split()[-1]}).pop()
         raise InputError(
-            f"step {step.index} has sigma {step.sigma}: {known} says nothing about {lost!r}; "
+            f"step {step.index} has sigma {step.sigma}: {condition} says nothing about {lost!r}; "
             'use space="model", another space, or a sampler that does not call the model there.'
         )

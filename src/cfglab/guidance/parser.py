@@ -44,14 +44,14 @@ def parse_parts(text: str) -> tuple[Schedule, list[Transform]]:
 
 def _split(text: str) -> list[str]:
     """The parts between bars; bars in quotes divide nothing."""
-    parts, first = list[str](), 0
+    parts, start = list[str](), 0
     for piece in _PIECE.finditer(text):
         if piece[2]:  # a quote that never ends is the fault of its part
             return text.split("|")
         if piece[1]:
-            parts.append(text[first : piece.start()])
-            first = piece.end()
-    return [*parts, text[first:]]
+            parts.append(text[start : piece.start()])
+            start = piece.end()
+    return [*parts, text[start:]]
 
 
 @reader
@@ -83,9 +83,9 @@ def parse_transform(text: str) -> Transform:
         case ast.Call(func=ast.Name(id=kind), args=[], keywords=keywords) if all(keyword.arg for keyword in keywords):
             fields = {str(keyword.arg): _value(keyword.value, text) for keyword in keywords}
             if len(fields) < len(keywords):
-                twice = Counter(keyword.arg for keyword in keywords).most_common(1)[0][0]
+                duplicate = Counter(keyword.arg for keyword in keywords).most_common(1)[0][0]
                 raise InputError(
-                    f"{shown(text.strip())}: {shown(twice)} is given twice; a field has one value, leave one out."
+                    f"{shown(text.strip())}: {shown(duplicate)} is given twice; a field has one value, leave one out."
                 )
             return transform_class(kind)(**fields)
     raise _unreadable(text)

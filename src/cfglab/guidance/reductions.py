@@ -83,11 +83,11 @@ def quantile(a: Tensor, q: float, keep: int = 1) -> Tensor:
     """
     values = a.flatten(keep)
     count = values.shape[keep]
-    at = q * (count - 1)
-    low = int(at)
-    largest = values.topk(count - low, dim=keep).values  # few where q is near 1, as it is in use
-    found = largest.select(keep, -1).lerp(largest.select(keep, max(count - low - 2, 0)), at - low)
-    return found.reshape(*a.shape[:keep], *[1] * (a.ndim - keep))
+    position = q * (count - 1)
+    below = int(position)
+    largest = values.topk(count - below, dim=keep).values  # few where q is near 1, as it is in use
+    value = largest.select(keep, -1).lerp(largest.select(keep, max(count - below - 2, 0)), position - below)
+    return value.reshape(*a.shape[:keep], *[1] * (a.ndim - keep))
 
 
 def safe_divide(a: Tensor, b: Tensor, otherwise: float = 1.0) -> Tensor:

@@ -27,19 +27,19 @@ class Transform(BaseModel):
 
     Hooks are called with float32 (or float64) tensors of shape (n, ...) in the transform's own `space`. Each hook's
     result is blended linearly with its input by `strength`. A subclass defines `kind`, its fields, and the hooks it
-    needs; it treats each of the n images separately and keeps state in `now.memory` only. An invalid field raises
+    needs. It treats each of the n images separately and keeps state in `context.memory` only. An invalid field raises
     InputError.
 
     Attributes:
         card: The facts about a published method for `docs/methods.md`; None if there is none.
         reads_uncond: False: at w = 1 it works on the conditional prediction alone, which saves the unconditional row.
         acts_when_equal: True: it changes the prediction even where cond == uncond.
-        alone: True: the rows it needs depend on an image's own history, so every image needs a Guide of its own.
+        per_image: True: the rows it needs depend on an image's own history, so every image needs a Guide of its own.
         replaces: The prediction that its own one replaces; two transforms that replace the same one are refused.
         example: Values of the fields that have no default, with which the contracts of a new class are checked.
         kind: The name in text and in JSON.
         strength: The share of the transform, 0 (plain CFG) to 1 (the full transform).
-        space: The parameterization in which the hooks act; "model" for what the model predicts.
+        space: The parameterization in which the hooks act; "model" for the model's own.
 
     Examples:
         >>> from cfglab import Guidance
@@ -55,7 +55,7 @@ class Transform(BaseModel):
     """False: at w = 1 it works on the conditional prediction alone, which saves the unconditional row."""
     acts_when_equal: ClassVar[bool] = False
     """True: it changes the prediction even where cond == uncond."""
-    alone: ClassVar[bool] = False
+    per_image: ClassVar[bool] = False
     """True: the rows it needs depend on an image's own history, so every image has a Guide of its own."""
 
     replaces: ClassVar[Literal["cond", "uncond"] | None] = None
@@ -87,70 +87,70 @@ class Transform(BaseModel):
 
     # -- the hooks, in the order in which they run -----------------------------------------------------------------
 
-    def scale(self, w: "float | Tensor", now: StepContext) -> "float | Tensor":  # noqa: ARG002
+    def scale(self, w: "float | Tensor", context: StepContext) -> "float | Tensor":  # noqa: ARG002
         """Changes the scale, from the predictions as the denoiser gave them. The first hook.
 
         Args:
             w: The scale so far: a number, or (n, 1, ...), one w per image.
-            now: The context of the step.
+            context: The context of the step.
 
         Returns:
             The new scale: a number, or (n, 1, ...).
         """
         return w
 
-    def conditional(self, cond: "Tensor", now: StepContext) -> "Tensor":  # noqa: ARG002
+    def conditional(self, cond: "Tensor", context: StepContext) -> "Tensor":  # noqa: ARG002
         """Changes the conditional prediction, before everything but the scale.
 
         Args:
             cond: The conditional prediction, (n, ...).
-            now: The context of the step; `now.cond` is `cond`.
+            context: The context of the step; `context.cond` is `cond`.
 
         Returns:
             The new conditional prediction, (n, ...).
         """
         return cond
 
-    def unconditional(self, uncond: "Tensor", now: StepContext) -> "Tensor":  # noqa: ARG002
+    def unconditional(self, uncond: "Tensor", context: StepContext) -> "Tensor":  # noqa: ARG002
         """Changes the unconditional prediction, before the update is formed.
 
         Args:
             uncond: The unconditional prediction, (n, ...).
-            now: The context of the step; `now.uncond` is `uncond`.
+            context: The context of the step; `context.uncond` is `uncond`.
 
         Returns:
             The new unconditional prediction, (n, ...).
         """
         return uncond
 
-    def update(self, update: "Tensor", now: StepContext) -> "Tensor":  # noqa: ARG002
+    def update(self, update: "Tensor", context: StepContext) -> "Tensor":  # noqa: ARG002
         """Changes the update `cond - uncond`, before the scale is applied.
 
         Args:
             update: The difference of the predictions, (n, ...).
-            now: The context of the step.
+            context: The context of the step.
 
         Returns:
             The new update, (n, ...).
         """
         return update
 
-    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":  # noqa: ARG002
+    def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":  # noqa: ARG002
         """Changes the guided prediction `uncond + w * update`. The last hook.
 
         Args:
             guided: The guided prediction, (n, ...).
-            now: The context of the step.
+            context: The context of the step.
 
         Returns:
             The new guided prediction, (n, ...).
         """
         return guided
 
-    # -- what it asks of the denoiser ------------------------------------------------------------------------------
+    # -- the needs of the transform --------------------------------------------------------------------------------
 
     def variation(self, step: Step) -> Perturbation | None:  # noqa: ARG002
-        """The perturbed pass that the transform asks for at this step; the hooks find its prediction in `now.extra`.
+        """The perturbed pass that the transform needs at this step; `context.extra` holds its prediction in the hooks.
 
         Args:
             step: The step.
@@ -192,14 +192,14 @@ class Transform(BaseModel):
 
     def __str__(self) -> str:
         """The text form, such as `prediction_norm(strength=0.5)`."""
-        fields = [f"{name}={_said(value)}" for name, value in self.__repr_args__()]
+        fields = [f"{name}={_format_value(value)}" for name, value in self.__repr_args__()]
         return f"{self.kind}({', '.join(fields)})"
 
 
-def _said(value: Any) -> str:
+def _format_value(value: Any) -> str:
     """A field's value as `parse_transform` reads it: one word bare, other text in quotes and without a bar."""
     if isinstance(value, tuple):
-        return f"({', '.join(map(_said, value))}{',' if len(value) == 1 else ''})"
+        return f"({', '.join(map(_format_value, value))}{',' if len(value) == 1 else ''})"
     if isinstance(value, str) and not (value.isidentifier() and not iskeyword(value)):
         return repr(value).replace("|", r"\x7c")
     return value if isinstance(value, str) else repr(value) if isinstance(value, bool) else number(value)

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from cfglab.denoising.duplicate_rows import take
-from cfglab.denoising.guided_batch import GuidedRows
+from cfglab.denoising.row_skipping import GuidedRows
 from cfglab.denoising.trace import Trace
 from cfglab.errors import InputError
 from cfglab.guidance import Guidance, Perturbation, Space
 from cfglab.guidance.guidance import as_guidance
 from cfglab.guidance.perturbations.self_attention import BlurredQueries, IdentityAttention
 from cfglab.guidance.perturbations.skipped_layers import RandomBlocks, SkippedLayers
-from cfglab.guidance.perturbations.weak_models import OtherModel
+from cfglab.guidance.perturbations.weak_models import WeakModelPass
 from cfglab.hosts.capabilities import Host
 from cfglab.hosts.levels import Levels
 from cfglab.hosts.sigma_steps import SigmaSteps
@@ -94,7 +94,7 @@ class GuidedDenoiser:
         seen = self._levels.network_input(x, step)
         assert self._rows is not None
         guided, record = self._rows.predict(
-            step, torch.cat([seen, seen]), call.comparable(), call.run, apart=not call.joined
+            step, torch.cat([seen, seen]), call.comparable(), call.run, separate=not call.joined
         )
         self.trace.steps.append(record)
         return call.like_output(-guided if self._negated else guided)
@@ -273,7 +273,7 @@ def guided(
     guidances = [as_guidance(part) for part in guidance] if several else [as_guidance(guidance)]
     reader: Levels | SigmaSteps = levels if isinstance(levels, Levels | SigmaSteps) else SigmaSteps(levels)
     own: Space = reader.prediction if isinstance(reader, Levels) else "x0"
-    host = Host("guided()", passes=() if network is None else HOOKED + ((OtherModel,) if network is denoise else ()))
+    host = Host("guided()", passes=() if network is None else HOOKED + ((WeakModelPass,) if network is denoise else ()))
     for spec in guidances:
         if isinstance(spec, Guidance):
             host.check(spec, "flow" if (prediction or own) == "flow" else "vp")

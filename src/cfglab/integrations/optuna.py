@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError, MachineError
 from cfglab.experiments.storage.files import only_writer, remove_temp_files, write_whole
-from cfglab.experiments.tuning.objective import Bench, Draw, OneModel, better
+from cfglab.experiments.tuning.objective import Draw, Objective, SharedModel
 from cfglab.experiments.tuning.search import SEARCH, Search, as_stored, check_folder
 from cfglab.experiments.tuning.search_space import Parameter, SearchSpace, Value
-from cfglab.experiments.tuning.verdict import MeasuredPoint, Side, Tuned, judge, spread
+from cfglab.experiments.tuning.verdict import MeasuredPoint, Side, Tuned, evaluate_held_out, evenly_spaced
 from cfglab.guidance import Guidance
-from cfglab.integrations.judges import judges_of
+from cfglab.integrations.metric_models import metric_models_of
 from cfglab.metrics.registry import METRICS
 from cfglab.progress import progress_bar
 
@@ -41,7 +41,7 @@ def tune(
     tell: Callable[[str], None] = print,
     draw: Draw | None = None,
 ) -> Tuned:
-    """Tune both texts of a search, judge the best of either on held-out images, and write `tuned.json`.
+    """Tune both texts of a search, evaluate the best of either on held-out images, and write `tuned.json`.
 
     Of a frontier that is `tuned-1.json`, … in the order of the first metric. `trials` are for each text, and no new one
     begins once half of `rows` (denoiser rows drawn for tuning) went into its text. More trials or rows than before go
@@ -63,32 +63,32 @@ def tune(
     search = as_stored(folder, search)
     known = check_folder(folder, search)
     if draw is None:
-        wanted = [metric for metric in search.metrics if METRICS[metric].judge]
-        draw = OneModel(search, device, revision, allow_pickle, judges_of(wanted, device=device))
+        model_metrics = [metric for metric in search.metrics if METRICS[metric].model]
+        draw = SharedModel(search, device, revision, allow_pickle, metric_models_of(model_metrics, device=device))
         if not known:
             draw.load(search.base)  # first, so that a model or prompt that is refused leaves nothing
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    bench = Bench(search, folder, draw)
-    pictures = len(search.base.prompts) * len(search.base.seeds)
+    objective = Objective(search, folder, draw)
+    images = len(search.base.prompts) * len(search.base.seeds)
     with ExitStack() as held:
         held.enter_context(only_writer(folder))
         remove_temp_files(folder)
         write_whole(folder / SEARCH, (search.model_dump_json(indent=1) + "\n").encode())
         storage = held.enter_context(_storage(folder))
         sides = []
-        with progress_bar(2 * trials * pictures, quiet) as advance:
+        with progress_bar(2 * trials * images, quiet) as advance:
             for name, text in search.texts.items():
                 study = optuna.create_study(
                     study_name=name,
                     storage=storage,
                     load_if_exists=True,
-                    directions=["maximize" if METRICS[it].better == "higher" else "minimize" for it in search.metrics],
+                    directions=["maximize" if METRICS[it].sign > 0 else "minimize" for it in search.metrics],
                 )
-                one = _Tuning(study, bench, SearchSpace.of(text, search.base.steps), name, advance, tell)
+                one = _Tuning(study, objective, SearchSpace.of(text, search.base.steps), name, advance, tell)
                 one.run(trials, rows / 2 if rows else None)
                 sides.append(one.side())
         tell(f"held out: {len(search.held_prompts)} prompts x {len(search.held_seeds)} seeds")
-        done = judge(search, sides[0], sides[1], folder, draw)
+        done = evaluate_held_out(search, sides[0], sides[1], folder, draw)
         for place, point in zip(written(folder, len(sides[1].points)), sides[1].points, strict=True):
             write_whole(place, (point.guidance.model_dump_json(indent=1) + "\n").encode())
     return done
@@ -105,15 +105,15 @@ class _Tuning:
     def __init__(
         self,
         study: "Study",
-        bench: Bench,
+        objective: Objective,
         space: SearchSpace,
         name: str,
         advance: Callable[[int], object],
         tell: Callable[[str], None],
     ) -> None:
-        self.study, self.bench, self.space = study, bench, space
+        self.study, self.objective, self.space = study, objective, space
         self.name, self.advance, self.tell = name, advance, tell
-        self.pictures = len(bench.search.base.prompts) * len(bench.search.base.seeds)
+        self.images = len(objective.search.base.prompts) * len(objective.search.base.seeds)
 
     def run(self, trials: int, rows: float | None) -> None:
         from optuna.trial import TrialState
@@ -126,12 +126,12 @@ class _Tuning:
                     self.tell(f"{self.name}: half of the rows are spent after {number} of {trials} trials")
                     return
                 self._try(number)
-            self.advance(self.pictures)
+            self.advance(self.images)
 
     def _try(self, number: int) -> None:
         from optuna.trial import TrialState
 
-        self.study.sampler = _sampler(self.bench.search.seed + number)
+        self.study.sampler = _sampler(self.objective.search.seed + number)
         trial = self.study.ask()
         values = {one.name: _suggest(trial, one) for one in self.space.parameters}
         try:
@@ -142,18 +142,18 @@ class _Tuning:
             return
         trial.set_user_attr("guidance", str(guidance))
         best = self._best()
-        found = self.bench.contest(guidance, best)
+        found = self.objective.evaluate_with_early_stop(guidance, best)
         trial.set_user_attr("rows", found.rows)
         if found.why:
             trial.set_user_attr("why", found.why)
         if found.cut:
-            trial.report(found.values[0], len(found.pictures))
+            trial.report(found.values[0], len(found.by_image))
         if found.why or found.cut:
             self.study.tell(trial, state=TrialState.PRUNED)
             return
         self.study.tell(trial, list(found.values))
-        metric = self.bench.search.metrics[0]
-        if len(found.values) == 1 and (best is None or better(metric, found.values[0], best[1])):
+        metric = self.objective.search.metrics[0]
+        if len(found.values) == 1 and (best is None or METRICS[metric].is_better(found.values[0], best[1])):
             self.tell(f"{self.name}, trial {number + 1}: {metric} {found.values[0]:.4g} with {guidance}")
 
     def _finished(self) -> "list[FrozenTrial]":
@@ -166,10 +166,10 @@ class _Tuning:
 
     def _best(self) -> tuple[Guidance, float] | None:
         """The best of the trials that went to the end, the first of equals, where one metric is tuned."""
-        if len(self.bench.search.metrics) > 1 or not (complete := self._complete()):
+        if len(self.objective.search.metrics) > 1 or not (complete := self._complete()):
             return None
-        sign = -1.0 if METRICS[self.bench.search.metrics[0]].better == "higher" else 1.0
-        best = min(complete, key=lambda one: sign * one.values[0])
+        sign = METRICS[self.objective.search.metrics[0]].sign
+        best = max(complete, key=lambda one: sign * one.values[0])
         return _guidance(best), float(best.values[0])
 
     def _rows(self) -> float:
@@ -186,13 +186,13 @@ class _Tuning:
             raise InputError(
                 f"'{self.space.text}': none of {len(finished)} trials could be measured ({why}); change its ranges."
             )
-        if len(self.bench.search.metrics) == 1:
+        if len(self.objective.search.metrics) == 1:
             guidance, value = self._best()  # type: ignore[misc]
             points = [MeasuredPoint(name=self.name, guidance=guidance, values=(value,))]
         else:
             front = {one.user_attrs["guidance"]: one for one in self.study.best_trials}
             ordered = sorted(front.values(), key=lambda one: one.values[0])
-            points = spread(
+            points = evenly_spaced(
                 [
                     MeasuredPoint(name=f"{self.name} {i + 1}", guidance=_guidance(one), values=tuple(one.values))
                     for i, one in enumerate(ordered)

@@ -1,7 +1,7 @@
 """What is measured: pure functions on images and on features, each with its unit and its direction. No torch.
 
-`pictures` (one number an image), `alignment` (what a judge reads back), `sets` (one number for a set of features),
-`jackknife` and `byprompt` (their intervals), `registry` (the words).
+`images` (one number an image), `alignment` (what a classifier reads in the image), `sets` (one number for a set of
+features), `jackknife` and `byprompt` (their intervals), `registry` (names, units, directions).
 """
 
 from cfglab.metrics.estimate import Estimate

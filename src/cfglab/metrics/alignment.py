@@ -1,4 +1,4 @@
-"""Does the image show what the prompt asked for? The asked scene beside what a judge read back."""
+"""Whether the image shows what the prompt states: the scene of the prompt beside the scene that a classifier reads."""
 
 from typing import Protocol
 
@@ -8,7 +8,7 @@ UNORDERED = "next to"
 
 
 class ReadScene(Protocol):
-    """A judge's answer for one image; None where it sees none of the world's words."""
+    """The answer of a classifier for one image; None where it finds no word of the vocabulary."""
 
     @property
     def a(self) -> str | None: ...
@@ -20,7 +20,7 @@ class ReadScene(Protocol):
     def background(self) -> str | None: ...
 
 
-def alignment(asked: Scene, read: ReadScene) -> dict[str, float]:
+def alignment(stated: Scene, read: ReadScene) -> dict[str, float]:
     """Score an image against its prompt: 1.0 or 0.0 for each part, and `alignment` for all parts together.
 
     `alignment` is 1.0 only if the image also has no second object or relation where the prompt states one object. The
@@ -28,43 +28,58 @@ def alignment(asked: Scene, read: ReadScene) -> dict[str, float]:
     background that the prompt does not state is not scored.
 
     Args:
-        asked: the scene of the prompt.
+        stated: the scene of the prompt.
         read: the scene that the classifier reads in the image.
 
     Returns:
         Values by key: `alignment`, `alignment_a`, and if stated `alignment_b`, `alignment_relation` and
         `alignment_background`.
     """
-    first, second = _objects(asked, read)
-    parts = {"alignment_a": first == asked.a}
-    if asked.relation is not None:
-        parts |= {"alignment_b": second == asked.b, "alignment_relation": asked.relation == read.relation}
-    if asked.background is not None:
-        parts["alignment_background"] = asked.background == read.background
-    alone = asked.relation is not None or (read.relation is None and read.b is None)
-    return {"alignment": float(alone and all(parts.values()))} | {name: float(right) for name, right in parts.items()}
+    first, second = _objects(stated, read)
+    parts = {"alignment_a": first == stated.a}
+    if stated.relation is not None:
+        parts |= {"alignment_b": second == stated.b, "alignment_relation": stated.relation == read.relation}
+    if stated.background is not None:
+        parts["alignment_background"] = stated.background == read.background
+    no_other_object = stated.relation is not None or (read.relation is None and read.b is None)
+    return {"alignment": float(no_other_object and all(parts.values()))} | {
+        name: float(right) for name, right in parts.items()
+    }
 
 
-def by_composition(asked: Scene, aligned: float) -> dict[str, float]:
-    """The alignment of a composition of two objects once more, under `alignment_seen` or `alignment_unseen`.
+def by_composition(stated: Scene, aligned: float) -> dict[str, float]:
+    """Return the alignment of a composition once more, under the key of its kind.
 
-    Unseen are the one in ten compositions that no training image showed (`Scene.held_out`). A prompt of one object
-    is no composition: empty.
+    Args:
+        stated: the scene of the prompt.
+        aligned: its alignment, 0 or 1.
+
+    Returns:
+        `{"alignment_unseen": aligned}` for the one in ten compositions of two objects that no training image showed
+        (`Scene.held_out`), else `{"alignment_seen": aligned}`; empty for a prompt of one object.
     """
-    if asked.relation is None:
+    if stated.relation is None:
         return {}
-    return {"alignment_unseen" if asked.held_out else "alignment_seen": aligned}
+    return {"alignment_unseen" if stated.held_out else "alignment_seen": aligned}
 
 
 def prompt_alignment(prompt: str, read: ReadScene) -> dict[str, float]:
-    """`alignment` of a prompt's scene; empty for a prompt that is no sentence of this world (nothing to judge)."""
-    asked = read_caption(prompt)
-    return {} if asked is None else alignment(asked, read)
+    """Return the alignment of a prompt.
+
+    Args:
+        prompt: the prompt.
+        read: the scene that the classifier reads in the image.
+
+    Returns:
+        The values of `alignment`; empty for a prompt that is not a sentence of the vocabulary.
+    """
+    stated = read_caption(prompt)
+    return {} if stated is None else alignment(stated, read)
 
 
-def _objects(asked: Scene, read: ReadScene) -> tuple[str | None, str | None]:
+def _objects(stated: Scene, read: ReadScene) -> tuple[str | None, str | None]:
     """The read objects, in the order in which they are held against the asked ones."""
     straight, swapped = (read.a, read.b), (read.b, read.a)
-    if UNORDERED not in (asked.relation, read.relation):
+    if UNORDERED not in (stated.relation, read.relation):
         return straight
-    return max((straight, swapped), key=lambda pair: (pair[0] == asked.a) + (pair[1] == asked.b))
+    return max((straight, swapped), key=lambda pair: (pair[0] == stated.a) + (pair[1] == stated.b))

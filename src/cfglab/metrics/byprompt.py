@@ -30,7 +30,16 @@ IntArray = NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Features of real scenes, (m, d), and what is computed from them once: make it with `Reference.of`."""
+    """Features of real images and what is computed from them once; make it with `Reference.of`.
+
+    Attributes:
+        features: (m, d), float64.
+        radii: (m,), the squared distance of each row to its k-th nearest other row.
+        mean: (d,).
+        covariance: (d, d), divided by m - 1.
+        kernel_mean: the mean of the KID kernel over all pairs of different rows.
+        k: the neighbor that sets the radii.
+    """
 
     features: FloatArray
     radii: FloatArray  # squared, to the k-th neighbour
@@ -41,7 +50,15 @@ class Reference:
 
     @classmethod
     def of(cls, features: Any, k: int = K) -> "Reference":
-        """Raises InputError for other shapes, not more than k rows, or values that are not finite."""
+        """Return the Reference of some features.
+
+        Args:
+            features: (m, d), m above k.
+            k: the neighbor that sets the radii, 1 or more.
+
+        Raises:
+            InputError: if the shapes are wrong, there are too few rows, or a value is not finite.
+        """
         rows = as_features(features, "real", 2)
         return cls(rows, squared_radii(rows, k), rows.mean(axis=0), covariance(rows), kernel_self_mean(rows), k)
 
@@ -67,23 +84,34 @@ def set_metrics(features: Mapping[str, Any], reference: Reference) -> dict[str, 
     group = np.repeat(np.arange(len(prompts)), [len(array) for array in arrays.values()])
     sizes = np.bincount(group)
     smallest = len(rows) - sizes.max() if len(prompts) > 1 else 0
-    found: dict[str, tuple[float, FloatArray]] = {}
+    measured: dict[str, tuple[float, FloatArray]] = {}
     if len(rows) >= 2:
-        found["kid"] = _kid(rows, group, reference, leave=smallest >= 2)
-        found["fid"] = _fid(rows, group, reference, leave=smallest >= 2)
+        measured["kid"] = _kid(rows, group, reference, leave=smallest >= 2)
+        measured["fid"] = _fid(rows, group, reference, leave=smallest >= 2)
     if len(rows) > reference.k:
-        found |= _neighbours(rows, group, reference, leave=smallest > reference.k)
-    measured = {
-        name: Jackknife(value, tuple(left.tolist()), prompts, len(rows)) for name, (value, left) in found.items()
+        measured |= _neighbours(rows, group, reference, leave=smallest > reference.k)
+    jackknives = {
+        name: Jackknife(value, tuple(without.tolist()), prompts, len(rows))
+        for name, (value, without) in measured.items()
     }
-    return measured | _within_prompts(arrays)
+    return jackknives | _within_prompts(arrays)
 
 
 def distances(features: Mapping[str, Any], reference: Reference) -> dict[str, Jackknife]:
-    """KID and FID alone, for features of many dimensions d: a Fréchet distance only from 2 d images on, and without
-    an interval (`without` is empty), for each prompt left out would cost eigenvalues of d x d again.
+    """Return KID and FID alone, for features of many dimensions d.
 
-    Arguments and errors are those of `set_metrics`.
+    FID is computed only from 2 d images on, and without an interval: each prompt left out would cost the eigenvalues
+    of a d x d matrix again.
+
+    Args:
+        features: prompt -> (n, d) features of its images.
+        reference: real images; the same for all settings.
+
+    Returns:
+        "kid", and where there are enough images "fid" -> Jackknife.
+
+    Raises:
+        InputError: if there is no prompt, the shapes are wrong, or a value is not finite.
     """
     arrays = by_prompt(features)
     prompts = tuple(arrays)
@@ -91,11 +119,11 @@ def distances(features: Mapping[str, Any], reference: Reference) -> dict[str, Ja
     same_width(reference.features, rows)
     group = np.repeat(np.arange(len(prompts)), [len(array) for array in arrays.values()])
     leave = len(prompts) > 1 and len(rows) - np.bincount(group).max() >= 2
-    kid, left = _kid(rows, group, reference, leave=leave)
-    found = {"kid": Jackknife(kid, tuple(left.tolist()), prompts, len(rows))}
+    kid, without = _kid(rows, group, reference, leave=leave)
+    jackknives = {"kid": Jackknife(kid, tuple(without.tolist()), prompts, len(rows))}
     if min(len(rows), len(reference.features)) >= 2 * rows.shape[1]:
-        found["fid"] = Jackknife(_fid(rows, group, reference, leave=False)[0], (), prompts, len(rows))
-    return found
+        jackknives["fid"] = Jackknife(_fid(rows, group, reference, leave=False)[0], (), prompts, len(rows))
+    return jackknives
 
 
 def _kid(rows: FloatArray, group: IntArray, reference: Reference, *, leave: bool) -> tuple[float, FloatArray]:
@@ -114,16 +142,16 @@ def _kid(rows: FloatArray, group: IntArray, reference: Reference, *, leave: bool
     if not leave:
         return float(whole), np.empty(0)
     inner = blocks.sum() - blocks.sum(axis=0) - blocks.sum(axis=1) + np.diag(blocks)
-    left = value(inner, diagonal.sum() - diagonal, cross.sum() - cross, len(rows) - sizes)
-    return float(whole), left
+    without = value(inner, diagonal.sum() - diagonal, cross.sum() - cross, len(rows) - sizes)
+    return float(whole), without
 
 
 def _fid(rows: FloatArray, group: IntArray, reference: Reference, *, leave: bool) -> tuple[float, FloatArray]:
-    def value(kept: FloatArray) -> float:
-        return frechet(reference.mean, reference.covariance, kept.mean(axis=0), covariance(kept))
+    def value(images: FloatArray) -> float:
+        return frechet(reference.mean, reference.covariance, images.mean(axis=0), covariance(images))
 
-    left = [value(rows[group != g]) for g in range(group.max() + 1)] if leave else []
-    return value(rows), np.asarray(left, dtype=np.float64)
+    without = [value(rows[group != g]) for g in range(group.max() + 1)] if leave else []
+    return value(rows), np.asarray(without, dtype=np.float64)
 
 
 def _neighbours(
@@ -155,9 +183,9 @@ def _neighbours(
                 still[:, g] |= (block[:, columns] <= grown[columns, g]).any(axis=1)
             recalled_left += still.sum(axis=0)
 
-    def mean(per_picture: FloatArray) -> tuple[float, FloatArray]:
-        sums = np.bincount(group, per_picture)
-        return float(per_picture.mean()), (sums.sum() - sums) / (n - np.bincount(group)) if leave else np.empty(0)
+    def mean(per_image: FloatArray) -> tuple[float, FloatArray]:
+        sums = np.bincount(group, per_image)
+        return float(per_image.mean()), (sums.sum() - sums) / (n - np.bincount(group)) if leave else np.empty(0)
 
     none = np.empty(0)
     return {
@@ -192,12 +220,12 @@ def _within_prompts(arrays: dict[str, FloatArray]) -> dict[str, Jackknife]:
     if not several:
         return {}
     n, groups = sum(map(len, several.values())), len(several)
-    found = {}
+    jackknives = {}
     for name, measure in (("vendi", vendi), ("pairwise_distance", mean_pairwise_distance)):
         values = np.array([measure(rows) for rows in several.values()])
         without = (values.sum() - values) / (groups - 1) if groups > 1 else np.empty(0)
-        found[name] = Jackknife(float(values.mean()), tuple(without.tolist()), tuple(several), n)
-    return found
+        jackknives[name] = Jackknife(float(values.mean()), tuple(without.tolist()), tuple(several), n)
+    return jackknives
 
 
 def _one_hot(group: IntArray) -> FloatArray:

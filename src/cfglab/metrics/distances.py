@@ -13,10 +13,15 @@ BLOCK_BYTES = 64 * 2**20  # of one float64 block; a few live at a time
 
 
 def as_features(features: Any, name: str, at_least: int = 1) -> FloatArray:
-    """float64 (n, d) with n >= `at_least`.
+    """Return features as a float64 array (n, d).
+
+    Args:
+        features: an array (n, d), one row per image.
+        name: what the features are of, for messages.
+        at_least: the smallest n.
 
     Raises:
-        InputError: another shape, too few rows, or values that are not finite.
+        InputError: if the shapes are wrong, there are too few rows, or a value is not finite.
     """
     array = np.asarray(features, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] == 0:
@@ -29,25 +34,45 @@ def as_features(features: Any, name: str, at_least: int = 1) -> FloatArray:
 
 
 def same_width(real: FloatArray, generated: FloatArray) -> None:
-    """Raises InputError unless both sides have the same number of feature dimensions."""
+    """Check that two sets of features have the same number of dimensions.
+
+    Args:
+        real: (n, d).
+        generated: (m, d).
+
+    Raises:
+        InputError: if the numbers of dimensions differ.
+    """
     if real.shape[1] != generated.shape[1]:
         raise InputError(
             f"real features have {real.shape[1]} dimensions and generated ones {generated.shape[1]}: "
-            "they must be equal; read both with the same judge"
+            "they must be equal; extract both with the same metric model"
         )
 
 
 def row_blocks(rows: int, columns: int) -> Iterator[slice]:
-    """Slices over `rows` such that a float64 block of that many rows x `columns` stays under BLOCK_BYTES."""
+    """Yield slices over rows such that a float64 block of them stays below BLOCK_BYTES.
+
+    Args:
+        rows: the number of rows to cover.
+        columns: the number of columns of a block.
+    """
     height = max(1, BLOCK_BYTES // (8 * max(1, columns)))
     for start in range(0, rows, height):
         yield slice(start, min(start + height, rows))
 
 
 def squared_blocks(a: FloatArray, b: FloatArray) -> Iterator[tuple[slice, FloatArray]]:
-    """(slice of a's rows, squared Euclidean distances of those rows to all of b), block after block.
+    """Yield squared Euclidean distances between the rows of a and all rows of b, block by block.
 
-    Both sides are shifted by b's mean first, which changes no distance and keeps |a|^2 + |b|^2 - 2ab accurate.
+    Both sides are shifted by the mean of b first, which changes no distance and keeps |a|^2 + |b|^2 - 2ab accurate.
+
+    Args:
+        a: (n, d).
+        b: (m, d).
+
+    Yields:
+        (slice of the rows of a, distances (rows, m)).
     """
     centre = b.mean(axis=0)
     a, b = a - centre, b - centre
@@ -62,10 +87,17 @@ def squared_blocks(a: FloatArray, b: FloatArray) -> Iterator[tuple[slice, FloatA
 
 
 def squared_radii(features: FloatArray, k: int) -> FloatArray:
-    """Squared distance of each row to its k-th nearest other row, (n,).
+    """Return the squared distance of each row to its k-th nearest other row.
+
+    Args:
+        features: (n, d).
+        k: from 1 to n - 1.
+
+    Returns:
+        (n,).
 
     Raises:
-        InputError: k below 1, or not more than k rows.
+        InputError: if k is below 1, or there are k rows or fewer.
     """
     if not 1 <= k < len(features):
         raise InputError(f"k = {k} with {len(features)} images: k must be at least 1 and below the number of images")

@@ -139,5 +139,7 @@ def by_prompt(features: Mapping[str, Any]) -> dict[str, FloatArray]:
     arrays = {prompt: as_features(features[prompt], f"'{prompt}'") for prompt in sorted(features)}
     widths = sorted({array.shape[1] for array in arrays.values()})
     if len(widths) > 1:
-        raise InputError(f"features of {widths} dimensions: all prompts must have the same; read all with one judge")
+        raise InputError(
+            f"features of {widths} dimensions: all prompts must have the same; extract all with one metric model"
+        )
     return arrays

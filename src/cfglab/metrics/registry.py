@@ -4,32 +4,70 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+Better = Literal["higher", "lower"]
+
+
+def sign(better: Better | None) -> int:
+    """Return the factor that makes larger values better.
+
+    Args:
+        better: the direction; None is treated as "higher".
+
+    Returns:
+        -1 where lower is better, else 1.
+
+    Examples:
+        >>> max([0.3, 0.1], key=lambda value: sign("lower") * value)
+        0.1
+    """
+    return -1 if better == "lower" else 1
+
 
 class Metric(BaseModel):
-    """One measured quantity. `better` is None where neither direction is a virtue by itself.
+    """One measured quantity.
 
-    `of` says what carries the number: one image (paired by prompt and seed), the images of one prompt
-    (averaged over prompts), or the whole set of a setting.
+    Attributes:
+        name: the name in text, JSON and SQLite.
+        unit: the unit; "share" is a number from 0 to 1 that is shown in per cent.
+        better: the better direction; None where neither is better by itself.
+        title: the name in reports.
+        says: one sentence on what the metric measures.
+        of: what carries the number: one image (paired by prompt and seed), the images of one prompt (averaged over
+            prompts), or the whole set of a setting.
+        model: the metric model that `cfglab score` downloads, with its size; empty where every run has the metric.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     unit: str
-    better: Literal["higher", "lower"] | None
+    better: Better | None
     title: str
     says: str
     of: Literal["image", "prompt", "set"] = "image"
-    judge: str = ""
-    """What `cfglab score` downloads for it; "" where every run has it."""
+    model: str = ""
+
+    @property
+    def sign(self) -> int:
+        """-1 where lower is better, else 1: `sign * value` is larger for the better value."""
+        return sign(self.better)
+
+    def is_better(self, value: float, reference: float) -> bool:
+        """Return whether a value is strictly better than a reference; where no direction is better, larger is.
+
+        Examples:
+            >>> METRICS["fid"].is_better(10.0, 12.0)
+            True
+        """
+        return self.sign * value > self.sign * reference
 
 
 _ALIGNMENT = (
-    ("alignment", "Alignment", "The judge reads back everything the prompt states."),
-    ("alignment_a", "First object", "The judge sees the first object of the prompt."),
-    ("alignment_b", "Second object", "The judge sees the second object of the prompt."),
-    ("alignment_relation", "Relation", "The judge sees the relation of the prompt: riding, next to, above."),
-    ("alignment_background", "Background", "The judge sees the background of the prompt."),
+    ("alignment", "Alignment", "The classifier finds everything that the prompt states."),
+    ("alignment_a", "First object", "The classifier finds the first object of the prompt."),
+    ("alignment_b", "Second object", "The classifier finds the second object of the prompt."),
+    ("alignment_relation", "Relation", "The classifier finds the relation of the prompt: riding, next to, above."),
+    ("alignment_background", "Background", "The classifier finds the background of the prompt."),
     ("alignment_seen", "Alignment, seen", "Alignment on compositions of two objects that training images showed."),
     ("alignment_unseen", "Alignment, unseen", "Alignment on the compositions that no training image showed."),
 )
@@ -123,7 +161,7 @@ _ALL = (
     ),
 )
 
-_SAMPLES: tuple[tuple[str, str, Literal["higher", "lower"] | None, str, str], ...] = (
+_SAMPLES: tuple[tuple[str, str, Better | None, str, str], ...] = (
     (
         "sliced_wasserstein",
         "data units",
@@ -168,7 +206,7 @@ _FURTHER = (
         better="higher",
         title="CLIPScore",
         says="How well CLIP finds the image to fit the prompt; it saturates, and rewards over-guidance.",
-        judge="openai/clip-vit-base-patch16, 600 MB",
+        model="openai/clip-vit-base-patch16, 600 MB",
     ),
     Metric(
         name="pick_score",
@@ -176,7 +214,7 @@ _FURTHER = (
         better="higher",
         title="PickScore",
         says="What people would pick of two images of the prompt, by a CLIP trained on their choices.",
-        judge="yuvalkirstain/PickScore_v1, 4 GB",
+        model="yuvalkirstain/PickScore_v1, 4 GB",
     ),
     Metric(
         name="image_reward",
@@ -184,7 +222,7 @@ _FURTHER = (
         better="higher",
         title="ImageReward",
         says="What people would prefer, by BLIP trained on their rankings; about 0 on average.",
-        judge="ImageReward-v1.0, 1.8 GB, and the package image-reward",
+        model="ImageReward-v1.0, 1.8 GB, and the package image-reward",
     ),
     Metric(
         name="kid_dinov2",
@@ -193,7 +231,7 @@ _FURTHER = (
         title="KID, DINOv2",
         says="Distance to real images in the features of DINOv2; unbiased, so it may be below 0.",
         of="set",
-        judge="facebook/dinov2-large, 1.2 GB",
+        model="facebook/dinov2-large, 1.2 GB",
     ),
     Metric(
         name="fd_dinov2",
@@ -202,7 +240,7 @@ _FURTHER = (
         title="FD, DINOv2",
         says="Fréchet distance in the features of DINOv2, from 2,048 images and real ones on: compare at equal N.",
         of="set",
-        judge="facebook/dinov2-large, 1.2 GB",
+        model="facebook/dinov2-large, 1.2 GB",
     ),
     Metric(
         name="kid_inception",
@@ -211,7 +249,7 @@ _FURTHER = (
         title="KID, Inception",
         says="Distance to real images in the features of Inception; unbiased, so it may be below 0.",
         of="set",
-        judge="torch-fidelity and its weights, 90 MB",
+        model="torch-fidelity and its weights, 90 MB",
     ),
     Metric(
         name="fid_inception",
@@ -220,7 +258,7 @@ _FURTHER = (
         title="FID, Inception",
         says="The usual FID, from 4,096 images and real ones on; biased upwards: compare at equal N.",
         of="set",
-        judge="torch-fidelity and its weights, 90 MB",
+        model="torch-fidelity and its weights, 90 MB",
     ),
 )
 

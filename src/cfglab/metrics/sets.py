@@ -16,13 +16,20 @@ K = 5
 
 
 def kid(real: Any, generated: Any) -> float:
-    """Kernel inception distance: the unbiased squared MMD with the kernel (x.y / d + 1)^3.
+    """Return the kernel inception distance: the unbiased squared MMD with the kernel (x.y / d + 1)^3.
 
-    Binkowski et al., 1801.01401, over all rows instead of subsets. Its mean is 0 for two samples of one distribution,
-    so it may be negative. Needs two rows a side; not scaled by 1000.
+    All rows are used instead of subsets, and the value is not scaled by 1000. Its mean is 0 for two samples of one
+    distribution, so it may be negative.
+
+    Args:
+        real: features (n, d), n at least 2.
+        generated: features (m, d), m at least 2.
 
     Raises:
-        InputError: other shapes, too few rows, values that are not finite.
+        InputError: if the shapes are wrong, there are too few rows, or a value is not finite.
+
+    Reference:
+        Binkowski et al., arXiv 1801.01401.
     """
     real, generated = as_features(real, "real", 2), as_features(generated, "generated", 2)
     same_width(real, generated)
@@ -34,7 +41,7 @@ def kid(real: Any, generated: Any) -> float:
 
 
 def kernel_block(a: FloatArray, b: FloatArray) -> FloatArray:
-    """KID's kernel (x.y / d + 1)^3 between the rows of a and of b."""
+    """Return the kernel of KID, (x.y / d + 1)^3, between the rows of a (n, d) and of b (m, d), as (n, m)."""
     block = a @ b.T
     block /= a.shape[1]
     block += 1.0
@@ -42,7 +49,7 @@ def kernel_block(a: FloatArray, b: FloatArray) -> FloatArray:
 
 
 def kernel_sums(a: FloatArray, b: FloatArray) -> FloatArray:
-    """For each row of a the sum of the kernel over all rows of b, (len(a),)."""
+    """Return the sum of the kernel over all rows of b (m, d) for each row of a (n, d), as (n,)."""
     return np.concatenate([kernel_block(a[rows], b).sum(axis=1) for rows in row_blocks(len(a), len(b))])
 
 
@@ -57,13 +64,20 @@ def kernel_self_mean(a: FloatArray) -> float:
 
 
 def fid(real: Any, generated: Any) -> float:
-    """Fréchet distance between Gaussians fitted to the two sides (Heusel et al., 1706.08500, Eq. 6).
+    """Return the Fréchet distance between Gaussians that are fitted to the two sides.
 
-    Covariances divide by n - 1. Biased upwards by an amount that depends on n and on the setting (1911.07023): use at
-    most 64 dimensions, the same n everywhere, and say n beside the number.
+    Covariances divide by n - 1. The value is biased upwards by an amount that depends on n and on the setting
+    (arXiv 1911.07023): use at most 64 dimensions, the same n everywhere, and state n beside the number.
+
+    Args:
+        real: features (n, d), n at least 2.
+        generated: features (m, d), m at least 2.
 
     Raises:
-        InputError: other shapes, fewer than two rows, values that are not finite.
+        InputError: if the shapes are wrong, there are too few rows, or a value is not finite.
+
+    Reference:
+        Heusel et al., arXiv 1706.08500, Eq. 6.
     """
     real, generated = as_features(real, "real", 2), as_features(generated, "generated", 2)
     same_width(real, generated)

@@ -11,7 +11,19 @@ if TYPE_CHECKING:
 
 
 def decomposed(covariances: "Tensor", count: int, size: int) -> "tuple[Tensor | None, Tensor]":
-    """The axes (k, d, d), None for round components, and the variances along them, (k, d)."""
+    """The eigendecomposition of covariances.
+
+    Args:
+        covariances: (k,) variances of round components, or symmetric (k, d, d).
+        count: k, the number of components.
+        size: d, the dimension.
+
+    Returns:
+        The axes, (k, d, d), None for round components; and the variances along them, (k, d). Both float64.
+
+    Raises:
+        InputError: The shape does not fit, or a variance is not above 0.
+    """
     import torch
 
     if covariances.shape == (count,):
@@ -29,14 +41,32 @@ def decomposed(covariances: "Tensor", count: int, size: int) -> "tuple[Tensor | 
 
 
 def float64(value: Any) -> "Tensor":
-    """A list, array or tensor as a tensor of float64."""
+    """A list, array or tensor as a tensor.
+
+    Args:
+        value: Numbers.
+
+    Returns:
+        A float64 tensor.
+    """
     import torch
 
     return torch.as_tensor(value, dtype=torch.float64)
 
 
 def rows_of(x: "Tensor", size: int) -> "Tensor":
-    """Points (n, ...) as (n, size), float64. Raises InputError for another size."""
+    """Points as rows.
+
+    Args:
+        x: (n, ...).
+        size: d, the number of values of a point.
+
+    Returns:
+        (n, d), float64.
+
+    Raises:
+        InputError: A point has another number of values.
+    """
     rows = x.reshape(len(x), -1).double()
     if rows.shape[1] != size:
         raise InputError(f"points of {rows.shape[1]} numbers for a mixture in {size} dimensions: give (n, {size}).")
@@ -44,5 +74,12 @@ def rows_of(x: "Tensor", size: int) -> "Tensor":
 
 
 def level(step: Step | None) -> tuple[float, float]:
-    """(a, n) of a step; of the data itself without one."""
+    """The factors of signal and noise of a step.
+
+    Args:
+        step: The step; None for data without noise.
+
+    Returns:
+        (a, n) of `x = a x0 + n epsilon`.
+    """
     return (1.0, 0.0) if step is None else noise_of(step)

@@ -1,4 +1,4 @@
-"""A guided denoiser without a network: what a Guide makes of two exact predictions, step by step."""
+"""A guided denoiser without a network: a Guide combines two exact predictions, step by step."""
 
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -20,13 +20,29 @@ class Denoiser(Protocol):
     """A Mixture, or another object that predicts."""
 
     def predict(self, x: "Tensor", step: Step, space: Space) -> "Tensor":
-        """Return the prediction for x (n, ...) in a parameterization, in the shape and dtype of x."""
+        """The prediction for x.
+
+        Args:
+            x: (n, ...).
+            step: The step, with sigma and alpha.
+            space: The parameterization.
+
+        Returns:
+            A tensor of the shape and dtype of x.
+        """
 
 
 class MixtureCall(NamedTuple):
-    """One call of the denoiser for all samples of a run: means over them, and the rows of all of them.
+    """One denoiser call for all samples of a run.
 
-    `difference` is the length of cond - uncond and `cosine` that of the angle between them, NaN where one was not run.
+    Attributes:
+        step: The index of the step.
+        sigma: Noise over signal.
+        w: The scale, the mean over the samples.
+        difference: The mean L2 norm of cond - uncond; NaN if one of them was not run.
+        cosine: The mean cosine of the angle between them; NaN if one of them was not run.
+        rows_run: Rows run, of all samples.
+        rows_saved: Rows skipped, of all samples.
     """
 
     step: int
@@ -43,15 +59,22 @@ class GuidedMixture:
 
     No two samples are equal, so rows are not shared. Unneeded predictions are skipped.
 
+    Args:
+        cond: The conditional denoiser.
+        uncond: The unconditional denoiser.
+        guidance: The guidance.
+        space: The parameterization in which the predictions are combined.
+        count: n, the number of samples.
+
     Attributes:
-        calls: the records of the denoiser calls.
+        calls: The records of the denoiser calls.
     """
 
     def __init__(self, cond: Denoiser, uncond: Denoiser, guidance: Guidance, space: Space, count: int) -> None:
         self.cond, self.uncond, self.space = cond, uncond, space
         self.calls: list[MixtureCall] = []
-        first = guidance.start(space)
-        self._guides = [first, *(guidance.start(space) for _ in range(count - 1))] if first.alone else [first]
+        guide = guidance.start(space)
+        self._guides = [guide, *(guidance.start(space) for _ in range(count - 1))] if guide.per_image else [guide]
 
     def __call__(self, x: "Tensor", step: Step) -> "tuple[Tensor, Tensor]":
         """x0 and epsilon, both (n, ...)."""
@@ -63,25 +86,43 @@ class GuidedMixture:
         return x0, guided if self.space == "epsilon" else (x - a * x0) / n
 
     def predict(self, x: "Tensor", step: Step) -> "Tensor":
-        """What a guided model predicts for x (n, ...), in the run's space."""
+        """The guided prediction for x.
+
+        Args:
+            x: (n, ...), at the noise level of the step.
+            step: The step, with sigma and alpha.
+
+        Returns:
+            (n, ...), in the run's parameterization.
+
+        Raises:
+            InputError: The guidance needs a further text, or cannot be computed in this parameterization.
+        """
         import torch
 
-        one = len(x) // len(self._guides)
-        parts, means, run, asked = [], [], 0, 0
-        for guide, rows in zip(self._guides, x.split(one), strict=True):
+        chunk = len(x) // len(self._guides)
+        parts, means, rows_run, rows_planned = [], [], 0, 0
+        for guide, rows in zip(self._guides, x.split(chunk), strict=True):
             plan = guide.plan(step)
-            uncond = self._run(self.uncond, rows, step, None) if plan.uncond else None
-            cond = self._run(self.cond, rows, step, None) if plan.cond else None
-            extras = {wanted: self._run(getattr(self, wanted.source), rows, step, wanted) for wanted in plan.passes}
+            uncond = self._predict(self.uncond, rows, step, None) if plan.uncond else None
+            cond = self._predict(self.cond, rows, step, None) if plan.cond else None
+            extras = {
+                perturbation: self._predict(getattr(self, perturbation.source), rows, step, perturbation)
+                for perturbation in plan.passes
+            }
             parts.append(guide.combine(uncond, cond, step, rows, extras))
-            means.append([torch.as_tensor(guide.w, dtype=torch.float64).mean().item(), *_apart(uncond, cond)])
-            run += (plan.uncond + plan.cond + len(extras)) * len(rows)
-            asked += (2 + len(extras)) * len(rows)
+            means.append(
+                [torch.as_tensor(guide.w, dtype=torch.float64).mean().item(), *_difference_and_cosine(uncond, cond)]
+            )
+            rows_run += (plan.uncond + plan.cond + len(extras)) * len(rows)
+            rows_planned += (2 + len(extras)) * len(rows)
         w, difference, cosine = torch.tensor(means, dtype=torch.float64).mean(0).tolist()
-        self.calls.append(MixtureCall(step.index, float(step.sigma or 0.0), w, difference, cosine, run, asked - run))
+        self.calls.append(
+            MixtureCall(step.index, float(step.sigma or 0.0), w, difference, cosine, rows_run, rows_planned - rows_run)
+        )
         return torch.cat(parts)
 
-    def _run(self, denoiser: Denoiser, x: "Tensor", step: Step, variation: "Perturbation | None") -> "Tensor":
+    def _predict(self, denoiser: Denoiser, x: "Tensor", step: Step, variation: "Perturbation | None") -> "Tensor":
         if variation is None:
             return denoiser.predict(x, step, self.space)
         if getattr(variation, "prompt", None) is not None and not getattr(variation, "beside", False):
@@ -95,7 +136,7 @@ class GuidedMixture:
             return changed.predict(inputs[0], step, self.space, **inputs[2])
 
 
-def _apart(uncond: "Tensor | None", cond: "Tensor | None") -> tuple[float, float]:
+def _difference_and_cosine(uncond: "Tensor | None", cond: "Tensor | None") -> tuple[float, float]:
     """Mean length of cond - uncond, and mean cosine of their angle."""
     from torch.nn.functional import cosine_similarity
 

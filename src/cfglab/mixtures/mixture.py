@@ -6,7 +6,7 @@ Where `x = a * x0 + n * epsilon` (a = alpha, n = alpha * sigma), a component N(m
     x0      = sum of r * (m + a C S^-1 (x - a m))       E[x0 | x]
     epsilon = sum of r * n S^-1 (x - a m)               E[epsilon | x] = -n * score
 
-v and flow follow from these two. A class is a mixture too (`given`), and so is a worse model of the same data
+v and flow follow from these two. A class is a mixture too (`of_class`), and so is a worse model of the same data
 (`blurred`): guidance between any two of them is guidance without a network's error.
 """
 
@@ -31,9 +31,22 @@ CHUNK = 2_000_000  # numbers held at once: rows × components × dimensions
 class Mixture:
     """A mixture of k Gaussians in d dimensions, each with the number of its class; float64.
 
-    `weights` (k,) are divided by their sum; `means` (k, d); `covariances` is one variance for all, (k,) variances of
-    round components, or (k, d, d); `labels` (k,) are classes from 0, all 0 where left out. Lists and arrays are read.
-    Raises InputError for shapes that do not fit, weights that are not above 0 and covariances that are none.
+    Lists, arrays and tensors are read.
+
+    Args:
+        weights: (k,), above 0; they are divided by their sum.
+        means: (k, d).
+        covariances: One variance for all, (k,) variances of round components, or (k, d, d).
+        labels: (k,), classes from 0 without a gap; None for one class.
+
+    Raises:
+        InputError: A shape does not fit, a weight is not above 0, or a covariance is not positive definite.
+
+    Examples:
+        >>> from cfglab.mixtures.mixture import Mixture
+        >>> mixture = Mixture([1, 3], [[-1.0], [1.0]], 0.25, [0, 1])
+        >>> mixture.priors.tolist()
+        [0.25, 0.75]
     """
 
     weights: "Tensor"
@@ -46,7 +59,7 @@ class Mixture:
     def __init__(self, weights: Any, means: Any, covariances: Any, labels: Any = None) -> None:
         import torch
 
-        weights, means, covariances = (float64(one) for one in (weights, means, covariances))
+        weights, means, covariances = (float64(value) for value in (weights, means, covariances))
         if means.ndim != 2 or weights.shape != means.shape[:1] or not len(means):
             raise InputError(
                 f"weights of shape {tuple(weights.shape)} and means of shape {tuple(means.shape)}: k components in d "
@@ -84,50 +97,59 @@ class Mixture:
 
     # -- other mixtures ----------------------------------------------------------------------------------------------
 
-    def given(self, label: int) -> "Mixture":
-        """Return the mixture of one class: the data, and its exact model, conditional on the class.
+    def of_class(self, label: int) -> "Mixture":
+        """The mixture of one class: the data, and its exact model, conditional on the class.
 
         Args:
-            label: the class, from 0 to classes - 1.
+            label: The class, from 0 to classes - 1.
+
+        Returns:
+            The mixture; it has one class.
 
         Raises:
-            InputError: if there is no such class.
+            InputError: There is no such class.
         """
         if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < self.classes:
             raise InputError(
                 f"class {label!r} of a mixture with {self.classes}: they are 0 to {self.classes - 1}; give one of them."
             )
-        mine = self.labels == label
-        return Mixture(self.weights[mine], self.means[mine], self.covariances[mine])
+        members = self.labels == label
+        return Mixture(self.weights[members], self.means[members], self.covariances[members])
 
     def blurred(self, variance: float) -> "Mixture":
-        """Return the mixture with `variance` added to every component in every direction: a weaker model of the data.
+        """The mixture with a variance added to every component in every direction: a weaker model of the data.
 
         Args:
-            variance: finite, 0 or more.
+            variance: Finite, 0 or more.
+
+        Returns:
+            The mixture.
 
         Raises:
-            InputError: if the variance is negative or not finite.
+            InputError: The variance is negative or not finite.
         """
         import torch
 
         if not (math.isfinite(variance) and variance >= 0):
             raise InputError(f"blurred({variance!r}): a variance is added, 0 or more; give one such as 0.01.")
-        more = variance if self._axes is None else variance * torch.eye(self.dimension, dtype=torch.float64)
-        return Mixture(self.weights, self.means, self.covariances + more, self.labels)
+        noise_covariance = variance if self._axes is None else variance * torch.eye(self.dimension, dtype=torch.float64)
+        return Mixture(self.weights, self.means, self.covariances + noise_covariance, self.labels)
 
     # -- what is known exactly ---------------------------------------------------------------------------------------
 
     def predict(self, x: "Tensor", step: Step, space: Space = "epsilon") -> "Tensor":
-        """Return the exact prediction for x, in the shape and dtype of x.
+        """The exact prediction for x.
 
         Args:
             x: (n, ...), at the noise level of the step.
-            step: its sigma and alpha define the noise level; alpha 0 (pure noise) is allowed.
-            space: the parameterization: "x0", "epsilon", "v" or "flow".
+            step: Its sigma and alpha define the noise level; alpha 0 (pure noise) is allowed.
+            space: The parameterization: "x0", "epsilon", "v" or "flow".
+
+        Returns:
+            A tensor of the shape and dtype of x.
 
         Raises:
-            InputError: if the step has no sigma or alpha, or the parameterization is unknown.
+            InputError: The step has no sigma or alpha, or the parameterization is unknown.
         """
         a, n = noise_of(step)
         x0, epsilon = self._expected(rows_of(x, self.dimension), a, n)
@@ -138,54 +160,104 @@ class Mixture:
         return (p * epsilon + q * x0).reshape(x.shape).to(x.dtype)
 
     def log_density(self, x: "Tensor", step: Step | None = None) -> "Tensor":
-        """Return log p(x), (n,), in nats, of the data or of the noised data at a step.
+        """log p(x), of the data or of the noised data at a step.
 
         Args:
-            x: (n, ...).
-            step: the noise level; None is the data without noise.
+            x: Points, (n, ...), with d values each.
+            step: The noise level; None for data without noise.
+
+        Returns:
+            (n,), in nats.
+
+        Raises:
+            InputError: The points have another dimension.
         """
         import torch
 
         return torch.cat([joint.logsumexp(1) for joint, _ in self._joint(rows_of(x, self.dimension), *level(step))])
 
     def components(self, x: "Tensor", step: Step | None = None) -> "Tensor":
-        """Return p(component | x), (n, k), of the data or of the noised data at a step."""
+        """p(component | x), of the data or of the noised data at a step.
+
+        Args:
+            x: Points, (n, ...), with d values each.
+            step: The noise level; None for data without noise.
+
+        Returns:
+            (n, k), each row adds up to 1.
+
+        Raises:
+            InputError: The points have another dimension.
+        """
         import torch
 
         return torch.cat([joint.softmax(1) for joint, _ in self._joint(rows_of(x, self.dimension), *level(step))])
 
     def posterior(self, x: "Tensor", step: Step | None = None) -> "Tensor":
-        """Return p(class | x), (n, classes), of the data or of the noised data at a step."""
+        """p(class | x), of the data or of the noised data at a step.
+
+        Args:
+            x: Points, (n, ...), with d values each.
+            step: The noise level; None for data without noise.
+
+        Returns:
+            (n, classes), each row adds up to 1.
+
+        Raises:
+            InputError: The points have another dimension.
+        """
         shares = self.components(x, step)
         return shares.new_zeros(len(shares), self.classes).index_add_(1, self.labels, shares)
 
     def sample(self, seeds: Sequence[int]) -> "Tensor":
-        """Return exact samples of the data, (n, d), one per seed."""
-        from cfglab.mixtures.noise_paths import draws
+        """Exact samples of the data.
 
-        return self.placed(*draws(seeds, 1, self.dimension))
+        Args:
+            seeds: One per sample, 0 or more.
 
-    def placed(self, uniform: "Tensor", normal: "Tensor") -> "Tensor":
-        """Return the samples (n, d) for uniform numbers (n, 1) and standard normal numbers (n, d)."""
+        Returns:
+            (n, d), float64; a sample depends on its own seed only.
+
+        Raises:
+            InputError: A seed is not a whole number of 0 or more.
+        """
+        from cfglab.mixtures.noise_paths import random_numbers
+
+        return self.sample_from(*random_numbers(seeds, 1, self.dimension))
+
+    def sample_from(self, uniform: "Tensor", normal: "Tensor") -> "Tensor":
+        """Exact samples of the data from given random numbers.
+
+        Args:
+            uniform: (n, 1), in [0, 1); it chooses the component.
+            normal: (n, d), standard normal.
+
+        Returns:
+            (n, d).
+        """
         import torch
 
         ends = self.weights.cumsum(0)
-        chosen = torch.searchsorted(ends[:-1].contiguous(), uniform[:, 0].contiguous(), right=True)
-        spread = normal * self._variances[chosen].sqrt()
+        component = torch.searchsorted(ends[:-1].contiguous(), uniform[:, 0].contiguous(), right=True)
+        spread = normal * self._variances[component].sqrt()
         if self._axes is not None:
-            spread = torch.einsum("nde,ne->nd", self._axes[chosen], spread)
-        return self.means[chosen] + spread
+            spread = torch.einsum("nde,ne->nd", self._axes[component], spread)
+        return self.means[component] + spread
 
     def moments(self) -> "tuple[Tensor, Tensor]":
-        """Return the mean (d,) and the covariance (d, d) of the data."""
+        """The mean and the covariance of the data.
+
+        Returns:
+            (d,) and (d, d).
+        """
         import torch
 
         mean = self.weights @ self.means
-        apart = self.means - mean
+        centred = self.means - mean
         full = self.covariances
         if self._axes is None:
             full = full[:, None, None] * torch.eye(self.dimension, dtype=torch.float64)
-        return mean, torch.einsum("k,kde->de", self.weights, full + apart[:, :, None] * apart[:, None, :])
+        return mean, torch.einsum("k,kde->de", self.weights, full + centred[:, :, None] * centred[:, None, :])
 
     def _joint(self, x: "Tensor", a: float, n: float) -> "Iterator[tuple[Tensor, Tensor]]":
         """log p(x, component), (m, k), and S^-1 (x - a m) along the axes of S, (m, k, d), some rows at a time."""
@@ -195,9 +267,9 @@ class Mixture:
         scale = self.weights.log() - 0.5 * (self.dimension * math.log(2 * math.pi) + variances.log().sum(1))
         means = self.means if self._axes is None else torch.einsum("kd,kde->ke", self.means, self._axes)
         for part in x.split(max(1, CHUNK // self.means.numel())):
-            apart = self._along(part) - a * means
-            solved = apart / variances
-            yield scale - 0.5 * ((apart * solved) @ x.new_ones(self.dimension)), solved
+            difference = self._along(part) - a * means
+            solved = difference / variances
+            yield scale - 0.5 * ((difference * solved) @ x.new_ones(self.dimension)), solved
 
     def _along(self, x: "Tensor") -> "Tensor":
         """Points (m, d) along the axes of every component, (m, k, d), or (m, 1, d) where all have the same."""

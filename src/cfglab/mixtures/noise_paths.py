@@ -6,7 +6,7 @@
 | vp, variance preserving | 1 / sqrt(1 + s²) | s / sqrt(1 + s²) | DDPM's, arXiv:2006.11239 |
 | flow, rectified flow | 1 / (1 + s) | s / (1 + s) = t | arXiv:2209.03003 |
 
-Loads no torch until something is drawn.
+Loads torch only for random numbers.
 """
 
 import math
@@ -24,10 +24,17 @@ Path = Literal["ve", "vp", "flow"]
 
 
 def alpha(path: Path, sigma: float) -> float:
-    """Return the factor of the signal at `sigma` (noise over signal); 0 at pure noise.
+    """The factor of the signal on a noise path.
+
+    Args:
+        path: The path: "ve", "vp" or "flow".
+        sigma: Noise over signal, 0 or more.
+
+    Returns:
+        alpha, 0 to 1.
 
     Raises:
-        InputError: for an infinite sigma on the path "ve", which has no pure noise.
+        InputError: The path is unknown, or "ve" at infinite sigma.
     """
     match path:
         case "ve":
@@ -44,10 +51,16 @@ def alpha(path: Path, sigma: float) -> float:
 
 
 def noise_of(step: Step) -> tuple[float, float]:
-    """Return the factors (a, n) of signal and noise at a step.
+    """The factors of signal and noise of a step.
+
+    Args:
+        step: A step with sigma and alpha.
+
+    Returns:
+        (a, n) of `x = a x0 + n epsilon`.
 
     Raises:
-        InputError: if the step has no sigma or alpha.
+        InputError: The step has no sigma or alpha.
     """
     if step.sigma is None or step.alpha is None:
         raise InputError(
@@ -58,14 +71,17 @@ def noise_of(step: Step) -> tuple[float, float]:
 
 
 def noise_steps(sigmas: Sequence[float], path: Path = "ve") -> list[Step]:
-    """Return the n steps of a run on a path, each with its alpha.
+    """The n steps of a run on a path, each with its alpha.
 
     Args:
-        sigmas: n + 1 noise levels (noise over signal), falling.
-        path: the noise path. On "flow", `host_sigma` is t, else sigma.
+        sigmas: n + 1 levels (noise over signal), falling.
+        path: The noise path. On "flow", `host_sigma` is t, else sigma.
+
+    Returns:
+        n steps.
 
     Raises:
-        InputError: if the levels are not those of a run.
+        InputError: The levels are not those of a run.
     """
     if len(sigmas) < 2:
         raise InputError(f"{len(sigmas)} levels: a run of n steps has n + 1, the last being its end; add 0.")
@@ -81,50 +97,76 @@ def _on_path(step: Step, path: Path) -> Step:
 
 
 def karras(count: int, largest: float = 80.0, smallest: float = 0.002, rho: float = 7.0) -> list[float]:
-    """Return count + 1 levels from `largest` to `smallest`, equally spaced in sigma^(1/rho), then 0.
+    """Levels that are equally spaced in sigma^(1/rho), then 0.
 
     Args:
-        count: steps, 2 or more.
-        largest: the first level, finite.
-        smallest: the last level before 0, above 0.
-        rho: above 0.
+        count: The number of steps, 2 or more.
+        largest: The first level, finite.
+        smallest: The last level before 0, above 0.
+        rho: The exponent, above 0.
+
+    Returns:
+        count + 1 levels (noise over signal), falling.
 
     Raises:
-        InputError: if there are fewer than 2 steps or the levels do not fall.
+        InputError: There are fewer than 2 steps, or the levels do not fall.
 
     Reference:
-        arXiv:2206.00364, eq. 5.
+        arXiv:2206.00364, equation 5.
+
+    Examples:
+        >>> karras(2)
+        [80.0, 0.0020000000000000005, 0.0]
     """
     if count < 2 or not 0 < smallest < largest < math.inf or not rho > 0:
         raise InputError(
             f"{count} steps from {largest} to {smallest} with rho {rho}: two steps or more, falling between finite "
             "levels above 0; write karras(32)."
         )
-    first, last = largest ** (1 / rho), smallest ** (1 / rho)
-    return [*((first + i / (count - 1) * (last - first)) ** rho for i in range(count)), 0.0]
+    root_start, root_end = largest ** (1 / rho), smallest ** (1 / rho)
+    return [*((root_start + i / (count - 1) * (root_end - root_start)) ** rho for i in range(count)), 0.0]
 
 
 def flow_levels(count: int, shift: float = 1.0) -> list[float]:
-    """Return count + 1 levels t / (1 - t) of a rectified flow, from pure noise (t = 1, infinite) to 0, evenly in t.
+    """Levels t / (1 - t) of a rectified flow, from pure noise (t = 1, infinite) to 0, evenly in t.
 
     Args:
-        count: steps, 1 or more.
-        shift: above 0; it multiplies every level. A shift above 1 spends more steps at high noise.
+        count: The number of steps, 1 or more.
+        shift: The factor of every level, above 0; above 1 spends more steps at high noise.
+
+    Returns:
+        count + 1 levels (noise over signal), falling.
 
     Raises:
-        InputError: if `count` or `shift` is out of range.
+        InputError: `count` or `shift` is out of range.
 
     Reference:
-        arXiv:2403.03206, eq. 23.
+        arXiv:2403.03206, equation 23.
+
+    Examples:
+        >>> flow_levels(2)
+        [inf, 1.0, 0.0]
     """
     if count < 1 or not shift > 0:
         raise InputError(f"{count} steps with shift {shift}: one step or more, and a shift above 0; write 32.")
     return [math.inf if i == 0 else shift * (count - i) / i for i in range(count)] + [0.0]
 
 
-def draws(seeds: Sequence[int], uniform: int, *normal: int) -> "tuple[Tensor, ...]":
-    """Random numbers of each seed's own generator, in this order: (n, uniform) uniform ones where that is above 0,
-    then (n, m) normal ones for each m. A sample is the same in every batch. Raises InputError for seeds that are none.
+def random_numbers(seeds: Sequence[int], uniform: int, *normal: int) -> "tuple[Tensor, ...]":
+    """Random numbers from a generator of each seed, so that a sample is the same in every batch.
+
+    Each seed gives first its uniform numbers, then its normal ones.
+
+    Args:
+        seeds: One per sample, 0 or more.
+        uniform: The number of uniform values per sample; 0 for none.
+        normal: The sizes of the normal tensors.
+
+    Returns:
+        (n, uniform) if that is above 0, then (n, m) for each m in `normal`; float64.
+
+    Raises:
+        InputError: There is no seed, or one is not a whole number of 0 or more.
     """
     import torch
 
@@ -134,6 +176,6 @@ def draws(seeds: Sequence[int], uniform: int, *normal: int) -> "tuple[Tensor, ..
     rows: list[tuple[Tensor, ...]] = []
     for seed in seeds:
         generator.manual_seed(int(seed))
-        first = [torch.rand(uniform, generator=generator, dtype=torch.float64)] if uniform else []
-        rows.append((*first, *(torch.randn(size, generator=generator, dtype=torch.float64) for size in normal)))
+        uniforms = [torch.rand(uniform, generator=generator, dtype=torch.float64)] if uniform else []
+        rows.append((*uniforms, *(torch.randn(size, generator=generator, dtype=torch.float64) for size in normal)))
     return tuple(torch.stack(column) for column in zip(*rows, strict=True))

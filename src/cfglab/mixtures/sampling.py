@@ -18,7 +18,7 @@ from cfglab.guidance import Guidance
 from cfglab.guidance.names import Space
 from cfglab.mixtures.guided import Denoiser, GuidedMixture, MixtureCall
 from cfglab.mixtures.mixture import Mixture
-from cfglab.mixtures.noise_paths import draws, noise_of
+from cfglab.mixtures.noise_paths import noise_of, random_numbers
 from cfglab.step import Step
 
 if TYPE_CHECKING:
@@ -40,12 +40,34 @@ def generate(
     space: Space = "epsilon",
     calls: "list[MixtureCall] | None" = None,
 ) -> "Tensor":
-    """Samples (n, d) of `cond` guided away from `uncond`, float64, one seed a sample, the same in every batch.
+    """Samples of `cond`, guided away from `uncond`.
 
-    `uncond` is the whole mixture for classifier-free guidance, a weak twin of `cond` for autoguidance, anything else
-    that predicts. A run begins with noise alone, or with exact noisy samples of `start`. `space` is what the
-    predictions are while the guidance acts on them. `dimension` is needed where `cond` does not say it. `calls` gets
-    what every call of the denoiser did. Raises InputError for what `integrate` refuses.
+    Args:
+        cond: The conditional denoiser, such as a class of a Mixture.
+        uncond: The whole mixture for classifier-free guidance, a weaker model of `cond` for autoguidance, or another
+            denoiser.
+        guidance: A guidance or a constant scale.
+        steps: The steps of the run, each with sigma and alpha.
+        seeds: One per sample; a sample is the same in every batch.
+        method: "euler", "heun" or "ancestral".
+        dimension: d, for a denoiser without the attribute `dimension`.
+        start: Start from exact noisy samples of this mixture; None starts from noise alone.
+        space: The parameterization in which the guidance acts.
+        calls: A list that gets the record of every denoiser call.
+
+    Returns:
+        (n, d), float64.
+
+    Raises:
+        InputError: The dimension is not known, or as in `integrate`.
+
+    Examples:
+        >>> from cfglab.mixtures.noise_paths import karras, noise_steps
+        >>> from cfglab.mixtures.toys import two
+        >>> toy = two()
+        >>> x = generate(toy.mixture.of_class(0), toy.mixture, 2.0, noise_steps(karras(8)), range(4))
+        >>> x.shape
+        torch.Size([4, 1])
     """
     size = getattr(cond, "dimension", dimension)
     if size is None:
@@ -53,12 +75,12 @@ def generate(
     a, n = noise_of(steps[0])
     amounts = (size, len(steps) * size) if method == "ancestral" else (size,)
     if start is None:
-        first, *more = draws(seeds, 0, *amounts)
-        x = n * first
+        noise_start, *step_noise = random_numbers(seeds, 0, *amounts)
+        x = n * noise_start
     else:
-        uniform, normal, first, *more = draws(seeds, 1, size, *amounts)
-        x = a * start.placed(uniform, normal) + n * first
-    noise = more[0].reshape(len(x), len(steps), size) if more else None
+        uniform, normal, noise_start, *step_noise = random_numbers(seeds, 1, size, *amounts)
+        x = a * start.sample_from(uniform, normal) + n * noise_start
+    noise = step_noise[0].reshape(len(x), len(steps), size) if step_noise else None
     return integrate(cond, uncond, guidance, steps, x, method, noise=noise, space=space, calls=calls)
 
 
@@ -74,10 +96,24 @@ def integrate(
     space: Space = "epsilon",
     calls: "list[MixtureCall] | None" = None,
 ) -> "Tensor":
-    """Run the steps from x (n, ...), which is at the level of the first; ends at the last one's `next_sigma`.
+    """Run the steps from x at the level of the first step to the last step's `next_sigma`.
 
-    `noise` (n, steps, ...) is what ancestral steps add. Raises InputError for a method that does not exist or cannot
-    start at pure noise, missing noise, and a guidance that cannot be computed in this space.
+    Args:
+        cond: The conditional denoiser.
+        uncond: The unconditional denoiser.
+        guidance: A guidance or a constant scale.
+        steps: The steps, each with sigma and alpha.
+        x: (n, ...), at the level of the first step.
+        method: "euler", "heun" or "ancestral".
+        noise: (n, steps, ...), what ancestral steps add.
+        space: The parameterization in which the guidance acts.
+        calls: A list that gets the record of every denoiser call.
+
+    Returns:
+        (n, ...).
+
+    Raises:
+        InputError: The method is unknown or cannot start at pure noise, noise is missing, or the guidance fails.
     """
     if method not in ("euler", "heun", "ancestral"):
         raise InputError(f"method {method!r}: there are euler, heun, ancestral; name one of them.")
@@ -85,15 +121,15 @@ def integrate(
         raise InputError("ancestral steps without noise of shape (n, steps, ...): they add it; use generate(…).")
     spec = guidance if isinstance(guidance, Guidance) else Guidance(guidance)
     guided = GuidedMixture(cond, uncond, spec, space, len(x))
-    for place, (step, after) in enumerate(zip(steps, [*steps[1:], None], strict=True)):
-        a_next = _alpha_after(step, after)
+    for index, (step, next_step) in enumerate(zip(steps, [*steps[1:], None], strict=True)):
+        a_next = _next_alpha(step, next_step)
         s, s_next = float(step.sigma or 0.0), float(step.next_sigma or 0.0)
         x0, epsilon = guided(x, step)
         if method == "heun":
             x = _heun(guided, x, step, a_next, epsilon)
         elif method == "ancestral" and noise is not None and s_next > 0:
             share = 0.0 if math.isinf(s) else s_next / s
-            fresh = noise[:, place].reshape(x.shape)
+            fresh = noise[:, index].reshape(x.shape)
             x = a_next * (x0 + s_next * (share * epsilon + math.sqrt(1 - share**2) * fresh))
         else:
             x = a_next * (x0 + s_next * epsilon)
@@ -107,17 +143,17 @@ def _heun(guided: "GuidedMixture", x: "Tensor", step: Step, a_next: float, epsil
     if a == 0:
         raise InputError("heun from pure noise: its step is in x / alpha; start below it, or use euler.")
     y = x / a
-    there = y + (s_next - s) * epsilon
+    y_next = y + (s_next - s) * epsilon
     if s_next > 0:
         second = replace(step, sigma=s_next, alpha=a_next)
-        there = y + (s_next - s) * (epsilon + guided(a_next * there, second)[1]) / 2
-    return a_next * there
+        y_next = y + (s_next - s) * (epsilon + guided(a_next * y_next, second)[1]) / 2
+    return a_next * y_next
 
 
-def _alpha_after(step: Step, after: Step | None) -> float:
+def _next_alpha(step: Step, next_step: Step | None) -> float:
     """The signal's factor at the end of a step: the next one's, or, as the path goes on, 1 at no noise."""
-    if after is not None:
-        return float(after.alpha or 0.0)
+    if next_step is not None:
+        return float(next_step.alpha or 0.0)
     if step.next_sigma in (0.0, None):
         return 1.0
     a, s, s_next = float(step.alpha or 0.0), float(step.sigma or 0.0), float(step.next_sigma or 0.0)

@@ -39,13 +39,13 @@ class TextConditionedMixture:
                 f"{mixture.classes} classes told with spread {spread!r}: at most {LENGTH} have a text, and the spread "
                 "is above 0; write 1.5."
             )
-        mixture.given(label)
+        mixture.of_class(label)
         self.mixture, self.label, self.spread = mixture, label, spread
         signs = torch.ones(1, 1, dtype=torch.float64)
         while len(signs) < LENGTH:  # Hadamard's rows: of equal length, at right angles
             signs = torch.cat([torch.cat([signs, signs], 1), torch.cat([signs, -signs], 1)])
         self.encodings = signs[1 : mixture.classes + 1] if mixture.classes < LENGTH else signs
-        self._each = [mixture.given(one) for one in range(mixture.classes)]
+        self._models = [mixture.of_class(class_index) for class_index in range(mixture.classes)]
 
     @property
     def dimension(self) -> int:
@@ -53,16 +53,33 @@ class TextConditionedMixture:
         return self.mixture.dimension
 
     def texts(self, count: int) -> "dict[str, Tensor]":
-        """The arguments of a denoiser call with so many rows: encodings (n, 16), as a pipeline would pass them."""
+        """The text arguments of a denoiser call, as a pipeline would pass them.
+
+        Args:
+            count: n, the number of rows.
+
+        Returns:
+            `encoder_hidden_states`, (n, 16).
+        """
         return {"encoder_hidden_states": self.encodings[self.label].expand(count, -1)}
 
     def predict(self, x: "Tensor", step: Step, space: Space = "epsilon", **conditioning: Any) -> "Tensor":
-        """The prediction for x (n, ...) under its own text, or under the `encoder_hidden_states` (n, 16) given."""
+        """The exact prediction for x, given the encoding of a text.
+
+        Args:
+            x: (n, ...), at the noise level of the step.
+            step: The step, with sigma and alpha.
+            space: The parameterization.
+            conditioning: `encoder_hidden_states`, (n, 16); its own text if left out.
+
+        Returns:
+            A tensor of the shape and dtype of x.
+        """
         import torch
 
-        given = conditioning or self.texts(len(x))
-        said = given["encoder_hidden_states"].double()
-        likelihood = -((said[:, None, :] - self.encodings) ** 2).sum(2) / (2 * self.spread**2)
+        arguments = conditioning or self.texts(len(x))
+        encodings = arguments["encoder_hidden_states"].double()
+        likelihood = -((encodings[:, None, :] - self.encodings) ** 2).sum(2) / (2 * self.spread**2)
         shares = (self.mixture.posterior(x, step).log() + likelihood).softmax(1)
-        each = torch.stack([one.predict(x, step, space) for one in self._each], dim=1)
-        return (shares.reshape(*shares.shape, *[1] * (x.ndim - 1)) * each).sum(1).to(x.dtype)
+        predictions = torch.stack([model.predict(x, step, space) for model in self._models], dim=1)
+        return (shares.reshape(*shares.shape, *[1] * (x.ndim - 1)) * predictions).sum(1).to(x.dtype)

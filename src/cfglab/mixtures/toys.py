@@ -1,4 +1,4 @@
-"""Mixtures to experiment on, by name: what is known of them is exact, so that methods can be held against the truth."""
+"""Toy problems by name: mixtures whose densities are known exactly, to test methods on."""
 
 import math
 from collections.abc import Callable
@@ -33,22 +33,46 @@ class ToyProblem:
     modes: "Tensor"
     fog: float = 0.0
 
-    def given(self, label: int) -> "ToyProblem":
-        """One class, its modes counted anew. Raises InputError."""
+    def of_class(self, label: int) -> "ToyProblem":
+        """One class, its modes counted from 0.
+
+        Args:
+            label: The class, from 0.
+
+        Returns:
+            The toy problem of the class.
+
+        Raises:
+            InputError: There is no such class.
+        """
         import torch
 
-        mixture = self.mixture.given(label)
+        mixture = self.mixture.of_class(label)
         _, modes = torch.unique(self.modes[self.mixture.labels == label], return_inverse=True)
         return ToyProblem(mixture, modes)
 
     def shares(self, components: "Tensor") -> "Tensor":
-        """Components' shares (..., k) added up by mode, (..., modes)."""
+        """Values of components added up by mode.
+
+        Args:
+            components: (..., k).
+
+        Returns:
+            (..., modes).
+        """
         size = (*components.shape[:-1], int(self.modes.max()) + 1)
         return components.new_zeros(size).index_add_(-1, self.modes, components)
 
 
 def two(dimension: int = 1) -> ToyProblem:
-    """Two classes, N(m, 0.25 I) and N(-m, 0.25 I), with |m|² = d: the means are 1 and -1 in every coordinate."""
+    """Two classes, N(m, 0.25 I) and N(-m, 0.25 I), with |m|^2 = d: the means are 1 and -1 in every coordinate.
+
+    Args:
+        dimension: d, 1 or more.
+
+    Returns:
+        The toy problem.
+    """
     import torch
 
     mixture = Mixture([1, 1], [[1.0] * dimension, [-1.0] * dimension], 0.25, [0, 1])
@@ -56,7 +80,11 @@ def two(dimension: int = 1) -> ToyProblem:
 
 
 def modes() -> ToyProblem:
-    """Class 0 has a large mode (0.7) at (1, 1) and a small mode (0.3) at (1, -1); class 1 is broad, around (-1, 0)."""
+    """Class 0 has a large mode (0.7) at (1, 1) and a small one (0.3) at (1, -1); class 1 is broad, around (-1, 0).
+
+    Returns:
+        The toy problem, in 2 dimensions.
+    """
     import torch
 
     mixture = Mixture([0.35, 0.15, 0.5], [[1, 1], [1, -1], [-1, 0]], [0.02, 0.02, 0.3], [0, 0, 1])
@@ -64,26 +92,32 @@ def modes() -> ToyProblem:
 
 
 def tree() -> ToyProblem:
-    """Three trees in the plane that grow from one root, a class each: thin limbs with nothing between them.
+    """Three trees in the plane that grow from one root, one per class: thin limbs with empty space between them.
 
-    Every limb but the last forks in three, so a tree has 40, each a mode: a chain of Gaussians that weighs as much as
-    the area it covers. In the spirit of autoguidance's toy (arXiv:2406.02507, figure 2), and none of its numbers.
+    Every limb but the last forks in three, so a tree has 40. Each limb is a mode: a chain of Gaussians with the weight
+    of the area that it covers. Similar to autoguidance's toy, with other numbers.
+
+    Returns:
+        The toy problem, in 2 dimensions.
+
+    Reference:
+        arXiv:2406.02507, figure 2.
     """
     import torch
 
     limbs = [(label, *limb) for label, angle in enumerate((90, 210, 330)) for limb in _grown(0.0, 0.0, angle, 0.9, 0)]
     weights, means, covariances, labels, mode = [], [], [], [], []
-    for place, (label, x, y, angle, length) in enumerate(limbs):
+    for mode_index, (label, x, y, angle, length) in enumerate(limbs):
         along = (math.cos(math.radians(angle)), math.sin(math.radians(angle)))
         long, thin = (0.62 * length / BEADS) ** 2, (THICKNESS * length) ** 2
         for bead in range(BEADS):
             reach = (bead + 0.5) / BEADS * length
             weights.append(length**2)
             means.append([x + along[0] * reach, y + along[1] * reach])
-            (c, s), more = along, long - thin
-            covariances.append([[more * c * c + thin, more * c * s], [more * c * s, more * s * s + thin]])
+            (c, s), excess = along, long - thin
+            covariances.append([[excess * c * c + thin, excess * c * s], [excess * c * s, excess * s * s + thin]])
             labels.append(label)
-            mode.append(place)
+            mode.append(mode_index)
     return ToyProblem(Mixture(weights, means, covariances, labels), torch.tensor(mode))
 
 
@@ -98,7 +132,11 @@ def _grown(x: float, y: float, angle: float, length: float, depth: int) -> list[
 
 
 def foggy_tree() -> ToyProblem:
-    """The toy of `tree`, with a model in which every limb is a little thicker."""
+    """The toy problem of `tree`, with a model in which every limb is a little thicker.
+
+    Returns:
+        The toy problem.
+    """
     return replace(tree(), fog=0.0008)
 
 
@@ -107,10 +145,20 @@ TOYS: dict[str, Callable[[], ToyProblem]] = {"two": two, "modes": modes, "tree":
 
 
 def toy(name: str) -> ToyProblem:
-    """Return the toy with this name.
+    """The toy problem with a name.
+
+    Args:
+        name: A name of TOYS.
+
+    Returns:
+        The toy problem.
 
     Raises:
-        InputError: with the nearest name, if there is no such toy.
+        InputError: There is no such toy; the message has the nearest name.
+
+    Examples:
+        >>> toy("two").mixture.classes
+        2
     """
     if name not in TOYS:
         raise InputError(f"mixture {name!r}: there are {', '.join(TOYS)};{nearest(name, TOYS) or ' name one.'}")

@@ -3,14 +3,20 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cfglab.experiments.analysis.paired import Difference
+from cfglab.experiments.analysis.split_choice import SplitChoice
 from cfglab.experiments.spec.experiment import Experiment
-from cfglab.report.summary.estimates import Difference, Number
+from cfglab.metrics.estimate import Estimate
 from cfglab.report.summary.tables import SettingRow, Tables
 from cfglab.report.summary.verdict import held_back, verdict
+
+_OF_A_DIFFERENCE = (
+    *("low", "high", "p", "p_holm", "smallest_detectable"),
+    *("n", "n_prompts", "n_seeds", "variance"),
+)
 
 
 def as_csv(tables: Tables) -> str:
@@ -26,7 +32,7 @@ def as_csv(tables: Tables) -> str:
 
 def as_json(tables: Tables) -> str:
     """The experiment, every setting with its curve and numbers, the floors, and the sentences."""
-    said = verdict(tables)
+    sentences = verdict(tables)
     document = {
         "experiment": {
             "noise": tables.experiment.noise,
@@ -38,10 +44,10 @@ def as_json(tables: Tables) -> str:
         "main_metric": tables.main.name if tables.main else None,
         "metrics": [metric.model_dump() for metric in (*tables.metrics, *tables.sets)],
         "settings": [_setting(row) for row in tables.rows],
-        "floors": _plain(tables.floors),
-        "held_back": asdict(tables.held_back) if tables.held_back else None,
+        "floors": _estimates(tables.floors),
+        "held_back": _choice(tables.held_back) if tables.held_back else None,
         "notes": dict(tables.notes),
-        "says": {"shows": said.shows, "hides": said.hides, "held_back": held_back(tables)},
+        "says": {"shows": sentences.shows, "hides": sentences.hides, "held_back": held_back(tables)},
     }
     lines = (f"{json.dumps(key)}: {_text(value)}" for key, value in document.items())
     return "{\n" + ",\n".join(lines) + "\n}\n"
@@ -71,14 +77,25 @@ def _setting(row: SettingRow) -> dict[str, Any]:
         "dose": row.dose,
         "effective_dose": row.effective,
         "pictures": {"done": row.done, "failed": row.failed, "missing": row.missing},
-        "means": _plain(row.means),
-        "differences": _plain(row.differences),
-        "sets": _plain(row.sets),
+        "means": _estimates(row.means),
+        "differences": {name: _plain(difference) for name, difference in row.differences.items()},
+        "sets": _estimates(row.sets),
     }
 
 
-def _plain(numbers: Any) -> dict[str, Any]:
-    return {name: {field: getattr(it, field) for field in it.__slots__} for name, it in numbers.items()}
+def _estimates(numbers: Mapping[str, Estimate]) -> dict[str, Any]:
+    return {name: number.model_dump() for name, number in numbers.items()}
+
+
+def _plain(difference: Difference) -> dict[str, Any]:
+    numbers = difference.model_dump()
+    return {"mean": difference.difference, **{name: numbers[name] for name in _OF_A_DIFFERENCE}}
+
+
+def _choice(choice: SplitChoice) -> dict[str, Any]:
+    """The held-out comparison is the only one of its family, so that p needs no correction."""
+    judged = choice.reported_on.model_copy(update={"p_holm": choice.reported_on.p})
+    return {"setting": choice.setting, "split": choice.split, "judged": _plain(judged), "shares": choice.shares}
 
 
 def _flat(row: SettingRow, names: list[str], sets: list[str]) -> Iterator[tuple[str, Any]]:
@@ -92,16 +109,16 @@ def _flat(row: SettingRow, names: list[str], sets: list[str]) -> Iterator[tuple[
         yield from _mean(name, row.sets.get(name))
 
 
-def _mean(name: str, number: Number | None) -> Iterator[tuple[str, Any]]:
+def _mean(name: str, number: Estimate | None) -> Iterator[tuple[str, Any]]:
     yield name, number and number.value
     yield f"{name}_low", number and number.low
     yield f"{name}_high", number and number.high
     yield f"{name}_n", number and number.n
 
 
-def _difference(name: str, it: Difference | None) -> Iterator[tuple[str, Any]]:
-    yield f"{name}_difference", it and it.mean
-    yield f"{name}_difference_low", it and it.low
-    yield f"{name}_difference_high", it and it.high
-    yield f"{name}_p", it and it.p
-    yield f"{name}_p_holm", it and it.p_holm
+def _difference(name: str, difference: Difference | None) -> Iterator[tuple[str, Any]]:
+    yield f"{name}_difference", difference and difference.difference
+    yield f"{name}_difference_low", difference and difference.low
+    yield f"{name}_difference_high", difference and difference.high
+    yield f"{name}_p", difference and difference.p
+    yield f"{name}_p_holm", difference and difference.p_holm

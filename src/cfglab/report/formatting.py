@@ -7,14 +7,24 @@ NARROW = "\N{NARROW NO-BREAK SPACE}"
 
 
 def shown(value: float | None, unit: str = "") -> str:
-    """A value of a unit: shares in per cent, doses to two decimals, others to three digits; an en dash for nothing."""
+    """Return a value as text: shares in per cent, doses with two decimals, others with three digits.
+
+    Args:
+        value: the value; None is an en dash.
+        unit: the unit of the metric, or "dose".
+    """
     if value is None:
         return "–"
     return f"{_digits(value, unit)}{_suffix(unit)}"
 
 
 def gap(value: float | None, unit: str = "") -> str:
-    """A difference of two values with its sign: shares in percentage points."""
+    """Return a difference of two values with its sign; shares in percentage points.
+
+    Args:
+        value: the difference; None is an en dash.
+        unit: the unit of the metric.
+    """
     if value is None:
         return "–"
     points = f"{NARROW}points" if unit == "share" else ""
@@ -22,14 +32,26 @@ def gap(value: float | None, unit: str = "") -> str:
 
 
 def span(low: float | None, high: float | None, unit: str = "") -> str:
-    """An interval, its unit said once; nothing where there is none."""
+    """Return an interval, its unit once; empty where there is none.
+
+    Args:
+        low: the lower end.
+        high: the upper end.
+        unit: the unit of the metric.
+    """
     if low is None or high is None:
         return ""
     return f"{_digits(low, unit)} to {shown(high, unit)}"
 
 
 def gap_span(low: float | None, high: float | None, unit: str = "") -> str:
-    """The interval of a difference, its unit said once; nothing where there is none."""
+    """Return the interval of a difference, its unit once; empty where there is none.
+
+    Args:
+        low: the lower end.
+        high: the upper end.
+        unit: the unit of the metric.
+    """
     if low is None or high is None:
         return ""
     return f"{_digits(low, unit, '+', fewer=1)} to {gap(high, unit)}"
@@ -69,4 +91,11 @@ def _suffix(unit: str) -> str:
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
+    """Return a number with its noun.
+
+    Args:
+        number: the number.
+        one: the noun in the singular.
+        many: the plural; None adds an s.
+    """
     return f"{number:,}{NARROW}{one if number == 1 else many or one + 's'}"

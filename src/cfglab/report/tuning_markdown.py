@@ -10,11 +10,22 @@ from cfglab.experiments.tuning.verdict import MeasuredPoint, Side, Tuned, Tuning
 from cfglab.metrics.estimate import Estimate
 from cfglab.metrics.registry import METRICS
 from cfglab.report.formatting import gap, gap_span, p_value, shown, span
-from cfglab.report.summary.estimates import within
+from cfglab.report.summary.estimates import clamped
 
 
 def write(done: Tuned, folder: Path | str) -> str:
-    """Write `tuned.md` into the folder of a search; its text."""
+    """Write `tuned.md` into the folder of a search.
+
+    Args:
+        done: the finished search.
+        folder: the folder.
+
+    Returns:
+        The text.
+
+    Raises:
+        MachineError: if the file cannot be written.
+    """
     text = markdown(done)
     write_whole(Path(folder) / "tuned.md", text.encode())
     return text
@@ -37,7 +48,7 @@ def markdown(done: Tuned) -> str:
             "",
             *_table(columns, points),
             "",
-            *(f"{_verdict(one, metrics)}  " for one in done.verdicts),
+            *(f"{_verdict(verdict, metrics)}  " for verdict in done.verdicts),
             *_hint(done),
             "",
             *_table(counts, [_counts(name, side) for name, side in zip(("constant", "tuned"), sides, strict=True)]),
@@ -54,19 +65,19 @@ def _held(store: Store, metric: str) -> dict[str, Estimate]:
 
     if METRICS[metric].of != "image":
         return {name: row[metric] for name, row in store.set_metrics().items() if metric in row}
-    found = {}
+    estimates = {}
     for setting in store.experiment.settings:
         if (estimate := Pairs.of(store, metric, setting.name).baseline_mean()) is not None:
-            found[setting.name] = estimate
-    return found
+            estimates[setting.name] = estimate
+    return estimates
 
 
 def _line(point: MeasuredPoint, metrics: tuple[str, ...], held: dict[str, dict[str, Estimate]]) -> list[str]:
     cells = [point.name, f"`{str(point.guidance).replace('|', '&#124;')}`"]
     for metric, value in zip(metrics, point.values, strict=True):
         unit, estimate = METRICS[metric].unit, held[metric].get(point.name)
-        low, high = (estimate.low, estimate.high) if estimate else (None, None)
-        between = span(within(low, METRICS[metric], 0), within(high, METRICS[metric], 0), unit)
+        bounded = estimate and clamped(estimate, METRICS[metric])
+        between = span(bounded.low, bounded.high, unit) if bounded else ""
         inside = f" ({between})" if between else ""
         cells += [shown(value, unit), f"{shown(estimate.value, unit)}{inside}" if estimate else "–"]
     return cells
@@ -77,25 +88,30 @@ def _counts(name: str, side: Side) -> list[str]:
     return [f"{name}: `{side.text.replace('|', '&#124;')}`", *map(str, numbers), f"{side.rows:,.0f}"]
 
 
-def _verdict(one: TuningVerdict, metrics: tuple[str, ...]) -> str:
-    return f"Held out, {one.setting} less {one.against}: " + "; ".join(map(_difference, metrics, one.rows)) + "."
+def _verdict(verdict: TuningVerdict, metrics: tuple[str, ...]) -> str:
+    return (
+        f"Held out, {verdict.setting} less {verdict.against}: "
+        + "; ".join(map(_difference, metrics, verdict.rows))
+        + "."
+    )
 
 
 def _difference(metric: str, row: ComparisonRow) -> str:
-    known = METRICS[metric]
-    said = f"**{known.title.lower() if known.title.istitle() else known.title} {gap(row.difference, known.unit)}**"
-    if between := gap_span(row.low, row.high, known.unit):
-        said += f", 95 % interval {between}"
+    definition = METRICS[metric]
+    title = definition.title.lower() if definition.title.istitle() else definition.title
+    text = f"**{title} {gap(row.difference, definition.unit)}**"
+    if between := gap_span(row.low, row.high, definition.unit):
+        text += f", 95 % interval {between}"
     if row.p is not None:
-        said += f", p = {p_value(row.p)}".replace("= <", "<")
+        text += f", p = {p_value(row.p)}".replace("= <", "<")
     if row.p_holm is not None and row.p_holm != row.p:
-        said += f" (Holm: {p_value(row.p_holm)})"
-    said += f"; {row.n_prompts} prompts, {row.n} pairs"
+        text += f" (Holm: {p_value(row.p_holm)})"
+    text += f"; {row.n_prompts} prompts, {row.n} pairs"
     if row.dropped:
-        said += f" ({row.dropped} dropped, one side failed)"
+        text += f" ({row.dropped} dropped, one side failed)"
     if row.smallest_detectable is not None:
-        said += f"; detectable from {gap(row.smallest_detectable, known.unit)}"
-    return said
+        text += f"; detectable from {gap(row.smallest_detectable, definition.unit)}"
+    return text
 
 
 def _hint(done: Tuned) -> list[str]:

@@ -1,4 +1,4 @@
-"""Draw a scene: sprites pasted on a softly shaded background, 64×64 pixels, about a thousand a second.
+"""Render a scene: sprites pasted on a softly shaded background, 64×64 pixels, about a thousand a second.
 
 Positions, sizes and mirroring vary with the seed; the relation fixes the layout:
 `riding`, the rider overlaps the back of a larger mount; `above`, one over the other; `next to`, side by side.
@@ -35,13 +35,27 @@ def _background(name: str, rng: np.random.Generator) -> Image.Image:
 def _paste(canvas: Image.Image, name: str, side: int, x: float, y: float, mirrored: bool) -> None:
     """Paste a sprite centred at (x, y), pushed inwards where it would leave the canvas."""
     sprite = _sprite(name, side, mirrored)
-    left = min(max(round(x - sprite.width / 2), 0), SIZE - sprite.width)
-    top = min(max(round(y - sprite.height / 2), 0), SIZE - sprite.height)
-    canvas.paste(sprite, (left, top), sprite)
+    x0 = min(max(round(x - sprite.width / 2), 0), SIZE - sprite.width)
+    y0 = min(max(round(y - sprite.height / 2), 0), SIZE - sprite.height)
+    canvas.paste(sprite, (x0, y0), sprite)
 
 
 def render(scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """One image of a scene, uint8 `(64, 64, 3)`. An unstated background is drawn at random."""
+    """Render one image of a scene.
+
+    Args:
+        scene: The scene; a background of None is chosen at random.
+        rng: The generator of positions, sizes and mirroring.
+
+    Returns:
+        (64, 64, 3), uint8.
+
+    Examples:
+        >>> import numpy as np
+        >>> from cfglab.scenes.vocabulary import Scene
+        >>> render(Scene(a="cat"), np.random.default_rng(0)).shape
+        (64, 64, 3)
+    """
     background = scene.background or str(rng.choice(list(BACKGROUNDS)))
     canvas = _background(background, rng)
     mirror_a, mirror_b = (bool(flag) for flag in rng.integers(0, 2, 2))
@@ -50,11 +64,11 @@ def render(scene: Scene, rng: np.random.Generator) -> np.ndarray:
         side = int(rng.integers(36, 47))
         _paste(canvas, scene.a, side, 32 + 7 * jitter[0], 32 + 7 * jitter[1], mirror_a)
     elif scene.relation == "next to":
-        left, right = int(rng.integers(24, 30)), int(rng.integers(24, 30))
+        width_a, width_b = int(rng.integers(24, 30)), int(rng.integers(24, 30))
         names = (scene.a, scene.b) if rng.integers(0, 2) else (scene.b, scene.a)
         y = 34 + 8 * jitter[0]
-        _paste(canvas, names[0], left, 16 + 2 * jitter[1], y + 3 * jitter[3], mirror_a)
-        _paste(canvas, names[1], right, 48 + 2 * jitter[2], y - 3 * jitter[3], mirror_b)
+        _paste(canvas, names[0], width_a, 16 + 2 * jitter[1], y + 3 * jitter[3], mirror_a)
+        _paste(canvas, names[1], width_b, 48 + 2 * jitter[2], y - 3 * jitter[3], mirror_b)
     elif scene.relation == "above":
         upper, lower = int(rng.integers(23, 28)), int(rng.integers(23, 28))
         x = 32 + 10 * jitter[0]

@@ -1,7 +1,7 @@
 """The world of `scenes`: its objects, relations and backgrounds, and the captions that name them.
 
 A scene is one object, or two in a relation, on a background. Captions are made from scenes and read back into
-scenes by one small grammar, so a machine can say what a prompt asked for.
+scenes by one small grammar, so the content of a prompt is known exactly.
 """
 
 import hashlib
@@ -32,7 +32,14 @@ Relation = Literal["riding", "next to", "above"]
 
 
 class Scene(BaseModel):
-    """What an image shows. `relation` and `b` are both given or both None; a background of None is unstated."""
+    """The content of an image.
+
+    Attributes:
+        a: The first object, one of OBJECTS.
+        relation: One of RELATIONS; None with one object.
+        b: The second object; None with one object.
+        background: One of BACKGROUNDS; None if it is not stated.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,8 +52,8 @@ class Scene(BaseModel):
     def triple(self) -> tuple[str, str | None, str | None]:
         """(object, relation, object); `next to` has no order, so its two objects are sorted."""
         if self.relation == "next to" and self.b is not None:
-            first, second = sorted((self.a, self.b))
-            return first, self.relation, second
+            smaller, larger = sorted((self.a, self.b))
+            return smaller, self.relation, larger
         return self.a, self.relation, self.b
 
     @property
@@ -64,7 +71,19 @@ def _article(noun: str) -> str:
 
 
 def caption(scene: Scene, prefix: str = "a photograph of") -> str:
-    """The sentence that names a scene, e.g. `a photograph of an astronaut riding a horse on a green background`."""
+    """The sentence of a scene.
+
+    Args:
+        scene: The scene.
+        prefix: Its beginning, one of PREFIXES.
+
+    Returns:
+        The prompt.
+
+    Examples:
+        >>> caption(Scene(a="astronaut", relation="riding", b="horse", background="green"))
+        'a photograph of an astronaut riding a horse on a green background'
+    """
     parts = [prefix, _article(scene.a)]
     if scene.relation is not None and scene.b is not None:
         parts += [scene.relation, _article(scene.b)]
@@ -82,13 +101,31 @@ _GRAMMAR = re.compile(
 
 
 def read_caption(prompt: str) -> Scene | None:
-    """The scene that a prompt asks for; None when it does not end in a sentence of this world."""
-    found = _GRAMMAR.search(" ".join(prompt.lower().split()))
-    return Scene(**found.groupdict()) if found else None
+    """The scene of a prompt.
+
+    Args:
+        prompt: Any text.
+
+    Returns:
+        The scene; None if the prompt does not end in a sentence of this world.
+
+    Examples:
+        >>> read_caption("a photograph of a cat riding a dog").triple
+        ('cat', 'riding', 'dog')
+    """
+    match = _GRAMMAR.search(" ".join(prompt.lower().split()))
+    return Scene(**match.groupdict()) if match else None
 
 
 def triples(relations: tuple[str | None, ...] = (None, *RELATIONS)) -> list[Scene]:
-    """Every composition of the world without a background, in a fixed order; objects of a pair differ."""
+    """Every scene without a background, in a fixed order; the objects of a pair differ.
+
+    Args:
+        relations: The relations; None for single objects.
+
+    Returns:
+        The scenes.
+    """
     scenes = []
     for relation in relations:
         if relation is None:

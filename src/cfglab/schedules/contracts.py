@@ -201,20 +201,20 @@ def _check_scales(schedule: Any, owner: str) -> None:
             if not schedule.is_on(step):
                 continue
             try:
-                scales = [schedule._w(step), schedule._w(step)]
+                w = schedule._w(step)
             except InputError:  # a schedule may refuse a run, as a list that is too short does
                 break
-            if not all(isinstance(w, int | float) and math.isfinite(w) for w in scales):
+            if not isinstance(w, int | float) or not math.isfinite(w):
                 raise InputError(
-                    f"{owner} breaks the contract that w is a finite number: {shown(scales[0])} at step {index} of "
-                    f"{count} of {shown(str(schedule))}; bound it, or refuse the field."
+                    f"{owner} breaks the contract that w is a finite number: {shown(w)} at step {index} of {count} of "
+                    f"{shown(str(schedule))}; bound it, or refuse the field."
                 )
-            if scales[0] != scales[1] or schedule(step) != scales[0]:
+            if (second := schedule(step)) != w:
                 raise InputError(
-                    f"{owner} breaks the contract that w depends on the step alone: {shown(scales[0])}, then "
-                    f"{shown(scales[1])} at step {index} of {count}; keep nothing between calls."
+                    f"{owner} breaks the contract that w depends on the step alone: {shown(w)}, then {shown(second)} "
+                    f"at step {index} of {count}; keep nothing between calls."
                 )
-            if not schedule.reads_sigma() and schedule(Step(index, count)) != scales[0]:
+            if not schedule.reads_sigma() and schedule(Step(index, count)) != w:
                 raise InputError(
                     f"{owner} breaks the contract of reads_sigma: w differs without sigma and timestep; return True."
                 )

@@ -56,20 +56,19 @@ def compare(
     names, fairness = pairs.settings, list[str]()
     opponents: Mapping[str, str] = {}
     if equal is not None:
-        fair = at_equal(pairs, source, equal)
-        pairs, opponents = fair.pairs, fair.opponents
-        names, fairness = list(opponents), explain(equal, fair)
+        matched = at_equal(pairs, source, equal)
+        pairs, opponents = matched.pairs, matched.opponents
+        names, fairness = list(opponents), explain(equal, matched)
     differences = pairs.differences(names)
     p_values = {name: difference.p for name, difference in differences.items() if difference.p is not None}
     corrected = dict(zip(p_values, holm(list(p_values.values())), strict=True))
     rows = [
-        ComparisonRow(
-            setting=name,
-            mean=pairs.mean_over_pairs(name),
-            difference=difference.mean,
+        ComparisonRow.of(
+            name,
+            pairs.mean_over_pairs(name),
+            difference,
             p_holm=corrected.get(name),
             against=opponents.get(name),
-            **difference.model_dump(exclude={"mean", "resampled"}),
         )
         for name, difference in differences.items()
     ]
@@ -86,14 +85,16 @@ def compare(
 
 def _chance(source: Store | Scores | Iterable[ResultLike], metric: str) -> Estimate:
     if metric != "alignment" or not isinstance(source, Store):
-        raise InputError(f"shuffled prompts: metric '{metric}' is not judged by its prompt; compare alignment of a run")
-    found = chance(source)
-    if found is None:
         raise InputError(
-            f"shuffled prompts: {source.folder} keeps nothing of what the judge saw; run the experiment again, which "
-            "scores it anew"
+            f"shuffled prompts: metric '{metric}' does not depend on the prompt; compare alignment of a run"
         )
-    return found
+    chance_level = chance(source)
+    if chance_level is None:
+        raise InputError(
+            f"shuffled prompts: {source.folder} keeps nothing of what the classifier saw; run the experiment again, "
+            "which scores it anew"
+        )
+    return chance_level
 
 
 def _note(pairs: Pairs, by_name: Mapping[str, Difference], tested: int, fairness: list[str]) -> str:
@@ -123,7 +124,7 @@ def _note(pairs: Pairs, by_name: Mapping[str, Difference], tested: int, fairness
         sentences += [
             f"p (Holm) is corrected for the family of these {tested} comparisons, not for other metrics, baselines "
             "or runs.",
-            "The best of many settings, chosen and judged on the same images, looks better than it is (the winner's "
+            "The best of many settings, chosen and evaluated on the same images, looks better than it is (the winner's "
             "curse): choose on one half of the prompts and report the other half (cfglab compare --choose prompts).",
         ]
     return " ".join(sentence for sentence in sentences if sentence)
@@ -137,14 +138,14 @@ def _dropped(differences: list[Difference]) -> str:
 
 
 def _resampling(differences: Mapping[str, Difference], tested: int, crossed: bool) -> list[str]:
-    found = list[str]()
+    sentences = list[str]()
     for unit, say in (("prompts and seeds", _two_way), ("prompts", _one_way), ("seeds", _one_prompt)):
         if some := [d for d in differences.values() if d.resampled == unit]:
-            found.append(say(some))
-    if not found:
+            sentences.append(say(some))
+    if not sentences:
         return ["With one pair there is no interval and no p: one image says nothing about the next."]
     if crossed and any(d.n_prompts > 1 and d.n_seeds == 1 for d in differences.values()):
-        found.append(
+        sentences.append(
             "For this one starting noise only: all prompts share the noise of the single seed, and nothing is said "
             "about other noises."
         )
@@ -152,16 +153,16 @@ def _resampling(differences: Mapping[str, Difference], tested: int, crossed: boo
     unit = "prompts" if several else "seeds"
     fewest = min(d.n_prompts if several else d.n for d in several or differences.values() if d.resampled)
     if smallest_p(fewest) * tested > 0.05:
-        found.append(
+        sentences.append(
             f"With {fewest} {unit} p cannot fall below {smallest_p(fewest):.2g}, too large for {tested} "
             f"{'test' if tested == 1 else 'tests'} at 0.05 after the correction: more {unit} are needed to call any "
             "difference real."
         )
     if any(d.variance for d in differences.values()):
-        found.append(
+        sentences.append(
             "Prompts/seeds/rest: shares of the variance of the difference; more of the largest narrows the interval."
         )
-    return [*found, *_parting(differences)]
+    return [*sentences, *_parting(differences)]
 
 
 def _two_way(of: list[Difference]) -> str:
@@ -191,8 +192,8 @@ def _effective(of: list[Difference]) -> str:
 
 
 def _range(values: list[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    low, high = (f"{value:.3g}" for value in (min(known, default=0.0), max(known, default=0.0)))
+    numbers = [value for value in values if value is not None]
+    low, high = (f"{value:.3g}" for value in (min(numbers, default=0.0), max(numbers, default=0.0)))
     return low if low == high else f"{low} to {high}"
 
 
@@ -203,15 +204,15 @@ def _parting(differences: Mapping[str, Difference], most: int = 3) -> list[str]:
         for name, d in differences.items()
         if d.parts and smallest_p(d.n_prompts if d.n_prompts > 1 else d.n) < 0.05  # else that is what the note says
     }
-    told = [
+    sentences = [
         f"'{name}': {d.moving} of its {d.n} pairs differ, in {_span([d.moving_prompts or 0], 'prompt')}; interval and "
         f"p ({d.p:.2g}) disagree about 0."
         for name, d in list(parting.items())[:most]
     ]
-    if told:
+    if sentences:
         more = f" So do {len(parting) - most} more." if len(parting) > most else ""
-        told[-1] += f"{more} The interval supposes a bell shape, p does not: trust p where few prompts move."
-    return told
+        sentences[-1] += f"{more} The interval supposes a bell shape, p does not: trust p where few prompts move."
+    return sentences
 
 
 def _span(counts: list[int], noun: str) -> str:

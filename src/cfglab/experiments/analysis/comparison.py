@@ -1,52 +1,50 @@
 """A comparison as a value, and as a table of text."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from cfglab.experiments.analysis.paired import Variance
-from cfglab.experiments.analysis.pairs import Better
+from cfglab.experiments.analysis.paired import Difference, Resampled, Variance
 from cfglab.metrics.estimate import Estimate
+from cfglab.metrics.registry import Better
 from cfglab.terminal import inline, visible
 
 COLUMNS = ("setting", "n", "mean", "difference", "95 % interval", "p", "p (Holm)", "prompts/seeds/rest", "detectable")
 
 
-class ComparisonRow(BaseModel):
-    """One setting compared with the baseline over their common pairs; None if there is no pair or no spread.
-
-    The fields that are not listed are those of `cfglab.experiments.analysis.paired.Difference`.
+class ComparisonRow(Difference):
+    """The Difference of one setting from the baseline over their common pairs, with the name and mean of the setting.
 
     Attributes:
         setting: the name of the setting.
-        dropped: the number of (prompt, seed) that one of the two does not have.
-        mean: the mean of the setting over the pairs; for a metric of sets, its value.
-        difference: `mean` minus the mean of the baseline over the same pairs.
-        p_holm: p, corrected over all rows by Holm's method.
-        variance: the shares of prompts, seeds and the rest in the variance of the difference.
+        mean: the mean of the setting over the pairs; for a metric of sets, its value. None without a pair.
         against: the name of the opponent that replaces the baseline, if it differs by row.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     setting: str
-    n: int
-    n_prompts: int
-    dropped: int
     mean: float | None
-    difference: float | None
-    low: float | None
-    high: float | None
-    p: float | None
-    p_holm: float | None
-    smallest_detectable: float | None
-    n_seeds: int | None = None
-    moving: int | None = None
-    moving_prompts: int | None = None
-    degrees: float | None = None
-    effective_prompts: float | None = None
-    effective_seeds: float | None = None
-    independent: float | None = None
-    variance: Variance | None = None
     against: str | None = None
+    resampled: Resampled | None = Field(default=None, exclude=True)
+
+    @classmethod
+    def of(
+        cls,
+        setting: str,
+        mean: float | None,
+        difference: Difference,
+        *,
+        p_holm: float | None = None,
+        against: str | None = None,
+    ) -> "ComparisonRow":
+        """Return the row of a setting with this mean and Difference.
+
+        Args:
+            setting: the name of the setting.
+            mean: the mean of the setting over the pairs.
+            difference: the setting minus what it is compared with.
+            p_holm: p after the correction over the table; None where the row was not tested.
+            against: the opponent that replaces the baseline.
+        """
+        numbers = {name: getattr(difference, name) for name in type(difference).model_fields}
+        return cls(**(numbers | {"setting": setting, "mean": mean, "p_holm": p_holm, "against": against}))
 
 
 class Comparison(BaseModel):
@@ -122,8 +120,8 @@ def _shares(variance: Variance | None) -> str:
     """`31/52/17 %`, with `-` for seeds that cannot be told from the rest."""
     if variance is None:
         return "-"
-    parts = (variance.prompts, variance.seeds, variance.rest)
-    return "/".join("-" if part is None else f"{100 * part:.0f}" for part in parts) + " %"
+    shares = (variance.prompts, variance.seeds, variance.rest)
+    return "/".join("-" if part is None else f"{100 * part:.0f}" for part in shares) + " %"
 
 
 def _plain(value: float | None) -> str:

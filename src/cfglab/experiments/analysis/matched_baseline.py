@@ -28,8 +28,15 @@ ALIKE = 0.01
 
 
 def dose(setting: Setting, levels: Sequence[float]) -> float | None:
-    """The mean of w over the steps at these noise levels (sigma, one more than steps), guidance that is off counting as
-    1; None where w depends on the image."""
+    """Return the mean of w over the steps, where guidance that is off counts as 1.
+
+    Args:
+        setting: the setting.
+        levels: the noise levels (sigma), one more than steps.
+
+    Returns:
+        The mean; None where w depends on the image.
+    """
     try:
         return setting.guidance.schedule.dose(len(levels) - 1, levels)
     except InputError:
@@ -37,21 +44,34 @@ def dose(setting: Setting, levels: Sequence[float]) -> float | None:
 
 
 def rows_needed(setting: Setting, levels: Sequence[float]) -> int | None:
-    """Denoiser rows of one image drawn alone, a call a step; None where a transform decides while it runs."""
-    if any(type(it).supplies is not Transform.supplies for it in setting.guidance.transforms):
+    """Return the denoiser rows of one image that is generated alone, with one call per step.
+
+    Args:
+        setting: the setting.
+        levels: the noise levels (sigma), one more than steps.
+
+    Returns:
+        The number of rows; None where a transform decides while it runs.
+    """
+    if any(type(transform).supplies is not Transform.supplies for transform in setting.guidance.transforms):
         return None
     guide = Guide(setting.guidance)
     try:
-        of = steps(len(levels) - 1, levels)
-        return sum(guide.plan(it).evaluations for it in of)
+        return sum(guide.plan(step).evaluations for step in steps(len(levels) - 1, levels))
     except InputError:
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class MatchedPairs:
-    """Pairs against fair opponents: setting -> its opponent, or why it has none; whether the noise levels by which
-    doses and costs were counted are the run's own."""
+    """Pairs with a matched opponent for each setting.
+
+    Attributes:
+        pairs: the scores and what each setting is compared with.
+        opponents: setting -> the name of its opponent.
+        without: setting -> why it has no opponent.
+        own_levels: whether doses and costs are at the noise levels of the run itself.
+    """
 
     pairs: Pairs
     opponents: Mapping[str, str]
@@ -60,23 +80,31 @@ class MatchedPairs:
 
 
 def at_equal(pairs: Pairs, source: Store | Scores | Iterable[ResultLike], equal: Equal) -> MatchedPairs:
-    """The same comparison with another opponent for each setting.
+    """Return the same comparison with another opponent for each setting.
 
-    `dose`: each setting stands against the run's constant scales with the same transforms (with none, as a rule): the
-    one of its dose, or the straight line between the two nearest, image by image, so that prompt and seed still
-    drop out. A setting is left out where a transform decides the scale while the image is drawn, because its
-    schedule does not say how much guidance it had. `cost`: against the baseline, where both need as many denoiser rows.
+    `dose`: each setting is compared with the constant scales of the run that have the same transforms (usually none):
+    the one of its dose, or the straight line between the two nearest, image by image, so that prompt and seed still
+    cancel. A setting is left out where a transform decides the scale while the image is generated, because its
+    schedule does not state how much guidance it had. `cost`: against the baseline, where both need as many denoiser
+    rows.
+
+    Args:
+        pairs: the pairs with the baseline.
+        source: the store of the run.
+        equal: "dose" or "cost".
 
     Raises:
-        InputError: no constant scale in the run; a baseline whose cost is not known beforehand; results without a
-            store, which do not say what their guidance is.
+        InputError: if the run has no constant scale, the cost of the baseline is not known beforehand, or `source` is
+            not a store: results do not state their guidance.
     """
     if not isinstance(source, Store):
         raise InputError(f"equal {equal}: results do not say what their guidance is; compare a store")
     count = source.experiment.steps
-    own = stored_levels(source, count)
+    own_levels = stored_levels(source, count)
     against = _at_dose if equal == "dose" else _at_cost
-    return MatchedPairs(*against(pairs, source.experiment, own or standard_sigmas(count)), own_levels=own is not None)
+    return MatchedPairs(
+        *against(pairs, source.experiment, own_levels or standard_sigmas(count)), own_levels=own_levels is not None
+    )
 
 
 def _at_dose(
@@ -123,7 +151,10 @@ def _at_dose(
 
 def _decides(setting: Setting) -> str:
     """The kind of a transform that reads the scale off the predictions; empty where the schedule alone gives it."""
-    return next((it.kind for it in setting.guidance.transforms if type(it).scale is not Transform.scale), "")
+    return next(
+        (transform.kind for transform in setting.guidance.transforms if type(transform).scale is not Transform.scale),
+        "",
+    )
 
 
 def _between(amount: float, ruler: Mapping[str, float]) -> dict[str, float]:
@@ -143,8 +174,8 @@ def _between(amount: float, ruler: Mapping[str, float]) -> dict[str, float]:
 def _at_cost(
     pairs: Pairs, experiment: Experiment, levels: Sequence[float]
 ) -> tuple[Pairs, dict[str, str], dict[str, str]]:
-    wanted = rows_needed(experiment.setting(pairs.baseline), levels)
-    if wanted is None:
+    baseline_cost = rows_needed(experiment.setting(pairs.baseline), levels)
+    if baseline_cost is None:
         raise InputError(
             f"equal cost: how many rows the baseline '{pairs.baseline}' needs depends on the image; name another "
             "--baseline"
@@ -155,29 +186,35 @@ def _at_cost(
         if setting.name == pairs.baseline:
             continue
         cost = rows_needed(setting, levels)
-        if cost is None or abs(cost - wanted) > ALIKE * wanted:
+        if cost is None or abs(cost - baseline_cost) > ALIKE * baseline_cost:
             without[setting.name] = "its rows depend on the image" if cost is None else f"{cost} rows an image"
             against[pairs.scores.settings.index(setting.name)] = np.nan
         else:
-            opponents[setting.name] = f"{pairs.baseline}, {wanted} rows"
+            opponents[setting.name] = f"{pairs.baseline}, {baseline_cost} rows"
     return replace(pairs, against=against), opponents, without
 
 
-def explain(equal: Equal, fair: MatchedPairs, most: int = 6) -> list[str]:
-    """The sentences of a comparison's note."""
-    said = {
+def explain(equal: Equal, matched: MatchedPairs, most: int = 6) -> list[str]:
+    """Return the sentences of a comparison's note about its opponents.
+
+    Args:
+        equal: "dose" or "cost".
+        matched: the matched pairs.
+        most: the largest number of settings without an opponent that are listed.
+    """
+    openings = {
         "dose": "Equal dose: each setting stands against the constant scale of the same mean over the steps, or the "
         "line between the two nearest of this run, with the same transforms; the constants themselves are the ruler "
         "and have no row.",
         "cost": "Equal cost: only settings that need as many denoiser rows an image as the baseline are compared.",
     }
-    told = [said[equal]]
-    if not fair.own_levels:
-        told += [
+    sentences = [openings[equal]]
+    if not matched.own_levels:
+        sentences += [
             "Schedules over the noise level are read at Stable Diffusion's, for this run recorded none of its own."
         ]
-    listed: Sequence[str] = [f"'{name}' ({why})" for name, why in fair.without.items()]
-    if not listed:
-        return told
-    more = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return [*told, f"Left out: {', '.join(listed[:most])}{more}."]
+    reasons: Sequence[str] = [f"'{name}' ({why})" for name, why in matched.without.items()]
+    if not reasons:
+        return sentences
+    more = f" and {len(reasons) - most} more" if len(reasons) > most else ""
+    return [*sentences, f"Left out: {', '.join(reasons[:most])}{more}."]

@@ -50,6 +50,7 @@ class Difference(BaseModel):
     """Mean of a - b over pairs, its 95 % interval, and what the data could have shown.
 
     Attributes:
+        difference: the mean of a - b, in the unit of the metric; None without a pair.
         low, high: the interval; None where the spread is unknown, with one pair or with pairs all alike.
         n_prompts: prompts with at least one pair.
         n: pairs.
@@ -59,6 +60,7 @@ class Difference(BaseModel):
         resampled: what the interval treats as random samples; None with a single pair.
         p: two-sided. From sign flips of whole prompts (of images, with one prompt); where noises are crossed it is
             the larger of that and of the t test with the interval's standard error. None with a single cluster.
+        p_holm: p, corrected by Holm's method over the comparisons of one table; None where nothing was corrected.
         smallest_detectable: the true difference that a test at the 5 % level (before any correction) would find in
             80 of 100 such experiments, (t(.975) + t(.8)) standard errors; None where the spread is unknown.
         degrees: degrees of freedom of the interval.
@@ -73,11 +75,12 @@ class Difference(BaseModel):
     n_prompts: int
     n: int
     dropped: int = 0
-    resampled: Resampled | None
-    mean: float | None
+    resampled: Resampled | None = None
+    difference: float | None
     low: float | None
     high: float | None
     p: float | None
+    p_holm: float | None = None
     smallest_detectable: float | None
     n_seeds: int | None = None
     moving: int | None = None
@@ -87,6 +90,16 @@ class Difference(BaseModel):
     effective_seeds: float | None = None
     independent: float | None = None
     variance: Variance | None = None
+
+    @property
+    def clusters(self) -> int:
+        """The number of independent units of intervals and p: prompts, or the images of a single prompt."""
+        return self.n_prompts if self.n_prompts > 1 else self.n
+
+    @property
+    def significant(self) -> bool:
+        """Whether p after Holm's correction is below 0.05."""
+        return self.p_holm is not None and self.p_holm < 0.05
 
     @property
     def parts(self) -> bool:
@@ -106,8 +119,14 @@ def paired(
 ) -> Difference:
     """The difference a - b over the (prompt, seed) that both sides have; values that are not finite count as missing.
 
-    `mean` weights pairs alike. `crossed`: pairs of one seed share their starting noise. `draws` and `seed` belong to
-    the Monte Carlo permutations; the same seed gives the same numbers.
+    All pairs have the same weight.
+
+    Args:
+        values_a: (prompt, seed) -> the value of a.
+        values_b: (prompt, seed) -> the value of b.
+        crossed: whether pairs of one seed share their starting noise.
+        draws: the number of Monte Carlo permutations, where the sign flips cannot be enumerated.
+        seed: the seed of the permutations; the same seed gives the same numbers.
     """
     grid = ScoreGrid({*values_a, *values_b})
     a, b = grid.of(values_a), grid.of(values_b)
@@ -123,64 +142,78 @@ def mean_interval(values: Mapping[Key, float], *, crossed: bool = False) -> Esti
 def differences(
     values: FloatArray, dropped: Sequence[int], *, crossed: bool = False, draws: int = DRAWS, seed: int = 0
 ) -> list[Difference]:
-    """What `paired` says of each setting, all at once: `values` are a - b, (settings, prompts, seeds), NaN where there
-    is no pair; `dropped` is counted by the caller."""
+    """Return the Difference of each setting, all at once.
+
+    Args:
+        values: a - b, (settings, prompts, seeds), float64; NaN where there is no pair.
+        dropped: the number of dropped pairs of each setting.
+        crossed: whether all prompts share the starting noises of a seed.
+        draws: the number of Monte Carlo permutations, where the sign flips cannot be enumerated.
+        seed: the seed of the permutations.
+    """
     if not len(values):
         return []
     values = np.ascontiguousarray(values)  # sums in one order, whatever the layout
-    there = np.isfinite(values)
-    of = spread(values, crossed)
-    low, high = interval(of)
-    moving = there & (values != 0)
+    present = np.isfinite(values)
+    components = spread(values, crossed)
+    low, high = interval(components)
+    moving = present & (values != 0)
     columns = {
-        "mean": of.mean,
+        "difference": components.mean,
         "low": low,
         "high": high,
-        "p": _p(values, of, draws, seed),
-        "smallest_detectable": (stdtrit(of.degrees, 0.975) + stdtrit(of.degrees, 0.8)) * of.error,
-        "degrees": of.degrees,
-        "effective_prompts": of.effective_prompts,
-        "effective_seeds": of.effective_seeds,
-        "independent": of.independent,
+        "p": _p(values, components, draws, seed),
+        "smallest_detectable": (stdtrit(components.degrees, 0.975) + stdtrit(components.degrees, 0.8))
+        * components.error,
+        "degrees": components.degrees,
+        "effective_prompts": components.effective_prompts,
+        "effective_seeds": components.effective_seeds,
+        "independent": components.independent,
     }
     numbers = {name: _plain(column) for name, column in columns.items()}
-    shares = [_plain(it / of.variance) for it in (of.prompts, of.seeds, of.rest)]
+    shares = [
+        _plain(column / components.variance) for column in (components.prompts, components.seeds, components.rest)
+    ]
     counts = {
-        "n_prompts": there.any(axis=2).sum(axis=1),
-        "n_seeds": there.any(axis=1).sum(axis=1),
-        "n": there.sum(axis=(1, 2)),
+        "n_prompts": present.any(axis=2).sum(axis=1),
+        "n_seeds": present.any(axis=1).sum(axis=1),
+        "n": present.sum(axis=(1, 2)),
         "moving": moving.sum(axis=(1, 2)),
         "moving_prompts": moving.any(axis=2).sum(axis=1),
     }
-    found = []
+    results = []
     for row in range(len(values)):
         prompts, seeds, rest = (share[row] for share in shares)
-        known = prompts is not None and rest is not None
-        found.append(
+        separable = prompts is not None and rest is not None
+        results.append(
             Difference(
                 dropped=dropped[row],
-                resampled=_resampled(there[row], bool(of.crossed[row])),
-                variance=Variance(prompts=prompts, seeds=seeds, rest=rest) if known else None,
+                resampled=_resampled(present[row], bool(components.crossed[row])),
+                variance=Variance(prompts=prompts, seeds=seeds, rest=rest) if separable else None,
                 **{name: int(column[row]) for name, column in counts.items()},
                 **{name: column[row] for name, column in numbers.items()},
             )
         )
-    return found
+    return results
 
 
 def means(values: FloatArray, *, crossed: bool = False) -> list[Estimate | None]:
     """`mean_interval` of each setting, all at once: `values` (settings, prompts, seeds), NaN where missing."""
     if not len(values):
         return []
-    of = spread(np.ascontiguousarray(values), crossed)
-    columns = zip(*(_plain(it) for it in (of.mean, *interval(of))), np.isfinite(values).sum(axis=(1, 2)), strict=True)
+    components = spread(np.ascontiguousarray(values), crossed)
+    columns = zip(
+        *(_plain(column) for column in (components.mean, *interval(components))),
+        np.isfinite(values).sum(axis=(1, 2)),
+        strict=True,
+    )
     return [None if mean is None else Estimate(value=mean, low=a, high=b, n=int(n)) for mean, a, b, n in columns]
 
 
-def interval(of: Spread) -> tuple[FloatArray, FloatArray]:
+def interval(components: Spread) -> tuple[FloatArray, FloatArray]:
     """The ends of 95 % intervals, Student's t; NaN where the spread is not known."""
-    half = stdtrit(of.degrees, 0.975) * of.error
-    return of.mean - half, of.mean + half
+    half = stdtrit(components.degrees, 0.975) * components.error
+    return components.mean - half, components.mean + half
 
 
 def resampled(keys: Iterable[Key], *, crossed: bool = False) -> Resampled | None:
@@ -188,9 +221,9 @@ def resampled(keys: Iterable[Key], *, crossed: bool = False) -> Resampled | None
     keys = set(keys)
     if not keys:
         return None
-    there = np.isfinite(ScoreGrid(keys).of(dict.fromkeys(keys, 0.0)))
-    both = crossed and min(there.any(axis=1).sum(), there.any(axis=0).sum()) > 1
-    return _resampled(there, bool(both))
+    present = np.isfinite(ScoreGrid(keys).of(dict.fromkeys(keys, 0.0)))
+    both = crossed and min(present.any(axis=1).sum(), present.any(axis=0).sum()) > 1
+    return _resampled(present, bool(both))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -221,37 +254,37 @@ class ScoreGrid:
         return array
 
 
-def _resampled(there: NDArray[np.bool_], both: bool) -> Resampled | None:
+def _resampled(present: NDArray[np.bool_], both: bool) -> Resampled | None:
     if both:
         return "prompts and seeds"
-    if there.any(axis=1).sum() > 1:
+    if present.any(axis=1).sum() > 1:
         return "prompts"
-    return "seeds" if there.sum() > 1 else None
+    return "seeds" if present.sum() > 1 else None
 
 
 def _plain(column: FloatArray) -> list[float | None]:
     return [value if isfinite(value) else None for value in column.tolist()]
 
 
-def _p(values: FloatArray, of: Spread, draws: int, seed: int) -> FloatArray:
+def _p(values: FloatArray, components: Spread, draws: int, seed: int) -> FloatArray:
     """Sign flips of whole clusters; where noises are crossed not less than the t test, which knows about seeds."""
-    found = np.full(len(values), np.nan)
+    p_values = np.full(len(values), np.nan)
     alike: dict[int, list[int]] = {}  # number of clusters -> settings
-    sums = [_clusters(it) for it in values]
+    sums = [_clusters(row) for row in values]
     for setting, clusters in enumerate(sums):
         alike.setdefault(len(clusters), []).append(setting)
     for count, settings in alike.items():
         if count > 1:
-            found[settings] = resampling.sign_flip_p(np.stack([sums[it] for it in settings]), draws, seed)
+            p_values[settings] = resampling.sign_flip_p(np.stack([sums[setting] for setting in settings]), draws, seed)
     with np.errstate(divide="ignore", invalid="ignore"):
-        t_test = 2 * stdtr(of.degrees, -np.abs(of.mean) / of.error)
-    return np.where(of.crossed, np.fmax(found, t_test), found)
+        t_test = 2 * stdtr(components.degrees, -np.abs(components.mean) / components.error)
+    return np.where(components.crossed, np.fmax(p_values, t_test), p_values)
 
 
 def _clusters(values: FloatArray) -> FloatArray:
     """The sum of each cluster of one setting: its prompts, or the images of its one prompt."""
-    there = np.isfinite(values)
-    counts = there.sum(axis=1)
+    present = np.isfinite(values)
+    counts = present.sum(axis=1)
     if (counts > 0).sum() <= 1:
-        return values[there]
-    return np.where(there, values, 0.0).sum(axis=1)[counts > 0]
+        return values[present]
+    return np.where(present, values, 0.0).sum(axis=1)[counts > 0]

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,18 +12,20 @@ from cfglab.experiments.analysis.paired import Difference, differences, means
 from cfglab.experiments.analysis.scores import ResultLike, Scores
 from cfglab.experiments.storage.store import Store
 from cfglab.metrics.estimate import Estimate
-from cfglab.metrics.registry import METRICS
+from cfglab.metrics.registry import METRICS, Better, sign
 
 FloatArray = NDArray[np.float64]
-Better = Literal["higher", "lower"]
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """One metric of a run against one baseline; `settings` are all others, in the order of the results.
+    """One metric of a run against one baseline.
 
-    `against` is what each setting is compared with, (settings, prompts, seeds): the baseline's own values unless
-    another reference was put in their place.
+    Attributes:
+        scores: the scores of all settings.
+        baseline: the name of the baseline.
+        against: what each setting is compared with, (settings, prompts, seeds): the values of the baseline, unless
+            another reference replaces them.
     """
 
     scores: Scores
@@ -33,16 +34,22 @@ class Pairs:
 
     @classmethod
     def of(cls, source: Store | Scores | Iterable[ResultLike], metric: str, baseline: str) -> "Pairs":
-        """
+        """Return the pairs of every setting with the baseline.
+
+        Args:
+            source: the store of a run, the Scores of the metric, or results.
+            metric: a metric of single images.
+            baseline: the name of a setting.
+
         Raises:
-            InputError: a metric that the results do not hold or that is no metric of single images, a baseline that
-                is no setting of theirs, two results for one (setting, prompt, seed).
+            InputError: if the results do not hold the metric, it is not a metric of single images, the baseline is not
+                a setting, or a (setting, prompt, seed) has two results.
         """
         scores = Scores.of(source, metric)
         refuse_unknown_setting(baseline, scores.settings)
         _refuse_unknown_metric(metric, scores.measured)
-        own = scores.values[scores.settings.index(baseline)]
-        return cls(scores, baseline, np.broadcast_to(own, scores.values.shape))
+        baseline_values = scores.values[scores.settings.index(baseline)]
+        return cls(scores, baseline, np.broadcast_to(baseline_values, scores.values.shape))
 
     @property
     def metric(self) -> str:
@@ -60,41 +67,63 @@ class Pairs:
     def differences(
         self, settings: Iterable[str] | None = None, keep: NDArray[np.bool_] | None = None
     ) -> dict[str, Difference]:
-        """Settings (all, if not named) less what they are compared with, over the (prompt, seed) where `keep`,
-        (prompts, seeds), holds. A pair with a failed or missing side is dropped and counted."""
+        """Return the differences of settings from what they are compared with.
+
+        A pair with a failed or missing side is dropped and counted.
+
+        Args:
+            settings: names of settings; None is all of them.
+            keep: a mask (prompts, seeds) of the pairs to use; None is all of them.
+
+        Returns:
+            Setting -> Difference.
+        """
         names = self.settings if settings is None else list(settings)
         rows = [self.scores.settings.index(name) for name in names]
         base = self.scores.settings.index(self.baseline)
-        here = np.ones(self.against.shape[1:], dtype=bool) if keep is None else keep
-        mine, other = self.scores.values[rows], self.against[rows]
-        alone = np.isfinite(mine) ^ np.isfinite(other)
-        lost = self.scores.failed[rows] | (self.scores.failed[base] & ~np.isfinite(other)) | alone
-        gaps = np.where(here, mine - other, np.nan)
-        dropped = (lost & here).sum(axis=(1, 2)).tolist()
+        mask = np.ones(self.against.shape[1:], dtype=bool) if keep is None else keep
+        values, opponents = self.scores.values[rows], self.against[rows]
+        one_sided = np.isfinite(values) ^ np.isfinite(opponents)
+        incomplete = self.scores.failed[rows] | (self.scores.failed[base] & ~np.isfinite(opponents)) | one_sided
+        gaps = np.where(mask, values - opponents, np.nan)
+        dropped = (incomplete & mask).sum(axis=(1, 2)).tolist()
         return dict(zip(names, differences(gaps, dropped, crossed=self.scores.crossed), strict=True))
 
     def baseline_mean(self) -> Estimate | None:
         """The baseline over all of its images."""
-        own = self.scores.values[[self.scores.settings.index(self.baseline)]]
-        return means(own, crossed=self.scores.crossed)[0]
+        values = self.scores.values[[self.scores.settings.index(self.baseline)]]
+        return means(values, crossed=self.scores.crossed)[0]
 
     def mean_over_pairs(self, setting: str) -> float | None:
         """The mean of a setting over its pairs."""
         row = self.scores.settings.index(setting)
-        mine = self.scores.values[row][np.isfinite(self.against[row])]
-        mine = mine[np.isfinite(mine)]
-        return float(mine.mean()) if mine.size else None
+        values = self.scores.values[row][np.isfinite(self.against[row])]
+        values = values[np.isfinite(values)]
+        return float(values.mean()) if values.size else None
 
 
 def rank(difference: float | None, better: Better | None) -> float:
-    """Sort key that puts the best difference first (the largest where no direction is better), a missing one last."""
+    """Return a sort key that puts the best difference first and a missing one last.
+
+    Args:
+        difference: the difference.
+        better: the better direction; None puts the largest first.
+    """
     if difference is None:
         return float("inf")
-    return difference if better == "lower" else -difference
+    return -sign(better) * difference
 
 
 def refuse_unknown_setting(baseline: str, settings: Iterable[str]) -> None:
-    """Raises InputError, with the nearest name, for a baseline that is no setting."""
+    """Check that the baseline is a setting.
+
+    Args:
+        baseline: the name.
+        settings: the names of all settings.
+
+    Raises:
+        InputError: with the nearest name, if it is not.
+    """
     names = list(settings)
     if baseline not in names:
         raise InputError(f"baseline '{baseline}' is no setting of this run{_nearest(baseline, names)}")
@@ -110,7 +139,7 @@ def _refuse_unknown_metric(metric: str, measured: Iterable[str]) -> None:
             f"seed; compare a store's settings in it without --choose and --equal. Metrics of images: "
             f"{join_names(measured)}"
         )
-    if metric in METRICS and METRICS[metric].judge:
+    if metric in METRICS and METRICS[metric].model:
         raise InputError(f"metric '{metric}' was not measured in this run; cfglab score RUN {metric} measures it")
     if metric in METRICS:
         raise InputError(f"metric '{metric}' was not measured in this run; name one that was: {join_names(measured)}")
@@ -124,7 +153,12 @@ def _nearest(name: str, known: list[str]) -> str:
 
 
 def join_names(names: Iterable[str], most: int = 12) -> str:
-    """Names in alphabetical order, the first twelve of them."""
+    """Return names in alphabetical order as text.
+
+    Args:
+        names: the names.
+        most: the largest number of names in the text; the others are counted.
+    """
     names = sorted(names)
     if not names:
         return "none"

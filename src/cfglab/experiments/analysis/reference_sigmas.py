@@ -10,7 +10,7 @@ def standard_sigmas(count: int) -> list[float]:
     published configuration), sampled at timesteps evenly spaced from 999 to 0, as the LMS and Euler samplers do.
     """
     betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
-    kept = np.cumprod(1 - betas)
-    sigmas = np.sqrt((1 - kept) / kept)
+    alphas_cumprod = np.cumprod(1 - betas)
+    sigmas = np.sqrt((1 - alphas_cumprod) / alphas_cumprod)
     timesteps = np.linspace(999, 0, count)
     return [*np.interp(timesteps, np.arange(1000), sigmas).tolist(), 0.0]

@@ -1,6 +1,6 @@
 """One metric of a run as an array: settings × prompts × seeds. Read straight from the database, or from results."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, nan
 from typing import Protocol
@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from cfglab.errors import InputError
 from cfglab.experiments.analysis.paired import Key, ScoreGrid
+from cfglab.experiments.storage.arrays import ResultArrays
 from cfglab.experiments.storage.store import Store
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.intp]
 
 
 class ResultLike(Protocol):
@@ -35,9 +37,15 @@ class ResultLike(Protocol):
 class Scores:
     """One metric of every image of a run.
 
-    `values` and `failed` are (settings, prompts, seeds), prompts and seeds sorted; a value is NaN where the image is
-    missing, failed, or has no such metric. `settings` stand in the experiment's order; `measured` names every metric
-    that any image of the run has. `crossed`: all prompts share the starting noises of the seeds.
+    Attributes:
+        metric: the name of the metric.
+        settings: the settings in the order of the experiment.
+        prompts: the prompts, sorted.
+        seeds: the seeds, sorted.
+        values: (settings, prompts, seeds); NaN where the image is missing, failed, or has no such metric.
+        failed: (settings, prompts, seeds), whether the image failed.
+        measured: every metric that any image of the run has.
+        crossed: whether all prompts share the starting noises of the seeds.
     """
 
     metric: str
@@ -51,16 +59,57 @@ class Scores:
 
     @classmethod
     def of(cls, source: "Store | Scores | Iterable[ResultLike]", metric: str) -> "Scores":
-        """From a store, of which only this metric is read, or from results; Scores of this metric as they are.
+        """Return the Scores of one metric.
+
+        Args:
+            source: a store, of which only this metric is read; results; or Scores of this metric, which are returned.
+            metric: the name of the metric.
 
         Raises:
-            InputError: two results for one (setting, prompt, seed).
+            InputError: if a (setting, prompt, seed) has two results, or the Scores are of another metric.
         """
         if isinstance(source, Scores) and source.metric == metric:
             return source
         if isinstance(source, Scores):
             raise InputError(f"these scores are of '{source.metric}', not of '{metric}'; read that one")
-        return _read(source, metric) if isinstance(source, Store) else _gather(source, metric)
+        if isinstance(source, Store):
+            return cls.from_arrays(ResultArrays.read(source, metric), metric)
+        return _gather(source, metric)
+
+    @classmethod
+    def from_arrays(
+        cls, arrays: ResultArrays, metric: str, settings: Sequence[int] | IntArray | None = None
+    ) -> "Scores":
+        """Return one metric of a run.
+
+        Args:
+            arrays: the results of the run.
+            metric: the metric; all values are NaN if it was not measured.
+            settings: the indices of the settings to keep; None keeps all.
+
+        Returns:
+            The Scores.
+        """
+        experiment = arrays.experiment
+        rows = np.arange(arrays.shape[0]) if settings is None else np.asarray(settings, dtype=np.intp)
+        prompts = sorted(range(arrays.shape[1]), key=experiment.prompts.__getitem__)
+        seeds = sorted(range(arrays.shape[2]), key=experiment.seeds.__getitem__)
+        order = np.ix_(rows, np.array(prompts), np.array(seeds))
+        values = (
+            arrays.scores[metric][order]
+            if metric in arrays.scores
+            else np.full([len(axis) for axis in (rows, prompts, seeds)], nan)
+        )
+        return cls(
+            metric=metric,
+            settings=tuple(experiment.settings[row].name for row in rows),
+            prompts=tuple(experiment.prompts[index] for index in prompts),
+            seeds=tuple(experiment.seeds[index] for index in seeds),
+            values=values,
+            failed=arrays.failed[order],
+            measured=arrays.measured,
+            crossed=arrays.crossed,
+        )
 
 
 def _gather(results: Iterable[ResultLike], metric: str) -> Scores:
@@ -80,12 +129,12 @@ def _gather(results: Iterable[ResultLike], metric: str) -> Scores:
                 "pairs need one; compare one run at a time"
             )
         seen.add((result.setting, (result.prompt, result.seed)))
-        place = settings[result.setting], grid.prompts[result.prompt], grid.seeds[result.seed]
+        cell = settings[result.setting], grid.prompts[result.prompt], grid.seeds[result.seed]
         value = result.metrics.get(metric, nan)
         if result.status != "done":
-            failed[place] = True
+            failed[cell] = True
         elif isfinite(value):
-            values[place] = value
+            values[cell] = value
         measured.update(result.metrics)
     return Scores(
         metric=metric,
@@ -103,32 +152,3 @@ def _noise(result: ResultLike) -> int:
     """The seed of a result's starting noise. A result that does not name one has that of its seed."""
     noise = getattr(result, "torch_seed", None)
     return result.seed if noise is None else int(noise)
-
-
-def _read(store: Store, metric: str) -> Scores:
-    """Few queries, whose rows are two or three plain values: a position says its setting, prompt and seed."""
-    experiment = store.experiment
-    shape = len(experiment.settings), len(experiment.prompts), len(experiment.seeds)
-    values, failed = np.full(shape, nan), np.zeros(shape, dtype=bool)
-    with store.snapshot():
-        store.check_positions(values.size)
-        by_cell = dict(store.select("SELECT cell, value FROM metrics WHERE metric = ?", metric))
-        results = store.select("SELECT position, cell, status FROM results")
-        measured = frozenset(name for (name,) in store.select("SELECT DISTINCT metric FROM metrics"))
-    for position, cell, status in results:
-        if status != "done":
-            failed.flat[position] = True
-        else:
-            values.flat[position] = by_cell.get(cell, nan)
-    values[~np.isfinite(values)] = nan
-    prompts, seeds = (sorted(range(len(them)), key=them.__getitem__) for them in (experiment.prompts, experiment.seeds))
-    return Scores(
-        metric=metric,
-        settings=tuple(setting.name for setting in experiment.settings),
-        prompts=tuple(experiment.prompts[i] for i in prompts),
-        seeds=tuple(experiment.seeds[i] for i in seeds),
-        values=values[:, prompts][:, :, seeds],
-        failed=failed[:, prompts][:, :, seeds],
-        measured=measured,
-        crossed=experiment.noise == "crossed",
-    )

@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict
 from cfglab.errors import InputError
 from cfglab.experiments.analysis.matched_baseline import Equal, at_equal
 from cfglab.experiments.analysis.paired import Difference
-from cfglab.experiments.analysis.pairs import Better, Pairs, rank
+from cfglab.experiments.analysis.pairs import Pairs, rank
 from cfglab.experiments.analysis.scores import ResultLike, Scores
 from cfglab.experiments.storage.store import Store
+from cfglab.metrics.registry import Better
 from cfglab.terminal import inline
 
 
@@ -46,22 +47,22 @@ class SplitChoice(BaseModel):
 
     def __str__(self) -> str:
         chosen, reported = self.chosen_on, self.reported_on
-        said = f"{reported.mean:+.3g}"
+        numbers = f"{reported.difference:+.3g}"
         if reported.low is not None:
-            said += f" [{reported.low:+.3g}, {reported.high:+.3g}], p = {reported.p:.3g}"
-        only = {
+            numbers += f" [{reported.low:+.3g}, {reported.high:+.3g}], p = {reported.p:.3g}"
+        limits = {
             "nothing": "",
             "prompts": "; both halves have the same prompts, and nothing is said about others",
             "noises": f"; both halves have the same {reported.n_seeds} starting noises, and with others the choice may "
             "look worse",
         }[self.shares]
         if reported.resampled == "seeds":
-            only = "; for this prompt only"
-        other = self.against or repr(self.baseline)
+            limits = "; for this prompt only"
+        opponent = self.against or repr(self.baseline)
         return inline(
-            f"{self.metric}: '{self.setting}' less {other}, the best of {self.candidates} on one half of the "
-            f"{self.split} ({chosen.mean:+.3g} there, flattered by the choice, n = {chosen.n}); "
-            f"on the other half {said} (n = {reported.n} of {reported.n_prompts} prompts{only})."
+            f"{self.metric}: '{self.setting}' less {opponent}, the best of {self.candidates} on one half of the "
+            f"{self.split} ({chosen.difference:+.3g} there, flattered by the choice, n = {chosen.n}); "
+            f"on the other half {numbers} (n = {reported.n} of {reported.n_prompts} prompts{limits})."
         )
 
 
@@ -102,13 +103,13 @@ def best_on_split(
     names = pairs.settings
     opponents: Mapping[str, str] = {}
     if equal is not None:
-        fair = at_equal(pairs, source, equal)
-        pairs, opponents = fair.pairs, fair.opponents
+        matched = at_equal(pairs, source, equal)
+        pairs, opponents = matched.pairs, matched.opponents
         names = list(opponents)
     chosen_on = pairs.differences(names, halves.choosing)
     candidates = sorted(
         (name for name, difference in chosen_on.items() if difference.n),
-        key=lambda name: rank(chosen_on[name].mean, better),
+        key=lambda name: rank(chosen_on[name].difference, better),
     )
     if not candidates:
         raise InputError(
@@ -149,32 +150,32 @@ class _Halves:
 def _halves(pairs: Pairs, split: str, seed: int) -> _Halves:
     if split not in ("prompts", "seeds"):
         raise InputError(f"split '{split}' is unknown: it must be 'prompts' or 'seeds'")
-    there = np.asarray(np.isfinite(pairs.scores.values).any(axis=0))
-    prompts, seeds = (np.flatnonzero(there.any(axis=axis)) for axis in (1, 0))
+    present = np.asarray(np.isfinite(pairs.scores.values).any(axis=0))
+    prompts, seeds = (np.flatnonzero(present.any(axis=axis)) for axis in (1, 0))
     units = prompts if split == "prompts" else seeds
     if len(units) < 2:
         raise InputError(
             f"split '{split}' finds {len(units)} to split: choosing on one half and reporting on the other needs at "
             f"least two; run more {split}"
         )
-    both = pairs.scores.crossed and len(prompts) > 1
-    if both and split == "seeds" and len(seeds) < FEWEST_SEEDS:
+    two_way = pairs.scores.crossed and len(prompts) > 1
+    if two_way and split == "seeds" and len(seeds) < FEWEST_SEEDS:
         raise InputError(
             f"split 'seeds' finds {len(seeds)} starting noises, which all prompts share: a half of so few decides by "
             "luck; choose by prompts, or run more seeds or noise=nested"
         )
-    both = both and len(seeds) >= FEWEST_SEEDS
+    two_way = two_way and len(seeds) >= FEWEST_SEEDS
     random = np.random.default_rng(seed)
-    every = np.ones(there.shape, dtype=bool)
-    choosing, reporting = every, every
-    if split == "prompts" or both:
-        rows = _half(prompts, len(there), random)[:, None]
+    everywhere = np.ones(present.shape, dtype=bool)
+    choosing, reporting = everywhere, everywhere
+    if split == "prompts" or two_way:
+        rows = _half(prompts, len(present), random)[:, None]
         choosing, reporting = choosing & rows, reporting & ~rows
-    if split == "seeds" or both:
-        columns = _half(seeds, there.shape[1], random)
+    if split == "seeds" or two_way:
+        columns = _half(seeds, present.shape[1], random)
         choosing, reporting = choosing & columns, reporting & ~columns
     shared: Literal["nothing", "prompts", "noises"] = "nothing"
-    if not both and len(prompts) > 1:
+    if not two_way and len(prompts) > 1:
         shared = "prompts" if split == "seeds" else "noises" if pairs.scores.crossed else "nothing"
     return _Halves(choosing, reporting, shared)
 

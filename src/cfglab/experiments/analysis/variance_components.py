@@ -20,12 +20,17 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Spread:
-    """Of each setting: the mean, the variance of that mean with its degrees of freedom, and what the variance is of.
+    """The mean of each setting, the variance of that mean, and the parts of the variance; all arrays are (settings,).
 
-    Arrays are (settings,). `variance` is NaN where it is not known: with a single value, or where all values are alike.
-    `prompts`, `seeds` and `rest` add up to `variance`, NaN where they cannot be told apart. `effective_prompts` and
-    `effective_seeds` are n^2 over the sum of squared counts: the numbers themselves where every prompt (seed) has as
-    many values. `independent` is how many independent values would give this variance. `crossed` is the design used.
+    Attributes:
+        mean: the mean.
+        variance: the variance of the mean; NaN with a single value, or where all values are equal.
+        degrees: the degrees of freedom of the variance.
+        prompts, seeds, rest: parts that add up to `variance`; NaN where they cannot be separated.
+        effective_prompts, effective_seeds: n^2 over the sum of squared counts: the numbers themselves where every
+            prompt (seed) has as many values.
+        independent: the number of independent values that would give this variance.
+        crossed: whether the crossed design was used.
     """
 
     mean: FloatArray
@@ -55,26 +60,26 @@ def spread(values: FloatArray, crossed: bool) -> Spread:
         values: (settings, prompts, seeds), float64; NaN where there is no value.
         crossed: whether all prompts share the starting noises of a seed.
     """
-    there = np.isfinite(values)
-    filled = np.where(there, values, 0.0)
-    by_prompt, by_seed = there.sum(axis=2), there.sum(axis=1)
+    present = np.isfinite(values)
+    filled = np.where(present, values, 0.0)
+    by_prompt, by_seed = present.sum(axis=2), present.sum(axis=1)
     n = by_prompt.sum(axis=1).astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = filled.sum(axis=(1, 2)) / n
-        gaps = np.where(there, filled - mean[:, None, None], 0.0)
+        gaps = np.where(present, filled - mean[:, None, None], 0.0)
         squares = _Squares(gaps, by_prompt, by_seed, n)
         one_prompt = squares.prompts <= 1
         both = ~one_prompt & (squares.seeds > 1) & crossed
         total = squares.total / (n - 1)
-        pictures = (total / n, n - 1, np.nan * n, np.nan * n, np.nan * n)
-        found = np.stack(pictures)
-        found = np.where(one_prompt, found, np.stack(_one_way(squares)))
-        found = np.where(both, np.stack(_two_way(squares)), found)
-        variance, degrees, *parts = found
+        by_image = (total / n, n - 1, np.nan * n, np.nan * n, np.nan * n)
+        estimates = np.stack(by_image)
+        estimates = np.where(one_prompt, estimates, np.stack(_one_way(squares)))
+        estimates = np.where(both, np.stack(_two_way(squares)), estimates)
+        variance, degrees, *parts = estimates
         alike = ~(squares.total > (1e-12 * np.abs(filled).max(axis=(1, 2), initial=0.0)) ** 2 * n)
         unknown = alike | (n < 2) | ~(variance > 0)
-        variance, degrees = (np.where(unknown, np.nan, it) for it in (variance, degrees))
-        parts = [np.where(unknown, np.nan, it) for it in parts]
+        variance, degrees = (np.where(unknown, np.nan, array) for array in (variance, degrees))
+        parts = [np.where(unknown, np.nan, array) for array in parts]
         return Spread(
             mean=mean,
             variance=variance,
@@ -107,14 +112,20 @@ class _Squares:
         self.robust_seeds = self.seeds / (self.seeds - 1) * (columns**2).sum(axis=1) / n**2
 
 
-def _one_way(of: _Squares) -> tuple[FloatArray, ...]:
+def _one_way(squares: _Squares) -> tuple[FloatArray, ...]:
     """Prompts are the clusters: the robust variance, but not less than what the rest alone would give; degrees of
     freedom by Satterthwaite."""
-    within = np.where(of.n > of.prompts, (of.total - of.of_prompts) / (of.n - of.prompts) / of.n, np.nan)
+    within = np.where(
+        squares.n > squares.prompts,
+        (squares.total - squares.of_prompts) / (squares.n - squares.prompts) / squares.n,
+        np.nan,
+    )
     within = np.maximum(within, 0.0)
-    variance = np.fmax(of.robust_prompts, within)
-    degrees = np.clip((of.prompts - 1) * (variance / of.robust_prompts) ** 2, of.prompts - 1, of.n - 1)
-    return variance, degrees, np.maximum(variance - within, 0.0), np.nan * of.n, np.minimum(within, variance)
+    variance = np.fmax(squares.robust_prompts, within)
+    degrees = np.clip(
+        (squares.prompts - 1) * (variance / squares.robust_prompts) ** 2, squares.prompts - 1, squares.n - 1
+    )
+    return variance, degrees, np.maximum(variance - within, 0.0), np.nan * squares.n, np.minimum(within, variance)
 
 
 def _two_way(of: _Squares) -> tuple[FloatArray, ...]:

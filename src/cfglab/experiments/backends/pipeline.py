@@ -1,76 +1,98 @@
-"""Draw a batch of cells with a loaded pipeline. The one place where an experiment meets torch."""
+"""Generate a batch of cells with a diffusers pipeline. The only file of the experiments that runs torch."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
-from cfglab.experiments.backends.mixture import Laboratory
+from cfglab.experiments.backends.base import BatchResult
 from cfglab.experiments.spec.cell import Cell
+from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.storage.traces import cell_traces
 
-
-@dataclass(frozen=True)
-class BatchResult:
-    """Images of a batch: float32 `(n, 3, h, w)`, about [-1, 1] but not clamped, the denoiser's rows, and the trace of
-    each image as `CellTrace.encode` gives it. `metrics` of each, where they are not those of its pixels."""
-
-    pixels: np.ndarray
-    rows_run: int
-    rows_saved: int
-    traces: tuple[bytes, ...] = ()
-    metrics: tuple[Mapping[str, float], ...] | None = None
+DECODED_AT_ONCE = 16
 
 
-def draw(pipe: Any, batch: Sequence[Cell]) -> BatchResult:
-    """Draw the cells of one batch, which share everything but prompt, seed and guidance.
+class PipelineBackend:
+    """The backend of a diffusers pipeline.
 
-    Every cell's starting noise is its own: float32, on the CPU, from its seed, whatever the device, dtype and batch.
+    Attributes:
+        pipe: the loaded pipeline.
     """
-    if isinstance(pipe, Laboratory):
-        return pipe.draw(batch)
 
-    import torch
+    def __init__(self, pipe: Any) -> None:
+        self.pipe = pipe
 
-    from cfglab.pipelines import guide
+    @property
+    def device(self) -> object:
+        """The device of the pipeline."""
+        return self.pipe.device
 
-    first = batch[0]
-    factor = 2 ** (len(pipe.vae.config.block_out_channels) - 1)
-    shape = (1, pipe.unet.config.in_channels, first.height // factor, first.width // factor)
-    generators = [torch.Generator("cpu").manual_seed(cell.seed) for cell in batch]
-    noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
-    with torch.no_grad(), guide(pipe, [cell.guidance for cell in batch]) as trace:
-        latents = pipe(
-            **_conditioning(pipe, batch),
-            width=first.width,
-            height=first.height,
-            num_inference_steps=first.steps,
-            guidance_scale=7.5,  # guide() says what the scale is; this only has to be above 1
-            latents=noise.to(pipe.device, pipe.unet.dtype),
-            generator=generators,
-            output_type="latent",
-        ).images
-        pixels = torch.cat([_decoded(pipe, part) for part in latents.split(16)])
-    traces = tuple(one.encode() for one in cell_traces(trace, len(batch)))
-    return BatchResult(pixels.numpy(), trace.rows_run, trace.rows_saved, traces)
+    def check_experiment(self, experiment: Experiment) -> None:
+        """Raise InputError if a prompt does not fit the text encoder."""
+        self.check_prompts(experiment.prompts, experiment.negative)
 
+    def check_prompts(self, prompts: Iterable[str], negative: str) -> None:
+        """Raise InputError if a prompt does not fit the text encoder."""
+        from cfglab.pipelines import check_prompt
 
-def _conditioning(pipe: Any, batch: Sequence[Cell]) -> dict[str, Any]:
-    """The text of each cell, every distinct prompt encoded alone: equal prompts are then equal bit for bit, so that
-    their rows can be shared, which rows of one larger encoded batch are not."""
-    import torch
+        for prompt in prompts:
+            check_prompt(self.pipe, prompt)
+        check_prompt(self.pipe, negative, "negative prompt")
 
-    encoded = {}
-    for cell in batch:
-        if cell.prompt not in encoded:
-            encoded[cell.prompt] = pipe.encode_prompt([cell.prompt], pipe.device, 1, True, [cell.negative])
-    positive, negative = zip(*(encoded[cell.prompt] for cell in batch), strict=True)
-    return {"prompt_embeds": torch.cat(positive), "negative_prompt_embeds": torch.cat(negative)}
+    def generate(self, batch: Sequence[Cell]) -> BatchResult:
+        """Generate the images of one batch.
 
+        The starting noise of each cell is float32, on the CPU, from the seed of the cell; it does not depend on the
+        device, the dtype or the batch.
 
-def _decoded(pipe: Any, latents: Any) -> Any:
-    """Latents `(n, c, h, w)` as pixels, float32 on the CPU, before any clamping."""
-    config = pipe.vae.config
-    latents = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
-    return pipe.vae.decode(latents.to(pipe.vae.dtype), return_dict=False)[0].float().cpu()
+        Args:
+            batch: cells that have all fields in common except prompt, seed and guidance.
+
+        Returns:
+            The images, in the order of the cells.
+
+        Raises:
+            NotFinite: if a prediction is not finite.
+        """
+        import torch
+
+        from cfglab.pipelines import guide
+
+        pipe, first = self.pipe, batch[0]
+        factor = 2 ** (len(pipe.vae.config.block_out_channels) - 1)
+        shape = (1, pipe.unet.config.in_channels, first.height // factor, first.width // factor)
+        generators = [torch.Generator("cpu").manual_seed(cell.seed) for cell in batch]
+        noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
+        with torch.no_grad(), guide(pipe, [cell.guidance for cell in batch]) as trace:
+            latents = pipe(
+                **self._prompt_embeddings(batch),
+                width=first.width,
+                height=first.height,
+                num_inference_steps=first.steps,
+                guidance_scale=7.5,  # guide() replaces the scale; this value only has to be above 1
+                latents=noise.to(pipe.device, pipe.unet.dtype),
+                generator=generators,
+                output_type="latent",
+            ).images
+            pixels = torch.cat([self._decoded(part) for part in latents.split(DECODED_AT_ONCE)])
+        traces = tuple(cell_trace.encode() for cell_trace in cell_traces(trace, len(batch)))
+        return BatchResult(pixels.numpy(), trace.rows_run, trace.rows_saved, traces)
+
+    def _prompt_embeddings(self, batch: Sequence[Cell]) -> dict[str, Any]:
+        """The embeddings of all cells. Each distinct prompt is encoded by itself, so equal prompts are equal bit for
+        bit and their rows can be shared; rows of one larger encoded batch can differ in the last bit."""
+        import torch
+
+        embeddings: dict[str, Any] = {}
+        for cell in batch:
+            if cell.prompt not in embeddings:
+                embeddings[cell.prompt] = self.pipe.encode_prompt(
+                    [cell.prompt], self.pipe.device, 1, True, [cell.negative]
+                )
+        positive, negative = zip(*(embeddings[cell.prompt] for cell in batch), strict=True)
+        return {"prompt_embeds": torch.cat(positive), "negative_prompt_embeds": torch.cat(negative)}
+
+    def _decoded(self, latents: Any) -> Any:
+        """Latents `(n, c, h, w)` as pixels, float32 on the CPU, before any clamping."""
+        vae = self.pipe.vae
+        latents = latents / vae.config.scaling_factor + (getattr(vae.config, "shift_factor", None) or 0.0)
+        return vae.decode(latents.to(vae.dtype), return_dict=False)[0].float().cpu()

@@ -1,25 +1,23 @@
-"""Drawing one batch as a function without effects, and who may do it.
+"""Generating one batch as a function without effects, and the executors that run batches.
 
-`draw_batch` takes a pipeline and cells and returns what is to be written; the one writer of the run folder writes it.
-So a batch can be drawn in this process, in another, or on another machine, and be drawn again when it was lost.
+`generate_batch` takes a backend and cells and returns what is to be written; only the writer of the run folder writes
+it. So a batch can be generated in this process, in another one or on another machine, and again if it was lost.
 """
 
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cfglab.errors import NotFinite
-from cfglab.experiments.execution.retry import draw_in_pieces
+from cfglab.errors import InputError, NotFinite
+from cfglab.experiments.backends.base import Backend, BatchResult
 from cfglab.experiments.execution.versions import versions
 from cfglab.experiments.spec.cell import Cell
 from cfglab.experiments.storage.png import encode, to_bytes
-from cfglab.metrics.pictures import clipped_share, contrast, saturation
-
-if TYPE_CHECKING:
-    from cfglab.experiments.backends.pipeline import BatchResult
+from cfglab.metrics.images import clipped_share, contrast, saturation
 
 NOT_FINITE = "the image has values that are not finite (NaN or infinity); try dtype float32 or a smaller scale"
 Batch = tuple[Cell, ...]
@@ -27,10 +25,17 @@ Batch = tuple[Cell, ...]
 
 @dataclass(frozen=True)
 class Outcome:
-    """One cell of a batch: its image's file (PNG) with metrics and trace, or the error.
+    """What became of one cell of a batch.
 
-    `settled` is False where another attempt may succeed. `rows_run` and `rows_saved` are denoiser rows, this image's
-    even share of what was drawn together.
+    Attributes:
+        cell: the cell.
+        file: the PNG file of the image, None if the cell failed.
+        error: the error, None if there is an image.
+        settled: False if another attempt may succeed.
+        metrics: metrics of the image.
+        rows_run: denoiser rows that were run: this image's even share of its batch.
+        rows_saved: denoiser rows that were saved: this image's even share of its batch.
+        trace: the trace of the image, as `CellTrace.encode` returns it.
     """
 
     cell: Cell
@@ -45,54 +50,110 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Workers:
-    """Those who draw, with the model loaded: their versions and device, and `draw`, which yields the outcomes of every
-    batch as it is done, in any order."""
+    """Workers that have loaded the model.
+
+    Attributes:
+        environment: the versions and the device of the workers.
+        draw: yields the outcomes of each batch as soon as it is complete, in any order.
+    """
 
     environment: Mapping[str, str]
     draw: Callable[[Sequence[Batch]], Iterator[list[Outcome]]]
 
 
-Load = Callable[[str], Any]  # a device's name -> the pipeline
+Load = Callable[[str], Backend]
+"""Loads the model on a device, which is given by its name."""
 Executor = Callable[[Load, str, int], AbstractContextManager[Workers]]
-"""Called with how to load the pipeline, the device, and how many batches there are at most. Entering it loads the model
-and raises whatever is wrong with it, before a run folder is made; leaving it lets the workers go."""
+"""Called with how to load the model, the device, and how many batches there are at most. On entry it loads the model
+and raises the errors of loading, before a run folder is made; on exit it releases the workers."""
 
 
 @contextmanager
-def in_process(load: Load, device: str, most: int) -> Iterator[Workers]:  # noqa: ARG001 (one worker, however many batches)
-    """The executor that draws batch after batch in this process."""
-    pipe = load(device)
-    yield Workers(describe_environment(pipe), lambda batches: (draw_batch(pipe, batch) for batch in batches))
+def in_process(load: Load, device: str, most: int) -> Iterator[Workers]:  # noqa: ARG001 (one worker for any number of batches)
+    """The executor that generates one batch after another in this process."""
+    backend = load(device)
+    yield Workers(describe_environment(backend), lambda batches: (generate_batch(backend, batch) for batch in batches))
 
 
-def describe_environment(pipe: Any) -> dict[str, str]:
-    """The versions that this process draws with, and its device."""
-    return {**versions(), "device": str(pipe.device)}
+def describe_environment(backend: Backend) -> dict[str, str]:
+    """Return the versions that the pixels of this process depend on, and its device."""
+    return {**versions(), "device": str(backend.device)}
 
 
-def draw_batch(pipe: Any, batch: Batch) -> list[Outcome]:
-    """The outcome of every cell of a batch, in pieces where it cannot be drawn whole. A failure is an outcome, too.
+def generate_batch(backend: Backend, batch: Batch) -> list[Outcome]:
+    """Generate a batch; if that fails, generate it in smaller pieces.
 
-    Raises InputError for what cannot be drawn by any attempt.
+    Args:
+        backend: the loaded model.
+        batch: cells that have all fields in common except prompt, seed and guidance.
+
+    Returns:
+        One outcome for each cell; a failure is an outcome, too.
+
+    Raises:
+        InputError: for an input that fails in every attempt.
     """
     outcomes: list[Outcome] = []
-    for piece, drawn in draw_in_pieces(pipe, batch):
-        if isinstance(drawn, str):
-            outcomes += [Outcome(cell, error=drawn, settled=False) for cell in piece]
-        elif isinstance(drawn, NotFinite):
-            outcomes += [Outcome(cell, error=str(drawn)) for cell in piece]
+    for piece, result in generate_in_pieces(backend, batch):
+        if isinstance(result, str):
+            outcomes += [Outcome(cell, error=result, settled=False) for cell in piece]
+        elif isinstance(result, NotFinite):
+            outcomes += [Outcome(cell, error=str(result)) for cell in piece]
         else:
-            outcomes += _outcomes(piece, drawn)
+            outcomes += _outcomes(piece, result)
     return outcomes
 
 
-def _outcomes(piece: Sequence[Cell], drawn: "BatchResult") -> Iterator[Outcome]:
-    finite = np.isfinite(drawn.pixels).all(axis=(1, 2, 3))
-    files = encode(to_bytes(np.nan_to_num(drawn.pixels)), piece, versions())
-    exact = drawn.metrics and [one for one, good in zip(drawn.metrics, finite, strict=True) if good]
-    metrics = _pixel_metrics(drawn.pixels[finite]) if exact is None else iter(exact)
-    run, saved = drawn.rows_run / len(piece), drawn.rows_saved / len(piece)
-    for cell, good, file, trace in zip(piece, finite, files, drawn.traces, strict=True):
+def generate_in_pieces(
+    backend: Backend, batch: Sequence[Cell]
+) -> Iterator[tuple[Sequence[Cell], BatchResult | str | NotFinite]]:
+    """Generate a batch as one piece, or in halves, and those again, if the model fails.
+
+    So a batch that does not fit into memory goes on with what fits, and a cell that the model cannot generate fails
+    alone. Every batch is first tried whole: the result depends on the batch and the machine, not on earlier batches.
+    An image of a smaller piece is within 1e-4 of that of the whole batch before it is rounded to bytes, because
+    kernels round differently at other batch sizes.
+
+    Args:
+        backend: the loaded model.
+        batch: cells that have all fields in common except prompt, seed and guidance.
+
+    Yields:
+        Each piece with its result. A text is the traceback of a single cell; NotFinite is that of a single cell
+        whose prediction is not finite in any attempt.
+
+    Raises:
+        InputError: for an input that fails in every attempt.
+    """
+    result = _try_whole(backend, batch)
+    if isinstance(result, str | NotFinite) and len(batch) > 1:  # the failed attempt has released its tensors
+        half = (len(batch) + 1) // 2
+        yield from generate_in_pieces(backend, batch[:half])
+        yield from generate_in_pieces(backend, batch[half:])
+    else:
+        yield batch, result
+
+
+def _try_whole(backend: Backend, batch: Sequence[Cell]) -> BatchResult | str | NotFinite:
+    try:
+        return backend.generate(batch)
+    except NotFinite as error:
+        return error.with_traceback(None)
+    except InputError:
+        raise
+    except Exception as error:
+        return "".join(traceback.format_exception(error))
+
+
+def _outcomes(piece: Sequence[Cell], result: BatchResult) -> Iterator[Outcome]:
+    finite: NDArray[np.bool_] = np.all(np.isfinite(result.pixels), axis=(1, 2, 3))
+    files = encode(to_bytes(np.nan_to_num(result.pixels)), piece, versions())
+    if result.metrics is None:
+        metrics = _pixel_metrics(result.pixels[finite])
+    else:
+        metrics = iter([dict(values) for values, good in zip(result.metrics, finite, strict=True) if good])
+    run, saved = result.rows_run / len(piece), result.rows_saved / len(piece)
+    for cell, good, file, trace in zip(piece, finite, files, result.traces, strict=True):
         if good:
             yield Outcome(cell, file, metrics=next(metrics), rows_run=run, rows_saved=saved, trace=trace)
         else:
@@ -103,6 +164,6 @@ def _pixel_metrics(pixels: np.ndarray) -> Iterator[dict[str, float]]:
     """Metrics of each image of `(n, 3, h, w)`, measured before clamping."""
     if not len(pixels):
         return iter(())
-    named = {"saturation": saturation, "clipped_share": clipped_share, "contrast": contrast}
-    columns = {name: measure(pixels).tolist() for name, measure in named.items()}
+    functions = {"saturation": saturation, "clipped_share": clipped_share, "contrast": contrast}
+    columns = {name: measure(pixels).tolist() for name, measure in functions.items()}
     return iter([dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)])

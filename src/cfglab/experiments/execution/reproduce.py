@@ -1,29 +1,34 @@
-"""Draw an image again from what is recorded in it: the same batch, and so the same pixels."""
+"""Generate an image again from the record in its file: the same batch, and so the same pixels."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cfglab.errors import CfglabError, DownloadNeeded, InputError, MachineError, is_memory_error
-from cfglab.experiments.backends.mixture import Laboratory, is_mixture
+from cfglab.experiments.backends.base import Backend, BatchResult
+from cfglab.experiments.backends.load import load_backend
 from cfglab.experiments.execution.versions import versions
-from cfglab.experiments.spec.cell import model_facts
+from cfglab.experiments.spec.models import model_facts
+from cfglab.experiments.storage.database import DATABASE
 from cfglab.experiments.storage.files import check_target, write_whole
-from cfglab.experiments.storage.png import add_infotext, encode, has_infotext, read_picture, to_bytes
+from cfglab.experiments.storage.png import add_infotext, encode, has_infotext, read_picture, read_record, to_bytes
 from cfglab.experiments.storage.record import Record, check_model
+from cfglab.experiments.storage.store import Store
+from cfglab.experiments.storage.traces import CellTrace, stored_traces
 from cfglab.terminal import inline
-
-if TYPE_CHECKING:
-    from cfglab.experiments.backends.pipeline import BatchResult
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """The copy, and the largest difference of any of its bytes from the image: 0 where it is the same.
+    """A copy of an image that was generated again.
 
-    `torch_seed` is the plain seed of its starting noise, `torch.Generator("cpu").manual_seed(torch_seed)`.
+    Attributes:
+        path: the path of the copy.
+        largest_difference: the largest difference of a byte from the image, 0 to 255; 0 if all pixels are the same.
+        notes: the versions that differ from the recorded ones, one line each.
+        torch_seed: the seed n of `torch.Generator("cpu").manual_seed(n)` for the starting noise.
     """
 
     path: Path
@@ -78,16 +83,45 @@ def reproduce(
     out = Path(out)
     _check_target(out, Path(image))
     pixels = to_bytes(replay(image, record, device, allow_pickle=allow_pickle, allow_download=allow_download).pixels)
-    now = versions()
-    file = encode(pixels, record.batch, now)[record.index]
+    present = versions()
+    file = encode(pixels, record.batch, present)[record.index]
     write_whole(out, add_infotext(file, record.cell) if has_infotext(image) else file)
     after = pixels[record.index].astype(np.int16)
     notes = tuple(
-        f"{name}: {then} then, {now.get(name, 'none')} now"
-        for name, then in record.versions.items()
-        if now.get(name) != then
+        f"{name}: {recorded} then, {present.get(name, 'none')} now"
+        for name, recorded in record.versions.items()
+        if present.get(name) != recorded
     )
     return Reproduction(out, int(np.abs(after - before).max()), notes, record.cell.seed)
+
+
+def trace_of(
+    image: Path | str, device: str = "auto", *, allow_pickle: bool = False, allow_download: bool = False
+) -> CellTrace:
+    """Return the trace of an image of a run: the stored one, or else that of its batch generated again.
+
+    Args:
+        image: the path of an image of a run.
+        device: a torch device, or "auto".
+        allow_pickle: accept pickled weights.
+        allow_download: allow the download of a hub model.
+
+    Returns:
+        The CellTrace.
+
+    Raises:
+        InputError: if the image has no record or an invalid one, or as `reproduce` if the batch is generated again.
+        MachineError: if the model fails.
+    """
+    record = read_record(image)
+    for folder in Path(image).resolve().parents[1:2]:
+        if (folder / DATABASE).is_file():
+            with Store.open(folder) as store:
+                stored = stored_traces(store, [record.cell.id]).get(record.cell.id)
+            if stored:
+                return CellTrace.decode(stored)
+    result = replay(image, record, device, allow_pickle=allow_pickle, allow_download=allow_download)
+    return CellTrace.decode(result.traces[record.index])
 
 
 def replay(
@@ -97,40 +131,45 @@ def replay(
     *,
     allow_pickle: bool = False,
     allow_download: bool = False,
-) -> "BatchResult":
-    """Draw the batch of an image's record again. Raises InputError where the model here is not the recorded one."""
-    from cfglab.pipelines import check_prompt, load
+) -> BatchResult:
+    """Generate the batch of an image's record again.
 
+    Args:
+        image: the path of the image, for errors.
+        record: the record of the image.
+        device: a torch device, or "auto".
+        allow_pickle: accept pickled weights.
+        allow_download: allow the download of a hub model.
+
+    Returns:
+        The images of the batch, in the order of the record.
+
+    Raises:
+        InputError: if the model on this machine is not the recorded one, or the image is not finite.
+        MachineError: if the model fails.
+    """
     cell = record.cell
     hub: dict[str, Any] = {"allow_pickle": allow_pickle, "allow_download": allow_download}
     if "/" in cell.model and len(cell.weights) == 40 and not Path(cell.model).expanduser().exists():
-        hub["revision"] = cell.weights  # what identifies the weights of a hub model is its commit
+        hub["revision"] = cell.weights  # the weights of a hub model are identified by its commit
     try:
         model = model_facts(cell.model, **hub)
     except InputError as error:
         kind = DownloadNeeded if isinstance(error, DownloadNeeded) else InputError
         raise kind(f"{image}: {error}") from error
     check_model(image, record, model)
-    if is_mixture(cell.model):
-        mixture = Laboratory(cell.model)
-        for text in {text for one in record.batch for text in (one.prompt, one.negative or one.prompt)}:
-            mixture.label(text)
-        return _drawn(image, mixture, record)
-    pipe = load(cell.model, device=device, dtype=cell.dtype, sampler=cell.sampler, compiled=cell.compile, **hub)
-    pipe.set_progress_bar_config(disable=True)
-    for prompt in {one.prompt for one in record.batch}:
-        check_prompt(pipe, prompt)
-    check_prompt(pipe, cell.negative, "negative prompt")
-    return _drawn(image, pipe, record)
+    backend = load_backend(
+        cell.model, device=device, dtype=cell.dtype, sampler=cell.sampler, compiled=cell.compile, **hub
+    )
+    backend.check_prompts(dict.fromkeys(batch_cell.prompt for batch_cell in record.batch), cell.negative)
+    return _generated(image, backend, record)
 
 
-def _drawn(image: Path | str, model: Any, record: Record) -> "BatchResult":
-    """What the model draws, where it is of the recorded shape and finite. Raises InputError, and MachineError where the
-    model fails, of which a run would say that the image failed."""
-    from cfglab.experiments.backends.pipeline import draw
-
+def _generated(image: Path | str, backend: Backend, record: Record) -> BatchResult:
+    """The recorded batch, checked to be of the recorded shape and finite. A failure of the model is an error here, not
+    an outcome as in a run."""
     try:
-        drawn = draw(model, record.batch)
+        result = backend.generate(record.batch)
     except CfglabError:
         raise
     except Exception as error:
@@ -142,18 +181,18 @@ def _drawn(image: Path | str, model: Any, record: Record) -> "BatchResult":
             "versions that drew it."
         ) from error
     shape = (len(record.batch), 3, record.cell.height, record.cell.width)
-    if drawn.pixels.shape != shape:
+    if result.pixels.shape != shape:
         raise InputError(
-            f"{image}: the model here draws {drawn.pixels.shape}, not the recorded {shape}; bring the model that drew "
+            f"{image}: the model here draws {result.pixels.shape}, not the recorded {shape}; bring the model that drew "
             "it."
         )
-    if not np.isfinite(drawn.pixels[record.index]).all():
+    if not np.isfinite(result.pixels[record.index]).all():
         raise InputError(f"{image}: is not finite when it is drawn here; use another --device.")
-    return drawn
+    return result
 
 
 def _check_target(out: Path, image: Path) -> None:
-    """Raise InputError where a copy cannot stand at `out`: said before anything is drawn."""
+    """Raise InputError if no copy can be written at `out`, before anything is generated."""
     if out.exists() and out.samefile(image):
         raise InputError(f"{out}: is the image itself, which stays as it is; choose another --out.")
     check_target(out)

@@ -1,12 +1,12 @@
-"""Run an experiment: draw what its folder does not hold yet, score it, and look at it again later.
+"""Run an experiment: generate what its folder does not hold yet, score it, and read it again later.
 
-The batch is the unit of everything: of sharing work, of resuming, and of drawing an image again. A run that was
-interrupted repeats the same batches and ends with the same images; one that is finished loads no model.
+The batch is the unit of sharing rows, of resuming and of reproducing. An interrupted run repeats the same batches and
+ends with the same images; a finished run loads no model.
 """
 
 import hashlib
 import platform
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError, MachineError
-from cfglab.experiments.backends.mixture import Laboratory, is_mixture
-from cfglab.experiments.execution.batching import batches
+from cfglab.experiments.backends.base import Backend
+from cfglab.experiments.backends.load import as_backend, load_backend
 from cfglab.experiments.execution.outcome import Batch, Executor, Load, Outcome, Workers, in_process
-from cfglab.experiments.execution.reproduce import reproduce as reproduce
-from cfglab.experiments.spec.cell import ModelFacts, cells, model_facts
+from cfglab.experiments.spec.batching import batches
 from cfglab.experiments.spec.experiment import Experiment, Setting
+from cfglab.experiments.spec.models import ModelFacts, model_facts
 from cfglab.experiments.spec.prompts import refuse_same_noise
 from cfglab.experiments.storage.files import write_whole
 from cfglab.experiments.storage.png import add_infotext
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from cfglab.experiments.analysis.compare import Comparison
     from cfglab.experiments.analysis.split_choice import SplitChoice
 
-Places = dict[str, list[tuple[int, Setting, int]]]  # cell id -> position in the experiment, setting, seed
+Placements = dict[str, list[tuple[int, Setting, int]]]
+"""Cell id -> position in the experiment, setting and seed of each result that has this cell."""
 
 
 @dataclass(frozen=True)
@@ -56,21 +57,49 @@ class Run:
         return Store.open(self.folder)
 
     def compare(self, metric: str, baseline: str | None = None, **options: Any) -> "Comparison":
-        """Every setting against the baseline, paired by prompt and seed; see `analysis.compare.compare`."""
+        """Compare every setting with the baseline, paired by prompt and seed.
+
+        Args:
+            metric: a metric that was measured.
+            baseline: the name of a setting; None is the baseline of the experiment.
+            **options: as in `cfglab.experiments.analysis.compare.compare`.
+
+        Returns:
+            The Comparison.
+
+        Raises:
+            InputError: if the metric was not measured or there is no such setting.
+        """
         from cfglab.experiments.analysis.compare import compare
 
         return compare(self.store, metric, baseline or self.store.experiment.baseline.name, **options)
 
     def best_on_split(self, metric: str, baseline: str | None = None, **options: Any) -> "SplitChoice":
-        """The best setting of one half of the prompts (or seeds), judged on the other half; see `compare`."""
+        """Choose the best setting on one half of the prompts (or seeds) and compare it on the other half.
+
+        Args:
+            metric: a metric of images that was measured.
+            baseline: the name of a setting; None is the baseline of the experiment.
+            **options: as in `cfglab.experiments.analysis.split_choice.best_on_split`.
+
+        Returns:
+            The SplitChoice.
+
+        Raises:
+            InputError: if the metric was not measured or there is no such setting.
+        """
         from cfglab.experiments.analysis.split_choice import best_on_split
 
         return best_on_split(self.store, metric, baseline or self.store.experiment.baseline.name, **options)
 
     def report(self) -> Path:
-        """Write report.html and return its path."""
-        above = "cfglab.report"  # the layer above is looked up by name when it is asked for, never needed here
-        return Path(import_module(above).report(self.folder))
+        """Write report.html and return its path.
+
+        Raises:
+            MachineError: if the folder cannot be written.
+        """
+        layer_above = "cfglab.report"  # looked up by name on request; nothing here depends on it
+        return Path(import_module(layer_above).report(self.folder))
 
 
 def run(
@@ -101,7 +130,7 @@ def run(
         allow_download: allow the download of a hub model, as in `cfglab.load`.
         score: False generates images without scoring them.
         quiet: show no progress.
-        load: returns the pipeline of an experiment; use it to share one model between runs.
+        load: returns a diffusers pipeline or a Backend for the experiment; use it to share one model between runs.
         executor: runs the batches; by default in this process, else one of `cfglab.integrations`.
 
     Returns:
@@ -111,6 +140,22 @@ def run(
         InputError: if the model, sampler, size or a prompt is not valid, or the folder holds something else or has
             another writer.
         MachineError: if the folder or the disk cannot be written.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> experiment = Experiment.from_yaml('''
+        ... name: example
+        ... model: mixture:tree
+        ... prompts: [class 0]
+        ... sampler: euler
+        ... steps: 4
+        ... baseline: {name: constant, guidance: 3}
+        ... ''')
+        >>> with TemporaryDirectory() as folder:
+        ...     done = run(experiment, folder, quiet=True)
+        ...     with Store.open(folder) as store:
+        ...         print(done.drawn, [result.status for result in store.results()])
+        1 ['done']
     """
     folder = Path(folder)
     hub: dict[str, Any] = {
@@ -120,44 +165,50 @@ def run(
     }
     model = model_facts(experiment.model, **hub)
     experiment = _as_stored(folder, experiment)
-    planned = cells(experiment, model)
-    places: Places = {}
-    for position, (setting, cell) in enumerate(planned):
+    cells = experiment.cells(model)
+    placements: Placements = {}
+    for position, (setting, cell) in enumerate(cells):
         seed = experiment.seeds[position % len(experiment.seeds)]
-        places.setdefault(cell.id, []).append((position, setting, seed))
-    plan = batches([cell for _, cell in planned], model.factor)
+        placements.setdefault(cell.id, []).append((position, setting, seed))
+    plan = batches([cell for _, cell in cells], model.factor)
 
     loading: Load = (
-        partial(load_model, experiment, hub=hub, weights=model.weights) if load is None else lambda _: load(experiment)
+        partial(load_model, experiment, hub=hub, weights=model.weights)
+        if load is None
+        else lambda _: as_backend(load(experiment))
     )
-    with ExitStack() as hired, ExitStack() as held:
+    with ExitStack() as worker_stack, ExitStack() as store_stack:
 
-        def hire(work: Sequence[Batch]) -> Workers:
-            return hired.enter_context(executor(loading, device, len(work)))
+        def start_workers(work: Sequence[Batch]) -> Workers:
+            return worker_stack.enter_context(executor(loading, device, len(work)))
 
-        # a new run begins with its workers: a model or prompt that is refused leaves nothing; one that is there already
-        # begins with the lock: beside another writer no model is loaded
+        # A new run starts its workers first: an invalid model or prompt leaves no folder. An existing run takes the
+        # lock first: with another writer no model is loaded.
         workers = None
         if not Store.check(folder, experiment):
             refuse_same_noise(experiment.seeds)
-            workers = hire(plan)
-        store = held.enter_context(Store.create(folder, experiment))
+            workers = start_workers(plan)
+        store = store_stack.enter_context(Store.create(folder, experiment))
         intact = _intact(store, model)
-        todo = [batch for batch in plan if any(at not in intact for cell in batch for at, *_ in places[cell.id])]
-        workers = (workers or hire(todo)) if todo else None
+        todo = [
+            batch
+            for batch in plan
+            if any(position not in intact for cell in batch for position, *_ in placements[cell.id])
+        ]
+        workers = (workers or start_workers(todo)) if todo else None
         drawn = 0
         try:
             if workers:
                 store.set_meta("weights", model.weights)
                 store.note_versions(workers.environment)
-                drawn = _draw_all(store, workers, todo, places, intact, score, quiet)
-            hired.close()
+                drawn = _draw_all(store, workers, todo, placements, intact, score, quiet)
+            worker_stack.close()
             if score:
                 from cfglab.experiments.scoring.scorer import score as score_run
 
                 score_run(store, quiet)
         except BaseException:
-            with suppress(Exception):  # what stopped the run is said, not what comes of it
+            with suppress(Exception):  # the error that stopped the run is raised, not one that follows from it
                 store.write_csv()
             raise
         store.write_csv()
@@ -166,27 +217,35 @@ def run(
 
 
 def _as_stored(folder: Path, experiment: Experiment) -> Experiment:
-    """The experiment, with the noise of the run that the folder holds where it does not state its own."""
+    """The experiment, with the noise of the run in the folder if the experiment states none."""
     if not (folder / DATABASE).is_file():
         return experiment
     with Store.open(folder) as store:
         return experiment.as_stored(store.experiment)
 
 
-def load_model(experiment: Experiment, device: str, hub: dict[str, Any], weights: str | None = None) -> Any:
-    """The pipeline, once every prompt was found to fit its text encoder; or the mixture. On another machine than the
-    run's its weights may be others than `weights`: that is refused."""
-    if weights and (here := model_facts(experiment.model, **hub).weights) != weights:
+def load_model(experiment: Experiment, device: str, hub: dict[str, Any], weights: str | None = None) -> Backend:
+    """Load the model of an experiment, and check that it can run it.
+
+    Args:
+        experiment: the experiment.
+        device: a torch device, or "auto".
+        hub: `revision`, `allow_pickle` and `allow_download`, as in `cfglab.load`.
+        weights: the hash of the weights that the run was started with; None accepts any.
+
+    Returns:
+        The backend, ready to generate.
+
+    Raises:
+        InputError: if the model does not exist, has other weights (on another machine than the run's), or cannot run
+            the experiment.
+    """
+    if weights and (local_weights := model_facts(experiment.model, **hub).weights) != weights:
         raise InputError(
-            f"{experiment.model}: has weights {here[:12]} on {platform.node()}, but {weights[:12]} where the run was "
-            "started; bring the same model to every machine."
+            f"{experiment.model}: has weights {local_weights[:12]} on {platform.node()}, but {weights[:12]} where the "
+            "run was started; bring the same model to every machine."
         )
-    if is_mixture(experiment.model):
-        return Laboratory.of(experiment)
-
-    from cfglab.pipelines import check_prompt, load
-
-    pipe = load(
+    backend = load_backend(
         experiment.model,
         device=device,
         dtype=experiment.dtype,
@@ -194,15 +253,12 @@ def load_model(experiment: Experiment, device: str, hub: dict[str, Any], weights
         compiled=experiment.compile,
         **hub,
     )
-    pipe.set_progress_bar_config(disable=True)
-    for prompt in experiment.prompts:
-        check_prompt(pipe, prompt)
-    check_prompt(pipe, experiment.negative, "negative prompt")
-    return pipe
+    backend.check_experiment(experiment)
+    return backend
 
 
 def _intact(store: Store, model: ModelFacts) -> set[int]:
-    """Positions with nothing left to do: their image lies there as it was recorded, or they failed for good."""
+    """Positions with nothing left to do: the image is as it was recorded, or the cell failed for good."""
     weights = store.meta("weights") or model.weights
     if weights != model.weights:
         raise InputError(
@@ -223,40 +279,46 @@ def _is_there(folder: Path, row: ResultRow) -> bool:
 
 
 def _draw_all(
-    store: Store, workers: Workers, todo: Sequence[Batch], places: Places, intact: Set[int], score: bool, quiet: bool
+    store: Store,
+    workers: Workers,
+    todo: Sequence[Batch],
+    placements: Placements,
+    intact: Set[int],
+    score: bool,
+    quiet: bool,
 ) -> int:
-    """Write what the workers draw, batch after batch, judged where that is wanted; returns the number of images made.
+    """Write the outcomes of the workers, batch after batch, scored if requested; returns the number of images.
 
-    What fails while its batch is drawn again takes nothing from an image that is there.
+    A cell that fails while its batch is generated again does not remove an image that is intact.
     """
     from cfglab.experiments.scoring.scorer import Scorer
 
     drawn, infotext = 0, store.meta(INFOTEXT) is not None
-    with ExitStack() as held:
-        scorer = held.enter_context(Scorer(store)) if score else None
-        advance = held.enter_context(progress_bar(sum(map(len, todo)), quiet))
+    with ExitStack() as stack:
+        scorer = stack.enter_context(Scorer(store)) if score else None
+        advance = stack.enter_context(progress_bar(sum(map(len, todo)), quiet))
         for outcomes in workers.draw(todo):
-            written = [row for outcome in outcomes for row in _written(store.folder, outcome, places, infotext)]
+            written = [row for outcome in outcomes for row in _written(store.folder, outcome, placements, infotext)]
             rows = [row for row in written if row.result.image or row.result.position not in intact]
             try:
-                judged = scorer.judged(rows) if scorer else rows
-            except MachineError:  # what was drawn is kept
+                scored_rows = scorer.scored(rows) if scorer else rows
+            except MachineError:  # the images of the batch are kept
                 store.record(rows)
                 raise
-            store.record(judged)
+            store.record(scored_rows)
             drawn += sum(row.result.status == "done" for row in rows)
             advance(len(outcomes))
     return drawn
 
 
-def _written(folder: Path, outcome: Outcome, places: Places, infotext: bool) -> Iterable[ResultRow]:
-    """One row for each setting that asks for this cell, once its image is written, with infotext if the run has it."""
+def _written(folder: Path, outcome: Outcome, placements: Placements, infotext: bool) -> Iterator[ResultRow]:
+    """Write the image of an outcome, with infotext if the run has it, then yield one row for each setting."""
     cell, image, digest = outcome.cell, None, None
     if outcome.file is not None:
         file = add_infotext(outcome.file, cell) if infotext else outcome.file
         image, digest = f"images/{cell.id}.png", hashlib.sha256(file).hexdigest()
         write_whole(folder / image, file)
-    for position, setting, seed in places[cell.id]:
+    for position, setting, seed in placements[cell.id]:
         result = Result(
             cell=cell.id,
             position=position,

@@ -8,15 +8,15 @@ from cfglab import __version__
 
 
 def versions() -> dict[str, str]:
-    """The versions that pixels depend on, besides the cell."""
-    found = {
+    """Return the versions that pixels depend on besides the cell: those of packages, Python and the machine."""
+    versions_by_name = {
         "cfglab": __version__,
         "python": platform.python_version(),
         "machine": f"{sys.platform} {platform.machine()}",
     }
     for package in ("torch", "diffusers", "transformers", "numpy"):
         try:
-            found[package] = metadata.version(package)
+            versions_by_name[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions_by_name

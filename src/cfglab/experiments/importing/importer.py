@@ -15,14 +15,15 @@ from cfglab.errors import InputError
 from cfglab.experiments.importing.generation import Generation, Unusable, label
 from cfglab.experiments.importing.metadata import ENDINGS, listed_generation, read_generation, read_listing
 from cfglab.experiments.spec.document import ExcludedSettings
-from cfglab.experiments.spec.experiment import IMPORTED, Experiment, Setting
+from cfglab.experiments.spec.experiment import Experiment, Setting
+from cfglab.experiments.spec.models import IMPORTED
 from cfglab.experiments.storage.files import write_whole
 from cfglab.experiments.storage.infotext import GUIDANCE, KEYWORD, write_infotext
 from cfglab.experiments.storage.png import encode_pixels, open_image
 from cfglab.experiments.storage.png_chunks import with_text
 from cfglab.experiments.storage.store import Result, ResultRow, Store
 from cfglab.limits import IMAGE_PIXELS, IMPORT_CELLS, IMPORT_FILES
-from cfglab.metrics.pictures import contrast, saturation
+from cfglab.metrics.images import contrast, saturation
 from cfglab.progress import progress_bar
 from cfglab.schedules.fields import nearest
 

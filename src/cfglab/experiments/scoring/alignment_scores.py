@@ -1,26 +1,23 @@
-"""What the judge of scenes said of a run's images, held against prompts: their own, or others. Loads no torch."""
+"""What the classifier of scenes read in a run's images, compared with prompts: their own, or others. Loads no torch."""
 
-import dataclasses
 import hashlib
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from cfglab.experiments.storage.feature_cache import FILE, FeatureCache, Seen, chunks, key_of
+from cfglab.experiments.storage.feature_cache import FILE, FeatureCache, ImageFeatures, chunks, image_key
 from cfglab.experiments.storage.store import Store
 from cfglab.metrics.alignment import alignment, by_composition
 from cfglab.metrics.estimate import Estimate
-from cfglab.scenes import reader_file
+from cfglab.scenes import classifier_file
 from cfglab.scenes.vocabulary import Scene, read_caption
 
-if TYPE_CHECKING:
-    from cfglab.scenes.reader import SceneLabels
-
-READER: Literal[1, 2] = 2  # the first reader was looked at while the model was made, the second was not
+CLASSIFIER: Literal[1, 2] = 2
+"""The classifier that scores. Classifier 1 was used while the model was trained, classifier 2 was not."""
 
 
-class _Said(NamedTuple):
-    """A judge's answer, as it was kept."""
+class _Labels(NamedTuple):
+    """The labels of an image, as the cache keeps them."""
 
     a: str | None
     relation: str | None
@@ -28,52 +25,62 @@ class _Said(NamedTuple):
     background: str | None
 
 
-def asked(store: Store) -> dict[str, Scene]:
-    """The scene that each prompt of a run asks for; prompts that are no sentence of the world are left out."""
+def prompt_scenes(store: Store) -> dict[str, Scene]:
+    """Return the scene of each prompt of a run; prompts that are no sentence of the world of scenes are left out."""
     return {prompt: scene for prompt in store.experiment.prompts if (scene := read_caption(prompt))}
 
 
-def judge_of(reader: Literal[1, 2]) -> str:
-    """The name under which features are kept: the hash of the reader's weights."""
-    weights = reader_file(reader)
-    return hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else f"reader{reader}"
+def classifier_key(classifier: Literal[1, 2]) -> str:
+    """Return the key under which features are kept: the hash of the classifier's weights."""
+    weights = classifier_file(classifier)
+    return hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else f"reader{classifier}"
 
 
-def said(reading: "SceneLabels") -> dict[str, str | None]:
-    """A reading as it is kept."""
-    return dataclasses.asdict(reading)
+def image_alignment(scene: Scene, features: ImageFeatures) -> dict[str, float]:
+    """Return the alignment of an image with a scene.
 
+    Args:
+        scene: the scene of a prompt.
+        features: the labels that the classifier read in the image.
 
-def aligned(scene: Scene, seen: Seen) -> dict[str, float]:
-    """Alignment of what the judge said with a scene, by part, and by whether training showed the composition."""
-    found = alignment(scene, _Said(**seen.said))  # type: ignore[arg-type]
-    return found | by_composition(scene, found["alignment"])
+    Returns:
+        Metric -> 0.0 or 1.0: `alignment`, its parts, and `alignment_seen` or `alignment_unseen` for a composition.
+    """
+    metrics = alignment(scene, _Labels(**features.labels))  # type: ignore[arg-type]
+    return metrics | by_composition(scene, metrics["alignment"])
 
 
 def chance(store: Store) -> Estimate | None:
-    """Alignment with the prompts shuffled: every judged image against another prompt of the run.
+    """Return the alignment with the prompts shuffled: every scored image against another prompt of the run.
 
-    The images of each prompt are held against the next prompt that asks for something else, so no image meets its
-    own. None where no image was judged, or all prompts ask for one thing.
+    The images of each prompt are compared with the next prompt whose objects or relation differ; the background does
+    not count, because most images would fit a prompt that differs in it alone. So no image meets its own prompt.
+
+    Args:
+        store: a scored run.
+
+    Returns:
+        The mean; None if no image was scored, or no two prompts differ in objects or relation.
     """
-    scenes = asked(store)
+    scenes = prompt_scenes(store)
     if not (store.folder / FILE).is_file():
         return None
-    others = {prompt: _next(list(scenes.values()), place) for place, prompt in enumerate(scenes)}
-    rows = [row for row in store.rows() if row.result.status == "done" and others.get(row.result.prompt)]
-    judge, found = judge_of(READER), []
+    scene_list = list(scenes.values())
+    shuffled = {prompt: _next_different(scene_list, index) for index, prompt in enumerate(scenes)}
+    rows = [row for row in store.rows() if row.result.status == "done" and shuffled.get(row.result.prompt)]
+    key, values = classifier_key(CLASSIFIER), []
     with FeatureCache(store.folder) as cache:
         for part in chunks(rows):
-            keys = [key_of(row, store.folder) for row in part]
-            known = cache.get(judge, keys)
-            for key, row in zip(keys, part, strict=True):
-                other = others[row.result.prompt]
-                if key in known and other:
-                    found.append(aligned(other, known[key])["alignment"])
-    return Estimate(value=float(np.mean(found)), n=len(found)) if found else None
+            keys = [image_key(row, store.folder) for row in part]
+            cached = cache.get(key, keys)
+            for image, row in zip(keys, part, strict=True):
+                scene = shuffled[row.result.prompt]
+                if image in cached and scene:
+                    values.append(image_alignment(scene, cached[image])["alignment"])
+    return Estimate(value=float(np.mean(values)), n=len(values)) if values else None
 
 
-def _next(scenes: list[Scene], place: int) -> Scene | None:
-    """The first scene after a place, round the list, that shows other things."""
-    around = (*scenes[place + 1 :], *scenes[:place])
-    return next((scene for scene in around if scene.triple != scenes[place].triple), None)
+def _next_different(scenes: list[Scene], index: int) -> Scene | None:
+    """The first scene after an index, round the list, with other objects or another relation."""
+    candidates = (*scenes[index + 1 :], *scenes[:index])
+    return next((scene for scene in candidates if scene.triple != scenes[index].triple), None)

@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from sys import float_info
@@ -40,6 +40,7 @@ def _scalar(value: Any) -> Any:
 
 Value = bool | int | float | str | tuple[int | float, ...]
 """What fills a template: a number, text, a truth value, a list of scales."""
+AxisValue = Annotated[Value, BeforeValidator(_scalar)]
 Scalar = Annotated[Value, BeforeValidator(_scalar), Clear]
 
 
@@ -87,6 +88,7 @@ class SettingDocument(BaseModel):
     group: str = "settings"
     title: str = ""
     guidance: Scalar
+    axes: dict[str, Scalar] | None = None
 
 
 class ExcludedSettings(BaseModel):
@@ -133,9 +135,13 @@ class Document(BaseModel):
 
 
 def read_yaml(source: Path | str) -> dict[str, Any]:
-    """The mapping in a YAML file (a Path, or text that ends in .yaml or .yml) or in YAML text itself.
+    """Read the mapping in a YAML file or in YAML text.
 
-    Raises InputError with the place of a fault.
+    Args:
+        source: a Path, text that ends in .yaml or .yml, or YAML text.
+
+    Raises:
+        InputError: with line and column, if it is no YAML mapping.
     """
     name, text = "experiment", str(source)
     if isinstance(source, Path) or ("\n" not in text and text.endswith((".yaml", ".yml"))):
@@ -153,7 +159,12 @@ def read_yaml(source: Path | str) -> dict[str, Any]:
 
 
 def with_files(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The document with every `@file` among its prompts as a path from the folder that the document lies in."""
+    """Return a document with every `@file` among its prompts as a path.
+
+    Args:
+        document: the document.
+        folder: the folder of the document's file.
+    """
     prompts = document.get("prompts")
     if not isinstance(prompts, str | list):
         return dict(document)
@@ -166,7 +177,7 @@ def with_files(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def check_steps(steps: int) -> None:
-    """Raise InputError for a number of steps that no run has."""
+    """Raise InputError if the number of steps is not 1 to `limits.STEPS`."""
     if steps < 1:
         raise InputError(f"steps {shown(steps)}: a run has at least one step; write 50.")
     if steps > limits.STEPS:
@@ -174,7 +185,14 @@ def check_steps(steps: int) -> None:
 
 
 def check(document: Mapping[str, Any]) -> Document:
-    """The document with every field known and of its type. Raises InputError in one line."""
+    """Return a mapping as a Document.
+
+    Args:
+        document: the mapping of a YAML file.
+
+    Raises:
+        InputError: in one line, if a field does not exist or has a wrong value, or the experiment is too large.
+    """
     try:
         checked = Document.model_validate(dict(document))
     except ValidationError as error:
@@ -193,7 +211,12 @@ def check(document: Mapping[str, Any]) -> Document:
 
 
 def one_line(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first fault of a pydantic error: the value, the rule, the next step."""
+    """Return the first fault of a pydantic error as one line: the value, the rule, the next step.
+
+    Args:
+        error: the error.
+        model: the model that was validated, whose fields are suggested.
+    """
     fault = error.errors(include_url=False)[0]
     cause = fault.get("ctx", {}).get("error")
     if isinstance(cause, InputError):
@@ -203,12 +226,11 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
         for part in fault["loc"]
         if part not in ("bool", "int", "float", "str", "function-before") and "[" not in str(part)
     )
-    known = _fields_at(model, fault["loc"])
+    fields = _fields_at(model, fault["loc"])
     if fault["type"] == "extra_forbidden":
         name = str(fault["loc"][-1])
-        return (
-            f"{path}: there is no field {shown(name)}; it has {', '.join(known)};{nearest(name, known) or ' use one.'}"
-        )
+        hint = nearest(name, fields) or " use one."
+        return f"{path}: there is no field {shown(name)}; it has {', '.join(fields)};{hint}"
     if fault["type"] == "missing":
         return f"{path}: is missing; write it, as a preset does."
     if cause is not None:
@@ -221,7 +243,7 @@ def _fields_at(model: type[BaseModel], where: tuple[int | str, ...]) -> list[str
 
 
 def fields_of(part: str = "") -> list[str]:
-    """The fields of the document, or of one of its parts that have fields of their own."""
+    """Return the fields of the document, or of a part of it (`baseline`, `groups`, `settings`)."""
     match part:
         case "":
             return list(Document.model_fields)
@@ -235,12 +257,22 @@ def fields_of(part: str = "") -> list[str]:
 
 
 def expand_grid(document: Document) -> tuple[SettingDocument, list[SettingDocument]]:
-    """The baseline, and every other setting: the listed ones, then each group's product of axes."""
-    first, names = document.baseline, document.constants
-    baseline = SettingDocument(name=first.name, group="baseline", title=first.title, guidance=first.guidance)
+    """Return every setting of a document.
+
+    Args:
+        document: a checked document.
+
+    Returns:
+        The baseline, and all other settings: the listed ones, then each group's product of axes.
+
+    Raises:
+        InputError: if a template names no axis, an axis has no values, or it has the name of a constant.
+    """
+    plain, names = document.baseline, document.constants
+    baseline = SettingDocument(name=plain.name, group="baseline", title=plain.title, guidance=plain.guidance)
     if names:
-        filled = {"title": fill(first.title, names, "baseline.title", label)}
-        filled |= {"guidance": fill(text(first.guidance), names, "baseline.guidance")}
+        filled = {"title": fill(plain.title, names, "baseline.title", label)}
+        filled |= {"guidance": fill(text(plain.guidance), names, "baseline.guidance")}
         baseline = baseline.model_copy(update=filled)
     settings = list(document.settings)
     for group in document.groups:
@@ -248,9 +280,9 @@ def expand_grid(document: Document) -> tuple[SettingDocument, list[SettingDocume
         for name, values in axes.items():
             if not values:
                 raise InputError(f"groups.{group.name}.axes.{name}: has no values; write a list such as [0.3, 1].")
-        if both := axes.keys() & document.constants.keys():
+        if repeated := axes.keys() & document.constants.keys():
             raise InputError(
-                f"groups.{group.name}.axes.{min(both)}: is a constant as well; a name has one meaning, rename one."
+                f"groups.{group.name}.axes.{min(repeated)}: is a constant as well; a name has one meaning, rename one."
             )
         labels = {name: _labels(values) for name, values in axes.items()}
         for places in itertools.product(*(range(len(values)) for values in axes.values())):
@@ -263,33 +295,78 @@ def expand_grid(document: Document) -> tuple[SettingDocument, list[SettingDocume
                     group=group.name,
                     title=fill(group.title, names, f"groups.{group.name}.title", label),
                     guidance=fill(text(group.guidance), names, f"groups.{group.name}.guidance"),
+                    axes=chosen,
                 )
             )
     return baseline, settings
 
 
-def fill(template: str, names: Mapping[str, Value], where: str, said: Callable[[Value], str] | None = None) -> str:
-    """The template with every `{name}` replaced by that axis's or constant's value: exactly, or as `said` has it."""
+def fill(template: str, names: Mapping[str, Value], where: str, write: Callable[[Value], str] | None = None) -> str:
+    """Return a template with every `{name}` replaced by a value.
 
-    def value(found: re.Match[str]) -> str:
-        if found[1] not in names:
+    Args:
+        template: the text of a guidance or a title.
+        names: axis or constant -> value.
+        where: the field that holds the template, for errors.
+        write: writes a value as text; None is `text`, which is exact.
+
+    Raises:
+        InputError: with the nearest name, if a name is no axis or constant.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in names:
             has = f"it has {', '.join(names)}" if names else "it has none"
-            hint = nearest(found[1], names) or " name an axis or a constant."
-            raise InputError(f"{where}: {{{found[1][: limits.NAME_LETTERS]}}} is no axis of this group; {has};{hint}")
-        return (said or text)(names[found[1]])
+            hint = nearest(match[1], names) or " name an axis or a constant."
+            raise InputError(f"{where}: {{{match[1][: limits.NAME_LETTERS]}}} is no axis of this group; {has};{hint}")
+        return (write or text)(names[match[1]])
 
     return re.sub(r"\{(\w++)\}", value, template)
 
 
 def text(value: Value) -> str:
-    """A value as it stands in a guidance, exactly: 1.0 keeps its point, for a moment of 1 is a step and 1.0 is not."""
+    """Return a value as text of a guidance, exactly: 1.0 keeps its point, because 1 is a step and 1.0 is not."""
     if isinstance(value, str):
         return value
     return f"[{', '.join(map(text, value))}]" if isinstance(value, tuple) else repr(_plain(value))
 
 
+def axes_in_name(name: str, group: str) -> dict[str, Value]:
+    """Return the axis values that the name of a setting states, for experiments that were stored without `axes`.
+
+    Examples:
+        >>> axes_in_name("cosine k=0.3, shape=f(a=1, b=2)", "cosine")
+        {'k': 0.3, 'shape': 'f(a=1, b=2)'}
+        >>> axes_in_name("a name without values", "cosine")
+        {}
+    """
+    fields = [re.fullmatch(r"(\w+)=(.+)", part, re.DOTALL) for part in _outer_parts(name.removeprefix(group))]
+    return {field[1]: _read_value(field[2]) for field in fields if field} if all(fields) else {}
+
+
+def _outer_parts(text: str) -> Iterator[str]:
+    """The text cut at commas outside of brackets."""
+    depth = start = 0
+    for index, letter in enumerate(text):
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth == 0:
+            yield text[start:index].strip()
+            start = index + 1
+    yield text[start:].strip()
+
+
+def _read_value(text: str) -> Value:
+    for read in (int, float):
+        try:
+            value = read(text)
+        except ValueError:
+            continue
+        return value if abs(value) <= float_info.max else text
+    return text
+
+
 def label(value: Value) -> str:
-    """A value as it stands in a name or title, exactly: 1.0 as 1."""
+    """Return a value as text of a name or title, exactly, with 1.0 as 1."""
     if isinstance(value, str):
         return value
     return f"[{', '.join(map(label, value))}]" if isinstance(value, tuple) else number(_plain(value))
@@ -301,7 +378,7 @@ def _plain(value: float) -> float:
 
 
 def _labels(values: Sequence[Value]) -> list[str]:
-    """The values of an axis as names tell them: where 1 and 1.0 are both there, each as it is."""
+    """Return the values of an axis as text; 1 and 1.0 differ only where the axis has both."""
     labels = [label(value) for value in values]
     counts = Counter(labels)
     return [text(value) if counts[shown] > 1 else shown for value, shown in zip(values, labels, strict=True)]

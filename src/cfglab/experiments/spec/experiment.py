@@ -1,13 +1,14 @@
-"""An experiment: a baseline and settings, each drawn for every prompt and seed. A frozen value; loads no torch."""
+"""An experiment: a baseline and settings, each with every prompt and seed. A frozen value; loads no torch."""
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    SerializationInfo,
     SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
@@ -18,12 +19,15 @@ from pydantic import (
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from cfglab.errors import InputError, NotMatchable
+from cfglab.experiments.spec.cell import Cell
 from cfglab.experiments.spec.content_hash import ContentHashed
 from cfglab.experiments.spec.cost import Cost, cost_of
 from cfglab.experiments.spec.document import (
+    AxisValue,
     Document,
     ExcludedSettings,
     SettingDocument,
+    axes_in_name,
     check,
     check_steps,
     expand_grid,
@@ -32,6 +36,7 @@ from cfglab.experiments.spec.document import (
     text,
     with_files,
 )
+from cfglab.experiments.spec.models import IMPORTED, ModelFacts, model_facts
 from cfglab.experiments.spec.overrides import changed
 from cfglab.experiments.spec.overrides import read_assignments as read_assignments
 from cfglab.experiments.spec.prompts import read_prompts as read_prompts
@@ -43,14 +48,6 @@ from cfglab.pipelines.loading.samplers import SAMPLERS
 from cfglab.schedules.fields import nearest, shown
 from cfglab.yaml_text import write_yaml
 
-if TYPE_CHECKING:
-    from cfglab.experiments.execution.run import Run
-    from cfglab.experiments.spec.cell import Cell, ModelFacts
-
-
-IMPORTED = "imported:"
-"""How the model of a run of imported images begins; what follows is the name that the other program recorded."""
-
 
 class Setting(BaseModel):
     """A named Guidance of an experiment; its cells are prompts × seeds.
@@ -60,6 +57,8 @@ class Setting(BaseModel):
         group: the name of its group.
         title: a title for reports.
         guidance: a Guidance, or text, a number or a list that is parsed to one.
+        axes: axis -> its value in this setting, for the settings of a grid. Without it, the values that the name
+            states as `axis=value, …`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,6 +67,26 @@ class Setting(BaseModel):
     group: str
     title: str
     guidance: Guidance
+    axes: dict[str, AxisValue] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _axes_of_the_name(cls, value: Any) -> Any:
+        """Settings that were stored before they had axes state them in their names."""
+        if isinstance(value, dict) and value.get("axes") is None:
+            value = {field: content for field, content in value.items() if field != "axes"}
+            if isinstance(value.get("name"), str) and isinstance(value.get("group"), str):
+                value["axes"] = axes_in_name(value["name"], value["group"])
+        return value
+
+    @model_serializer(mode="wrap")
+    def _as_stored(self, write: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """Without axes where the name states them, and in what an id is made of: experiments keep their ids."""
+        content: dict[str, Any] = write(self)
+        hashed = bool(info.context and info.context.get("hashed"))
+        if hashed or self.axes == axes_in_name(self.name, self.group):
+            content.pop("axes", None)
+        return content
 
     @field_validator("guidance", mode="before")
     @classmethod
@@ -159,10 +178,10 @@ class Experiment(ContentHashed):
         check_steps(self.steps)
         if self.prompt_offset < 0:
             raise InputError(f"prompt_offset {self.prompt_offset}: a position is 0 or more; leave it out.")
-        if named := next((prompt for prompt in self.prompts if prompt.startswith("@")), None):
+        if file_name := next((prompt for prompt in self.prompts if prompt.startswith("@")), None):
             raise InputError(
-                f"prompts {shown(named)}: @ names a file of prompts, which is read from a command line or a YAML file; "
-                "give its prompts, or read_prompts([…])."
+                f"prompts {shown(file_name)}: @ names a file of prompts, which is read from a command line or a YAML "
+                "file; give its prompts, or read_prompts([…])."
             )
         if self.sampler not in SAMPLERS and not self.imported:
             hint = nearest(self.sampler, SAMPLERS) or " name one."
@@ -206,13 +225,18 @@ class Experiment(ContentHashed):
         Raises:
             InputError: with the nearest name, if the preset or a field does not exist.
 
+        Returns:
+            The Experiment.
+
         Examples:
-            Experiment.preset("k-decay", model="scenes", set={"groups.0.axes.k": [0.3, 1]})
+            >>> experiment = Experiment.preset("k-decay", steps=20, set={"groups.0.axes.k": [0.3, 1]})
+            >>> experiment.steps, str(experiment.setting("inverted k=0.3").guidance)
+            (20, 'cosine(max=7.5, min=1, k=0.3).inverted()')
         """
-        known = preset_names()
-        if name not in known:
-            hint = nearest(name, known) or " or give a YAML file."
-            raise InputError(f"{name!r} is no preset; there are {', '.join(known)};{hint}")
+        names = preset_names()
+        if name not in names:
+            hint = nearest(name, names) or " or give a YAML file."
+            raise InputError(f"{name!r} is no preset; there are {', '.join(names)};{hint}")
         source = files("cfglab.experiments") / "presets" / f"{name}.yaml"
         return cls.from_yaml(source.read_text(encoding="utf-8"), set=set, agree=agree, **fields)
 
@@ -236,27 +260,38 @@ class Experiment(ContentHashed):
         Raises:
             InputError: if the document is not valid, or a field is given both in `fields` and in `set`.
 
+        Returns:
+            The Experiment.
+
         Examples:
-            experiment = Experiment.from_yaml("sweep.yaml", steps=25)
+            >>> document = '''
+            ... name: warm-up
+            ... prompts: [a photograph of a cat, a photograph of a dog]
+            ... baseline: {name: constant, guidance: 5}
+            ... groups: [{name: linear, guidance: "linear(max={w}).inverted()", axes: {w: [5, 7.5]}}]
+            ... '''
+            >>> experiment = Experiment.from_yaml(document, seeds="0..3")
+            >>> [setting.name for setting in experiment.settings], len(experiment.seeds)
+            (['constant', 'linear w=5', 'linear w=7.5'], 4)
         """
-        given = {name: _plain(value) for name, value in fields.items() if value is not None}
-        if both := given.keys() & (set or {}).keys():
-            raise InputError(f"{min(both)}: is given twice, as a field and in --set; leave one of them out.")
+        stated = {name: _plain(value) for name, value in fields.items() if value is not None}
+        if repeated := stated.keys() & (set or {}).keys():
+            raise InputError(f"{min(repeated)}: is given twice, as a field and in --set; leave one of them out.")
         written = read_yaml(source)
         if "noise" not in written and _in_a_run(source):
             written["noise"] = "crossed"  # the run was drawn before experiments had this field
         folder = Path(source).parent if str(source).endswith((".yaml", ".yml")) else Path()
-        document = check(changed(with_files(written, folder), {**given, **(set or {})}))
+        document = check(changed(with_files(written, folder), {**stated, **(set or {})}))
         if agree is not None:
             agree(cost_of(document))
         return cls._from_document(document)
 
     @classmethod
     def _from_document(cls, document: Document) -> Self:
-        first, others = expand_grid(document)
-        baseline = _setting(first)
+        baseline_document, setting_documents = expand_grid(document)
+        baseline = _setting(baseline_document)
         settings, left_out = [baseline], list(document.left_out)
-        for written in others:
+        for written in setting_documents:
             try:
                 setting = _setting(written)
                 _try_out(setting, document.steps)
@@ -281,22 +316,6 @@ class Experiment(ContentHashed):
             document["left_out"] = [reason.model_dump() for reason in self.left_out]
         return write_yaml(document)
 
-    def differs_from(self, other: "Experiment") -> str:
-        """`'k-decay', not 'scale'`; for two of one name the fields that differ: `'k-decay' with seeds …, not …`."""
-        if self.name != other.name:
-            return f"the experiment {self.name!r}, not {other.name!r}"
-        for field in type(self).model_fields:
-            mine, its = getattr(self, field), getattr(other, field)
-            if mine != its and field not in ("title", "question"):
-                if field in ("baseline", "settings", "left_out"):
-                    return (
-                        f"the experiment {self.name!r} with other settings than asked for now{self._first_other(other)}"
-                    )
-                if field == "seeds":
-                    mine, its = write_seeds(mine), write_seeds(its)
-                return f"the experiment {self.name!r} with {field} {_short(mine)}, not {_short(its)}"
-        return f"the experiment {self.name!r}"
-
     def torch_seeds(self) -> list[int]:
         """Return the torch seed of every prompt and seed: prompts in order, then the seeds of each prompt in order."""
         return [
@@ -306,27 +325,23 @@ class Experiment(ContentHashed):
         ]
 
     def as_stored(self, stored: "Experiment") -> "Experiment":
-        """This experiment with the noise of `stored`, where it states none itself and is the same in everything else.
+        """Return this experiment with the noise of a stored one, if it states none and is equal in all other fields.
 
-        So a run from before experiments had this field goes on from the same preset or file.
+        So a run of an older version, whose experiment has no such field, continues from the same preset or file.
+
+        Args:
+            stored: the experiment of a run.
         """
         if "noise" in self.model_fields_set or self.noise == stored.noise:
             return self
-        other = self.model_copy(update={"noise": stored.noise})
-        return other if other.id == stored.id else self
-
-    def _first_other(self, other: "Experiment") -> str:
-        """` ('constant' is 7.5, not 8)`: the first setting that is not the same in both."""
-        mine, its = ({it.name: it for it in (one.baseline, *one.settings)} for one in (self, other))
-        for name in {**mine, **its}:
-            if name not in its or name not in mine:
-                return f" ({name!r} is {'not there' if name not in mine else 'no longer asked for'})"
-            if mine[name].guidance != its[name].guidance:
-                return f" ({name!r} is {_short(mine[name].guidance)}, not {_short(its[name].guidance)})"
-        return ""
+        candidate = self.model_copy(update={"noise": stored.noise})
+        return candidate if candidate.id == stored.id else self
 
     def setting(self, name: str) -> Setting:
         """Return the setting with this name.
+
+        Args:
+            name: the name of a setting.
 
         Raises:
             InputError: with the nearest name, if there is no such setting.
@@ -334,24 +349,49 @@ class Experiment(ContentHashed):
         for setting in self.settings:
             if setting.name == name:
                 return setting
-        known = [setting.name for setting in self.settings]
-        raise InputError(f"{name!r} is no setting of {self.name}:{nearest(name, known) or f' it has {known[0]}, …'}")
+        names = [setting.name for setting in self.settings]
+        raise InputError(f"{name!r} is no setting of {self.name}:{nearest(name, names) or f' it has {names[0]}, …'}")
 
-    def cells(self, model: "ModelFacts | None" = None) -> "list[tuple[Setting, Cell]]":
+    def cells(self, model: ModelFacts | None = None) -> list[tuple[Setting, Cell]]:
         """Return every cell with its setting, ordered by setting, prompt and seed.
 
         Args:
             model: facts about the model; None reads them from disk.
+
+        Returns:
+            One pair for each setting, prompt and seed. Two settings with equal guidance have equal cells.
+
+        Raises:
+            InputError: if there is no such model, or it cannot generate images of this size.
         """
-        from cfglab.experiments.spec.cell import cells
-
-        return cells(self, model)
-
-    def run(self, folder: Path | str, device: str = "auto", **options: Any) -> "Run":
-        """Generate and score the images that `folder` does not hold yet; see `cfglab.experiments.execution.run.run`."""
-        from cfglab.experiments.execution.run import run
-
-        return run(self, folder, device, **options)
+        model = model or model_facts(self.model)
+        width, height = self.width or model.width, self.height or model.height
+        for name, size in (("width", width), ("height", height)):
+            if size % model.factor:
+                raise InputError(f"{name} {size}: {self.model} draws multiples of {model.factor}; change {name}.")
+        prompts, seeds = [prompt for prompt in self.prompts for _ in self.seeds], self.torch_seeds()
+        return [
+            (
+                setting,
+                Cell(
+                    model=self.model,
+                    weights=model.weights,
+                    prompt=prompt,
+                    negative=self.negative,
+                    seed=seed,
+                    steps=self.steps,
+                    width=width,
+                    height=height,
+                    sampler=self.sampler,
+                    sampler_config=model.sampler_config,
+                    dtype=self.dtype,
+                    compile=self.compile,
+                    guidance=setting.guidance,
+                ),
+            )
+            for setting in self.settings
+            for prompt, seed in zip(prompts, seeds, strict=True)
+        ]
 
 
 def preset_names() -> list[str]:
@@ -361,7 +401,7 @@ def preset_names() -> list[str]:
 
 
 def _in_a_run(source: Path | str) -> bool:
-    """Whether a source is the experiment.yaml that lies in a run folder, also in one that lost its results."""
+    """Whether a source is the experiment.yaml of a run folder, also of one that lost its results."""
     if isinstance(source, str) and ("\n" in source or not source.endswith(".yaml")):
         return False
     path = Path(source)
@@ -376,11 +416,14 @@ def _setting(written: SettingDocument) -> Setting:
         raise
     except InputError as error:
         raise InputError(f"setting {shown(written.name, 80)}: {error}") from error
-    return Setting(name=written.name, group=written.group, title=written.title or written.name, guidance=guidance)
+    axes = axes_in_name(written.name, written.group) if written.axes is None else written.axes
+    return Setting(
+        name=written.name, group=written.group, title=written.title or written.name, guidance=guidance, axes=axes
+    )
 
 
 def _try_out(setting: Setting, steps: int) -> None:
-    """Ask for w at every step, on noise levels like those of Stable Diffusion, so that a bad schedule is said now."""
+    """Compute w at every step, on noise levels like those of Stable Diffusion, to refuse a bad schedule now."""
     levels = [14.6 * (0.03 / 14.6) ** (index / max(1, steps - 1)) for index in range(steps)]
     try:
         setting.guidance.schedule.values(steps, levels)
@@ -397,23 +440,22 @@ def _prompts(document: Document) -> tuple[str, ...]:
 def _check_distinct(name: str, values: Sequence[Any]) -> None:
     if not values:
         raise InputError(f"{name}: there are none; give at least one.")
-    seen = set[Any]()
+    distinct = set[Any]()
     for value in values:
-        if value in seen:
+        if value in distinct:
             raise InputError(f"{name}: {shown(value, 80)} is there twice; results are paired by it, so leave one out.")
-        seen.add(value)
+        distinct.add(value)
 
 
-def _written(setting: Setting, *fields: str) -> dict[str, str]:
-    return {**{field: getattr(setting, field) for field in fields}, "guidance": str(setting.guidance)}
+def _written(setting: Setting, *fields: str) -> dict[str, Any]:
+    written = {**{field: getattr(setting, field) for field in fields}, "guidance": str(setting.guidance)}
+    if setting.axes == axes_in_name(setting.name, setting.group):
+        return written
+    axes = {name: list(value) if isinstance(value, tuple) else value for name, value in setting.axes.items()}
+    return written | {"axes": axes}
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, range):  # only seeds may be one; a long one is refused before it is written out
         return list(read_seeds(value))
     return list(value) if isinstance(value, tuple) else value
-
-
-def _short(value: Any) -> str:
-    shown = repr(value) if isinstance(value, tuple) else str(value)
-    return shown if len(shown) <= 60 else f"{shown[:60]}…"

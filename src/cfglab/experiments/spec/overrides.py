@@ -11,26 +11,41 @@ from cfglab.yaml_text import read_yaml
 
 
 def read_assignments(texts: Sequence[str]) -> dict[str, Any]:
-    """`--set field=value` texts as a mapping of dotted paths to values; a value is read as YAML."""
+    """Read the texts of `--set field=value`.
+
+    Args:
+        texts: such as `steps=20`; a value is read as YAML.
+
+    Returns:
+        Dotted path -> value.
+
+    Raises:
+        InputError: if a text is no assignment, or sets a field twice.
+    """
     changes: dict[str, Any] = {}
     for text in texts:
         path, equals, value = text.partition("=")
-        said = f"--set {inline(text)}"
+        option = f"--set {inline(text)}"
         if not equals or not path.strip():
-            raise InputError(f"{said}: write field=value, as in --set steps=20 or --set groups.0.axes.k=[0.3,1].")
+            raise InputError(f"{option}: write field=value, as in --set steps=20 or --set groups.0.axes.k=[0.3,1].")
         if path.strip() in changes:
-            raise InputError(f"{said}: {shown(path.strip())} is given twice; a field has one value, leave one out.")
+            raise InputError(f"{option}: {shown(path.strip())} is given twice; a field has one value, leave one out.")
         try:
             changes[path.strip()] = value.strip() if value.strip()[:1] == "@" else read_yaml(value, "the value")
         except InputError as error:
-            raise InputError(f"{said}: the value is no YAML; quote it, as in --set 'steps=20' ({error}).") from None
+            raise InputError(f"{option}: the value is no YAML; quote it, as in --set 'steps=20' ({error}).") from None
     return changes
 
 
 def changed(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the document with values set at dotted paths, such as `groups.0.axes.k` or `groups.k-decay.axes.k`.
+    """Return a copy of a document with values set at dotted paths.
 
-    Raises InputError with the nearest name for a path that leads nowhere.
+    Args:
+        document: the document.
+        changes: dotted path -> value; such as `groups.0.axes.k` or `groups.k-decay.axes.k`.
+
+    Raises:
+        InputError: with the nearest name, if there is no such field.
     """
     result = dict(document)
     for path, value in changes.items():
@@ -42,33 +57,33 @@ def changed(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
 
 def _with(node: Any, parts: list[str], value: Any, above: tuple[str, ...], path: str) -> Any:
     """The node with the value at `parts` below it; `above` are the names that led here, list positions left out."""
-    first, *rest = parts
+    name, *rest = parts
     if isinstance(node, list):
-        index = _position(node, first, path)
+        index = _position(node, name, path)
         new = _with(node[index], rest, value, above, path) if rest else value
         return [*node[:index], new, *node[index + 1 :]]
     if not isinstance(node, Mapping):
         raise InputError(f"--set {path}: {above[-1]} is one value with nothing below it; set {'.'.join(above)} itself.")
-    known = [*dict.fromkeys([*node, *(fields_of(*above) if len(above) < 2 else [])])]
-    if first not in known:
-        hint = nearest(first, known) or " use one of these."
-        raise InputError(f"--set {path}: there is no field {first!r}; there are {_listed(known)};{hint}")
-    if rest and first not in node:
-        raise InputError(f"--set {path}: {first} is not in this experiment yet; set {first} as a whole.")
-    new = _with(node[first], rest, value, (*above, first), path) if rest else value
-    return {**node, first: new}
+    fields = [*dict.fromkeys([*node, *(fields_of(*above) if len(above) < 2 else [])])]
+    if name not in fields:
+        hint = nearest(name, fields) or " use one of these."
+        raise InputError(f"--set {path}: there is no field {name!r}; there are {_listed(fields)};{hint}")
+    if rest and name not in node:
+        raise InputError(f"--set {path}: {name} is not in this experiment yet; set {name} as a whole.")
+    new = _with(node[name], rest, value, (*above, name), path) if rest else value
+    return {**node, name: new}
 
 
 def _position(node: list[Any], part: str, path: str) -> int:
     """An index, or the position of the item of that name."""
     if part.isascii() and part.isdigit() and len(part) <= 9 and int(part) < len(node):
         return int(part)
-    known = [str(item.get("name", "")) if isinstance(item, Mapping) else "" for item in node]
-    if part in known and part:
-        return known.index(part)
-    there = _listed([f"{index} {name}".strip() for index, name in enumerate(known)]) or "nothing"
+    names = [str(item.get("name", "")) if isinstance(item, Mapping) else "" for item in node]
+    if part in names and part:
+        return names.index(part)
+    positions = _listed([f"{index} {name}".strip() for index, name in enumerate(names)]) or "nothing"
     raise InputError(
-        f"--set {path}: there is no {part!r}; there is {there};{nearest(part, known) or ' use one of these.'}"
+        f"--set {path}: there is no {part!r}; there is {positions};{nearest(part, names) or ' use one of these.'}"
     )
 
 

@@ -18,23 +18,32 @@ NOISES = 2**32  # seeds that torch's generator of the CPU tells apart
 
 
 def prompt_set(text: str) -> tuple[str, ...]:
-    """The N prompts that `scenes:N` stands for: N compositions of two objects from the world of scenes.
+    """Return the N prompts of `scenes:N`: N compositions of two objects from the world of scenes.
 
-    Always the same ones: one after another a composition seen in training and one held out, the relations in turn, a
-    background stated in half of the prompts of each kind. `scenes:16` begins with the same prompts as `scenes:64`.
-    Raises InputError when there are not that many.
+    They are always the same. Compositions of the training set and held-out ones alternate, the relations rotate, and
+    half of the prompts of each kind state a background. `scenes:16` begins with the same prompts as `scenes:64`.
+
+    Args:
+        text: such as `scenes:64`.
+
+    Raises:
+        InputError: if the text is no prompt set, or there are not that many compositions.
+
+    Examples:
+        >>> prompt_set("scenes:64")[:2] == prompt_set("scenes:2")
+        True
     """
-    found = _SET.fullmatch(text)
-    if not found:
+    match = _SET.fullmatch(text)
+    if not match:
         raise InputError(f"prompts {text[:60]!r}: a set of prompts is written scenes:N, as in scenes:64.")
-    wanted = int(found[1])
+    count = int(match[1])
     pools = {
         (held_out, relation): iter(sorted(_compositions(held_out, relation), key=_shuffled))
         for held_out in (False, True)
         for relation in RELATIONS
     }
     prompts: list[str] = []
-    for index in range(wanted):
+    for index in range(count):
         scene = next(pools[index % 2 == 1, RELATIONS[index // 2 % len(RELATIONS)]], None)
         if scene is None:
             raise InputError(f"prompts {text!r}: there are only {index} such compositions; ask for scenes:{index}.")
@@ -48,11 +57,11 @@ def prompt_set(text: str) -> tuple[str, ...]:
 
 def _compositions(held_out: bool, relation: str) -> Iterable[Scene]:
     """One scene for every pair in a relation; of an unordered pair only the first order."""
-    found: dict[tuple[str, str | None, str | None], Scene] = {}
+    scenes: dict[tuple[str, str | None, str | None], Scene] = {}
     for scene in triples((relation,)):
         if scene.held_out == held_out:
-            found.setdefault(scene.triple, scene)
-    return found.values()
+            scenes.setdefault(scene.triple, scene)
+    return scenes.values()
 
 
 def _shuffled(scene: Scene) -> bytes:
@@ -60,7 +69,14 @@ def _shuffled(scene: Scene) -> bytes:
 
 
 def expand_prompts(entries: str | Sequence[str]) -> tuple[str, ...]:
-    """Sentences as they are, `scenes:N` as its N prompts."""
+    """Return prompts with each `scenes:N` replaced by its N prompts.
+
+    Args:
+        entries: sentences and prompt sets.
+
+    Raises:
+        InputError: if there are too many prompts, or one is too long.
+    """
     listed = [entries] if isinstance(entries, str) else entries
     prompts = tuple(p for entry in listed for p in (prompt_set(entry) if entry.startswith("scenes:") else (entry,)))
     if len(prompts) > PROMPTS:
@@ -75,10 +91,21 @@ def expand_prompts(entries: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def read_prompts(values: Sequence[str]) -> tuple[str, ...]:
-    r"""Prompts from a command line: sentences, `scenes:N`, and `@file` with a prompt on each line that is not empty.
+    r"""Read prompts as a command line gives them.
 
-    A file is UTF-8 text, with or without a byte order mark; its lines end with \n, \r\n or \r and with nothing else.
-    Raises InputError for a file that cannot be read or holds no prompt.
+    Args:
+        values: sentences, `scenes:N`, and `@file` with a prompt on each line that is not empty. A file is UTF-8 text,
+            with or without a byte order mark; its lines end with \n, \r\n or \r and with nothing else.
+
+    Returns:
+        The prompts.
+
+    Raises:
+        InputError: if a file cannot be read or holds no prompt, or there are too many prompts.
+
+    Examples:
+        >>> read_prompts(["a photograph of a cat"])
+        ('a photograph of a cat',)
     """
     prompts: list[str] = []
     for value in values:
@@ -98,9 +125,22 @@ def read_prompts(values: Sequence[str]) -> tuple[str, ...]:
 
 
 def read_seeds(value: object) -> tuple[int, ...]:
-    """Seeds: `7`, `0..7` (both ends included), a range, or a list of these, each from 0 to 2**64 - 1.
+    """Read seeds.
 
-    Raises InputError for anything else.
+    Args:
+        value: `7`, `0..7` (both ends included), a range, or a list of these; each seed from 0 to 2**64 - 1.
+
+    Returns:
+        The seeds.
+
+    Raises:
+        InputError: for any other value.
+
+    Examples:
+        >>> read_seeds("0..3")
+        (0, 1, 2, 3)
+        >>> read_seeds([7, "10..11"])
+        (7, 10, 11)
     """
     if isinstance(value, list | tuple):
         seeds: list[int] = []
@@ -110,8 +150,8 @@ def read_seeds(value: object) -> tuple[int, ...]:
                 raise InputError(f"seeds: a list holds at most {MOST_SEEDS} of them; give fewer.")
         return tuple(seeds)
     text = value.strip() if isinstance(value, str) else ""
-    if found := _RANGE.fullmatch(text):
-        first, last = int(found[1]), int(found[2])
+    if match := _RANGE.fullmatch(text):
+        first, last = int(match[1]), int(match[2])
         if first > last or last - first >= 100_000:
             rule = "a range runs upwards and holds at most 100000 seeds"
             raise InputError(f"seeds {text!r}: {rule}; write {min(first, last)}..{min(first, last) + 7}.")
@@ -138,18 +178,36 @@ def _seed(seed: int) -> int:
 
 
 def refuse_same_noise(seeds: Iterable[int], modulus: int = NOISES) -> None:
-    """Raise InputError for two seeds that draw the same noise: torch's generator of the CPU counts modulo 2**32."""
-    seen: dict[int, int] = {}
+    """Check that no two seeds give the same noise.
+
+    Args:
+        seeds: the seeds.
+        modulus: seeds that are equal modulo this number give the same noise; torch's CPU generator has 2**32.
+
+    Raises:
+        InputError: if two seeds give the same noise.
+    """
+    seed_of_noise: dict[int, int] = {}
     for seed in seeds:
-        if (other := seen.setdefault(seed % modulus, seed)) != seed:
+        if (earlier := seed_of_noise.setdefault(seed % modulus, seed)) != seed:
             raise InputError(
-                f"seeds {other} and {seed}: torch draws the same noise for both, it counts them modulo {modulus}; "
+                f"seeds {earlier} and {seed}: torch draws the same noise for both, it counts them modulo {modulus}; "
                 "leave one of them out."
             )
 
 
 def write_seeds(seeds: Sequence[int]) -> int | str | list[int]:
-    """The short form that `read_seeds` reads back."""
+    """Return the short form of seeds, which `read_seeds` reads back.
+
+    Args:
+        seeds: at least one seed.
+
+    Examples:
+        >>> write_seeds([0, 1, 2])
+        '0..2'
+        >>> write_seeds([3, 1])
+        [3, 1]
+    """
     if len(seeds) == 1:
         return seeds[0]
     upwards = list(range(seeds[0], seeds[0] + len(seeds))) == list(seeds)

@@ -1,4 +1,4 @@
-"""`results.sqlite` of a run folder: made whole, opened for reading or for writing, and its faults in one line."""
+"""`results.sqlite` of a run folder: making it, opening it for reading or writing, and its errors in one line."""
 
 import os
 import re
@@ -41,23 +41,34 @@ CREATE TABLE IF NOT EXISTS traces (cell TEXT PRIMARY KEY, trace BLOB NOT NULL);
 
 
 def seed_stored(seed: int) -> int | str:
-    """A seed as the database keeps it: an integer, or from 2**63 on hexadecimal text of a fixed width.
+    """Return a seed as the database keeps it: an integer, or from 2**63 on hexadecimal text of a fixed width.
 
     Both compare as numbers do, and SQLite sorts texts after integers, so the order is that of the seeds.
+
+    Examples:
+        >>> seed_stored(7), seed_stored(2**63)
+        (7, '0x8000000000000000')
     """
     return seed if seed < SIGNED else f"0x{seed:016x}"
 
 
 def seed_read(stored: object) -> object:
-    """The seed that `seed_stored` wrote; anything else as it is, for validation to refuse."""
+    """Return the seed that `seed_stored` wrote; any other value as it is, for validation to refuse."""
     return int(stored, 16) if isinstance(stored, str) and _HEX.fullmatch(stored) else stored
 
 
 def begin(folder: Path, experiment: str) -> None:
-    """Make the results of a new run, which hold its experiment (JSON) from the moment they are there.
+    """Make the results of a new run; the file has the experiment from the start.
 
-    Whatever stops it, a crash or a full disk, leaves no file that is in the way of the next attempt. The log of results
-    that were deleted is removed: SQLite would take it for one of the new file.
+    A crash or a full disk leaves no file that is in the way of the next attempt. The log of results that were deleted
+    is removed, because SQLite would apply it to the new file.
+
+    Args:
+        folder: the run folder.
+        experiment: the experiment as JSON.
+
+    Raises:
+        MachineError: if the folder cannot be written.
     """
     try:
         _remove_torn(folder)
@@ -81,7 +92,11 @@ def _remove_torn(folder: Path) -> None:
 
 
 def connect_writer(path: Path) -> sqlite3.Connection:
-    """A connection that writes. Raises InputError, and changes nothing, where a newer cfglab made the file."""
+    """Return a connection that writes.
+
+    Raises:
+        InputError: if a newer cfglab made the file, which is not changed then.
+    """
     database = sqlite3.connect(path, isolation_level=None)
     try:
         refuse_newer(path, database)
@@ -94,7 +109,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:
-    """A read-only connection; on a medium where even the WAL's index cannot be made, the file as it lies there."""
+    """Return a read-only connection; where the index of the WAL cannot be made, to the file as it is."""
     address = _address(path)
     database = sqlite3.connect(f"{address}?mode=ro", uri=True, isolation_level=None)
     try:
@@ -115,36 +130,49 @@ def _address(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Identity:
-    """Which file lies at a path, and how long it is: what tells that it was deleted, replaced or cut meanwhile."""
+    """Which file is at a path, and how long it is: shows whether it was deleted, replaced or cut meanwhile.
+
+    Attributes:
+        file: device and inode.
+        size: bytes.
+    """
 
     file: tuple[int, int]
     size: int
 
     @classmethod
     def of(cls, path: Path, before: Self | None = None) -> Self:
-        """Raises MachineError where it is not the file that it was before, or is shorter."""
+        """Read the identity of a file.
+
+        Args:
+            path: the file.
+            before: its identity before.
+
+        Raises:
+            MachineError: if it is not the same file as before, or is shorter.
+        """
         try:
-            found = path.stat()
+            status = path.stat()
         except FileNotFoundError as error:
             raise MachineError(
                 f"{path}: was deleted while it was written; run again, which draws every image anew."
             ) from error
         except OSError as error:
             raise refuse(path, error) from error
-        now = cls((found.st_dev, found.st_ino), found.st_size)
-        if not stat.S_ISREG(found.st_mode) or (before and now.file != before.file):
+        present = cls((status.st_dev, status.st_ino), status.st_size)
+        if not stat.S_ISREG(status.st_mode) or (before and present.file != before.file):
             raise MachineError(f"{path}: was replaced by something else while it was written; {ANEW}.")
-        if before and now.size < before.size:
+        if before and present.size < before.size:
             raise MachineError(f"{path}: was cut short while it was written; {ANEW}.")
-        return now
+        return present
 
 
 def refuse_newer(path: Path, database: sqlite3.Connection) -> None:
-    """Raises InputError for a file of a later format than this."""
-    (found,) = database.execute("PRAGMA user_version").fetchone()
-    if found > FORMAT:
+    """Raise InputError if the file has a later format than FORMAT."""
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if version > FORMAT:
         raise InputError(
-            f"{path.parent}: a newer cfglab wrote this run (format {found}, this one knows {FORMAT}); update cfglab, "
+            f"{path.parent}: a newer cfglab wrote this run (format {version}, this one knows {FORMAT}); update cfglab, "
             "or choose another folder."
         )
 
@@ -166,14 +194,14 @@ _WHOLE = {
     "set_parts": "typeof(setting) = 'text' AND typeof(metric) = 'text' AND typeof(parts) = 'text'",
     "traces": "typeof(cell) = 'text' AND typeof(trace) = 'blob'",
 }
-"""What holds in every row of a table; SQLite itself lets any value stand anywhere."""
+"""A condition that every row of a table meets; SQLite itself accepts any value in any column."""
 
 
 def check_rows(path: Path, database: sqlite3.Connection) -> None:
-    """Raise InputError where a row is not what is written here: a million of them take tenths of a second."""
-    there = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    """Raise InputError if a row does not meet its condition; a million rows take tenths of a second."""
+    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     for table, rule in _WHOLE.items():
-        if table in there:
+        if table in tables:
             query = f"SELECT * FROM {table} WHERE NOT ifnull({rule}, 0) LIMIT 1"
             if row := database.execute(query).fetchone():
                 shown = ", ".join(f"{value!r:.20}" for value in row[:3])
@@ -181,9 +209,14 @@ def check_rows(path: Path, database: sqlite3.Connection) -> None:
 
 
 def check_free(folder: Path) -> list[str]:
-    """What a folder without results holds, leaving out what a run that was only begun has there.
+    """Return the names in a folder without results, except the files of a run that was only begun.
 
-    Raises InputError where the folder, or what lies in place of the results, is something else.
+    Args:
+        folder: the run folder; it may be missing.
+
+    Raises:
+        InputError: if the folder, or the path of the results, is something else.
+        MachineError: if the folder cannot be read.
     """
     try:
         if folder.exists() and not folder.is_dir():
@@ -198,7 +231,7 @@ def check_free(folder: Path) -> list[str]:
 
 @contextmanager
 def plain_errors(folder: Path) -> Iterator[None]:
-    """Say what is wrong with the database in one line."""
+    """Turn an error of the database into one line."""
     try:
         yield
     except sqlite3.Error as error:
@@ -206,7 +239,13 @@ def plain_errors(folder: Path) -> Iterator[None]:
 
 
 def explained(path: Path, error: sqlite3.Error, remedy: str = ANEW) -> CfglabError:
-    """The one line for an error of a database; `remedy` is what to do with one that is damaged."""
+    """Return the error with one line for an error of a database.
+
+    Args:
+        path: the database file.
+        error: the error of SQLite.
+        remedy: the next step if the file is damaged.
+    """
     code = _code(error)
     if code == sqlite3.SQLITE_FULL:
         return MachineError(f"{path.parent}: the disk is full; free some space and run again.")

@@ -1,7 +1,7 @@
-"""What judges saw, kept beside the images: `features.sqlite` in the run folder. An image is looked at once.
+"""Features and labels of images, kept beside them: `features.sqlite` in the run folder. Each image is read once.
 
-A row belongs to the bytes of an image's file and to one judge (the hash of its weights, or its name and revision), so
-an image that was drawn anew, or another judge, is a new row, and nothing here has to be thrown away.
+A row belongs to the bytes of an image file and to one model (the hash of its weights, or its name and revision). So an
+image that was generated again, or another model, is a new row, and nothing has to be removed.
 """
 
 import hashlib
@@ -37,29 +37,42 @@ Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a judge saw: features (d,) of an image, or (n, d) of n real ones; what it said, as JSON values."""
+class ImageFeatures:
+    """What a model extracted from an image.
+
+    Attributes:
+        features: float32 (d,) of an image, or (n, d) of n real images.
+        labels: label -> value, as JSON values; empty if the model gives no labels.
+    """
 
     features: Array
-    said: Mapping[str, str | float | None]
+    labels: Mapping[str, str | float | None]
 
 
 class FeatureCache:
-    """The file, open. A context manager."""
+    """The open file. A context manager.
+
+    Args:
+        folder: a run folder.
+
+    Raises:
+        MachineError: if the file is damaged or cannot be written.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
         try:
             self._database = sqlite3.connect(self.path, isolation_level=None)
+            self._database.row_factory = sqlite3.Row
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute(_SCHEMA)
         except sqlite3.Error as error:
-            raise self._refused(error) from error
+            raise self._error(error) from error
 
-    def _refused(self, error: Exception) -> MachineError:
+    def _error(self, error: Exception) -> MachineError:
         remedy = "delete the file, it only keeps what can be computed"
-        said = explained(self.path, error, remedy) if isinstance(error, sqlite3.Error) else None
-        return MachineError(str(said) if said else f"{self.path}: a row is damaged ({error}); {remedy}.")
+        explanation = explained(self.path, error, remedy) if isinstance(error, sqlite3.Error) else None
+        return MachineError(str(explanation) if explanation else f"{self.path}: a row is damaged ({error}); {remedy}.")
 
     def __enter__(self) -> Self:
         return self
@@ -67,67 +80,128 @@ class FeatureCache:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._database.close()
 
-    def get(self, judge: str, pictures: Iterable[str]) -> dict[str, Seen]:
-        """What is known of these images, by their key."""
-        wanted, found = list(dict.fromkeys(pictures)), {}
-        for part in chunks(wanted, _AT_ONCE):
+    def get(self, model: str, images: Iterable[str]) -> dict[str, ImageFeatures]:
+        """Return what is kept of images.
+
+        Args:
+            model: the key of the model.
+            images: the keys of the images, see `image_key`.
+
+        Returns:
+            Image key -> features; images that are not kept are left out.
+
+        Raises:
+            MachineError: if the file or a row is damaged.
+        """
+        keys, cached = list(dict.fromkeys(images)), {}
+        for part in chunks(keys, _AT_ONCE):
             marks = ", ".join("?" * len(part))
             query = f"SELECT image, rows, features, said FROM seen WHERE judge = ? AND image IN ({marks})"
             try:
-                for picture, rows, features, said in self._database.execute(query, (judge, *part)):
-                    array = np.frombuffer(features, dtype=np.float32)
-                    found[picture] = Seen(array.reshape(rows, -1) if rows else array, dict(json.loads(said)))
+                for row in self._database.execute(query, (model, *part)):
+                    array = np.frombuffer(row["features"], dtype=np.float32)
+                    features = array.reshape(row["rows"], -1) if row["rows"] else array
+                    cached[row["image"]] = ImageFeatures(features, dict(json.loads(row["said"])))
             except (sqlite3.Error, ValueError, TypeError) as error:
-                raise self._refused(error) from error
-        return found
+                raise self._error(error) from error
+        return cached
 
-    def look(
-        self, judge: str, rows: Sequence[ResultRow], folder: Path, see: Callable[[np.ndarray], Iterable[Seen]]
-    ) -> list[Seen]:
-        """What a judge sees in each image of a run: kept, or what `see` makes of the new ones, uint8 (n, h, w, 3)."""
-        keys = [key_of(row, folder) for row in rows]
+    def extract(
+        self,
+        model: str,
+        rows: Sequence[ResultRow],
+        folder: Path,
+        extract: Callable[[np.ndarray], Iterable[ImageFeatures]],
+    ) -> list[ImageFeatures]:
+        """Return the features of each image of a run, from the cache or extracted now and then kept.
 
-        def see_files(new: Sequence[ResultRow]) -> Iterable[Seen]:
-            return see(np.stack([read_pixels(folder / str(row.result.image)) for row in new]))
+        Args:
+            model: the key of the model.
+            rows: rows that have an image.
+            folder: the run folder.
+            extract: applies the model to images, uint8 (n, h, w, 3).
 
-        known = self.fill(judge, dict(zip(keys, rows, strict=True)), see_files)
-        return [known[key] for key in keys]
+        Returns:
+            The features, in the order of the rows.
+
+        Raises:
+            MachineError: if the file is damaged or cannot be written.
+        """
+        keys = [image_key(row, folder) for row in rows]
+
+        def extract_rows(missing: Sequence[ResultRow]) -> Iterable[ImageFeatures]:
+            return extract(np.stack([read_pixels(folder / str(row.result.image)) for row in missing]))
+
+        cached = self.fill(model, dict(zip(keys, rows, strict=True)), extract_rows)
+        return [cached[key] for key in keys]
 
     def fill(
-        self, judge: str, pictures: Mapping[str, T], see: Callable[[Sequence[T]], Iterable[Seen]]
-    ) -> dict[str, Seen]:
-        """What a judge sees in images by their key: kept, or what `see` makes of the new ones, which is kept, too."""
-        known = self.get(judge, pictures)
-        if new := {key: picture for key, picture in pictures.items() if key not in known}:
-            fresh = dict(zip(new, see(list(new.values())), strict=True))
-            self.put(judge, fresh)
-            known |= fresh
-        return known
+        self, model: str, images: Mapping[str, T], extract: Callable[[Sequence[T]], Iterable[ImageFeatures]]
+    ) -> dict[str, ImageFeatures]:
+        """Return the features of images, from the cache or extracted now and then kept.
 
-    def put(self, judge: str, seen: Mapping[str, Seen]) -> None:
-        """Keep what a judge saw, all or none. Raises MachineError where the disk is full or cannot be written."""
+        Args:
+            model: the key of the model.
+            images: image key -> image.
+            extract: applies the model to the images that are not kept.
+
+        Returns:
+            Image key -> features.
+
+        Raises:
+            MachineError: if the file is damaged or cannot be written.
+        """
+        cached = self.get(model, images)
+        if missing := {key: image for key, image in images.items() if key not in cached}:
+            extracted = dict(zip(missing, extract(list(missing.values())), strict=True))
+            self.put(model, extracted)
+            cached |= extracted
+        return cached
+
+    def put(self, model: str, images: Mapping[str, ImageFeatures]) -> None:
+        """Keep the features of images, all or none.
+
+        Args:
+            model: the key of the model.
+            images: image key -> features.
+
+        Raises:
+            MachineError: if the disk is full or the file cannot be written.
+        """
         rows = [
-            (
-                *(judge, picture, len(it.features) if it.features.ndim == 2 else 0),
-                *(np.ascontiguousarray(it.features, dtype=np.float32).tobytes(), json.dumps(dict(it.said))),
-            )
-            for picture, it in seen.items()
+            {
+                "judge": model,
+                "image": key,
+                "rows": len(image.features) if image.features.ndim == 2 else 0,
+                "features": np.ascontiguousarray(image.features, dtype=np.float32).tobytes(),
+                "said": json.dumps(dict(image.labels)),
+            }
+            for key, image in images.items()
         ]
         try:
             self._database.execute("BEGIN IMMEDIATE")
-            self._database.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?)", rows)
+            self._database.executemany(
+                "INSERT OR REPLACE INTO seen (judge, image, rows, features, said) "
+                "VALUES (:judge, :image, :rows, :features, :said)",
+                rows,
+            )
             self._database.execute("COMMIT")
         except sqlite3.Error as error:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
-            raise self._refused(error) from error
+            raise self._error(error) from error
 
 
-def key_of(row: ResultRow, folder: Path) -> str:
-    """The hash of an image's file, as recorded or of what lies there."""
+def image_key(row: ResultRow, folder: Path) -> str:
+    """Return the hash of an image file (64 hex digits): the recorded one, or that of the file.
+
+    Args:
+        row: a row that has an image.
+        folder: the run folder.
+    """
     return row.sha256 or hashlib.sha256(read_bytes(folder / str(row.result.image), IMAGE_BYTES)).hexdigest()
 
 
 def chunks(items: Sequence[T], size: int = 256) -> list[Sequence[T]]:
-    """The items in parts of at most `size`."""
+    """Return the items in parts of at most `size`."""
     return [items[start : start + size] for start in range(0, len(items), size)]

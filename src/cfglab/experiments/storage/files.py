@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and one writer to a folder. What the machine refuses becomes one line."""
+"""Files that are written whole or not at all, one writer for each folder, and one-line errors of the file system."""
 
 import errno
 import os
@@ -17,8 +17,8 @@ PATIENCE = 10.0  # seconds in which a file system answers whether a lock is free
 
 
 def refuse(path: Path, error: OSError) -> CfglabError:
-    """The one-line error for a file or folder that the machine would not write."""
-    said = error.strerror or str(error) or type(error).__name__
+    """Return the one-line error for a file or folder that could not be written."""
+    reason = error.strerror or str(error) or type(error).__name__
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
         return MachineError(f"{path}: the disk is full; free some space and run again.")
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
@@ -28,8 +28,8 @@ def refuse(path: Path, error: OSError) -> CfglabError:
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return MachineError(f"{path}: too many files are open; close some, or raise ulimit -n, and run again.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return MachineError(f"{path}: cannot be written ({said}); choose another --out.")
-    return MachineError(f"{path}: cannot be written ({said}); look after the disk, or choose another --out.")
+        return MachineError(f"{path}: cannot be written ({reason}); choose another --out.")
+    return MachineError(f"{path}: cannot be written ({reason}); look after the disk, or choose another --out.")
 
 
 _UNSAFE = re.compile(r"""[^\w .,=+()\[\]{}'!@#$%&~^;-]""")
@@ -38,8 +38,16 @@ _DEVICES = re.compile(
 )
 
 
-def folder_name(name: str, what: str = "name") -> str:
-    """A user's name as the name of one folder, here and on other systems. Raises InputError where it cannot be one."""
+def folder_name(name: str, field: str = "name") -> str:
+    """Return a user's text as the name of one folder, on this system and others.
+
+    Args:
+        name: the text.
+        field: what the text names, for the error.
+
+    Raises:
+        InputError: if it cannot be the name of a folder.
+    """
     rule = ""
     if not name.strip():
         rule = "it is empty"
@@ -47,24 +55,24 @@ def folder_name(name: str, what: str = "name") -> str:
         rule = f"a folder's name has at most {NAME_CHARACTERS} characters"
     elif name.startswith((".", " ", "-", "~")) or name.endswith((".", " ")):
         rule = "a folder's name begins with no dot, blank, hyphen or tilde and ends with no dot or blank"
-    elif found := _UNSAFE.search(name):
-        rule = f"a folder's name has no {found[0]!r}"
+    elif match := _UNSAFE.search(name):
+        rule = f"a folder's name has no {match[0]!r}"
     elif _DEVICES.fullmatch(name.partition(".")[0].strip()):
         rule = "Windows keeps that name for a device"
     if rule:
         shown = repr(name if len(name) <= 60 else f"{name[:60]}…")
-        raise InputError(f"{what} {shown}: names the run's folder, and {rule}; give another name, or --out DIR.")
+        raise InputError(f"{field} {shown}: names the run's folder, and {rule}; give another name, or --out DIR.")
     return name
 
 
 def check_target(path: Path) -> None:
-    """Raise InputError where no file can be written at `path`: something else stands there, or there is no folder."""
+    """Raise InputError if no file can be written at a path: it is a folder or a device, or its folder is missing."""
     try:
         if not path.name:
             raise InputError(f"{path}: is no file's name; name a file.")
         if path.exists() and not path.is_file():
-            what = "a folder" if path.is_dir() else "a device or a pipe"
-            raise InputError(f"{path}: is {what}; name a file.")
+            kind = "a folder" if path.is_dir() else "a device or a pipe"
+            raise InputError(f"{path}: is {kind}; name a file.")
         if not path.parent.is_dir():
             raise InputError(f"{path}: there is no folder {path.parent}; make it, or name another.")
     except OSError as error:
@@ -74,8 +82,13 @@ def check_target(path: Path) -> None:
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that it is there completely or not at all: a temporary file, fsync, rename.
 
-    Raises MachineError where the machine cannot (full disk, no permission), leaving what was there before, and
-    InputError where a folder or a device stands there.
+    Args:
+        path: the file; an earlier one is replaced.
+        content: its bytes.
+
+    Raises:
+        InputError: if a folder or a device is at the path, or its folder is missing.
+        MachineError: if it cannot be written (full disk, no permission); an earlier file stays as it was.
     """
     check_target(path)
     try:
@@ -92,16 +105,20 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError as error:
         raise refuse(path, error) from error
     finally:
-        with suppress(OSError):  # what is left is swept by the next run
+        with suppress(OSError):  # the next run removes what is left
             Path(temporary).unlink(missing_ok=True)
 
 
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Be the one writer of a run folder. A crash releases the lock: the kernel holds it, not the file.
+    """Hold the lock of a run folder. A crash releases it: the kernel holds it, not the file.
 
-    Raises InputError when another process (or another run of this one) is writing there, and MachineError where the
-    folder cannot be made or its file system gives no locks.
+    Args:
+        folder: the run folder; it is made if it does not exist.
+
+    Raises:
+        InputError: if another process, or another run of this process, is writing there.
+        MachineError: if the folder cannot be made or its file system gives no locks.
     """
     from filelock import unlock_descriptor
 
@@ -124,10 +141,9 @@ def only_writer(folder: Path) -> Iterator[None]:
 
 
 def _locked(folder: Path, file: int) -> bool:
-    """Whether the lock is this process's now; False where another one has it.
+    """Whether this process has the lock now; False if another one has it.
 
-    The system is asked in a thread of its own: on a network that is gone, or one that interrupts every call, asking
-    takes for ever.
+    The lock is requested in a thread of its own: on a network that is gone the call never returns.
     """
     from filelock import lock_descriptor
 
@@ -157,7 +173,7 @@ def _locked(folder: Path, file: int) -> bool:
 
 
 def _holder(file: int) -> str:
-    """The process that has the lock, as it wrote it; beside Windows' locks the first byte cannot be read."""
+    """The process that has the lock, as it wrote it; Windows' locks make the first byte unreadable."""
     for start in (0, 1):
         with suppress(OSError):
             os.lseek(file, start, os.SEEK_SET)
@@ -177,6 +193,6 @@ def _write_holder(folder: Path, file: int) -> None:
 
 def remove_temp_files(folder: Path) -> None:
     """Remove the temporary files that a crash left in a folder."""
-    with suppress(OSError):  # they are in nobody's way
+    with suppress(OSError):  # they do no harm
         for torn in folder.glob(".*.tmp"):
             torn.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""An image's file: a PNG that carries its cell and the batch it was drawn in, so that it can be drawn again."""
+"""The file of an image: a PNG that carries its cell and its batch, so that it can be generated again."""
 
 import errno
 import io
@@ -26,20 +26,29 @@ _RUN = "give an image from a run's images folder."
 
 
 def to_bytes(pixels: np.ndarray) -> np.ndarray:
-    """Images `(n, 3, h, w)`, floats in about [-1, 1], as uint8 `(n, h, w, 3)`: clamped and rounded."""
+    """Return images `(n, 3, h, w)`, floats in about [-1, 1], as uint8 `(n, h, w, 3)`: clamped and rounded."""
     scaled = (np.clip(pixels.astype(np.float32), -1, 1) + 1) * 127.5
     return np.ascontiguousarray(scaled.round().astype(np.uint8).transpose(0, 2, 3, 1))
 
 
 def encode(pixels: np.ndarray, batch: Sequence[Cell], versions: Mapping[str, str]) -> list[bytes]:
-    """The PNG files of a batch: uint8 `(n, h, w, 3)`, each with its record in a zTXt chunk named `cfglab`."""
+    """Return the PNG files of a batch, each with its record in a zTXt chunk named `cfglab`.
+
+    Args:
+        pixels: uint8 (n, h, w, 3).
+        batch: the n cells.
+        versions: package -> version.
+
+    Returns:
+        The bytes of n files.
+    """
     cells = [cell.model_dump(mode="json") for cell in batch]
     files = []
-    for index, picture in enumerate(pixels):
+    for index, image in enumerate(pixels):
         record = {"cell": cells[index], "batch": cells, "index": index, "versions": dict(versions)}
         info = PngImagePlugin.PngInfo()
         info.add_text(CHUNK, json.dumps(record, separators=(",", ":")), zip=True)
-        files.append(encode_pixels(picture, info))
+        files.append(encode_pixels(image, info))
     return files
 
 
@@ -64,19 +73,38 @@ def has_infotext(path: Path | str) -> bool:
 
 
 def read_pixels(path: Path | str) -> np.ndarray:
-    """An image's pixels, uint8 `(h, w, 3)`. Raises InputError for a file that is no image, is torn, or is larger
-    than `cfglab.limits` allows."""
+    """Return the pixels of an image, uint8 `(h, w, 3)`.
+
+    Args:
+        path: a PNG file.
+
+    Raises:
+        InputError: if it is no image, is damaged, or is larger than `cfglab.limits` allows.
+    """
     return _decoded(path, _content(path), IMAGE_PIXELS)
 
 
 def read_record(path: Path | str) -> Record:
-    """The record in an image, checked part against part. Raises InputError for a file that is no image, that cfglab
-    did not draw, or whose record contradicts itself or the image."""
+    """Return the record in an image, after checking each part against the others.
+
+    Args:
+        path: an image of a run.
+
+    Raises:
+        InputError: if it is no image, has no record, or its record contradicts itself or the image.
+    """
     return read_picture(path)[0]
 
 
 def read_picture(path: Path | str) -> tuple[Record, np.ndarray]:
-    """The record in an image and its pixels, uint8 `(h, w, 3)`, of one reading. Raises InputError as `read_record`."""
+    """Return the record in an image and its pixels, uint8 `(h, w, 3)`, from one read of the file.
+
+    Args:
+        path: an image of a run.
+
+    Raises:
+        InputError: as `read_record`.
+    """
     content = _content(path)
     pixels = _decoded(path, content, IMAGE_PIXELS)
     chunks = _scanned(path, content, IMAGE_PIXELS)
@@ -88,10 +116,16 @@ def read_picture(path: Path | str) -> tuple[Record, np.ndarray]:
 
 
 def open_image(path: Path | str, most_pixels: int) -> Image.Image:
-    """An image of one of FORMATS as RGB, its size checked before it is decoded.
+    """Open an image of one of FORMATS as RGB; its size is checked before it is decoded.
 
-    Raises OSError for a file that is no image or is damaged, and one with `errno.EFBIG` for one that is larger than
-    `most_pixels` or `cfglab.limits.IMAGE_BYTES`.
+    Args:
+        path: the file.
+        most_pixels: the largest number of pixels.
+
+    Raises:
+        OSError: if it is no image or is damaged; with `errno.EFBIG` if it is larger than `most_pixels` or
+            `cfglab.limits.IMAGE_BYTES`.
+        MachineError: if memory is too small.
     """
     content = read_bytes(path, IMAGE_BYTES)
     try:

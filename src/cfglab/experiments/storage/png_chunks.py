@@ -1,4 +1,4 @@
-"""The chunks of a PNG file, looked through before anything is decoded."""
+"""The chunks of a PNG file, checked before anything is decoded."""
 
 import struct
 import zlib
@@ -13,12 +13,18 @@ _HEADER_BYTES = 13
 
 
 class TooLarge(ValueError):
-    """More than is read, see `cfglab.limits`."""
+    """Content beyond a limit of `cfglab.limits`."""
 
 
 @dataclass(frozen=True)
 class Chunks:
-    """What a PNG file says before its pixels are decoded; `records` are the texts under a keyword."""
+    """What the chunks of a PNG file state before its pixels are decoded.
+
+    Attributes:
+        width: image width in pixels.
+        height: image height in pixels.
+        records: the texts under the keyword.
+    """
 
     width: int
     height: int
@@ -26,28 +32,36 @@ class Chunks:
 
 
 def scan(content: bytes, keyword: str, most_pixels: int = IMAGE_PIXELS) -> Chunks:
-    """Walk through the chunks of a PNG file and read the texts under `keyword`.
+    """Walk through the chunks of a PNG file and read the texts under a keyword.
 
-    Nothing is decompressed but those texts, and those only up to their limit. Raises TooLarge for what is more than
-    `cfglab.limits` allows, ValueError for a file that is no PNG or is cut off.
+    Only these texts are decompressed, and only up to their limit.
+
+    Args:
+        content: the bytes of the file.
+        keyword: the keyword of the texts, Latin-1.
+        most_pixels: the largest number of pixels.
+
+    Raises:
+        TooLarge: if the content is beyond a limit of `cfglab.limits`.
+        ValueError: if the file is no PNG or is cut off.
     """
     if not content.startswith(SIGNATURE):
         raise ValueError("it is no PNG file")
-    place, count, texts = len(SIGNATURE), 0, 0
+    offset, count, texts = len(SIGNATURE), 0, 0
     size: tuple[int, int] | None = None
     records: list[str] = []
     name = keyword.encode("latin-1")
-    while place + 8 <= len(content):
-        length, kind = struct.unpack_from(">I4s", content, place)
-        data = memoryview(content)[place + 8 : place + 8 + length]
-        place += 12 + length
+    while offset + 8 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, offset)
+        data = memoryview(content)[offset + 8 : offset + 8 + length]
+        offset += 12 + length
         count += 1
         texts += kind in _TEXTS
         if count > PNG_CHUNKS:
             raise TooLarge(f"it has more than {PNG_CHUNKS:,} chunks")
         if texts > PNG_TEXTS:
             raise TooLarge(f"it has more than {PNG_TEXTS} texts")
-        if place > len(content):
+        if offset > len(content):
             raise ValueError("it is cut off")
         if count == 1:
             size = _size(kind, data, most_pixels)

@@ -1,7 +1,7 @@
-"""The record in an image: every part is checked against every other, before anything is drawn or written.
+"""The record in an image: each part is checked against the others, before anything is generated or written.
 
-An image comes from anywhere, and its record says what is to be drawn again: a model, sizes, steps, seeds. Nothing of
-it is believed because something else in it was right.
+An image can come from anywhere, and its record states what is generated again: a model, sizes, steps, seeds. So no part
+is trusted because another part was right.
 """
 
 import re
@@ -11,32 +11,37 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cfglab.errors import InputError
-from cfglab.experiments.backends.mixture import METHODS, SAMPLES, is_mixture
-from cfglab.experiments.execution.batching import MOST, largest
-from cfglab.experiments.spec.cell import Cell, ModelFacts
+from cfglab.experiments.spec.batching import MOST, largest
+from cfglab.experiments.spec.cell import Cell
+from cfglab.experiments.spec.models import ModelFacts, is_mixture, largest_seed, sampler_names
 from cfglab.limits import (
-    LARGEST_SEED,
     NAME_CHARACTERS,
     PIXELS,
     PROMPT_CHARACTERS,
     RECORD_VERSIONS,
     STEPS,
 )
-from cfglab.pipelines.loading.samplers import SAMPLERS
 from cfglab.step import steps
 from cfglab.terminal import inline
 
 DTYPES = ("float32", "float16", "bfloat16")
 OWN = frozenset({"prompt", "seed", "guidance"})
-"""What the cells of a batch do not share."""
+"""The fields that differ within a batch."""
 _HASH = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 _TRIED = 50_000
-"""Values of schedules that are computed to see whether a record's guidance can run."""
+"""Values of schedules that are computed to check whether a record's guidance can run, at most."""
 _RUN = "give an image from a run's images folder."
 
 
 class Record(BaseModel):
-    """What an image knows of itself: its cell, the batch it was drawn in with its place there, and the versions."""
+    """The record in an image.
+
+    Attributes:
+        cell: the cell of the image.
+        batch: the cells that were generated together.
+        index: the position of the cell in the batch.
+        versions: package -> version.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,8 +52,17 @@ class Record(BaseModel):
 
 
 def record_of(path: Path | str, text: str, width: int, height: int) -> Record:
-    """The record that a text holds, for an image of that size. Raises InputError where it cannot be read, or where a
-    part of it contradicts another part or the image."""
+    """Read a record.
+
+    Args:
+        path: the path of the image, for errors.
+        text: the record as JSON.
+        width: the width of the image in pixels.
+        height: the height of the image in pixels.
+
+    Raises:
+        InputError: if it cannot be read, or a part of it contradicts another part or the image.
+    """
     try:
         record = Record.model_validate_json(text)
     except (ValidationError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
@@ -59,8 +73,16 @@ def record_of(path: Path | str, text: str, width: int, height: int) -> Record:
 
 
 def check_model(path: Path | str, record: Record, model: ModelFacts) -> None:
-    """Raise InputError where the model that is here is not the one that the record was made with, or cannot have
-    drawn its batch."""
+    """Check that the model on this machine is the one of a record, and can have generated its batch.
+
+    Args:
+        path: the path of the image, for errors.
+        record: the record of the image.
+        model: facts about the model on this machine.
+
+    Raises:
+        InputError: if it is another model, or cannot have generated the batch.
+    """
     cell = record.cell
     if model.weights != cell.weights:
         versions = ", ".join(f"{name} {version}" for name, version in record.versions.items()) or "not recorded"
@@ -68,16 +90,16 @@ def check_model(path: Path | str, record: Record, model: ModelFacts) -> None:
             f"{path}: was drawn with weights {cell.weights[:12]} of {cell.model}, but the ones here are "
             f"{model.weights[:12]}; install the version that drew it ({versions})."
         )
-    other = [
+    different = [
         key
         for key in sorted({*cell.sampler_config, *model.sampler_config})
         if cell.sampler_config.get(key) != model.sampler_config.get(key)
     ]
-    if other:
+    if different:
         raise InputError(
-            f"{path}: was drawn with another scheduler configuration of {cell.model}, {other[0]} "
-            f"{cell.sampler_config.get(other[0])!r:.60}, not {model.sampler_config.get(other[0])!r:.60}; bring the "
-            "model's scheduler_config.json of then."
+            f"{path}: was drawn with another scheduler configuration of {cell.model}, {different[0]} "
+            f"{cell.sampler_config.get(different[0])!r:.60}, not {model.sampler_config.get(different[0])!r:.60}; bring "
+            "the model's scheduler_config.json of then."
         )
     for name, size in (("width", cell.width), ("height", cell.height)):
         if size % model.factor:
@@ -102,9 +124,9 @@ def _fault(record: Record, width: int, height: int) -> str | None:
     if (cell.width, cell.height) != (width, height):
         return f"its cell has {cell.width} x {cell.height} pixels, and the image {width} x {height}"
     for field in Cell.model_fields:
-        if field not in OWN and any(getattr(other, field) != getattr(cell, field) for other in batch):
+        if field not in OWN and any(getattr(mate, field) != getattr(cell, field) for mate in batch):
             return f"the images of its batch differ in {field}"
-    if len({other.id for other in batch}) < len(batch):
+    if len({mate.id for mate in batch}) < len(batch):
         return "its batch has an image twice"
     if len(record.versions) > RECORD_VERSIONS or any(
         len(text) > NAME_CHARACTERS for pair in record.versions.items() for text in pair
@@ -115,8 +137,7 @@ def _fault(record: Record, width: int, height: int) -> str | None:
 
 def _shared_fault(cell: Cell) -> str | None:
     """What cannot be in the fields that a batch shares."""
-    mixture = is_mixture(cell.model)
-    samplers = METHODS if mixture else SAMPLERS
+    samplers = sampler_names(cell.model)
     if not cell.model or len(cell.model) > 4096 or inline(cell.model) != cell.model:
         return f"the model's name {cell.model[:60]!r}"
     if cell.model.startswith(("\\\\", "//")):
@@ -128,7 +149,7 @@ def _shared_fault(cell: Cell) -> str | None:
     for name, size in (("width", cell.width), ("height", cell.height)):
         if not 8 <= size <= PIXELS or size % 8:
             return f"{name} {size}, and a size is a multiple of 8 from 8 to {PIXELS:,}"
-    if mixture and cell.width != cell.height:
+    if is_mixture(cell.model) and cell.width != cell.height:
         return f"{cell.width} x {cell.height} pixels, and a mixture's image is square"
     if cell.sampler not in samplers:
         return f"sampler {cell.sampler[:60]!r}, and there are {', '.join(samplers)}"
@@ -141,7 +162,7 @@ def _shared_fault(cell: Cell) -> str | None:
 
 def _own_fault(cell: Cell) -> str | None:
     """What cannot be in a cell's own fields."""
-    most = LARGEST_SEED // SAMPLES - 1 if is_mixture(cell.model) else LARGEST_SEED
+    most = largest_seed(cell.model)
     if not 0 <= cell.seed <= most:
         return f"seed {cell.seed}, and a seed is 0 to {most}"
     if len(cell.prompt) > PROMPT_CHARACTERS:

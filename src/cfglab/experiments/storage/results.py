@@ -1,11 +1,12 @@
-"""What a run knows of a cell: the result that readers see, and the row that the writer keeps."""
+"""The result of a cell, the row that the writer keeps of it, and the queries that read many of them."""
 
 import csv
 import gc
 import io
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from cfglab.experiments.spec.experiment import Setting
 from cfglab.experiments.storage.database import seed_read
 from cfglab.file_input import last_line
+
+FloatArray = NDArray[np.float64]
 
 FIXED = ("position", "setting", "group", "guidance", "prompt", "seed", "torch_seed", "status", "image", "error", "cell")
 
@@ -56,8 +59,14 @@ class Result(BaseModel):
 
 
 class ResultRow(BaseModel):
-    """A result and what only the writer needs: settled or to be tried again, the hash of its image's file, and the
-    image's trace as `CellTrace.encode` gives it."""
+    """A result, and what only the writer needs.
+
+    Attributes:
+        result: the result.
+        settled: False if the cell is tried again in the next session.
+        sha256: the hash of the image file, 64 hex digits.
+        trace: the trace of the image, as `CellTrace.encode` returns it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -67,54 +76,101 @@ class ResultRow(BaseModel):
     trace: bytes | None = None
 
 
-Select = Callable[[str], list[tuple[Any, ...]]]
+Select = Callable[..., list[sqlite3.Row]]
+"""`Store.select`: runs a query with its values and returns all rows, whose columns are read by name."""
 
 
-def read_metrics(select: Select) -> tuple[list[str], list[str], NDArray[np.float64] | None]:
-    """(metrics, cells, values (cells, metrics)), both in alphabetical order; no values where a cell lacks a metric.
+def read_metric_names(select: Select) -> list[str]:
+    """Return the names of all metrics of images, in alphabetical order."""
+    return sorted(row["metric"] for row in select("SELECT DISTINCT metric FROM metrics"))
 
-    Where every cell has every metric, which is the rule, as many values as there are pairs say so, and the order alone
-    says whose they are: no name is read twice.
+
+def read_full_metrics(select: Select) -> tuple[list[str], list[str], FloatArray | None]:
+    """Read the metrics of a run in which every cell has every metric, which is the rule.
+
+    The number of values shows whether this holds; the order alone then says which cell and metric a value belongs to,
+    and no name is read twice.
+
+    Args:
+        select: `Store.select` of a run.
+
+    Returns:
+        The metrics and the cell ids, both in alphabetical order, and the values, float64 (cells, metrics); None
+        instead of the values if a cell lacks a metric.
     """
-    names = sorted(name for (name,) in select("SELECT DISTINCT metric FROM metrics"))
-    cells = [cell for (cell,) in select("SELECT DISTINCT cell FROM metrics ORDER BY cell")]
-    values = select("SELECT value FROM metrics ORDER BY cell, metric")
-    whole = len(values) == len(names) * len(cells)
-    try:
-        return names, cells, np.array(values, dtype=np.float64).reshape(len(cells), len(names)) if whole else None
-    except ValueError:  # a damaged one, which is said where each is read with its name
+    names = read_metric_names(select)
+    cells = [row["cell"] for row in select("SELECT DISTINCT cell FROM metrics ORDER BY cell")]
+    rows = select("SELECT value FROM metrics ORDER BY cell, metric")
+    if len(rows) != len(names) * len(cells):
         return names, cells, None
+    try:
+        values = np.fromiter((row["value"] for row in rows), dtype=np.float64, count=len(rows))
+    except (ValueError, TypeError):  # a damaged value is reported where it is read with its name
+        return names, cells, None
+    return names, cells, values.reshape(len(cells), len(names))
+
+
+def read_metric_table(select: Select, metric: str | None = None) -> tuple[list[str], list[str], FloatArray]:
+    """Read metrics of images as a table.
+
+    Args:
+        select: `Store.select` of a run.
+        metric: the only metric to read; None reads all.
+
+    Returns:
+        The metrics and the cell ids, each once, and the values, float64 (metrics, cells); NaN where a cell lacks a
+        metric.
+    """
+    if metric is not None:
+        rows = select("SELECT cell, value FROM metrics WHERE metric = ?", metric)
+        column = np.fromiter((row["value"] for row in rows), dtype=np.float64, count=len(rows))
+        return [metric], [row["cell"] for row in rows], column[None]
+    names, cells, values = read_full_metrics(select)
+    if values is not None:
+        return names, cells, values.T
+    table = np.full((len(names), len(cells)), np.nan)
+    row_of, column_of = ({label: index for index, label in enumerate(labels)} for labels in (names, cells))
+    for row in select("SELECT cell, metric, value FROM metrics"):
+        table[row_of[row["metric"]], column_of[row["cell"]]] = row["value"]
+    return names, cells, table
 
 
 def read_results(select: Select, torch_seeds: Sequence[int]) -> list[Result]:
-    """Every result of a run's database in the experiment's order; 100,000 of them in two seconds.
+    """Read every result of a run; 100,000 of them take two seconds.
 
-    `torch_seeds` are those of one setting, in the order of positions. The results are checked in one call, and the
-    collector of cyclic garbage rests meanwhile: half of the time would be its looking through objects that are all
-    kept.
+    The results are validated in one call, and the collector of cyclic garbage is off meanwhile: otherwise it takes
+    half of the time to look through objects that are all kept.
+
+    Args:
+        select: `Store.select` of a run.
+        torch_seeds: the torch seeds of one setting, in the order of positions.
+
+    Returns:
+        The results in the order of the experiment.
+
+    Raises:
+        ValidationError: if a row is damaged.
     """
-    columns = tuple(name for name in Result.model_fields if name not in ("metrics", "torch_seed"))
-    place, seed, position = columns.index("cell"), columns.index("seed"), columns.index("position")
+    columns = [name for name in Result.model_fields if name not in ("metrics", "torch_seed")]
     with no_collection():
         metrics: dict[str, dict[str, float]] = {}
-        names, cells, values = read_metrics(select)
+        names, cells, values = read_full_metrics(select)
         if values is not None:
             metrics = {
                 cell: dict(zip(names, row, strict=True)) for cell, row in zip(cells, values.tolist(), strict=True)
             }
         else:
-            for cell, metric, value in select("SELECT cell, metric, value FROM metrics"):
-                metrics.setdefault(cell, {})[metric] = value
-        records = select(f"SELECT {', '.join(columns)} FROM results ORDER BY position")
+            for row in select("SELECT cell, metric, value FROM metrics"):
+                metrics.setdefault(row["cell"], {})[row["metric"]] = row["value"]
         return _RESULTS.validate_python(
             [
                 dict(
-                    zip(columns, it, strict=True),
-                    seed=seed_read(it[seed]),
-                    metrics=metrics.get(it[place], {}),
-                    torch_seed=torch_seeds[it[position] % len(torch_seeds)],
+                    row,
+                    seed=seed_read(row["seed"]),
+                    metrics=metrics.get(row["cell"], {}),
+                    torch_seed=torch_seeds[row["position"] % len(torch_seeds)],
                 )
-                for it in records
+                for row in select(f"SELECT {', '.join(columns)} FROM results ORDER BY position")
             ]
         )
 
@@ -124,36 +180,39 @@ _RESULTS = TypeAdapter(list[Result])
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """The collector of cyclic garbage rests, while many objects are made that are all kept."""
-    before = gc.isenabled()
+    """Switch the collector of cyclic garbage off, while many objects are made that are all kept."""
+    enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if before:
+        if enabled:
             gc.enable()
 
 
 def results_csv(results: Iterable[Result], settings: Mapping[str, Setting]) -> str:
-    """One line a cell, one column a metric; of an error its last line."""
+    """Return the results as CSV.
+
+    Args:
+        results: the results of a run.
+        settings: setting name -> setting.
+
+    Returns:
+        One line for each cell and one column for each metric; of an error only its last line.
+    """
     results = list(results)
     metrics = sorted({name for result in results for name in result.metrics})
+    columns = (*FIXED, "rows_run", "rows_saved")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*FIXED, "rows_run", "rows_saved", *metrics])
-    for it in results:
-        setting = settings[it.setting]
-        error = last_line(it.error) if it.error else None
-        row: list[Any] = [it.position, it.setting, setting.group, setting.guidance, it.prompt, it.seed]
-        row += [
-            it.torch_seed,
-            it.status,
-            it.image,
-            error,
-            it.cell,
-            it.rows_run,
-            it.rows_saved,
-            *(it.metrics.get(name) for name in metrics),
-        ]
-        writer.writerow(row)
+    writer.writerow([*columns, *metrics])
+    for result in results:
+        setting = settings[result.setting]
+        values = {
+            "group": setting.group,
+            "guidance": setting.guidance,
+            "error": last_line(result.error) if result.error else None,
+        }
+        row = [values[name] if name in values else getattr(result, name) for name in columns]
+        writer.writerow([*row, *(result.metrics.get(name) for name in metrics)])
     return text.getvalue()

@@ -1,6 +1,6 @@
 """What one guidance of a search scores: chunk after chunk of the same prompts and seeds.
 
-The images of a chunk are a run of their own, in a folder named by the guidance: nothing is drawn twice, and every
+The images of a chunk are a run of their own, in a folder named by the guidance: no image is generated twice, and every
 trial of a search is paired with every other one.
 """
 
@@ -15,7 +15,7 @@ from cfglab.errors import InputError, MachineError
 from cfglab.experiments.analysis.paired import Key, paired
 from cfglab.experiments.analysis.pairs import join_names
 from cfglab.experiments.execution.run import load_model, run
-from cfglab.experiments.scoring.external_judges import Judge, measure
+from cfglab.experiments.scoring.metric_models import MetricModel, measure
 from cfglab.experiments.spec.experiment import Experiment, Setting
 from cfglab.experiments.storage.store import Store
 from cfglab.experiments.tuning.search import TRIAL, Search
@@ -25,17 +25,29 @@ from cfglab.metrics.registry import METRICS
 
 Draw = Callable[[Experiment, Path], object]
 WORSE = 0.1
-"""A trial ends where it is worse than the best one with a p below this, two-sided, over the prompts drawn so far."""
+"""A trial ends where it is worse than the best one with a p below this, two-sided, over the prompts so far."""
 
 
-class OneModel:
-    """Runs the experiments of a search; its model is loaded once, when the first image is needed. `judges` look at
-    the images as well."""
+class SharedModel:
+    """Run the experiments of a search with one model, which is loaded when the first image is needed.
+
+    Args:
+        search: the search.
+        device: the device, such as "cpu" or "auto".
+        revision: the revision of a model from the hub.
+        allow_pickle: whether weights in pickle files are read.
+        metric_models: metric models that score every image as well.
+    """
 
     def __init__(
-        self, search: Search, device: str, revision: str | None, allow_pickle: bool, judges: Sequence[Judge] = ()
+        self,
+        search: Search,
+        device: str,
+        revision: str | None,
+        allow_pickle: bool,
+        metric_models: Sequence[MetricModel] = (),
     ) -> None:
-        self.search, self.device, self.judges = search, device, judges
+        self.search, self.device, self.metric_models = search, device, metric_models
         self.hub: dict[str, Any] = {"revision": revision, "allow_pickle": allow_pickle}
         self._pipe: Any = None
 
@@ -49,24 +61,27 @@ class OneModel:
 
     def __call__(self, experiment: Experiment, folder: Path) -> None:
         done = run(experiment, folder, self.device, **self.hub, quiet=True, load=self.load)
-        asked = len(experiment.settings) * len(experiment.prompts) * len(experiment.seeds)
-        if self.judges and done.failed < asked:
+        count = len(experiment.settings) * len(experiment.prompts) * len(experiment.seeds)
+        if self.metric_models and done.failed < count:
             with Store.create(folder, experiment) as store:
-                for judge in self.judges:
-                    measure(store, judge)
+                for metric_model in self.metric_models:
+                    measure(store, metric_model)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What images of one guidance scored: `pictures` by prompt and seed for a metric of images, each metric's value
-    over them all, and the denoiser's `rows` that they took.
+    """The scores of the images of one guidance.
 
-    `why` says why they are no use: one is not finite. `cut` is after a few images that were clearly worse than the
-    best guidance's; `values` is then what the rest would have made of it, as far as one can tell: the best one's value
-    and the paired difference.
+    Attributes:
+        by_image: (prompt, seed) -> value, for a metric of images.
+        values: the value of each metric over all images.
+        rows: the denoiser rows that the images needed.
+        why: why the images have no use: one is not finite.
+        cut: whether the trial ended after a few images that were clearly worse than those of the best guidance.
+            `values` is then the value of the best guidance plus the paired difference.
     """
 
-    pictures: dict[Key, float]
+    by_image: dict[Key, float]
     values: tuple[float, ...]
     rows: float
     why: str = ""
@@ -74,8 +89,14 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """Measures guidances on the images of a search, in `folder/trials`. `draw` runs an experiment in a folder."""
+class Objective:
+    """Measure guidances on the images of a search.
+
+    Attributes:
+        search: the search.
+        folder: the folder of the search; trials are in `folder/trials`.
+        draw: a function that runs an experiment in a folder.
+    """
 
     search: Search
     folder: Path
@@ -83,38 +104,50 @@ class Bench:
     _known: dict[tuple[Guidance, int], Measured] = field(default_factory=dict)
 
     def measure(self, guidance: Guidance, chunk: int) -> Measured:
-        """One chunk of images.
+        """Return the scores of one chunk of images.
 
-        Raises InputError where the images do not have the metric, and MachineError where the model failed.
+        Args:
+            guidance: the guidance.
+            chunk: the index of the chunk in `search.chunks`.
+
+        Raises:
+            InputError: if the images do not have the metric.
+            MachineError: if the model failed.
         """
         key = guidance, chunk
         if key not in self._known:
             name = hashlib.sha256(guidance.model_dump_json().encode()).hexdigest()[:16]
-            place = self.folder / "trials" / name / str(chunk + 1)
+            run_folder = self.folder / "trials" / name / str(chunk + 1)
             plain = Setting(name=TRIAL, group="baseline", title=TRIAL, guidance=guidance)
             prompts = self.search.chunks[chunk]
-            self.draw(self.search.part(f"tune-{chunk + 1}", [plain], prompts, self.search.base.seeds), place)
-            self._known[key] = read(place, self.search.metrics)
+            self.draw(self.search.part(f"tune-{chunk + 1}", [plain], prompts, self.search.base.seeds), run_folder)
+            self._known[key] = read(run_folder, self.search.metrics)
         return self._known[key]
 
-    def contest(self, guidance: Guidance, best: tuple[Guidance, float] | None) -> Measured:
-        """All chunks, or as many as show that the best guidance so far, given with its value, is better."""
+    def evaluate_with_early_stop(self, guidance: Guidance, best: tuple[Guidance, float] | None) -> Measured:
+        """Return the scores of all chunks, or of as many as show that the best guidance so far is better.
+
+        Args:
+            guidance: the guidance.
+            best: the best guidance so far with its value; None before there is one.
+        """
         chunks, rows = len(self.search.chunks), 0.0
-        mine: dict[Key, float] = {}
-        other: dict[Key, float] = {}
+        metric = METRICS[self.search.metrics[0]]
+        values: dict[Key, float] = {}
+        best_values: dict[Key, float] = {}
         for chunk in range(chunks):
             part = self.measure(guidance, chunk)
             rows += part.rows
             if part.why or chunks == 1:
                 return replace(part, rows=rows)
-            mine |= part.pictures
+            values |= part.by_image
             if best is None or chunk == chunks - 1:
                 continue
-            other |= self.measure(best[0], chunk).pictures
-            gap = paired(mine, other, crossed=self.search.base.noise == "crossed")
-            if gap.mean and gap.p is not None and gap.p < WORSE and better(self.search.metrics[0], 0.0, gap.mean):
-                return Measured(mine, (best[1] + gap.mean,), rows, cut=True)
-        return Measured(mine, (fmean(mine.values()),), rows)
+            best_values |= self.measure(best[0], chunk).by_image
+            gain = paired(values, best_values, crossed=self.search.base.noise == "crossed")
+            if gain.difference and gain.p is not None and gain.p < WORSE and metric.is_better(0.0, gain.difference):
+                return Measured(values, (best[1] + gain.difference,), rows, cut=True)
+        return Measured(values, (fmean(values.values()),), rows)
 
 
 def refuse_unsettled(store: Store) -> None:
@@ -131,13 +164,17 @@ def _last_line(error: str | None) -> str:
     return last_line(error or "") or "failed without a message"
 
 
-def better(metric: str, one: float, other: float) -> bool:
-    """Whether one value of a metric is better than another."""
-    return one > other if METRICS[metric].better == "higher" else one < other
-
-
 def read(folder: Path, metrics: Sequence[str]) -> Measured:
-    """The one setting of a run in these metrics; see `Bench.measure` for what is raised."""
+    """Return the scores of the one setting of a run.
+
+    Args:
+        folder: the run folder.
+        metrics: the names of the metrics.
+
+    Raises:
+        InputError: if the images do not have a metric.
+        MachineError: if the model failed.
+    """
     with Store.open(folder) as store:
         rows = store.rows()
         sets = store.set_metrics().get(TRIAL, {})
@@ -146,23 +183,23 @@ def read(folder: Path, metrics: Sequence[str]) -> Measured:
     for row in rows:
         if row.result.status == "failed":
             return Measured({}, (), spent, _last_line(row.result.error))
-    found: list[float] = []
-    pictures: dict[Key, float] = {}
+    metric_values: list[float] = []
+    by_image: dict[Key, float] = {}
     for metric in metrics:
         if METRICS[metric].of == "image":
-            pictures = {
+            by_image = {
                 (row.result.prompt, row.result.seed): row.result.metrics[metric]
                 for row in rows
                 if metric in row.result.metrics
             }
-            there = {name for row in rows for name in row.result.metrics}
-            value = fmean(pictures.values()) if pictures else None
+            measured = {name for row in rows for name in row.result.metrics}
+            value = fmean(by_image.values()) if by_image else None
         else:
-            there = set(sets)
+            measured = set(sets)
             value = sets[metric].value if metric in sets else None
         if value is None:
             raise InputError(
-                f"metric '{metric}': these images do not have it, they have {join_names(there)}; tune one of those."
+                f"metric '{metric}': these images do not have it, they have {join_names(measured)}; tune one of those."
             )
-        found.append(value)
-    return Measured(pictures, tuple(found), spent)
+        metric_values.append(value)
+    return Measured(by_image, tuple(metric_values), spent)

@@ -1,4 +1,4 @@
-"""What is tuned, by which metric, on which images, and which others judge it. Loads no torch."""
+"""What is tuned, by which metric, on which images, and which others it is evaluated on. Loads no torch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +9,7 @@ import numpy as np
 from cfglab.errors import InputError
 from cfglab.experiments.scoring.scorer import ENOUGH
 from cfglab.experiments.spec.content_hash import ContentHashed
+from cfglab.experiments.spec.difference import describe_difference
 from cfglab.experiments.spec.experiment import Experiment, Setting
 from cfglab.experiments.spec.prompts import refuse_same_noise
 from cfglab.experiments.storage.files import LOCK
@@ -26,10 +27,16 @@ FEWEST = 2  # prompts on either side: one prompt says nothing about others
 
 
 class Search(ContentHashed):
-    """A guidance with gaps, the constant scales that it has to beat, by which metric, and the images that decide.
+    """A guidance with gaps, the constant scales that it has to beat, the metrics, and the images; see `Search.of`.
 
-    `constant` is a range, `1..8`. `base` holds the prompts and seeds that are tuned on, the model and how it draws; its
-    only setting is a placeholder. One metric is tuned, two give a frontier. Make it with `Search.of`, which checks it.
+    Attributes:
+        guidance: the text of a guidance with gaps.
+        constant: a range of constant scales, such as "1..8".
+        metrics: one metric to tune, or two for a frontier.
+        base: the model, the sampler, and the prompts and seeds that are tuned on; its only setting is a placeholder.
+        held_prompts: the prompts that are held out.
+        held_seeds: the seeds that are held out.
+        seed: the seed of the split and of the proposals.
     """
 
     guidance: str
@@ -55,13 +62,23 @@ class Search(ContentHashed):
         seed: int = 0,
         **fields: Any,
     ) -> Self:
-        """Deal the prompts out at random by `seed`: `tune_on` of them (half) to tune on, the others held out.
+        """Return a search, with the prompts split at random.
 
-        `fields` are further fields of an Experiment: model, sampler, negative, dtype, width, height, noise.
+        Args:
+            guidance: the text of a guidance with gaps.
+            metrics: one or two names of metrics with a direction.
+            prompts: all prompts, at least four.
+            tune_on: the number of prompts to tune on; None is half of them.
+            seeds: the seeds to tune on.
+            held_seeds: the seeds to hold out.
+            constant: the range of constant scales.
+            steps: sampling steps.
+            seed: the seed of the split.
+            **fields: further fields of an Experiment: model, sampler, negative, dtype, width, height, noise.
 
         Raises:
-            InputError: a guidance without gaps, a metric that is unknown or has no direction, too few prompts or
-                images, a seed that is tuned on and held out.
+            InputError: if the guidance has no gaps, a metric is unknown or has no direction, there are too few prompts
+                or images, or a seed is both tuned on and held out.
         """
         for metric in metrics:
             _check_metric(metric)
@@ -86,7 +103,7 @@ class Search(ContentHashed):
             _check_pictures(metric, len(tuned) * len(seeds), "tuned on", "seeds")
             _check_pictures(metric, len(held) * len(held_seeds), "held out", "seeds to hold out")
         plain = Setting(name=TRIAL, group="baseline", title=TRIAL, guidance=Guidance(1))
-        given = {name: value for name, value in fields.items() if value is not None}
+        stated = {name: value for name, value in fields.items() if value is not None}
         base = Experiment(
             name="tune",
             prompts=tuple(tuned),
@@ -94,7 +111,7 @@ class Search(ContentHashed):
             steps=steps,
             baseline=plain,
             settings=(plain,),
-            **given,
+            **stated,
         )
         search = cls(
             guidance=guidance,
@@ -122,7 +139,14 @@ class Search(ContentHashed):
         return tuple(tuple(part.tolist()) for part in np.array_split(np.array(self.base.prompts, dtype=object), count))
 
     def part(self, name: str, settings: Sequence[Setting], prompts: Sequence[str], seeds: Sequence[int]) -> Experiment:
-        """An experiment like `base`, the first of the settings its baseline."""
+        """Return an experiment like `base`.
+
+        Args:
+            name: its name.
+            settings: its settings, the baseline first.
+            prompts: its prompts.
+            seeds: its seeds.
+        """
         fields = {field: getattr(self.base, field) for field in Experiment.model_fields}
         if self.base.noise == "nested" and prompts[0] in self.base.prompts:  # noises of its own for every chunk
             fields["prompt_offset"] = self.base.prompts.index(prompts[0])
@@ -131,13 +155,13 @@ class Search(ContentHashed):
 
 
 def _check_metric(metric: str) -> None:
-    known = METRICS.get(metric)
-    if known is None:
+    definition = METRICS.get(metric)
+    if definition is None:
         hint = nearest(metric, METRICS) or " see cfglab list metrics."
         raise InputError(f"metric '{metric}' is unknown;{hint}")
-    if known.judge and known.of == "set":
+    if definition.model and definition.of == "set":
         raise InputError(f"metric '{metric}' is measured by cfglab score alone; tune clip_score, alignment or kid.")
-    if known.better is None:
+    if definition.better is None:
         raise InputError(f"metric '{metric}' has no better direction, so it cannot be tuned; tune alignment, or kid.")
 
 
@@ -149,7 +173,12 @@ def _check_pictures(metric: str, count: int, which: str, more: str) -> None:
 
 
 def as_stored(folder: Path, search: Search) -> Search:
-    """The search with the noise of the one that the folder holds, where it states none; see `Experiment.as_stored`."""
+    """Return the search with the noise of the stored one, where it states none; see `Experiment.as_stored`.
+
+    Args:
+        folder: the folder of a search.
+        search: the search.
+    """
     try:
         stored = Search.model_validate_json((folder / SEARCH).read_bytes())
     except (OSError, ValueError):
@@ -158,26 +187,36 @@ def as_stored(folder: Path, search: Search) -> Search:
 
 
 def check_folder(folder: Path, search: Search) -> bool:
-    """Whether the folder holds this search already. Raises InputError where it holds another one, or other files."""
+    """Return whether the folder holds this search already.
+
+    Args:
+        folder: the folder of a search; it does not need to exist.
+        search: the search.
+
+    Raises:
+        InputError: if the folder holds another search, or other files.
+    """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: a search is a folder, but this is a file; choose another --out.")
-    known = folder / SEARCH
-    if not known.is_file():
+    path = folder / SEARCH
+    if not path.is_file():
         if folder.exists() and any(
             entry.name != LOCK and not entry.name.startswith(f".{SEARCH}.") for entry in folder.iterdir()
         ):
             raise InputError(f"{folder}: holds other files and no search; choose another --out.")
         return False
     try:
-        other = Search.model_validate_json(read_bytes(known, SEARCH_BYTES))
+        stored = Search.model_validate_json(read_bytes(path, SEARCH_BYTES))
     except (OSError, ValueError):
-        raise InputError(f"{known}: cannot be read, another version wrote it; choose another --out.") from None
-    if other.id != search.id:
+        raise InputError(f"{path}: cannot be read, another version wrote it; choose another --out.") from None
+    if stored.id != search.id:
         for name in Search.model_fields:
-            mine, its = getattr(search, name), getattr(other, name)
-            if mine != its:
-                said = its.differs_from(mine) if name == "base" else f"{name} {_short(its)}, not {_short(mine)}"
-                raise InputError(f"{folder}: holds another search, {said}; choose another --out.")
+            requested, kept = getattr(search, name), getattr(stored, name)
+            if requested != kept:
+                change = f"{name} {_short(kept)}, not {_short(requested)}"
+                if name == "base":
+                    change = describe_difference(kept, requested)
+                raise InputError(f"{folder}: holds another search, {change}; choose another --out.")
     return True
 
 

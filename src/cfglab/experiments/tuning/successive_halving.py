@@ -8,17 +8,19 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from cfglab.errors import InputError
 from cfglab.experiments.analysis.pairs import rank
 from cfglab.experiments.analysis.reference_sigmas import standard_sigmas
+from cfglab.experiments.execution.run import run as run_experiment
 from cfglab.experiments.spec.experiment import Experiment, Setting
 from cfglab.experiments.storage.results import Result
 from cfglab.experiments.storage.store import Store
 from cfglab.guidance import Guidance
+from cfglab.metrics.registry import Better
 from cfglab.step import steps
 
 PLAIN = ("baseline", "plain")
@@ -26,7 +28,13 @@ PLAIN = ("baseline", "plain")
 
 
 class Rung(BaseModel):
-    """So many prompts with so many new seeds; `keep` settings of each group go on."""
+    """One round: `prompts` with `seeds` new seeds each; `keep` settings of each group go on.
+
+    Attributes:
+        prompts: the number of prompts.
+        seeds: the number of seeds that no earlier round had.
+        keep: the number of settings of each group that go on.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -56,66 +64,95 @@ def choose(
     rungs: Sequence[Rung],
     *,
     by: str = "alignment",
-    better: Literal["higher", "lower"] = "higher",
+    better: Better = "higher",
     budget: int = 5_000_000,
     run: Callable[[Experiment, Path], Any] | None = None,
     tell: Callable[[str], None] = print,
 ) -> dict[str, Setting]:
-    """Group -> its best setting in the mean of `by`, a metric of images; plain guidance is one group with the
-    baseline. Rung i is the run `folder/choose-i`.
+    """Return the best setting of every group in the mean of one metric; round i is the run `folder/choose-i`.
 
-    Raises InputError where a rung has more prompts than the experiment, where the next one would exceed the budget of
-    rows (what was drawn is kept), and for a metric that the images do not have.
+    Args:
+        experiment: the experiment; plain guidance is one group with the baseline.
+        folder: the folder of the runs.
+        rungs: the rounds, the last one with `keep` 1.
+        by: a metric of images.
+        better: the better direction.
+        budget: the largest number of denoiser rows of all rounds.
+        run: a function that runs an experiment in a folder; None is `Experiment.run`.
+        tell: called with one line per round.
+
+    Raises:
+        InputError: if a round has more prompts than the experiment, the next one would exceed the budget (finished
+            images are kept), or the images do not have the metric.
     """
-    left, spent, seen = list(experiment.settings), 0.0, list[Result]()
+    settings, spent, results_so_far = list(experiment.settings), 0.0, list[Result]()
     for number, rung in enumerate(rungs):
-        part = _part(experiment, left, rung, number, rungs)
+        part = _part(experiment, settings, rung, number, rungs)
         expected = rows_of(part)
         if spent + expected > budget:
             raise InputError(
                 f"rung {number + 1} needs about {expected:,} rows, and {max(0, budget - round(spent)):,} of {budget:,} "
                 "are left; give fewer prompts or seeds in --rungs, or a larger --rows."
             )
-        place = folder / f"choose-{number + 1}"
-        tell(f"rung {number + 1}: {len(left)} settings, {len(part.prompts)} x {len(part.seeds)} images each")
-        (run or _run)(part, place)
-        with Store.open(place) as store:
+        run_folder = folder / f"choose-{number + 1}"
+        tell(f"rung {number + 1}: {len(settings)} settings, {len(part.prompts)} x {len(part.seeds)} images each")
+        (run or _run)(part, run_folder)
+        with Store.open(run_folder) as store:
             results = store.results()
         spent += sum(result.rows_run for result in results)
-        seen = [*(one for one in seen if one.setting in {setting.name for setting in left}), *results]
-        left = survivors(left, means(seen, by), rung.keep, better)
-    return {method(setting): setting for setting in left}
+        results_so_far = [
+            *(result for result in results_so_far if result.setting in {setting.name for setting in settings}),
+            *results,
+        ]
+        settings = survivors(settings, means(results_so_far, by), rung.keep, better)
+    return {method(setting): setting for setting in settings}
 
 
-def survivors(
-    settings: Sequence[Setting], means: Mapping[str, float], keep: int, better: Literal["higher", "lower"]
-) -> list[Setting]:
-    """The `keep` best settings of every group, in their order, and those that tie with the last of them; where one is
-    kept, the first of a tie. A setting without a mean goes out."""
+def survivors(settings: Sequence[Setting], means: Mapping[str, float], keep: int, better: Better) -> list[Setting]:
+    """Return the `keep` best settings of every group, in their order.
+
+    Settings that tie with the last of them stay as well; where one is kept, the first of a tie stays.
+
+    Args:
+        settings: the settings.
+        means: setting -> its mean; a setting without a mean is dropped.
+        keep: the number of settings per group.
+        better: the better direction.
+    """
     groups: dict[str, list[Setting]] = {}
     for setting in settings:
         if setting.name in means:
             groups.setdefault(method(setting), []).append(setting)
-    kept: set[str] = set()
+    survivor_names: set[str] = set()
     for group in groups.values():
-        ranked = sorted(group, key=lambda one: rank(means[one.name], better))
+        ranked = sorted(group, key=lambda setting: rank(means[setting.name], better))
         worst = means[ranked[min(keep, len(ranked)) - 1].name]
-        kept |= {
-            one.name for place, one in enumerate(ranked) if place < keep or (keep > 1 and means[one.name] == worst)
+        survivor_names |= {
+            setting.name
+            for rank_index, setting in enumerate(ranked)
+            if rank_index < keep or (keep > 1 and means[setting.name] == worst)
         }
-    return [setting for setting in settings if setting.name in kept]
+    return [setting for setting in settings if setting.name in survivor_names]
 
 
 def means(results: Sequence[Result], metric: str) -> dict[str, float]:
-    """Setting -> mean of a metric over its images. Raises InputError where no image has it."""
+    """Return the mean of a metric over the images of each setting.
+
+    Args:
+        results: the results.
+        metric: the name of the metric.
+
+    Raises:
+        InputError: if no image has the metric.
+    """
     values: dict[str, list[float]] = {}
     for result in results:
         if metric in result.metrics:
             values.setdefault(result.setting, []).append(result.metrics[metric])
     if not values:
-        known = sorted({name for result in results for name in result.metrics})
+        names = sorted({name for result in results for name in result.metrics})
         raise InputError(
-            f"no image has {metric!r}: they have {', '.join(known) or 'no metrics'}; choose by one of those."
+            f"no image has {metric!r}: they have {', '.join(names) or 'no metrics'}; choose by one of those."
         )
     return {name: fmean(numbers) for name, numbers in values.items()}
 
@@ -127,15 +164,18 @@ def method(setting: Setting) -> str:
 
 def rows_of(experiment: Experiment) -> int:
     """Denoiser rows of all its images when none are shared; at most that for what follows the predictions."""
-    pictures = len(experiment.prompts) * len(experiment.seeds)
-    return pictures * sum(rows_a_picture(setting.guidance, experiment.steps) for setting in experiment.settings)
+    images = len(experiment.prompts) * len(experiment.seeds)
+    return images * sum(rows_per_image(setting.guidance, experiment.steps) for setting in experiment.settings)
 
 
-def rows_a_picture(guidance: Guidance, count: int, levels: Sequence[float] | None = None) -> int:
-    """Rows of one image in so many steps.
+def rows_per_image(guidance: Guidance, count: int, levels: Sequence[float] | None = None) -> int:
+    """Return the denoiser rows of one image.
 
-    `levels` are the noise levels of the run itself (sigma, one more than steps), see `stored_levels`. Before a run,
-    when none are known, the number is an estimate at those of Stable Diffusion.
+    Args:
+        guidance: the guidance.
+        count: the number of steps.
+        levels: the noise levels of the run (sigma, one more than steps; see `stored_levels`). None estimates at those
+            of Stable Diffusion.
     """
     guide = guidance.start("epsilon")
     return sum(guide.plan(step).evaluations for step in steps(count, levels or standard_sigmas(count)))
@@ -144,8 +184,17 @@ def rows_a_picture(guidance: Guidance, count: int, levels: Sequence[float] | Non
 def reported(
     experiment: Experiment, chosen: Mapping[str, Setting], prompts: Sequence[str], seeds: Sequence[int]
 ) -> Experiment:
-    """The chosen settings on other prompts and seeds: plain guidance at its own best as the baseline, and at all its
-    other scales, so that it can be seen whether the best one was chosen."""
+    """Return the experiment that reports the chosen settings on other prompts and seeds.
+
+    Plain guidance at its own best scale is the baseline; all its other scales are there too, which shows whether the
+    best one was chosen.
+
+    Args:
+        experiment: the experiment that was chosen from.
+        chosen: group -> its best setting.
+        prompts: the prompts to report on.
+        seeds: the seeds to report on.
+    """
     plain = chosen.get(PLAIN[1], experiment.baseline).model_copy(update={"group": PLAIN[0]})
     methods = [setting for group, setting in chosen.items() if group != PLAIN[1]]
     scales = [
@@ -171,8 +220,8 @@ def _part(
             f"rung {number + 1} asks for {rung.prompts} prompts, and {experiment.name} has {len(experiment.prompts)}; "
             "give fewer, or an experiment with more."
         )
-    first = sum(one.seeds for one in rungs[:number])
-    settings = [one for one in settings if one != experiment.baseline]
+    first = sum(earlier.seeds for earlier in rungs[:number])
+    settings = [setting for setting in settings if setting != experiment.baseline]
     return _with(
         experiment,
         name=f"{experiment.name}-choose-{number + 1}",
@@ -189,4 +238,4 @@ def _with(experiment: Experiment, **fields: Any) -> Experiment:
 
 
 def _run(experiment: Experiment, folder: Path) -> None:
-    experiment.run(folder)
+    run_experiment(experiment, folder)

@@ -1,4 +1,4 @@
-"""What a search ended with, judged on the images that it was not tuned on."""
+"""The result of a search, evaluated on images that it was not tuned on."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +18,17 @@ from cfglab.guidance import Guidance
 
 HELD_OUT = "held-out"
 MOST = 6
-"""Points of a frontier that are judged: that many of either side, its ends among them."""
+"""Points of a frontier that are evaluated: that many of either side, its ends among them."""
 
 
 class MeasuredPoint(BaseModel):
-    """A guidance and its metrics on the images that it was tuned on, flattered by the choice."""
+    """A guidance and its metrics on the images that it was tuned on, which flatter it.
+
+    Attributes:
+        name: the name of the setting.
+        guidance: the guidance.
+        values: the value of each metric.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,8 +38,16 @@ class MeasuredPoint(BaseModel):
 
 
 class Side(BaseModel):
-    """One of the two texts of a search after its trials: `full` went to the end, `cut` were worse than the best one
-    before it, `refused` made no guidance or no image; `rows` of the denoiser; the best, or the frontier."""
+    """One of the two texts of a search after its trials.
+
+    Attributes:
+        text: the text with gaps.
+        full: trials with all images.
+        cut: trials that were stopped early, because they were worse than the best one before them.
+        refused: trials whose text is no guidance, or that made no image.
+        rows: denoiser rows of all trials.
+        points: the best guidance, or the frontier.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,7 +60,13 @@ class Side(BaseModel):
 
 
 class TuningVerdict(BaseModel):
-    """A tuned guidance less its opponent on held-out images, a row for each metric."""
+    """A tuned guidance minus its opponent on held-out images.
+
+    Attributes:
+        setting: the name of the tuned guidance.
+        against: the name of its opponent.
+        rows: one row per metric.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -56,8 +76,17 @@ class TuningVerdict(BaseModel):
 
 
 class Tuned(BaseModel):
-    """A finished search. `run` is the folder of the held-out images; `looks` counts how often images of that set
-    were looked at in this folder, this time included."""
+    """A finished search.
+
+    Attributes:
+        search: the search.
+        constant: the constant scales.
+        tuned: the guidance with gaps.
+        run: the folder of the held-out images.
+        looks: how often held-out images were evaluated in this folder, this time included.
+        rows: denoiser rows of the held-out images.
+        verdicts: the comparisons on held-out images.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -70,28 +99,40 @@ class Tuned(BaseModel):
     verdicts: tuple[TuningVerdict, ...]
 
 
-def judge(search: Search, constant: Side, tuned: Side, folder: Path, draw: Draw) -> Tuned:
-    """Draw the points of both sides for the held-out prompts and seeds and compare them.
+def evaluate_held_out(search: Search, constant: Side, tuned: Side, folder: Path, draw: Draw) -> Tuned:
+    """Generate the points of both sides for the held-out prompts and seeds, and compare them.
 
-    A single tuned guidance meets the best constant scale. On a frontier each meets the constant one that was nearest to
-    it in the first metric where both were tuned, and p is corrected over all of them.
+    A single tuned guidance is compared with the best constant scale. On a frontier each is compared with the constant
+    scale that was nearest to it in the first metric on the images that were tuned on; p is corrected over all of them.
+
+    Args:
+        search: the search.
+        constant: the constant scales after their trials.
+        tuned: the guidance with gaps after its trials.
+        folder: the folder of the search.
+        draw: a function that runs an experiment in a folder.
+
+    Raises:
+        InputError: if two settings share no held-out image.
+        MachineError: if the model failed.
     """
     points = [*constant.points, *tuned.points]
     settings = [
-        Setting(name=one.name, group=one.name.split()[0], title=one.name, guidance=one.guidance) for one in points
+        Setting(name=point.name, group=point.name.split()[0], title=point.name, guidance=point.guidance)
+        for point in points
     ]
     experiment = search.part(HELD_OUT, settings, search.held_prompts, search.held_seeds)
-    place = folder / HELD_OUT / experiment.id[:16]
-    draw(experiment, place)
-    with Store.open(place) as store:
+    run_folder = folder / HELD_OUT / experiment.id[:16]
+    draw(experiment, run_folder)
+    with Store.open(run_folder) as store:
         refuse_unsettled(store)
         rows = sum(result.rows_run for result in store.results())
-        verdicts = [_verdict(store, search, one, opponent(one, constant.points)) for one in tuned.points]
+        verdicts = [_verdict(store, search, point, opponent(point, constant.points)) for point in tuned.points]
     return Tuned(
         search=search,
         constant=constant,
         tuned=tuned,
-        run=place,
+        run=run_folder,
         looks=len(list((folder / HELD_OUT).iterdir())),
         rows=rows,
         verdicts=_corrected(verdicts, len(search.metrics)),
@@ -99,41 +140,51 @@ def judge(search: Search, constant: Side, tuned: Side, folder: Path, draw: Draw)
 
 
 def opponent(point: MeasuredPoint, others: Sequence[MeasuredPoint]) -> MeasuredPoint:
-    """The nearest in the first metric, where tuned."""
+    """Return the point that is nearest to another in the first metric, on the images that were tuned on.
+
+    Args:
+        point: the tuned point.
+        others: the points to choose from.
+    """
     return min(others, key=lambda other: abs(other.values[0] - point.values[0]))
 
 
-def spread(points: Sequence[MeasuredPoint], most: int = MOST) -> list[MeasuredPoint]:
-    """At most so many of them, evenly through their order, both ends among them."""
+def evenly_spaced(points: Sequence[MeasuredPoint], most: int = MOST) -> list[MeasuredPoint]:
+    """Return at most `most` points, evenly through their order, both ends included.
+
+    Args:
+        points: the points.
+        most: the largest number of points.
+    """
     return [points[i] for i in sorted({round(i) for i in np.linspace(0, len(points) - 1, min(most, len(points)))})]
 
 
-def _verdict(store: Store, search: Search, point: MeasuredPoint, other: MeasuredPoint) -> TuningVerdict:
+def _verdict(store: Store, search: Search, point: MeasuredPoint, against: MeasuredPoint) -> TuningVerdict:
     rows = []
     for metric in search.metrics:
-        found = next(row for row in compare(store, metric, other.name).rows if row.setting == point.name)
-        if found.difference is None:
+        row = next(row for row in compare(store, metric, against.name).rows if row.setting == point.name)
+        if row.difference is None:
             raise InputError(
-                f"{store.folder}: '{point.name}' and '{other.name}' share no held-out image; run it again."
+                f"{store.folder}: '{point.name}' and '{against.name}' share no held-out image; run it again."
             )
-        rows.append(found)
-    return TuningVerdict(setting=point.name, against=other.name, rows=tuple(rows))
+        rows.append(row)
+    return TuningVerdict(setting=point.name, against=against.name, rows=tuple(rows))
 
 
 def _corrected(verdicts: Sequence[TuningVerdict], metrics: int) -> tuple[TuningVerdict, ...]:
     """p after Holm's correction over the verdicts, one metric at a time: `compare` corrected for other families."""
     columns = []
     for metric in range(metrics):
-        tested = {one.setting: row.p for one in verdicts if (row := one.rows[metric]).p is not None}
+        tested = {verdict.setting: row.p for verdict in verdicts if (row := verdict.rows[metric]).p is not None}
         columns.append(dict(zip(tested, holm(list(tested.values())), strict=True)))
     return tuple(
-        one.model_copy(
+        verdict.model_copy(
             update={
                 "rows": tuple(
-                    row.model_copy(update={"p_holm": column.get(one.setting)})
-                    for row, column in zip(one.rows, columns, strict=True)
+                    row.model_copy(update={"p_holm": column.get(verdict.setting)})
+                    for row, column in zip(verdict.rows, columns, strict=True)
                 )
             }
         )
-        for one in verdicts
+        for verdict in verdicts
     )

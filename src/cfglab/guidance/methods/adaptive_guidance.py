@@ -1,9 +1,7 @@
-"""Guided steps without the unconditional row: adaptive guidance, and the update of an earlier step used again."""
+"""Adaptive guidance: no unconditional row once both predictions point the same way (2312.12487)."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
-
-from pydantic import Field
 
 from cfglab.guidance.context import StepContext
 from cfglab.guidance.fields import Fraction
@@ -17,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class AdaptiveGuidance(Transform):
-    """Once `cos(c, u) >= similarity`, the unconditional row of that image is left out for the rest of the run.
+    """`g = u + w (c - u)` until `cos(c, u) >= gamma`, then `g = c`: the unconditional row no longer runs.
 
-    arXiv:2312.12487, section 5, on epsilon, each image alone. From then on the prediction is the conditional one, and
-    transforms before this one do nothing.
+    gamma is `similarity`. arXiv:2312.12487, section 5, on epsilon; each image decides for itself. After that step,
+    transforms that stand before this one have no effect.
 
     Attributes:
         space: The parameterization of the cosine; the paper's is epsilon.
@@ -44,71 +42,26 @@ class AdaptiveGuidance(Transform):
         defaults="none: the threshold depends on the model; ComfyUI-Adaptive-Guidance starts at 0.99",
         hosts=(Implementation("ComfyUI", "asagi4's node takes the cosine over the whole batch"),),
     )
-    alone: ClassVar[bool] = True
+    per_image: ClassVar[bool] = True
 
     kind: Literal["adaptive"] = "adaptive"
     space: Space = "epsilon"
     similarity: Fraction
 
-    def scale(self, w: "float | Tensor", now: StepContext) -> "float | Tensor":
+    def scale(self, w: "float | Tensor", context: StepContext) -> "float | Tensor":
         from cfglab.guidance.reductions import dot, norm, safe_divide
 
-        if "agreed" not in now.memory:
-            cosine = safe_divide(dot(now.cond, now.uncond), norm(now.cond) * norm(now.uncond))
+        if "agreed" not in context.memory:
+            cosine = safe_divide(dot(context.cond, context.uncond), norm(context.cond) * norm(context.uncond))
             if bool((cosine >= self.similarity).all()):
-                now.memory["agreed"] = now.step.index
+                context.memory["agreed"] = context.step.index
         return w
 
-    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":
-        return now.cond if self._dropped(now.step, now.memory) else guided
+    def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
+        return context.cond if self._dropped(context.step, context.memory) else guided
 
     def supplies(self, step: Step, memory: Mapping[str, Any]) -> Literal["uncond", "cond"] | None:
         return "uncond" if self._dropped(step, memory) else None
 
     def _dropped(self, step: Step, memory: Mapping[str, Any]) -> bool:
         return bool(memory.get("agreed", step.index) < step.index)
-
-
-class ReuseUpdate(Transform):
-    """The unconditional row runs at every `every`-th step; between them `c - u` of the last one is used again.
-
-    From progress `start` on. Related to the reuse of Compress Guidance (arXiv:2408.11194) and of FasterCache, which
-    differ; no paper of its own. A two-call sampler stores and uses the update of either call.
-
-    Attributes:
-        every: The distance between two full steps, 2 or more.
-        start: The fraction of the run up to which every step is full, 0 to 1.
-
-    Examples:
-        >>> from cfglab import Guidance
-        >>> print(Guidance("5 | reuse(every=3)"))
-        5 | reuse(every=3)
-    """
-
-    card: ClassVar[Card] = Card(
-        title="Reused updates",
-        says="The difference of the predictions is computed at every few steps and used again between them.",
-        formula="c + (w - 1) (c' - u'), c' and u' of the last full step",
-        source="the simplest member of a family: Compress Guidance, FasterCache",
-        rows="1 + 1 / every",
-        defaults="every 2, from the first step on: ours",
-        hosts=(
-            Implementation("diffusers", "FasterCache approximates the unconditional branch in the frequency domain"),
-        ),
-    )
-
-    kind: Literal["reuse"] = "reuse"
-    space: Space = "model"
-    every: int = Field(2, ge=2)
-    start: Fraction = 0.0
-
-    def supplies(self, step: Step, memory: Mapping[str, Any]) -> Literal["uncond", "cond"] | None:
-        known = memory.get("step")
-        fresh = known is None or step.progress < self.start or step.index % self.every == 0
-        return None if fresh or known == step.index else "uncond"
-
-    def unconditional(self, uncond: "Tensor", now: StepContext) -> "Tensor":
-        if self.supplies(now.step, now.memory):
-            return now.cond - now.memory["update"]
-        now.memory.update(step=now.step.index, update=now.cond - uncond)
-        return uncond

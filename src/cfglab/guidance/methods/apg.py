@@ -1,4 +1,4 @@
-"""Adaptive projected guidance: less weight for the part of the update along the prediction (2410.02416)."""
+"""APG, adaptive projected guidance: less of the update along the conditional prediction (2410.02416)."""
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -20,15 +20,15 @@ _THEIRS: dict[str, dict[str, Any]] = {
 
 
 class APG(Transform):
-    """Adaptive projected guidance on x0: `g = c + (w - 1) (D_orth + eta D_par)`.
+    """`g = c + (w - 1) (D_orth + eta D_par)`, `D = min(1, r / |D'|) D'`, `D' = (c - u) + beta D'_before`, on x0.
 
-    `D = (c - u) + momentum * D_before`, shortened to `norm_threshold` where it is longer (0: never), and split along c;
-    all per image. arXiv:2410.02416, algorithm 1. `eta` 0 to 1; negative `momentum` is the paper's reverse
-    momentum, of which a two-call sampler counts every call. The threshold depends on the model (15 for SDXL), so it is
-    off by default.
+    beta is `momentum` and r is `norm_threshold` (0 for no limit). D_par is the part of D along c, D_orth the rest; all
+    per image. arXiv:2410.02416, algorithm 1. A negative beta is the paper's reverse momentum; a two-call sampler counts
+    every call. The threshold depends on the model (15 for SDXL), so it is off by default.
 
-    `as_in="diffusers"`: its guider's `u + w D'`, in what the model predicts; `as_in="comfyui"`: its node's `c + w D'`,
-    on x0. Each brings that host's defaults. At w = 0 every one of them is u here.
+    `as_in="diffusers"` is its guider: `u + w (D_orth + eta D_par)` in the model's parameterization. `as_in="comfyui"`
+    is its node: `c + w (D_orth + eta D_par)` on x0. Each brings the defaults of that program. At w = 0 all of them are
+    u here.
 
     Attributes:
         space: The parameterization in which it acts; the paper's is x0.
@@ -77,18 +77,18 @@ class APG(Transform):
         mode = data.get("as_in") if isinstance(data, dict) else None
         return {**_THEIRS[mode], **data} if isinstance(mode, str) and mode in _THEIRS else data
 
-    def update(self, update: "Tensor", now: StepContext) -> "Tensor":
+    def update(self, update: "Tensor", context: StepContext) -> "Tensor":
         from cfglab.guidance.reductions import dot, norm, safe_divide
 
         if self.momentum:
-            now.memory["update"] = step = update + self.momentum * now.memory.get("update", 0.0)
+            context.memory["update"] = step = update + self.momentum * context.memory.get("update", 0.0)
         else:
             step = update
         if self.norm_threshold:
             length = norm(step)
             step = step * (self.norm_threshold / length.where(length > 0, 1.0)).clamp(max=1.0)
-        along = now.cond * safe_divide(dot(step, now.cond), dot(now.cond, now.cond), 0.0)
+        along = context.cond * safe_divide(dot(step, context.cond), dot(context.cond, context.cond), 0.0)
         changed = (step - along) + self.eta * along if self.eta != 1 else step
         if self.as_in == "diffusers":
             return changed
-        return changed + now.over_w(update if self.as_in == "comfyui" else update - changed)
+        return changed + context.over_w(update if self.as_in == "comfyui" else update - changed)

@@ -7,14 +7,14 @@ from pydantic import model_validator
 from cfglab.errors import InputError
 from cfglab.guidance.context import Perturbation
 from cfglab.guidance.fields import NotNegative
-from cfglab.guidance.methods.weak_prediction import Layers, Weaker
+from cfglab.guidance.methods.weak_prediction import Layers, WeakPrediction
 from cfglab.guidance.perturbations.skipped_layers import SkippedLayers
-from cfglab.guidance.perturbations.weak_models import OtherModel
+from cfglab.guidance.perturbations.weak_models import WeakModelPass
 from cfglab.method_card import Card, Implementation
 
 
-class AutoGuidance(Weaker):
-    """`g + (w - 1) (D - D_weak)`: guidance away from a weaker model under the same condition.
+class AutoGuidance(WeakPrediction):
+    """`g + (w - 1) (D_1 - D_0)`: away from a weaker model D_0 under the same condition.
 
     arXiv:2406.02507. The paper's autoguidance is `1 | autoguidance(w=2, model=...)`, two rows a step; over a schedule
     it adds to classifier-free guidance. `model` names a network known to `register_weak_model`; `twin` is that of the
@@ -60,16 +60,16 @@ class AutoGuidance(Weaker):
     skip: Layers | None = None
 
     @model_validator(mode="after")
-    def _one(self) -> "AutoGuidance":
+    def _check_source(self) -> "AutoGuidance":
         if (self.model is None) == (self.skip is None):
-            given = "without a weaker model" if self.model is None else "with a weaker model and layers to skip"
+            fault = "without a weaker model" if self.model is None else "with a weaker model and layers to skip"
             raise InputError(
-                f"autoguidance {given}: it needs one of them; write model=twin for the bundled model, or skip=mid."
+                f"autoguidance {fault}: it needs one of them; write model=twin for the bundled model, or skip=mid."
             )
         return self
 
     def factor(self) -> float:
         return self.w - 1
 
-    def worse(self) -> Perturbation:
-        return SkippedLayers(self.skip, self.kind) if self.skip is not None else OtherModel(str(self.model))
+    def weak_pass(self) -> Perturbation:
+        return SkippedLayers(self.skip, self.kind) if self.skip is not None else WeakModelPass(str(self.model))

@@ -1,4 +1,4 @@
-"""The guided prediction with the norm of a reference: one family; five programs have one member each."""
+"""CFGNorm: the guided prediction with the norm of a reference; the family of five programs."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -67,7 +67,7 @@ class CFGNorm(Transform):
             raise ValueError(f"cfg_norm(min={self.min:g}, max={self.max:g}): min is at most max; swap them.")
         return self
 
-    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":
+    def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
         from cfglab.guidance.reductions import channel_dot, norm, safe_divide
 
         def length(x: "Tensor") -> "Tensor":
@@ -75,5 +75,8 @@ class CFGNorm(Transform):
                 return norm(x)
             return channel_dot(x, x).sqrt() if self.axis == "channel" else x.norm(dim=-1, keepdim=True)
 
-        own, wanted = length(guided), length(now.cond if self.reference == "cond" else now.uncond)
-        return guided * safe_divide(self.times * wanted, own).clamp(self.min, self.max)
+        guided_length, target_length = (
+            length(guided),
+            length(context.cond if self.reference == "cond" else context.uncond),
+        )
+        return guided * safe_divide(self.times * target_length, guided_length).clamp(self.min, self.max)

@@ -1,4 +1,4 @@
-"""CFG-Zero*: the unconditional prediction at its best scale, and a zero prediction in the first steps (2503.18886)."""
+"""CFG-Zero*: the unconditional prediction at its best scale, and zero in the first steps (2503.18886)."""
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -92,11 +92,15 @@ class CFGZeroStar(Transform):
     def is_zero(self, step: Step) -> bool:
         return step.index < self.zero_steps + (self.as_in == "authors")
 
-    def unconditional(self, uncond: "Tensor", now: StepContext) -> "Tensor":
+    def unconditional(self, uncond: "Tensor", context: StepContext) -> "Tensor":
         from cfglab.guidance.reductions import dot, safe_divide
 
-        u, c = (uncond, now.cond) if self.as_in != "comfyui" else (now.residual(uncond), now.residual(now.cond))
+        u, c = (
+            (uncond, context.cond)
+            if self.as_in != "comfyui"
+            else (context.residual(uncond), context.residual(context.cond))
+        )
         return uncond * safe_divide(dot(c, u), dot(u, u))
 
-    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":
-        return guided * 0 if self.is_zero(now.step) else guided
+    def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
+        return guided * 0 if self.is_zero(context.step) else guided

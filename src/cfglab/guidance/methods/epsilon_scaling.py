@@ -1,4 +1,4 @@
-"""Epsilon scaling: the guided noise a little smaller, against exposure bias (2308.15321)."""
+"""Epsilon scaling: the predicted noise divided by a number just above 1, against exposure bias (2308.15321)."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -45,5 +45,5 @@ class EpsilonScaling(Transform):
     kind: Literal["epsilon_scaling"] = "epsilon_scaling"
     factor: Positive = 1.005
 
-    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":  # noqa: ARG002
+    def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":  # noqa: ARG002
         return guided / self.factor

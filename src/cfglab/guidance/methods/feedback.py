@@ -1,4 +1,4 @@
-"""Feedback guidance: the scale from a running posterior that the sample fits its condition (2506.06085)."""
+"""FBG, feedback guidance: the scale from a running posterior of the condition (2506.06085)."""
 
 import math
 from collections.abc import Sequence
@@ -68,33 +68,33 @@ class FeedbackGuidance(Transform):
     tau: NotNegative
     max: Positive = 10.0
 
-    def scale(self, w: "float | Tensor", now: StepContext) -> "float | Tensor":
-        step, memory = now.step, now.memory
-        if now.latents is None or step.sigma is None or step.alpha is None:
+    def scale(self, w: "float | Tensor", context: StepContext) -> "float | Tensor":
+        step, memory = context.step, context.memory
+        if context.latents is None or step.sigma is None or step.alpha is None:
             raise InputError(
                 f"{self.kind} at step {step.index} without latents, sigma or alpha: it compares the sample with what "
                 "was predicted; call combine(uncond, cond, step, latents) with a whole step."
             )
         if memory.get("step") != step.index:
-            z = now.latents / step.alpha
-            memory["log"] = self._log_posterior(z, w, now)
-            memory.update(step=step.index, z=z, sigma=step.sigma, cond=now.cond, uncond=now.uncond)
+            z = context.latents / step.alpha
+            memory["log"] = self._log_posterior(z, w, context)
+            memory.update(step=step.index, z=z, sigma=step.sigma, cond=context.cond, uncond=context.uncond)
         p = memory["log"].exp()
         return w + p / (p - (1 - self.pi)) - 1
 
-    def _log_posterior(self, z: "Tensor", w: "float | Tensor", now: StepContext) -> "Tensor":
+    def _log_posterior(self, z: "Tensor", w: "float | Tensor", context: StepContext) -> "Tensor":
         from cfglab.guidance.reductions import dot
 
-        memory, sigma = now.memory, float(now.step.sigma or 0)
+        memory, sigma = context.memory, float(context.step.sigma or 0)
         if "log" not in memory:
             return z.new_zeros(len(z), *[1] * (z.ndim - 1))
-        before, after = memory["sigma"] ** 2, sigma**2
-        share, variance = after / before, (before - after) * after / before
+        s, s_next = memory["sigma"] ** 2, sigma**2
+        share, variance = s_next / s, (s - s_next) * s_next / s
         errors = []
         for clean in (memory["cond"], memory["uncond"]):
             error = z - share * memory["z"] - (1 - share) * clean
             errors.append(dot(error, error))
-        log = memory["log"] - self.tau / (2 * variance) * (errors[0] - errors[1]) + self._delta(now.step.count)
+        log = memory["log"] - self.tau / (2 * variance) * (errors[0] - errors[1]) + self._delta(context.step.count)
         most = self.max + 1 - w
         if not bool(most > 1 if isinstance(most, float | int) else (most > 1).all()):
             highest = float(w if isinstance(w, float | int) else w.max())

@@ -1,14 +1,13 @@
-"""Laplacian pyramids of the last two dimensions: what is lost in halving, level by level. Loads torch.
+"""Laplacian pyramids over the last two dimensions. Loads torch.
 
-"paper" is the pyramid of the FDG paper's code, kornia's: the binomial weights 1, 4, 6, 4, 1 over 16 with reflected
-borders; halving blurs and takes the mean of 2 x 2 positions, doubling interpolates linearly and blurs. A size that is
-not even is extended by one reflected position at its end before it is halved and cut again after it is doubled; the
-paper's code returns another size there, or fails.
+A level is an image minus its halved and doubled self, so the levels add up to the image for any filters.
 
-"nearest" is that of cfglab 0.1: repeated borders, halving keeps every second position, doubling repeats positions.
+"paper" is the pyramid of the FDG paper's code, which is kornia's: binomial weights 1, 4, 6, 4, 1 over 16 with reflected
+borders. Halving blurs and takes the mean of 2 x 2 positions; doubling interpolates linearly and blurs. An odd size is
+extended by one reflected position before it is halved, and cut again after it is doubled; the paper's code returns
+another size there, or fails.
 
-A level is an image minus its halved, doubled self, so the levels add up to the image whatever the filters are.
-"""
+"nearest" is that of cfglab 0.1: repeated borders, halving keeps every second position, doubling repeats positions."""
 
 from typing import Literal
 
@@ -16,7 +15,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cfglab.errors import InputError
+
 Pyramid = Literal["paper", "nearest"]
+
+
+def check_spatial(kind: str, tensor: Tensor) -> None:
+    """Check that predictions have height and width.
+
+    Args:
+        kind: The name of the transform, for the message.
+        tensor: The prediction, (n, channels, ..., h, w).
+
+    Raises:
+        InputError: It has less than four dimensions.
+    """
+    if tensor.ndim < 4:
+        raise InputError(
+            f"{kind} on predictions of shape {tuple(tensor.shape)}: it needs height and width, (n, channels, ..., "
+            "h, w); leave it out for a model that packs its images into tokens."
+        )
 
 
 def levels(image: Tensor, count: int, pyramid: Pyramid = "paper") -> list[Tensor]:
@@ -76,12 +94,12 @@ def _blur(image: Tensor, pyramid: Pyramid) -> Tensor:
     return blurred
 
 
-def _bordered(image: Tensor, dim: int, before: int, after: int, pyramid: Pyramid) -> Tensor:
+def _bordered(image: Tensor, dim: int, leading: int, trailing: int, pyramid: Pyramid) -> Tensor:
     """The image with that many more positions along `dim`: reflected at its ends, or its ends repeated."""
-    if not before + after:
+    if not leading + trailing:
         return image
-    last = image.shape[dim] - 1
-    index = torch.arange(-before, last + 1 + after, device=image.device)
-    if pyramid == "paper" and last:
-        index = last - (last - index.abs() % (2 * last)).abs()
-    return image.index_select(dim, index.clamp(0, last))
+    last_index = image.shape[dim] - 1
+    index = torch.arange(-leading, last_index + 1 + trailing, device=image.device)
+    if pyramid == "paper" and last_index:
+        index = last_index - (last_index - index.abs() % (2 * last_index)).abs()
+    return image.index_select(dim, index.clamp(0, last_index))

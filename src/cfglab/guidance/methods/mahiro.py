@@ -1,4 +1,4 @@
-"""MaHiRo: more weight for the conditional prediction where the two predictions agree less (ComfyUI)."""
+"""MaHiRo: the guided prediction moves towards w times the conditional one where the two agree less (ComfyUI)."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -38,11 +38,11 @@ class MaHiRo(Transform):
     kind: Literal["mahiro"] = "mahiro"
     space: Space = "x0"
 
-    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":
+    def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
         from cfglab.guidance.reductions import channel_dot
 
-        leap = now.w * now.cond
-        ours, theirs = _root(now.w * now.uncond), _root((leap + guided) / 2)
+        leap = context.w * context.cond
+        ours, theirs = _root(context.w * context.uncond), _root((leap + guided) / 2)
         lengths = channel_dot(ours, ours).sqrt() * channel_dot(theirs, theirs).sqrt()
         cosines = channel_dot(ours, theirs) / lengths.clamp(min=1e-8)
         agreed = cosines.flatten(1).mean(1).reshape(-1, *[1] * (guided.ndim - 1))

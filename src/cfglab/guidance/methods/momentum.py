@@ -1,4 +1,4 @@
-"""Momentum guidance: away from the average of the past velocities (2602.20360)."""
+"""Momentum guidance: away from the running mean of past velocities (2602.20360)."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -50,7 +50,7 @@ class MomentumGuidance(Transform):
     alpha: NotNegative = 0.5
     beta: Forgetting = 0.6
 
-    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":
-        mean = now.memory.get("mean", guided)
-        now.memory["mean"] = guided.lerp(mean, self.beta)
+    def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
+        mean = context.memory.get("mean", guided)
+        context.memory["mean"] = guided.lerp(mean, self.beta)
         return guided + self.alpha * (guided - mean)

@@ -1,4 +1,4 @@
-"""Guidance inside cross-attention: normalized attention guidance (NAG)."""
+"""NAG, normalized attention guidance: a negative prompt inside cross-attention (2505.21179)."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -50,22 +50,22 @@ class NormalizedAttention:
     ) -> "tuple[Tensor, Any, Mapping[str, Any]]":
         import torch
 
-        own = {name: value for name, value in conditioning.items() if name != "prompted"}
+        arguments = {name: value for name, value in conditioning.items() if name != "prompted"}
         if "prompted" not in conditioning:
             raise InputError(f"nag: {self.prompt!r} was not encoded: it needs a host that can encode a further prompt.")
-        texts = [own["encoder_hidden_states"], conditioning["prompted"]["encoder_hidden_states"]]
-        return sample, timestep, {**own, "encoder_hidden_states": torch.cat(texts)}
+        texts = [arguments["encoder_hidden_states"], conditioning["prompted"]["encoder_hidden_states"]]
+        return sample, timestep, {**arguments, "encoder_hidden_states": torch.cat(texts)}
 
     @contextmanager
     def applied(self, denoiser: "Module") -> "Iterator[Module]":
         check_hooks(denoiser, "nag")
-        found = cross_attentions(denoiser, "nag")
+        attentions = cross_attentions(denoiser, "nag")
 
-        def set_them(handles: list[Any]) -> None:
-            for attention in found:
-                handles.extend(_Guided(attention, self).hooks())
+        def add_hooks(handles: list[Any]) -> None:
+            for attention in attentions:
+                handles.extend(_GuidedCrossAttention(attention, self).hooks())
 
-        with hooked(denoiser, set_them):
+        with hooked(denoiser, add_hooks):
             yield denoiser
 
     def guided(self, positive: "Tensor", negative: "Tensor") -> "Tensor":
@@ -82,13 +82,13 @@ class NormalizedAttention:
 
         dtype, positive, negative = positive.dtype, upcast(positive), upcast(negative)
         away = positive * self.s - negative * (self.s - 1)
-        norms = [one.abs().sum(-1, keepdim=True) for one in (away, positive)]
+        norms = [output.abs().sum(-1, keepdim=True) for output in (away, positive)]
         ratio = norms[0] / norms[1].where(norms[1] > 0, 1.0)
-        held = away * (self.tau / ratio.where(ratio > 0, 1.0)).clamp(max=1.0)
-        return (held * self.alpha + positive * (1 - self.alpha)).to(dtype)
+        limited = away * (self.tau / ratio.where(ratio > 0, 1.0)).clamp(max=1.0)
+        return (limited * self.alpha + positive * (1 - self.alpha)).to(dtype)
 
 
-class _Guided:
+class _GuidedCrossAttention:
     """One cross-attention: it runs for the rows' own text, and inside that once more for the other one."""
 
     def __init__(self, attention: Any, variation: NormalizedAttention) -> None:
@@ -109,14 +109,14 @@ class _Guided:
         """The first half of the texts goes on, the call with the other half is kept."""
         if self.inside:
             return None
-        own, other = kwargs["encoder_hidden_states"].chunk(2)
-        self.call = args, {**kwargs, "encoder_hidden_states": other}
-        return args, {**kwargs, "encoder_hidden_states": own}
+        own_text, negative_text = kwargs["encoder_hidden_states"].chunk(2)
+        self.call = args, {**kwargs, "encoder_hidden_states": negative_text}
+        return args, {**kwargs, "encoder_hidden_states": own_text}
 
-    def guide(self, _: Any, given: "tuple[Tensor, ...]") -> "tuple[Tensor, ...] | None":
+    def guide(self, _: Any, projection_inputs: "tuple[Tensor, ...]") -> "tuple[Tensor, ...] | None":
         """Before the projection: the attention output for the own text, guided away from that for the other."""
         if self.inside:
-            self.negative = given[0]
+            self.negative = projection_inputs[0]
             return None
         assert self.call is not None
         self.inside = True
@@ -125,7 +125,7 @@ class _Guided:
         finally:
             self.inside = False
         assert self.negative is not None
-        return (self.variation.guided(given[0], self.negative), *given[1:])
+        return (self.variation.guided(projection_inputs[0], self.negative), *projection_inputs[1:])
 
 
 class NAG(Transform):
@@ -180,5 +180,5 @@ class NAG(Transform):
     def supplies(self, step: Step, memory: Mapping[str, Any]) -> Literal["uncond", "cond"] | None:  # noqa: ARG002
         return "cond"
 
-    def conditional(self, cond: "Tensor", now: StepContext) -> "Tensor":
-        return cond if now.extra is None else now.extra
+    def conditional(self, cond: "Tensor", context: StepContext) -> "Tensor":
+        return cond if context.extra is None else context.extra

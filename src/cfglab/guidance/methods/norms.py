@@ -1,4 +1,4 @@
-"""The three normalisations of cf_guidance, per image. The target norm is that of the unconditional prediction."""
+"""The three normalizations of cf_guidance, per image: the target norm is that of the unconditional prediction."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 class PredictionNorm(Transform):
-    """The guided prediction with the norm of the unconditional one: `p -> p * ||u|| / ||p||` (cf_guidance's BaseNorm).
+    """`g -> g |u| / |g|`: the guided prediction with the norm of the unconditional one (cf_guidance's BaseNorm).
 
-    Close to guidance rescale (2305.08891, section 3.4) at phi = 1, with ||u|| in place of the conditional deviation.
+    Close to guidance rescale (2305.08891, section 3.4) at phi = 1, with |u| in place of std(c).
 
     Reference:
         arXiv:2305.08891, section 3.4, for guidance rescale.
@@ -35,14 +35,14 @@ class PredictionNorm(Transform):
 
     kind: Literal["prediction_norm"] = "prediction_norm"
 
-    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":
-        return _at_length_of(guided, now.uncond)
+    def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
+        return _at_length_of(guided, context.uncond)
 
 
 class UpdateNorm(Transform):
-    """The update with the norm of u: `c - u -> (c - u) / ||c - u|| * ||u||` (cf_guidance's T-Norm).
+    """`g = u + w (c - u) |u| / |c - u|`: the update with the norm of u (cf_guidance's T-Norm).
 
-    The same as plain CFG with the scale `w / (||c - u|| / ||u||)`, so useful w are small, 0.05 to 0.5.
+    The same as plain CFG with the scale `w |u| / |c - u|`, so useful w are small, 0.05 to 0.5.
 
     Examples:
         >>> from cfglab import Guidance
@@ -61,12 +61,12 @@ class UpdateNorm(Transform):
 
     kind: Literal["update_norm"] = "update_norm"
 
-    def update(self, update: "Tensor", now: StepContext) -> "Tensor":
-        return _at_length_of(update, now.uncond)
+    def update(self, update: "Tensor", context: StepContext) -> "Tensor":
+        return _at_length_of(update, context.uncond)
 
 
 class FullNorm(Transform):
-    """The update, then the guided prediction, with the norm of the unconditional one (cf_guidance's FullNorm).
+    """`g -> g |u| / |g|` of `g = u + w (c - u) |u| / |c - u|`: both normalizations (cf_guidance's FullNorm).
 
     Examples:
         >>> from cfglab import Guidance
@@ -85,15 +85,15 @@ class FullNorm(Transform):
 
     kind: Literal["full_norm"] = "full_norm"
 
-    def update(self, update: "Tensor", now: StepContext) -> "Tensor":
-        return _at_length_of(update, now.uncond)
+    def update(self, update: "Tensor", context: StepContext) -> "Tensor":
+        return _at_length_of(update, context.uncond)
 
-    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":
-        return _at_length_of(guided, now.uncond)
+    def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
+        return _at_length_of(guided, context.uncond)
 
 
-def _at_length_of(tensor: "Tensor", other: "Tensor") -> "Tensor":
+def _at_length_of(tensor: "Tensor", reference: "Tensor") -> "Tensor":
     """`tensor` (n, ...) with each image's L2 norm that of `other`; an image of zeros stays."""
     from cfglab.guidance.reductions import norm, safe_divide
 
-    return tensor * safe_divide(norm(other), norm(tensor), 0.0)
+    return tensor * safe_divide(norm(reference), norm(tensor), 0.0)

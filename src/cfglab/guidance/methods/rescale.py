@@ -49,7 +49,7 @@ class Rescale(Transform):
     strength: Strength = 0.7
     space: Space = "v"
 
-    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":
+    def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
         from cfglab.guidance.reductions import safe_divide, std
 
-        return guided * safe_divide(std(now.cond), std(guided))
+        return guided * safe_divide(std(context.cond), std(guided))

@@ -1,10 +1,10 @@
-"""Self-attention guidance: away from the prediction for a sample that is blurred where attention looks (2210.00939)."""
+"""SAG, self-attention guidance: away from a prediction for a sample blurred where attention is high (2210.00939)."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from cfglab.guidance.context import Perturbation, StepContext
 from cfglab.guidance.fields import NotNegative, Positive
-from cfglab.guidance.methods.weak_prediction import Weaker
+from cfglab.guidance.methods.weak_prediction import WeakPrediction
 from cfglab.guidance.names import Space
 from cfglab.guidance.perturbations.blurred_sample import BlurredSample
 from cfglab.method_card import Card, Implementation
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class SAG(Weaker):
+class SAG(WeakPrediction):
     """`g + s (u - u~)`, where u~ is predicted for a sample whose own clean image is blurred where attention looks.
 
     arXiv:2210.00939, equation 16, and 25 with classifier-free guidance, on epsilon: there the unconditional prediction
@@ -63,6 +63,7 @@ class SAG(Weaker):
 
     @property
     def reads_uncond(self) -> bool:  # type: ignore[override]
+        """Whether the unconditional prediction is read: not with `of=cond`."""
         return self.of == "uncond"
 
     def factor(self) -> float:
@@ -71,7 +72,7 @@ class SAG(Weaker):
     def variation(self, step: Step) -> Perturbation | None:
         return BlurredSample(self.of, step, self.sigma) if self.start <= step.progress < self.stop else None
 
-    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":
-        if now.extra is None:
+    def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
+        if context.extra is None:
             return guided
-        return guided + self.s * ((now.uncond if self.of == "uncond" else now.cond) - now.extra)
+        return guided + self.s * ((context.uncond if self.of == "uncond" else context.cond) - context.extra)

@@ -1,4 +1,4 @@
-"""Skimmed CFG: where guidance only pushes values further out, a lower scale is used (Extraltodeus)."""
+"""Skimmed CFG: a lower scale where guidance moves values further out (Extraltodeus)."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -12,12 +12,11 @@ if TYPE_CHECKING:
 
 
 class Skimmed(Transform):
-    """On x0, value by value: the scale `skim` instead of w where the update only pushes a value further out.
+    """`g = u + (skim if mask else w) (c - u)`, value by value on x0, with `D = u + w (c - u)`.
 
-    That is where c and c - u point the same way, the guided D too, and D lies further out than x. The mask is
-    `sign(c - u) = sign(c)`, `sign(c) = sign(D)` and `sign(D) = sign(D - x)` (`flips=False` leaves the last
-    one out), with `D = u + w (c - u)`. First the same is done to u with the roles exchanged (at scale 0 with
-    `full_negative`). skimmed_CFG.py, the single-scale node; no paper. x is the image with noise as ComfyUI has it,
+    The mask is `sign(c - u) = sign(c) = sign(D) = sign(D - x)`: the update moves a value away from zero, and beyond x.
+    `flips=False` leaves out the last sign. Before that, the same is done to u with c and u exchanged (at scale 0 with
+    `full_negative`). From skimmed_CFG.py, the single-scale node; no paper. x is the noisy image as in ComfyUI:
     `latents / alpha` of a VP model, the latents of a flow. Raises InputError without latents.
 
     Attributes:
@@ -47,17 +46,19 @@ class Skimmed(Transform):
     full_negative: bool = False
     flips: bool = True
 
-    def unconditional(self, uncond: "Tensor", now: StepContext) -> "Tensor":
-        away = uncond - now.cond
+    def unconditional(self, uncond: "Tensor", context: StepContext) -> "Tensor":
+        away = uncond - context.cond
         skim = 0.0 if self.full_negative else self.skim
-        return uncond - self._outside(uncond, away, now.cond + now.w * away, now) * now.over_w((now.w - skim) * away)
+        return uncond - self._outside(uncond, away, context.cond + context.w * away, context) * context.over_w(
+            (context.w - skim) * away
+        )
 
-    def update(self, update: "Tensor", now: StepContext) -> "Tensor":
-        outside = self._outside(now.uncond + update, update, now.uncond + now.w * update, now)
-        return update - outside * now.over_w((now.w - self.skim) * update)
+    def update(self, update: "Tensor", context: StepContext) -> "Tensor":
+        outside = self._outside(context.uncond + update, update, context.uncond + context.w * update, context)
+        return update - outside * context.over_w((context.w - self.skim) * update)
 
-    def _outside(self, there: "Tensor", towards: "Tensor", guided: "Tensor", now: StepContext) -> "Tensor":
-        """Where the update `towards` from the other prediction to `there` only pushes further out."""
-        sign = there.sign()
-        outside = (towards.sign() == sign) & (sign == guided.sign())
-        return outside & (guided.sign() == -now.residual(guided).sign()) if self.flips else outside
+    def _outside(self, prediction: "Tensor", direction: "Tensor", guided: "Tensor", context: StepContext) -> "Tensor":
+        """Where `direction`, which ends at `prediction`, moves a value away from zero and beyond x."""
+        sign = prediction.sign()
+        outside = (direction.sign() == sign) & (sign == guided.sign())
+        return outside & (guided.sign() == -context.residual(guided).sign()) if self.flips else outside

@@ -1,4 +1,4 @@
-"""TCFG: the unconditional prediction without its part across the common direction (2503.18137)."""
+"""TCFG, tangential damping: the unconditional prediction along the leading direction only (2503.18137)."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 class TCFG(Transform):
-    """Tangential damping: `u` projected on the leading right-singular vector of the two rows `[c; u]`, then CFG.
+    """`g = u' + w (c - u')`, `u' = <u, v_1> v_1`, v_1 the leading right-singular vector of the two rows `[c; u]`.
 
-    arXiv:2503.18137, on scores. With the Gram numbers `cc`, `cu`, `uu` of one image and
-    `r = hypot(cc - uu, 2 cu)` that projection is `u (1 - (cc - uu) / r) / 2 + c cu / r`: no SVD of the images.
-    Where r is 0 (c and u of one length, at right angles) no direction leads, and u stays.
+    arXiv:2503.18137, on scores. The Gram numbers `cc`, `cu`, `uu` of one image give the projection without an SVD:
+    `u' = u (1 - (cc - uu) / r) / 2 + c cu / r`, `r = hypot(cc - uu, 2 cu)`. If r is 0 (c and u of one length, at right
+    angles) there is no leading direction, and u is unchanged.
 
     Reference:
         arXiv:2503.18137.
@@ -43,12 +43,12 @@ class TCFG(Transform):
 
     kind: Literal["tcfg"] = "tcfg"
 
-    def unconditional(self, uncond: "Tensor", now: StepContext) -> "Tensor":
+    def unconditional(self, uncond: "Tensor", context: StepContext) -> "Tensor":
         from cfglab.guidance.reductions import dot
 
-        cc, cu, uu = dot(now.cond, now.cond), dot(now.cond, uncond), dot(uncond, uncond)
+        cc, cu, uu = dot(context.cond, context.cond), dot(context.cond, uncond), dot(uncond, uncond)
         unit = (cc + uu).where(cc + uu > 0, 1.0)
         cc, cu, uu = cc / unit, cu / unit, uu / unit
         r = (cc - uu).hypot(2 * cu)
-        some = r.where(r > 0, 1.0)
-        return (uncond * ((1 - (cc - uu) / some) / 2) + now.cond * (cu / some)).where(r > 0, uncond)
+        divisor = r.where(r > 0, 1.0)
+        return (uncond * ((1 - (cc - uu) / divisor) / 2) + context.cond * (cu / divisor)).where(r > 0, uncond)

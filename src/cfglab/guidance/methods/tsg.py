@@ -1,17 +1,17 @@
-"""Time-step guidance: away from a prediction for a time step that is not quite this one (2407.02687)."""
+"""TSG, time-step guidance: away from a prediction with a noised timestep embedding (2407.02687)."""
 
 from typing import ClassVar, Literal
 
 from cfglab.guidance.context import Perturbation
 from cfglab.guidance.fields import NotNegative
-from cfglab.guidance.methods.weak_prediction import Weaker
-from cfglab.guidance.perturbations.noised_timestep import NoisedTime
+from cfglab.guidance.methods.weak_prediction import WeakPrediction
+from cfglab.guidance.perturbations.noised_timestep import NoisedTimestep
 from cfglab.method_card import Card
 from cfglab.schedules.fields import Whole
 from cfglab.step import Step
 
 
-class TSG(Weaker):
+class TSG(WeakPrediction):
     """`g + (w - 1) (D - D~)`, where D~ has `e + s t^alpha std(e) n` for the embedding e of the time step.
 
     arXiv:2407.02687, section 5, equation 8 and the listing of appendix G. The paper's guidance is `1 | tsg(w=...,
@@ -61,4 +61,4 @@ class TSG(Weaker):
     def variation(self, step: Step) -> Perturbation | None:
         if not self.start <= step.progress < self.stop:
             return None
-        return NoisedTime(self.s * (1 - step.progress) ** self.alpha, self.seed, step.index)
+        return NoisedTimestep(self.s * (1 - step.progress) ** self.alpha, self.seed, step.index)

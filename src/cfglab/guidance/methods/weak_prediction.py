@@ -1,4 +1,4 @@
-"""The base class of guidance by a perturbed or weaker prediction: `g + s (c - worse)`."""
+"""The base class of guidance away from a weak prediction: `g + s (c - c~)`."""
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def _layers(value: Any) -> tuple[str, ...]:
     """One name, a number, or several of them."""
     several = value if isinstance(value, tuple | list) else (value,)
-    if not several or any(isinstance(one, bool) or not isinstance(one, str | int) or one == "" for one in several):
+    if not several or any(
+        isinstance(layer, bool) or not isinstance(layer, str | int) or layer == "" for layer in several
+    ):
         raise ValueError("layers are names or numbers; write layers=mid or layers=(7, 8, 9).")
     return tuple(map(str, several))
 
@@ -26,8 +28,8 @@ def _layers(value: Any) -> tuple[str, ...]:
 Layers = Annotated[tuple[str, ...], BeforeValidator(_layers)]
 
 
-class Weaker(Transform):
-    """The base class of guidance by a weaker prediction: its hook, and the part of the run in which it acts.
+class WeakPrediction(Transform):
+    """`g + factor (c - c~)`: the base class of guidance away from a weak prediction c~, in a window of the run.
 
     Attributes:
         space: The parameterization in which it acts; "model" by default.
@@ -43,7 +45,7 @@ class Weaker(Transform):
     stop: Fraction = 1.0
 
     @model_validator(mode="after")
-    def _window(self) -> "Weaker":
+    def _window(self) -> "WeakPrediction":
         if self.stop <= self.start:
             raise InputError(
                 f"{self.kind}(start={self.start:g}, stop={self.stop:g}): it stops after it starts; swap them."
@@ -51,15 +53,23 @@ class Weaker(Transform):
         return self
 
     def factor(self) -> float:
-        """The factor of `cond - worse`."""
+        """The factor of `c - c~`.
+
+        Returns:
+            A number; 0 changes nothing.
+        """
         raise NotImplementedError
 
-    def worse(self) -> Perturbation:
-        """The perturbed pass."""
+    def weak_pass(self) -> Perturbation:
+        """The perturbed pass that predicts c~.
+
+        Returns:
+            The perturbation.
+        """
         raise NotImplementedError
 
     def variation(self, step: Step) -> Perturbation | None:
-        return self.worse() if self.start <= step.progress < self.stop else None
+        return self.weak_pass() if self.start <= step.progress < self.stop else None
 
-    def prediction(self, guided: "Tensor", now: StepContext) -> "Tensor":
-        return guided if now.extra is None else guided + self.factor() * (now.cond - now.extra)
+    def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
+        return guided if context.extra is None else guided + self.factor() * (context.cond - context.extra)

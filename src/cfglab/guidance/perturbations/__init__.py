@@ -1,12 +1,12 @@
-"""Further predictions: what is changed when rows are run once more, one kind of change a file. Methods ask for them.
+"""Perturbed passes: the denoiser rows run once more with a change. One kind of change per file; methods ask for them.
 
-- `attention`: self-attention made the identity, or its queries blurred (PAG, SEG)
-- `blur`: the sample blurred where self-attention looks (SAG)
-- `layers`: layers left out, named or drawn (SLG, S2, a variant of autoguidance)
-- `models`: another network, by its name (autoguidance)
-- `texts`: noise in the encodings of the text (ICG, CADS)
-- `times`: noise in the embedding of the time step (TSG)
-- `hooks` finds the layers and takes the hooks away again; `row_noise` draws each row's own noise.
+- `self_attention`: self-attention replaced by the identity, or with blurred queries (PAG, SEG)
+- `blurred_sample`: the sample blurred at the positions with most attention (SAG)
+- `skipped_layers`: layers left out, named or random (SLG, S2, a variant of autoguidance)
+- `weak_models`: another network, by its name (autoguidance)
+- `noised_text`: noise in the text encodings (ICG, CADS)
+- `noised_timestep`: noise in the embedding of the timestep (TSG)
+- `hooks` finds layers and removes hooks again; `per_image_noise` makes the noise of each row.
 
-A method whose change is a few lines has it in its own file: prompts, and attention to a further text (NAG).
+A change of a few lines stands in the file of its method: `methods/second_prompt.py`, `methods/nag.py`.
 """

@@ -1,4 +1,4 @@
-"""The sample blurred where self-attention looks: the rows are run, and run again on what came of it."""
+"""The sample blurred at the positions with most self-attention; the rows run on it again."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from cfglab.errors import InputError
 from cfglab.guidance.names import Space
 from cfglab.guidance.perturbations.hooks import hooked, self_attentions
-from cfglab.guidance.perturbations.self_attention import gaussian, picture_of
+from cfglab.guidance.perturbations.self_attention import gaussian, grid_shape
 from cfglab.step import Step
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ TAPS = 9
 
 @dataclass(frozen=True)
 class BlurredSample:
-    """A perturbed pass: the rows of `source` on `x + alpha (D' - D)`, a sample that is blurred where attention looks.
+    """A perturbed pass: the rows of `source` on `x + alpha (D' - D)`, blurred where attention is high.
 
     D is the rows' own prediction of the clean image, D' that image blurred by a Gaussian of `sigma` where the first
     self-attention of the middle block looks: at positions that get more than 1 of the attention of all the others
@@ -51,31 +51,31 @@ class BlurredSample:
     @contextmanager
     def applied(self, denoiser: "Module") -> "Iterator[Module]":
         attention: Any = self_attentions(denoiser, ("mid",), "sag")[0]
-        first = next(iter(list(inspect.signature(type(denoiser).forward).parameters)[1:]))
-        seen: dict[str, Tensor] = {}
+        sample_name = next(iter(list(inspect.signature(type(denoiser).forward).parameters)[1:]))
+        projections: dict[str, Tensor] = {}
 
-        def keep(name: str) -> Any:
+        def recorder(name: str) -> Any:
             def hook(_: "Module", __: Any, output: "Tensor") -> None:
-                seen[name] = output
+                projections[name] = output
 
             return hook
 
-        def again(module: "Module", args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        def second_pass(module: "Module", args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
             if not self.step.alpha:  # nothing of the image is in the sample
                 return output
-            sample = args[0] if args else kwargs[first]
+            sample = args[0] if args else kwargs[sample_name]
             prediction = _tensor(output)[:, : sample.shape[1]]
-            blurred = self._blurred(sample, prediction, _looked_at(attention, seen["q"], seen["k"]))
-            given = (blurred, *args[1:]) if args else ()
-            output = module.forward(*given, **kwargs if args else {**kwargs, first: blurred})
+            blurred = self._blurred(sample, prediction, _attended(attention, projections["q"], projections["k"]))
+            positional = (blurred, *args[1:]) if args else ()
+            output = module.forward(*positional, **kwargs if args else {**kwargs, sample_name: blurred})
             return self._as_of(sample, blurred, _tensor(output)[:, : sample.shape[1]])
 
-        def set_them(handles: list[Any]) -> None:
-            handles.append(attention.to_q.register_forward_hook(keep("q")))
-            handles.append(attention.to_k.register_forward_hook(keep("k")))
-            handles.append(denoiser.register_forward_hook(again, with_kwargs=True))
+        def add_hooks(handles: list[Any]) -> None:
+            handles.append(attention.to_q.register_forward_hook(recorder("q")))
+            handles.append(attention.to_k.register_forward_hook(recorder("k")))
+            handles.append(denoiser.register_forward_hook(second_pass, with_kwargs=True))
 
-        with hooked(denoiser, set_them):
+        with hooked(denoiser, add_hooks):
             yield denoiser
 
     def _as_of(self, sample: "Tensor", blurred: "Tensor", prediction: "Tensor") -> "tuple[Tensor]":
@@ -85,7 +85,7 @@ class BlurredSample:
         noise = convert(prediction, blurred, self.step, self.prediction, "epsilon")
         return (convert(noise, sample, self.step, "epsilon", self.prediction).to(prediction.dtype),)
 
-    def _blurred(self, sample: "Tensor", prediction: "Tensor", looked_at: "Tensor") -> "Tensor":
+    def _blurred(self, sample: "Tensor", prediction: "Tensor", attended: "Tensor") -> "Tensor":
         """The input in place of the sample; `looked_at` (n, positions) is 1 where it is to be blurred."""
         from torch.nn.functional import interpolate
 
@@ -100,26 +100,26 @@ class BlurredSample:
         soft = clean
         for dim in (2, 3):
             soft = gaussian(soft, self.sigma, dim, TAPS)
-        grid = picture_of(looked_at.shape[1], height, width)
+        grid = grid_shape(attended.shape[1], height, width)
         if grid is None:
             raise InputError(
-                f"sag: {looked_at.shape[1]} positions are no image of {height} x {width}'s proportions; draw another "
+                f"sag: {attended.shape[1]} positions are no image of {height} x {width}'s proportions; use another "
                 "size."
             )
-        mask = interpolate(looked_at.unflatten(1, grid)[:, None].to(clean), (height, width))
+        mask = interpolate(attended.unflatten(1, grid)[:, None].to(clean), (height, width))
         return (upcast(sample) + (self.step.alpha or 0.0) * mask * (soft - clean)).to(sample.dtype)
 
 
 def _tensor(output: Any) -> "Tensor":
-    """The prediction in what a denoiser gives."""
-    found: Tensor = output if hasattr(output, "shape") else output[0]
-    return found
+    """The prediction in the output of a denoiser."""
+    prediction: Tensor = output if hasattr(output, "shape") else output[0]
+    return prediction
 
 
-def _looked_at(attention: Any, queries: "Tensor", keys: "Tensor") -> "Tensor":
+def _attended(attention: Any, queries: "Tensor", keys: "Tensor") -> "Tensor":
     """(n, positions): 1 where a position gets more than 1 of the attention of all, in the mean of the heads."""
     from cfglab.guidance.parameterization import upcast
 
-    q, k = (upcast(one).unflatten(2, (attention.heads, -1)).transpose(1, 2) for one in (queries, keys))
+    q, k = (upcast(projection).unflatten(2, (attention.heads, -1)).transpose(1, 2) for projection in (queries, keys))
     weights = (q @ k.transpose(2, 3) * attention.scale).softmax(-1)
     return (weights.mean(1).sum(1) > 1).float()

@@ -1,4 +1,4 @@
-"""Reaching into a denoiser: finding its layers by name, and hooks that are gone afterwards. Loads torch when called."""
+"""Access to the layers of a denoiser: found by name, and hooked inside a context. Loads torch when called."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,21 +28,21 @@ def self_attentions(denoiser: "Module", layers: tuple[str, ...], method: str) ->
         InputError: A layer has no self-attention, or text and image share one attention.
     """
     check_hooks(denoiser, method)
-    found = []
+    modules = []
     for layer in layers:
-        inside = [module for name, module in denoiser.named_modules() if _within(name, layer, denoiser)]
-        attentions = [module for module in inside if _is_self_attention(module)]
+        members = [module for name, module in denoiser.named_modules() if _within(name, layer, denoiser)]
+        attentions = [module for module in members if _is_self_attention(module)]
         if not attentions:
             raise InputError(
-                f"{method}: no self-attention in layer {layer!r} of {_named(denoiser)}; {_existing(denoiser)}"
+                f"{method}: no self-attention in layer {layer!r} of {_class_name(denoiser)}; {_layer_choices(denoiser)}"
             )
         if any(getattr(module, "add_k_proj", None) is not None for module in attentions):
             raise InputError(
-                f"{method}: in layer {layer!r} of {_named(denoiser)} text and image share one attention, of which "
+                f"{method}: in layer {layer!r} of {_class_name(denoiser)} text and image share one attention, of which "
                 "the method says nothing; use skip_layers there."
             )
-        found += [module for module in attentions if module not in found]
-    return found
+        modules += [module for module in attentions if module not in modules]
+    return modules
 
 
 def cross_attentions(denoiser: "Module", method: str) -> "list[Module]":
@@ -58,19 +58,19 @@ def cross_attentions(denoiser: "Module", method: str) -> "list[Module]":
     Raises:
         InputError: There is none.
     """
-    found = [
+    modules = [
         module
         for module in denoiser.modules()
         if _is_attention(module)
         and getattr(module, "is_cross_attention", False)
         and getattr(module, "add_k_proj", None) is None
     ]
-    if not found:
+    if not modules:
         raise InputError(
-            f"{method}: no cross-attention in {_named(denoiser)}, where text and image share one attention or there "
-            "is no text; use a negative prompt and a schedule there."
+            f"{method}: no cross-attention in {_class_name(denoiser)}, where text and image share one attention or "
+            "there is no text; use a negative prompt and a schedule there."
         )
-    return found
+    return modules
 
 
 def blocks(denoiser: "Module", layers: tuple[str, ...], method: str) -> "list[Module]":
@@ -89,13 +89,13 @@ def blocks(denoiser: "Module", layers: tuple[str, ...], method: str) -> "list[Mo
     """
     check_hooks(denoiser, method)
     modules = dict(denoiser.named_modules())
-    found = []
+    blocks_found = []
     for layer in layers:
-        name = _full(layer, denoiser)
+        name = _layer_path(layer, denoiser)
         if not layer or name not in modules:
-            raise InputError(f"{method}: no layer {layer!r} in {_named(denoiser)}; {_existing(denoiser)}")
-        found.append(modules[name])
-    return found
+            raise InputError(f"{method}: no layer {layer!r} in {_class_name(denoiser)}; {_layer_choices(denoiser)}")
+        blocks_found.append(modules[name])
+    return blocks_found
 
 
 def transformer_blocks(denoiser: "Module") -> list[str]:
@@ -111,7 +111,7 @@ def transformer_blocks(denoiser: "Module") -> list[str]:
     if stacks:
         return [f"{name}.{index}" for name in stacks for index in range(len(getattr(denoiser, name)))]
     parts = (name.rpartition(".") for name, _ in denoiser.named_modules())
-    return [f"{stack}.{last}" for stack, _, last in parts if last.isdigit() and stack.endswith("transformer_blocks")]
+    return [f"{stack}.{index}" for stack, _, index in parts if index.isdigit() and stack.endswith("transformer_blocks")]
 
 
 def check_hooks(denoiser: "Module", method: str) -> None:
@@ -127,20 +127,20 @@ def check_hooks(denoiser: "Module", method: str) -> None:
     """
     if not hasattr(denoiser, "named_modules"):
         raise InputError(
-            f"{method} on a {_named(denoiser)}: it reaches into the layers of a network, and this has none; use a "
+            f"{method} on a {_class_name(denoiser)}: it reaches into the layers of a network, and this has none; use a "
             "method that acts on the predictions."
         )
     for module in denoiser.modules():
         # what stands there while a pipeline is guided is false, unless the network is compiled in place
         if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None):
             raise InputError(
-                f"{method} on a compiled {_named(getattr(module, '_orig_mod', module))}: it reaches into the network "
-                "by hooks, which a compiled one ignores; use the model uncompiled."
+                f"{method} on a compiled {_class_name(getattr(module, '_orig_mod', module))}: it reaches into the "
+                "network by hooks, which a compiled one ignores; use the model uncompiled."
             )
 
 
 @contextmanager
-def hooked(denoiser: "Module", set_them: Callable[[list[Any]], None]) -> Iterator[None]:
+def hooked(denoiser: "Module", add_hooks: Callable[[list[Any]], None]) -> Iterator[None]:
     """A context in which hooks are set.
 
     A denoiser that was compiled as a whole, and has kept its own forward as `uncompiled`, runs that one inside.
@@ -153,20 +153,20 @@ def hooked(denoiser: "Module", set_them: Callable[[list[Any]], None]) -> Iterato
         Nothing; on exit all hooks are removed.
     """
     handles: list[Any] = []
-    compiled, own = denoiser.forward, getattr(denoiser, "uncompiled", None)
+    compiled, uncompiled = denoiser.forward, getattr(denoiser, "uncompiled", None)
     try:
-        set_them(handles)
-        if own is not None:
-            denoiser.forward = own
+        add_hooks(handles)
+        if uncompiled is not None:
+            denoiser.forward = uncompiled
         yield
     finally:
         for handle in handles:
             handle.remove()
-        if own is not None:
+        if uncompiled is not None:
             denoiser.forward = compiled
 
 
-def _full(layer: str, denoiser: "Module") -> str:
+def _layer_path(layer: str, denoiser: "Module") -> str:
     """The dotted name that a layer stands for."""
     if layer == "mid":
         return "mid_block"
@@ -177,7 +177,7 @@ def _full(layer: str, denoiser: "Module") -> str:
 
 
 def _within(name: str, layer: str, denoiser: "Module") -> bool:
-    return bool(layer) and f".{_full(layer, denoiser)}." in f".{name}."
+    return bool(layer) and f".{_layer_path(layer, denoiser)}." in f".{name}."
 
 
 def _is_attention(module: "Module") -> bool:
@@ -188,14 +188,14 @@ def _is_self_attention(module: "Module") -> bool:
     return _is_attention(module) and not getattr(module, "is_cross_attention", False)
 
 
-def _named(module: Any) -> str:
+def _class_name(module: Any) -> str:
     return type(module).__name__
 
 
-def _existing(denoiser: "Module") -> str:
+def _layer_choices(denoiser: "Module") -> str:
     """The layers that may be named instead."""
     mid = ["mid"] if getattr(denoiser, "mid_block", None) is not None else []
     stacks = [f"0 to {len(getattr(denoiser, name)) - 1}" for name in STACKS if hasattr(denoiser, name)][:1]
     sides = [f"{side}.0" for side in ("down_blocks", "up_blocks") if hasattr(denoiser, side)]
-    said = ", ".join([*mid, *stacks, *sides]) or "parts of dotted names"
-    return f"it has {said}; name one as layers=…"
+    choices = ", ".join([*mid, *stacks, *sides]) or "parts of dotted names"
+    return f"it has {choices}; name one as layers=…"

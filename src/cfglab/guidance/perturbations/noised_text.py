@@ -53,7 +53,7 @@ class NoisedText:
         from cfglab.guidance.perturbations.per_image_noise import row_seeds
 
         seeds = row_seeds(sample, self.seed, self.index)
-        changed, texts = _texts(conditioning, lambda y, name: self._noised(y, [f"{one}{name}" for one in seeds]))
+        changed, texts = _texts(conditioning, lambda y, name: self._noised(y, [f"{seed}{name}" for seed in seeds]))
         if not texts:
             raise InputError(
                 f"no encoding of a text among {', '.join(conditioning) or 'the denoiser arguments'}: this method puts "
@@ -69,29 +69,29 @@ class NoisedText:
 
         if len(y) != len(seeds):
             raise InputError(f"an encoding of {len(y)} rows for a sample of {len(seeds)}: noise needs one row each.")
-        own = upcast(y)
-        noise = torch.stack([normal(seed, own[0]) for seed in seeds]).to(own)
+        encoding = upcast(y)
+        noise = torch.stack([normal(seed, encoding[0]) for seed in seeds]).to(encoding)
         if self.own_scale:
-            noise = noise * _deviation(own)
-        mixed = math.sqrt(self.gamma) * own + self.scale * math.sqrt(1 - self.gamma) * noise
+            noise = noise * _deviation(encoding)
+        mixed = math.sqrt(self.gamma) * encoding + self.scale * math.sqrt(1 - self.gamma) * noise
         if self.psi:
             spread = _deviation(mixed)
-            back = (mixed - _mean(mixed)) / spread.where(spread > 0, 1.0) * _deviation(own) + _mean(own)
+            back = (mixed - _mean(mixed)) / spread.where(spread > 0, 1.0) * _deviation(encoding) + _mean(encoding)
             mixed = self.psi * back + (1 - self.psi) * mixed
         return mixed.to(y.dtype)
 
 
 def _texts(conditioning: Mapping[str, Any], change: "Callable[[Tensor, str], Tensor]") -> tuple[dict[str, Any], int]:
     """The conditioning with every encoding of a text changed, also in `added_cond_kwargs`, and how many there were."""
-    changed, found = dict(conditioning), 0
+    changed, count = dict(conditioning), 0
     for name, value in conditioning.items():
         if isinstance(value, Mapping):
-            changed[name], inside = _texts(value, change)
-            found += inside
+            changed[name], nested_count = _texts(value, change)
+            count += nested_count
         elif name in TEXT and hasattr(value, "is_floating_point") and value.is_floating_point():
             changed[name] = change(value, name)
-            found += 1
-    return changed, found
+            count += 1
+    return changed, count
 
 
 def _mean(y: "Tensor") -> "Tensor":

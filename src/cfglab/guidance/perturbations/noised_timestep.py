@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError
 from cfglab.guidance.perturbations.hooks import check_hooks, hooked
-from cfglab.guidance.perturbations.self_attention import Perturbed
+from cfglab.guidance.perturbations.self_attention import ConditionalPass
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +18,7 @@ EMBEDDINGS = ("time_embedding", "timestep_embedder", "time_embedder")
 
 
 @dataclass(frozen=True)
-class NoisedTime(Perturbed):
+class NoisedTimestep(ConditionalPass):
     """A perturbed pass: the conditional rows with `e + scale std(e) n`, e the time step's embedding (n, channels).
 
     e is the output of the embedding's own layers: the one that every block reads. n is standard normal and std that of
@@ -40,26 +40,26 @@ class NoisedTime(Perturbed):
         from cfglab.guidance.perturbations.per_image_noise import row_seeds
 
         check_hooks(denoiser, "tsg")
-        found = [module for name, module in denoiser.named_modules() if name.rpartition(".")[2] in EMBEDDINGS]
-        if not found:
+        embeddings = [module for name, module in denoiser.named_modules() if name.rpartition(".")[2] in EMBEDDINGS]
+        if not embeddings:
             raise InputError(
                 f"tsg: no embedding of the time step in {type(denoiser).__name__}; it knows {', '.join(EMBEDDINGS)}: "
                 "leave it out for this network."
             )
         seeds: list[str] = []
 
-        def note(_: "Module", args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            sample = next(one for one in (*args, *kwargs.values()) if hasattr(one, "shape"))
+        def record_sample(_: "Module", args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            sample = next(value for value in (*args, *kwargs.values()) if hasattr(value, "shape"))
             seeds[:] = row_seeds(sample, self.seed, self.index)
 
         def noised(_: "Module", __: Any, embedding: "Tensor") -> "Tensor":
             return self._noised(embedding, seeds)
 
-        def set_them(handles: list[Any]) -> None:
-            handles.append(denoiser.register_forward_pre_hook(note, with_kwargs=True))
-            handles.extend(module.register_forward_hook(noised) for module in found)
+        def add_hooks(handles: list[Any]) -> None:
+            handles.append(denoiser.register_forward_pre_hook(record_sample, with_kwargs=True))
+            handles.extend(module.register_forward_hook(noised) for module in embeddings)
 
-        with hooked(denoiser, set_them):
+        with hooked(denoiser, add_hooks):
             yield denoiser
 
     def _noised(self, embedding: "Tensor", seeds: list[str]) -> "Tensor":
@@ -75,7 +75,7 @@ class NoisedTime(Perturbed):
                 f"tsg: {len(embedding)} embeddings of the time step for {len(seeds)} rows: this network has one a "
                 "token, of which the method says nothing; leave it out there."
             )
-        own = upcast(embedding)
-        noise = torch.stack([normal(seed, own[0]) for seed in seeds]).to(own)
-        spread = own.flatten(1).std(1).reshape(-1, *[1] * (own.ndim - 1))
-        return (own + self.scale * spread * noise).to(embedding.dtype)
+        values = upcast(embedding)
+        noise = torch.stack([normal(seed, values[0]) for seed in seeds]).to(values)
+        spread = values.flatten(1).std(1).reshape(-1, *[1] * (values.ndim - 1))
+        return (values + self.scale * spread * noise).to(embedding.dtype)

@@ -1,4 +1,4 @@
-"""Noise that is a row's own: drawn from a seed, the step and the sample itself, the same in any batch. Loads torch."""
+"""Noise per row, from a seed, the step and the sample: the same in any batch. Loads torch."""
 
 from functools import lru_cache
 from hashlib import blake2b
@@ -19,7 +19,7 @@ def signatures(sample: Tensor) -> list[int]:
     rows = sample.detach().flatten(1)
     rows = rows[:, :: max(1, rows.shape[1] // 4096)][:, :4096].float().cpu()
     bits = (rows @ _directions(rows.shape[1]) > 0).int().tolist()
-    return [sum(bit << place for place, bit in enumerate(row)) for row in bits]
+    return [sum(bit << position for position, bit in enumerate(row)) for row in bits]
 
 
 @lru_cache(maxsize=8)

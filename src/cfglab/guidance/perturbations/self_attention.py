@@ -1,4 +1,4 @@
-"""Variations of self-attention: the identity for its map, and blurred queries."""
+"""Perturbed passes of self-attention: its map the identity, or its queries blurred."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Perturbed:
+class ConditionalPass:
     """The base class of perturbed passes of the conditional rows with unchanged inputs."""
 
     @property
@@ -29,7 +29,7 @@ class Perturbed:
 
 
 @dataclass(frozen=True)
-class IdentityAttention(Perturbed):
+class IdentityAttention(ConditionalPass):
     """A perturbed pass: self-attention in these layers is the identity, so every position gets its own value.
 
     Attributes:
@@ -40,20 +40,20 @@ class IdentityAttention(Perturbed):
 
     @contextmanager
     def applied(self, denoiser: "Module") -> "Iterator[Module]":
-        found = self_attentions(denoiser, self.layers, "pag")
+        attentions = self_attentions(denoiser, self.layers, "pag")
 
-        def set_them(handles: list[Any]) -> None:
-            for attention in map(_untyped, found):
+        def add_hooks(handles: list[Any]) -> None:
+            for attention in map(_untyped, attentions):
                 value: list[Tensor] = []
-                handles.append(attention.to_v.register_forward_hook(_keep(value)))
-                handles.append(_out(attention).register_forward_pre_hook(_instead(value)))
+                handles.append(attention.to_v.register_forward_hook(_record(value)))
+                handles.append(_out(attention).register_forward_pre_hook(_replace_output(value)))
 
-        with hooked(denoiser, set_them):
+        with hooked(denoiser, add_hooks):
             yield denoiser
 
 
 @dataclass(frozen=True)
-class BlurredQueries(Perturbed):
+class BlurredQueries(ConditionalPass):
     """A perturbed pass: the queries of self-attention in these layers are blurred over the image by a Gaussian.
 
     Attributes:
@@ -67,38 +67,50 @@ class BlurredQueries(Perturbed):
 
     @contextmanager
     def applied(self, denoiser: "Module") -> "Iterator[Module]":
-        found = self_attentions(denoiser, self.layers, "seg")
+        attentions = self_attentions(denoiser, self.layers, "seg")
         size: list[tuple[int, int]] = []
 
-        def note(_: "Module", args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            sample = next(one for one in (*args, *kwargs.values()) if hasattr(one, "shape"))
+        def record_size(_: "Module", args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            sample = next(value for value in (*args, *kwargs.values()) if hasattr(value, "shape"))
             size[:] = [(int(sample.shape[-2]), int(sample.shape[-1]))]
 
         def blurred(_: "Module", __: Any, queries: "Tensor") -> "Tensor":
-            return self._blur(queries, *size[0])
+            return self.blurred(queries, *size[0])
 
-        def set_them(handles: list[Any]) -> None:
-            handles.append(denoiser.register_forward_pre_hook(note, with_kwargs=True))
-            handles.extend(attention.to_q.register_forward_hook(blurred) for attention in map(_untyped, found))
+        def add_hooks(handles: list[Any]) -> None:
+            handles.append(denoiser.register_forward_pre_hook(record_size, with_kwargs=True))
+            handles.extend(attention.to_q.register_forward_hook(blurred) for attention in map(_untyped, attentions))
 
-        with hooked(denoiser, set_them):
+        with hooked(denoiser, add_hooks):
             yield denoiser
 
-    def _blur(self, queries: "Tensor", height: int, width: int) -> "Tensor":
-        """(n, positions, channels), the positions a smaller image of the sample's proportions."""
+    def blurred(self, queries: "Tensor", height: int, width: int) -> "Tensor":
+        """The blurred queries of one attention.
+
+        Args:
+            queries: (n, positions, channels), the positions a smaller image of the sample's proportions.
+            height: The height of the sample.
+            width: The width of the sample.
+
+        Returns:
+            A tensor of the shape of `queries`.
+
+        Raises:
+            InputError: The positions are no image of these proportions.
+        """
         if self.sigma is None:
             return queries.mean(1, keepdim=True).expand_as(queries)
         positions = queries.shape[1]
-        grid = picture_of(positions, height, width)
+        grid = grid_shape(positions, height, width)
         if grid is None:
             raise InputError(
                 f"seg(sigma={self.sigma:g}): {positions} positions are no image of {height} x {width}'s proportions; "
                 "use sigma=None, the infinite blur."
             )
-        picture = queries.transpose(1, 2).unflatten(2, grid)
+        image = queries.transpose(1, 2).unflatten(2, grid)
         for dim in (2, 3):
-            picture = gaussian(picture, self.sigma, dim)
-        return picture.flatten(2).transpose(1, 2)
+            image = gaussian(image, self.sigma, dim)
+        return image.flatten(2).transpose(1, 2)
 
 
 def _untyped(module: "Module") -> Any:
@@ -112,27 +124,27 @@ def _out(attention: Any) -> Any:
     return out[0] if hasattr(out, "__getitem__") else out
 
 
-def _keep(value: "list[Tensor]") -> Any:
-    def keep(_: "Module", __: Any, output: "Tensor") -> None:
+def _record(value: "list[Tensor]") -> Any:
+    def hook(_: "Module", __: Any, output: "Tensor") -> None:
         value[:] = [output]
 
-    return keep
+    return hook
 
 
-def _instead(value: "list[Tensor]") -> Any:
-    def instead(_: "Module", args: "tuple[Tensor, ...]") -> "tuple[Tensor, ...]":
+def _replace_output(value: "list[Tensor]") -> Any:
+    def hook(_: "Module", args: "tuple[Tensor, ...]") -> "tuple[Tensor, ...]":
         if not value or value[0].shape != args[0].shape:
-            seen = tuple(value[0].shape) if value else "none"
+            values_shape = tuple(value[0].shape) if value else "none"
             raise InputError(
-                f"pag: the values of this attention ({seen}) are not of the shape of what it gives "
+                f"pag: the values of this attention ({values_shape}) are not of the shape of what it gives "
                 f"({tuple(args[0].shape)}): fused or grouped projections; unfuse them, or name another layer."
             )
         return (value.pop(), *args[1:])
 
-    return instead
+    return hook
 
 
-def picture_of(positions: int, height: int, width: int) -> tuple[int, int] | None:
+def grid_shape(positions: int, height: int, width: int) -> tuple[int, int] | None:
     """The rows and columns of a smaller image of these proportions.
 
     Args:
@@ -144,18 +156,18 @@ def picture_of(positions: int, height: int, width: int) -> tuple[int, int] | Non
         (rows, columns); None if the positions do not form such an image.
 
     Examples:
-        >>> picture_of(32, 64, 128)
+        >>> grid_shape(32, 64, 128)
         (4, 8)
     """
     rows = round(math.sqrt(positions * height / width))
     return None if rows == 0 or positions % rows else (rows, positions // rows)
 
 
-def gaussian(picture: "Tensor", sigma: float, dim: int, taps: int | None = None) -> "Tensor":
+def gaussian(image: "Tensor", sigma: float, dim: int, taps: int | None = None) -> "Tensor":
     """The image blurred by a Gaussian along one dimension, with reflected edges.
 
     Args:
-        picture: The image, any shape, a floating dtype.
+        image: The image, any shape, a floating dtype.
         sigma: The standard deviation in positions, above 0.
         dim: The dimension.
         taps: The number of taps of the kernel; None for 6 sigma. It spans the image at most.
@@ -166,16 +178,16 @@ def gaussian(picture: "Tensor", sigma: float, dim: int, taps: int | None = None)
     import torch
     from torch.nn import functional
 
-    length = picture.shape[dim]
+    length = image.shape[dim]
     taps = math.ceil(6 * sigma) + 1 - math.ceil(6 * sigma) % 2 if taps is None else taps
     taps = min(taps, length - (length % 2 - 1))
     half = taps // 2
     if half >= length:  # a single row or column
-        return picture
+        return image
     kernel = torch.exp(-0.5 * (torch.arange(-half, half + 1, dtype=torch.float64) / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).to(picture)
-    channels = picture.shape[1]
+    kernel = (kernel / kernel.sum()).to(image)
+    channels = image.shape[1]
     shape = (channels, 1, taps, 1) if dim == 2 else (channels, 1, 1, taps)
     pad = (0, 0, half, half) if dim == 2 else (half, half, 0, 0)
     weights = kernel.reshape(1, 1, *shape[2:]).expand(shape)
-    return functional.conv2d(functional.pad(picture, pad, mode="reflect"), weights, groups=channels)
+    return functional.conv2d(functional.pad(image, pad, mode="reflect"), weights, groups=channels)

@@ -1,4 +1,4 @@
-"""Variations without some layers: named ones, or transformer blocks drawn at random."""
+"""Perturbed passes without some layers: named ones, or random transformer blocks."""
 
 import inspect
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError
 from cfglab.guidance.perturbations.hooks import blocks, hooked, transformer_blocks
-from cfglab.guidance.perturbations.self_attention import Perturbed
+from cfglab.guidance.perturbations.self_attention import ConditionalPass
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SkippedLayers(Perturbed):
+class SkippedLayers(ConditionalPass):
     """A perturbed pass: these layers return their input.
 
     Attributes:
@@ -30,31 +30,31 @@ class SkippedLayers(Perturbed):
 
     @contextmanager
     def applied(self, denoiser: "Module") -> "Iterator[Module]":
-        found = blocks(denoiser, self.layers, self.method)
-        names = dict(zip(found, self.layers, strict=True))
+        modules = blocks(denoiser, self.layers, self.method)
+        names = dict(zip(modules, self.layers, strict=True))
 
         def skipped(block: "Module", args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
             return self._input_of(names[block], block, args, kwargs, output)
 
-        def set_them(handles: list[Any]) -> None:
-            handles.extend(block.register_forward_hook(skipped, with_kwargs=True) for block in found)
+        def add_hooks(handles: list[Any]) -> None:
+            handles.extend(block.register_forward_hook(skipped, with_kwargs=True) for block in modules)
 
-        with hooked(denoiser, set_them):
+        with hooked(denoiser, add_hooks):
             yield denoiser
 
     def _input_of(self, layer: str, block: "Module", args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         """The inputs that a block's outputs stand for: one of the same shape each, in the block's own order."""
-        named = inspect.signature(type(block).forward).bind(block, *args, **kwargs).arguments
-        hidden = named.get("hidden_states", next((one for one in args if hasattr(one, "shape")), None))
-        streams = [one for one in (hidden, named.get("encoder_hidden_states")) if one is not None]
+        arguments = inspect.signature(type(block).forward).bind(block, *args, **kwargs).arguments
+        hidden = arguments.get("hidden_states", next((tensor for tensor in args if hasattr(tensor, "shape")), None))
+        streams = [tensor for tensor in (hidden, arguments.get("encoder_hidden_states")) if tensor is not None]
 
-        def stream(one: "Tensor") -> "Tensor":
-            fitting = [known for known in streams if known.shape == one.shape]
+        def stream(tensor: "Tensor") -> "Tensor":
+            fitting = [candidate for candidate in streams if candidate.shape == tensor.shape]
             several = isinstance(output, tuple) and sum(hasattr(part, "shape") for part in output) > 1
             if not fitting or (several and len(fitting) > 1):
-                said = "changes the shape" if not fitting else "has two streams of one shape"
+                fault = "changes the shape" if not fitting else "has two streams of one shape"
                 raise InputError(
-                    f"{self.method}: layer {layer!r}, a {type(block).__name__}, {said}, so it cannot be skipped; name "
+                    f"{self.method}: layer {layer!r}, a {type(block).__name__}, {fault}, so it cannot be skipped; name "
                     "another one as layers=…"
                 )
             return fitting[0]
@@ -65,7 +65,7 @@ class SkippedLayers(Perturbed):
 
 
 @dataclass(frozen=True)
-class RandomBlocks(Perturbed):
+class RandomBlocks(ConditionalPass):
     """A perturbed pass: a random share of the transformer blocks, never the first one, is left out.
 
     Attributes:

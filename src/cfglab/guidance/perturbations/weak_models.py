@@ -1,4 +1,4 @@
-"""Weaker denoisers by name, for guidance by a worse model. Loads no torch."""
+"""Weak denoisers by name, for autoguidance. Loads no torch."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cfglab.errors import InputError
-from cfglab.guidance.perturbations.self_attention import Perturbed
+from cfglab.guidance.perturbations.self_attention import ConditionalPass
 from cfglab.schedules.fields import nearest
 
 _WEAK: dict[str, Callable[[Any], Any]] = {}
@@ -51,10 +51,10 @@ def weak_model(name: str, denoiser: Any) -> Any:
         InputError: The name is not registered; the message lists the known names.
     """
     if name not in _WEAK:
-        known = weak_models()
-        said = f"there are {', '.join(known)}" if known else "there are none"
-        hint = nearest(name, known) or " register it with register_weak_model(name, model)."
-        raise InputError(f"no weak model {name!r}: {said};{hint}")
+        names = weak_models()
+        choices = f"there are {', '.join(names)}" if names else "there are none"
+        hint = nearest(name, names) or " register it with register_weak_model(name, model)."
+        raise InputError(f"no weak model {name!r}: {choices};{hint}")
     return _WEAK[name](denoiser)
 
 
@@ -64,7 +64,7 @@ def _is_function(model: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class OtherModel(Perturbed):
+class WeakModelPass(ConditionalPass):
     """A perturbed pass: the rows run through another network of the same interface.
 
     Attributes:

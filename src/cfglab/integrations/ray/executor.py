@@ -106,10 +106,10 @@ class _Crew:
     def draw(self, batches: Sequence[Batch]) -> Iterator[list[Outcome]]:
         """The outcomes of every batch, as they come. A worker has its next batch before the last one is written."""
         waiting = deque(_Piece(number, batch) for number, batch in enumerate(batches))
-        done: list[list[Outcome]] = [[] for _ in batches]
-        left = len(batches)
+        finished: list[list[Outcome]] = [[] for _ in batches]
+        remaining = len(batches)
         self._give(waiting)
-        while left:
+        while remaining:
             piece, outcomes = self._next()
             if piece is not None and outcomes is None:
                 self._add()
@@ -118,11 +118,11 @@ class _Crew:
             self._give(waiting)
             if piece is None:
                 continue
-            done[piece.number] += outcomes
-            if len(done[piece.number]) == len(batches[piece.number]):
-                left -= 1
-                whole, done[piece.number] = done[piece.number], []
-                yield whole
+            finished[piece.number] += outcomes
+            if len(finished[piece.number]) == len(batches[piece.number]):
+                remaining -= 1
+                outcomes_of_batch, finished[piece.number] = finished[piece.number], []
+                yield outcomes_of_batch
 
     def dismiss(self) -> None:
         for worker in self._hired:
@@ -172,10 +172,10 @@ class _Crew:
         self._idle.append(worker)
         return piece, result
 
-    def _compare(self, found: dict[str, str]) -> None:
+    def _compare(self, facts: dict[str, str]) -> None:
         """Raises InputError for a worker that would draw otherwise than the first one."""
-        self._about = self._about or found
-        for name, value in found.items():
+        self._about = self._about or facts
+        for name, value in facts.items():
             if value != self._about.get(name):
                 raise InputError(
                     f"it has {name} {value}, the first one {self._about.get(name)}, and images of one run are drawn "
@@ -194,8 +194,8 @@ def _connected(address: str) -> Iterator[None]:
         options["_system_config"] = {"worker_niceness": 0}  # Ray's 15 is for workers beside something else
     elif address != "auto":
         check_head(address)
-    elif known := _cluster():
-        check_head(known, f"auto ({known})")
+    elif head := _cluster():
+        check_head(head, f"auto ({head})")
     try:
         ray.init(address=address, **options)
     except ConnectionError as error:
@@ -214,10 +214,10 @@ def _cluster() -> str | None:
     try:
         from ray._private.services import get_ray_address_from_environment
 
-        known = str(get_ray_address_from_environment("auto", None))
+        address = str(get_ray_address_from_environment("auto", None))
     except (ImportError, TypeError, ConnectionError, ValueError):
         return None
-    return known if re.fullmatch(r"[^/]+:\d+", known) else None
+    return address if re.fullmatch(r"[^/]+:\d+", address) else None
 
 
 def _device(name: str) -> str:
@@ -234,9 +234,9 @@ def _room(address: str, needs: dict[str, int]) -> int:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     room = sum(min(int(node.get(kind, 0) // count) for kind, count in needs.items()) for node in nodes)
     if not room:
-        wanted = " and ".join(f"{count} {kind}" for kind, count in needs.items())
+        needed = " and ".join(f"{count} {kind}" for kind, count in needs.items())
         raise InputError(
-            f"--ray {address}: no node has the {wanted} that a worker asks for; use --device cpu, or fewer threads "
+            f"--ray {address}: no node has the {needed} that a worker asks for; use --device cpu, or fewer threads "
             "(OMP_NUM_THREADS=1)."
         )
     return room

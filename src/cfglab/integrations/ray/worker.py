@@ -5,11 +5,14 @@ import platform
 from pathlib import Path
 
 from cfglab.errors import CfglabError, MachineError
-from cfglab.experiments.execution.outcome import Batch, Load, Outcome, describe_environment, draw_batch
+from cfglab.experiments.execution.outcome import Batch, Load, Outcome, describe_environment, generate_batch
 
 
 class Worker:
-    """An actor: a pipeline, and drawing with it. `cwd` is where the command runs, for models in relative folders."""
+    """An actor that loads a model and generates batches.
+
+    `cwd` is where the command runs, for models in relative folders.
+    """
 
     def __init__(self, load: Load, device: str, threads: int, cwd: str) -> None:
         self._load, self._device, self._threads, self._cwd = load, device, threads, cwd
@@ -22,7 +25,7 @@ class Worker:
         if Path(self._cwd).is_dir():
             os.chdir(self._cwd)
         try:
-            self._pipe = self._load(self._device)
+            self._backend = self._load(self._device)
         except CfglabError:
             raise
         except Exception as error:
@@ -30,7 +33,7 @@ class Worker:
             raise MachineError(
                 f"a Ray worker on {platform.node()} could not load the model: {words}; look after that node."
             ) from error
-        return describe_environment(self._pipe)
+        return describe_environment(self._backend)
 
     def draw(self, batch: Batch) -> list[Outcome]:
-        return draw_batch(self._pipe, batch)
+        return generate_batch(self._backend, batch)

@@ -1,14 +1,13 @@
 """to_guider(guidance): guidance as the `guider` component of Modular Diffusers and of the pipelines that have one.
 
-A guider says which predictions a step needs, the pipeline runs them one call each, the guider combines them. What
-diffusers does not hand over is taken where it is: the scheduler from the loop that calls (`looping`), the latents and
-further predictions at the denoiser's call (`onecall`).
+A guider plans the predictions of a step, the pipeline runs them in one call each, and the guider combines them.
+diffusers does not pass the scheduler: `Guider.bind` sets it, or `loop_step` reads it from the calling loop. The latents
+and the perturbed passes are handled at the denoiser's call (`next_call`).
 """
 
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -16,16 +15,17 @@ from torch import Tensor
 from torch.nn import Module
 
 from cfglab.denoising.duplicate_rows import take
-from cfglab.denoising.guided_batch import GuidedRows
+from cfglab.denoising.row_skipping import GuidedRows
 from cfglab.denoising.step_reader import prediction_of
 from cfglab.denoising.trace import Trace
 from cfglab.errors import InputError, MachineError
 from cfglab.guidance import Guidance, Perturbation, Space
 from cfglab.guidance.context import runs
-from cfglab.pipelines.guider.loop_step import Looping, host_of
-from cfglab.pipelines.guider.next_call import replace_next_call, restore_call, sample_of, varied
-from cfglab.pipelines.guider.serialization import read, written
-from cfglab.pipelines.interception.row_mixing import Watched
+from cfglab.pipelines.guider.call_independence import CallIndependence
+from cfglab.pipelines.guider.loop_step import LoopReader, find_host
+from cfglab.pipelines.guider.next_call import perturbed_call, replace_next_call, restore_call, sample_of
+from cfglab.pipelines.guider.save import as_json_objects, guidance_of
+from cfglab.pipelines.guider.step_calls import CONDITIONAL, UNCONDITIONAL, StepCall, as_batch, perturbed
 from cfglab.pipelines.loading.quiet import quiet
 from cfglab.schedules import Constant
 from cfglab.step import Step
@@ -37,8 +37,6 @@ with quiet():
 
 _CALLED = ("set_state", "_prepare_batch", "_prepare_batch_from_block_state", "register_to_config")
 """What a guider calls of diffusers' own."""
-
-NETWORKS = ("unet", "transformer", "transformer_2", "controlnet")
 
 
 def to_guider(guidance: Any, *, share_rows: bool | None = None) -> "Guider":
@@ -61,18 +59,6 @@ def to_guider(guidance: Any, *, share_rows: bool | None = None) -> "Guider":
     return Guider(guidance, share_rows)
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """One denoiser call of a step: which rows it runs, and under which change."""
-
-    name: str
-    source: int  # 0: with the prompt, 1: without
-    variation: Perturbation | None = None
-
-
-_CONDITIONAL, _UNCONDITIONAL = _Batch("pred_cond", 0), _Batch("pred_uncond", 1)
-
-
 class Guider(BaseGuidance):  # type: ignore[misc]
     """A diffusers guider that follows a guidance; see `to_guider`.
 
@@ -84,7 +70,7 @@ class Guider(BaseGuidance):  # type: ignore[misc]
         trace: the Trace of the latest run.
     """
 
-    _input_predictions: ClassVar[list[str]] = [_CONDITIONAL.name, _UNCONDITIONAL.name]
+    _input_predictions: ClassVar[list[str]] = [CONDITIONAL.name, UNCONDITIONAL.name]
 
     def __init__(self, guidance: Any, share_rows: bool | None = None) -> None:
         if missing := [name for name in _CALLED if not hasattr(BaseGuidance, name)]:
@@ -94,77 +80,160 @@ class Guider(BaseGuidance):  # type: ignore[misc]
             )
         super().__init__()
         self.several = isinstance(guidance, list | tuple)
-        self.guidances = [read(one) for one in (guidance if self.several else [guidance])]
+        self.guidances = [guidance_of(entry) for entry in (guidance if self.several else [guidance])]
         if not self.guidances:
             raise InputError("an empty list of guidances: give one for all images, or one per image.")
         self.trace = Trace()
         self._runs = 0
-        self._loop = Looping()
-        self._now: Step | None = None
+        self._scheduler: Any = None
+        self._denoisers: tuple[Module, ...] = ()
+        self._loop = LoopReader()
+        self._loop_step: Step | None = None
         self._prediction: Space = "model"
         self._rows: GuidedRows | None = None
         self._distinct = torch.empty(0)
-        self._plan: list[_Batch] = []
+        self._plan: list[StepCall] = []
         self._latents: Any = None
-        self._share_rows, self._warned = share_rows, False
-        self._watched: list[tuple[str, Watched]] = []
-        self._reason = ""
-        stored, self._unstored = written(self.guidances)
-        more = {} if share_rows is None else {"share_rows": share_rows}
-        self.register_to_config(guidance=stored if stored is None or self.several else stored[0], **more)
+        self._independence = CallIndependence(share_rows)
+        stored, self._unstored = as_json_objects(self.guidances)
+        options = {} if share_rows is None else {"share_rows": share_rows}
+        self.register_to_config(guidance=stored if stored is None or self.several else stored[0], **options)
 
-    # -- what a pipeline asks, in the order in which it asks -------------------------------------------------------
+    # -- the interface of diffusers, in the order of a pipeline's calls ----------------------------------------------
 
     @property
     def num_conditions(self) -> int:
-        """2, or 1 when disabled: text encoders ask before the loop whether negative embeddings may be needed. It does
-        not depend on a step, so nothing of an earlier run, whole or broken off, is in it."""
+        """The number of text conditions: 2, or 1 if the guider is disabled.
+
+        Text encoders read it before the loop, to know whether negative embeddings may be needed. It does not depend on
+        a step or on an earlier run.
+        """
         return 2 if self._enabled else 1
 
     @property
     def guidance_scale(self) -> float:
-        """The scale, where it is one number: what a model with an embedded scale is given. Raises InputError."""
+        """The scale w of a constant guidance, for a model that takes the scale as an input.
+
+        Raises:
+            InputError: The guidance is a list, or its schedule is not constant.
+        """
         schedule = getattr(self.guidances[0], "schedule", None)
         if self.several or not isinstance(schedule, Constant):
             raise InputError(
-                f"{self._said()} where one scale is asked for: this model takes the scale as an input, once for the "
-                "whole run; use a guider of a single number with it."
+                f"{self._description()} where one scale is asked for: this model takes the scale as an input, once "
+                "for the whole run; use a guider of a single number with it."
             )
         return schedule.value
 
+    def bind(self, scheduler: Any, *denoisers: Module) -> "Guider":
+        """Set the scheduler that the guider reads its steps from, for a loop of your own.
+
+        An unbound guider finds the scheduler in the pipeline that calls `set_state`. A bound guider works in any loop.
+        The binding is not saved with the guider.
+
+        Args:
+            scheduler: A diffusers scheduler; None removes the binding.
+            denoisers: The networks that the loop calls. Unneeded calls are skipped only if these are known to keep no
+                state between calls, or with `share_rows=True`.
+
+        Returns:
+            The guider itself.
+
+        Raises:
+            InputError: `scheduler` is not a scheduler, or a denoiser is not a torch module.
+
+        Examples:
+            >>> from diffusers import EulerDiscreteScheduler
+            >>> from cfglab import to_guider
+            >>> scheduler = EulerDiscreteScheduler()
+            >>> guider = to_guider("linear(max=8, min=2)", share_rows=True).bind(scheduler)
+            >>> scheduler.set_timesteps(4)
+            >>> guider.set_state(0, 4, scheduler.timesteps[0])
+        """
+        if scheduler is not None and not hasattr(scheduler, "set_timesteps"):
+            raise InputError(f"bind({type(scheduler).__name__}): it is not a scheduler; give pipe.scheduler.")
+        for denoiser in denoisers:
+            if not isinstance(denoiser, Module):
+                raise InputError(f"bind(…, {type(denoiser).__name__}): it is not a torch module; give pipe.unet.")
+        self._scheduler, self._denoisers = scheduler, denoisers
+        self._loop, self._rows, self._loop_step = LoopReader(), None, None
+        return self
+
     def set_state(self, step: int, num_inference_steps: int, timestep: Any) -> None:
-        """The loop is at its call `step`. Raises InputError where the loop's scheduler cannot be found."""
+        """Begin a call of the loop.
+
+        Args:
+            step: The number of the call, from 0.
+            num_inference_steps: The number of steps, as the pipeline reports it; not read.
+            timestep: The timestep of the call.
+
+        Raises:
+            InputError: The guider is not bound and no calling pipeline has a scheduler, the scheduler has no timesteps,
+                the call is past the end of the run, or the pipeline needs diffusers' own guider.
+        """
         super().set_state(step, num_inference_steps, timestep)
-        pipe = host_of(sys._getframe(1))
-        if hasattr(pipe, "audio_guider"):
-            raise InputError(
-                f"{type(pipe).__name__} asks for diffusers' LTX2Guidance, which works on x0 and shares its predictions "
-                "with a guider of sound: it has no place for another guider; leave that one."
-            )
-        self._now, new = self._loop.step(pipe.scheduler, step, timestep)
+        pipe = find_host(sys._getframe(1))
+        scheduler = self._scheduler_of(pipe)
+        self._loop_step, new = self._loop.step(scheduler, step, timestep)
         self._plan, self._latents = [], None
         if new:
             self.trace, self._rows, self._runs = Trace(), None, self._runs + 1
-            self._prediction = prediction_of(pipe.scheduler)
-            networks = [(name, getattr(pipe, name, None)) for name in NETWORKS]
-            self._watched = [(name, Watched(network)) for name, network in networks if isinstance(network, Module)]
-            self._reason = "share_rows=False" if self._share_rows is False else ""
-        if self._share_rows is None and not self._reason:
-            reasons = ((name, watched.reason()) for name, watched in self._watched)
-            self._reason = next((f"in {name} {reason}" for name, reason in reasons if reason), "")
+            self._prediction = prediction_of(scheduler)
+            self._independence.begin(pipe if getattr(pipe, "scheduler", None) is scheduler else None, self._denoisers)
+        self._independence.check()
+
+    def _scheduler_of(self, pipe: Any) -> Any:
+        """The bound scheduler, else that of the calling pipeline. Raises InputError."""
+        if hasattr(pipe, "audio_guider"):
+            raise InputError(
+                f"{type(pipe).__name__} needs diffusers' LTX2Guidance, which works on x0 and shares its predictions "
+                "with a guider of sound: it cannot use another guider; leave that one."
+            )
+        if self._scheduler is None and pipe is None:
+            raise InputError(
+                "a guider's set_state called outside of a pipeline: its scheduler, and with it the step, is not known; "
+                "call guider.bind(scheduler) before the loop, or use Guidance.start().combine(uncond, cond, step, "
+                "latents)."
+            )
+        scheduler = pipe.scheduler if self._scheduler is None else self._scheduler
+        if getattr(scheduler, "timesteps", None) is None:
+            raise InputError(
+                f"set_state on a {type(scheduler).__name__} without timesteps: the step is not known; call "
+                "scheduler.set_timesteps(...) before the loop."
+            )
+        return scheduler
 
     def prepare_inputs(self, data: dict[str, Any]) -> list[Any]:
-        """The inputs of each denoiser call of this step."""
-        self._planned({key: value for key, value in data.items() if isinstance(value, tuple)})
-        return [self._prepare_batch(data, batch.source, batch.name) for batch in self._plan]
+        """The inputs of each denoiser call of this step.
+
+        Args:
+            data: Each input by name; a tuple holds (with the prompt, without the prompt).
+
+        Returns:
+            One block of inputs per call.
+
+        Raises:
+            InputError: `set_state` was not called, or the unconditional inputs are missing where they are needed.
+        """
+        self._plan_calls({key: value for key, value in data.items() if isinstance(value, tuple)})
+        return [self._prepare_batch(data, call.source, call.name) for call in self._plan]
 
     def prepare_inputs_from_block_state(self, data: Any, input_fields: dict[str, Any]) -> list[Any]:
-        """The same, from the names of the fields."""
+        """The inputs of each denoiser call of this step, read from a pipeline's block state.
+
+        Args:
+            data: The block state.
+            input_fields: The name of each input's field; a tuple names (with the prompt, without the prompt).
+
+        Returns:
+            One block of inputs per call.
+
+        Raises:
+            InputError: As in `prepare_inputs`.
+        """
         pairs = {key: names for key, names in input_fields.items() if isinstance(names, tuple)}
-        self._planned({key: tuple(getattr(data, name, None) for name in names) for key, names in pairs.items()})
-        return [
-            self._prepare_batch_from_block_state(input_fields, data, batch.source, batch.name) for batch in self._plan
-        ]
+        self._plan_calls({key: tuple(getattr(data, name, None) for name in names) for key, names in pairs.items()})
+        return [self._prepare_batch_from_block_state(input_fields, data, call.source, call.name) for call in self._plan]
 
     @property
     def is_conditional(self) -> bool:
@@ -172,101 +241,123 @@ class Guider(BaseGuidance):  # type: ignore[misc]
         return not self._plan or self._plan[max(self._count_prepared - 1, 0)].source == 0
 
     def prepare_models(self, denoiser: torch.nn.Module) -> None:
-        """Before each denoiser call: what goes in is noted where a transform reads it, or changed for a variation."""
+        """Prepare one denoiser call: record its input if a transform reads it, or change it for a perturbed pass.
+
+        Args:
+            denoiser: The network that is called next.
+
+        Raises:
+            InputError: The perturbation cannot act on this network.
+        """
         super().prepare_models(denoiser)
         variation = self._plan[self._count_prepared - 1].variation
         if variation is not None:
-            replace_next_call(denoiser, lambda module, args, kwargs: varied(module, variation, args, kwargs))
+            replace_next_call(denoiser, lambda module, args, kwargs: perturbed_call(module, variation, args, kwargs))
         elif self._reads_latents() and self._latents is None:
-            replace_next_call(denoiser, self._noted)
+            replace_next_call(denoiser, self._record_latents)
 
     def cleanup_models(self, denoiser: torch.nn.Module) -> None:
+        """Restore the network after a call.
+
+        Args:
+            denoiser: The network that was called.
+        """
         restore_call(denoiser)
 
     def __call__(self, data: Sequence[Any]) -> Any:
-        """The guided prediction from those of the calls, as a GuiderOutput."""
-        if self._now is None or len(data) != len(self._plan):
+        """The guided prediction of this step.
+
+        Args:
+            data: One block per call, with its `noise_pred`, (n, ...), in the order of `prepare_inputs`.
+
+        Returns:
+            A GuiderOutput with `pred`, `pred_cond` and `pred_uncond` (None if it was not run), each (n, ...).
+
+        Raises:
+            InputError: The number of predictions is not that of the calls, or a Guide refuses them.
+        """
+        if self._loop_step is None or len(data) != len(self._plan):
             raise InputError(
                 f"{len(data)} predictions for the {len(self._plan)} calls of this step: call set_state, "
                 "prepare_inputs, the denoiser for each of them, then the guider."
             )
-        given = [one.noise_pred for one in data]
-        cond = given[0]
-        uncond = given[1] if _UNCONDITIONAL in self._plan else None
-        guided = self._combined(self._now, given) if self._enabled else cond
+        predictions = [call_output.noise_pred for call_output in data]
+        cond = predictions[0]
+        uncond = predictions[1] if UNCONDITIONAL in self._plan else None
+        guided = self._combine(self._loop_step, predictions) if self._enabled else cond
         return GuiderOutput(pred=guided, pred_cond=cond, pred_uncond=uncond)
 
     def save_config(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> None:
-        """What `save_pretrained` calls. Raises InputError for a guidance that cannot be written: a function."""
+        """Write the configuration; called by `save_pretrained`.
+
+        Args:
+            save_directory: The folder.
+            push_to_hub: As in diffusers.
+            kwargs: As in diffusers.
+
+        Raises:
+            InputError: The guidance cannot be written, because it contains a function.
+        """
         if self._unstored:
             raise InputError(self._unstored)
         super().save_config(save_directory, push_to_hub, **kwargs)
 
-    def _made_all(self) -> bool:
-        """Whether calls that nobody needs are made, because something may be kept of them; said once."""
-        if self._reason and self._share_rows is None and not self._warned:
-            self._warned = True
-            warnings.warn(
-                f"every call of a step is made: {self._reason} may mix or keep rows; pass share_rows=True to "
-                "to_guider() if every call stands alone all the same.",
-                stacklevel=2,
-            )
-        return bool(self._reason)
-
     # -- one step --------------------------------------------------------------------------------------------------
 
-    def _planned(self, pairs: Mapping[str, tuple[Any, ...]]) -> None:
+    def _plan_calls(self, pairs: Mapping[str, tuple[Any, ...]]) -> None:
         """Decides the calls of this step; `pairs` are the inputs with and without the prompt."""
-        if self._now is None:
+        if self._loop_step is None:
             raise InputError("prepare_inputs before set_state: the step is not known; call set_state at every step.")
-        self._plan = [_CONDITIONAL]
+        self._plan = [CONDITIONAL]
         if not self._enabled:
             return
         rows = self._rows or GuidedRows(self.guidances, self._prediction)  # before the first step all images are alike
-        wanted = rows.wanted(self._now)
-        lonely = sorted(
+        needed = rows.needed_rows(self._loop_step)
+        unpaired = sorted(
             key for key, pair in pairs.items() if pair[0] is not None and (len(pair) < 2 or pair[1] is None)
         )
-        if any(row < rows.images for row in wanted.pop(None)) or (pairs and not lonely and self._made_all()):
-            self._plan.append(_UNCONDITIONAL)
-        for number, variation in enumerate(filter(None, wanted), start=1):
-            self._plan.append(_further(variation, number))
-        if any(batch.source for batch in self._plan) and (lonely or not pairs):
+        if any(row < rows.images for row in needed.pop(None)) or (
+            pairs and not unpaired and self._independence.runs_all_calls()
+        ):
+            self._plan.append(UNCONDITIONAL)
+        for number, variation in enumerate(filter(None, needed), start=1):
+            self._plan.append(perturbed(variation, number))
+        if any(call.source for call in self._plan) and (unpaired or not pairs):
             raise InputError(
-                f"no negative {' or '.join(lonely) or 'inputs'} at step {self._now.index}, where {self._said()} needs "
-                'the unconditional prediction: pass a negative_prompt, which may be "", or negative embeddings beside '
-                "the embeddings."
+                f"no negative {' or '.join(unpaired) or 'inputs'} at step {self._loop_step.index}, where "
+                f"{self._description()} needs the unconditional prediction: pass a negative_prompt, which may be "
+                '"", or negative embeddings beside the embeddings.'
             )
 
-    def _combined(self, step: Step, given: list[Tensor]) -> Tensor:
-        images = len(given[0])
+    def _combine(self, step: Step, predictions: list[Tensor]) -> Tensor:
+        images = len(predictions[0])
         if self._rows is None:
             self._rows = self._rows_of(images)
             self._distinct = torch.arange(2 * images)  # the rows were run one by one: none stands for another
-        by = dict(zip(self._plan, given, strict=True))
-        cond = by[_CONDITIONAL]
-        uncond = by.get(_UNCONDITIONAL, cond)  # where nobody reads it
-        extras = {batch.variation: prediction for batch, prediction in by.items()}
+        prediction_of_call = dict(zip(self._plan, predictions, strict=True))
+        cond = prediction_of_call[CONDITIONAL]
+        uncond = prediction_of_call.get(UNCONDITIONAL, cond)  # where nobody reads it
+        extras = {call.variation: prediction for call, prediction in prediction_of_call.items()}
 
         def denoise(rows: list[int] | None, variation: Perturbation | None) -> Tensor:
             if variation is not None:
                 return take(extras[variation], [row % images for row in rows or ()])
-            both = torch.cat([uncond, cond])
-            return both if rows is None else take(both, rows)
+            pair = torch.cat([uncond, cond])
+            return pair if rows is None else take(pair, rows)
 
-        seen = None if self._latents is None else _batched(self._latents, cond)
-        sample = self._distinct if seen is None else torch.cat([seen, seen])
+        latents = None if self._latents is None else as_batch(self._latents, cond)
+        sample = self._distinct if latents is None else torch.cat([latents, latents])
         guided, record = self._rows.predict(step, sample, [self._distinct], denoise)
-        varied = [batch.variation for batch in self._plan if batch.variation is not None]
-        further = sum(map(runs, varied))
-        ran = len(given) - len(varied) + further
-        saved = 2 + further - ran  # of each image: the rows of a call run together
+        varied = [call.variation for call in self._plan if call.variation is not None]
+        perturbed_rows = sum(map(runs, varied))
+        rows_run = len(predictions) - len(varied) + perturbed_rows
+        rows_saved = 2 + perturbed_rows - rows_run  # of each image: the rows of a call run together
         record = replace(
             record,
-            rows_run=images * ran,
-            rows_saved=images * saved,
-            rows_varied=images * further,
-            shares=((float(ran), float(saved)),) * images,
+            rows_run=images * rows_run,
+            rows_saved=images * rows_saved,
+            rows_varied=images * perturbed_rows,
+            shares=((float(rows_run), float(rows_saved)),) * images,
         )
         self.trace.steps.append(record)
         return guided
@@ -282,29 +373,14 @@ class Guider(BaseGuidance):  # type: ignore[misc]
 
     def _reads_latents(self) -> bool:
         """Whether a transform could ask what the denoiser saw; plain guidance leaves the denoiser alone."""
-        return any(not isinstance(one, Guidance) or one.transforms for one in self.guidances)
+        return any(not isinstance(guidance, Guidance) or guidance.transforms for guidance in self.guidances)
 
-    def _noted(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _record_latents(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._latents = sample_of(args, kwargs)
         return module(*args, **kwargs)
 
-    def _said(self) -> str:
+    def _description(self) -> str:
         return "a list of guidances" if self.several else str(self.guidances[0])
 
 
 Guider.__module__ = "cfglab.pipelines.guider"  # the path that stands in saved pipelines
-
-
-def _further(variation: Perturbation, number: int) -> _Batch:
-    if getattr(variation, "prompt", None) is not None:
-        raise InputError(
-            f"{variation!r} has a prompt of its own: a guider is given embeddings and cannot encode a text; use "
-            "guide(pipe, …) on a classic pipeline."
-        )
-    return _Batch(f"pred_{variation.source}_{number}", 1 if variation.source == "uncond" else 0, variation)
-
-
-def _batched(latents: Any, like: Tensor) -> Tensor:
-    """What the denoiser saw as one tensor, images first, and without the axes that the prediction has not."""
-    seen: Tensor = torch.stack(list(latents)) if isinstance(latents, list | tuple) else latents
-    return seen.reshape(like.shape) if seen.numel() == like.numel() else seen

@@ -84,19 +84,38 @@ _PLAIN = (bool, int, float, complex, str, bytes, Enum, torch.dtype, torch.device
 
 
 def kind_of(name: str) -> Any:
-    """True for an argument that holds rows, False for one that holds none, a mapping for a dict of such, else None."""
+    """Whether an argument of a denoiser holds rows.
+
+    Args:
+        name: The name of the argument.
+
+    Returns:
+        True, False, a mapping of such values for a dict, or None if it is not known.
+    """
     return True if name in ROWS else False if name in WHOLE else INSIDE.get(name)
 
 
-def unknown(name: str, value: Any, kind: Any, rows: tuple[str, ...], whole: tuple[str, ...]) -> Iterator[str]:
-    """The names in this argument whose values could hold rows without anybody knowing. `rows` and `whole` are names
-    that a profile knows."""
-    if name in rows or name in whole or kind is True or kind is False or isinstance(value, _PLAIN):
+def unknown_arguments(
+    name: str, value: Any, kind: Any, rows: tuple[str, ...], rowless: tuple[str, ...]
+) -> Iterator[str]:
+    """The names in an argument whose values could hold rows although it is not known.
+
+    Args:
+        name: The name of the argument.
+        value: Its value.
+        kind: As `kind_of` returns it.
+        rows: Names that a profile states to hold rows.
+        rowless: Names that a profile states to hold none.
+
+    Returns:
+        The names.
+    """
+    if name in rows or name in rowless or kind is True or kind is False or isinstance(value, _PLAIN):
         return
     if isinstance(value, Mapping):
-        inside = kind if isinstance(kind, Mapping) else {}
+        kinds = kind if isinstance(kind, Mapping) else {}
         for key, item in value.items():
-            yield from unknown(str(key), item, inside.get(key), rows, whole)
+            yield from unknown_arguments(str(key), item, kinds.get(key), rows, rowless)
     elif isinstance(value, Tensor):
         if value.ndim > 0:
             yield name

@@ -1,9 +1,8 @@
-"""A pipeline is guided, and left as it was found.
+"""Attaching guidance to a pipeline, and restoring the pipeline.
 
-Its networks are intercepted (`intercepted`), and three methods are replaced on classes: the pipeline's `__call__` and
-`__setattr__`, and `cache_context` of its networks, each of which asks whether the object it is called on is guided.
-Objects keep their classes, and a class gets its methods back when nobody of it is guided any more.
-"""
+Its networks are intercepted (`intercepted`). Three methods are replaced on classes: the pipeline's `__call__` and
+`__setattr__`, and `cache_context` of its networks. Each of them looks up whether its object is guided. Objects keep
+their classes, and a class gets its methods back when no object of it is guided any more."""
 
 import functools
 import threading
@@ -16,23 +15,24 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 from cfglab.errors import InputError
+from cfglab.pipelines.interception.guided_pipeline import GuidedPipeline
 from cfglab.pipelines.interception.intercepted import ROUTE, Interception, intercept, is_intercepted_by, restore
-from cfglab.pipelines.interception.session import GuidedPipeline, PipelineRun
+from cfglab.pipelines.interception.pipeline_run import PipelineRun, run_pipeline
 from cfglab.pipelines.interception.wrapped_modules import core_of
 
 _LOCK = threading.RLock()
-_HELD: "WeakKeyDictionary[Any, _Hold]" = WeakKeyDictionary()
+_ATTACHMENTS: "WeakKeyDictionary[Any, _Attachment]" = WeakKeyDictionary()
 _PATCHES: "dict[tuple[type, str], _Patch]" = {}
 
 
-class _Hold:
+class _Attachment:
     """What one guided pipeline has put in place."""
 
     def __init__(self, pipe: Any, guided: GuidedPipeline) -> None:
         self.guided = guided
         self.modules: dict[int, tuple[weakref.ref[nn.Module], Interception, bool]] = {}
         self.classes: list[tuple[type, str]] = []
-        self.forget = weakref.finalize(pipe, _let_go, self)
+        self.forget = weakref.finalize(pipe, _release, self)
         self.forget.atexit = False
 
 
@@ -40,15 +40,21 @@ class _Patch:
     """A method of a class that is replaced, and by how many guided pipelines."""
 
     def __init__(self, kind: type, name: str, make: Callable[[type, Any], Any]) -> None:
-        self.before = vars(kind).get(name)
-        self.made = make(kind, self.before)
+        self.original = vars(kind).get(name)
+        self.replacement = make(kind, self.original)
         self.users = 0
-        setattr(kind, name, self.made)
+        setattr(kind, name, self.replacement)
 
 
 def check_free(pipe: Any) -> None:
-    """Raises InputError for a pipeline that is guided already. Another one that shares its networks may be: whose run
-    it is, is known at every call."""
+    """Check that a pipeline is not guided. Another pipeline that shares its networks may be guided.
+
+    Args:
+        pipe: The pipeline.
+
+    Raises:
+        InputError: It is guided already.
+    """
     if guided_by(pipe) is not None:
         raise InputError(
             f"this {type(pipe).__name__} is guided already: one guide() at a time; leave the other one first, or "
@@ -57,10 +63,18 @@ def check_free(pipe: Any) -> None:
 
 
 def swap(pipe: Any, guided: GuidedPipeline) -> None:
-    """Guide the pipeline from now on, until `swap_back` or until nobody holds it any more."""
+    """Guide a pipeline until `swap_back`, or until the pipeline is gone.
+
+    Args:
+        pipe: The pipeline.
+        guided: Its guidance.
+
+    Raises:
+        InputError: It is guided already.
+    """
     with _LOCK:
         check_free(pipe)
-        hold = _HELD[pipe] = _Hold(pipe, guided)
+        hold = _ATTACHMENTS[pipe] = _Attachment(pipe, guided)
         try:
             _patch(hold, type(pipe), "__call__", _pipe_call)
             _patch(hold, type(pipe), "__setattr__", _pipe_setattr)
@@ -71,49 +85,64 @@ def swap(pipe: Any, guided: GuidedPipeline) -> None:
 
 
 def swap_back(guided: GuidedPipeline) -> None:
-    """Leave everything as it was."""
+    """Restore a pipeline, its networks and its classes.
+
+    Args:
+        guided: The guidance that was given to `swap`.
+    """
     with _LOCK:
-        for pipe, hold in list(_HELD.items()):
+        for pipe, hold in list(_ATTACHMENTS.items()):
             if hold.guided is guided:
-                del _HELD[pipe]
+                del _ATTACHMENTS[pipe]
                 hold.forget.detach()
-                _let_go(hold)
+                _release(hold)
 
 
 def guided_by(pipe: Any) -> GuidedPipeline | None:
-    """What guides this pipeline at the moment."""
+    """The guidance of a pipeline at the moment.
+
+    Args:
+        pipe: Any object.
+
+    Returns:
+        The guidance; None if it is not guided.
+    """
     try:
-        hold = _HELD.get(pipe)
+        hold = _ATTACHMENTS.get(pipe)
     except TypeError:  # of no pipeline: it cannot be referred to weakly
         return None
     return None if hold is None else hold.guided
 
 
 def refresh(pipe: Any) -> None:
-    """Intercept the networks that the guided pipeline has now, and no other ones."""
+    """Intercept the networks that a guided pipeline has now, and release all others.
+
+    Args:
+        pipe: The pipeline.
+    """
     with _LOCK:
-        hold = _HELD.get(pipe)
+        hold = _ATTACHMENTS.get(pipe)
         if hold is None:
             return
         profile, guard = hold.guided.profile, hold.guided.changes_network
         parts = (getattr(pipe, name, None) for name in (*profile.denoisers, *profile.helpers))
-        now = {id(part): part for part in parts if isinstance(part, nn.Module)}
-        for key, (held, interception, guarded) in list(hold.modules.items()):
-            module = held()
-            if module is not now.get(key) or not is_intercepted_by(module, interception):
+        networks = {id(part): part for part in parts if isinstance(part, nn.Module)}
+        for key, (module_ref, interception, guarded) in list(hold.modules.items()):
+            module = module_ref()
+            if module is not networks.get(key) or not is_intercepted_by(module, interception):
                 del hold.modules[key]
                 if module is not None:
                     restore(module, interception, guard=guarded)
-        for key, module in now.items():
+        for key, module in networks.items():
             if key not in hold.modules:
                 hold.modules[key] = weakref.ref(module), intercept(module, guard=guard), guard
-                _note_contexts(hold, type(core_of(module)))
+                _patch_contexts(hold, type(core_of(module)))
 
 
-def _let_go(hold: _Hold) -> None:
+def _release(hold: _Attachment) -> None:
     with _LOCK:
-        for held, interception, guarded in hold.modules.values():
-            module = held()
+        for module_ref, interception, guarded in hold.modules.values():
+            module = module_ref()
             if module is not None:
                 restore(module, interception, guard=guarded)
         hold.modules.clear()
@@ -122,13 +151,13 @@ def _let_go(hold: _Hold) -> None:
         hold.classes.clear()
 
 
-def _note_contexts(hold: _Hold, network: type) -> None:
+def _patch_contexts(hold: _Attachment, network: type) -> None:
     kind = next((kind for kind in network.__mro__ if "cache_context" in vars(kind)), None)
     if kind is not None and (kind, "cache_context") not in hold.classes:
-        _patch(hold, kind, "cache_context", _noted_context)
+        _patch(hold, kind, "cache_context", _recording_context)
 
 
-def _patch(hold: _Hold, kind: type, name: str, make: Callable[[type, Any], Any]) -> None:
+def _patch(hold: _Attachment, kind: type, name: str, make: Callable[[type, Any], Any]) -> None:
     patch = _PATCHES.get((kind, name))
     if patch is None:
         patch = _PATCHES[kind, name] = _Patch(kind, name, make)
@@ -142,30 +171,30 @@ def _unpatch(kind: type, name: str) -> None:
     patch.users -= 1
     if patch.users == 0:
         del _PATCHES[kind, name]
-        if vars(kind).get(name) is patch.made:
-            if patch.before is None:
+        if vars(kind).get(name) is patch.replacement:
+            if patch.original is None:
                 delattr(kind, name)
             else:
-                setattr(kind, name, patch.before)
+                setattr(kind, name, patch.original)
 
 
-def _pipe_call(kind: Any, before: Any) -> Any:
-    @functools.wraps(before or kind.__call__)
+def _pipe_call(kind: Any, original: Any) -> Any:
+    @functools.wraps(original or kind.__call__)
     def __call__(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        plain = super(kind, self).__call__ if before is None else before.__get__(self)
+        plain = super(kind, self).__call__ if original is None else original.__get__(self)
         guided = guided_by(self) if type(self) is kind else None  # else a subclass calls its parent's
         if guided is None:
             return plain(*args, **kwargs)
         refresh(self)
-        return guided.call_pipeline(plain, args, kwargs)
+        return run_pipeline(guided, plain, args, kwargs)
 
     return __call__
 
 
-def _pipe_setattr(kind: Any, before: Any) -> Any:
-    @functools.wraps(before or kind.__setattr__)
+def _pipe_setattr(kind: Any, original: Any) -> Any:
+    @functools.wraps(original or kind.__setattr__)
     def __setattr__(self: Any, name: str, value: Any) -> None:
-        plain = super(kind, self).__setattr__ if before is None else before.__get__(self)
+        plain = super(kind, self).__setattr__ if original is None else original.__get__(self)
         plain(name, value)
         guided = guided_by(self)
         if guided is not None and name in (*guided.profile.denoisers, *guided.profile.helpers):
@@ -174,14 +203,14 @@ def _pipe_setattr(kind: Any, before: Any) -> Any:
     return __setattr__
 
 
-def _noted_context(kind: type, before: Any) -> Any:  # noqa: ARG001
+def _recording_context(kind: type, original: Any) -> Any:  # noqa: ARG001
     """`cache_context("cond")` around a call says whose call it is."""
 
-    @functools.wraps(before)
+    @functools.wraps(original)
     @contextmanager
     def cache_context(self: Any, name: str, *args: Any, **kwargs: Any) -> Iterator[None]:
         run = getattr(ROUTE.get(), "__self__", None)
-        with before(self, name, *args, **kwargs):
+        with original(self, name, *args, **kwargs):
             if not isinstance(run, PipelineRun) or not run.has(self):
                 yield
                 return

@@ -1,4 +1,4 @@
-"""One denoiser call a step with all parts of the batch in it."""
+"""The layout with one denoiser call per step and all parts of the batch in it."""
 
 from typing import Any
 
@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from cfglab.denoising.duplicate_rows import take
-from cfglab.denoising.guided_batch import Finish
+from cfglab.denoising.row_skipping import Finish
 from cfglab.errors import InputError
 from cfglab.guidance import Perturbation
 from cfglab.guidance.context import runs
 from cfglab.pipelines.interception.denoiser_call import DenoiserCall
 from cfglab.pipelines.interception.outputs import predicted, with_prediction
 from cfglab.pipelines.interception.row_sharing import all_rows
+from cfglab.pipelines.interception.run import GuidedRun
 from cfglab.pipelines.profiles.profile import Part
 from cfglab.step import Step
 
@@ -20,24 +21,31 @@ ROWS = 2
 
 
 class Batched:
-    """[uncond; cond] in any order, with a third part behind, between or before, in tensors or lists.
+    """The layout with one denoiser call per step: [uncond; cond] in any order, in tensors or lists.
 
-    Every part of the pipeline's batch is given the guided prediction p: whatever it makes of equal parts, be it
-    `u + g (c - u)`, `c + g (c - u)`, `lerp`, or any of them with a third term, is p. A third part is always run, and
-    with it all rows: the attention processors of perturbed attention count on it. So are all rows where the network may
-    mix them.
+    A third part may stand behind, between or before. Every part of the pipeline's batch gets the guided prediction p.
+    The pipeline then computes p from equal parts, with `u + g (c - u)`, `c + g (c - u)`, `lerp`, or any of them with a
+    third term. With a third part all rows run, because the attention processors of perturbed attention expect them. All
+    rows also run if the network may mix them.
+
+    Args:
+        run: The run of the pipeline.
     """
 
-    def __init__(self, run: Any) -> None:
-        self.run = run
+    def __init__(self, run: GuidedRun) -> None:
+        self._run = run
         unperturbed = "perturbed" in run.profile.parts and not run.arguments.get("pag_scale", True)
         self._parts: tuple[Part, ...] = ("uncond", "cond") if unperturbed else run.profile.parts
 
+    @property
+    def waiting(self) -> bool:
+        """False: a step is one call."""
+        return False
+
     def call(self, call: DenoiserCall, _name: str) -> Any:
-        run, parts = self.run, len(self._parts)
-        if (
-            call.kwargs.get("skip_layers") is not None
-        ):  # a further call of its own, which this batch has nothing to do with
+        """The output of the call of one step; see `CallStyle.call`."""
+        run, parts = self._run, len(self._parts)
+        if call.kwargs.get("skip_layers") is not None:  # a further call of Stable Diffusion 3, not of this batch
             return call.run()
         if run.rows is None:
             self._check(call)
@@ -45,42 +53,44 @@ class Batched:
         rows = run.start(call, images)
         step = run.step(call)
         order = self._order(images)
-        plain = order == list(range(call.count))
-        mixed = run.together(call, step)
-        together = mixed or parts > ROWS
-        every = predicted(run, call) if together else None
-        further = 0
-        sample = call.sample if plain else take(call.sample, order)
+        in_order = order == list(range(call.count))
+        may_mix = run.runs_all_rows(call, step)
+        runs_all = may_mix or parts > ROWS
+        all_predictions = predicted(run, call) if runs_all else None
+        sample = call.sample if in_order else take(call.sample, order)
+        conditioning = () if runs_all or rows.all_differ else call.tensors(None if in_order else order)
+        perturbed_rows = 0
 
-        def denoise(wanted: list[int] | None, variation: Perturbation | None) -> Tensor:
-            nonlocal further
-            if every is not None and variation is None:
-                return take(every, order if wanted is None else [order[row] for row in wanted])
-            if mixed and variation is not None:
-                further += runs(variation)
-                return take(predicted(run, call, None, variation), [order[row] for row in wanted or range(2 * images)])
-            if wanted is None and variation is None and parts == ROWS:
-                whole = predicted(run, call)
-                return whole if plain else take(whole, order)
-            return predicted(run, call, [order[row] for row in wanted or range(2 * images)], variation)
+        def denoise(needed: list[int] | None, perturbation: Perturbation | None) -> Tensor:
+            nonlocal perturbed_rows
+            if perturbation is None and all_predictions is not None:
+                return take(all_predictions, order if needed is None else [order[row] for row in needed])
+            if perturbation is None and needed is None and parts == ROWS:
+                prediction = predicted(run, call)
+                return prediction if in_order else take(prediction, order)
+            batch_rows = [order[row] for row in needed or range(2 * images)]
+            if perturbation is not None and may_mix:
+                perturbed_rows += runs(perturbation)
+                return take(predicted(run, call, None, perturbation), batch_rows)
+            return predicted(run, call, batch_rows, perturbation)
 
-        finish = self._finish(step, every, images)
-        conditioning = () if together or rows.all_differ else call.tensors(None if plain else order)
-        guided, record = rows.predict(step, sample, conditioning, denoise, finish, apart=together)
-        counted = all_rows(record, parts, parts, parts * further if mixed else None) if together else {}
-        run.note(record, guided, **counted)
+        finish = self._finish(step, all_predictions, images)
+        guided, record = rows.predict(step, sample, conditioning, denoise, finish, separate=runs_all)
+        perturbed = parts * perturbed_rows if may_mix else None
+        run.record(record, guided, **(all_rows(record, parts, parts, perturbed) if runs_all else {}))
         return with_prediction(run.template, self._injected(-guided if run.profile.negated else guided))
 
     def finish(self) -> None:
-        if self.run.rows is None and not getattr(self.run.guided.pipe, "interrupt", False):
+        """Check that the denoiser was called. Raises InputError."""
+        if self._run.rows is None and not getattr(self._run.pipe, "interrupt", False):
             raise InputError(
-                f"{type(self.run.guided.pipe).__name__} did not call its {self.run.profile.denoisers[0]}: nothing was "
+                f"{type(self._run.pipe).__name__} did not call its {self._run.profile.denoisers[0]}: nothing was "
                 "guided; it is not made as the profile says, pass profile=Profile(denoisers=...)."
             )
 
     def _check(self, call: DenoiserCall) -> None:
         """At the first call: the batch has the parts of the profile."""
-        parts, kind = len(self._parts), type(self.run.guided.pipe).__name__
+        parts, kind = len(self._parts), type(self._run.pipe).__name__
         sample = call.sample
         if call.count % parts:
             raise InputError(
@@ -88,7 +98,7 @@ class Batched:
                 f"{'; '.join(self._parts)}; call it with guidance on, or pass profile=Profile(parts=...)."
             )
         chunks = sample.chunk(parts)
-        if self.run.profile.alike and not all(torch.equal(chunks[0], other) for other in chunks[1:]):
+        if self._run.profile.alike and not all(torch.equal(chunks[0], chunk) for chunk in chunks[1:]):
             raise InputError(
                 f"the {parts} parts of the batch of {kind} start from different samples, so it is not laid out as the "
                 "profile says: is its guidance on? Otherwise this diffusers is not the one cfglab knows; pass "
@@ -100,31 +110,31 @@ class Batched:
         starts = (self._parts.index("uncond") * images, self._parts.index("cond") * images)
         return [start + image for start in starts for image in range(images)]
 
-    def _finish(self, step: Step, every: Tensor | None, images: int) -> Finish | None:
-        after, third = self.run.after, self._third(step, every, images)
+    def _finish(self, step: Step, all_predictions: Tensor | None, images: int) -> Finish | None:
+        post_combine, third = self._run.post_combine, self._third_term(step, all_predictions, images)
         if third is None:
-            return None if after is None else lambda guided, cond, _: after(guided, cond)
+            return None if post_combine is None else lambda guided, cond, _: post_combine(guided, cond)
 
-        def finish(guided: Tensor, cond: Tensor, which: list[int]) -> Tensor:
-            added = take(third, which)[:, : guided.shape[1]]
-            return guided + added if after is None else after(guided + added, cond)
+        def finish(guided: Tensor, cond: Tensor, images: list[int]) -> Tensor:
+            term = take(third, images)[:, : guided.shape[1]]
+            return guided + term if post_combine is None else post_combine(guided + term, cond)
 
         return finish
 
-    def _third(self, step: Step, every: Tensor | None, images: int) -> Tensor | None:
+    def _third_term(self, step: Step, all_predictions: Tensor | None, images: int) -> Tensor | None:
         """What the third part adds to `u + w (c - u)`, for every image."""
-        if every is None or len(self._parts) == ROWS:
+        if all_predictions is None or len(self._parts) == ROWS:
             return None
-        part = dict(zip(self._parts, every.split(images), strict=True))
-        pipe = self.run.guided.pipe
+        part = dict(zip(self._parts, all_predictions.split(images), strict=True))
+        pipe = self._run.pipe
         if "perturbed" in part:
             time = pipe.scheduler.timesteps.new_tensor(step.timestep)
             return pipe._get_pag_scale(time) * (part["cond"] - part["perturbed"])
-        passed = self.run.arguments.get("image_guidance_scale", 1.0)
-        scale = float(getattr(pipe, "_image_guidance_scale", passed))
+        argument = self._run.arguments.get("image_guidance_scale", 1.0)
+        scale = float(getattr(pipe, "_image_guidance_scale", argument))
         return (scale - 1) * (part["uncond"] - part["neither"])
 
     def _injected(self, guided: Tensor) -> Tensor:
-        if self.run.profile.injected == "quarter":
+        if self._run.profile.injected == "quarter":
             return torch.cat([torch.zeros_like(guided), guided / 4])
         return torch.cat([guided] * len(self._parts))

@@ -1,8 +1,7 @@
-"""Whose call of a network it is: that of the pipeline's own loop, or of anybody else.
+"""Which code called a network: the loop of the guided pipeline, or other code.
 
-Everybody who holds a network may call it while its pipeline runs: a callback, a hook, a scheduler, another pipeline
-that shares it, another thread. Only the calls that the pipeline's own code makes are guided.
-"""
+Any code with a reference to a network can call it while its pipeline runs: a callback, a hook, a scheduler, another
+pipeline that shares it, another thread. Only the calls of the pipeline's own code are guided."""
 
 import functools
 import inspect
@@ -24,18 +23,28 @@ class Callers:
         self._classes = [kind for kind in type(pipe).__mro__ if kind is not object]
         self._modules = {kind.__module__ for kind in self._classes}
         self._bodies = tuple(f"{kind.__qualname__}." for kind in self._classes)
-        self._given = {id(code) for value in arguments.values() for code in _codes(value)}  # hashing code is slow
+        self._argument_code = {
+            id(code) for value in arguments.values() for code in _codes(value)
+        }  # hashing code is slow
 
-    def own(self, frame: FrameType | None) -> bool:
-        """Whether `frame`, which called a network, is the loop of the pipeline's call that is under way: a method of
-        this very pipeline, or a function of its module, on the way up to where the call was entered, with neither a
-        callable from the arguments nor the call of another module in between."""
+    def is_pipeline_call(self, frame: FrameType | None) -> bool:
+        """Whether a network was called by the loop of the pipeline call under way.
+
+        The caller is a method of this pipeline, or a function of its module. No callable from the arguments and no call
+        of another module stands between it and the entry of the call.
+
+        Args:
+            frame: The frame that called the network.
+
+        Returns:
+            True if the call is guided.
+        """
         loop = False
         while frame is not None:
             code = frame.f_code
             if code is self._entry:
                 return loop
-            if id(code) in self._given:
+            if id(code) in self._argument_code:
                 return False
             module = frame.f_globals.get("__name__", "")
             if module.partition(".")[0] in _BETWEEN or module in _BETWEEN:
@@ -51,7 +60,7 @@ class Callers:
     def _is_method(self, frame: FrameType) -> bool:
         """A method of this very pipeline, or a function beside its class whose first argument the pipeline is."""
         beside = frame.f_globals.get("__name__") in self._modules
-        return (beside or id(frame.f_code) in self._methods) and _first(frame) is self._pipe
+        return (beside or id(frame.f_code) in self._methods) and _first_argument(frame) is self._pipe
 
     def _is_function(self, code: CodeType, module: str) -> bool:
         """A function inside a method, or one that stands beside the class: who called it decides."""
@@ -68,14 +77,14 @@ class Callers:
         return {id(code) for member in members for value in list(member.values()) for code in _codes(value)}
 
 
-def _first(frame: FrameType) -> Any:
+def _first_argument(frame: FrameType) -> Any:
     """The first argument of a frame's function."""
     code, local = frame.f_code, frame.f_locals
     if code.co_argcount:
         return local.get(code.co_varnames[0])
     if code.co_flags & inspect.CO_VARARGS:
-        given = local.get(code.co_varnames[code.co_kwonlyargcount])
-        return given[0] if isinstance(given, tuple) and given else None
+        positional = local.get(code.co_varnames[code.co_kwonlyargcount])
+        return positional[0] if isinstance(positional, tuple) and positional else None
     return None
 
 
@@ -104,5 +113,12 @@ def _codes(value: Any) -> Iterator[CodeType]:
 
 
 def function_of(frame: FrameType | None) -> str:
-    """The function that made a call, by its full name."""
+    """The function that made a call.
+
+    Args:
+        frame: Its frame; None for another thread.
+
+    Returns:
+        Its full name.
+    """
     return "another thread" if frame is None else f"{frame.f_globals.get('__name__', '?')}.{frame.f_code.co_qualname}"

@@ -1,4 +1,4 @@
-"""Which channels or tokens of a prediction are guided."""
+"""The channels or tokens of a prediction that are guided."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,10 +11,18 @@ from cfglab.pipelines.profiles.profile import Profile
 
 
 def guided_channels(profile: Profile, call: DenoiserCall) -> Callable[[int], int] | None:
-    """How many of so many leading channels (or tokens) are guided; None where all are."""
+    """The number of leading channels (or tokens) that are guided.
+
+    Args:
+        profile: The layout of the pipeline.
+        call: The first denoiser call.
+
+    Returns:
+        A function from the number of all channels to that of the guided ones; None if all are guided.
+    """
     variance = profile.variance
-    if profile.kept:
-        tokens = _kept_tokens(profile, call)
+    if profile.image_ids:
+        tokens = _generated_tokens(profile, call)
         return lambda width: min(width, tokens)
     if isinstance(variance, int):
         return lambda _: variance
@@ -26,17 +34,24 @@ def guided_channels(profile: Profile, call: DenoiserCall) -> Callable[[int], int
     return None
 
 
-def _kept_tokens(profile: Profile, call: DenoiserCall) -> int:
+def _generated_tokens(profile: Profile, call: DenoiserCall) -> int:
     """How many of the leading tokens are the image that is made, and not one that is edited."""
-    ids = call.named.get(profile.kept)
+    ids = call.named.get(profile.image_ids)
     if isinstance(ids, Tensor):  # (tokens, 3) or (1, tokens, 4): the first number is 0 for the image that is made
         return int((ids.reshape(-1, ids.shape[-1])[: ids.shape[-2], 0] == 0).sum())
-    first = ids[0][0] if isinstance(ids, list | tuple) and isinstance(ids[0], list | tuple) else None
-    return call.sample.shape[1] if first is None else int(first[0] * first[1] * first[2])
+    size = ids[0][0] if isinstance(ids, list | tuple) and isinstance(ids[0], list | tuple) else None
+    return call.sample.shape[1] if size is None else int(size[0] * size[1] * size[2])
 
 
 def same_shape(module: nn.Module) -> bool:
-    """Whether a prediction is known to have the shape of the sample."""
+    """Whether a prediction is known to have the shape of the sample.
+
+    Args:
+        module: The denoiser.
+
+    Returns:
+        True if its configuration has as many output channels as input channels.
+    """
     config: Any = getattr(core_of(module), "config", None)
     channels = [getattr(config, name, None) for name in ("in_channels", "out_channels")]
     return channels[0] is not None and channels[1] in (None, channels[0])

@@ -11,14 +11,27 @@ from torch.nn.utils.rnn import pad_sequence
 from cfglab.denoising.duplicate_rows import take
 from cfglab.errors import InputError
 from cfglab.guidance import Perturbation
-from cfglab.pipelines.interception.arguments import TIMES, kind_of, unknown
+from cfglab.pipelines.interception.arguments import TIMES, kind_of, unknown_arguments
 from cfglab.pipelines.interception.wrapped_modules import core_of, names_of
 from cfglab.pipelines.profiles.profile import Profile
 
 
 @dataclass(eq=False)
 class DenoiserCall:
-    """`named` are the arguments by the names of the module's own `forward`, the sample among them."""
+    """One call of a denoiser.
+
+    Attributes:
+        module: The denoiser.
+        plain: The call as it is without interception.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        profile: The layout of the pipeline.
+        named: All arguments by the names of the module's own `forward`, the sample among them.
+        sample_name: The name of the sample.
+
+    Raises:
+        InputError: The network's `forward` names no arguments, or the sample is missing.
+    """
 
     module: nn.Module
     plain: Callable[..., Any]
@@ -49,8 +62,8 @@ class DenoiserCall:
     @property
     def sample(self) -> Tensor:
         """(rows, ...); the rows of a list side by side."""
-        given = self.named[self.sample_name]
-        return torch.stack(list(given)) if isinstance(given, list | tuple) else given
+        value = self.named[self.sample_name]
+        return torch.stack(list(value)) if isinstance(value, list | tuple) else value
 
     @property
     def count(self) -> int:
@@ -72,33 +85,52 @@ class DenoiserCall:
         rows = (*profile.rows, *dict(profile.dims), *profile.blocks)
         for name, value in self.named.items():
             if name != self.sample_name:
-                for found in unknown(name, value, kind_of(name), rows, profile.whole):
-                    return found
+                for argument in unknown_arguments(name, value, kind_of(name), rows, profile.whole):
+                    return argument
         return ""
 
     def tensors(self, order: list[int] | None = None) -> list[Tensor]:
-        """Every tensor that holds rows except the sample, rows first, in this order of rows."""
-        found: list[Tensor] = []
+        """Every tensor that holds rows, except the sample.
 
-        def note(tensor: Tensor, dim: int, block: int) -> Tensor:
+        Args:
+            order: The order of the rows; None for that of the call.
+
+        Returns:
+            Tensors of shape (rows, ...).
+
+        Raises:
+            InputError: The rows are not laid out as the profile says.
+        """
+        collected: list[Tensor] = []
+
+        def collect(tensor: Tensor, dim: int, block: int) -> Tensor:
             rows = tensor.movedim(dim, 0)
             if block > 1:
                 rows = rows.reshape(self.count, block, *rows.shape[1:])
-            found.append(rows if order is None else take(rows, order))
+            collected.append(rows if order is None else take(rows, order))
             return tensor
 
-        self._changed(note, {name: value for name, value in self.named.items() if name != self.sample_name})
-        return found
+        self._changed(collect, {name: value for name, value in self.named.items() if name != self.sample_name})
+        return collected
 
     def run(
         self,
         rows: list[int] | None = None,
         variation: Perturbation | None = None,
-        put: Callable[[str, dict[str, Any]], dict[str, Any]] | None = None,
+        encode: Callable[[str, dict[str, Any]], dict[str, Any]] | None = None,
     ) -> Any:
-        """Its output for these rows in this order (all: None), under a variation. `put` puts the encoding of a further
-        prompt into the arguments, for a variation that has one."""
-        named = self.named if rows is None else self.taken(rows)
+        """The denoiser's output for some rows.
+
+        Args:
+            rows: The rows, in this order; None for all.
+            variation: The perturbed pass; None for the denoiser as it is.
+            encode: `encode(prompt, conditioning)` puts a prompt's encoding into the arguments; for a perturbation with
+                a prompt of its own.
+
+        Returns:
+            What the denoiser returns for these rows.
+        """
+        named = self.named if rows is None else self.arguments_of(rows)
         if variation is None:
             if rows is None:
                 return self.plain(*self.args, **self.kwargs)
@@ -110,19 +142,29 @@ class DenoiserCall:
         time = next((name for name in TIMES if name in named), None)
         conditioning = {name: value for name, value in named.items() if name not in (self.sample_name, time)}
         prompt = getattr(variation, "prompt", None)
-        if prompt is not None and put is not None:
-            prompted = put(prompt, conditioning)
+        if prompt is not None and encode is not None:
+            prompted = encode(prompt, conditioning)
             conditioning = conditioning | {"prompted": prompted} if getattr(variation, "beside", False) else prompted
         with variation.applied(self.module) as module:
-            sample, when, others = variation.inputs(
+            sample, changed_time, arguments = variation.inputs(
                 named[self.sample_name], None if time is None else named[time], conditioning
             )
-            timed = {} if time is None else {time: when}
+            time_arguments = {} if time is None else {time: changed_time}
             call = self.plain if module is self.module else module
-            return call(**{self.sample_name: sample}, **timed, **others)
+            return call(**{self.sample_name: sample}, **time_arguments, **arguments)
 
-    def taken(self, rows: list[int]) -> dict[str, Any]:
-        """The arguments with only these rows."""
+    def arguments_of(self, rows: list[int]) -> dict[str, Any]:
+        """The arguments with some of the rows.
+
+        Args:
+            rows: Row numbers, in the order wanted.
+
+        Returns:
+            The arguments by name.
+
+        Raises:
+            InputError: The rows are not laid out as the profile says.
+        """
 
         def pick(tensor: Tensor, dim: int, block: int) -> Tensor:
             if block > 1:
@@ -156,13 +198,13 @@ class DenoiserCall:
     def _walk(
         self, name: str, value: Any, kind: Any, change: Callable[[Tensor, int, int], Tensor], rows: list[int] | None
     ) -> Any:
-        """`kind` as `kind_of` has it; what is not known to hold rows stays whole."""
+        """`value` with its tensors of rows changed. `kind` is that of `kind_of`; unknown kinds stay as they are."""
         if name in self.profile.whole or kind is False:
             return value
         kind = True if name in self.profile.rows else kind
         if isinstance(value, dict):
-            inside = kind if isinstance(kind, Mapping) else {}
-            kinds = {key: True if kind is True else inside.get(key) for key in value}
+            nested_kinds = kind if isinstance(kind, Mapping) else {}
+            kinds = {key: True if kind is True else nested_kinds.get(key) for key in value}
             return {key: self._walk(str(key), item, kinds[key], change, rows) for key, item in value.items()}
         if kind is not True:
             return value

@@ -1,4 +1,4 @@
-"""The scale as an input of the network (Flux.1-dev, Sana-Sprint): one prediction, and w in place of the number."""
+"""The layout with the scale as an input of the network (Flux.1-dev, Sana-Sprint): one prediction, w as its input."""
 
 from typing import Any
 
@@ -7,47 +7,83 @@ from torch import Tensor
 from cfglab.denoising.trace import StepRecord
 from cfglab.errors import InputError
 from cfglab.pipelines.interception.denoiser_call import DenoiserCall
-from cfglab.pipelines.interception.preconditions import check_scale_only, check_specs
+from cfglab.pipelines.interception.preconditions import check_scale_only
+from cfglab.pipelines.interception.run import GuidedRun
 from cfglab.step import Step
 
 
 class Embedded:
-    """The input `guidance`, (n,), is what the pipeline made of its `guidance_scale`, times w over that scale."""
+    """The layout with the scale as an input of the network, and one prediction.
 
-    def __init__(self, run: Any) -> None:
+    The pipeline computes the input `guidance`, (n,), from its `guidance_scale`. It is multiplied by w over that scale.
+
+    Args:
+        run: The run of the pipeline.
+    """
+
+    def __init__(self, run: GuidedRun) -> None:
         self._run = run
         self._specs: list[Any] = []
 
+    @property
+    def waiting(self) -> bool:
+        """False: a step is one call."""
+        return False
+
     def call(self, call: DenoiserCall, _name: str) -> Any:
+        """The output of the call of one step; see `CallStyle.call`."""
         run = self._run
         self.start(call.count)
         step = run.step(call)
         scales = self.scales(step)
         output = call.plain(*call.args, **self.changed(call, scales))
         record = StepRecord(run.number, step, tuple(((image,), w) for image, w in enumerate(scales)), call.count, 0)
-        run.note(record, output if isinstance(output, Tensor) else output[0])
+        run.record(record, output if isinstance(output, Tensor) else output[0])
         return output
 
     def start(self, images: int) -> None:
-        """The guidance of each image, made at the first call."""
+        """Make the guidance of each image, at the first call.
+
+        Args:
+            images: The number of images.
+
+        Raises:
+            InputError: A guidance has transforms, or a list has another length.
+        """
         if not self._specs:
-            guided = self._run.guided
-            specs = check_specs(guided.specs, images) if guided.several else guided.specs * images
-            self._specs = [check_scale_only(guided.pipe, spec) for spec in specs]
+            self._specs = [check_scale_only(self._run.pipe, spec) for spec in self._run.guidances(images)]
 
     def scales(self, step: Step) -> list[float]:
-        """w of each image."""
+        """The scale w of each image.
+
+        Args:
+            step: The step.
+
+        Returns:
+            One number per image.
+        """
         return [float(spec.schedule(step)) for spec in self._specs]
 
     def changed(self, call: DenoiserCall, scales: list[float]) -> dict[str, Any]:
-        """The keyword arguments with the scale replaced."""
+        """The keyword arguments of a call with the scale replaced.
+
+        Args:
+            call: The call.
+            scales: w of each image.
+
+        Returns:
+            The keyword arguments.
+
+        Raises:
+            InputError: The pipeline passes no scale to the network, or a scale of 0.
+        """
         run, name = self._run, self._run.profile.embedded
         value = call.kwargs.get(name)
         native = run.arguments.get("guidance_scale")
         if not isinstance(value, Tensor) or not isinstance(native, int | float) or native == 0:
             raise InputError(
                 f"guidance_scale={native!r} inside guide(), and {name}={value!r} for the network of "
-                f"{type(run.guided.pipe).__name__}: what it is given is in proportion to a scale that is not 0; leave "
+                f"{type(run.pipe).__name__}: what it is given is in proportion to a scale that is not 0; leave "
                 "guidance_scale at its default."
             )
         factors = value.new_tensor([w / native for w in scales])

@@ -1,4 +1,4 @@
-"""guide(pipe, guidance): guidance for a diffusers pipeline, which is left as it was found; attach, to leave it on."""
+"""guide(pipe, guidance): guidance for a diffusers pipeline inside a context; attach and detach without one."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ContextDecorator
@@ -8,7 +8,7 @@ from cfglab.denoising.trace import Trace
 from cfglab.errors import InputError
 from cfglab.guidance.guidance import as_guidance
 from cfglab.pipelines.interception.attachment import check_free, guided_by, swap, swap_back
-from cfglab.pipelines.interception.session import GuidedPipeline, Span
+from cfglab.pipelines.interception.guided_pipeline import GuidedPipeline, Span
 from cfglab.pipelines.profiles.lookup import profile_of
 from cfglab.pipelines.profiles.profile import Profile
 
@@ -107,9 +107,9 @@ def detach(pipe: Any) -> None:
 class Guiding(AbstractContextManager[Trace], ContextDecorator):
     """The context manager that `guide` returns. Each entry starts a new run with its own Trace."""
 
-    def __init__(self, make: Callable[[], GuidedPipeline], pipe: Any) -> None:
-        self._make, self._pipe = make, pipe
-        self._next: GuidedPipeline | None = make()  # what is wrong is said at once
+    def __init__(self, factory: Callable[[], GuidedPipeline], pipe: Any) -> None:
+        self._make, self._pipe = factory, pipe
+        self._next: GuidedPipeline | None = factory()  # what is wrong is said at once
         self._open: list[GuidedPipeline] = []
 
     def __enter__(self) -> Trace:
@@ -133,10 +133,10 @@ def _guided(
 ) -> GuidedPipeline:
     if span not in get_args(Span):
         raise InputError(f"span={span!r}: a schedule spans each 'call' or the whole 'trajectory'; give one of these.")
-    known = profile_of(pipe) if profile is None else profile
+    layout = profile_of(pipe) if profile is None else profile
     check_free(pipe)
     several = isinstance(guidance, list | tuple)
-    specs = [as_guidance(one) for one in guidance] if several else [as_guidance(guidance)]
+    specs = [as_guidance(entry) for entry in guidance] if several else [as_guidance(guidance)]
     if not specs:
         raise InputError("an empty list of guidances: give one for all images, or one per image.")
-    return GuidedPipeline(pipe, known, specs, several, keep=keep, share_rows=share_rows, span=span)
+    return GuidedPipeline(pipe, layout, specs, several, keep=keep, share_rows=share_rows, span=span)

@@ -41,8 +41,8 @@ class Interception:
 
     def __init__(self, module: nn.Module) -> None:
         self._module = weakref.ref(module)
-        own = module.__dict__.get(NAME)
-        self.own = None if isinstance(own, Interception) else own
+        existing = module.__dict__.get(NAME)
+        self.compiled_call = None if isinstance(existing, Interception) else existing
         """What `module.compile()` made, if anything."""
         self.users = 0
         self.guards = 0
@@ -51,10 +51,10 @@ class Interception:
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         frame = sys._getframe(1)
-        own = self._module()
+        module = self._module()
         # replicas and shallow copies share the dictionary of their original: the module that is called is the caller's
-        called: Any = frame.f_locals["self"] if frame.f_code is _CALL else own
-        plain = self.own if called is own and self.own is not None else called._call_impl
+        called: Any = frame.f_locals["self"] if frame.f_code is _CALL else module
+        plain = self.compiled_call if called is module and self.compiled_call is not None else called._call_impl
         answer = NEXT.get().get(self)
         if answer is not None:
             return answer(called, args, kwargs)
@@ -65,19 +65,37 @@ class Interception:
             return route(called, plain, frame.f_back, args, kwargs)
 
     def is_of(self, module: nn.Module) -> bool:
+        """Whether this is the interception of a module.
+
+        Args:
+            module: The module.
+
+        Returns:
+            True if it is.
+        """
         return self._module() is module
 
     def __bool__(self) -> bool:
         """Whether the module itself is compiled: peft asks."""
-        return self.own is not None
+        return self.compiled_call is not None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(None), ()
 
 
 def intercept(module: nn.Module, *, guard: bool = False) -> Interception:
-    """Intercept the calls of `module` until `release(module, …)` is called as often as this. Raises InputError for a
-    module whose class does not call through `nn.Module.__call__`."""
+    """Intercept the calls of a module. It ends when `restore` has been called as often as this.
+
+    Args:
+        module: The module.
+        guard: Whether the module may be changed during its calls; calls then wait for each other.
+
+    Returns:
+        The interception.
+
+    Raises:
+        InputError: The class of the module does not call through `nn.Module.__call__`.
+    """
     _unseen_by_dynamo()
     if not hasattr(type(module), NAME):
         raise InputError(f"a {type(module).__name__} in place of a network: it is not an nn.Module; give the network.")
@@ -92,19 +110,33 @@ def intercept(module: nn.Module, *, guard: bool = False) -> Interception:
 
 
 def restore(module: nn.Module, interception: Interception, *, guard: bool = False) -> None:
-    """Undo one `intercept`. What was put in its place in the meantime stays."""
+    """Undo one `intercept`. An attribute that was set in its place in the meantime stays.
+
+    Args:
+        module: The module.
+        interception: The interception.
+        guard: As in `intercept`.
+    """
     with _LOCK:
         interception.users -= 1
         interception.guards -= guard
         if interception.users == 0 and module.__dict__.get(NAME) is interception:
-            if interception.own is None:
+            if interception.compiled_call is None:
                 del module.__dict__[NAME]
             else:
-                module.__dict__[NAME] = interception.own
+                module.__dict__[NAME] = interception.compiled_call
 
 
 def is_intercepted_by(module: nn.Module | None, interception: Interception) -> bool:
-    """Whether this interception still stands: `module.compile()` puts something else in its place."""
+    """Whether an interception still stands; `module.compile()` replaces it.
+
+    Args:
+        module: The module, or None.
+        interception: The interception.
+
+    Returns:
+        True if it stands.
+    """
     return module is not None and module.__dict__.get(NAME) is interception
 
 

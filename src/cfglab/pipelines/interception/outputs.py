@@ -1,4 +1,4 @@
-"""The prediction in a denoiser's output, taken out and put in."""
+"""The prediction in a denoiser's output: read and replaced."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cfglab.guidance import Perturbation
 from cfglab.pipelines.interception.denoiser_call import DenoiserCall
+from cfglab.pipelines.interception.run import GuidedRun
 
 
 class SkippedOutput(tuple[Any, ...]):
@@ -17,29 +18,54 @@ class SkippedOutput(tuple[Any, ...]):
 
 
 def prediction(output: Any) -> Tensor:
-    """The tensor in a denoiser's output: rows first."""
-    first = output if isinstance(output, Tensor) else output[0]
-    return torch.stack(list(first)) if isinstance(first, list | tuple) else first
+    """The prediction in a denoiser's output.
+
+    Args:
+        output: A tensor, a list of tensors, a tuple or an output object.
+
+    Returns:
+        (rows, ...).
+    """
+    value = output if isinstance(output, Tensor) else output[0]
+    return torch.stack(list(value)) if isinstance(value, list | tuple) else value
 
 
 def with_prediction(output: Any, value: Tensor) -> Any:
-    """The same kind of output with another prediction; a tuple where nothing was run (None)."""
+    """The same kind of output with another prediction.
+
+    Args:
+        output: An output of the denoiser; None if nothing was run.
+        value: The prediction, (rows, ...).
+
+    Returns:
+        An output of the same kind; a SkippedOutput for None.
+    """
     if output is None:
         return SkippedOutput((value,))
     if isinstance(output, Tensor):
         return value
-    first: Any = list(value.unbind(0)) if isinstance(output[0], list | tuple) else value
+    content: Any = list(value.unbind(0)) if isinstance(output[0], list | tuple) else value
     if isinstance(output, dict):
         keys: Iterator[str] = iter(output)
-        return type(output)(**{**output, next(keys): first})
-    return (first, *output[1:])
+        return type(output)(**{**output, next(keys): content})
+    return (content, *output[1:])
 
 
 def predicted(
-    run: Any, call: DenoiserCall, rows: list[int] | None = None, variation: Perturbation | None = None
+    run: GuidedRun, call: DenoiserCall, rows: list[int] | None = None, variation: Perturbation | None = None
 ) -> Tensor:
-    """The prediction of these rows, as the profile says it is meant; the output is kept as the run's template."""
-    output = call.run(rows, variation, run.encodings.put)
+    """The predictions of some rows, with the sign and dtype of the profile. Stores the output as the run's template.
+
+    Args:
+        run: The run.
+        call: The denoiser call.
+        rows: The rows, in this order; None for all.
+        variation: The perturbed pass; None for the denoiser as it is.
+
+    Returns:
+        (rows, ...).
+    """
+    output = call.run(rows, variation, run.encodings.insert)
     if variation is None:
         run.template = output
     value = prediction(output)

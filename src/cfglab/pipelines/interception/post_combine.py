@@ -1,4 +1,4 @@
-"""What pipelines do with the guided prediction and c after their combine, done here instead: in the same operations."""
+"""The operations of pipelines on the guided prediction after their combine, done here instead, bit for bit."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,42 +8,79 @@ from torch import Tensor
 
 from cfglab.pipelines.profiles.profile import Profile
 
-After = Callable[[Tensor, Tensor], Tensor]
+PostCombine = Callable[[Tensor, Tensor], Tensor]
 """(guided, cond) -> guided, both (n, ...)."""
 
 
-def finishing(profile: Profile, arguments: dict[str, Any]) -> After | None:
-    """What this run does after its combine; None where that is nothing."""
-    if profile.after == "rescale":
+def post_combine_of(profile: Profile, arguments: dict[str, Any]) -> PostCombine | None:
+    """The pipeline's operation on the guided prediction, done here instead.
+
+    Args:
+        profile: The layout of the pipeline.
+        arguments: The arguments of the pipeline call.
+
+    Returns:
+        (guided, cond) -> guided; None if this call has none.
+    """
+    if profile.post_combine == "rescale":
         share = float(arguments.get("guidance_rescale") or 0.0)
         return (lambda guided, cond: rescaled(guided, cond, share)) if share > 0 else None
-    if profile.after == "token norm":
+    if profile.post_combine == "token norm":
         return last_norm
-    if profile.after == "row norm":
+    if profile.post_combine == "row norm":
         return last_norm if arguments.get("cfg_normalization") else None
-    if profile.after == "ceiling":
+    if profile.post_combine == "ceiling":
         times = float(arguments.get("cfg_normalization") or 0.0)
         return (lambda guided, cond: under_ceiling(guided, cond, times)) if times > 0 else None
     return None
 
 
 def rescaled(guided: Tensor, cond: Tensor, share: float) -> Tensor:
-    """diffusers' `rescale_noise_cfg`: a share of the prediction with the spread of c (arXiv:2305.08891, 3.4)."""
+    """diffusers' `rescale_noise_cfg`: `share * guided * std(cond) / std(guided) + (1 - share) * guided`.
+
+    Args:
+        guided: (n, ...).
+        cond: (n, ...).
+        share: The share phi, 0 to 1.
+
+    Returns:
+        (n, ...).
+
+    Reference:
+        arXiv:2305.08891, section 3.4.
+    """
     dims = list(range(1, cond.ndim))
-    spread = cond.std(dim=dims, keepdim=True) / guided.std(dim=dims, keepdim=True)
-    return share * (guided * spread) + (1 - share) * guided
+    factor = cond.std(dim=dims, keepdim=True) / guided.std(dim=dims, keepdim=True)
+    return share * (guided * factor) + (1 - share) * guided
 
 
 def last_norm(guided: Tensor, cond: Tensor) -> Tensor:
-    """The length of c along the last dimension: Qwen-Image's tokens, Lumina 2's rows of a latent."""
-    own = torch.norm(guided, dim=-1, keepdim=True)
-    return guided * torch.where(own > 0, torch.norm(cond, dim=-1, keepdim=True) / own, 1.0)
+    """`guided * |cond| / |guided|` along the last dimension: Qwen-Image's tokens, Lumina 2's rows of a latent.
+
+    Args:
+        guided: (n, ...).
+        cond: (n, ...).
+
+    Returns:
+        (n, ...).
+    """
+    length = torch.norm(guided, dim=-1, keepdim=True)
+    return guided * torch.where(length > 0, torch.norm(cond, dim=-1, keepdim=True) / length, 1.0)
 
 
 def under_ceiling(guided: Tensor, cond: Tensor, times: float) -> Tensor:
-    """Z-Image: no image is longer than `times` its c."""
+    """Each image shortened to at most `times * |cond|`, as in Z-Image.
+
+    Args:
+        guided: (n, ...).
+        cond: (n, ...).
+        times: The factor, above 0.
+
+    Returns:
+        (n, ...).
+    """
     images = []
-    for one, other in zip(guided, cond, strict=True):
-        most, own = torch.linalg.vector_norm(other) * times, torch.linalg.vector_norm(one)
-        images.append(torch.where(own > most, one * (most / own), one))
+    for image, reference in zip(guided, cond, strict=True):
+        largest, length = torch.linalg.vector_norm(reference) * times, torch.linalg.vector_norm(image)
+        images.append(torch.where(length > largest, image * (largest / length), image))
     return torch.stack(images)

@@ -1,4 +1,4 @@
-"""What a pipeline call has to be like to be guided: which way it guides, and one clear line where it cannot be."""
+"""The conditions under which a pipeline call can be guided, and its layout; each fault is one clear line."""
 
 import inspect
 import re
@@ -16,15 +16,26 @@ from cfglab.schedules import Constant
 
 
 def resolve_layout(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> Layout:
-    """How this call is guided: by the profile's layout, or by the scale as an input where it has both. Raises
-    InputError for a call without guidance and for arguments that cannot be kept."""
-    for name, neutral, instead in profile.refused:
+    """How a pipeline call is guided: by the profile's layout, or by the scale as an input.
+
+    Args:
+        pipe: The pipeline.
+        profile: The layout of its class.
+        arguments: The arguments of the call by name.
+
+    Returns:
+        The layout.
+
+    Raises:
+        InputError: Guidance is off in this call, or an argument cannot be kept.
+    """
+    for name, neutral, replacement in profile.refused:
         neutral = _default(pipe, name) if neutral is ... else neutral
         value = arguments.get(name, neutral)
-        if value is not None and not any(_equal(value, other) for other in (neutral, arguments.get(profile.scale))):
+        if value is not None and not any(_equal(value, allowed) for allowed in (neutral, arguments.get(profile.scale))):
             raise InputError(
                 f"{name}={_short(value)} inside guide(): {type(pipe).__name__} does that with predictions and a scale "
-                f"it no longer sees, so it would be lost; leave it at {_short(neutral)} and use {instead}."
+                f"it no longer sees, so it would be lost; leave it at {_short(neutral)} and use {replacement}."
             )
     embedded = bool(profile.embedded) and _has_scale(pipe, profile)
     if profile.layout == "embedded":
@@ -36,8 +47,8 @@ def resolve_layout(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> La
         return "embedded"
     value = arguments.get(profile.scale)
     off = profile.off is not None and isinstance(value, int | float) and value <= profile.off
-    alone = bool(profile.negatives) and all(arguments.get(name) is None for name in profile.negatives)
-    if not off and not alone:
+    negatives_missing = bool(profile.negatives) and all(arguments.get(name) is None for name in profile.negatives)
+    if not off and not negatives_missing:
         return profile.layout
     if embedded:
         return "embedded"
@@ -45,48 +56,78 @@ def resolve_layout(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> La
 
 
 def off_error(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> InputError:
-    """The call makes no unconditional prediction."""
+    """The error of a call without an unconditional prediction.
+
+    Args:
+        pipe: The pipeline.
+        profile: The layout of its class.
+        arguments: The arguments of the call by name.
+
+    Returns:
+        The error, with the argument that switches guidance on.
+    """
     name, value = profile.scale, arguments.get(profile.scale)
     missing = bool(profile.negatives) and all(arguments.get(negative) is None for negative in profile.negatives)
     if isinstance(value, int | float) and value > (profile.off or 0) and not missing and "neither" not in profile.parts:
         return switched_off(pipe, name, value, profile.denoisers[0])
-    asked = f"pass any {name} above {profile.off or 0:g}"
+    advice = f"pass any {name} above {profile.off or 0:g}"
     if "neither" in profile.parts:
-        asked += " and an image_guidance_scale of 1 or more"
+        advice += " and an image_guidance_scale of 1 or more"
     if profile.negatives:
-        asked += f" and a {profile.negatives[0]}"
+        advice += f" and a {profile.negatives[0]}"
     return InputError(
         f"{name}={value!r} inside guide(): so called, {type(pipe).__name__} computes no unconditional prediction, and "
-        f"there is nothing to guide with; {asked} (it is not used otherwise) and give the scale itself to guide()."
+        f"there is nothing to guide with; {advice} (it is not used otherwise) and give the scale itself to guide()."
     )
 
 
 def check_on(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> None:
-    """At the first denoiser call: the pipeline itself says that guidance is on, where it says anything."""
+    """Check at the first denoiser call that the pipeline itself has guidance on.
+
+    Args:
+        pipe: The pipeline.
+        profile: The layout of its class.
+        arguments: The arguments of the call by name.
+
+    Raises:
+        InputError: The pipeline reports that guidance is off.
+    """
     if getattr(pipe, "do_classifier_free_guidance", True) is False:
         raise off_error(pipe, profile, arguments)
 
 
 class Switches:
-    """The pipeline's own numbers of guidance, which it reads at every step: a callback that sets one during the run
-    would not be heard, because the guidance has decided."""
+    """The guidance numbers of a pipeline, which its loop reads at every step.
+
+    The guidance has decided every step, so a number that a callback sets during the run would have no effect.
+
+    Args:
+        profile: The layout of the pipeline's class.
+    """
 
     def __init__(self, profile: Profile) -> None:
         self._unread = "_guidance_scale" if profile.scale == "true_cfg_scale" else ""  # their loops read the argument
-        self._seen: dict[str, Any] | None = None
+        self._initial: dict[str, Any] | None = None
 
     def check(self, pipe: Any) -> None:
-        """At every denoiser call. Raises InputError where a number is another than at the first call."""
+        """Compare the numbers with those of the first call.
+
+        Args:
+            pipe: The pipeline.
+
+        Raises:
+            InputError: A number was changed during the run.
+        """
         state = vars(pipe)
-        if self._seen is None:
-            self._seen = {name: value for name, value in state.items() if _SWITCH.fullmatch(name)}
-            self._seen.pop(self._unread, None)
-        for name, before in self._seen.items():
+        if self._initial is None:
+            self._initial = {name: value for name, value in state.items() if _SWITCH.fullmatch(name)}
+            self._initial.pop(self._unread, None)
+        for name, initial in self._initial.items():
             value = state.get(name)
-            if not _equal(value, before):
+            if not _equal(value, initial):
                 raise InputError(
                     f"{name} of {type(pipe).__name__} was set to {_short(value)} during a run inside guide(), as by a "
-                    f"callback, and was {_short(before)}: the guidance decides every step, so it would be lost; give "
+                    f"callback, and was {_short(initial)}: the guidance decides every step, so it would be lost; give "
                     f"it to guide() instead, {_INSTEAD.get(name, 'as a schedule')}."
                 )
 
@@ -99,12 +140,16 @@ _INSTEAD = {
 }
 
 
-def _equal(one: Any, other: Any) -> bool:
-    if one is other:
+def _equal(left_value: Any, right_value: Any) -> bool:
+    if left_value is right_value:
         return True
-    if isinstance(one, Tensor) or isinstance(other, Tensor):
-        return isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)
-    return bool(type(one) is type(other) or isinstance(one, int | float)) and bool(one == other)
+    if isinstance(left_value, Tensor) or isinstance(right_value, Tensor):
+        return (
+            isinstance(left_value, Tensor) and isinstance(right_value, Tensor) and torch.equal(left_value, right_value)
+        )
+    return bool(type(left_value) is type(right_value) or isinstance(left_value, int | float)) and bool(
+        left_value == right_value
+    )
 
 
 def _default(pipe: Any, name: str) -> Any:
@@ -115,12 +160,23 @@ def _default(pipe: Any, name: str) -> Any:
 
 
 def _short(value: Any) -> str:
-    said = " ".join(repr(value).split())
-    return said if len(said) <= 60 else f"{said[:59]}…"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def check_specs(specs: list[Any], images: int) -> list[Any]:
-    """One guidance an image."""
+    """Check that there is one guidance per image.
+
+    Args:
+        specs: The guidances.
+        images: The number of images.
+
+    Returns:
+        The guidances.
+
+    Raises:
+        InputError: The numbers differ.
+    """
     if len(specs) != images:
         raise InputError(
             f"{len(specs)} guidances for {images} images: a list holds one per image, prompts times "
@@ -137,8 +193,19 @@ def _as_table(specs: list[Any]) -> str:
 
 
 def check_scale_only(pipe: Any, spec: Any) -> Guidance:
-    """A guidance for a scale that is an input of the network: a schedule and nothing else."""
-    if not isinstance(spec, Guidance) or any(one.strength > 0 for one in spec.transforms):
+    """Check a guidance for a scale that is an input of the network.
+
+    Args:
+        pipe: The pipeline.
+        spec: The guidance.
+
+    Returns:
+        The guidance.
+
+    Raises:
+        InputError: It is more than a schedule.
+    """
+    if not isinstance(spec, Guidance) or any(transform.strength > 0 for transform in spec.transforms):
         raise InputError(
             f"{spec} for {type(pipe).__name__}, whose scale is an input of its network: there is one prediction, which "
             "transforms cannot act on; give a schedule alone, or call the pipeline with true_cfg_scale where it has it."

@@ -1,4 +1,4 @@
-"""The encoding of a further prompt, put where a denoiser's rows have the encoding of theirs."""
+"""Further prompts: encoded by the pipeline, and inserted into the arguments of a denoiser."""
 
 import inspect
 from collections.abc import Mapping
@@ -16,26 +16,33 @@ class Encodings:
 
     def __init__(self, pipe: Any) -> None:
         self._pipe = pipe
-        self._known: dict[str, tuple[Tensor, Tensor | None]] = {}
+        self._compared: dict[str, tuple[Tensor, Tensor | None]] = {}
 
-    def put(self, prompt: str, conditioning: Mapping[str, Any]) -> dict[str, Any]:
-        """`conditioning`, a denoiser's arguments by name, with `prompt` as the text of every row.
+    def insert(self, prompt: str, conditioning: Mapping[str, Any]) -> dict[str, Any]:
+        """A denoiser's arguments with the encoding of another prompt in every row.
 
-        Raises InputError for a pipeline whose text is not a tensor `encoder_hidden_states`, with a pooled one beside it
-        or without.
+        Args:
+            prompt: The prompt.
+            conditioning: The denoiser's arguments by name.
+
+        Returns:
+            The arguments.
+
+        Raises:
+            InputError: The pipeline's text is not one tensor `encoder_hidden_states`, with or without a pooled tensor.
         """
-        theirs = conditioning.get("encoder_hidden_states")
+        encoding = conditioning.get("encoder_hidden_states")
         masked = [name for name, value in conditioning.items() if "mask" in name and value is not None]
-        if not isinstance(theirs, Tensor) or masked or not hasattr(self._pipe, "encode_prompt"):
+        if not isinstance(encoding, Tensor) or masked or not hasattr(self._pipe, "encode_prompt"):
             raise self._cannot(prompt, f"its text has {masked[0]}" if masked else "its text is no single tensor")
-        if prompt not in self._known:
-            self._known[prompt] = self._encode(prompt)
-        text, pooled = self._known[prompt]
-        if text.shape[1:] != theirs.shape[1:]:
+        if prompt not in self._compared:
+            self._compared[prompt] = self._encode(prompt)
+        text, pooled = self._compared[prompt]
+        if text.shape[1:] != encoding.shape[1:]:
             raise self._cannot(
-                prompt, f"it encodes to {tuple(text.shape[1:])}, where the rows have {tuple(theirs.shape[1:])}"
+                prompt, f"it encodes to {tuple(text.shape[1:])}, where the rows have {tuple(encoding.shape[1:])}"
             )
-        return self._replaced(conditioning, text.to(theirs).expand(theirs.shape), pooled, prompt)
+        return self._replaced(conditioning, text.to(encoding).expand(encoding.shape), pooled, prompt)
 
     def _replaced(
         self, conditioning: Mapping[str, Any], text: Tensor, pooled: Tensor | None, prompt: str
@@ -56,8 +63,8 @@ class Encodings:
 
     def _encode(self, prompt: str) -> tuple[Tensor, Tensor | None]:
         """What `encode_prompt` makes of one prompt: (1, tokens, width), and a pooled text (1, width) or None."""
-        known = inspect.signature(self._pipe.encode_prompt).parameters
-        wanted = {
+        parameters = inspect.signature(self._pipe.encode_prompt).parameters
+        arguments = {
             "prompt": prompt,
             "prompt_2": None,
             "prompt_3": None,
@@ -66,15 +73,15 @@ class Encodings:
             "do_classifier_free_guidance": False,
             "clip_skip": getattr(self._pipe, "clip_skip", None),
         }
-        result = self._pipe.encode_prompt(**{name: value for name, value in wanted.items() if name in known})
-        tensors = [one if isinstance(one, Tensor) else None for one in result]
+        result = self._pipe.encode_prompt(**{name: value for name, value in arguments.items() if name in parameters})
+        tensors = [part if isinstance(part, Tensor) else None for part in result]
         if tensors[0] is None or len(tensors) not in (2, 4):
             raise self._cannot(prompt, "encode_prompt gives something else than texts")
         return tensors[0], tensors[2] if len(tensors) == 4 else None
 
     def _cannot(self, prompt: str, reason: str) -> InputError:
-        shown = prompt if len(prompt) <= 60 else f"{prompt[:60]}…"
+        prompt_text = prompt if len(prompt) <= 60 else f"{prompt[:60]}…"
         return InputError(
-            f"prompt {shown!r} cannot be put into a {type(self._pipe).__name__}: {reason}; a further prompt needs a "
-            "pipeline that is conditioned on one text."
+            f"prompt {prompt_text!r} cannot be put into a {type(self._pipe).__name__}: {reason}; a further prompt "
+            "needs a pipeline that is conditioned on one text."
         )

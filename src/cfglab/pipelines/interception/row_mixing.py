@@ -1,8 +1,7 @@
-"""Whether a network is known to keep the rows of its batch apart, so that rows may be left out and equal ones be run
-once. Known is what consists of libraries' layers, attention processors and hooks, and of no kind that mixes rows.
+"""Whether a network is known to keep the rows of its batch apart, so that rows can be skipped and equal ones run once.
 
-The whole tree is read at the first call of a run; every later call only compares what was read with what is there.
-"""
+It is known for networks of known libraries' layers, attention processors and hooks, if none of them mixes rows. The
+whole tree is read at the first call of a run; later calls compare the recorded state with the present one."""
 
 import re
 from collections.abc import Iterator
@@ -40,7 +39,7 @@ _REPLACED = ("forward", "_old_forward", "_hf_hook", "processor", "_compiled_call
 _PARAMETERS = {nn.Parameter, type(None)}
 _SEQUENCES = (nn.MultiheadAttention, nn.RNNBase)
 _OVER_A_DIMENSION = (nn.Softmax, nn.LogSoftmax, nn.Softmin, nn.GLU)
-_SET = (nn.modules.batchnorm._BatchNorm, torch.jit.ScriptModule, nn.Flatten, *_SEQUENCES, *_OVER_A_DIMENSION)
+_CONFIGURABLE = (nn.modules.batchnorm._BatchNorm, torch.jit.ScriptModule, nn.Flatten, *_SEQUENCES, *_OVER_A_DIMENSION)
 """Kinds of torch that mix rows or not, as they are set."""
 
 _DATA: set[type] = set()
@@ -52,12 +51,16 @@ class Watched:
 
     def __init__(self, network: nn.Module) -> None:
         self._network = network
-        self._last: tuple[Any, ...] = ()
+        self._last_state: tuple[Any, ...] = ()
         self._reason = ""
 
     def reason(self) -> str:
-        """Why the rows may be mixed, in a few words; "" where it is known that they are not."""
-        if not self._last or self._now() != self._last:
+        """Why the rows may be mixed.
+
+        Returns:
+            A few words; "" if it is known that the network keeps rows apart.
+        """
+        if not self._last_state or self._state() != self._last_state:
             self._modules = list(_tree(self._network))
             self._states = states = list(map(vars, self._modules))
             self._children = [state["_modules"] for state in states if state["_modules"]]
@@ -67,10 +70,10 @@ class Watched:
             processors = [state["processor"] for state, name in self._replaced if name == "processor"]
             self._kinds = list(set(map(type, self._modules)) | set(map(type, processors)))
             self._reason = _reason(self._modules)
-            self._last = self._now()
+            self._last_state = self._state()
         return self._reason
 
-    def _now(self) -> tuple[Any, ...]:
+    def _state(self) -> tuple[Any, ...]:
         """What tells a network that was read from one that was changed since: a millisecond for two thousand layers."""
         return (
             list(map(len, self._states)),
@@ -88,17 +91,17 @@ class Watched:
 
 def _tree(network: nn.Module) -> Iterator[nn.Module]:
     """A module and all in it, each once; those in plain attributes too. `modules()` makes names, which takes longer."""
-    left, seen = [network], set()
-    while left:
-        part = left.pop()
-        if part is None or id(part) in seen:
+    pending, visited = [network], set()
+    while pending:
+        part = pending.pop()
+        if part is None or id(part) in visited:
             continue
-        seen.add(id(part))
+        visited.add(id(part))
         yield part
         state = vars(part)
         if inside := state["_modules"]:
-            left += inside.values()
-        left += [value for value in _code(state) if isinstance(value, nn.Module)]
+            pending += inside.values()
+        pending += [value for value in _code(state) if isinstance(value, nn.Module)]
 
 
 def _code(state: dict[str, Any]) -> list[Any]:
@@ -123,8 +126,8 @@ def _reason(modules: list[nn.Module]) -> str:
         if unread := kinds[type(module)]:
             return f"the layer {unread}"
         state = vars(module)
-        if said := _attached(module, state) or _mixes(module, state):
-            return said
+        if reason := _attached(module, state) or _mixes(module, state):
+            return reason
     return ""
 
 
@@ -136,18 +139,18 @@ def _attached(module: nn.Module, state: dict[str, Any]) -> str:
                 return f"the hook {unread}"
             if home(hook).startswith(PIPELINES):
                 return f"a hook of {home(hook)}"
-    if (registry := state.get("_diffusers_hook")) is not None and (said := _registered(registry)):
-        return said
+    if (registry := state.get("_diffusers_hook")) is not None and (reason := _registered(registry)):
+        return reason
     for hook in _of_accelerate(state.get("_hf_hook")):
         if unread := foreign_class(type(hook)):
             return f"the hook {unread}"
     for value in _code(state):
         if isinstance(value, nn.Module):
             continue
-        name = next(name for name, other in state.items() if other is value)
+        name = next(name for name, attribute in state.items() if attribute is value)
         if unread := foreign(value):
-            what = "attention processor" if name == "processor" else f"{name} of {type(module).__name__}, replaced by"
-            return f"the {what} {unread}"
+            role = "attention processor" if name == "processor" else f"{name} of {type(module).__name__}, replaced by"
+            return f"the {role} {unread}"
         if MIXING.search(type(value).__name__) or (is_called(type(value)) and home(value).startswith(PIPELINES)):
             return f"the {name} {type(value).__name__} of diffusers"
     return ""
@@ -156,8 +159,8 @@ def _attached(module: nn.Module, state: dict[str, Any]) -> str:
 def _of_accelerate(hook: Any) -> Iterator[Any]:
     if hook is not None:
         yield hook
-        for one in getattr(hook, "hooks", ()):
-            yield from _of_accelerate(one)
+        for nested in getattr(hook, "hooks", ()):
+            yield from _of_accelerate(nested)
 
 
 def _registered(registry: Any) -> str:
@@ -165,7 +168,7 @@ def _registered(registry: Any) -> str:
     for name, hook in registry.hooks.items():
         if unread := foreign_class(type(hook)):
             return f"the hook {unread}"
-        if not any(known in name for known in STATELESS):
+        if not any(stateless in name for stateless in STATELESS):
             return f"diffusers' {name} keeps what it saw at earlier calls, and"
     for reference in getattr(registry, "_fn_refs", ()):
         for called in (reference.forward, reference.original_forward):
@@ -181,12 +184,12 @@ def _mixes(module: nn.Module, state: dict[str, Any]) -> str:
         return f"{kind.__name__} scales its activations by the whole batch and"
     if state.get("training") and _draws(module, state):
         return f"{kind.__name__} draws random numbers in training mode (eval() on the network ends that), and"
-    if isinstance(module, _SET) and (said := _as_set(module)):
-        return said
+    if isinstance(module, _CONFIGURABLE) and (reason := _as_configured(module)):
+        return reason
     return f"the layer {kind.__name__}" if MIXING.search(kind.__name__) else ""
 
 
-def _as_set(module: Any) -> str:
+def _as_configured(module: Any) -> str:
     name = type(module).__name__
     if isinstance(module, torch.jit.ScriptModule):
         return f"a scripted {name} cannot be read and"

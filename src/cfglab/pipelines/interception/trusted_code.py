@@ -1,8 +1,7 @@
-"""Whose code a network runs: functions and classes of libraries that were read, or anybody's.
+"""Which code a network runs: functions and classes of known libraries, or other code.
 
-Names can be borrowed (`functools.wraps` copies `__module__`), so a function is looked up by the module whose globals it
-runs in, and what it wraps is looked up as well.
-"""
+Names can be borrowed (`functools.wraps` copies `__module__`), so a function is looked up by the module of its globals,
+and the functions that it wraps are looked up as well."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -35,7 +34,14 @@ _KLASSES: "WeakKeyDictionary[type, tuple[list[Any], str]]" = WeakKeyDictionary()
 
 
 def is_plain(kind: type) -> bool:
-    """Whether values of this type are data: nothing that a network could call."""
+    """Whether values of a type are data that a network cannot call.
+
+    Args:
+        kind: The type.
+
+    Returns:
+        True for data.
+    """
     plain = _PLAIN_TYPES.get(kind)
     if plain is None:
         plain = issubclass(kind, _PLAIN) or kind is BuiltinFunctionType or not is_called(kind)
@@ -44,12 +50,26 @@ def is_plain(kind: type) -> bool:
 
 
 def is_called(kind: type) -> bool:
-    """Whether instances of this class can be called."""
+    """Whether instances of a class can be called.
+
+    Args:
+        kind: A class.
+
+    Returns:
+        True if a class of its hierarchy has `__call__`.
+    """
     return any("__call__" in vars(klass) for klass in kind.__mro__)
 
 
 def foreign(called: Any) -> str:
-    """The name of the code in `called`, a function, method or callable object, that is not a library's; "" for none."""
+    """The name of code that is not a known library's.
+
+    Args:
+        called: A function, method or callable object.
+
+    Returns:
+        Its name and module; "" if all of it is library code.
+    """
     for part in _layers(called):
         if isinstance(part, FunctionType):
             if vars(part).get(VOUCHED) is True:
@@ -63,51 +83,76 @@ def foreign(called: Any) -> str:
 
 
 def foreign_class(kind: type) -> str:
-    """The name of a method of this class or of those above it that is not a library's; "" for none."""
+    """The name of a method that is not a known library's, of a class or its parents.
+
+    Args:
+        kind: A class.
+
+    Returns:
+        Its name and module; "" if all of it is library code.
+    """
     for klass in kind.__mro__:
         if klass is object or vars(klass).get(VOUCHED) is True:
             continue
         values = list(vars(klass).values())
-        seen = _KLASSES.get(klass)
-        if seen is None or len(seen[0]) != len(values) or any(map(is_not, seen[0], values)):
-            seen = _KLASSES[klass] = values, _foreign_method(klass)
-        if seen[1]:
-            return seen[1]
+        cached = _KLASSES.get(klass)
+        if cached is None or len(cached[0]) != len(values) or any(map(is_not, cached[0], values)):
+            cached = _KLASSES[klass] = values, _foreign_method(klass)
+        if cached[1]:
+            return cached[1]
     return ""
 
 
 def is_library(module: str) -> bool:
-    """Whether a module of this name is one of the libraries'."""
+    """Whether a module belongs to a known library.
+
+    Args:
+        module: A dotted name.
+
+    Returns:
+        True if it does.
+    """
     return module.partition(".")[0] in LIBRARIES
 
 
 def home(called: Any) -> str:
-    """The module that a function or an object's class is of."""
-    last = (list(_layers(called)) or [called])[-1]
-    return str(last.__globals__.get("__name__", "")) if isinstance(last, FunctionType) else type(last).__module__
+    """The module in which code was defined.
+
+    Args:
+        called: A function, or an object of a class.
+
+    Returns:
+        Its dotted name.
+    """
+    innermost = (list(_layers(called)) or [called])[-1]
+    return (
+        str(innermost.__globals__.get("__name__", ""))
+        if isinstance(innermost, FunctionType)
+        else type(innermost).__module__
+    )
 
 
 def _layers(called: Any) -> Iterator[Any]:
     """What is called in the end, and everything that is wrapped on the way."""
-    left: list[Any] = [called]
-    seen: set[int] = set()
-    while left and len(seen) < 50:
-        part = left.pop()
+    pending: list[Any] = [called]
+    visited: set[int] = set()
+    while pending and len(visited) < 50:
+        part = pending.pop()
         if isinstance(part, functools.partial):
-            left.append(part.func)
+            pending.append(part.func)
         elif isinstance(part, MethodType) and vars(type(part.__self__)).get(VOUCHED) is True:
             continue  # the class speaks for its methods
         elif isinstance(part, MethodType):
-            left += [part.__func__] if isinstance(part.__func__, FunctionType) else [part.__func__, part.__self__]
+            pending += [part.__func__] if isinstance(part.__func__, FunctionType) else [part.__func__, part.__self__]
             continue
-        elif id(part) in seen:
+        elif id(part) in visited:
             continue
         else:
-            seen.add(id(part))
+            visited.add(id(part))
             yield part
         for name in ("__wrapped__", "_torchdynamo_orig_callable"):
             if (inner := getattr(part, "__dict__", {}).get(name)) is not None:
-                left.append(inner)
+                pending.append(inner)
 
 
 def _foreign_method(klass: type) -> str:
@@ -120,14 +165,21 @@ def _foreign_method(klass: type) -> str:
         called: Callable[..., Any] | None = value if function or name in ("forward", "__call__") else None
         if called is None or isinstance(called, type) or not callable(called):
             continue
-        if unread := foreign(called):
-            own = getattr(value, "__qualname__", "").startswith(f"{klass.__qualname__}.")
-            return f"{klass.__name__} of {klass.__module__}" if own else unread
+        if foreign_name := foreign(called):
+            defined_here = getattr(value, "__qualname__", "").startswith(f"{klass.__qualname__}.")
+            return f"{klass.__name__} of {klass.__module__}" if defined_here else foreign_name
     return ""
 
 
 def is_custom_tensor(value: Any) -> bool:
-    """A parameter that is neither torch's own kind nor a library's: a quantised one of somebody's."""
+    """Whether a parameter is neither torch's own kind nor a library's, such as a quantized one.
+
+    Args:
+        value: The parameter.
+
+    Returns:
+        True if it is.
+    """
     kind = type(value)
     return kind not in (nn.Parameter, Tensor, type(None)) and not (
         isinstance(value, torch.Tensor) and is_library(kind.__module__)

@@ -1,4 +1,4 @@
-"""Two denoiser calls a step: the second one, which completes the pair, writes the guided prediction into both."""
+"""Two denoiser calls per step: the second one completes the pair and writes the guided prediction into both."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from cfglab.denoising.duplicate_rows import EqualRows, take
+from cfglab.denoising.row_skipping import GuidedRows
 from cfglab.denoising.trace import StepRecord
 from cfglab.errors import InputError
 from cfglab.guidance import Perturbation
@@ -15,13 +16,14 @@ from cfglab.pipelines.interception.denoiser_call import DenoiserCall
 from cfglab.pipelines.interception.outputs import predicted, with_prediction
 from cfglab.pipelines.interception.preconditions import off_error
 from cfglab.pipelines.interception.row_sharing import all_rows
+from cfglab.pipelines.interception.run import GuidedRun
 from cfglab.pipelines.profiles.profile import Part
 from cfglab.step import Step
 
 
 @dataclass(eq=False)
-class _Half:
-    """One of the two calls: what it was given, and the predictions of its rows where any were run."""
+class _CallResult:
+    """One of the two calls of a step, and the predictions of its rows; None if no row was run."""
 
     call: DenoiserCall
     labels: list[int]
@@ -31,139 +33,155 @@ class _Half:
 
 
 @dataclass(eq=False)
-class _Open:
-    """A step that waits for its second call."""
+class _PendingStep:
+    """A step that waits for its second call; the pipeline holds `buffer` as the output of the first."""
 
-    which: Part
-    half: _Half
+    part: Part
+    result: _CallResult
     step: Step
-    given: Tensor
+    buffer: Tensor
 
 
 class TwoCalls:
-    """The first call of a step runs its rows and returns them in a tensor of our own; at the second one the guided
-    prediction is written into that tensor and returned as well. The pipeline then has u = c = p, and any formula of
-    the two gives p. A call whose rows nobody needs is not run.
+    """The layout with two denoiser calls per step.
+
+    The first call of a step returns a buffer. The second call, which completes the pair, writes the guided prediction p
+    into that buffer and returns it as well. The pipeline then has u = c = p, and any formula of the two gives p. A call
+    without needed rows is not run.
+
+    Args:
+        run: The run of the pipeline.
     """
 
-    def __init__(self, run: Any) -> None:
+    def __init__(self, run: GuidedRun) -> None:
         self._run = run
         self._equal: dict[Part, EqualRows] = {"cond": EqualRows(), "uncond": EqualRows()}
-        self._mixed = False
-        """Whether the step that is under way runs all rows."""
-        self._further = 0
-        self._open: _Open | None = None
-        self._last: Tensor | None = None
-
-    def call(self, call: DenoiserCall, name: str) -> Any:
-        run = self._run
-        run.start(call, call.count)
-        which = self._which(name)
-        tick = getattr(run.guided.pipe.scheduler, "step_index", None)
-        first, self._open = self._open, None
-        if first is None:
-            step = run.step(call)
-            half = self._ran(call, which, tick, step)
-            self._open = _Open(which, half, step, self._ours(half))
-            return with_prediction(run.template, self._open.given)
-        if first.which == which or first.half.tick != tick or _same_words(first.half.call, call):
-            raise self._alone(first.step)
-        half = self._ran(call, which, tick, first.step)
-        pair = (half, first.half) if which == "uncond" else (first.half, half)
-        guided, record = self._guided(*pair, first.step)
-        ran = sum(one.rows_run for one in pair)
-        if self._mixed:
-            run.note(record, guided, **all_rows(record, 2, ran / call.count, self._further))
-        else:
-            ran += record.rows_varied
-            run.note(record, guided, rows_run=ran, rows_saved=record.rows_run + record.rows_saved - ran)
-        guided = -guided if run.profile.negated else guided
-        first.given[:, -guided.shape[1] :].copy_(guided)  # Ideogram's text stands in front
-        if run.profile.after == "token norm":  # which divides by the length of the combination: c = 0, u = 1 gives 0
-            guided = torch.where(guided.any(dim=-1, keepdim=True), guided, 1.0)
-        return with_prediction(run.template, guided)
+        self._all_rows = False
+        """Whether the step under way runs all rows."""
+        self._perturbed_rows = 0
+        self._pending: _PendingStep | None = None
+        self._last_prediction: Tensor | None = None
 
     @property
     def waiting(self) -> bool:
         """Whether a step waits for its second call."""
-        return self._open is not None
+        return self._pending is not None
+
+    def call(self, call: DenoiserCall, name: str) -> Any:
+        """The output of one of the two calls; see `CallStyle.call`."""
+        rows = self._run.start(call, call.count)
+        part = self._part_of(name)
+        tick = getattr(self._run.pipe.scheduler, "step_index", None)
+        pending, self._pending = self._pending, None
+        if pending is None:
+            step = self._run.step(call)
+            result = self._run_needed(rows, call, part, tick, step)
+            self._pending = _PendingStep(part, result, step, self._output_buffer(result))
+            return with_prediction(self._run.template, self._pending.buffer)
+        if pending.part == part or pending.result.tick != tick or _same_conditioning(pending.result.call, call):
+            raise self._unpaired_error(pending.step)
+        result = self._run_needed(rows, call, part, tick, pending.step)
+        uncond, cond = (result, pending.result) if part == "uncond" else (pending.result, result)
+        return with_prediction(self._run.template, self._complete(rows, pending, uncond, cond))
 
     def finish(self) -> None:
-        if self._open is not None and not getattr(self._run.guided.pipe, "interrupt", False):
-            raise self._alone(self._open.step)
+        """Check that no step waits for its second call. Raises InputError."""
+        if self._pending is not None and not getattr(self._run.pipe, "interrupt", False):
+            raise self._unpaired_error(self._pending.step)
 
-    def _which(self, name: str) -> Part:
-        """Whose call this is: by component, by what the pipeline says of it, or by the order of the profile."""
-        profile, said = self._run.profile, self._run.context or ""
+    def _part_of(self, name: str) -> Part:
+        """The part of a call: by its component, by the pipeline's `cache_context`, or by the order in the profile."""
+        profile, context_name = self._run.profile, self._run.context or ""
         if name in dict(profile.networks):
             return dict(profile.networks)[name]
-        if "uncond" in said or "neg" in said:
+        if "uncond" in context_name or "neg" in context_name:
             return "uncond"
-        if "cond" in said or "pos" in said:
+        if "cond" in context_name or "pos" in context_name:
             return "cond"
-        return profile.parts[0 if self._open is None else 1]
+        return profile.parts[0 if self._pending is None else 1]
 
-    def _ran(self, call: DenoiserCall, which: Part, tick: Any, step: Step) -> _Half:
-        """The half of this call, with the rows run that somebody needs, equal ones once."""
+    def _run_needed(self, rows: GuidedRows, call: DenoiserCall, part: Part, tick: Any, step: Step) -> _CallResult:
+        """Run the needed rows of a call, equal ones once."""
         run, count = self._run, call.count
-        kept = DenoiserCall(call.module, call.plain, call.args, _copied(call.kwargs), call.profile)
-        self._mixed, self._further = run.together(call, step), 0
-        labels = list(range(count)) if self._mixed else self._equal[which].labels(call.sample, call.tensors())
-        half = _Half(kept, labels, tick)
-        offset = count if which == "cond" else 0
-        wanted = run.rows.wanted(step, finished=run.after is not None)[None]
-        firsts: dict[int, int] = {}
-        for row in sorted(set(wanted)):
+        stored_call = DenoiserCall(call.module, call.plain, call.args, _copy_containers(call.kwargs), call.profile)
+        self._all_rows, self._perturbed_rows = run.runs_all_rows(call, step), 0
+        labels = list(range(count)) if self._all_rows else self._equal[part].labels(call.sample, call.tensors())
+        offset = count if part == "cond" else 0
+        needed = rows.needed_rows(step, reads_cond=run.post_combine is not None)[None]
+        first_row: dict[int, int] = {}
+        for row in sorted(set(needed)):
             if offset <= row < offset + count:
-                firsts.setdefault(half.labels[row - offset], row - offset)
-        rows = list(firsts.values())
-        if self._mixed or (not rows and self._last is None):  # an output has to be seen before one can be left out
-            rows = list(range(count))
-        half.rows_run = len(rows)
-        if rows == list(range(count)):
-            half.prediction = predicted(run, call)
-        elif rows:
-            place = {half.labels[row]: position for position, row in enumerate(rows)}
-            half.prediction = take(predicted(run, call, rows), [place.get(label, 0) for label in half.labels])
-        if half.prediction is not None:
-            self._last = half.prediction
-        return half
+                first_row.setdefault(labels[row - offset], row - offset)
+        to_run = list(first_row.values())
+        no_template = not to_run and self._last_prediction is None  # a call can be skipped after one output was seen
+        if self._all_rows or no_template:
+            to_run = list(range(count))
+        result = _CallResult(stored_call, labels, tick, len(to_run))
+        if to_run == list(range(count)):
+            result.prediction = predicted(run, call)
+        elif to_run:
+            position_of = {labels[row]: position for position, row in enumerate(to_run)}
+            result.prediction = take(predicted(run, call, to_run), [position_of.get(label, 0) for label in labels])
+        if result.prediction is not None:
+            self._last_prediction = result.prediction
+        return result
 
-    def _ours(self, half: _Half) -> Tensor:
-        """A tensor that the pipeline may hold and that we may write."""
-        if half.prediction is None:
-            assert self._last is not None
-            return torch.zeros_like(self._last)
-        return -half.prediction if self._run.profile.negated else half.prediction.clone()
+    def _output_buffer(self, result: _CallResult) -> Tensor:
+        """A tensor that the pipeline may hold and that the second call may write."""
+        if result.prediction is None:
+            assert self._last_prediction is not None
+            return torch.zeros_like(self._last_prediction)
+        return -result.prediction if self._run.profile.negated else result.prediction.clone()
 
-    def _guided(self, uncond: _Half, cond: _Half, step: Step) -> tuple[Tensor, StepRecord]:
+    def _complete(self, rows: GuidedRows, pending: _PendingStep, uncond: _CallResult, cond: _CallResult) -> Tensor:
+        """Combine the pair, record the step and write the guided prediction into the buffer of the first call."""
+        run = self._run
+        guided, record = self._combine(rows, uncond, cond, pending.step)
+        rows_run = uncond.rows_run + cond.rows_run
+        if self._all_rows:
+            counts = all_rows(record, 2, rows_run / uncond.call.count, self._perturbed_rows)
+            run.record(record, guided, **counts)
+        else:
+            rows_run += record.rows_varied
+            run.record(record, guided, rows_run=rows_run, rows_saved=record.rows_run + record.rows_saved - rows_run)
+        guided = -guided if run.profile.negated else guided
+        pending.buffer[:, -guided.shape[1] :].copy_(guided)  # Ideogram's text stands in front
+        if run.profile.post_combine == "token norm":  # divides by the length of the combination: c = 0, u = 1 gives 0
+            return torch.where(guided.any(dim=-1, keepdim=True), guided, 1.0)
+        return guided
+
+    def _combine(
+        self, rows: GuidedRows, uncond: _CallResult, cond: _CallResult, step: Step
+    ) -> tuple[Tensor, StepRecord]:
+        """The guided prediction of the pair, (n, ...), and its record."""
         run, count = self._run, uncond.call.count
         sample = uncond.call.sample
         labels = torch.tensor([*uncond.labels, *(count + label for label in cond.labels)])
-        after = run.after
+        post_combine = run.post_combine
 
         def like_uncond(prediction: Tensor) -> Tensor:
             longer = prediction.ndim == 3 and len(run.profile.networks) > 0
             return prediction[:, -sample.shape[1] :] if longer else prediction
 
-        def denoise(rows: list[int] | None, variation: Perturbation | None) -> Tensor:
-            if variation is not None:
-                half = uncond if variation.source == "uncond" else cond
-                own = [row % count for row in rows or range(count)]
-                if self._mixed:
-                    self._further += runs(variation)
-                    return take(like_uncond(predicted(run, half.call, None, variation)), own)
-                return like_uncond(predicted(run, half.call, own, variation))
-            known = next(one for one in (uncond.prediction, cond.prediction) if one is not None)
-            halves = [known if half.prediction is None else half.prediction for half in (uncond, cond)]
-            both = torch.cat([like_uncond(half) for half in halves])
-            return both if rows is None else take(both, rows)
+        def denoise(batch_rows: list[int] | None, perturbation: Perturbation | None) -> Tensor:
+            if perturbation is not None:
+                source = uncond if perturbation.source == "uncond" else cond
+                images_of_rows = [row % count for row in batch_rows or range(count)]
+                if self._all_rows:
+                    self._perturbed_rows += runs(perturbation)
+                    return take(like_uncond(predicted(run, source.call, None, perturbation)), images_of_rows)
+                return like_uncond(predicted(run, source.call, images_of_rows, perturbation))
+            u, c = uncond.prediction, cond.prediction
+            placeholder = c if u is None else u
+            assert placeholder is not None
+            pair = torch.cat([like_uncond(placeholder if x is None else x) for x in (u, c)])
+            return pair if batch_rows is None else take(pair, batch_rows)
 
-        finish = None if after is None else lambda guided, c, _: after(guided, c)
-        return run.rows.predict(step, torch.cat([sample, sample]), [labels], denoise, finish, apart=self._mixed)
+        finish = None if post_combine is None else lambda guided, c, _: post_combine(guided, c)
+        return rows.predict(step, torch.cat([sample, sample]), [labels], denoise, finish, separate=self._all_rows)
 
-    def _alone(self, step: Step) -> InputError:
-        pipe = self._run.guided.pipe
+    def _unpaired_error(self, step: Step) -> InputError:
+        pipe = self._run.pipe
         if step.index == 0:
             return off_error(pipe, self._run.profile, self._run.arguments)
         return InputError(
@@ -172,14 +190,14 @@ class TwoCalls:
         )
 
 
-def _same_words(first: DenoiserCall, second: DenoiserCall) -> bool:
-    """Whether both calls have the same conditioning, as one object: then neither is the unconditional one."""
-    texts = [name for name, value in first.named.items() if "encoder" in name and isinstance(value, Tensor)]
-    return bool(texts) and all(first.named[name] is second.named.get(name) for name in texts)
+def _same_conditioning(call_a: DenoiserCall, call_b: DenoiserCall) -> bool:
+    """Whether both calls have the same conditioning object; then neither is the unconditional call."""
+    texts = [name for name, value in call_a.named.items() if "encoder" in name and isinstance(value, Tensor)]
+    return bool(texts) and all(call_a.named[name] is call_b.named.get(name) for name in texts)
 
 
-def _copied(value: Any) -> Any:
+def _copy_containers(value: Any) -> Any:
     """The same nest of dicts and lists, so that a pipeline which changes its own does not change ours."""
     if type(value) is dict:
-        return {key: _copied(item) for key, item in value.items()}
-    return [_copied(item) for item in value] if type(value) is list else value
+        return {key: _copy_containers(item) for key, item in value.items()}
+    return [_copy_containers(item) for item in value] if type(value) is list else value

@@ -17,29 +17,36 @@ from torch import Tensor
 from cfglab.pipelines.loading.tree import walk
 
 ROWS = 32
-FEW = 0.5
+SMALL_BLOCK = 0.5
 """The share of a block up to which it is not filled up."""
 
 
 def compile_in_blocks(denoiser: torch.nn.Module, rows: int = ROWS) -> None:
-    """Compile `denoiser.forward` for inputs of exactly `rows` rows, and split and fill up whatever is asked of it. Its
-    own forward stays as `denoiser.uncompiled`, for what has to hear hooks."""
+    """Compile `denoiser.forward` for inputs of one number of rows.
+
+    Inputs are split into blocks of that size and filled up. The uncompiled forward stays as `denoiser.uncompiled`, for
+    hooks.
+
+    Args:
+        denoiser: The denoiser.
+        rows: The rows of a block, 1 or more.
+    """
     denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    own = denoiser.forward
-    compiled = torch.compile(own, dynamic=False)
+    original = denoiser.forward
+    compiled = torch.compile(original, dynamic=False)
 
     def forward(sample: Tensor, *args: Any, return_dict: bool = True, **kwargs: Any) -> Any:
-        asked, given = len(sample), ((sample, *args), kwargs)
+        count, arguments = len(sample), ((sample, *args), kwargs)
         outputs = []
-        for start in range(0, asked, rows):
-            few = asked - start <= FEW * rows
-            block_args, block_kwargs = walk(given, asked, partial(_block, start=start, rows=rows, full=not few))
-            run = own if few else partial(_without_advice, compiled)
-            outputs.append(run(*block_args, **block_kwargs, return_dict=False)[0])
-        prediction = torch.cat(outputs)[:asked]
+        for start in range(0, count, rows):
+            small = count - start <= SMALL_BLOCK * rows
+            block_args, block_kwargs = walk(arguments, count, partial(_block, start=start, rows=rows, full=not small))
+            call = original if small else partial(_without_advice, compiled)
+            outputs.append(call(*block_args, **block_kwargs, return_dict=False)[0])
+        prediction = torch.cat(outputs)[:count]
         return {"sample": prediction} if return_dict else (prediction,)
 
-    object.__setattr__(denoiser, "uncompiled", own)
+    object.__setattr__(denoiser, "uncompiled", original)
     denoiser.forward = forward
 
 

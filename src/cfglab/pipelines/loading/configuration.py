@@ -92,8 +92,8 @@ class UNet(_Part):
     def layers(self) -> int:
         """Layers of its blocks on one side, with the transformer layers in each; of an uneven list the most."""
         blocks = len(self.block_out_channels)
-        each, inner = (_most(value) for value in (self.layers_per_block, self.transformer_layers_per_block))
-        return blocks * each * inner
+        resnets, inner = (_most(value) for value in (self.layers_per_block, self.transformer_layers_per_block))
+        return blocks * resnets * inner
 
 
 class Autoencoder(_Part):
@@ -161,10 +161,12 @@ def check_index(folder: Path) -> None:
         raise InputError(f"{folder} holds a {kind!s:.60}, which is not yet supported; give a StableDiffusionPipeline.")
     index = _checked(file, content, Index)
     for part, classes in CLASSES.items():
-        named = getattr(index, part)
-        if named not in classes:
-            known = " or ".join(" ".join(pair) for pair in classes)
-            raise InputError(f"{file}: {part} is {' '.join(named)!r}, and {known} is read; give such a pipeline.")
+        class_path = getattr(index, part)
+        if class_path not in classes:
+            supported = " or ".join(" ".join(pair) for pair in classes)
+            raise InputError(
+                f"{file}: {part} is {' '.join(class_path)!r}, and {supported} is read; give such a pipeline."
+            )
     library, name = index.scheduler
     if library != "diffusers" or not name.isidentifier() or not name.endswith("Scheduler"):
         raise InputError(
@@ -174,8 +176,8 @@ def check_index(folder: Path) -> None:
 
 def read_configuration(folder: Path) -> Configuration:
     """The configurations of a pipeline's folder, each within bounds and fitting the others. Raises InputError."""
-    unet = _read(folder / "unet" / "config.json", UNet)
-    vae = _read(folder / "vae" / "config.json", Autoencoder)
+    unet = _read_part(folder / "unet" / "config.json", UNet)
+    vae = _read_part(folder / "vae" / "config.json", Autoencoder)
     file = folder / "text_encoder" / "config.json"
     content = read_json(file)
     if isinstance(content.get("text_config"), dict):  # of a whole CLIP model
@@ -234,7 +236,7 @@ def _most(value: object) -> int:
 PartModel = TypeVar("PartModel", bound=_Part)
 
 
-def _read(path: Path, kind: type[PartModel]) -> PartModel:
+def _read_part(path: Path, kind: type[PartModel]) -> PartModel:
     return _checked(path, read_json(path), kind)
 
 
@@ -244,9 +246,9 @@ def _checked(path: Path, content: Mapping[str, Any], kind: type[PartModel]) -> P
     except ValidationError as error:
         fault = min(error.errors(include_url=False), key=lambda fault: len(fault["loc"]))
         value = content.get(str(fault["loc"][0]))
-        shown = repr(value)
-        shown = shown if len(shown) <= 60 else f"{shown[:60]}…"
-        raise InputError(f"{path}: {fault['loc'][0]} {shown}: {fault['msg'].lower()}; {_AGAIN}") from None
+        value_text = repr(value)
+        value_text = value_text if len(value_text) <= 60 else f"{value_text[:60]}…"
+        raise InputError(f"{path}: {fault['loc'][0]} {value_text}: {fault['msg'].lower()}; {_AGAIN}") from None
 
 
 def _unbounded(content: object, depth: int = 0) -> str | None:

@@ -59,7 +59,7 @@ def load(
     target = find_device(device)
     folder = locate(name, revision, allow_pickle, allow_download)
     with quiet():
-        pipe = _read(folder, DTYPES[dtype], allow_pickle)
+        pipe = _read_pipeline(folder, DTYPES[dtype], allow_pickle)
         if sampler is not None:
             pipe.scheduler = _sampler(folder, sampler, pipe.scheduler.config)
     if compiled:
@@ -79,7 +79,7 @@ def _sampler(folder: Path, name: str, config: Any) -> Any:
         raise
     except Exception as error:  # whatever a scheduler makes of a configuration
         if is_memory_error(error):
-            raise _too_little(folder) from error
+            raise _memory_error(folder) from error
         raise InputError(
             f"{folder / 'scheduler'}: sampler {name!r} cannot be made from its configuration: {_first_line(error)}; "
             "name another, or copy the model's folder again."
@@ -87,17 +87,24 @@ def _sampler(folder: Path, name: str, config: Any) -> Any:
 
 
 def find_device(name: str) -> torch.device:
-    """Return the torch device with this name.
+    """The torch device with a name.
 
     Args:
-        name: a torch device, or "auto": CUDA if present, else Apple's GPU, else the CPU.
+        name: A torch device, or "auto": CUDA if present, else Apple's GPU, else the CPU.
+
+    Returns:
+        The device.
 
     Raises:
-        InputError: if the name is not a device or this machine does not have the device.
+        InputError: The name is not a device, or this machine does not have it.
+
+    Examples:
+        >>> find_device("cpu")
+        device(type='cpu')
     """
     has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        return torch.device(next(kind for kind, there in has.items() if there))
+        return torch.device(next(kind for kind, available in has.items() if available))
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -107,7 +114,7 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def check_prompt(pipe: StableDiffusionPipeline, prompt: str, what: str = "prompt") -> None:
+def check_prompt(pipe: StableDiffusionPipeline, prompt: str, role: str = "prompt") -> None:
     """Check that the text encoder reads the whole prompt.
 
     Args:
@@ -123,14 +130,14 @@ def check_prompt(pipe: StableDiffusionPipeline, prompt: str, what: str = "prompt
         tokens = pipe.tokenizer(prompt, truncation=False)["input_ids"]
     if len(tokens) > limit:
         lost = pipe.tokenizer.decode(tokens[limit - 1 : -1], clean_up_tokenization_spaces=False).strip()
-        shown = prompt if len(prompt) <= 60 else f"{prompt[:60]}…"
+        excerpt = prompt if len(prompt) <= 60 else f"{prompt[:60]}…"
         raise InputError(
-            f"{what} {shown!r} has {len(tokens) - 2} tokens: the text encoder reads {limit - 2}, so {lost[:60]!r} "
+            f"{role} {excerpt!r} has {len(tokens) - 2} tokens: the text encoder reads {limit - 2}, so {lost[:60]!r} "
             "would be lost; shorten it."
         )
 
 
-def _read(folder: Path, dtype: torch.dtype, allow_pickle: bool) -> StableDiffusionPipeline:
+def _read_pipeline(folder: Path, dtype: torch.dtype, allow_pickle: bool) -> StableDiffusionPipeline:
     options = {"torch_dtype": dtype, "local_files_only": True}
     try:
         parts = {part: _part(folder / part, *CLASSES[part][0], options, allow_pickle) for part in PARTS}
@@ -146,13 +153,13 @@ def _read(folder: Path, dtype: torch.dtype, allow_pickle: bool) -> StableDiffusi
         raise
     except Exception as error:  # whatever a damaged file makes of diffusers and transformers
         if is_memory_error(error):
-            raise _too_little(folder) from error
+            raise _memory_error(folder) from error
         raise InputError(
             f"{folder} cannot be read as a Stable Diffusion pipeline: {_first_line(error)}; copy or download it again."
         ) from error
 
 
-def _too_little(folder: Path) -> MachineError:
+def _memory_error(folder: Path) -> MachineError:
     return MachineError(f"{folder} does not fit into memory; free some, or use dtype='bfloat16'.")
 
 
@@ -195,11 +202,11 @@ def _check_size(folder: Path, network_class: Any) -> None:
         else:
             network = network_class(network_class.config_class.from_pretrained(folder, local_files_only=True))
     described = sum(parameter.numel() for parameter in network.parameters())
-    held = weights_count(folder)
-    if described > 1.1 * held + 1_000_000:
+    stored = weights_count(folder)
+    if described > 1.1 * stored + 1_000_000:
         raise InputError(
-            f"{folder / 'config.json'}: describes a network of {described:,} weights, and its files hold {held:,}: one "
-            "of them is of another model; copy or download the folder again."
+            f"{folder / 'config.json'}: describes a network of {described:,} weights, and its files hold {stored:,}: "
+            "one of them is of another model; copy or download the folder again."
         )
 
 

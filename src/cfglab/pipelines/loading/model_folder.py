@@ -17,7 +17,7 @@ from cfglab.schedules.fields import nearest
 
 PARTS = ("unet", "vae", "text_encoder")
 """The folders whose weights make the image."""
-KNOWN = ("scenes",)
+BUNDLED = ("scenes",)
 _VOCABULARIES = ("tokenizer.json", "vocab.json")
 _SHARDS = ("diffusion_pytorch_model.safetensors.index.json", "model.safetensors.index.json")
 _PICKLED = ("*.bin", "*.ckpt", "*.pt", "*.pth")
@@ -48,19 +48,20 @@ def locate(
     """
     try:
         path = user_path(name)
-        there = path.exists()
+        exists = path.exists()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no file's name"
         raise InputError(f"no model {str(name)[:200]!r}: {reason}; give scenes, a folder or a hub id.") from error
     if str(name) == "scenes":
         path = scenes_folder()
-    elif not there:
+    elif not exists:
         if not _HUB_ID.fullmatch(str(name)) or str(name).startswith("."):
             hint = (
-                nearest(str(name), KNOWN) or " give one of them, a folder, or a hub id such as prompthero/openjourney."
+                nearest(str(name), BUNDLED)
+                or " give one of them, a folder, or a hub id such as prompthero/openjourney."
             )
             raise InputError(
-                f"no model {str(name)[:200]!r}: it is no folder here; known by name: {', '.join(KNOWN)};{hint}"
+                f"no model {str(name)[:200]!r}: it is no folder here; known by name: {', '.join(BUNDLED)};{hint}"
             )
         path = _from_hub(str(name), revision, allow_pickle, allow_download)
     elif revision is not None:
@@ -73,9 +74,9 @@ def check_folder(folder: Path, allow_pickle: bool = False) -> None:
     """Raise InputError unless `folder` is a Stable Diffusion pipeline whose weights can be read safely."""
     index = folder / "model_index.json"
     if not index.is_file():
-        what = "a single file, not a folder" if folder.is_file() else "a folder without model_index.json"
+        description = "a single file, not a folder" if folder.is_file() else "a folder without model_index.json"
         raise InputError(
-            f"{folder} is no pipeline: it is {what}; give the folder that save_pretrained wrote "
+            f"{folder} is no pipeline: it is {description}; give the folder that save_pretrained wrote "
             "(model_index.json with unet, vae, text_encoder, tokenizer, scheduler)."
         )
     _check_entries(folder)
@@ -143,7 +144,14 @@ def weights_hash(folder: str | Path) -> str:
 
 
 def weights_count(part: Path) -> int:
-    """How many numbers the weights files of one part hold; of a pickle at most, where a number has at least a byte."""
+    """The number of weights in a folder.
+
+    Args:
+        part: A folder of a model, such as `unet`.
+
+    Returns:
+        The number of values in its weights files.
+    """
     from safetensors import safe_open
 
     count = 0

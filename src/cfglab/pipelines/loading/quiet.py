@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 def quiet() -> Iterator[None]:
     """No progress bars, and no warnings about configurations that are as their authors left them."""
     tools: tuple[Any, ...] = (diffusers_logging, transformers_logging)
-    before = [(tool.get_verbosity(), tool.is_progress_bar_enabled()) for tool in tools]
+    previous = [(tool.get_verbosity(), tool.is_progress_bar_enabled()) for tool in tools]
     hub_verbosity = hub_logging.get_verbosity()
     hub_logging.set_verbosity_error()  # a request that failed is in the error that follows
     for tool in tools:
@@ -26,7 +26,7 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         hub_logging.set_verbosity(hub_verbosity)
-        for tool, (verbosity, bars) in zip(tools, before, strict=True):
+        for tool, (verbosity, bars) in zip(tools, previous, strict=True):
             tool.set_verbosity(verbosity)
             if bars:
                 tool.enable_progress_bar()

@@ -39,9 +39,17 @@ _SETTINGS: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
 
 
 def make_sampler(name: str, config: Any) -> "SchedulerMixin":
-    """The scheduler of that name with the noise schedule and prediction type of `config`, a scheduler's config.
+    """A sampler by its name.
 
-    Raises InputError for an unknown name.
+    Args:
+        name: One of SAMPLERS.
+        config: The configuration of the model's own scheduler.
+
+    Returns:
+        A diffusers scheduler.
+
+    Raises:
+        InputError: There is no such sampler.
     """
     if name not in SAMPLERS:
         raise InputError(

@@ -7,7 +7,16 @@ from torch import Tensor
 
 
 def walk(value: Any, rows: int, change: Callable[[Tensor], Tensor]) -> Any:
-    """The same nest of tuples, lists and dicts with `change` done to every tensor of that many rows."""
+    """Apply a function to the tensors with a number of rows in nested tuples, lists and dicts.
+
+    Args:
+        value: The nested containers.
+        rows: The number of rows.
+        change: The function.
+
+    Returns:
+        The same containers with changed tensors.
+    """
     if isinstance(value, Tensor):
         return change(value) if value.ndim > 0 and len(value) == rows else value
     if isinstance(value, dict):

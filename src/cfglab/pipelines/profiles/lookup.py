@@ -19,11 +19,11 @@ def profile_of(pipe: Any) -> Profile:
         InputError: if there is no profile; the message gives the reason and how to pass one.
     """
     kind = type(pipe)
-    known = profiles()
+    table = profiles()
     for parent in kind.__mro__:
-        if parent.__name__ in known and _same_call(kind, parent) and parent.__module__.startswith("diffusers."):
-            check_source(parent, known[parent.__name__])
-            return known[parent.__name__]
+        if parent.__name__ in table and _same_call(kind, parent) and parent.__module__.startswith("diffusers."):
+            check_source(parent, table[parent.__name__])
+            return table[parent.__name__]
     raise InputError(f"{kind.__name__} cannot be guided: {_reason(kind, ELSEWHERE)}")
 
 
@@ -38,6 +38,6 @@ def _reason(kind: type, elsewhere: dict[str, str]) -> str:
     if not hasattr(kind, "from_pretrained"):
         return "it is no diffusers pipeline; give what DiffusionPipeline.from_pretrained(...) returns."
     return (
-        f"its layout is not in cfglab's table, and {read_source(kind).said}; if you know it, pass "
+        f"its layout is not in cfglab's table, and {read_source(kind).description}; if you know it, pass "
         f"guide(pipe, guidance, profile=Profile(...)), and compare with the untouched pipeline once."
     )

@@ -1,4 +1,4 @@
-"""Profile: what a pipeline's own source does with its predictions, as far as the generic rule does not say it."""
+"""Profile: the layout of a pipeline class, where it differs from the generic rule."""
 
 from typing import Any, Literal
 
@@ -60,7 +60,7 @@ class Profile(BaseModel):
     """The batch is python lists of one tensor a row, sample and output included."""
     alike: bool = True
     """Every part has the same sample, which is checked at the first call."""
-    kept: Literal["", "img_ids", "img_shapes"] = ""
+    image_ids: Literal["", "img_ids", "img_shapes"] = ""
     """The argument that tells how many leading tokens are guided; behind them is an image to be edited."""
 
     variance: Literal["", "half", "twice"] | int = ""
@@ -72,12 +72,12 @@ class Profile(BaseModel):
     """The network predicts the sampler's quantity with the opposite sign."""
     space: Space | None = None
     """The parameterization of the network, if the sampler's configuration does not state it."""
-    after: Literal["", "rescale", "token norm", "row norm", "ceiling"] = ""
+    post_combine: Literal["", "rescale", "token norm", "row norm", "ceiling"] = ""
     """What follows the combine and reads c: it is done to the guided prediction, and switched off in the pipeline."""
     injected: Literal["", "quarter"] = ""
     """"": every part is p. "quarter": u = 0 and c = p / 4, exact for `(g + 1) c - g u` with g = 3."""
     fixed: tuple[tuple[str, Any], ...] = ()
-    """Arguments of the pipeline that are replaced, so that its formula gives p and `after` is not done twice."""
+    """Arguments of the pipeline that are replaced, so that its formula gives p and `post_combine` is not done twice."""
     refused: tuple[tuple[str, Any, str], ...] = ()
     """Arguments that must be left at their neutral value: name, value, and what to use instead."""
 

@@ -26,7 +26,7 @@ class Source:
     """Calls of a denoiser in the loop."""
     formula: str = ""
     """Of u, c and g."""
-    after: tuple[str, ...] = ()
+    post_combine: tuple[str, ...] = ()
     """Functions or arguments that follow the combine: "rescale", "norm"."""
     networks: tuple[str, ...] = ()
     """Components that are called in the loop."""
@@ -41,7 +41,7 @@ class Source:
         return "two calls" if self.calls == 2 and not self.parts else ""
 
     @property
-    def said(self) -> str:
+    def description(self) -> str:
         """One line for people."""
         if not self.parts and not self.formula:
             return "no combine of two predictions was found in its source"
@@ -51,7 +51,14 @@ class Source:
 
 @cache
 def read_source(kind: Any) -> Source:
-    """The source of this class's `__call__`, and of the loop it may have in another method."""
+    """Read the layout of a pipeline class from its source: `__call__`, and a loop in another method.
+
+    Args:
+        kind: The class.
+
+    Returns:
+        What was found; an empty Source without source code.
+    """
     names = [name for name in ("__call__", "denoise", "_denoise_loop") if hasattr(kind, name)]
     try:
         texts = [inspect.getsource(inspect.unwrap(getattr(kind, name))) for name in names]
@@ -59,36 +66,44 @@ def read_source(kind: Any) -> Source:
         return Source()
     nodes = [node for text in texts for node in ast.walk(ast.parse(textwrap.dedent(text)))]
     text = "\n".join(texts)
-    chunks = [tuple(map(_part, found)) for node in nodes if (found := _chunks(node))]
-    parts: tuple[str, ...] = next((found for found in chunks if {"uncond", "cond"} <= set(found)), ())
+    chunks = [tuple(map(_part, chunk)) for node in nodes if (chunk := _chunks(node))]
+    parts: tuple[str, ...] = next((names for names in chunks if {"uncond", "cond"} <= set(names)), ())
     if "_apply_perturbed_attention_guidance(" in text:
         parts = ("uncond", "cond", "perturbed")
     loops = [node for node in nodes if isinstance(node, ast.For)]
     called = {id(node): name for loop in loops for node in ast.walk(loop) if (name := _network(node))}
     formula = next((words for node in nodes if (words := _formula(node))), "")
-    after = tuple(
+    post_combine = tuple(
         name for name, sign in (("rescale", "rescale_noise_cfg("), ("norm", "_norm = torch.")) if sign in text
     )
-    return Source(parts, len(called), formula, after, tuple(dict.fromkeys(called.values())), _copies(loops))
+    return Source(parts, len(called), formula, post_combine, tuple(dict.fromkeys(called.values())), _copies(loops))
 
 
 def check_source(kind: Any, profile: Profile) -> None:
-    """Raises InputError where the installed diffusers lays this pipeline out otherwise than the profile says."""
-    found = read_source(kind)
-    if not found.layout or profile.layout == "embedded":
+    """Compare the installed diffusers with a profile.
+
+    Args:
+        kind: The pipeline class.
+        profile: Its profile.
+
+    Raises:
+        InputError: The source has another layout than the profile.
+    """
+    source = read_source(kind)
+    if not source.layout or profile.layout == "embedded":
         return
-    plain = [part for part in found.parts if part in ("uncond", "cond")]
-    wanted = [part for part in profile.parts if part in ("uncond", "cond")]
-    three = "neither" in profile.parts  # whose names mean something else
-    if found.layout != profile.layout or (found.parts and len(found.parts) != len(profile.parts)):
-        said = f"{profile.layout}, {len(profile.parts)} parts"
-    elif found.layout == "batched" and len(plain) == 2 and plain != wanted and not three:
-        said = f"[{'; '.join(profile.parts)}]"
+    plain = [part for part in source.parts if part in ("uncond", "cond")]
+    expected = [part for part in profile.parts if part in ("uncond", "cond")]
+    has_third_part = "neither" in profile.parts  # whose names mean something else
+    if source.layout != profile.layout or (source.parts and len(source.parts) != len(profile.parts)):
+        layout = f"{profile.layout}, {len(profile.parts)} parts"
+    elif source.layout == "batched" and len(plain) == 2 and plain != expected and not has_third_part:
+        layout = f"[{'; '.join(profile.parts)}]"
     else:
         return
     raise InputError(
-        f"{kind.__name__} of the installed diffusers is not laid out as cfglab knows it ({said}): {found.said}; use "
-        "the diffusers that cfglab was tested with, or pass profile=Profile(...)."
+        f"{kind.__name__} of the installed diffusers is not laid out as cfglab knows it ({layout}): "
+        f"{source.description}; use the diffusers that cfglab was tested with, or pass profile=Profile(...)."
     )
 
 
@@ -96,8 +111,8 @@ def _chunks(node: ast.AST) -> tuple[str, ...]:
     """`a, b = x.chunk(2)`."""
     match node:
         case ast.Assign(targets=[ast.Tuple(elts=names)], value=ast.Call(func=ast.Attribute(attr="chunk" | "split"))):
-            found = tuple(ast.unparse(name) for name in names)
-            return found if all(name.isidentifier() for name in found) and "_" not in found else ()
+            targets = tuple(ast.unparse(name) for name in names)
+            return targets if all(name.isidentifier() for name in targets) and "_" not in targets else ()
     return ()
 
 
@@ -111,15 +126,21 @@ def _network(node: ast.AST) -> str:
 def _copies(loops: list[ast.For]) -> bool:
     """Whether what the first of two calls gave is computed with before the second call."""
     nodes = [node for loop in loops for node in ast.walk(loop) if isinstance(node, ast.Assign)]
-    made = sorted({node.lineno: node for node in nodes}.items())
-    calls = [(line, node) for line, node in made if any(map(_network, ast.walk(node.value)))]
+    assignments = sorted({node.lineno: node for node in nodes}.items())
+    calls = [(line, node) for line, node in assignments if any(map(_network, ast.walk(node.value)))]
     if len(calls) != 2:
         return False
-    (first, node), (second, _) = calls
+    (first_line, node), (second_line, _) = calls
     name = ast.unparse(node.targets[0])
     plain = isinstance(node.value, ast.Subscript | ast.Call) and ".float()" not in ast.unparse(node.value)
-    between = [other for line, other in made if first < line < second and ast.unparse(other.targets[0]) == name]
-    return not plain or any(not isinstance(other.value, ast.Subscript) for other in between)  # a slice is a view
+    between = [
+        assignment
+        for line, assignment in assignments
+        if first_line < line < second_line and ast.unparse(assignment.targets[0]) == name
+    ]
+    return not plain or any(
+        not isinstance(assignment.value, ast.Subscript) for assignment in between
+    )  # a slice is a view
 
 
 def _formula(node: ast.AST) -> str:
@@ -127,8 +148,8 @@ def _formula(node: ast.AST) -> str:
         case ast.Call(func=ast.Attribute(value=ast.Name(id="torch"), attr="lerp"), args=[_, _, _]):
             return "lerp(u, c, g)"
         case ast.BinOp(left=start, op=ast.Add(), right=ast.BinOp(op=ast.Mult()) as product):
-            for first, second in _differences(product):
-                if _is_uncond(second) and not _is_uncond(first):
+            for minuend, subtrahend in _differences(product):
+                if _is_uncond(subtrahend) and not _is_uncond(minuend):
                     return "u + g (c - u)" if _is_uncond(ast.unparse(start)) else "c + g (c - u)"
         case ast.BinOp(left=ast.BinOp(op=ast.Mult()) as one, op=ast.Sub(), right=ast.BinOp(op=ast.Mult()) as other):
             if _is_uncond(ast.unparse(other)) and "+ 1" in ast.unparse(one):

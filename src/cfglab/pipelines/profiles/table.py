@@ -8,24 +8,24 @@ from cfglab.pipelines.profiles.table_unverified import (
     COGVIDEO,
     EMBEDDED,
     EXPERTS,
-    READ,
     RESCALED,
     TRANSFORMER,
     TRUE,
     TWO,
+    UNVERIFIED,
 )
 
 CONTROLLED: dict[str, Any] = {"helpers": ("controlnet",)}
-FIRST: dict[str, Any] = {"parts": ("cond", "uncond")}
+COND_FIRST: dict[str, Any] = {"parts": ("cond", "uncond")}
 PERTURBED: dict[str, Any] = {"parts": ("uncond", "cond", "perturbed")}
 PIX2PIX: dict[str, Any] = {"parts": ("cond", "uncond", "neither"), "alike": False}
 SKIPPED = ("skip_guidance_layers", None, "a transform that skips layers")
 SD3: dict[str, Any] = {**TRANSFORMER, "refused": (SKIPPED,)}
 FLUX: dict[str, Any] = {**TRUE, "embedded": "guidance"}
-QWEN: dict[str, Any] = {**TRUE, "after": "token norm"}
+QWEN: dict[str, Any] = {**TRUE, "post_combine": "token norm"}
 UNUSED: dict[str, Any] = {**TRANSFORMER, "variance": "half"}
 
-NOTHING: dict[str, Any] = {}
+DEFAULTS: dict[str, Any] = {}
 GENERIC = """
 StableDiffusionImg2ImgPipeline StableDiffusionInpaintPipeline StableDiffusionDepth2ImgPipeline
 StableDiffusionUpscalePipeline StableDiffusionImageVariationPipeline StableDiffusionAdapterPipeline
@@ -33,7 +33,7 @@ LDMTextToImagePipeline KolorsPipeline KolorsImg2ImgPipeline
 """
 
 ROWS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(GENERIC.split(), NOTHING),
+    **dict.fromkeys(GENERIC.split(), DEFAULTS),
     # -- Stable Diffusion and SDXL -------------------------------------------------------------------------------------
     "StableDiffusionPipeline StableDiffusionXLPipeline StableDiffusionXLImg2ImgPipeline "
     "StableDiffusionXLInpaintPipeline StableDiffusionXLAdapterPipeline": RESCALED,
@@ -70,16 +70,16 @@ ROWS: dict[str, dict[str, Any]] = {
     "HunyuanDiTControlNetPipeline": {**UNUSED, **RESCALED, **CONTROLLED, "alike": False},
     "HunyuanDiTPAGPipeline": {**UNUSED, **RESCALED, **PERTURBED},
     "HiDreamImagePipeline": {**TRANSFORMER, "dims": (("encoder_hidden_states_llama3", 1),), "negated": True},
-    "DiTPipeline": {**UNUSED, **FIRST},
-    "LuminaPipeline": {**TRANSFORMER, **FIRST, "variance": 3, "negated": True},
+    "DiTPipeline": {**UNUSED, **COND_FIRST},
+    "LuminaPipeline": {**TRANSFORMER, **COND_FIRST, "variance": 3, "negated": True},
     "ZImagePipeline ZImageImg2ImgPipeline ZImageInpaintPipeline": {
         **TRANSFORMER,
-        **FIRST,
+        **COND_FIRST,
         "lists": True,
         "off": 0.0,
         "wide": True,
         "negated": True,
-        "after": "ceiling",
+        "post_combine": "ceiling",
         "fixed": (("cfg_normalization", False),),
         "refused": (("cfg_truncation", 1.0, ".inside(...) of a schedule"),),
     },
@@ -90,22 +90,22 @@ ROWS: dict[str, dict[str, Any]] = {
     "KandinskyV22ControlnetPipeline KandinskyV22ControlnetImg2ImgPipeline": {"variance": "half"},
     "KandinskyV22PriorPipeline KandinskyV22PriorEmb2EmbPipeline": {"denoisers": ("prior",)},
     "Kandinsky3Pipeline Kandinsky3Img2ImgPipeline": {"injected": "quarter", "fixed": (("guidance_scale", 3.0),)},
-    "StableCascadePriorPipeline WuerstchenPriorPipeline": {**FIRST, "denoisers": ("prior",)},
-    "StableCascadeDecoderPipeline WuerstchenDecoderPipeline": {**FIRST, "denoisers": ("decoder",)},
+    "StableCascadePriorPipeline WuerstchenPriorPipeline": {**COND_FIRST, "denoisers": ("prior",)},
+    "StableCascadeDecoderPipeline WuerstchenDecoderPipeline": {**COND_FIRST, "denoisers": ("decoder",)},
     # -- two calls a step ----------------------------------------------------------------------------------------------
     "FluxPipeline FluxImg2ImgPipeline FluxInpaintPipeline HunyuanVideoPipeline HunyuanVideoImageToVideoPipeline": FLUX,
     "FluxControlNetPipeline": {**FLUX, **CONTROLLED},
-    "FluxKontextPipeline FluxKontextInpaintPipeline": {**FLUX, "kept": "img_ids"},
-    "Flux2KleinPipeline Flux2KleinInpaintPipeline": {**TWO, "kept": "img_ids"},
+    "FluxKontextPipeline FluxKontextInpaintPipeline": {**FLUX, "image_ids": "img_ids"},
+    "Flux2KleinPipeline Flux2KleinInpaintPipeline": {**TWO, "image_ids": "img_ids"},
     "ChromaPipeline ChromaImg2ImgPipeline ChromaInpaintPipeline OvisImagePipeline": TWO,
     "QwenImagePipeline QwenImageImg2ImgPipeline QwenImageInpaintPipeline": QWEN,
     "QwenImageControlNetPipeline QwenImageControlNetInpaintPipeline": {**QWEN, **CONTROLLED},
-    "QwenImageEditPipeline QwenImageEditPlusPipeline QwenImageEditInpaintPipeline": {**QWEN, "kept": "img_shapes"},
+    "QwenImageEditPipeline QwenImageEditPlusPipeline QwenImageEditInpaintPipeline": {**QWEN, "image_ids": "img_shapes"},
     "CogView4Pipeline CogView4ControlPipeline": TWO,
     "Lumina2Pipeline": {
         **TWO,
         "negated": True,
-        "after": "row norm",
+        "post_combine": "row norm",
         "fixed": (("cfg_normalization", False),),
         "refused": (("cfg_trunc_ratio", 1.0, ".inside(...) of a schedule"),),
     },
@@ -158,4 +158,4 @@ ELSEWHERE: dict[str, str] = dict.fromkeys(_GUIDERS.split(), GUIDER) | dict.fromk
 @cache
 def profiles() -> dict[str, Profile]:
     """Every profile by the name of its class."""
-    return {name: Profile(**row) for names, row in (ROWS | READ).items() for name in names.split()}
+    return {name: Profile(**row) for names, row in (ROWS | UNVERIFIED).items() for name in names.split()}

@@ -3,7 +3,7 @@ at the first call as all are."""
 
 from typing import Any
 
-RESCALED: dict[str, Any] = {"after": "rescale", "fixed": (("guidance_rescale", 0.0),)}
+RESCALED: dict[str, Any] = {"post_combine": "rescale", "fixed": (("guidance_rescale", 0.0),)}
 TRANSFORMER: dict[str, Any] = {"denoisers": ("transformer",)}
 TWO: dict[str, Any] = {**TRANSFORMER, "layout": "two calls", "parts": ("cond", "uncond")}
 TRUE: dict[str, Any] = {**TWO, "scale": "true_cfg_scale", "negatives": ("negative_prompt", "negative_prompt_embeds")}
@@ -20,7 +20,7 @@ EXPERTS: dict[str, Any] = {
 }
 FRAMES: dict[str, Any] = {"blocks": ("encoder_hidden_states",)}
 
-READ: dict[str, dict[str, Any]] = {
+UNVERIFIED: dict[str, dict[str, Any]] = {
     # -- Stable Diffusion and SDXL -------------------------------------------------------------------------------------
     "AltDiffusionImg2ImgPipeline StableDiffusionInpaintPipelineLegacy StableDiffusionModelEditingPipeline "
     "StableDiffusionControlNetXSPipeline StableDiffusionXLControlNetXSPipeline PaintByExamplePipeline": {},

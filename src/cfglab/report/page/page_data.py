@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from cfglab.metrics import Metric
+from cfglab.metrics.estimate import Estimate
 from cfglab.report.page.paged_data import Traces, float_text
 from cfglab.report.page.thumbnails import Album
 from cfglab.report.page.view import SettingView
 from cfglab.report.summary.columns import Columns
-from cfglab.report.summary.estimates import Number
 from cfglab.report.summary.pivot import pivot
 from cfglab.report.summary.tables import Tables
 
@@ -22,8 +22,14 @@ PARTS = ("alignment_a", "alignment_b", "alignment_relation", "alignment_backgrou
 """What a prompt may state; the other alignments are of the whole."""
 
 
-def page_data(tables: Tables, faces: Sequence[SettingView], traces: Traces) -> dict[str, Any]:
-    """Everything but the cells: what does not grow with prompts and seeds."""
+def page_data(tables: Tables, views: Sequence[SettingView], traces: Traces) -> dict[str, Any]:
+    """Return what the scripts of the page need, apart from the cells.
+
+    Args:
+        tables: the numbers of the run.
+        views: every setting as the page shows it.
+        traces: the traces of the run.
+    """
     experiment = tables.experiment
     axes = pivot(experiment.settings, len(experiment.prompts))
     measures = [*tables.metrics, *tables.sets]
@@ -31,11 +37,13 @@ def page_data(tables: Tables, faces: Sequence[SettingView], traces: Traces) -> d
         "steps": experiment.steps,
         "prompts": experiment.prompts,
         "seeds": [seed if seed <= EXACT else str(seed) for seed in experiment.seeds],
-        "baseline": next(face.key for face in faces if face.row.baseline),
-        "metrics": [_metric(it) | {"main": it == tables.main, "part": it.name in PARTS} for it in tables.metrics],
-        "measures": [_metric(it) | {"of": it.of} for it in measures],
-        "floors": [_number(tables.floors.get(it.name)) for it in measures],
-        "settings": [_setting(face, measures) for face in faces],
+        "baseline": next(setting_view.key for setting_view in views if setting_view.row.baseline),
+        "metrics": [
+            _metric(metric) | {"main": metric == tables.main, "part": metric.name in PARTS} for metric in tables.metrics
+        ],
+        "measures": [_metric(metric) | {"of": metric.of} for metric in measures],
+        "floors": [_number(tables.floors.get(metric.name)) for metric in measures],
+        "settings": [_setting(setting_view, measures) for setting_view in views],
         "axes": [{"name": axis.name, "values": axis.values} for axis in axes.axes],
         "at": axes.at,
         "first": {"rows": axes.rows, "columns": axes.columns},
@@ -44,19 +52,34 @@ def page_data(tables: Tables, faces: Sequence[SettingView], traces: Traces) -> d
 
 
 def cell_data(columns: Columns, album: Album, metrics: Sequence[Metric], traces: Traces) -> dict[str, Any]:
-    """Every cell: `src` is what an `img` shows, None where nothing is drawn yet; `bad` says why there is no image."""
-    faults = {place: fault for place in range(len(columns.images)) if (fault := fault_of(columns, place, album))}
+    """Return every cell: the source and file of its image, why it has none, its scores and its trace.
+
+    Args:
+        columns: every cell of the run.
+        album: the embedded and linked images.
+        metrics: the metrics of images.
+        traces: the traces of the run.
+    """
+    faults = {
+        position: fault for position in range(len(columns.images)) if (fault := fault_of(columns, position, album))
+    }
     return {
         "src": [album.sources.get(image) if image else None for image in columns.images],
         "file": columns.images,
         "bad": faults,
-        "scores": [[_rounded(value) for value in columns.scores[it.name].flat] for it in metrics],
+        "scores": [[_rounded(value) for value in columns.scores[metric.name].flat] for metric in metrics],
         "traces": float_text(traces.block(columns.cells)) if traces.steps else None,
     }
 
 
 def fault_of(columns: Columns, position: int, album: Album) -> str | None:
-    """Why there is no image of a cell: the last line of its error, or what is wrong with its file."""
+    """Return why a cell has no image: the last line of its error, or the fault of its file; None if it has one.
+
+    Args:
+        columns: every cell of the run.
+        position: the position of the cell.
+        album: the embedded and linked images.
+    """
     return columns.errors.get(position) or album.unreadable.get(columns.images[position] or "")
 
 
@@ -71,28 +94,28 @@ def kind(metric: Metric) -> str:
     return "share" if metric.unit == "share" else "number"
 
 
-def _setting(face: SettingView, measures: Sequence[Metric]) -> dict[str, Any]:
-    row = face.row
-    numbers: Mapping[str, Number] = {**row.means, **row.sets}
+def _setting(setting_view: SettingView, measures: Sequence[Metric]) -> dict[str, Any]:
+    row = setting_view.row
+    numbers: Mapping[str, Estimate] = {**row.means, **row.sets}
     return {
         "name": row.setting.name,
-        "title": face.title,
+        "title": setting_view.title,
         "group": "baseline" if row.baseline else row.setting.group,
         "text": str(row.setting.guidance),
-        "colour": face.colour,
-        "path": face.path,
+        "colour": setting_view.colour,
+        "path": setting_view.path,
         "values": [None if value is None else round(value, 4) for value in row.values],
         "dose": row.dose,
         "effective": row.effective,
-        "numbers": [_number(numbers.get(it.name)) for it in measures],
+        "numbers": [_number(numbers.get(metric.name)) for metric in measures],
     }
 
 
-def _number(number: Number | None) -> list[float | None] | None:
+def _number(number: Estimate | None) -> list[float | None] | None:
     """Value and interval, five digits; None where there is none."""
     if number is None or not isfinite(number.value):
         return None
-    return [None if it is None else float(f"{it:.5g}") for it in (number.value, number.low, number.high)]
+    return [None if end is None else float(f"{end:.5g}") for end in (number.value, number.low, number.high)]
 
 
 def _rounded(value: float) -> float | None:

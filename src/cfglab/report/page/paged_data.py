@@ -39,30 +39,30 @@ Floats = NDArray[np.float32]
 class Traces:
     """The traces that a run keeps, by cell; `steps` and `sigmas` are those of every denoiser call, alike in all."""
 
-    kept: Mapping[str, bytes]
+    by_cell: Mapping[str, bytes]
     steps: tuple[int, ...]
     sigmas: tuple[float | None, ...]
 
     @classmethod
     def of(cls, store: Store) -> "Traces":
         """Empty where the run keeps none. Traces of another length than most are left out."""
-        kept = stored_traces(store)
-        if not kept:
+        by_cell = stored_traces(store)
+        if not by_cell:
             return cls({}, (), ())
-        sizes = Counter(map(len, kept.values()))
+        sizes = Counter(map(len, by_cell.values()))
         size = sizes.most_common(1)[0][0]
         if len(sizes) > 1:
-            kept = {cell: data for cell, data in kept.items() if len(data) == size}
-        one = CellTrace.decode(next(iter(kept.values())))
-        steps = tuple(int(step or 0) for step in one.column("step"))
-        sigmas = tuple(None if it is None else float(f"{it:.5g}") for it in one.column("sigma"))
-        return cls(kept, steps, sigmas)
+            by_cell = {cell: data for cell, data in by_cell.items() if len(data) == size}
+        first = CellTrace.decode(next(iter(by_cell.values())))
+        steps = tuple(int(step or 0) for step in first.column("step"))
+        sigmas = tuple(None if sigma is None else float(f"{sigma:.5g}") for sigma in first.column("sigma"))
+        return cls(by_cell, steps, sigmas)
 
     def block(self, cells: Sequence[str | None]) -> Floats:
         """The traces of some cells, (cells, SHOWN, calls); NaN where there is none."""
         calls = len(self.steps)
         nothing = np.full((len(COLUMNS), calls), np.nan, "<f4").tobytes()
-        data = b"".join([self.kept.get(cell or "", nothing) for cell in cells])
+        data = b"".join([self.by_cell.get(cell or "", nothing) for cell in cells])
         return np.frombuffer(data, "<f4").reshape(len(cells), len(COLUMNS), calls)[:, 2:]
 
 
@@ -72,20 +72,33 @@ def float_text(values: NDArray[Any]) -> str:
 
 
 def write(folder: Path, columns: Columns, traces: Traces, metrics: Sequence[str]) -> None:
-    """Write the pages of a run and put them in the place of older ones. Raises MachineError where that fails."""
-    fresh, there = folder / f"{FOLDER}.part", folder / FOLDER
-    if not _is_ours(there):
-        raise InputError(f"{there}: holds other files, and the pages of the report go there; move them elsewhere.")
+    """Write the files of a large run in place of older ones.
+
+    Args:
+        folder: the run folder.
+        columns: every cell of the run.
+        traces: the traces of the run.
+        metrics: the names of the metrics.
+
+    Raises:
+        InputError: if the folder `report/` holds other files.
+        MachineError: if a file cannot be written.
+    """
+    new_folder, pages_folder = folder / f"{FOLDER}.part", folder / FOLDER
+    if not _is_ours(pages_folder):
+        raise InputError(
+            f"{pages_folder}: holds other files, and the pages of the report go there; move them elsewhere."
+        )
     try:
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir()
+        shutil.rmtree(new_folder, ignore_errors=True)
+        new_folder.mkdir()
         for name, text in _files(columns, traces, metrics):
-            (fresh / name).write_text(text, encoding="ascii", newline="\n")
-        shutil.rmtree(there, ignore_errors=True)
-        fresh.rename(there)
+            (new_folder / name).write_text(text, encoding="ascii", newline="\n")
+        shutil.rmtree(pages_folder, ignore_errors=True)
+        new_folder.rename(pages_folder)
     except OSError as error:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise refuse(there, error) from error
+        shutil.rmtree(new_folder, ignore_errors=True)
+        raise refuse(pages_folder, error) from error
 
 
 def remove(folder: Path) -> None:
@@ -94,11 +107,11 @@ def remove(folder: Path) -> None:
         shutil.rmtree(folder / FOLDER, ignore_errors=True)
 
 
-def _is_ours(there: Path) -> bool:
+def _is_ours(pages_folder: Path) -> bool:
     """Whether nothing but pages of a report is there, and what a file manager leaves behind."""
-    if not there.is_dir() or there.is_symlink():
-        return not there.exists()
-    return all(_PAGE.fullmatch(entry.name) or entry.name.startswith(".") for entry in there.iterdir())
+    if not pages_folder.is_dir() or pages_folder.is_symlink():
+        return not pages_folder.exists()
+    return all(_PAGE.fullmatch(entry.name) or entry.name.startswith(".") for entry in pages_folder.iterdir())
 
 
 def _files(columns: Columns, traces: Traces, metrics: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -106,9 +119,9 @@ def _files(columns: Columns, traces: Traces, metrics: Sequence[str]) -> Iterator
         yield f"scores-{number}.js", _call("scores", number, _quoted(columns.scores[name]))
     count = len(columns.images)
     for number, start in enumerate(range(0, count, PICTURES)):
-        here = range(start, min(start + PICTURES, count))
-        bad = {place: columns.errors[place] for place in here if place in columns.errors}
-        content = {"file": columns.images[start : here.stop], "bad": bad}
+        positions = range(start, min(start + PICTURES, count))
+        bad = {position: columns.errors[position] for position in positions if position in columns.errors}
+        content = {"file": columns.images[start : positions.stop], "bad": bad}
         yield f"pictures-{number}.js", _call("pictures", number, json.dumps(content))
     if traces.steps:
         for number, start in enumerate(range(0, count, TRACES)):

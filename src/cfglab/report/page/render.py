@@ -20,11 +20,12 @@ from cfglab.report.page.paged_data import FOLDER, PICTURES, TRACES, Traces
 from cfglab.report.page.thumbnails import BUDGET, Album, album
 from cfglab.report.summary import verdict as words
 from cfglab.report.summary.tables import Tables, comparable
+from cfglab.svg import Shape
 
 SHOWN_FAILURES = 40
 SHOWN_CARDS = 24
 """Settings of a group up to which its curves and images stand in a section of their own."""
-_SHAPES = ("o", "s", "^", "v", "P", "X")
+_SHAPES: tuple[Shape, ...] = ("circle", "square", "up", "down", "plus", "cross")
 _MARKS = ("●", "■", "▲", "▼", "✚", "✖")
 _STYLES = ("palette", "page", "explore", "dialogs", "frontier")
 _SCRIPTS = (
@@ -35,40 +36,47 @@ _SCRIPTS = (
 
 
 def render(tables: Tables, folder: Path, traces: Traces, *, large: bool = False, budget: int = BUDGET) -> str:
-    """The whole page of a run as HTML text. `budget` bounds the characters of embedded images; a `large` page embeds
-    none and reads its cells from the pages beside it."""
-    pictures = Album({}, {}, 0, 0, 0) if large else album(folder, _by_seed(tables), budget)
-    faces = view.faces(tables)
-    grids = view.grids(tables, faces)
+    """Return the page of a run as HTML.
+
+    Args:
+        tables: the numbers of the run.
+        folder: the run folder.
+        traces: the traces of the run.
+        large: whether the page embeds no image and reads its cells from the files beside it.
+        budget: the largest number of characters of embedded images.
+    """
+    album_of_run = Album({}, {}, 0, 0, 0) if large else album(folder, _by_seed(tables), budget)
+    views = view.views(tables)
+    grids = view.grids(tables, views)
     best = tables.best
-    data = page_data(tables, faces, traces)
+    data = page_data(tables, views, traces)
     if large:
         data["pages"] = {"folder": FOLDER, "pictures": PICTURES, "traces": TRACES}
     else:
-        data |= cell_data(tables.columns, pictures, tables.metrics, traces)
+        data |= cell_data(tables.columns, album_of_run, tables.metrics, traces)
     return (
         _environment()
         .get_template("page.html.j2")
         .render(
-            it=tables,
+            tables=tables,
             experiment=tables.experiment,
             verdict=words.verdict(tables),
             held_back=words.held_back(tables),
-            faces=faces,
+            views=views,
             grids=grids,
-            figures=[_group_figures(tables, grid, faces) for grid in grids],
+            figures=[_group_figures(tables, grid, views) for grid in grids],
             by_dose=_dose_figure(tables, grids),
             marks=_MARKS,
-            baseline=next(face for face in faces if face.row.baseline),
-            best=next((face for face in faces if face.row is best), None),
+            baseline=next(setting_view for setting_view in views if setting_view.row.baseline),
+            best=next((setting_view for setting_view in views if setting_view.row is best), None),
             score_scale=view.score_scale(tables.rows, tables.main) if tables.main else None,
             difference_scale=view.difference_scale(tables.rows, tables.main) if tables.main else None,
             data=data,
             large=large,
             frontier=len([it for it in data["measures"] if any(row["numbers"] for row in data["settings"])]) > 1,
-            pictures=pictures,
-            sources=_first_sources(tables, faces, pictures, large),
-            failures=_failures(tables, pictures),
+            album=album_of_run,
+            sources=_first_sources(tables, views, album_of_run, large),
+            failures=_failures(tables, album_of_run),
             shown_failures=SHOWN_FAILURES,
             shown_cards=SHOWN_CARDS,
             versions=_versions(folder),
@@ -107,41 +115,43 @@ def _by_seed(tables: Tables) -> Iterator[str]:
     return (image for position in order if (image := columns.images[position]))
 
 
-def _first_sources(tables: Tables, faces: Sequence[view.SettingView], pictures: Album, large: bool) -> list[str | None]:
+def _first_sources(tables: Tables, views: Sequence[view.SettingView], embedded: Album, large: bool) -> list[str | None]:
     """What each setting shows before the script runs: its image of the first prompt and seed."""
-    images = [tables.columns.images[tables.columns.position(face.key)] for face in faces]
-    shown = [image and (quote(image) if large else pictures.sources.get(image)) for image in images]
+    images = [tables.columns.images[tables.columns.position(setting_view.key)] for setting_view in views]
+    shown = [image and (quote(image) if large else embedded.sources.get(image)) for image in images]
     return [source or None for source in shown]
 
 
-def _group_figures(tables: Tables, grid: view.ImageGrid, faces: Sequence[view.SettingView]) -> dict[str, Markup | None]:
+def _group_figures(tables: Tables, grid: view.ImageGrid, views: Sequence[view.SettingView]) -> dict[str, Markup | None]:
     """The curves of a group, and its scores over the axis where there are an axis and scores."""
     figures: dict[str, Markup | None] = {"curves": None, "scores": None}
-    if len(grid.faces) > SHOWN_CARDS:
+    if len(grid.views) > SHOWN_CARDS:
         return figures
-    base = next(face for face in faces if face.row.baseline)
+    base = next(setting_view for setting_view in views if setting_view.row.baseline)
     marked = grid.axis.marked if grid.axis else None
-    values = grid.axis.values if grid.axis else (None,) * len(grid.faces)
+    values = grid.axis.values if grid.axis else (None,) * len(grid.views)
     lines = [
-        plots.Curve(face.key, face.row.values, face.place or 0, marked is not None and value == marked)
-        for face, value in zip(grid.faces, values, strict=True)
-        if face.row.values
+        plots.Curve(
+            setting_view.key, setting_view.row.values, setting_view.shade or 0, marked is not None and value == marked
+        )
+        for setting_view, value in zip(grid.views, values, strict=True)
+        if setting_view.row.values
     ]
     label = f"{grid.axis.name} = {grid.axis.marked:g}" if grid.axis else None
     if lines:
         dashed = plots.Curve(base.key, base.row.values, 0)
-        figures["curves"] = Markup(plots.curves(f"curves of {grid.name}", lines, dashed, label))
+        figures["curves"] = Markup(plots.curves(f"Scale w over the steps, {grid.name}", lines, dashed, label))
     main = tables.main
     if grid.axis and main:
         points = [
-            plots.PlotPoint(face.key, value, face.row.means[main.name], face.place or 0)
-            for face, value in zip(grid.faces, grid.axis.values, strict=True)
-            if main.name in face.row.means
+            plots.PlotPoint(setting_view.key, value, setting_view.row.means[main.name], setting_view.shade or 0)
+            for setting_view, value in zip(grid.views, grid.axis.values, strict=True)
+            if main.name in setting_view.row.means
         ]
         if points:
             figures["scores"] = Markup(
                 plots.scores(
-                    f"scores of {grid.name}",
+                    f"{main.title} over {grid.axis.name}, {grid.name}",
                     points,
                     xlabel=grid.axis.name,
                     ylabel=main.title.lower() if main.title.isascii() else "score",
@@ -160,17 +170,23 @@ def _dose_figure(tables: Tables, grids: Sequence[view.ImageGrid]) -> Markup | No
         return None
     points = [
         plots.PlotPoint(
-            face.key, face.row.dose, face.row.means[main.name], face.place or 0, _SHAPES[index % len(_SHAPES)]
+            setting_view.key,
+            setting_view.row.dose,
+            setting_view.row.means[main.name],
+            setting_view.shade or 0,
+            _SHAPES[index % len(_SHAPES)],
         )
         for index, grid in enumerate(grids)
-        for face in grid.faces
-        if face.row.dose is not None and main.name in face.row.means and comparable(face.row, base)
+        for setting_view in grid.views
+        if setting_view.row.dose is not None
+        and main.name in setting_view.row.means
+        and comparable(setting_view.row, base)
     ]
     if not 3 <= len(points) <= 4 * SHOWN_CARDS:
         return None
     return Markup(
         plots.scores(
-            "scores by dose",
+            f"{main.title} over the dose, all settings",
             points,
             xlabel="dose: mean w over the steps",
             ylabel=main.title.lower() if main.title.isascii() else "score",
@@ -181,13 +197,13 @@ def _dose_figure(tables: Tables, grids: Sequence[view.ImageGrid]) -> Markup | No
     )
 
 
-def _failures(tables: Tables, pictures: Album) -> list[tuple[str, str, int, str]]:
+def _failures(tables: Tables, images: Album) -> list[tuple[str, str, int, str]]:
     """(setting's title, prompt, seed, message) of every cell without an image."""
     columns, settings = tables.columns, tables.experiment.settings
-    places = range(len(columns.images)) if pictures.unreadable else sorted(columns.errors)
-    found = [(columns.where(place), fault_of(columns, place, pictures)) for place in places]
+    positions = range(len(columns.images)) if images.unreadable else sorted(columns.errors)
+    faults = [(columns.where(position), fault_of(columns, position, images)) for position in positions]
     titles = [setting.title or setting.name for setting in settings]
-    return [(titles[setting], prompt, seed, fault) for (setting, prompt, seed), fault in found if fault]
+    return [(titles[setting], prompt, seed, fault) for (setting, prompt, seed), fault in faults if fault]
 
 
 def _commands(tables: Tables) -> list[tuple[str, str]]:
@@ -210,4 +226,4 @@ def _versions(folder: Path) -> list[dict[str, str]]:
     except (OSError, ValueError):
         return []
     sessions = sessions if isinstance(sessions, list) else [sessions]
-    return [{str(k): str(v) for k, v in it.items()} for it in reversed(sessions) if isinstance(it, dict)]
+    return [{str(k): str(v) for k, v in session.items()} for session in reversed(sessions) if isinstance(session, dict)]

@@ -83,12 +83,12 @@ def _no_file(path: Path) -> str:
 
 def data_uri(path: Path) -> tuple[str, int]:
     """An image file as a data URI, and the longest side of the file's image in pixels. Raises OSError."""
-    picture = open_image(path, IMAGE_PIXELS)
-    longest = max(picture.size)
+    image = open_image(path, IMAGE_PIXELS)
+    longest = max(image.size)
     buffer = io.BytesIO()
     if longest <= EXACT:
-        picture.save(buffer, "WEBP", lossless=True, method=2)
+        image.save(buffer, "WEBP", lossless=True, method=2)
     else:
-        picture.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
-        picture.save(buffer, "WEBP", quality=84, method=4)
+        image.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+        image.save(buffer, "WEBP", quality=84, method=4)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}", longest

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from cfglab import svg
 from cfglab.metrics import Metric
+from cfglab.metrics.estimate import Estimate
 from cfglab.report.summary.axis import SHADES, Axis
-from cfglab.report.summary.estimates import Number
 from cfglab.report.summary.tables import SettingRow, Tables
 
 ACCENT = "var(--accent)"
@@ -13,11 +14,18 @@ ACCENT = "var(--accent)"
 
 @dataclass(frozen=True, slots=True)
 class SettingView:
-    """One setting as the page shows it: its number, its colour and place in the map, its curve as an SVG path."""
+    """One setting as the page shows it.
+
+    Attributes:
+        key: its number on the page.
+        row: its numbers.
+        shade: the index of its colour in the sequential colour map; None is the accent colour.
+        path: its curve as SVG path data in a box of 100 × 30.
+    """
 
     key: int
     row: SettingRow
-    place: int | None
+    shade: int | None
     path: str
 
     @property
@@ -26,26 +34,32 @@ class SettingView:
 
     @property
     def colour(self) -> str:
-        return ACCENT if self.place is None else f"var(--v{self.place})"
+        return ACCENT if self.shade is None else f"var(--v{self.shade})"
 
 
 @dataclass(frozen=True, slots=True)
 class ImageGrid:
-    """One group: its faces in order and the axis that they sweep."""
+    """One group of settings.
+
+    Attributes:
+        name: the name of the group.
+        views: its settings, in order.
+        axis: the axis that they sweep, if there is one.
+    """
 
     name: str
-    faces: tuple[SettingView, ...]
+    views: tuple[SettingView, ...]
     axis: Axis | None
 
     @property
     def plain(self) -> bool:
         """Whether every setting is a scale alone; a transform gives w = 1 another meaning."""
-        return not any(face.row.setting.guidance.transforms for face in self.faces)
+        return not any(view.row.setting.guidance.transforms for view in self.views)
 
     @property
     def sometimes_off(self) -> bool:
         """Whether some curve has steps without guidance."""
-        return any(value is None for face in self.faces for value in face.row.values)
+        return any(value is None for view in self.views for value in view.row.values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,24 +75,29 @@ class Scale:
         return round(100 * min(1.0, max(0.0, share)), 2)
 
 
-def faces(tables: Tables) -> tuple[SettingView, ...]:
+def views(tables: Tables) -> tuple[SettingView, ...]:
     """Every setting in the experiment's order, coloured by its group's axis, or by its place where there is none."""
-    places: dict[str, int] = {}
+    shade_of: dict[str, int] = {}
     for group in tables.groups:
         count = len(group.rows)
         spread = [round((index + 0.5) / count * (SHADES - 1)) for index in range(count)]
         shades = group.axis.shades() if group.axis else spread
-        places |= {row.setting.name: place for row, place in zip(group.rows, shades, strict=True)}
+        shade_of |= {row.setting.name: shade for row, shade in zip(group.rows, shades, strict=True)}
     low, high = _span(value for row in tables.rows for value in row.values if value is not None)
     return tuple(
-        SettingView(key, row, places.get(row.setting.name), path(row.values, low, high))
+        SettingView(key, row, shade_of.get(row.setting.name), path(row.values, low, high))
         for key, row in enumerate(tables.rows)
     )
 
 
-def grids(tables: Tables, all_faces: Sequence[SettingView]) -> tuple[ImageGrid, ...]:
-    """The groups with their faces."""
-    by_name = {face.row.setting.name: face for face in all_faces}
+def grids(tables: Tables, all_views: Sequence[SettingView]) -> tuple[ImageGrid, ...]:
+    """Return the groups with their settings.
+
+    Args:
+        tables: the numbers of the run.
+        all_views: every setting.
+    """
+    by_name = {view.row.setting.name: view for view in all_views}
     return tuple(
         ImageGrid(group.name, tuple(by_name[row.setting.name] for row in group.rows), group.axis)
         for group in tables.groups
@@ -86,17 +105,19 @@ def grids(tables: Tables, all_faces: Sequence[SettingView]) -> tuple[ImageGrid, 
 
 
 def path(values: Sequence[float | None], low: float, high: float) -> str:
-    """A curve as an SVG path in a box of 100 × 30, `high` near its top; broken where guidance is off."""
-    parts, pen = [], "M"
-    for index, value in enumerate(values):
-        if value is None:
-            pen = "M"
-            continue
-        x = 100 * index / max(1, len(values) - 1)
-        y = 28 - 26 * (value - low) / ((high - low) or 1)
-        parts.append(f"{pen}{x:.4g} {y:.4g}")
-        pen = "L"
-    return "".join(parts) if len(values) != 1 else "".join(parts) + "H100"
+    """Return a curve as SVG path data in a box of 100 × 30; broken where guidance is off.
+
+    Args:
+        values: w at each step; None where guidance is off.
+        low: the value near the bottom.
+        high: the value near the top.
+    """
+    width, span = max(1, len(values) - 1), (high - low) or 1
+    points = [
+        None if value is None else (100 * index / width, 28 - 26 * (value - low) / span)
+        for index, value in enumerate(values)
+    ]
+    return svg.path(points) + ("H100" if len(points) == 1 and points[0] else "")
 
 
 def score_scale(rows: Sequence[SettingRow], metric: Metric) -> Scale:
@@ -111,17 +132,22 @@ def score_scale(rows: Sequence[SettingRow], metric: Metric) -> Scale:
 
 def difference_scale(rows: Sequence[SettingRow], metric: Metric) -> Scale:
     """The same to either side of no difference."""
-    found = [row.differences[metric.name] for row in rows if metric.name in row.differences]
-    ends = [abs(value) for it in found for value in (it.low, it.mean, it.high) if value is not None]
+    differences = [row.differences[metric.name] for row in rows if metric.name in row.differences]
+    ends = [
+        abs(value)
+        for difference in differences
+        for value in (difference.low, difference.difference, difference.high)
+        if value is not None
+    ]
     reach = 1.04 * max(ends, default=1.0) or 1.0
     return Scale(-reach, reach)
 
 
-def _ends(number: Number) -> Iterator[float]:
+def _ends(number: Estimate) -> Iterator[float]:
     yield from (value for value in (number.low, number.value, number.high) if value is not None)
 
 
 def _span(values: Iterator[float]) -> tuple[float, float]:
-    found = list(values)
-    low, high = min(found, default=0.0), max(found, default=1.0)
+    numbers = list(values)
+    low, high = min(numbers, default=0.0), max(numbers, default=1.0)
     return (low, high) if high > low else (low - 1, high + 1)

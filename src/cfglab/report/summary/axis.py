@@ -1,7 +1,6 @@
-"""What a group of settings sweeps: one numeric axis, found in the settings' names or else in their guidance."""
+"""What a group of settings sweeps: one numeric axis, stated by the settings or else found in their guidance."""
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from typing import Any
@@ -10,8 +9,6 @@ from cfglab.experiments.spec.experiment import Setting
 
 SHADES = 33
 """Colours of the sequential map that the page declares, dark to bright, named `--v0` to `--v32`."""
-
-_NAMED = re.compile(r"([A-Za-z_]\w*)\s*=\s*([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +31,28 @@ class Axis:
 
     def shades(self) -> tuple[int, ...]:
         """The place of each value in the sequential colour map, 0 to SHADES - 1."""
-        places = [log(value) for value in self.values] if self.logarithmic else list(self.values)
-        low, high = min(places), max(places)
-        return tuple(round((place - low) / ((high - low) or 1) * (SHADES - 1)) for place in places)
+        positions = [log(value) for value in self.values] if self.logarithmic else list(self.values)
+        low, high = min(positions), max(positions)
+        return tuple(round((position - low) / ((high - low) or 1) * (SHADES - 1)) for position in positions)
 
 
 def axis_of(settings: Sequence[Setting]) -> Axis | None:
     """The one numeric axis of a group; None for fewer than two settings, several axes, or anything else that varies."""
     if len(settings) < 2:
         return None
-    named = [{key: float(value) for key, value in _NAMED.findall(setting.name)} for setting in settings]
+    stated = [setting.axes for setting in settings]
+    if varying := _varying(stated):
+        return _single(stated, varying)
     leaves = [dict(_leaves(setting.guidance.model_dump(mode="json"))) for setting in settings]
-    return _single(named, _varying(named)) if _varying(named) else _single(leaves, _varying(leaves))
+    return _single(leaves, _varying(leaves))
 
 
-def _varying(fields: list[dict[str, Any]]) -> list[str]:
+def _varying(fields: Sequence[Mapping[str, Any]]) -> list[str]:
     names = sorted({name for field in fields for name in field})
     return [name for name in names if len({repr(field.get(name)) for field in fields}) > 1]
 
 
-def _single(fields: list[dict[str, Any]], varying: list[str]) -> Axis | None:
+def _single(fields: Sequence[Mapping[str, Any]], varying: list[str]) -> Axis | None:
     if len(varying) != 1:
         return None
     values = [field.get(varying[0]) for field in fields]

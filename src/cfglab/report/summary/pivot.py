@@ -1,18 +1,23 @@
 """What the images can be laid out by: every axis that the settings sweep, of any number, beside prompt and seed."""
 
-import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cfglab.experiments.spec.document import label, text
 from cfglab.experiments.spec.experiment import Setting
 
 TAKEN = ("setting", "group", "prompt", "seed")
-_FIELD = re.compile(r"(\w+)=(.+)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """One axis: its name and its values as text, numbers in their order, others as they come."""
+    """One axis.
+
+    Attributes:
+        name: its name.
+        values: its values as text; numbers are sorted.
+    """
 
     name: str
     values: tuple[str, ...]
@@ -20,9 +25,13 @@ class Swept:
 
 @dataclass(frozen=True, slots=True)
 class Pivot:
-    """The axes of the settings. `at` holds, for each setting, its place on each axis; -1 where it has none there.
+    """The axes of the settings; the first is `setting` itself, the second `group` where there are several.
 
-    The first axis is `setting` itself, the second `group` where there are several.
+    Attributes:
+        axes: the axes.
+        at: for each setting its index on each axis; -1 where it is not on the axis.
+        rows: the axis that the page shows down at first.
+        columns: the axis that the page shows across at first.
     """
 
     axes: tuple[Swept, ...]
@@ -32,52 +41,64 @@ class Pivot:
 
 
 def pivot(settings: Sequence[Setting], prompts: int) -> Pivot:
-    """The axes of an experiment, the baseline first among its settings and on no axis, and what to show at first."""
-    others = settings[1:]
-    groups = list(dict.fromkeys(setting.group for setting in others))
-    fields = [swept(setting) for setting in others]
-    names = list(dict.fromkeys(name for found in fields for name in found))
-    named = {"setting": [setting.name for setting in others]}
+    """Return the axes of an experiment and what the page shows at first.
+
+    Args:
+        settings: all settings, the baseline first; it is on no axis.
+        prompts: the number of prompts.
+    """
+    compared = settings[1:]
+    groups = list(dict.fromkeys(setting.group for setting in compared))
+    fields = _labelled(compared)
+    names = list(dict.fromkeys(name for labels in fields for name in labels))
+    named = {"setting": [setting.name for setting in compared]}
     if len(groups) > 1:
-        named["group"] = [setting.group for setting in others]
-    places = {name: _places(list(values)) for name, values in named.items()}
-    shown = {"setting": tuple(setting.title or setting.name for setting in others)}
-    shown |= {name: tuple(places[name]) for name in named if name != "setting"}
+        named["group"] = [setting.group for setting in compared]
+    index_of = {name: _places(list(values)) for name, values in named.items()}
+    shown = {"setting": tuple(setting.title or setting.name for setting in compared)}
+    shown |= {name: tuple(index_of[name]) for name in named if name != "setting"}
     for name in names:
-        places[name] = _places(_ordered([found[name] for found in fields if name in found]))
-        if len(places[name]) > 1 and name not in (*named, *TAKEN):
-            named[name] = [found.get(name, "") for found in fields]
-            shown[name] = tuple(places[name])
+        index_of[name] = _places(_ordered([labels[name] for labels in fields if name in labels]))
+        if len(index_of[name]) > 1 and name not in (*named, *TAKEN):
+            named[name] = [labels.get(name, "") for labels in fields]
+            shown[name] = tuple(index_of[name])
     axes = tuple(Swept(name, shown[name]) for name in named)
     at = [tuple(-1 for _ in axes)]
-    at += [tuple(places[axis.name].get(named[axis.name][i], -1) for axis in axes) for i in range(len(others))]
+    at += [tuple(index_of[axis.name].get(named[axis.name][i], -1) for axis in axes) for i in range(len(compared))]
     return Pivot(axes, tuple(at), *_first_look(axes, at[1:], prompts))
 
 
-def swept(setting: Setting) -> dict[str, str]:
-    """The axes that a setting's name tells, `group k=0.3, w=2`; none where it is a name of another kind."""
-    text = setting.name.removeprefix(setting.group).strip()
-    found = [_FIELD.fullmatch(part) for part in _parts(text)]
-    return {field[1]: field[2] for field in found if field} if all(found) else {}
+def _labelled(settings: Sequence[Setting]) -> list[dict[str, str]]:
+    """The axis values of each setting as text; within a group 1 and 1.0 differ where an axis has both."""
+    labels: dict[tuple[str, str], dict[str, str]] = {}
+    for setting in settings:
+        for name, value in setting.axes.items():
+            labels.setdefault((setting.group, name), {})[text(value)] = label(value)
+    for texts in labels.values():
+        counts = Counter(texts.values())
+        texts |= {exact: exact for exact, short in texts.items() if counts[short] > 1}
+    return [
+        {name: labels[setting.group, name][text(value)] for name, value in setting.axes.items()} for setting in settings
+    ]
 
 
 def _first_look(axes: Sequence[Swept], at: Sequence[tuple[int, ...]], prompts: int) -> tuple[str, str]:
     """(rows, columns): the longest axis across, and down what divides it best."""
     swept_axes = sorted(
-        (axis for axis in axes if axis.name not in ("setting", "group")), key=lambda it: -len(it.values)
+        (axis for axis in axes if axis.name not in ("setting", "group")), key=lambda axis: -len(axis.values)
     )
-    pictures = "prompt" if prompts > 1 else "seed"
+    images_axis = "prompt" if prompts > 1 else "seed"
     if not swept_axes:
-        return pictures, "setting"
+        return images_axis, "setting"
     column = [axis.name for axis in axes].index(swept_axes[0].name)
     names = [axis.name for axis in axes]
-    if "group" in names and len({it[names.index("group")] for it in at if it[column] >= 0}) > 1:
+    if "group" in names and len({row[names.index("group")] for row in at if row[column] >= 0}) > 1:
         return "group", swept_axes[0].name
-    return (swept_axes[1].name if len(swept_axes) > 1 else pictures), swept_axes[0].name
+    return (swept_axes[1].name if len(swept_axes) > 1 else images_axis), swept_axes[0].name
 
 
 def _places(values: Sequence[str]) -> dict[str, int]:
-    return {value: place for place, value in enumerate(dict.fromkeys(values))}
+    return {value: index for index, value in enumerate(dict.fromkeys(values))}
 
 
 def _ordered(values: Sequence[str]) -> list[str]:
@@ -85,14 +106,3 @@ def _ordered(values: Sequence[str]) -> list[str]:
         return sorted(values, key=float)
     except ValueError:
         return list(values)
-
-
-def _parts(text: str) -> Iterator[str]:
-    """The text cut at commas that stand in no bracket."""
-    depth = start = 0
-    for place, letter in enumerate(text):
-        depth += (letter in "([{") - (letter in ")]}")
-        if letter == "," and depth == 0:
-            yield text[start:place].strip()
-            start = place + 1
-    yield text[start:].strip()

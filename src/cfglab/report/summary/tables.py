@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from cfglab.errors import InputError
+from cfglab.experiments.analysis.paired import Difference
+from cfglab.experiments.analysis.reference_sigmas import standard_sigmas
+from cfglab.experiments.analysis.split_choice import SplitChoice
 from cfglab.experiments.spec.experiment import Experiment, Setting
 from cfglab.experiments.storage.store import Store
 from cfglab.experiments.storage.traces import stored_levels
 from cfglab.metrics import METRICS, Metric
-from cfglab.report.noise import standard_sigmas
+from cfglab.metrics.estimate import Estimate
 from cfglab.report.summary.axis import Axis, axis_of
 from cfglab.report.summary.columns import Columns
-from cfglab.report.summary.estimates import Choice, Difference, Number, compared, held_back, means_of
+from cfglab.report.summary.estimates import compared, held_back, means_of
 from cfglab.step import steps
 
 REAL = "real"
@@ -22,7 +25,19 @@ REAL = "real"
 
 @dataclass(frozen=True, slots=True)
 class SettingRow:
-    """One setting. `values` is w at each step, None where guidance is off; empty where w depends on the images."""
+    """One setting.
+
+    Attributes:
+        setting: the setting.
+        baseline: whether it is the baseline.
+        values: w at each step, None where guidance is off; empty where w depends on the images.
+        dose: the mean of w over the steps.
+        effective: the mean of w, weighted by how much each noise level moves the result.
+        done, failed, missing: counts of images.
+        means: metric -> its mean over images.
+        differences: metric -> the difference from the baseline.
+        sets: metric of sets -> its value.
+    """
 
     setting: Setting
     baseline: bool
@@ -32,9 +47,9 @@ class SettingRow:
     done: int
     failed: int
     missing: int
-    means: Mapping[str, Number]
+    means: Mapping[str, Estimate]
     differences: Mapping[str, Difference]
-    sets: Mapping[str, Number]
+    sets: Mapping[str, Estimate]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +66,7 @@ class Tables:
     """All that a report says in numbers.
 
     `floors` are real images against real ones, `notes` say what the comparison of each metric rests on, `held_back`
-    is the best setting chosen on one half of the prompts (of the seeds, with one prompt) and judged on the other.
+    is the best setting chosen on one half of the prompts (of the seeds, with one prompt) and evaluated on the other.
     `own_levels`: effective doses are at the noise levels of the run's own sampler, not at those of Stable Diffusion.
     """
 
@@ -59,10 +74,10 @@ class Tables:
     rows: tuple[SettingRow, ...]
     metrics: tuple[Metric, ...]
     sets: tuple[Metric, ...]
-    floors: Mapping[str, Number]
+    floors: Mapping[str, Estimate]
     main: Metric | None
     notes: Mapping[str, str]
-    held_back: Choice | None
+    held_back: SplitChoice | None
     columns: Columns
     own_levels: bool
 
@@ -74,27 +89,28 @@ class Tables:
     def best(self) -> SettingRow | None:
         """The setting, baseline aside, with the best mean of the main metric; the first of equals."""
         main = self.main
-        others = [row for row in self.rows if not row.baseline and main and main.name in row.means]
-        if not main or not others:
+        compared = [row for row in self.rows if not row.baseline and main and main.name in row.means]
+        if not main or not compared:
             return None
-        sign = -1 if main.better == "lower" else 1
-        return max(others, key=lambda row: sign * row.means[main.name].value)
+        return max(compared, key=lambda row: main.sign * row.means[main.name].value)
 
     @property
     def groups(self) -> tuple[Group, ...]:
         """The groups of the experiment, the baseline's own left out."""
-        found: dict[str, list[SettingRow]] = defaultdict(list)
+        by_group: dict[str, list[SettingRow]] = defaultdict(list)
         for row in self.rows:
             if not row.baseline:
-                found[row.setting.group].append(row)
-        return tuple(Group(name, tuple(rows), axis_of([row.setting for row in rows])) for name, rows in found.items())
+                by_group[row.setting.group].append(row)
+        return tuple(
+            Group(name, tuple(rows), axis_of([row.setting for row in rows])) for name, rows in by_group.items()
+        )
 
     @property
     def looks(self) -> int:
         """How many differences in the main metric were tested: what Holm's correction is over."""
         main = self.main
-        found = [row.differences.get(main.name) for row in self.rows] if main else []
-        return sum(it is not None and it.p_holm is not None for it in found)
+        differences = [row.differences.get(main.name) for row in self.rows] if main else []
+        return sum(difference is not None and difference.p_holm is not None for difference in differences)
 
     @property
     def samples(self) -> str:
@@ -114,7 +130,7 @@ class Tables:
         )
 
     @property
-    def pictures(self) -> int:
+    def images_per_setting(self) -> int:
         """The largest count of images that a setting has."""
         return max((row.done for row in self.rows), default=0)
 
@@ -129,11 +145,11 @@ def build(store: Store) -> Tables:
     comparisons = {metric.name: compared(columns, metric, baseline) for metric in metrics}
     means = {metric.name: means_of(columns, metric) for metric in metrics}
     main = main_metric(metrics)
-    wanted = len(experiment.prompts) * len(experiment.seeds)
-    done, failed = (them.sum(axis=(1, 2)).tolist() for them in (columns.done, columns.failed))
+    images_per_setting = len(experiment.prompts) * len(experiment.seeds)
+    done, failed = (counts.sum(axis=(1, 2)).tolist() for counts in (columns.done, columns.failed))
     levels = stored_levels(store, experiment.steps)
     rows = []
-    for place, setting in enumerate(experiment.settings):
+    for index, setting in enumerate(experiment.settings):
         values, dose, effective = curve(setting, experiment.steps, levels)
         rows.append(
             SettingRow(
@@ -142,14 +158,16 @@ def build(store: Store) -> Tables:
                 values=values,
                 dose=dose,
                 effective=effective,
-                done=done[place],
-                failed=failed[place],
-                missing=wanted - done[place] - failed[place],
-                means={name: mean for name, column in means.items() if (mean := column[place])},
+                done=done[index],
+                failed=failed[index],
+                missing=images_per_setting - done[index] - failed[index],
+                means={name: mean for name, column in means.items() if (mean := column[index])},
                 differences={
-                    name: found[setting.name] for name, (found, _) in comparisons.items() if setting.name in found
+                    name: differences[setting.name]
+                    for name, (differences, _) in comparisons.items()
+                    if setting.name in differences
                 },
-                sets={name: Number.of(number) for name, number in set_metrics.get(setting.name, {}).items()},
+                sets={**set_metrics.get(setting.name, {})},
             )
         )
     return Tables(
@@ -157,7 +175,7 @@ def build(store: Store) -> Tables:
         rows=tuple(rows),
         metrics=metrics,
         sets=_metrics(name for table in set_metrics.values() for name in table),
-        floors={name: Number.of(number) for name, number in set_metrics.get(REAL, {}).items()},
+        floors=set_metrics.get(REAL, {}),
         main=main,
         notes={name: note for name, (_, note) in comparisons.items()},
         held_back=held_back(columns, main) if main else None,
@@ -169,10 +187,15 @@ def build(store: Store) -> Tables:
 def curve(
     setting: Setting, count: int, levels: Sequence[float] | None = None
 ) -> tuple[tuple[float | None, ...], float | None, float | None]:
-    """(w at each of `count` steps with None where guidance is off, dose, effective dose at s = 1).
+    """Return (w at each step with None where guidance is off, dose, effective dose at s = 1).
 
-    `levels` are the count + 1 noise levels, without them those of Stable Diffusion 1.x under LMS. Empty and None where
-    w cannot be known without an image.
+    Args:
+        setting: the setting.
+        count: the number of steps.
+        levels: the noise levels (sigma, one more than steps); None is those of Stable Diffusion 1.x under LMS.
+
+    Returns:
+        Empty values and None where w depends on the image.
     """
     schedule, sigmas = setting.guidance.schedule, levels or standard_sigmas(count)
     try:
@@ -182,9 +205,14 @@ def curve(
         return (), None, None
 
 
-def comparable(one: SettingRow, other: SettingRow) -> bool:
-    """Whether two doses mean the same: a transform changes what the scale does, so both need the same ones."""
-    return one.setting.guidance.transforms == other.setting.guidance.transforms
+def comparable(row: SettingRow, reference: SettingRow) -> bool:
+    """Return whether two doses have the same meaning: both settings need the same transforms.
+
+    Args:
+        row: a setting.
+        reference: the setting that it is compared with.
+    """
+    return row.setting.guidance.transforms == reference.setting.guidance.transforms
 
 
 def main_metric(metrics: Sequence[Metric]) -> Metric | None:

@@ -1,17 +1,22 @@
-"""The two sentences at the top of a report, and the one on the choice that was judged on other images."""
+"""The two sentences at the top of a report, and the one on the choice that was tested on other images."""
 
 from dataclasses import dataclass
 
-from cfglab.experiments.analysis.paired import smallest_p
+from cfglab.experiments.analysis.paired import Difference, smallest_p
 from cfglab.metrics import Metric
+from cfglab.metrics.estimate import Estimate
 from cfglab.report.formatting import NARROW, count, gap, gap_span, p_value, shown
-from cfglab.report.summary.estimates import Difference, Number
 from cfglab.report.summary.tables import SettingRow, Tables, comparable
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Two sentences: what the numbers show, and what they do not show."""
+    """The two sentences at the top of a report.
+
+    Attributes:
+        shows: what the numbers show.
+        hides: what they do not show.
+    """
 
     shows: str
     hides: str
@@ -20,14 +25,14 @@ class Verdict:
 def verdict(tables: Tables) -> Verdict:
     """The two sentences, made from the statistics and from what the experiment left out."""
     best, main = tables.best, tables.main
-    if not tables.pictures:
+    if not tables.images_per_setting:
         return Verdict(
             "No image is finished yet, so there is nothing to show.", "They appear here once images are scored."
         )
     if main is None or best is None:
         return Verdict(
-            "No score with a better and a worse end was measured, so the numbers rank nothing and the images speak "
-            "for themselves.",
+            "No metric with a better direction was measured, so the numbers do not rank the settings; compare the "
+            "images.",
             _hides(tables, None),
         )
     base = tables.baseline.means.get(main.name)
@@ -40,55 +45,59 @@ def verdict(tables: Tables) -> Verdict:
     return Verdict(_shows(tables, main, best, base), _hides(tables, best))
 
 
-def _shows(tables: Tables, main: Metric, best: SettingRow, base: Number) -> str:
+def _shows(tables: Tables, main: Metric, best: SettingRow, base: Estimate) -> str:
     mean, difference = best.means[main.name], best.differences.get(main.name)
-    others = sum(main.name in row.means for row in tables.rows) - 1
-    rank = _rank(tables, main, mean, others)
-    here = f"{_named(best)}{rank} scores {shown(mean.value, main.unit)} against {shown(base.value, main.unit)} "
-    here += f"for the baseline {_named(tables.baseline)} on {main.title.lower()}"
-    if main.better == "lower":
-        here += " (lower is better)"
-    if tables.pictures == 1:
-        return f"{here}, one image each, which describes these images and allows no interval and no test."
+    compared = sum(main.name in row.means for row in tables.rows) - 1
+    rank = _rank(tables, main, mean, compared)
+    opening = f"{_named(best)}{rank} scores {shown(mean.value, main.unit)} against {shown(base.value, main.unit)} "
+    opening += f"for the baseline {_named(tables.baseline)} on {main.title.lower()}"
+    if main.sign < 0:
+        opening += " (lower is better)"
+    if tables.images_per_setting == 1:
+        return f"{opening}, one image each, which describes these images and allows no interval and no test."
     if difference is None or difference.low is None or difference.p_holm is None:
-        return f"{here} in {_basis(tables, mean.n)}, too few that pair with the baseline for an interval or a test."
-    facts = f"{gap(difference.mean, main.unit)}, 95{NARROW}% interval "
+        return f"{opening} in {_basis(tables, mean.n)}, too few that pair with the baseline for an interval or a test."
+    facts = f"{gap(difference.difference, main.unit)}, 95{NARROW}% interval "
     facts += f"{gap_span(difference.low, difference.high, main.unit)}, {_p_is(difference.p_holm)}"
-    facts += f" after Holm over {others}" if others > 1 else ""
+    facts += f" after Holm over {compared}" if compared > 1 else ""
     facts += f"; {_basis(tables, difference.n)}"
     better, worse = _found(tables, main)
-    tally = f", and {worse} of the {others} settings {'is' if worse == 1 else 'are'} worse than the baseline"
-    tally = tally if worse and others > 1 else ""
-    if difference.found and _better(main, difference):
-        return f"{here}, a difference in its favour ({facts}){tally}."
-    if difference.found:
-        return f"Nothing beats the baseline: {here}, a difference against it ({facts}){tally}."
+    tally = f", and {worse} of the {compared} settings {'is' if worse == 1 else 'are'} worse than the baseline"
+    tally = tally if worse and compared > 1 else ""
+    if difference.significant and _better(main, difference):
+        return f"{opening}, a difference in its favour ({facts}){tally}."
+    if difference.significant:
+        return f"Nothing beats the baseline: {opening}, a difference against it ({facts}){tally}."
     lead = "No difference found in favour of any setting" if not better else "No difference found for the best mean"
-    if smallest_p(difference.clusters) * others > 0.05:
+    if smallest_p(difference.clusters) * compared > 0.05:
         units = "prompts" if difference.n_prompts > 1 else "images"
-        return f"{lead}: {here} ({facts}), and {difference.clusters} {units} are too few to find any after Holm."
+        return f"{lead}: {opening} ({facts}), and {difference.clusters} {units} are too few to find any after Holm."
     blind = gap(difference.smallest_detectable, main.unit).lstrip("+") if difference.smallest_detectable else ""
     power = f", where differences under about {blind} would mostly be missed" if blind else ""
-    return f"{lead}: {here} ({facts}){power}{tally}."
+    return f"{lead}: {opening} ({facts}){power}{tally}."
 
 
-def _rank(tables: Tables, main: Metric, mean: Number, others: int) -> str:
+def _rank(tables: Tables, main: Metric, mean: Estimate, compared: int) -> str:
     """How the best stands among the others; equals are said, since the first of them is no better than the rest."""
     equals = sum(
         not row.baseline and main.name in row.means and row.means[main.name].value == mean.value for row in tables.rows
     )
-    if others == 1:
+    if compared == 1:
         return ""
     return (
-        f", the best of {others} settings," if equals == 1 else f", first of {equals} equals among {others} settings,"
+        f", the best of {compared} settings,"
+        if equals == 1
+        else f", first of {equals} equals among {compared} settings,"
     )
 
 
 def _found(tables: Tables, main: Metric) -> tuple[int, int]:
     """How many settings a difference was found for, and against."""
-    found = [it for row in tables.rows if (it := row.differences.get(main.name)) and it.found]
-    better = sum(_better(main, it) for it in found)
-    return better, len(found) - better
+    significant = [
+        difference for row in tables.rows if (difference := row.differences.get(main.name)) and difference.significant
+    ]
+    better = sum(_better(main, difference) for difference in significant)
+    return better, len(significant) - better
 
 
 def _p_is(p: float | None) -> str:
@@ -96,7 +105,7 @@ def _p_is(p: float | None) -> str:
 
 
 def _better(main: Metric, difference: Difference) -> bool:
-    return difference.mean < 0 if main.better == "lower" else difference.mean > 0
+    return difference.difference is not None and main.is_better(difference.difference, 0.0)
 
 
 def _hides(tables: Tables, best: SettingRow | None) -> str:
@@ -115,24 +124,24 @@ def _hides(tables: Tables, best: SettingRow | None) -> str:
         parts.append("whether the images show what was asked for, which was not measured")
     sentence = f"They do not show {_listed(parts)}"
     if best is not None and len(tables.rows) > 2:
-        sentence += "; and the best of many, picked by the same numbers that praise it, looks better than it is"
+        sentence += "; and the best of many settings, chosen by the same numbers, looks better than it is"
     return sentence + "."
 
 
 def held_back(tables: Tables) -> str:
-    """One sentence on the setting chosen on one half and judged on the other; empty where that was not possible."""
+    """One sentence on the setting chosen on one half and tested on the other; empty where that was not possible."""
     choice, main = tables.held_back, tables.main
     if choice is None or main is None:
         return ""
     row = next(row for row in tables.rows if row.setting.name == choice.setting)
-    judged = choice.judged
-    interval = f", 95{NARROW}% interval {gap_span(judged.low, judged.high, main.unit)}, {_p_is(judged.p)}"
-    ends = "a number that the choice does not flatter."
+    evaluated = choice.reported_on
+    interval = f", 95{NARROW}% interval {gap_span(evaluated.low, evaluated.high, main.unit)}, {_p_is(evaluated.p)}"
+    ends = "this number is not biased by the choice."
     if choice.shares == "noises":
         ends = "both halves share their starting noises, so with others the choice may look worse."
     return (
-        f"Chosen on one half of the {choice.split} and judged on the other, {_named(row)} scores "
-        f"{gap(judged.mean, main.unit)} against the baseline{interval}, {count(judged.n, 'pair')}: {ends}"
+        f"Chosen on one half of the {choice.split} and tested on the other, {_named(row)} scores "
+        f"{gap(evaluated.difference, main.unit)} against the baseline{interval}, {count(evaluated.n, 'pair')}: {ends}"
     )
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from rich.text import Text
 
+from cfglab import svg
 from cfglab.errors import InputError
 from cfglab.experiments.storage.files import write_whole
 
-FORMATS = (".png", ".svg", ".pdf")
+FORMATS = (".png", ".svg", ".pdf", ".html")
 
 COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red", "bright_white")
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # bit of a dot in its cell, by row and column
@@ -57,14 +58,27 @@ def in_text(lines: Mapping[str, Sequence[float]], *, width: int = 80, height: in
 
 
 def in_file(lines: Mapping[str, Sequence[float]], path: Path) -> Path:
-    """The same lines as an image (.png, .svg, .pdf), with their labels as a legend.
+    """Write the lines as an image with their labels as a legend.
 
-    Raises InputError for another kind of file or a folder that is not there, MachineError where it cannot be written.
+    Args:
+        lines: label -> the scale w at every step.
+        path: a file that ends in .svg or .html (with colours for light and dark), .png or .pdf.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: for another kind of file, or a folder that does not exist.
+        MachineError: if the file cannot be written.
     """
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"{path}: curves are saved as {', '.join(FORMATS)}; name the file so.")
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent}; make it, or name another.")
+    suffix = path.suffix.lower()
+    if suffix in (".svg", ".html"):
+        write_whole(path, (as_svg(lines) if suffix == ".svg" else _page(as_svg(lines))).encode())
+        return path
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 4.5 + 0.22 * len(lines)), layout="constrained")
@@ -75,10 +89,45 @@ def in_file(lines: Mapping[str, Sequence[float]], path: Path) -> Path:
     axes.set_ylabel("w")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", frameon=False)
-    picture = io.BytesIO()
-    figure.savefig(picture, format=path.suffix[1:].lower(), dpi=150)
-    write_whole(path, picture.getvalue())
+    image = io.BytesIO()
+    figure.savefig(image, format=suffix[1:], dpi=150)
+    write_whole(path, image.getvalue())
     return path
+
+
+def as_svg(lines: Mapping[str, Sequence[float]]) -> str:
+    """Return the lines as an SVG document with colours for light and dark, their labels as a legend.
+
+    Args:
+        lines: label -> the scale w at every step.
+    """
+    curves = [svg.Line(values, label=" ".join(label.split()), width=2) for label, values in lines.items()]
+    figure = svg.plot(
+        "Scale w over the steps",
+        description=f"{len(curves)} {'schedule' if len(curves) == 1 else 'schedules'}: "
+        + "; ".join(f"{line.label}, w from {line.y[0]:.3g} to {line.y[-1]:.3g}" for line in curves),
+        lines=curves,
+        x=svg.Axis("step", whole=True, margin=0.015),
+        y=svg.Axis("scale w"),
+        labels="legend",
+        width=640,
+        height=340,
+        font=13,
+        styled=True,
+    )
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{figure}\n'
+
+
+def _page(figure: str) -> str:
+    """An HTML page that holds one figure."""
+    element = figure.partition("\n")[2]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>Scale w over the steps</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" '
+        'content="light dark"><style>body{margin:1rem auto;max-width:60rem;background:#fbfaf7}'
+        "@media(prefers-color-scheme:dark){body{background:#131416}}</style></head>\n"
+        f"<body>\n{element}</body>\n</html>\n"
+    )
 
 
 def _ends(lines: Mapping[str, Sequence[float]]) -> str:
@@ -98,10 +147,10 @@ def _dots(line: Sequence[float], columns: int, rows: int, low: float, high: floa
     dots: list[tuple[int, int]] = []
     before: int | None = None
     for x in range(columns):
-        place = x / (columns - 1) * (len(line) - 1)
-        left = math.floor(place)
+        position = x / (columns - 1) * (len(line) - 1)
+        left = math.floor(position)
         right = min(left + 1, len(line) - 1)
-        value = line[left] + (line[right] - line[left]) * (place - left)
+        value = line[left] + (line[right] - line[left]) * (position - left)
         y = _row(value, rows, low, high)
         start = y if before is None else before
         dots += [(x, between) for between in range(min(start, y), max(start, y) + 1)]

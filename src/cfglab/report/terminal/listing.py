@@ -51,7 +51,7 @@ def samplers() -> Rows:
 def metrics() -> Rows:
     """Every metric by name, its direction and what it says."""
     return [
-        (name, f"{metric.says}{_direction(metric.better)}{f' [cfglab score: {metric.judge}]' if metric.judge else ''}")
+        (name, f"{metric.says}{_direction(metric.better)}{f' [cfglab score: {metric.model}]' if metric.model else ''}")
         for name, metric in METRICS.items()
     ]
 
@@ -62,7 +62,12 @@ SHELVES: dict[str, Callable[[], Rows]] = {
 
 
 def table(rows: Rows, indent: int = 0) -> str:
-    """The rows as aligned text, one a line."""
+    """Return rows as aligned text, one per line.
+
+    Args:
+        rows: (name, description).
+        indent: the number of spaces before each line.
+    """
     width = max((len(name) for name, _ in rows), default=0)
     return "\n".join(f"{' ' * indent}{name:<{width}}  {about}".rstrip() for name, about in rows)
 

@@ -10,21 +10,21 @@ const at = (setting, prompt = chosen.prompt, seed = chosen.seed) => (setting * P
 const placeOf = (position) => ({ setting: Math.floor(position / (P * Q)), prompt: Math.floor(position / Q) % P, seed: position % Q });
 
 function element(tag, text, kind) {
-  const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
-  if (kind) made.className = kind;
-  return made;
+  const node = document.createElement(tag);
+  if (text !== undefined) node.textContent = text;
+  if (kind) node.className = kind;
+  return node;
 }
 function option(value, text) {
-  const made = element("option", text);
-  made.value = value;
-  return made;
+  const node = element("option", text);
+  node.value = value;
+  return node;
 }
 /* other controls in the place of these; the keyboard stays on the one it was on */
 function rebuild(where, ...children) {
-  const held = where.contains(document.activeElement) ? document.activeElement.dataset.hold : undefined;
+  const focused = where.contains(document.activeElement) ? document.activeElement.dataset.hold : undefined;
   where.replaceChildren(...children);
-  if (held !== undefined) all("[data-hold]", where).find((made) => made.dataset.hold === held)?.focus();
+  if (focused !== undefined) all("[data-hold]", where).find((node) => node.dataset.hold === focused)?.focus();
 }
 function spelled(value, kind) {
   if (value === null || value === undefined) return "–";

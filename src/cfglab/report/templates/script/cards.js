@@ -1,13 +1,13 @@
 /* the cards of the page: each shows its setting's image of the chosen prompt and seed */
 
-/* the scores of the one image shown: what the judge missed, then the other numbers */
+/* the scores of the one image shown: what the classifier missed, then the other numbers */
 function own(position) {
   const line = document.createDocumentFragment();
   const scored = data.metrics.map((metric, index) => [metric, scoreOf(index, position)]).filter(([, value]) => value !== null);
-  const judged = scored.filter(([metric]) => metric.kind === "yes"), numbers = scored.filter(([metric]) => metric.kind !== "yes");
-  if (judged.length) {
-    const missed = judged.filter(([metric, value]) => value < 0.5 && metric.part).map(([metric]) => metric.title.toLowerCase());
-    const right = judged.every(([, value]) => value > 0.5);
+  const yesNo = scored.filter(([metric]) => metric.kind === "yes"), numbers = scored.filter(([metric]) => metric.kind !== "yes");
+  if (yesNo.length) {
+    const missed = yesNo.filter(([metric, value]) => value < 0.5 && metric.part).map(([metric]) => metric.title.toLowerCase());
+    const right = yesNo.every(([, value]) => value > 0.5);
     line.append(element("span", right ? "✓ as asked" : `✗ ${missed.join(", ") || "not as asked"}`, right ? "yes" : "no"));
   }
   const text = numbers.map(([metric, value]) => `${metric.title.toLowerCase()} ${spelled(value, metric.kind)}`).join(" · ");
@@ -16,9 +16,9 @@ function own(position) {
 }
 
 function showCards() {
-  const cards = all(".card"), wanted = chosen.prompt * Q + chosen.seed;
+  const cards = all(".card"), requested = chosen.prompt * Q + chosen.seed;
   withCells(cards.map((card) => at(+card.dataset.setting)), () => {
-    if (wanted !== chosen.prompt * Q + chosen.seed) return;  // another one was chosen meanwhile
+    if (requested !== chosen.prompt * Q + chosen.seed) return;  // another one was chosen meanwhile
     for (const card of cards) {
       fill(card.querySelector(".picture"), at(+card.dataset.setting));
       card.querySelector(".own").replaceChildren(own(at(+card.dataset.setting)));

@@ -1,5 +1,5 @@
 /* every cell by its position; the page of a large run loads them from files beside it when somebody looks */
-const pages = data.pages, asked = new Map(), blocks = [];
+const pages = data.pages, requests = new Map(), blocks = [];
 const SHOWN = ["w", "difference", "cosine", "run", "saved"];
 if (pages) Object.assign(data, { file: [], bad: {}, scores: data.metrics.map(() => []) });
 
@@ -20,13 +20,13 @@ if (!pages && data.traces) blocks[0] = floats(data.traces);
 
 function loaded(kind, number) {
   const name = `${kind}-${number}`;
-  if (!asked.has(name)) {
-    asked.set(name, new Promise((resolve) => {
+  if (!requests.has(name)) {
+    requests.set(name, new Promise((resolve) => {
       const script = document.createElement("script");
       script.src = `${pages.folder}/${name}.js`;
       script.onload = script.onerror = ({ type }) => {
         if (type === "error") {
-          asked.delete(name);  // it may be there the next time
+          requests.delete(name);  // it may be there the next time
           missing.add(name);
         } else missing.delete(name);
         script.remove();
@@ -35,7 +35,7 @@ function loaded(kind, number) {
       document.head.append(script);
     }));
   }
-  return asked.get(name);
+  return requests.get(name);
 }
 const missing = new Set();
 const lost = () => missing.size ? `${pages.folder}/ is not beside this page: keep the two together, or write the report again` : "";
@@ -52,7 +52,7 @@ function withCells(positions, then, { traces = false, pictures = true } = {}) {
 
 const fileOf = (position) => data.file[position] ?? null;
 const sourceOf = (position) => position in data.bad ? null : pages ? fileOf(position) && encodeURI(fileOf(position)) : data.src[position];
-const faultOf = (position) => data.bad[position] ? `failed: ${data.bad[position]}` : sourceOf(position) ? "" : lost() || "not drawn yet";
+const faultOf = (position) => data.bad[position] ? `failed: ${data.bad[position]}` : sourceOf(position) ? "" : lost() || "not generated yet";
 function scoreOf(metric, position) {
   const value = data.scores[metric]?.[position];
   return value === undefined || value === null || Number.isNaN(value) ? null : value;
@@ -63,8 +63,8 @@ function traceOf(position) {
   const calls = data.trace?.step.length, size = pages ? pages.traces : S * P * Q, block = blocks[Math.floor(position / size)];
   if (!calls || !block) return null;
   const start = (position % size) * SHOWN.length * calls;
-  const found = SHOWN.map((_, row) => [...block.subarray(start + row * calls, start + (row + 1) * calls)].map((value) => Number.isNaN(value) ? null : value));
-  return found.at(-1)[0] === null ? null : Object.fromEntries(SHOWN.map((name, row) => [name, found[row]]));
+  const rows = SHOWN.map((_, row) => [...block.subarray(start + row * calls, start + (row + 1) * calls)].map((value) => Number.isNaN(value) ? null : value));
+  return rows.at(-1)[0] === null ? null : Object.fromEntries(SHOWN.map((name, row) => [name, rows[row]]));
 }
 
 /* an image, or why there is none, inside a frame that may hold older ones */

@@ -83,9 +83,9 @@ for (const name of ["least", "most"]) {
   });
 }
 byId("explore").addEventListener("click", (event) => {
-  const view = event.target.closest("[data-view]"), found = event.target.closest(".tile");
+  const view = event.target.closest("[data-view]"), clicked = event.target.closest(".tile");
   if (view) { look.view = view.dataset.view; explore(); }
-  if (found) pick(+found.dataset.position);
+  if (clicked) pick(+clicked.dataset.position);
 });
 byId("tray-open").addEventListener("click", () => { const position = picked; unpick(); openLarge(position); });
 byId("tray-close").addEventListener("click", unpick);

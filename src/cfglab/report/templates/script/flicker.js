@@ -1,5 +1,5 @@
-/* two images in one place, turn about: the eye sees what changed. At most three changes a second, none unasked for
-   where the reader wants less motion */
+/* two images in one place, in turn, which shows what differs. At most three changes a second, and none without a click
+   where the system asks for less motion */
 const flicker = byId("flicker");
 let pair = [0, 0], shownOf = 0, ticking = 0;
 
@@ -18,8 +18,8 @@ function openFlicker(one, other) {
 }
 function comparison() {
   const rows = pair.map((position, index) => ["AB"[index], nameOf(position)]);
-  const told = rows.map(([letter, name]) => {
-    const line = element("p", undefined, "told");
+  const names = rows.map(([letter, name]) => {
+    const line = element("p", undefined, "named");
     line.append(element("b", letter), ` ${name}`);
     return line;
   });
@@ -33,7 +33,7 @@ function comparison() {
     row.className = values[0] === values[1] ? "same" : "";
     row.append(element("th", metric.title), ...values.map((value) => element("td", value)));
   });
-  return [...told, table];
+  return [...names, table];
 }
 function show(which) {
   shownOf = which;

@@ -20,7 +20,7 @@ function drawFrontier() {
   const [xId, yId] = ["frontier-x", "frontier-y"].map((id) => byId(id).value), x = measureOf(xId), y = measureOf(yId);
   const points = data.settings.map((_, setting) => ({ setting, x: numberOf(setting, xId), y: numberOf(setting, yId) })).filter((point) => point.x && point.y);
   const width = Math.max(300, frontier.clientWidth), height = Math.round(Math.min(460, Math.max(300, width * 0.56))), left = 54, bottom = height - 46;
-  const drawn = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "scatter", role: "group", "aria-label": `${y.title} over ${x.title}, every setting` });
+  const figure = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "scatter", role: "group", "aria-label": `${y.title} over ${x.title}, every setting` });
   const span = (name, id) => {
     const ends = points.flatMap((point) => point[name]).filter((value) => value !== null), floor = id === "dose" ? null : data.floors[id]?.[0] ?? null;
     if (floor !== null) ends.push(floor);
@@ -30,18 +30,18 @@ function drawFrontier() {
   const [x0, x1] = span("x", xId), [y0, y1] = span("y", yId);
   const px = (value) => left + (width - left - 12) * (value - x0) / (x1 - x0), py = (value) => bottom - (bottom - 14) * (value - y0) / (y1 - y0);
   const label = (value, unit) => String(+(value * unit).toPrecision(6)).replace("-", "−");
-  for (const value of ticks(x0, x1, width < 500 ? 4 : 8)) drawn.append(svg("line", { x1: px(value), x2: px(value), y1: 14, y2: bottom }), svg("text", { x: px(value), y: bottom + 17, "text-anchor": "middle" }, label(value, inUnits(x.kind))));
-  for (const value of ticks(y0, y1, 6)) drawn.append(svg("line", { x1: left, x2: width - 12, y1: py(value), y2: py(value) }), svg("text", { x: left - 8, y: py(value) + 4, "text-anchor": "end" }, label(value, inUnits(y.kind))));
+  for (const value of ticks(x0, x1, width < 500 ? 4 : 8)) figure.append(svg("line", { x1: px(value), x2: px(value), y1: 14, y2: bottom }), svg("text", { x: px(value), y: bottom + 17, "text-anchor": "middle" }, label(value, inUnits(x.kind))));
+  for (const value of ticks(y0, y1, 6)) figure.append(svg("line", { x1: left, x2: width - 12, y1: py(value), y2: py(value) }), svg("text", { x: left - 8, y: py(value) + 4, "text-anchor": "end" }, label(value, inUnits(y.kind))));
   const hint = (measure, low, high) => measure.better === "lower" ? ` · ${low} better` : measure.better === "higher" ? ` · better ${high}` : "";
   const unit = (measure) => inUnits(measure.kind) === 100 ? ", %" : "";
-  drawn.append(svg("text", { x: width - 12, y: height - 8, "text-anchor": "end", class: "name" }, `${x.title}${unit(x)}${hint(x, "←", "→")}`));
-  drawn.append(svg("text", { x: -14, y: 13, transform: "rotate(-90)", "text-anchor": "end", class: "name" }, `${y.title}${unit(y)}${hint(y, "←", "→")}`));
+  figure.append(svg("text", { x: width - 12, y: height - 8, "text-anchor": "end", class: "name" }, `${x.title}${unit(x)}${hint(x, "←", "→")}`));
+  figure.append(svg("text", { x: -14, y: 13, transform: "rotate(-90)", "text-anchor": "end", class: "name" }, `${y.title}${unit(y)}${hint(y, "←", "→")}`));
   const floor = xId === "dose" ? null : data.floors[xId]?.[0] ?? null;
-  if (floor !== null) drawn.append(svg("line", { x1: px(floor), x2: px(floor), y1: 14, y2: bottom, class: "floor" }), svg("text", { x: px(floor) + 5, y: 24, class: "name" }, "real images"));
+  if (floor !== null) figure.append(svg("line", { x1: px(floor), x2: px(floor), y1: 14, y2: bottom, class: "floor" }), svg("text", { x: px(floor) + 5, y: 24, class: "name" }, "real images"));
   const best = x.better && y.better ? undominated(points, x, y).sort((one, other) => one.x[0] - other.x[0]) : [];
-  if (best.length > 1) drawn.append(svg("path", { class: "front", d: path(best.map((point) => point.y[0]), (index) => px(best[index].x[0]), py) }));
-  for (const point of [...points.filter((it) => it.setting !== data.baseline), ...points.filter((it) => it.setting === data.baseline)]) drawn.append(mark(point, px, py, x, y));
-  byId("frontier-plot").replaceChildren(drawn);
+  if (best.length > 1) figure.append(svg("path", { class: "front", d: path(best.map((point) => point.y[0]), (index) => px(best[index].x[0]), py) }));
+  for (const point of [...points.filter((it) => it.setting !== data.baseline), ...points.filter((it) => it.setting === data.baseline)]) figure.append(mark(point, px, py, x, y));
+  byId("frontier-plot").replaceChildren(figure);
   byId("frontier-best").textContent = best.length ? `Beaten by no other in both: ${best.map((point) => titleOf(point.setting)).join("; ")}.` : x.better && y.better ? "" : "One of these has no better direction, so nothing is called best.";
   byId("frontier-say").textContent = "";
 }
@@ -52,10 +52,10 @@ function mark({ setting, x, y }, px, py, xMeasure, yMeasure) {
   if (y[1] !== null) group.append(svg("line", { x1: px(x[0]), x2: px(x[0]), y1: py(y[1]), y2: py(y[2]) }));
   const shape = base ? DIAMOND : SHAPES[groupsOf.indexOf(it.group) % SHAPES.length], place = `translate(${px(x[0]).toFixed(1)} ${py(y[0]).toFixed(1)})`;
   group.append(svg("path", { class: "reach", d: SHAPES[0](13), transform: place }), svg("path", { d: shape(5), transform: place }));
-  const told = (measure, value) => `${measure.title} ${spelledMean(value[0], measure.kind)}${value[1] === null ? "" : ` (${spelledMean(value[1], measure.kind)} to ${spelledMean(value[2], measure.kind)})`}`;
-  const words = `${it.title}: ${told(yMeasure, y)}; ${told(xMeasure, x)}`;
-  group.setAttribute("aria-label", words);
-  const say = () => { byId("frontier-say").textContent = words; };
+  const textOf = (measure, value) => `${measure.title} ${spelledMean(value[0], measure.kind)}${value[1] === null ? "" : ` (${spelledMean(value[1], measure.kind)} to ${spelledMean(value[2], measure.kind)})`}`;
+  const summary = `${it.title}: ${textOf(yMeasure, y)}; ${textOf(xMeasure, x)}`;
+  group.setAttribute("aria-label", summary);
+  const say = () => { byId("frontier-say").textContent = summary; };
   group.addEventListener("pointerenter", say);
   group.addEventListener("focus", say);
   group.addEventListener("click", () => openLarge(at(setting)));
@@ -68,13 +68,13 @@ function mark({ setting, x, y }, px, py, xMeasure, yMeasure) {
 }
 
 if (frontier) {
-  const known = data.measures.map((_, id) => id).filter((id) => data.settings.some((_, setting) => numberOf(setting, id)));
-  const named = (names) => known.find((id) => names.some((name) => data.measures[id].name === name || data.measures[id].name.startsWith(`${name}_`)));
+  const measured = data.measures.map((_, id) => id).filter((id) => data.settings.some((_, setting) => numberOf(setting, id)));
+  const named = (names) => measured.find((id) => names.some((name) => data.measures[id].name === name || data.measures[id].name.startsWith(`${name}_`)));
   for (const id of ["frontier-x", "frontier-y"]) {
-    byId(id).append(...known.map((measure) => option(measure, data.measures[measure].title)), option("dose", "Dose"));
+    byId(id).append(...measured.map((measure) => option(measure, data.measures[measure].title)), option("dose", "Dose"));
     byId(id).addEventListener("change", drawFrontier);
   }
-  const y = known.find((id) => data.measures[id].name === data.metrics.find((metric) => metric.main)?.name) ?? known[0];
+  const y = measured.find((id) => data.measures[id].name === data.metrics.find((metric) => metric.main)?.name) ?? measured[0];
   byId("frontier-y").value = y;
   byId("frontier-x").value = named(["kid"]) ?? named(["fid"]) ?? "dose";
   addEventListener("resize", drawFrontier);

@@ -47,8 +47,8 @@ function ordered(count) {
   const means = order.map((column) => {
     const cells = rows.map((row) => cellOf(row, column)).filter((cell) => cell !== null);
     const values = isSwept(look.columns) ? curvesOf(cells).map((setting) => data.settings[setting].numbers[scoring.metric]?.[0] ?? null) : cells.map((cell) => scoreOf(scoring.metric, cell));
-    const known = values.filter((value) => value !== null);
-    return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
+    const numbers = values.filter((value) => value !== null);
+    return numbers.length ? numbers.reduce((sum, value) => sum + value, 0) / numbers.length : null;
   });
   return order.sort((one, other) => byScore(means[one], means[other]));
 }
@@ -57,16 +57,16 @@ function ordered(count) {
 let looking = 0;
 
 function showGrid() {
-  const mine = ++looking;
+  const request = ++looking;
   withCells([], () => {
-    if (mine !== looking) return;
+    if (request !== looking) return;
     const order = ordered(valuesOf(look.columns).length), rowCount = valuesOf(look.rows).length;
     look.column = Math.min(look.column, WIDE * Math.floor((order.length - 1) / WIDE));
     const columns = order.slice(look.column, look.column + WIDE), rows = [...Array(rowCount).keys()].slice(look.row, look.row + TALL);
     if (isSwept(look.columns)) columns.unshift("base");
     else if (isSwept(look.rows)) rows.unshift("base");
     const cells = rows.map((row) => columns.map((column) => cellOf(row, column)));
-    withCells(cells.flat().filter((cell) => cell !== null), () => { if (mine === looking) drawGrid(rows, columns, cells); });
+    withCells(cells.flat().filter((cell) => cell !== null), () => { if (request === looking) drawGrid(rows, columns, cells); });
     pager(byId("pager-columns"), look.columns, "column", WIDE, order.length);
     pager(byId("pager-rows"), look.rows, "row", TALL, rowCount);
   }, { pictures: false });
@@ -77,13 +77,13 @@ function drawGrid(rows, columns, cells) {
   table.style.maxWidth = `${100 + 190 * columns.length}px`;
   head.append(element("th", `${look.rows} ↓  ${look.columns} →`, "corner"));
   const name = (axis, value) => value === "base" ? "baseline" : valuesOf(axis)[value];
-  const heading = (axis, value, drawn) => {
-    const made = element("th", undefined, value === "base" ? "is-base" : "");
+  const heading = (axis, value, settings) => {
+    const cell = element("th", undefined, value === "base" ? "is-base" : "");
     const label = element("span", name(axis, value), "label");
     label.title = label.textContent;
-    made.append(label);
-    if (drawn) made.append(spark(value === "base" ? [] : drawn));
-    return made;
+    cell.append(label);
+    if (settings) cell.append(spark(value === "base" ? [] : settings));
+    return cell;
   };
   columns.forEach((column, index) => head.append(heading(look.columns, column, isSwept(look.columns) && curvesOf(cells.map((row) => row[index])))));
   rows.forEach((row, index) => {

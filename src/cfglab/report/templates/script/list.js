@@ -14,25 +14,25 @@ function passes(position) {
 }
 /* every cell that has a score, or, where nothing was measured, an image */
 function candidates() {
-  const found = [], judged = data.metrics.length > 0;
+  const matches = [], scored = data.metrics.length > 0;
   for (let position = 0; position < S * P * Q; position++) {
     if (scoring.scope === "prompt" && Math.floor(position / Q) % P !== chosen.prompt) continue;
-    if (judged ? scoreOf(scoring.metric, position) === null : !pages && !fileOf(position)) continue;
-    if (passes(position)) found.push(position);
+    if (scored ? scoreOf(scoring.metric, position) === null : !pages && !fileOf(position)) continue;
+    if (passes(position)) matches.push(position);
   }
-  if (scoring.order === "designed") return found;
+  if (scoring.order === "designed") return matches;
   const values = data.scores[scoring.metric];
-  return found.sort((one, other) => byScore(values[one], values[other]) || one - other);
+  return matches.sort((one, other) => byScore(values[one], values[other]) || one - other);
 }
 function showList() {
-  const mine = ++looking;
+  const request = ++looking;
   withCells([], () => {
-    if (mine !== looking) return;
-    const found = candidates();
-    scoring.start = Math.min(scoring.start, LISTED * Math.floor(Math.max(0, found.length - 1) / LISTED));
-    const shown = found.slice(scoring.start, scoring.start + LISTED);
+    if (request !== looking) return;
+    const matches = candidates();
+    scoring.start = Math.min(scoring.start, LISTED * Math.floor(Math.max(0, matches.length - 1) / LISTED));
+    const shown = matches.slice(scoring.start, scoring.start + LISTED);
     withCells(shown, () => {
-      if (mine !== looking) return;
+      if (request !== looking) return;
       const list = element("div", undefined, "listed");
       for (const position of shown) {
         const item = element("div"), name = element("span", nameOf(position), "label");
@@ -43,7 +43,7 @@ function showList() {
       if (!shown.length) list.append(element("p", lost() || "No image has such a score.", "note"));
       byId("pictures").replaceChildren(list);
     });
-    pageOfList(found.length);
+    pageOfList(matches.length);
   }, { pictures: false });
 }
 function pageOfList(count) {
