@@ -343,6 +343,15 @@ def graph_with(node: str, **inputs: Any) -> dict[str, str]:
     return comfyui_texts(graph)
 
 
+RING = comfyui_graph()
+RING["3"]["inputs"]["positive"] = ["20", 0]
+RING |= {
+    "20": {"class_type": "ConditioningSetArea", "inputs": {"conditioning": ["21", 0]}},
+    "21": {"class_type": "ConditioningSetArea", "inputs": {"conditioning": ["20", 0]}},
+}
+"""Two nodes that each take the other's output."""
+
+
 @pytest.mark.parametrize(
     ("texts", "words"),
     [
@@ -363,6 +372,7 @@ def graph_with(node: str, **inputs: Any) -> dict[str, str]:
         (graph_with("3", seed=["3", 0]), "records no seed"),
         (graph_with("3", cfg=["8", 0], model=["3", 0]), "records no guidance scale"),
         (graph_with("3", positive=["9", 0]), "records no prompt"),
+        (comfyui_texts(RING), "records no prompt"),
         (graph_with("3", cfg=True), "guidance scale"),
         ({"invokeai_metadata": "[]"}, "no object"),
         ({"invokeai_metadata": json.dumps({"positive_prompt": "a"})}, "records no"),

@@ -326,7 +326,7 @@ def test_a_perturbed_pass_where_the_network_is_given() -> None:
 
 
 def test_autoguidance_by_a_registered_network(network: Network) -> None:
-    from cfglab.pipelines import register_weak_model
+    from cfglab.guidance.perturbations.weak_models import register_weak_model
 
     weak = Network().double()
     weak.last.data *= 0.25
