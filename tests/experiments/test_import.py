@@ -175,7 +175,9 @@ def test_a_folder_of_a1111_images_ends_in_a_report_with_intervals(
     assert out.startswith("12 images in 2 configurations, 6 pairs of prompt and seed\n")
     report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
     assert [setting["name"] for setting in report["settings"]] == ["scale=5", "scale=7"]
-    assert "Euler a" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "Euler a, 20 steps" in page.replace("\u00a0", " ").replace("\u202f", " ")
+    assert "<dt>precision</dt>" not in page  # it is not recorded
     assert cli.call(["compare", str(tmp_path / "run"), "--metric", "contrast"]) == 0
     row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("scale=7"))
     assert "[" in row
@@ -347,9 +349,10 @@ RING = comfyui_graph()
 RING["3"]["inputs"]["positive"] = ["20", 0]
 RING |= {
     "20": {"class_type": "ConditioningSetArea", "inputs": {"conditioning": ["21", 0]}},
-    "21": {"class_type": "ConditioningSetArea", "inputs": {"conditioning": ["20", 0]}},
+    "21": {"class_type": "ConditioningSetArea", "inputs": {"conditioning": ["22", 0]}},
+    "22": {"class_type": "ConditioningSetArea", "inputs": {"conditioning": ["21", 0]}},
 }
-"""Two nodes that each take the other's output."""
+"""Behind the sampler, two nodes that each take the other's output."""
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,20 @@ def test_a_window_of_the_paper_in_the_units_of_dit() -> None:
     assert [sigma(step) for step in cl.levels("dit", 250).steps] == values
 
 
+def test_the_ends_of_a_window_are_those_of_its_unit() -> None:
+    run = cl.levels("repa", 4)  # sigma: infinite, 3, 1, 1/3; t: 1, 0.75, 0.5, 0.25
+    windows = {
+        ("sigma", 1.0, 3.0): (1, 2),
+        ("t", 0.5, 0.75): (1, 3),
+        ("level", 0.25, 0.5): (2, 4),
+        ("progress", 0.25, 0.75): (1, 3),
+        ("step", 0, 2): (0, 2),
+    }
+    for (unit, low, high), steps in windows.items():
+        window = run.window(unit, low, high)
+        assert (window.start, window.stop) == steps, unit
+
+
 def test_repas_interval_is_low_noise_and_lightningdits_start_cuts_high_noise() -> None:
     repa = cl.levels("repa", 250).window("level", 0.0, 0.7)
     assert (repa.start, repa.stop) == (75, 250)

@@ -1,7 +1,7 @@
 """The noise levels of a run in every unit: the host's own number, sigma, t, timestep, step. Loads no torch."""
 
 import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -69,7 +69,7 @@ class Levels:
             raise InputError(f"{self.level} {level}: a level is a number; give what the sampler evaluates at.")
         sign = 1.0 if self.hosts[-1] > self.hosts[0] else -1.0
         keys, key = [sign * host for host in self.hosts], sign * level
-        index = max(0, (bisect_left if ending else bisect_right)(keys, key, 0, len(self.steps)) - 1)
+        index = max(0, bisect_right(keys, key, 0, len(self.steps)) - 1)
         gap = SAME * (keys[index + 1] - keys[index])
         if not ending and index + 1 < len(self.steps) and keys[index + 1] - key <= gap:
             index += 1
