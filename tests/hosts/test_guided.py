@@ -269,6 +269,15 @@ def test_each_image_has_a_memory_of_its_own_and_a_run_begins_anew(network: Netwo
     assert [record.run for record in mine.trace.steps][-3:] == [5, 5, 6]
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_shortest_runs_begin_anew_too(network: Network, count: int) -> None:
+    sigmas = [*karras(8, 80.0, 0.02)[:count], 0.0]
+    mine = cl.guided(edm(network), "4 | apg(momentum=-0.7)", uncond={"y": NONE}, levels=sigmas)
+    first, second = (euler(mine, sample() * 80, sigmas, y=CLASSES) for _ in range(2))
+    torch.testing.assert_close(second, first, rtol=0, atol=0)
+    assert [record.run for record in mine.trace.steps] == [0] * count + [1] * count
+
+
 def test_a_run_that_starts_late_begins_anew_each_time(network: Network) -> None:
     mine = cl.guided(network, "4 | apg(momentum=-0.7)", uncond={"y": NONE}, levels=cl.levels("repa", 8))
     for _ in range(2):

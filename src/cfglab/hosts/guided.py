@@ -68,8 +68,8 @@ class GuidedDenoiser:
         self._calls, self._last, self._runs = 0, 0, 0
 
     def restart(self) -> None:
-        """Begin a new run at the next call. A call at the first level, and one with another number of images, begins
-        one by itself."""
+        """Begin a new run at the next call. A call in the first step after a later one, one that goes back by two steps
+        or more, and one with another number of images begin one by themselves."""
         self._rows = None
 
     def __call__(self, x: Tensor, level: Any, *args: Any, **conditioning: Any) -> Any:
@@ -118,7 +118,7 @@ class GuidedDenoiser:
     def _step(self, value: float, images: int) -> Step:
         """The Step of this call; makes the rows of a new run."""
         first = self._levels.at(value)
-        begins = first.index == 0 and first.host_sigma == self._levels.steps[0].host_sigma and self._last > 0
+        begins = first.index == 0 and (self._last > 0 or first.count == 1)
         fell = first.index < self._last - 1
         if self._rows is None or self._rows.images != images or begins or fell:
             specs = self._guidances * images if len(self._guidances) == 1 else self._guidances
@@ -249,7 +249,7 @@ def guided(
         two_calls: The sampler evaluates a step at its start and at its end, as Heun's method.
 
     Returns:
-        The guided denoiser. A call at the first level begins a new run.
+        The guided denoiser. Going back to the first step begins a new run, see `GuidedDenoiser.restart`.
 
     Raises:
         InputError: The guidance needs what cannot be run here, or an argument is not valid.
