@@ -5,6 +5,8 @@ from typing import Annotated
 import typer
 
 from cfglab.cli.compare import compare
+from cfglab.cli.import_ import import_
+from cfglab.cli.levels import levels
 from cfglab.cli.list_ import list_
 from cfglab.cli.plot import plot
 from cfglab.cli.report import report
@@ -13,6 +15,7 @@ from cfglab.cli.run import run
 from cfglab.cli.score import score
 from cfglab.cli.trace import trace
 from cfglab.cli.tune import tune
+from cfglab.cli.ui import ui
 
 app = typer.Typer(
     add_completion=False,
@@ -20,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, plot, list_, reproduce, trace, report, score, compare, tune):
+for command in (run, import_, plot, list_, levels, reproduce, trace, report, score, compare, tune, ui):
     app.command(command.__name__.rstrip("_"))(command)
 
 
