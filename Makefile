@@ -4,6 +4,7 @@
 #   make check      format, lint, types                               make bench      docs/performance.md
 #   make docs       write the generated pages of docs/ again          make torture    kill runs and see what is left
 #   make site       the documentation site, in site/                make lowest     the core of the tests, on the lowest versions
+#   make comfyui    the node pack beside a checkout: make comfyui COMFYUI=/path COMFYUI_PYTHON=/its/python
 #   make pipelines  every pipeline again on the newest diffusers, and what changed: for a scheduled job
 # Another Python: make run PYTHON=python3.12        Another folder for the run: make run OUT=runs/mine
 
@@ -11,6 +12,8 @@ PYTHON ?= python3
 OUT ?= runs/k-decay
 JOBS ?= 2
 DIFFUSERS ?= diffusers
+COMFYUI ?=
+COMFYUI_PYTHON ?= $(BIN)/python
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -18,7 +21,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CALM := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 RECIPE := pyproject.toml constraints.txt compat/pyproject.toml
 
-.PHONY: help run setup test test-all lowest torture check bench docs site pipelines
+.PHONY: help run setup test test-all lowest torture check bench docs site pipelines comfyui
 .DELETE_ON_ERROR:
 
 help:
@@ -67,6 +70,10 @@ pipelines: setup
 	$(PIP) install --quiet --upgrade --no-deps --target .newer $(DIFFUSERS)
 	PYTHONPATH=.newer $(CALM) $(BIN)/python -m tests.pipelines.newer -n $(JOBS) --dist worksteal tests/pipelines
 	$(CALM) DIFFUSERS_TESTS="$(DIFFUSERS_TESTS)" $(BIN)/python -m tests.pipelines.upstream
+
+# COMFYUI_PYTHON has ComfyUI's own requirements; of torchvision and torchaudio nothing is called. All skip without COMFYUI.
+comfyui: setup
+	COMFYUI="$(COMFYUI)" PYTHONPATH=src $(CALM) $(COMFYUI_PYTHON) -m pytest comfyui/tests
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { echo "cfglab: there is no $(PYTHON) here; install Python 3.11 or newer, or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }

@@ -10,7 +10,7 @@ import pytest
 
 from cfglab.errors import InputError
 from cfglab.experiments import Experiment, Result, Store
-from cfglab.experiments.spec.experiment import Setting
+from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.results import ResultRow
 from cfglab.experiments.tuning.successive_halving import (
     Rung,

@@ -7,7 +7,8 @@ import pytest
 
 from cfglab.errors import InputError
 from cfglab.experiments.spec.difference import describe_difference
-from cfglab.experiments.spec.experiment import Experiment, Setting, preset_names, read_assignments
+from cfglab.experiments.spec.experiment import Experiment, preset_names, read_assignments
+from cfglab.experiments.spec.setting import Setting
 from tests.experiments.examples import SMALL
 
 

@@ -409,12 +409,12 @@ def test_without_optuna_the_line_says_what_to_install(tmp_path: Path, monkeypatc
 def test_a_tiny_model_is_tuned_from_the_command_line_and_loaded_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from cfglab.pipelines.loading import load as loading
+    from cfglab import pipelines
     from tests.tiny import tiny_pipeline
 
     model, loads = tiny_pipeline(tmp_path / "model", factor=4), []
-    real = loading.load
-    monkeypatch.setattr(loading, "load", lambda *args, **options: (loads.append(args), real(*args, **options))[1])
+    real = pipelines.load
+    monkeypatch.setattr(pipelines, "load", lambda *args, **options: (loads.append(args), real(*args, **options))[1])
     monkeypatch.chdir(tmp_path)
     command = ["tune", "constant({w:1..6})", "--metric", "clipped_share", "--model", str(model), "--out", "tuned"]
     command += ["--prompts", "a", "--prompts", "b", "--prompts", "c", "--prompts", "d", "--held-seeds", "5"]

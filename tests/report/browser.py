@@ -22,13 +22,17 @@ def executable() -> str:
 
 
 @contextmanager
-def chromium() -> Iterator[Any]:
-    """A headless browser without a network and without a profile of anybody's."""
+def chromium(reach: str = "") -> Iterator[Any]:
+    """A headless browser without a profile of anybody's, and without a network but for the host `reach`."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make setup")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=executable(),
-            args=["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND"],
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                f"--host-resolver-rules=MAP * ~NOTFOUND{reach and f', EXCLUDE {reach}'}",
+            ],
         )
         try:
             yield browser

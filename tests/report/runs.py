@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from cfglab.experiments.analysis.reference_sigmas import standard_sigmas
-from cfglab.experiments.spec.experiment import Experiment, Setting
+from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.results import Result, ResultRow
 from cfglab.experiments.storage.store import Store
 from cfglab.experiments.storage.traces import CellTrace

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cfglab.experiments.spec.experiment import Setting
+from cfglab.experiments.spec.setting import Setting
 from cfglab.report.summary.axis import SHADES, Axis, axis_of
 
 

@@ -9,7 +9,8 @@ from cfglab.errors import InputError
 from cfglab.experiments.analysis.compare import compare
 from cfglab.experiments.analysis.paired import mean_interval
 from cfglab.experiments.analysis.scores import Scores
-from cfglab.experiments.spec.experiment import Experiment, Setting
+from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.results import Result, ResultRow
 from cfglab.experiments.storage.store import Store
 from cfglab.metrics import METRICS

@@ -1,6 +1,7 @@
 """Axes of any number, as the settings state them."""
 
-from cfglab.experiments.spec.experiment import Experiment, Setting
+from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.spec.setting import Setting
 from cfglab.report.summary.pivot import pivot
 
 HEAD = "name: x\nprompts: [a cat, a dog]\nbaseline: {name: base, guidance: 3}\n"

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cfglab.experiments.spec.experiment import Experiment, Setting
+from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.store import Store
 from cfglab.report.summary.tables import build
 from cfglab.report.summary.verdict import Verdict, held_back, verdict

@@ -15,6 +15,7 @@ from cfglab.cli.run import run
 from cfglab.cli.score import score
 from cfglab.cli.trace import trace
 from cfglab.cli.tune import tune
+from cfglab.cli.ui import ui
 
 app = typer.Typer(
     add_completion=False,
@@ -22,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, import_, plot, list_, levels, reproduce, trace, report, score, compare, tune):
+for command in (run, import_, plot, list_, levels, reproduce, trace, report, score, compare, tune, ui):
     app.command(command.__name__.rstrip("_"))(command)
 
 

@@ -6,7 +6,8 @@ Reading a run folder loads no torch.
 from typing import TYPE_CHECKING
 
 from cfglab.experiments.spec.cell import Cell
-from cfglab.experiments.spec.experiment import Experiment, Setting
+from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.results import Result
 from cfglab.experiments.storage.store import Store
 from cfglab.lazy_names import lazy_getattr

@@ -19,9 +19,10 @@ from cfglab.experiments.backends.base import Backend
 from cfglab.experiments.backends.load import as_backend, load_backend
 from cfglab.experiments.execution.outcome import Batch, Executor, Load, Outcome, Workers, in_process
 from cfglab.experiments.spec.batching import batches
-from cfglab.experiments.spec.experiment import Experiment, Setting
+from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.spec.models import ModelFacts, model_facts
 from cfglab.experiments.spec.prompts import refuse_same_noise
+from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.files import write_whole
 from cfglab.experiments.storage.png import add_infotext
 from cfglab.experiments.storage.store import DATABASE, INFOTEXT, Result, ResultRow, Store

@@ -15,8 +15,9 @@ from cfglab.errors import InputError
 from cfglab.experiments.importing.generation import Generation, Unusable, label
 from cfglab.experiments.importing.metadata import ENDINGS, listed_generation, read_generation, read_listing
 from cfglab.experiments.spec.document import ExcludedSettings
-from cfglab.experiments.spec.experiment import Experiment, Setting
+from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.spec.models import IMPORTED
+from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.files import write_whole
 from cfglab.experiments.storage.infotext import GUIDANCE, KEYWORD, write_infotext
 from cfglab.experiments.storage.png import encode_pixels, open_image

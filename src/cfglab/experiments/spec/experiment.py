@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
-    SerializationInfo,
     SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
@@ -23,17 +20,13 @@ from cfglab.experiments.spec.cell import Cell
 from cfglab.experiments.spec.content_hash import ContentHashed
 from cfglab.experiments.spec.cost import Cost, cost_of
 from cfglab.experiments.spec.document import (
-    AxisValue,
     Document,
     ExcludedSettings,
-    SettingDocument,
-    axes_in_name,
     check,
     check_steps,
     expand_grid,
     one_line,
     read_yaml,
-    text,
     with_files,
 )
 from cfglab.experiments.spec.models import IMPORTED, ModelFacts, model_facts
@@ -41,58 +34,11 @@ from cfglab.experiments.spec.overrides import changed
 from cfglab.experiments.spec.overrides import read_assignments as read_assignments
 from cfglab.experiments.spec.prompts import read_prompts as read_prompts
 from cfglab.experiments.spec.prompts import read_seeds, write_seeds
+from cfglab.experiments.spec.setting import Setting, check_schedule, read_setting, written_setting
 from cfglab.experiments.spec.starting_noise import Noise, torch_seed
-from cfglab.guidance import Guidance
-from cfglab.guidance.guidance import parse_guidance
 from cfglab.pipelines.loading.samplers import SAMPLERS
 from cfglab.schedules.fields import nearest, shown
 from cfglab.yaml_text import write_yaml
-
-
-class Setting(BaseModel):
-    """A named Guidance of an experiment; its cells are prompts × seeds.
-
-    Attributes:
-        name: the unique name of the setting.
-        group: the name of its group.
-        title: a title for reports.
-        guidance: a Guidance, or text, a number or a list that is parsed to one.
-        axes: axis -> its value in this setting, for the settings of a grid. Without it, the values that the name
-            states as `axis=value, …`.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    group: str
-    title: str
-    guidance: Guidance
-    axes: dict[str, AxisValue] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _axes_of_the_name(cls, value: Any) -> Any:
-        """Settings that were stored before they had axes state them in their names."""
-        if isinstance(value, dict) and value.get("axes") is None:
-            value = {field: content for field, content in value.items() if field != "axes"}
-            if isinstance(value.get("name"), str) and isinstance(value.get("group"), str):
-                value["axes"] = axes_in_name(value["name"], value["group"])
-        return value
-
-    @model_serializer(mode="wrap")
-    def _as_stored(self, write: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
-        """Without axes where the name states them, and in what an id is made of: experiments keep their ids."""
-        content: dict[str, Any] = write(self)
-        hashed = bool(info.context and info.context.get("hashed"))
-        if hashed or self.axes == axes_in_name(self.name, self.group):
-            content.pop("axes", None)
-        return content
-
-    @field_validator("guidance", mode="before")
-    @classmethod
-    def _read(cls, value: Any) -> Any:
-        value = tuple(value) if isinstance(value, list) else value
-        return parse_guidance(text(value)) if isinstance(value, str | int | float | tuple) else value
 
 
 class Experiment(ContentHashed):
@@ -197,7 +143,7 @@ class Experiment(ContentHashed):
         if not self.settings or self.settings[0] != self.baseline:
             raise InputError(f"settings of {self.name!r}: the baseline is the first of them; put it there.")
         for setting in self.settings:
-            _try_out(setting, self.steps)
+            check_schedule(setting, self.steps)
         return self
 
     @property
@@ -289,12 +235,12 @@ class Experiment(ContentHashed):
     @classmethod
     def _from_document(cls, document: Document) -> Self:
         baseline_document, setting_documents = expand_grid(document)
-        baseline = _setting(baseline_document)
+        baseline = read_setting(baseline_document)
         settings, left_out = [baseline], list(document.left_out)
         for written in setting_documents:
             try:
-                setting = _setting(written)
-                _try_out(setting, document.steps)
+                setting = read_setting(written)
+                check_schedule(setting, document.steps)
             except NotMatchable as reason:
                 left_out.append(ExcludedSettings(name=written.name, reason=str(reason)))
             else:
@@ -310,8 +256,8 @@ class Experiment(ContentHashed):
         document = self.model_dump(mode="json", exclude={"settings", "baseline", "left_out"})
         document = {name: value for name, value in document.items() if value not in ("", None)}
         document |= {"seeds": write_seeds(self.seeds), "noise": self.noise}
-        document["baseline"] = _written(self.baseline, "name", "title")
-        document["settings"] = [_written(setting, "name", "group", "title") for setting in self.settings[1:]]
+        document["baseline"] = written_setting(self.baseline, "name", "title")
+        document["settings"] = [written_setting(setting, "name", "group", "title") for setting in self.settings[1:]]
         if self.left_out:
             document["left_out"] = [reason.model_dump() for reason in self.left_out]
         return write_yaml(document)
@@ -409,30 +355,6 @@ def _in_a_run(source: Path | str) -> bool:
     return path.name == "experiment.yaml" and run
 
 
-def _setting(written: SettingDocument) -> Setting:
-    try:
-        guidance = parse_guidance(text(written.guidance))
-    except NotMatchable:
-        raise
-    except InputError as error:
-        raise InputError(f"setting {shown(written.name, 80)}: {error}") from error
-    axes = axes_in_name(written.name, written.group) if written.axes is None else written.axes
-    return Setting(
-        name=written.name, group=written.group, title=written.title or written.name, guidance=guidance, axes=axes
-    )
-
-
-def _try_out(setting: Setting, steps: int) -> None:
-    """Compute w at every step, on noise levels like those of Stable Diffusion, to refuse a bad schedule now."""
-    levels = [14.6 * (0.03 / 14.6) ** (index / max(1, steps - 1)) for index in range(steps)]
-    try:
-        setting.guidance.schedule.values(steps, levels)
-    except NotMatchable:
-        raise
-    except InputError as error:
-        raise InputError(f"setting {shown(setting.name, 80)}: {error}") from error
-
-
 def _prompts(document: Document) -> tuple[str, ...]:
     return read_prompts([document.prompts] if isinstance(document.prompts, str) else document.prompts)
 
@@ -445,14 +367,6 @@ def _check_distinct(name: str, values: Sequence[Any]) -> None:
         if value in distinct:
             raise InputError(f"{name}: {shown(value, 80)} is there twice; results are paired by it, so leave one out.")
         distinct.add(value)
-
-
-def _written(setting: Setting, *fields: str) -> dict[str, Any]:
-    written = {**{field: getattr(setting, field) for field in fields}, "guidance": str(setting.guidance)}
-    if setting.axes == axes_in_name(setting.name, setting.group):
-        return written
-    axes = {name: list(value) if isinstance(value, tuple) else value for name, value in setting.axes.items()}
-    return written | {"axes": axes}
 
 
 def _plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from cfglab.experiments.spec.experiment import Setting
+from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.database import seed_read
 from cfglab.file_input import last_line
 

@@ -16,7 +16,8 @@ from cfglab.experiments.analysis.paired import Key, paired
 from cfglab.experiments.analysis.pairs import join_names
 from cfglab.experiments.execution.run import load_model, run
 from cfglab.experiments.scoring.metric_models import MetricModel, measure
-from cfglab.experiments.spec.experiment import Experiment, Setting
+from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.store import Store
 from cfglab.experiments.tuning.search import TRIAL, Search
 from cfglab.file_input import last_line

@@ -10,8 +10,9 @@ from cfglab.errors import InputError
 from cfglab.experiments.scoring.scorer import ENOUGH
 from cfglab.experiments.spec.content_hash import ContentHashed
 from cfglab.experiments.spec.difference import describe_difference
-from cfglab.experiments.spec.experiment import Experiment, Setting
+from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.spec.prompts import refuse_same_noise
+from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.files import LOCK
 from cfglab.experiments.tuning.search_space import SearchSpace
 from cfglab.file_input import read_bytes

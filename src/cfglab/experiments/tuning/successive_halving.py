@@ -16,7 +16,8 @@ from cfglab.errors import InputError
 from cfglab.experiments.analysis.pairs import rank
 from cfglab.experiments.analysis.reference_sigmas import standard_sigmas
 from cfglab.experiments.execution.run import run as run_experiment
-from cfglab.experiments.spec.experiment import Experiment, Setting
+from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.results import Result
 from cfglab.experiments.storage.store import Store
 from cfglab.guidance import Guidance
@@ -78,7 +79,7 @@ def choose(
         by: a metric of images.
         better: the better direction.
         budget: the largest number of denoiser rows of all rounds.
-        run: a function that runs an experiment in a folder; None is `Experiment.run`.
+        run: a function that runs an experiment in a folder; None is `cfglab.run`.
         tell: called with one line per round.
 
     Raises:

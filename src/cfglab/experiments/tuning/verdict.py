@@ -10,7 +10,7 @@ from cfglab.errors import InputError
 from cfglab.experiments.analysis.compare import compare
 from cfglab.experiments.analysis.comparison import ComparisonRow
 from cfglab.experiments.analysis.paired import holm
-from cfglab.experiments.spec.experiment import Setting
+from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.store import Store
 from cfglab.experiments.tuning.objective import Draw, refuse_unsettled
 from cfglab.experiments.tuning.search import Search

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import log
 from typing import Any
 
-from cfglab.experiments.spec.experiment import Setting
+from cfglab.experiments.spec.setting import Setting
 
 SHADES = 33
 """Colours of the sequential map that the page declares, dark to bright, named `--v0` to `--v32`."""

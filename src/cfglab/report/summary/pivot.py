@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cfglab.experiments.spec.document import label, text
-from cfglab.experiments.spec.experiment import Setting
+from cfglab.experiments.spec.setting import Setting
 
 TAKEN = ("setting", "group", "prompt", "seed")
 

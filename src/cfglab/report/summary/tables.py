@@ -9,7 +9,8 @@ from cfglab.errors import InputError
 from cfglab.experiments.analysis.paired import Difference
 from cfglab.experiments.analysis.reference_sigmas import standard_sigmas
 from cfglab.experiments.analysis.split_choice import SplitChoice
-from cfglab.experiments.spec.experiment import Experiment, Setting
+from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.store import Store
 from cfglab.experiments.storage.traces import stored_levels
 from cfglab.metrics import METRICS, Metric

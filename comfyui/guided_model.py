@@ -1,0 +1,313 @@
+"""A guidance attached to a MODEL: ComfyUI's hooks on one side, cfglab's rows of a batch on the other.
+
+ComfyUI calls the hooks once per denoiser call, in this order: `calc` runs the predictions that the step needs, `pre`
+combines them, `post` gives the result. Everything is a prediction of x0. The state of a run is one `Run`, made when the
+sampler starts, held by the options of that run, and gone with them; the patched MODEL holds no memory.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cfglab import Guidance, Trace
+from cfglab.denoising.row_skipping import GuidedRows
+from cfglab.errors import InputError
+from cfglab.guidance import Perturbation, Space
+from cfglab.guidance.context import runs
+from cfglab.hosts import SigmaSteps
+
+from .passes import KEY, host_of, prompt_key, run_pass
+
+CLOSE_TO_1 = 1e-3
+"""A cfg so close to 1 leaves the unconditional prediction no weight."""
+
+
+class GuidedModel:
+    """A guidance for a MODEL, or one for each image of a batch, with what its passes need. It never changes.
+
+    Args:
+        guidances: One guidance, or n of them for a batch of n or a multiple of n images.
+        prompts: CONDITIONING of the further prompts, in the order in which the guidances name them.
+        weak: The MODEL that autoguidance goes away from.
+        first: Always pass the guidance on as a pair of predictions, so that all other nodes act on its result.
+    """
+
+    def __init__(
+        self, guidances: Sequence[Guidance], prompts: Sequence[Any] = (), weak: Any = None, first: bool = False
+    ) -> None:
+        self.guidances, self.prompts, self.weak, self.first = tuple(guidances), tuple(prompts), weak, first
+        self.texts: list[str] = []
+        self.trace: Trace | None = None
+        """Of the last run that was started: numbers alone."""
+
+    def __deepcopy__(self, memo: Any) -> "GuidedModel":
+        """ComfyUI copies the options of a MODEL with every clone; the Trace node looks at the first one."""
+        return self
+
+    def attach(self, model: Any) -> Any:
+        """A clone of a MODEL with this guidance.
+
+        Raises:
+            InputError: The MODEL has a guidance, its noise path is unknown, or it cannot run a pass of the guidance.
+        """
+        from comfy.patcher_extension import WrappersMP
+
+        patched = model.clone()
+        options = patched.model_options
+        if KEY in options.setdefault("transformer_options", {}):
+            raise InputError("this MODEL already has a guidance: a run has one; connect the MODEL from before it.")
+        path, *_ = noise_path(patched.get_model_object("model_sampling"))
+        host = host_of(patched.model.diffusion_model, self.weak is not None)
+        self.texts = list(dict.fromkeys(text for one in self.guidances for text in host.check(one, path)))
+        if len(self.texts) != len(self.prompts):
+            named = ", ".join(map(repr, self.texts)) or "none"
+            raise InputError(
+                f"{len(self.texts)} further prompts in the guidance ({named}) and {len(self.prompts)} connected: "
+                "connect one CONDITIONING for each, in this order, to prompt_1, prompt_2, prompt_3."
+            )
+        previous = options.get("sampler_calc_cond_batch_function")
+        patched.set_model_sampler_calc_cond_batch_function(lambda args: _run(args).calc(args, previous))
+        patched.set_model_sampler_pre_cfg_function(self._pre, disable_cfg1_optimization=True)
+        options["sampler_post_cfg_function"] = [self._post, *options.get("sampler_post_cfg_function", [])]
+        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, self._start)
+        if self.weak is not None:
+            patched.set_additional_models(KEY, [self.weak])
+        options["transformer_options"][KEY] = self
+        return patched
+
+    def _start(
+        self, executor: Any, noise: Tensor, latent: Tensor, sampler: Any, sigmas: Tensor, *args: Any, **kw: Any
+    ) -> Any:
+        """Wraps one run of a sampler: the further prompts become conditions of the guider, as its own are."""
+        from comfy.sampler_helpers import convert_cond
+
+        guider = executor.class_obj
+        guider.conds |= {prompt_key(text): convert_cond(c) for text, c in zip(self.texts, self.prompts, strict=True)}
+        guider.model_options["transformer_options"][KEY] = Run(self, guider, sampler, sigmas)
+        return executor(noise, latent, sampler, sigmas, *args, **kw)
+
+    def _pre(self, args: dict[str, Any]) -> list[Tensor]:
+        return _run(args).pre(args, self._pre)
+
+    def _post(self, args: dict[str, Any]) -> Tensor:
+        return _run(args).post(args)
+
+
+class Run:
+    """One run of a sampler: its steps, its guides, and the predictions of the call that is under way."""
+
+    def __init__(self, model: GuidedModel, guider: Any, sampler: Any, sigmas: Tensor) -> None:
+        sampling = guider.model_patcher.get_model_object("model_sampling")
+        path, unit, self.prediction = noise_path(sampling)
+        self.steps = SigmaSteps(
+            sigmas.tolist(),
+            path,
+            unit,
+            sigma_data=float(getattr(sampling, "sigma_data", 1.0)),
+            timestep=lambda sigma: float(sampling.timestep(torch.tensor(sigma))),
+        )
+        self.model, self.guider, self.trace = model, guider, Trace()
+        self.guidances = [on_path(guidance, path) for guidance in model.guidances]
+        self.two_calls = getattr(getattr(sampler, "sampler_function", None), "__name__", "") == "sample_heun"
+        self.calls = 0
+        self.rows: GuidedRows | None = None
+        self.ran: dict[Perturbation, Tensor] | None = None
+        """The perturbed passes of this call; None before `calc`."""
+        self.rows_run = 0
+        self.result: Tensor | None = None
+        """What `post` returns; None if the pair of `pre` carries the guidance."""
+        self.combined = False
+        model.trace = self.trace
+
+    # -- the three hooks -----------------------------------------------------------------------------------------------
+
+    def calc(self, args: dict[str, Any], previous: Callable[[dict[str, Any]], list[Tensor]] | None) -> list[Tensor]:
+        """The predictions [cond, uncond]; one that nobody needs is a copy of the other."""
+        x, (cond, uncond), options = args["input"], args["conds"], args["model_options"]
+        images, needed = len(x), self._needed(x, args["sigma"])
+        everything = self._others_look(options)
+        with_uncond = everything or any(row < images for row in needed[None])
+        with_cond = everything or any(row >= images for row in needed[None])
+        if uncond is None and with_uncond and not any(row < images for row in needed[None]):
+            with_uncond = False  # BasicGuider has none, and only other nodes would look at it
+        conds = [cond if with_cond else None, self._existing(uncond) if with_uncond else None]
+        if previous is not None:
+            out = list(previous({**args, "conds": conds}))
+        elif any(condition is not None for condition in conds):
+            out = list(_calc_cond_batch(args["model"], conds, x, args["sigma"], options))
+        else:
+            out = [torch.zeros_like(x), torch.zeros_like(x)]
+        self._run_passes(needed, args)
+        self.rows_run += images * (with_cond + with_uncond)
+        if with_cond != with_uncond:
+            out[:2] = [out[0 if with_cond else 1]] * 2
+        return out
+
+    def pre(self, args: dict[str, Any], own: Any) -> list[Tensor]:
+        """The guided prediction of this call; the pair is as before, or carries the guidance to other nodes."""
+        cond, uncond, *more = args["conds_out"]
+        if more:
+            raise InputError(
+                f"a guider that combines {len(args['conds_out'])} predictions: a guidance combines two and further "
+                "prompts of its own; use KSampler or CFGGuider, and perp_neg(prompt=…) in the text."
+            )
+        if self.ran is None:  # another node has replaced calc
+            self._run_passes(self._needed(args["input"], args["sigma"]), args)
+            self.rows_run += 2 * len(args["input"])
+        guided = self._combined(cond, uncond, args)
+        self.combined, options = True, args["model_options"]
+        after = options["sampler_pre_cfg_function"][-1] != own or "sampler_cfg_function" in options
+        if not (after or self.model.first):
+            self.result = guided
+            return [cond, uncond]
+        scale = args["cond_scale"]
+        if abs(scale - 1) < CLOSE_TO_1:
+            return [guided, uncond]
+        return [cond, (scale * cond - guided) / (scale - 1)]
+
+    def post(self, args: dict[str, Any]) -> Tensor:
+        """The guided prediction, before any other node changes it."""
+        if not self.combined:  # a guider that calls neither calc nor pre: DualCFGGuider
+            args = {**args, "conds": [args["cond"], args["uncond"]]}
+            self._run_passes(self._needed(args["input"], args["sigma"]), args)
+            self.rows_run += 2 * len(args["input"])
+            self.result = self._combined(args["cond_denoised"], args["uncond_denoised"], args)
+        guided, self.result, self.combined = self.result, None, False
+        return args["denoised"] if guided is None else guided
+
+    # -- one call ------------------------------------------------------------------------------------------------------
+
+    def _needed(self, x: Tensor, sigma: Tensor) -> dict[Perturbation | None, list[int]]:
+        """The rows of [uncond; cond] that this call needs, and those of every perturbed pass."""
+        if self.rows is None:
+            self.rows = GuidedRows(self._per_image(len(x)), "x0", model=self.prediction)
+        self.step = self.steps.at(float(sigma[0]), ending=self.two_calls and self.calls % 2 == 1)
+        self.calls += 1
+        self.combined, self.result, self.rows_run = False, None, 0
+        return self.rows.needed_rows(self.step)
+
+    def _per_image(self, images: int) -> list[Guidance]:
+        count = len(self.guidances)
+        if images % count:
+            raise InputError(
+                f"{count} guidances for a batch of {images}: every image has one; make a batch of {count}, or connect "
+                "the LATENT of the guidance list."
+            )
+        return [self.guidances[image * count // images] for image in range(images)]
+
+    def _run_passes(self, needed: dict[Perturbation | None, list[int]], args: dict[str, Any]) -> None:
+        self.ran = {}
+        for wanted in needed:
+            if wanted is not None:
+                cond, uncond = args["conds"]
+                own = cond if wanted.source == "cond" else self._existing(uncond)
+                self.ran[wanted] = run_pass(wanted, own, self.guider, args)
+                self.rows_run += len(args["input"]) * runs(wanted)
+
+    def _combined(self, cond: Tensor, uncond: Tensor, args: dict[str, Any]) -> Tensor:
+        ran, pair, images = self.ran or {}, torch.cat([uncond, cond]), len(cond)
+
+        def rows_of(rows: list[int] | None, wanted: Perturbation | None) -> Tensor:
+            if wanted is not None:
+                return ran[wanted] if rows is None else ran[wanted][[row % images for row in rows]]
+            return pair if rows is None else pair[rows]
+
+        seen = self.steps.network_input(args["input"], self.step)
+        assert self.rows is not None
+        guided, record = self.rows.predict(self.step, torch.cat([seen, seen]), (), rows_of, separate=True)
+        total = record.rows_run + record.rows_saved
+        self.trace.steps.append(replace(record, rows_run=self.rows_run, rows_saved=total - self.rows_run))
+        self.ran = None
+        return guided
+
+    def _others_look(self, options: dict[str, Any]) -> bool:
+        """Whether other nodes or the sampler see both predictions, so that both have to be run."""
+        pre, post = options["sampler_pre_cfg_function"], options["sampler_post_cfg_function"]
+        return len(pre) > 1 or len(post) > 1 or "sampler_cfg_function" in options
+
+    def _existing(self, uncond: Any) -> Any:
+        if uncond is None:
+            raise InputError(
+                f"no negative CONDITIONING at step {self.step.index + 1}: BasicGuider has none, and the guidance needs "
+                "it there; use KSampler or CFGGuider, or a guidance of w = 1 such as '1 | pag()'."
+            )
+        return uncond
+
+
+PATHS: dict[str, tuple[Any, Any, Space] | None] = {
+    "IMG_TO_IMG": None,
+    "COSMOS_RFLOW": ("flow", "sigma", "flow"),
+    "CONST": ("flow", "t", "flow"),
+    "X0": ("vp", "sigma", "x0"),
+    "EDM": ("vp", "sigma", "model"),
+    "V_PREDICTION": ("vp", "sigma", "v"),
+    "EPS": ("vp", "sigma", "epsilon"),
+}
+"""ComfyUI's classes of model sampling, each before those that it is derived from: path, unit, what is predicted."""
+
+
+def noise_path(sampling: Any) -> tuple[Any, Any, Space]:
+    """The path and the unit of sigma of a ComfyUI model, and what its network predicts.
+
+    Args:
+        sampling: The `model_sampling` of a MODEL.
+
+    Returns:
+        Path and unit as in `SigmaSteps`, and a parameterization; "model" where it is none of the known ones.
+
+    Raises:
+        InputError: The class of model sampling scales its input in a way that is not known here.
+    """
+    import comfy.model_sampling
+
+    for name, rule in PATHS.items():
+        kind = getattr(comfy.model_sampling, name, None)
+        if rule is not None and kind is not None and isinstance(sampling, kind):
+            path, unit, prediction = rule
+            return (path, unit, prediction) if getattr(sampling, "sigma_data", 1.0) == 1 else (path, unit, "model")
+        if kind is not None and isinstance(sampling, kind):
+            break
+    classes = ", ".join(base.__name__ for base in type(sampling).__mro__ if base.__name__ not in ("Module", "object"))
+    raise InputError(
+        f"a MODEL with the sampling {classes}: how it scales its input is not known, so a guidance would get a wrong "
+        "sigma; use a model of the kinds EPS, V_PREDICTION, EDM, CONST or COSMOS_RFLOW."
+    )
+
+
+def on_path(guidance: Guidance, path: str) -> Guidance:
+    """The guidance as ComfyUI's own nodes would have it on this path.
+
+    A flow begins at pure noise, where epsilon is not determined by x0. Transforms that act on epsilon by default act on
+    the velocity there, as the nodes do, whose residual x - D is along it; one whose space is written out keeps it.
+    """
+    if path != "flow":
+        return guidance
+    return Guidance(
+        guidance.schedule,
+        [
+            type(each)(**{**each.model_dump(exclude={"kind"}, exclude_unset=True), "space": "flow"})
+            if each.space == "epsilon" and "space" not in each.model_fields_set
+            else each
+            for each in guidance.transforms
+        ],
+    )
+
+
+def _run(args: dict[str, Any]) -> Run:
+    """The run that a hook was called in."""
+    run = args["model_options"]["transformer_options"].get(KEY)
+    if not isinstance(run, Run):
+        raise InputError(
+            "a guided MODEL in a sampler that starts no guider: its steps are not known; use KSampler, SamplerCustom "
+            "or SamplerCustomAdvanced."
+        )
+    return run
+
+
+def _calc_cond_batch(*args: Any) -> list[Tensor]:
+    import comfy.samplers
+
+    return comfy.samplers.calc_cond_batch(*args)

@@ -1,0 +1,194 @@
+"""Perturbed passes by ComfyUI's own patching: one more call of the network, with other options or another condition."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cfglab.errors import InputError
+from cfglab.guidance import Perturbation
+from cfglab.guidance.methods.nag import NormalizedAttention
+from cfglab.guidance.methods.second_prompt import SecondPrompt
+from cfglab.guidance.perturbations.self_attention import BlurredQueries, IdentityAttention
+from cfglab.guidance.perturbations.skipped_layers import SkippedLayers
+from cfglab.guidance.perturbations.weak_models import WeakModelPass
+from cfglab.hosts import Host
+
+KEY = "cfglab"
+"""The name of everything that the pack puts into a MODEL or into the options of a run."""
+PASS = "cfglab_pass"
+"""The option in which a network of diffusers finds the perturbed pass that it applies itself."""
+Block = tuple[str, int]
+"""The name and the number of a block, as ComfyUI's patches have it: ("middle", 0), ("double_block", 7)."""
+Patch = Callable[..., Any]
+
+
+def host_of(network: Any, weak: bool) -> Host:
+    """What ComfyUI can do for a guidance with this network: the bundled one does all, a UNet more than a transformer.
+
+    Args:
+        network: The `diffusion_model` of a MODEL.
+        weak: Whether a second MODEL is connected.
+
+    Returns:
+        The host.
+    """
+    if hasattr(network, "applies_passes"):
+        return Host("ComfyUI", (object,), None)
+    layers = (IdentityAttention, BlurredQueries, NormalizedAttention) if _is_unet(network) else (SkippedLayers,)
+    return Host("ComfyUI", (*layers, SecondPrompt, *((WeakModelPass,) if weak else ())), None)
+
+
+def prompt_key(text: str) -> str:
+    """The name of a further prompt among the conditions of a guider."""
+    return f"{KEY}: {text}"
+
+
+def run_pass(wanted: Perturbation, cond: Any, guider: Any, args: dict[str, Any]) -> Tensor:
+    """The prediction of x0 of one perturbed pass, for all images of the batch.
+
+    Args:
+        wanted: The pass.
+        cond: The conditions of the rows that it runs again.
+        guider: The guider of the run, which holds the further prompts.
+        args: The arguments of the hook: input (n, ...), sigma (n,), model, model_options.
+
+    Returns:
+        The prediction, (n, ...).
+
+    Raises:
+        InputError: The network has no such layer.
+    """
+    import comfy.samplers
+
+    model, options, text = args["model"], args["model_options"], getattr(wanted, "prompt", None)
+    prompt = None if text is None else guider.conds[prompt_key(text)]
+    patches: _Patches | None = None
+    weak = guider.model_patcher.get_additional_models_with_key(KEY) if isinstance(wanted, WeakModelPass) else []
+    if isinstance(wanted, SecondPrompt):
+        cond = prompt
+    elif weak:
+        model, options = weak[0].model, weak[0].model_options
+    elif hasattr(model.diffusion_model, "applies_passes"):
+        context = None if prompt is None else prompt[0]["model_conds"]["c_crossattn"].cond
+        options = {**options, "transformer_options": {**options["transformer_options"], PASS: (wanted, context)}}
+    else:
+        patches = _Patches(options.copy(), model.diffusion_model)
+        patches.set(wanted, prompt)
+        options = patches.options
+    (prediction,) = comfy.samplers.calc_cond_batch(model, [cond], args["input"], args["sigma"], options)
+    if patches is not None and not patches.called:
+        raise InputError(
+            f"{type(wanted).__name__}: the network {type(model.diffusion_model).__name__} ran without the layers "
+            f"{', '.join(getattr(wanted, 'layers', ('of cross-attention',)))}; name layers that it has, or leave the "
+            "method out."
+        )
+    return prediction
+
+
+class _Patches:
+    """Options of a run with the patches of one pass, and whether the network called them."""
+
+    def __init__(self, options: dict[str, Any], network: Any) -> None:
+        self.options, self.network, self.called = options, network, False
+
+    def set(self, wanted: Perturbation, prompt: Any) -> None:
+        match wanted:
+            case IdentityAttention():
+                self._replace("attn1", wanted.layers, lambda _q, _k, v, _extra, mask=None: v)  # noqa: ARG005
+            case BlurredQueries():
+                self._replace("attn1", wanted.layers, partial(_blurred, wanted))
+            case SkippedLayers():
+                for layer in wanted.layers:
+                    self._add("dit", _transformer_block(layer), lambda args, extra: args)  # noqa: ARG005
+            case NormalizedAttention():
+                self._guide_cross_attention(wanted, prompt[0]["model_conds"]["c_crossattn"].cond)
+
+    def _replace(self, kind: str, layers: tuple[str, ...], patch: Patch) -> None:
+        names = _attention_blocks(self.network)
+        for layer in layers:
+            inside = [block for name, block in names.items() if f".{layer}." in f".{name}."]
+            if not inside:
+                raise InputError(f"no attention in layer {layer!r}; there are {', '.join(names)}: name one of them.")
+            for block in inside:
+                self._add(kind, block, patch)
+
+    def _add(self, kind: str, block: Block, patch: Patch) -> None:
+        from comfy.model_patcher import set_model_options_patch_replace
+
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            self.called = True
+            return patch(*args, **kwargs)
+
+        self.options = set_model_options_patch_replace(self.options, noted, kind, *block)
+
+    def _guide_cross_attention(self, wanted: NormalizedAttention, negative: Tensor) -> None:
+        """The tokens of the negative prompt go behind those of the prompt, and every attention splits them again."""
+        tokens = negative.shape[1]
+
+        def append(n: Tensor, context: Tensor, value: Tensor, extra: Any) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ARG001
+            behind = negative.to(context).expand(len(context), -1, -1)
+            return n, torch.cat([context, behind], 1), torch.cat([value, behind], 1)
+
+        def split(q: Tensor, k: Tensor, v: Tensor, extra: Any, mask: Any = None) -> Tensor:  # noqa: ARG001
+            own, other = (
+                _attention(q, k[:, part], v[:, part], extra) for part in (slice(-tokens), slice(-tokens, None))
+            )
+            return wanted.guided(own, other)
+
+        transformer = dict(self.options["transformer_options"])
+        patches = transformer.get("patches", {})
+        transformer["patches"] = {**patches, "attn2_patch": [*patches.get("attn2_patch", []), append]}
+        self.options["transformer_options"] = transformer
+        for block in set(_attention_blocks(self.network).values()):
+            self._add("attn2", block, split)
+
+
+def _blurred(
+    wanted: BlurredQueries,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    extra: dict[str, Any],
+    mask: Any = None,  # noqa: ARG001
+) -> Tensor:
+    return _attention(wanted.blurred(q, *extra["original_shape"][-2:]), k, v, extra)
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:
+    from comfy.ldm.modules.attention import optimized_attention
+
+    return optimized_attention(q, k, v, heads=extra["n_heads"], attn_precision=extra["attn_precision"])
+
+
+def _is_unet(network: Any) -> bool:
+    return hasattr(network, "input_blocks") and hasattr(network, "output_blocks")
+
+
+def _attention_blocks(network: Any) -> dict[str, Block]:
+    """The blocks of a UNet with attention, by the names that diffusers gives them."""
+    names: dict[str, Block] = {}
+    for side, kind, blocks, end in (
+        ("down_blocks", "input", network.input_blocks, "Downsample"),
+        ("up_blocks", "output", network.output_blocks, "Upsample"),
+    ):
+        level = position = 0
+        for number, block in enumerate(blocks):
+            if any(hasattr(part, "transformer_blocks") for part in block):
+                names[f"{side}.{level}.attentions.{position}"] = (kind, number)
+                position += 1
+            if any(type(part).__name__ == end for part in block):
+                level, position = level + 1, 0
+    if any(hasattr(part, "transformer_blocks") for part in network.middle_block):
+        names["mid"] = ("middle", 0)
+    return names
+
+
+def _transformer_block(layer: str) -> Block:
+    """`7`, `transformer_blocks.7` or `single_transformer_blocks.7` as ComfyUI names it."""
+    stack, _, number = layer.rpartition(".")
+    if not number.isdigit():
+        raise InputError(f"layer {layer!r} of a transformer: it is the number of a block; write layers=(7, 8, 9).")
+    return ("single_block" if stack.startswith("single") else "double_block", int(number))

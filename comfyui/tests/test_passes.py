@@ -1,0 +1,159 @@
+"""Perturbed passes inside ComfyUI's own UNet, against the same change written into its modules by hand."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.samplers
+import pytest
+import torch
+from comfy.model_base import ModelType
+from torch import Tensor
+
+from cfglab import Guidance
+from cfglab.errors import InputError
+
+from .figures import note
+from .models import NEGATIVE, POSITIVE, condition, patcher, sample, unet
+from .test_acceptance import CLOSE, custom, difference, guided, rows_counted
+
+FURTHER = condition(7)
+
+
+@contextmanager
+def changed(module: Any, name: str, forward: Any) -> Iterator[None]:
+    """The module's function in another form, inside."""
+    setattr(module, name, forward)
+    try:
+        yield
+    finally:
+        delattr(module, name)
+
+
+class ByHand(comfy.samplers.CFGGuider):
+    """`u + w (c - u) + s (c - c')`, c' the prediction of the conditions in `other`, inside `self.around`."""
+
+    w = s = 0.0
+    around: Any = None
+    replaces = False
+
+    def predict_noise(self, x: Tensor, timestep: Tensor, model_options: Any = None, seed: Any = None) -> Tensor:  # noqa: ARG002
+        def run(name: str) -> Tensor:
+            return comfy.samplers.calc_cond_batch(self.inner_model, [self.conds[name]], x, timestep, model_options)[0]
+
+        uncond, cond = run("negative"), run("positive")
+        with self.around():
+            other = run("positive")
+        if self.replaces:
+            cond = other
+        return uncond + self.w * (cond - uncond) + self.s * (cond - other)
+
+
+def by_hand(model: Any, w: float, s: float, around: Any, replaces: bool = False) -> Tensor:
+    guider = ByHand(model)
+    guider.set_conds(POSITIVE, NEGATIVE)
+    guider.w, guider.s, guider.around, guider.replaces = w, s, around, replaces
+    return custom(guider)
+
+
+def attentions(network: Any, part: str, name: str) -> list[Any]:
+    return [module for path, module in network.named_modules() if path.startswith(part) and path.endswith(name)]
+
+
+@pytest.mark.parametrize(
+    ("layer", "part"),
+    [("mid", "middle_block."), ("up_blocks.0", "output_blocks.0."), ("down_blocks.1.attentions.0", "input_blocks.3.")],
+)
+def test_seg_blurs_the_queries_of_the_layer_that_diffusers_names(layer: str, part: str) -> None:
+    model = patcher(ModelType.EPS)
+    blocks = attentions(model.model.diffusion_model, part, "attn1.to_q")
+    if layer == "up_blocks.0":
+        blocks += attentions(model.model.diffusion_model, "output_blocks.1.", "attn1.to_q")
+    assert blocks
+
+    @contextmanager
+    def around() -> Iterator[None]:
+        handles = [b.register_forward_hook(lambda _, __, q: q.mean(1, keepdim=True).expand_as(q)) for b in blocks]
+        yield
+        for handle in handles:
+            handle.remove()
+
+    oracle = by_hand(model, 5.0, 3.0, around)
+    apart = difference(sample(guided(model, f"5 | seg(s=3, layers='{layer}')")), oracle)
+    note("b", f"seg in {layer}, written by hand", apart)
+    assert apart < CLOSE
+    assert difference(sample(model, 5.0), oracle) > 100 * CLOSE
+
+
+def test_nag_extrapolates_inside_every_cross_attention() -> None:
+    model, negative = patcher(ModelType.EPS), FURTHER[0][0]
+    guidance = Guidance("5 | nag(s=4, tau=2, alpha=0.5, prompt=blurry)")
+    blocks = attentions(model.model.diffusion_model, "", "attn2")
+    own = type(blocks[0]).forward
+
+    def forward(module: Any) -> Any:
+        def guided_attention(x: Tensor, context: Tensor, **_: Any) -> Tensor:
+            kept, module.to_out = module.to_out, torch.nn.Identity()
+            one, other = own(module, x, context), own(module, x, negative)
+            module.to_out = kept
+            away = 4 * one - 3 * other
+            lengths = [each.abs().sum(-1, keepdim=True) for each in (away, one)]
+            held = away * (2 * lengths[1] / lengths[0]).clamp(max=1)
+            return kept(0.5 * held + 0.5 * one)
+
+        return guided_attention
+
+    @contextmanager
+    def around() -> Iterator[None]:
+        for block in blocks:
+            block.forward = forward(block)
+        yield
+        for block in blocks:
+            del block.forward
+
+    oracle = by_hand(model, 5.0, 0.0, around, replaces=True)
+    ours = sample(guided(model, str(guidance), prompts=(FURTHER,)))
+    note("b", "nag, written by hand", difference(ours, oracle))
+    assert difference(ours, oracle) < CLOSE
+    assert difference(sample(model, 5.0), oracle) > 100 * CLOSE
+
+
+def test_autoguidance_runs_the_second_model_under_the_same_condition() -> None:
+    model, weak = patcher(ModelType.EPS), patcher(ModelType.EPS, unet(seed=5))
+
+    class Auto(ByHand):
+        def predict_noise(self, x: Tensor, timestep: Tensor, model_options: Any = None, seed: Any = None) -> Tensor:  # noqa: ARG002
+            weak.model.current_patcher = weak
+            cond = self.conds["positive"]
+            strong, worse = (
+                comfy.samplers.calc_cond_batch(network, [cond], x, timestep, model_options)[0]
+                for network in (self.inner_model, weak.model)
+            )
+            return worse + 2 * (strong - worse)
+
+    guider = Auto(model)
+    guider.set_conds(POSITIVE, NEGATIVE)
+    oracle = custom(guider)
+    ours = guided(model, "1 | autoguidance(w=2, model=small)", weak=weak)
+    with rows_counted(ours) as rows:
+        apart = difference(sample(ours), oracle)
+    note("b", "autoguidance with a second MODEL, written by hand", apart)
+    assert apart < CLOSE
+    assert sum(rows) == 6
+    assert difference(sample(model, 1.0), oracle) > 100 * CLOSE
+
+
+def test_two_further_prompts_are_told_apart_by_their_order() -> None:
+    model, texts = patcher(ModelType.EPS), "5 | composed(prompt=a, weight=0.5) | composed(prompt=b, weight=-0.5)"
+    both = sample(guided(model, texts, prompts=(FURTHER, condition(8))))
+    swapped = sample(guided(model, texts, prompts=(condition(8), FURTHER)))
+    same = sample(guided(model, texts, prompts=(FURTHER, FURTHER)))
+    assert difference(both, swapped) > 100 * CLOSE
+    assert difference(same, sample(model, 5.0)) < CLOSE
+
+
+def test_a_layer_without_attention_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(
+        InputError, match=r"no attention in layer 'up_blocks.7'; there are .*down_blocks.0.attentions.0.*mid"
+    ):
+        sample(guided(patcher(ModelType.EPS), "5 | pag(layers='up_blocks.7')"))

@@ -1,0 +1,248 @@
+"""The server of the playground: on this computer only unless told, its own files only, no other server asked."""
+
+import ipaddress
+import os
+import re
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cfglab.errors import CfglabError, InputError
+from cfglab.schedules.fields import shown
+
+HOME = "127.0.0.1"
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; frame-src 'self'; object-src 'none'; "
+    "base-uri 'self'; form-action 'self'"
+)
+_REPORT_POLICY = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' data:; "
+    "sandbox allow-scripts allow-popups allow-downloads"
+)
+_CLOSED = re.compile(r"/gradio_api/(?:file[=/]|upload|proxy=|stream|component_server)|/(?:docs|redoc|openapi\.json)$")
+"""Addresses of Gradio that the page does not use: files of the server, uploads, and other servers through it."""
+_FILES = re.compile(r"(?:report\.(?:html|csv|json)|images/[0-9a-f]{8,64}\.png|report/[A-Za-z0-9_-]+\.(?:js|json))")
+"""What is served of a run folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What `cfglab ui` was told.
+
+    Attributes:
+        model: "scenes", a model folder, or a hub id.
+        device: a torch device, or "auto".
+        dtype: the dtype of the model.
+        host: the address to bind; 127.0.0.1 is this computer only.
+        port: the port; 0 takes a free one.
+        runs: the folder of the runs.
+        votes: the file of the votes; None is votes.jsonl in the user's data folder.
+        hub: the options `revision` and `allow_pickle` of `cfglab.load`.
+    """
+
+    model: str = "scenes"
+    device: str = "auto"
+    dtype: str = "float32"
+    host: str = HOME
+    port: int = 7860
+    runs: Path = Path("runs")
+    votes: Path | None = None
+    hub: dict[str, Any] = field(default_factory=dict)
+
+
+def make_app(settings: Settings) -> Any:
+    """The ASGI application.
+
+    Args:
+        settings: the model and the folders.
+
+    Returns:
+        A FastAPI application; the model is loaded in the background.
+
+    Raises:
+        InputError: Gradio is not installed.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read by Gradio when it is imported
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    try:
+        import gradio as gr
+    except ImportError as error:
+        raise InputError(
+            f"the playground needs Gradio, which cannot be imported ({error}); pip install 'cfglab[ui]'."
+        ) from error
+    from fastapi import FastAPI
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    from cfglab.ui import page, votes
+    from cfglab.ui.engine import Engine
+    from cfglab.ui.shared import Services, asset
+    from cfglab.ui.sweep import Jobs
+
+    engine = Engine(settings.model, settings.device, settings.dtype, settings.hub)
+    jobs = Jobs(engine, settings.runs)
+    blocks = page.build(Services(engine, jobs, settings.votes or votes.default_file()))
+    blocks.queue(max_size=64)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_api_route("/runs/{name}/{file:path}", _run_files(jobs), methods=["GET"])
+    gr.mount_gradio_app(
+        app,
+        blocks,
+        "/",
+        server_name=settings.host,
+        server_port=settings.port,
+        theme=page.theme(),
+        css=asset("style.css"),
+        head=page.head(),
+        footer_links=[],
+        allowed_paths=[],
+        show_error=False,
+        max_file_size=1,
+        ssr_mode=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        pwa=False,
+    )
+    app.add_middleware(_Guard)
+    if _is_loopback(settings.host):  # another site's name that points here is refused
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", "::1"])
+    engine.warm_up()
+    return app
+
+
+def serve(settings: Settings, *, browser: bool = True) -> None:
+    """Serve the page until Ctrl-C.
+
+    Args:
+        settings: what to serve and where.
+        browser: whether to open the page in a browser, if there is one.
+
+    Raises:
+        InputError: the port is taken, or the address is not this computer's.
+    """
+    with listen(settings.host, settings.port) as listening:
+        port = listening.getsockname()[1]
+        app = make_app(settings)
+        address = f"http://{'localhost' if _is_any(settings.host) else _bracketed(settings.host)}:{port}/"
+        reach = "this computer only" if _is_loopback(settings.host) else "everybody on the network of this computer"
+        print(f"playground: {address} ({reach}; Ctrl-C ends it)", flush=True)
+        if browser:
+            _open_browser(address)
+        run_server(app, listening)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        InputError: the port is taken or not allowed, or the address is not this computer's.
+    """
+    if not 0 <= port <= 65535:
+        raise InputError(f"--port {port}: a port is 0 to 65535; write 7860.")
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"--host {shown(host)}: no address of this computer ({error}); leave it out.") from error
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(128)
+    except OSError as error:
+        listening.close()
+        raise InputError(
+            f"--port {port} on {host}: cannot be used ({error.strerror or error}); give another --port, or 0 for a "
+            "free one."
+        ) from error
+    return listening
+
+
+def run_server(app: Any, listening: socket.socket) -> None:
+    """Serve an application on a socket until it is told to stop."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))
+    try:
+        server.run(sockets=[listening])
+    except KeyboardInterrupt:
+        return
+
+
+def _open_browser(address: str) -> None:
+    """Open the page; where there is no browser, the printed address is enough."""
+    import threading
+    import webbrowser
+
+    try:
+        webbrowser.get()
+    except webbrowser.Error:
+        print("no browser was found here; open the address yourself.", flush=True)
+        return
+    threading.Timer(1.0, webbrowser.open, [address]).start()
+
+
+def _run_files(jobs: Any) -> Any:
+    from fastapi import Response
+    from fastapi.responses import FileResponse, PlainTextResponse
+
+    def run_file(name: str, file: str) -> Response:
+        """The report of a run, written again when it is asked for, and the images of its grid."""
+        headers = {"Content-Security-Policy": _REPORT_POLICY, "X-Content-Type-Options": "nosniff"}
+        try:
+            folder = jobs.folder(name)
+            if not _FILES.fullmatch(file):
+                raise InputError(f"{shown(file)}: not a file of a report.")
+            if file == "report.html":
+                from cfglab.report import report
+
+                report(folder)
+        except CfglabError as error:
+            return PlainTextResponse(str(error), 404, headers)
+        path = folder / file
+        if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+            return PlainTextResponse("there is no such file in this run.", 404, headers)
+        return FileResponse(path, headers=headers)
+
+    return run_file
+
+
+class _Guard:
+    """Refuses the addresses of Gradio that the page does not use, and lets the browser ask this server only."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if _CLOSED.search(scope["path"]):
+            await send({"type": "http.response.start", "status": 404, "headers": [(b"content-type", b"text/plain")]})
+            await send({"type": "http.response.body", "body": b"the playground serves no files"})
+            return
+
+        async def with_policy(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                names = {name.lower() for name, _ in message["headers"]}
+                if b"content-security-policy" not in names:
+                    extra = [(b"content-security-policy", _POLICY.encode()), (b"referrer-policy", b"same-origin")]
+                    message = {**message, "headers": [*message["headers"], *extra]}
+            await send(message)
+
+        await self.app(scope, receive, with_policy)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _is_any(host: str) -> bool:
+    return host in ("0.0.0.0", "::")
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
