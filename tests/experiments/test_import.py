@@ -15,6 +15,7 @@ from sd_parsers import ParserManager
 import cfglab as cl
 from cfglab import cli
 from cfglab.errors import InputError
+from cfglab.experiments.analysis.compare import compare
 from cfglab.experiments.importing.generation import Generation, Unusable
 from cfglab.experiments.importing.importer import import_images
 from cfglab.experiments.importing.metadata import read_generation
@@ -133,6 +134,22 @@ def test_patches_on_the_model_of_comfyui_are_settings_and_a_cfglab_node_is_the_g
     assert made.model == "v1-5-pruned-emaonly"
 
 
+def test_a_guidance_that_a_workflow_does_not_record_is_not_taken_for_its_cfg(tmp_path: Path) -> None:
+    graph = comfyui_graph()
+    graph["3"]["inputs"]["model"] = ["20", 0]
+    graph["20"] = {"class_type": "CfglabGuidance", "inputs": {"model": ["21", 0], "guidance": ["22", 0]}}
+    graph["21"] = {"class_type": "CfglabScenes", "inputs": {}}
+    graph["22"] = {"class_type": "CfglabTuned", "inputs": {"file": "tuned.json"}}
+    with pytest.raises(Unusable, match="from another node, whose text is not recorded"):
+        read_generation(write_png(tmp_path / "a.png", comfyui_texts(graph)))
+    graph["22"] = {"class_type": "PrimitiveString", "inputs": {"value": "5 | pag()"}}
+    made = read_generation(write_png(tmp_path / "a.png", comfyui_texts(graph)))
+    assert (str(made.guidance), made.model) == (str(cl.Guidance("5 | pag()")), "CfglabScenes")
+    graph["20"]["class_type"] = "CfglabGuidanceList"
+    with pytest.raises(Unusable, match="each image has its own guidance"):
+        read_generation(write_png(tmp_path / "a.png", comfyui_texts(graph)))
+
+
 def test_a_second_pass_of_comfyui_is_a_setting_of_the_first(tmp_path: Path) -> None:
     graph = comfyui_graph(seed=5, cfg=8)
     second = json.loads(json.dumps(graph["3"]))
@@ -182,6 +199,23 @@ def test_a_folder_of_a1111_images_ends_in_a_report_with_intervals(
     row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("scale=7"))
     assert "[" in row
     assert "+" in row
+
+
+def test_a_folder_of_comfyui_images_ends_in_a_report_with_intervals(tmp_path: Path) -> None:
+    for place, prompt in enumerate(PROMPTS):
+        for seed in (1, 2):
+            for cfg in (5.0, 7.0):
+                number = 100 * place + 10 * seed + int(20 * cfg)
+                texts = comfyui_texts(comfyui_graph(prompt, seed, cfg))
+                write_png(tmp_path / "in" / f"ComfyUI_{number:05}_.png", texts, number)
+    assert cli.call(["import", str(tmp_path / "in"), "--out", str(tmp_path / "run"), "-q"]) == 0
+    with cl.Store.open(tmp_path / "run") as store:
+        (row,) = compare(store, "contrast", baseline="scale=5").rows
+    assert (row.setting, row.n) == ("scale=7", 6)
+    assert row.low is not None
+    assert row.high is not None
+    assert row.low < row.difference < row.high
+    assert (tmp_path / "run" / "report.html").is_file()
 
 
 def test_the_run_holds_the_pixels_prompts_seeds_and_scales_of_the_folder(tmp_path: Path) -> None:

@@ -280,7 +280,7 @@ def test_the_rows_that_a_step_does_not_need_are_not_run_in_reforge(reforge: Any)
 
 @pytest.mark.parametrize("kind", [Eps, V])
 def test_a_method_gives_the_same_in_reforge_as_around_the_bare_denoiser(reforge: Any, kind: Any) -> None:
-    text = "6 | apg(norm_threshold=3) | rescale(strength=0.4, space=v)"
+    text = "6 | apg(norm_threshold=3) | rescale(strength=0.4, space=model)"
     p = reforge_job(Unet(kind()))
     reforge.script.process_before_every_sampling(p, text)
     mine, _ = euler(reforge, p)

@@ -26,6 +26,8 @@ _VALUES = (
 )
 _OWN = ("seed", "noise_seed", "steps", "cfg", "sampler_name", "control_after_generate")
 _TEXT_PARTS = 16
+_GUIDANCE_NODE, _GUIDANCE_LIST_NODE = "CfglabGuidance", "CfglabGuidanceList"
+"""Nodes of cfglab's own pack."""
 
 
 def read_prompt(prompt: object) -> Generation:
@@ -164,14 +166,24 @@ class _Graph:
             file = self.value(step, *_MODEL_FILES)
             if file is not None:
                 return file, guidance
-            text = inputs.get("guidance")
-            if guidance is None and isinstance(text, str) and "cfglab" in step["class_type"].lower():
-                guidance = text
+            if step["class_type"] in (_GUIDANCE_NODE, _GUIDANCE_LIST_NODE):
+                guidance = guidance or self._guidance_text(step)
                 continue
+            if not any(self.linked(value) for value in inputs.values()):
+                return step["class_type"], guidance  # a loader that names no file
             for name, value in inputs.items():
                 if self.linked(value) is None:
                     settings[f"{step['class_type']} {name}"] = value
         return None, guidance
+
+    def _guidance_text(self, node: Node) -> str:
+        """The text of a cfglab node; of a linked one only where the link leads to a text."""
+        if node["class_type"] == _GUIDANCE_LIST_NODE:
+            raise Unusable("is of a batch in which each image has its own guidance, and does not record which one")
+        text = self._resolved(node["inputs"].get("guidance"))
+        if not isinstance(text, str):
+            raise Unusable("takes its guidance from another node, whose text is not recorded")
+        return text
 
     def _text(self, node: Node | None, settings: dict[str, object] | None) -> str | None:
         """The text behind a conditioning: all parts of one that is combined; "" for one that is zeroed out."""

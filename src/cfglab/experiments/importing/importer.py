@@ -1,11 +1,9 @@
 """Images of other programs as a run folder: configurations are what differs, pairs are prompt and seed."""
 
-import hashlib
-import json
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,31 +12,17 @@ import numpy as np
 from cfglab.errors import InputError
 from cfglab.experiments.importing.generation import Generation, Unusable, label
 from cfglab.experiments.importing.metadata import ENDINGS, listed_generation, read_generation, read_listing
+from cfglab.experiments.importing.run_writer import ImportedImage, read_rgb, write_run
 from cfglab.experiments.spec.document import ExcludedSettings
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.spec.models import IMPORTED
 from cfglab.experiments.spec.setting import Setting
-from cfglab.experiments.storage.files import write_whole
-from cfglab.experiments.storage.infotext import GUIDANCE, KEYWORD, write_infotext
-from cfglab.experiments.storage.png import encode_pixels, open_image
-from cfglab.experiments.storage.png_chunks import with_text
-from cfglab.experiments.storage.store import Result, ResultRow, Store
-from cfglab.limits import IMAGE_PIXELS, IMPORT_CELLS, IMPORT_FILES
-from cfglab.metrics.images import contrast, saturation
+from cfglab.limits import IMPORT_CELLS, IMPORT_FILES
 from cfglab.progress import progress_bar
 from cfglab.schedules.fields import nearest
 
 _NAMES = 3
 """Files that a note names."""
-
-
-@dataclass(frozen=True)
-class ImportedImage:
-    """One image of a folder: its file, its size in pixels, and how it was generated."""
-
-    path: Path
-    size: tuple[int, int]
-    generation: Generation
 
 
 @dataclass(frozen=True)
@@ -100,7 +84,7 @@ def import_images(
     if not unpaired:
         images, names = _paired(images, names, left_out)
     experiment = _experiment(images, names, folders, baseline, left_out)
-    _write(experiment, images, names, out, quiet)
+    write_run(experiment, images, names, out, quiet)
     notes = [f"{part.name}: {part.reason}" for part in experiment.left_out]
     pairs = {(image.generation.prompt, image.generation.seed) for image in images}
     return ImportedRun(out, len(images), len(experiment.settings), len(pairs), tuple(notes))
@@ -140,17 +124,9 @@ def _read(files: Sequence[Path], left_out: dict[str, list[str]], quiet: bool) ->
                 if path.name.startswith("grid-"):
                     raise Unusable("is a grid of images")
                 made = read_generation(path) if row is None else listed_generation(row)
-                yield ImportedImage(path, _pixels(path).shape[1::-1], made)
+                yield ImportedImage(path, read_rgb(path).shape[1::-1], made)
             except Unusable as error:
                 left_out[str(error)].append(path.name)
-
-
-def _pixels(path: Path) -> np.ndarray:
-    """uint8 (h, w, 3). Raises Unusable."""
-    try:
-        return np.asarray(open_image(path, IMAGE_PIXELS))
-    except OSError as error:
-        raise Unusable(f"cannot be read ({error.strerror})") from error
 
 
 def _one_size(images: list[ImportedImage], left_out: dict[str, list[str]]) -> list[ImportedImage]:
@@ -222,7 +198,7 @@ def _once(
         before = first.setdefault((name, _pair(image)), image)
         kept.append(before is image)
         if before is not image:
-            same = np.array_equal(_pixels(before.path), _pixels(image.path))
+            same = np.array_equal(read_rgb(before.path), read_rgb(image.path))
             left_out[
                 "is there twice, pixel for pixel"
                 if same
@@ -353,65 +329,3 @@ def _natural(name: str) -> list[tuple[int, float, str]]:
     """Sort key: numbers in a name by their value."""
     parts = re.split(r"(\d+(?:\.\d+)?)", name)
     return [(0, float(part), "") if place % 2 else (1, 0.0, part) for place, part in enumerate(parts)]
-
-
-# -- writing
-
-
-def _write(
-    experiment: Experiment, images: Sequence[ImportedImage], names: Sequence[str], out: Path, quiet: bool
-) -> None:
-    """The run folder with every image, recorded and scored."""
-    from cfglab.experiments.scoring.scorer import score
-
-    place = _places(experiment)
-    with Store.create(out, experiment) as store:
-        with progress_bar(len(images), quiet, "importing") as advance:
-            for image, name in zip(images, names, strict=True):
-                store.record([_recorded(out, image, name, place)])
-                advance(1)
-        score(store, quiet)
-        store.write_csv()
-
-
-def _places(experiment: Experiment) -> Callable[[str, str, int], int]:
-    """The position of a setting, prompt and seed in the experiment's order."""
-    settings = {setting.name: index for index, setting in enumerate(experiment.settings)}
-    prompts = {prompt: index for index, prompt in enumerate(experiment.prompts)}
-    seeds = {seed: index for index, seed in enumerate(experiment.seeds)}
-    return lambda name, prompt, seed: (settings[name] * len(prompts) + prompts[prompt]) * len(seeds) + seeds[seed]
-
-
-def _recorded(out: Path, image: ImportedImage, name: str, place: Callable[[str, str, int], int]) -> ResultRow:
-    made, pixels = image.generation, _pixels(image.path)
-    text = write_infotext(made.prompt, made.negative, _infotext_settings(image))
-    file = with_text(encode_pixels(pixels), KEYWORD, text)
-    digest = hashlib.sha256(file).hexdigest()
-    identity = json.dumps([name, made.prompt, made.seed, digest])
-    cell = hashlib.sha256(identity.encode()).hexdigest()
-    write_whole(out / "images" / f"{cell}.png", file)
-    floats = pixels.transpose(2, 0, 1)[None].astype(np.float32) / 127.5 - 1
-    result = Result(
-        cell=cell,
-        position=place(name, made.prompt, made.seed),
-        setting=name,
-        prompt=made.prompt,
-        seed=made.seed,
-        torch_seed=made.seed,
-        status="done",
-        image=f"images/{cell}.png",
-        metrics={"saturation": float(saturation(floats)[0]), "contrast": float(contrast(floats)[0])},
-    )
-    return ResultRow(result=result, settled=True, sha256=digest)
-
-
-def _infotext_settings(image: ImportedImage) -> dict[str, object]:
-    made = image.generation
-    return {
-        "Steps": made.steps,
-        "Sampler": made.sampler,
-        "Seed": made.seed,
-        "Size": f"{image.size[0]}x{image.size[1]}",
-        "Model": made.model,
-        GUIDANCE: made.guidance,
-    }
