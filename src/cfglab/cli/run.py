@@ -137,6 +137,9 @@ def run(
 
 
 def _say(line: str) -> None:
+    """Show a line where somebody looks, as the progress bar does: only on a terminal."""
+    if not sys.stderr.isatty():
+        return
     with suppress(OSError, ValueError):  # a terminal that was closed does not end a run
         print(line, file=sys.stderr, flush=True)
 

@@ -21,7 +21,7 @@ document.addEventListener("click", (event) => {
 });
 /* a page of a run that continues looks for a newer one: `report.js` beside it calls cfglab("version", 0, …) */
 const LOOK_EVERY = 4000;
-let looking = data.live ? setInterval(lookForNewer, LOOK_EVERY) : 0;
+let polling = data.live ? setInterval(lookForNewer, LOOK_EVERY) : 0;
 function lookForNewer() {
   const script = document.createElement("script");
   script.src = `report.js?${Date.now()}`;
@@ -29,9 +29,9 @@ function lookForNewer() {
   document.head.append(script);
 }
 function offer(version) {
-  if (!looking || version === document.querySelector("meta[name=version]").content) return;
-  clearInterval(looking);
-  looking = 0;
+  if (!polling || version === document.querySelector("meta[name=version]").content) return;
+  clearInterval(polling);
+  polling = 0;
   byId("newer").hidden = false;
 }
 if (data.live) byId("newer").querySelector("button").addEventListener("click", () => location.reload());
