@@ -1,5 +1,6 @@
 """A stand-in for the model hub on 127.0.0.1: the files of local folders under the hub's addresses."""
 
+import base64
 import hashlib
 import json
 import threading
@@ -12,11 +13,14 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves `models`, {hub id: folder}, at any revision; `asked` lists the requests as `GET /path`."""
+    """Serves `models`, {hub id: folder}, at any revision; `asked` lists the requests as `GET /path`.
 
-    def __init__(self, models: dict[str, Path]) -> None:
+    Repositories that are made hold their files in `uploads`; without it none may be made.
+    """
+
+    def __init__(self, models: dict[str, Path], uploads: Path | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.models = models
+        self.models, self.uploads = models, uploads
         self.asked: list[str] = []
 
     @property
@@ -25,8 +29,8 @@ class Hub(ThreadingHTTPServer):
 
 
 @contextmanager
-def serve(models: dict[str, Path]) -> Iterator[Hub]:
-    with Hub(models) as hub:
+def serve(models: dict[str, Path], uploads: Path | None = None) -> Iterator[Hub]:
+    with Hub(models, uploads) as hub:
         threading.Thread(target=hub.serve_forever, daemon=True).start()
         try:
             yield hub
@@ -43,6 +47,31 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._answer(with_body=True)
+
+    def do_POST(self) -> None:
+        """Making a repository and committing small files to it, as the hub's client asks for it."""
+        path = self.path.partition("?")[0]
+        self.server.asked.append(f"POST {path}")
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if path == "/api/repos/create":
+            name = "/".join(part for key in ("organization", "name") if (part := json.loads(body).get(key)))
+            if self.server.uploads is None:
+                return self._send(b'{"error": "you may not"}', True, 403)
+            self.server.models.setdefault(name, self.server.uploads)
+            return self._send(json.dumps({"url": f"{self.server.address}/{name}", "name": name}).encode(), True)
+        name = next((name for name in self.server.models if path.startswith(f"/api/models/{name}/")), "")
+        if "/preupload/" in path:
+            modes = [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in _files_of(body)]
+            return self._send(json.dumps({"files": modes}).encode(), True)
+        if name and "/commit/" in path:
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    file = self.server.models[name] / line["value"]["path"]
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    file.write_bytes(base64.b64decode(line["value"]["content"]))
+            url = f"{self.server.address}/{name}/commit/{COMMIT}"
+            return self._send(json.dumps({"success": True, "commitUrl": url, "commitOid": COMMIT}).encode(), True)
+        return self._send(b"", True, 404, {"X-Error-Code": "RepoNotFound"})
 
     def _answer(self, with_body: bool) -> None:
         path = self.path.partition("?")[0]
@@ -76,6 +105,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _content_id(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
+
+
+def _files_of(body: bytes) -> list[dict[str, str]]:
+    files: list[dict[str, str]] = json.loads(body)["files"]
+    return files
 
 
 def _files(folder: Path) -> list[Path]:

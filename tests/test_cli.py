@@ -309,7 +309,7 @@ def test_pictures_that_failed_are_said_and_the_report_is_still_written(
     with cfglab.Store.create(folder, experiment) as store:
         store.record(failed)
     done = cfglab.Run(folder, drawn=34, failed=2)
-    monkeypatch.setattr("cfglab.Experiment.run", lambda *_, **__: done)
+    monkeypatch.setattr("cfglab.experiments.execution.run.run", lambda *_, **__: done)
     monkeypatch.setattr("cfglab.Run.report", lambda run: run.folder / "report.html")
     assert call(["run", "small.yaml"]) == 1
     out, err = capsys.readouterr()

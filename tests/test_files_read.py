@@ -323,7 +323,7 @@ def test_an_experiments_name_is_no_way_out_of_runs(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[Path] = []
-    monkeypatch.setattr("cfglab.Experiment.run", lambda _, folder, *__, **___: started.append(folder))
+    monkeypatch.setattr("cfglab.experiments.execution.run.run", lambda _, folder, *__, **___: started.append(folder))
     assert "names the run's folder" in refused(
         capsys, "run", "scale", "--prompts", "a", "--set", f"name={quoted(name)}"
     )

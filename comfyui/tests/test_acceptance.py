@@ -10,12 +10,13 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
-from cfglab_pack.guided_model import GuidedModel, Run
+from cfglab_pack.guided_model import GuidedModel, Run, noise_path
 from comfy.model_base import ModelType
 from torch import Tensor
 
 from cfglab import Guidance
 from cfglab.errors import InputError
+from cfglab.hosts import SigmaSteps
 
 from .figures import note
 from .models import NEGATIVE, POSITIVE, condition, patcher, sample
@@ -79,6 +80,38 @@ def test_a_plain_scale_gives_the_bits_of_an_untouched_sampler(kind: str, sampler
         assert torch.equal(sample(guided(model, "5"), 3.0, sampler), untouched)
         assert not torch.equal(sample(guided(model, "4"), 5.0, sampler), untouched)
     note("a", f"{kind}, {sampler}", 0.0)
+
+
+OTHER_PATHS = {
+    "COSMOS_RFLOW": ModelType.FLOW_COSMOS,
+    "StableCascade": ModelType.STABLE_CASCADE,
+    "V continuous": ModelType.V_PREDICTION_CONTINUOUS,
+    "V EDM": ModelType.V_PREDICTION_EDM,
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_PATHS)
+def test_a_further_classes_of_model_sampling_are_read(kind: str) -> None:
+    model = patcher(OTHER_PATHS[kind])
+    untouched = sample(model, 5.0)
+    assert torch.isfinite(untouched).all()
+    assert torch.equal(sample(guided(model, "5")), untouched)
+    x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    path, unit, _ = noise_path(model.get_model_object("model_sampling"))
+    step = SigmaSteps([2.0, 0.0], path, unit).steps[0]
+    seen = model.get_model_object("model_sampling").calculate_input(torch.tensor([2.0]), x)
+    assert torch.allclose(SigmaSteps([2.0, 0.0], path, unit).network_input(x, step), seen, atol=1e-6)
+    note("a", kind, 0.0)
+
+
+def test_a_class_that_scales_otherwise_is_refused_by_name_and_nothing_is_changed() -> None:
+    model = patcher(ModelType.IMG_TO_IMG)
+    options = set(model.model_options)
+    with pytest.raises(
+        InputError, match=r"a MODEL with the sampling .*IMG_TO_IMG.*: how it scales its input is not known"
+    ):
+        guided(model, "5")
+    assert set(model.model_options) == options
 
 
 # -- (b) -------------------------------------------------------------------------------------------------------------

@@ -19,6 +19,9 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "guidance.parameterization": ("convert",),
     "denoising.step_reader": ("StepReader",),
     "hosts": ("Host", "SigmaSteps"),
+    "hosts.levels": ("Levels",),
+    "hosts.guided": ("guided", "GuidedDenoiser"),
+    "pipelines.model_levels": ("levels",),
     "pipelines": ("load", "guide", "attach", "detach", "Profile", "Trace", "weights_hash"),
     "pipelines.guider.guider": ("to_guider", "Guider"),
     "pipelines.guider.save": ("save_with_guider",),
@@ -57,6 +60,9 @@ if TYPE_CHECKING:
     from cfglab.guidance.parameterization import convert as convert
     from cfglab.hosts import Host as Host
     from cfglab.hosts import SigmaSteps as SigmaSteps
+    from cfglab.hosts.guided import GuidedDenoiser as GuidedDenoiser
+    from cfglab.hosts.guided import guided as guided
+    from cfglab.hosts.levels import Levels as Levels
     from cfglab.metrics import METRICS as METRICS
     from cfglab.metrics import Metric as Metric
     from cfglab.pipelines import Profile as Profile
@@ -69,6 +75,7 @@ if TYPE_CHECKING:
     from cfglab.pipelines.guider.guider import Guider as Guider
     from cfglab.pipelines.guider.guider import to_guider as to_guider
     from cfglab.pipelines.guider.save import save_with_guider as save_with_guider
+    from cfglab.pipelines.model_levels import levels as levels
     from cfglab.schedules import Constant as Constant
     from cfglab.schedules import Cosine as Cosine
     from cfglab.schedules import Function as Function

@@ -95,6 +95,13 @@ PNG_TEXT_BYTES = 1_048_576
 PNG_TEXTS = 32
 """Text chunks and colour profiles of a PNG file."""
 
+# -- images of other programs ------------------------------------------------------------------------------------------
+
+IMPORT_FILES = 100_000
+"""Files in the folders of one import."""
+IMPORT_CELLS = 200_000
+"""Configurations x prompts x seeds of one import, images that are missing included."""
+
 # -- records (what the PNG file of a run says about the image) ---------------------------------------------------------
 
 LARGEST_SEED = 2**64 - 1

@@ -5,6 +5,8 @@ from typing import Annotated
 import typer
 
 from cfglab.cli.compare import compare
+from cfglab.cli.import_ import import_
+from cfglab.cli.levels import levels
 from cfglab.cli.list_ import list_
 from cfglab.cli.plot import plot
 from cfglab.cli.report import report
@@ -21,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, plot, list_, reproduce, trace, report, score, compare, tune, ui):
+for command in (run, import_, plot, list_, levels, reproduce, trace, report, score, compare, tune, ui):
     app.command(command.__name__.rstrip("_"))(command)
 
 

@@ -124,6 +124,52 @@ class Guidance(BaseModel):
         except InputError as error:
             raise InputError(f"the JSON of a guidance: {error}{NEWER}") from None
 
+    def push_to_hub(
+        self, repository: str, name: str = "guidance", *, private: bool | None = None, message: str | None = None
+    ) -> str:
+        """Write this guidance to a repository of the Hugging Face hub, under a name.
+
+        A repository holds any number of them, as `guidance/NAME.json`; `from_hub` reads one back. The repository is
+        made if it does not exist.
+
+        Args:
+            repository: The hub id, owner/name.
+            name: The name of the guidance: letters, digits, '_', '.' and '-'.
+            private: Whether a new repository is private; None is the owner's setting.
+            message: The commit message; None is one with the guidance's text.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            InputError: A name is not valid, the guidance cannot be written as JSON, or the hub refuses.
+            MachineError: The hub cannot be reached.
+        """
+        from cfglab.guidance.hub import push
+
+        message = message or f"Guidance {name}: {str(self)[:200]}"
+        return push(self.to_json(), repository, name, private=private, message=message)
+
+    @classmethod
+    def from_hub(cls, repository: str, name: str = "guidance", *, revision: str | None = None) -> "Guidance":
+        """A guidance that `push_to_hub` wrote. Nothing in it is executed.
+
+        Args:
+            repository: The hub id, owner/name.
+            name: The name of the guidance.
+            revision: A branch, tag or commit; None is the main branch.
+
+        Returns:
+            A guidance equal to the one that was pushed.
+
+        Raises:
+            InputError: There is no such guidance, or its file is not the JSON of one.
+            MachineError: The hub cannot be reached, and the file is not in its cache.
+        """
+        from cfglab.guidance.hub import fetch
+
+        return cls.from_json(fetch(repository, name, revision))
+
     def start(self, prediction: Space = "epsilon", model: Space | None = None) -> Guide:
         """One run of this guidance.
 

@@ -13,7 +13,7 @@ from cfglab.experiments.execution.versions import versions
 from cfglab.experiments.spec.models import model_facts
 from cfglab.experiments.storage.database import DATABASE
 from cfglab.experiments.storage.files import check_target, write_whole
-from cfglab.experiments.storage.png import encode, read_picture, read_record, to_bytes
+from cfglab.experiments.storage.png import add_infotext, encode, has_infotext, read_picture, read_record, to_bytes
 from cfglab.experiments.storage.record import Record, check_model
 from cfglab.experiments.storage.store import Store
 from cfglab.experiments.storage.traces import CellTrace, stored_traces
@@ -84,7 +84,8 @@ def reproduce(
     _check_target(out, Path(image))
     pixels = to_bytes(replay(image, record, device, allow_pickle=allow_pickle, allow_download=allow_download).pixels)
     present = versions()
-    write_whole(out, encode(pixels, record.batch, present)[record.index])
+    file = encode(pixels, record.batch, present)[record.index]
+    write_whole(out, add_infotext(file, record.cell) if has_infotext(image) else file)
     after = pixels[record.index].astype(np.int16)
     notes = tuple(
         f"{name}: {recorded} then, {present.get(name, 'none')} now"

@@ -24,7 +24,8 @@ from cfglab.experiments.spec.models import ModelFacts, model_facts
 from cfglab.experiments.spec.prompts import refuse_same_noise
 from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.files import write_whole
-from cfglab.experiments.storage.store import DATABASE, Result, ResultRow, Store
+from cfglab.experiments.storage.png import add_infotext
+from cfglab.experiments.storage.store import DATABASE, INFOTEXT, Result, ResultRow, Store
 from cfglab.file_input import read_bytes
 from cfglab.limits import IMAGE_BYTES
 from cfglab.progress import progress_bar
@@ -322,13 +323,13 @@ def _draw_all(
     """
     from cfglab.experiments.scoring.scorer import Scorer
 
-    drawn = 0
+    drawn, infotext = 0, store.meta(INFOTEXT) is not None
     watch(progress)
     with ExitStack() as stack:
         scorer = stack.enter_context(Scorer(store)) if score else None
         advance = stack.enter_context(progress_bar(sum(map(len, todo)), quiet))
         for outcomes in workers.draw(todo):
-            written = [row for outcome in outcomes for row in _written(store.folder, outcome, placements)]
+            written = [row for outcome in outcomes for row in _written(store.folder, outcome, placements, infotext)]
             rows = [row for row in written if row.result.image or row.result.position not in intact]
             try:
                 scored_rows = scorer.scored(rows) if scorer else rows
@@ -343,12 +344,13 @@ def _draw_all(
     return drawn
 
 
-def _written(folder: Path, outcome: Outcome, placements: Placements) -> Iterator[ResultRow]:
-    """Write the image of an outcome, then yield one row for each setting that has this cell."""
+def _written(folder: Path, outcome: Outcome, placements: Placements, infotext: bool) -> Iterator[ResultRow]:
+    """Write the image of an outcome, with infotext if the run has it, then yield one row for each setting."""
     cell, image, digest = outcome.cell, None, None
     if outcome.file is not None:
-        image, digest = f"images/{cell.id}.png", hashlib.sha256(outcome.file).hexdigest()
-        write_whole(folder / image, outcome.file)
+        file = add_infotext(outcome.file, cell) if infotext else outcome.file
+        image, digest = f"images/{cell.id}.png", hashlib.sha256(file).hexdigest()
+        write_whole(folder / image, file)
     for position, setting, seed in placements[cell.id]:
         result = Result(
             cell=cell.id,

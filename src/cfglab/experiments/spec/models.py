@@ -12,11 +12,13 @@ from cfglab.mixtures import toys
 from cfglab.pipelines.loading.configuration import read_configuration
 from cfglab.pipelines.loading.model_folder import locate, weights_hash
 from cfglab.pipelines.loading.samplers import SAMPLERS
-from cfglab.schedules.fields import nearest
+from cfglab.schedules.fields import nearest, shown
 
 if TYPE_CHECKING:
     from cfglab.mixtures.sampling import Method
 
+IMPORTED = "imported:"
+"""How the model of a run of imported images begins; what follows is the name that the other program recorded."""
 MIXTURE_PREFIX = "mixture:"
 MIXTURE_SAMPLES = 256
 """Samples of a mixture that one cell shows."""
@@ -65,6 +67,11 @@ def model_facts(
     Raises:
         InputError: if there is no such model, or its folder is not valid.
     """
+    if name.startswith(IMPORTED):
+        raise InputError(
+            f"model {shown(name)}: these images were imported from another program, which cfglab does not run; name a "
+            "model that is here, or look at the run with cfglab report and cfglab compare."
+        )
     if is_mixture(name):
         return mixture_facts(name)
     folder = locate(name, revision, allow_pickle, allow_download)

@@ -16,6 +16,8 @@ from cfglab.experiments.storage.files import LOCK, refuse
 
 DATABASE = "results.sqlite"
 FORMAT = 1  # of the tables; 0 in files of before it was written
+INFOTEXT = "infotext"
+"""The key that says that the images of this run carry infotext; runs from before that go on without it."""
 _NEW = f".{DATABASE}.tmp"
 _LOGS = tuple(f"{DATABASE}-{kind}" for kind in ("wal", "shm", "journal"))
 ANEW = "restore it, or delete it and run again, which draws every image anew, or choose another --out"
@@ -75,6 +77,7 @@ def begin(folder: Path, experiment: str) -> None:
         with closing(sqlite3.connect(folder / _NEW, isolation_level=None)) as database:
             database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT};")
             database.execute("INSERT INTO meta VALUES ('experiment', ?)", (experiment,))
+            database.execute("INSERT INTO meta VALUES (?, '1')", (INFOTEXT,))
             database.execute("COMMIT")
         os.replace(folder / _NEW, folder / DATABASE)
     except OSError as error:

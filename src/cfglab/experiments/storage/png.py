@@ -12,7 +12,8 @@ from PIL import Image, PngImagePlugin
 
 from cfglab.errors import InputError, MachineError, is_memory_error
 from cfglab.experiments.spec.cell import Cell
-from cfglab.experiments.storage.png_chunks import SIGNATURE, Chunks, TooLarge, scan
+from cfglab.experiments.storage.infotext import KEYWORD, infotext_of
+from cfglab.experiments.storage.png_chunks import SIGNATURE, Chunks, TooLarge, scan, with_text
 from cfglab.experiments.storage.record import Record as Record
 from cfglab.experiments.storage.record import record_of
 from cfglab.file_input import read_bytes
@@ -47,10 +48,28 @@ def encode(pixels: np.ndarray, batch: Sequence[Cell], versions: Mapping[str, str
         record = {"cell": cells[index], "batch": cells, "index": index, "versions": dict(versions)}
         info = PngImagePlugin.PngInfo()
         info.add_text(CHUNK, json.dumps(record, separators=(",", ":")), zip=True)
-        file = io.BytesIO()
-        Image.fromarray(image).save(file, format="PNG", pnginfo=info)
-        files.append(file.getvalue())
+        files.append(encode_pixels(image, info))
     return files
+
+
+def encode_pixels(pixels: np.ndarray, info: PngImagePlugin.PngInfo | None = None) -> bytes:
+    """The PNG file of an image, uint8 `(h, w, 3)`, with these texts."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG", pnginfo=info)
+    return file.getvalue()
+
+
+def add_infotext(file: bytes, cell: Cell) -> bytes:
+    """An image's file with the A1111 infotext of its cell, which other programs read; nothing else changes."""
+    return with_text(file, KEYWORD, infotext_of(cell))
+
+
+def has_infotext(path: Path | str) -> bool:
+    """Whether an image of a run carries A1111 infotext. Raises InputError as `read_record`."""
+    try:
+        return bool(scan(_content(path), KEYWORD, IMAGE_PIXELS).records)
+    except ValueError as error:
+        raise InputError(f"{path}: is no image, or a damaged one ({error}); {_RUN}") from error
 
 
 def read_pixels(path: Path | str) -> np.ndarray:

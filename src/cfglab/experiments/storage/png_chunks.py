@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cfglab.limits import IMAGE_PIXELS, PNG_CHUNKS, PNG_TEXT_BYTES, PNG_TEXTS
@@ -75,6 +76,27 @@ def scan(content: bytes, keyword: str, most_pixels: int = IMAGE_PIXELS) -> Chunk
     if size is None:
         raise ValueError("it is cut off")
     return Chunks(*size, tuple(records))
+
+
+def texts(content: bytes, keywords: Sequence[str], most_pixels: int = IMAGE_PIXELS) -> dict[str, str]:
+    """The first text under each of `keywords` that a PNG file has. Raises as `scan` does."""
+    records = {keyword: scan(content, keyword, most_pixels).records for keyword in keywords}
+    return {keyword: values[0] for keyword, values in records.items() if values}
+
+
+def with_text(content: bytes, keyword: str, text: str) -> bytes:
+    """A PNG file with one more text, before its other texts and its pixels: tEXt where Latin-1 spells it, else iTXt.
+
+    Every other byte of the file stays as it is.
+    """
+    name = keyword.encode("latin-1") + b"\0"
+    try:
+        kind, data = b"tEXt", name + text.encode("latin-1")
+    except UnicodeEncodeError:
+        kind, data = b"iTXt", name + b"\0\0\0\0" + text.encode("utf-8", "replace")
+    chunk = struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    end = len(SIGNATURE) + 12 + _HEADER_BYTES
+    return content[:end] + chunk + content[end:]
 
 
 def _size(kind: bytes, data: memoryview, most_pixels: int) -> tuple[int, int]:

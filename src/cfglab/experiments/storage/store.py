@@ -21,6 +21,7 @@ from cfglab.errors import InputError
 from cfglab.experiments.spec.difference import describe_difference
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.storage.database import DATABASE as DATABASE
+from cfglab.experiments.storage.database import INFOTEXT as INFOTEXT
 from cfglab.experiments.storage.database import (
     Identity,
     begin,

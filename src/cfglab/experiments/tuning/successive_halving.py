@@ -79,7 +79,7 @@ def choose(
         by: a metric of images.
         better: the better direction.
         budget: the largest number of denoiser rows of all rounds.
-        run: a function that runs an experiment in a folder; None is `Experiment.run`.
+        run: a function that runs an experiment in a folder; None is `cfglab.run`.
         tell: called with one line per round.
 
     Raises:

@@ -1,0 +1,3 @@
+from .cfglab_schedule import CfglabScheduleInvocation
+
+__all__ = ["CfglabScheduleInvocation"]

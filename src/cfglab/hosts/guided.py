@@ -1,0 +1,312 @@
+"""guided(denoise, guidance): a denoiser of any code base in, the guided one with the same signature out."""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from cfglab.denoising.duplicate_rows import take
+from cfglab.denoising.row_skipping import GuidedRows
+from cfglab.denoising.trace import Trace
+from cfglab.errors import InputError
+from cfglab.guidance import Guidance, Perturbation, Space
+from cfglab.guidance.guidance import as_guidance
+from cfglab.guidance.perturbations.self_attention import BlurredQueries, IdentityAttention
+from cfglab.guidance.perturbations.skipped_layers import RandomBlocks, SkippedLayers
+from cfglab.guidance.perturbations.weak_models import WeakModelPass
+from cfglab.hosts.capabilities import Host
+from cfglab.hosts.levels import Levels
+from cfglab.hosts.sigma_steps import SigmaSteps
+from cfglab.step import Step
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+Denoiser = Callable[..., Any]
+HOOKED = (IdentityAttention, BlurredQueries, SkippedLayers, RandomBlocks)
+"""Perturbed passes that change layers of the network and nothing that it is given."""
+
+
+class Reader(Protocol):
+    """What reads the Step of a call: Levels, or SigmaSteps."""
+
+    @property
+    def steps(self) -> Sequence[Step]: ...
+    def at(self, sigma: float, *, ending: bool = False) -> Step: ...
+    def network_input(self, x: Tensor, step: Step) -> Tensor: ...
+
+
+class GuidedDenoiser:
+    """A guided denoiser. Made by `guided`; called as the denoiser that it is made of.
+
+    Attributes:
+        trace: The record of every call: the step, w, the rows run and saved.
+    """
+
+    def __init__(
+        self,
+        denoise: Denoiser,
+        guidances: Sequence[Any],
+        levels: Reader,
+        uncond: Mapping[str, Any] | Denoiser,
+        prediction: Space,
+        model: Space | None,
+        channels: int | None,
+        module: "Module | None",
+        two_calls: bool,
+    ) -> None:
+        self.trace = Trace()
+        self._denoise, self._guidances, self._levels = denoise, tuple(guidances), levels
+        self._uncond, self._prediction, self._model = uncond, prediction, model
+        self._channels, self._module, self._two_calls = channels, module, two_calls
+        self._negated = isinstance(levels, Levels) and levels.negated
+        self._rows: GuidedRows | None = None
+        self._calls, self._last, self._runs = 0, 0, 0
+
+    def restart(self) -> None:
+        """Begin a new run at the next call. A call in the first step after a later one, one that goes back by two steps
+        or more, and one with another number of images begin one by themselves."""
+        self._rows = None
+
+    def __call__(self, x: Tensor, level: Any, *args: Any, **conditioning: Any) -> Any:
+        """The guided prediction, in the form that the denoiser gives.
+
+        Args:
+            x: The sample, (n, ...).
+            level: The noise level as the denoiser takes it: one for all images, or (n,) equal ones.
+            *args: The conditional arguments in the denoiser's order.
+            **conditioning: The conditional arguments by name.
+
+        Returns:
+            The guided prediction, (n, ...). Of a denoiser that gives a tuple, a tuple with None behind the prediction.
+
+        Raises:
+            InputError: The levels differ between the images, or an argument cannot be used.
+        """
+        cond = self._named(args, conditioning)
+        value = _level(level)
+        step = self._step(value, len(x))
+        call = _Call(self, x, level, cond)
+        seen = self._levels.network_input(x, step)
+        assert self._rows is not None
+        guided, record = self._rows.predict(
+            step, torch.cat([seen, seen]), call.comparable(), call.run, separate=not call.joined
+        )
+        self.trace.steps.append(record)
+        return call.like_output(-guided if self._negated else guided)
+
+    def _named(self, args: tuple[Any, ...], conditioning: dict[str, Any]) -> dict[str, Any]:
+        """The conditional arguments by name."""
+        if not args:
+            return conditioning
+        try:
+            own = self._denoise.forward if isinstance(self._denoise, torch.nn.Module) else self._denoise
+            names = list(inspect.signature(own).parameters.values())[2:]
+        except (TypeError, ValueError):
+            names = []
+        if len(names) < len(args) or any(name.kind is name.VAR_POSITIONAL for name in names[: len(args)]):
+            raise InputError(
+                f"{len(args)} arguments behind the noise level: {_title(self._denoise)} does not name them; give the "
+                "conditioning by name, as in (x, sigma, cond=...)."
+            )
+        return {**{name.name: value for name, value in zip(names, args, strict=False)}, **conditioning}
+
+    def _step(self, value: float, images: int) -> Step:
+        """The Step of this call; makes the rows of a new run."""
+        first = self._levels.at(value)
+        begins = first.index == 0 and (self._last > 0 or first.count == 1)
+        fell = first.index < self._last - 1
+        if self._rows is None or self._rows.images != images or begins or fell:
+            specs = self._guidances * images if len(self._guidances) == 1 else self._guidances
+            if len(specs) != images:
+                raise InputError(f"{len(specs)} guidances for {images} images: give one for all, or one for each.")
+            channels = self._channels
+            self._rows = GuidedRows(
+                specs,
+                self._prediction,
+                self._runs,
+                model=self._model,
+                channels=None if channels is None else lambda total: min(total, channels),
+            )
+            self._calls, self._runs = 0, self._runs + 1
+        ending = self._two_calls and self._calls % 2 == 1
+        step = self._levels.at(value, ending=True) if ending else first
+        self._calls, self._last = self._calls + 1, step.index
+        return step
+
+
+class _Call:
+    """One call: the rows [uncond; cond] with their arguments, in one batch where the two can be joined."""
+
+    def __init__(self, host: GuidedDenoiser, x: Tensor, level: Any, cond: dict[str, Any]) -> None:
+        self._host, self._x, self._level = host, x, level
+        self._output: Any = None
+        images = len(x)
+        uncond = {**cond, **host._uncond} if isinstance(host._uncond, Mapping) else dict(cond)
+        self._halves = ({name: _expanded(value, images) for name, value in uncond.items()}, cond)
+        self.joined = isinstance(host._uncond, Mapping) and uncond.keys() == cond.keys()
+        self.joined = self.joined and all(_joinable(self._halves[0][name], cond[name], images) for name in cond)
+
+    def comparable(self) -> list[Tensor]:
+        """The tensors of 2 n rows by which equal rows are found."""
+        if not self.joined:
+            return []
+        uncond, cond = self._halves
+        return [torch.cat([uncond[name], cond[name]]) for name in cond if _is_rows(cond[name], len(self._x))]
+
+    def run(self, rows: list[int] | None, variation: Perturbation | None) -> Tensor:
+        """The predictions of these rows, or of all; under a perturbed pass those of the changed network."""
+        images = len(self._x)
+        wanted = list(range(2 * images)) if rows is None else rows
+        network: Any = self._host._module
+        with nullcontext() if variation is None else variation.applied(network) as changed:
+            denoise = self._changed(changed, variation)
+            if self.joined:
+                return self._batch(denoise, wanted, None)
+            parts = [(half, [row for row in wanted if (row >= images) == bool(half)]) for half in (0, 1)]
+            outputs = [self._batch(self._of_half(denoise, half), part, half) for half, part in parts if part]
+        order = [row for _, part in parts for row in part]
+        together = torch.cat(outputs)
+        return together if order == wanted else take(together, [order.index(row) for row in wanted])
+
+    def _of_half(self, denoise: Denoiser, half: int) -> Denoiser:
+        own = self._host._uncond
+        return own if half == 0 and not isinstance(own, Mapping) else denoise
+
+    def _changed(self, changed: Any, variation: Perturbation | None) -> Denoiser:
+        host = self._host
+        if variation is None or changed is host._module:
+            return host._denoise
+        return changed if host._denoise is host._module else host._denoise
+
+    def _batch(self, denoise: Denoiser, rows: list[int], half: int | None) -> Tensor:
+        """One call of the denoiser for rows of both halves, or of one."""
+        images, (uncond, cond) = len(self._x), self._halves
+        places = [row % images for row in rows]
+        arguments = {}
+        for name, value in (uncond if half == 0 else cond).items():
+            if not _is_rows(value, images):
+                arguments[name] = value
+            elif half is None:
+                arguments[name] = take(torch.cat([uncond[name], value]), rows)
+            else:
+                arguments[name] = take(value, places)
+        level = self._level
+        if isinstance(level, Tensor) and level.ndim:
+            level = take(level, places) if len(level) == images else level.expand(len(rows))
+        output = denoise(take(self._x, places), level, **arguments)
+        self._output = output
+        tensor = output[0] if isinstance(output, tuple | list) else output
+        if not isinstance(tensor, Tensor) or len(tensor) != len(rows):
+            shape = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise InputError(
+                f"{_title(denoise)} gives {shape} for {len(rows)} rows: a denoiser gives a tensor with one row a row, "
+                "or a tuple that begins with it; wrap it in a function that does."
+            )
+        return -tensor if self._host._negated else tensor
+
+    def like_output(self, guided: Tensor) -> Any:
+        """In the form of the denoiser's own output."""
+        if isinstance(self._output, tuple | list):
+            return (guided, *[None] * (len(self._output) - 1))
+        return guided
+
+
+def guided(
+    denoise: Denoiser,
+    guidance: Any,
+    *,
+    uncond: Mapping[str, Any] | Denoiser,
+    levels: Levels | SigmaSteps | Sequence[float],
+    prediction: Space | None = None,
+    model: Space | None = None,
+    channels: int | None = None,
+    module: "Module | Literal['self'] | None" = None,
+    two_calls: bool = False,
+) -> GuidedDenoiser:
+    """A guided denoiser with the signature of the one that it is made of, for any sampler.
+
+    `denoise(x, sigma, **conditioning)` or `velocity(x, t, **conditioning)` in, the same out: it is called with the
+    conditional arguments. Rows of both predictions go through the denoiser in one batch where their arguments are
+    tensors of one shape; rows that a step does not need are not run, and equal rows run once.
+
+    Args:
+        denoise: The denoiser of the code base: k-diffusion's, EDM2's, DiT's `forward`, SiT's, or your own.
+        guidance: A guidance, its text or a number; or a list with a guidance or text for each image (a list of numbers
+            is one schedule with a scale for each step).
+        uncond: The arguments of the unconditional prediction by name, such as `{"y": null_labels}`, which replace the
+            conditional ones; tensors of n rows or of one. Or another denoiser, which gets the conditional ones.
+        levels: The levels of the run: `levels("dit", 250)`, SigmaSteps, or the n + 1 sigmas of x0 + sigma e.
+        prediction: What the denoiser gives; None is that of the levels, and x0 for a list of sigmas.
+        model: What the network inside predicts, if `denoise` converts; None is the same.
+        channels: Guide the leading channels only and take the others from the conditional prediction: 3 in DiT's
+            `forward_with_cfg`, the number of latent channels for a learned variance.
+        module: The network, for perturbed passes (PAG, SEG, SLG); "self" if it is `denoise`.
+        two_calls: The sampler evaluates a step at its start and at its end, as Heun's method.
+
+    Returns:
+        The guided denoiser. Going back to the first step begins a new run, see `GuidedDenoiser.restart`.
+
+    Raises:
+        InputError: The guidance needs what cannot be run here, or an argument is not valid.
+
+    Examples:
+        >>> import torch
+        >>> from cfglab import guided
+        >>> D = guided(lambda x, sigma, cond: x + cond, "3", uncond={"cond": torch.zeros(1)}, levels=[2.0, 1.0, 0.0])
+        >>> D(torch.zeros(1, 1), torch.tensor([2.0]), cond=torch.ones(1, 1))
+        tensor([[3.]])
+    """
+    network: Any = denoise if isinstance(module, str) and module == "self" else module
+    if not callable(denoise) or not (callable(uncond) or isinstance(uncond, Mapping)):
+        raise InputError(
+            f"guided({_title(denoise)}, uncond={_title(uncond)}): a function of (x, sigma), and uncond as a dict of "
+            "arguments or as another denoiser; write uncond={'y': null_labels}."
+        )
+    if channels is not None and channels < 1:
+        raise InputError(f"channels {channels}: 1 or more leading channels are guided; leave it out for all.")
+    several = isinstance(guidance, list | tuple) and any(not isinstance(part, int | float) for part in guidance)
+    guidances = [as_guidance(part) for part in guidance] if several else [as_guidance(guidance)]
+    reader: Levels | SigmaSteps = levels if isinstance(levels, Levels | SigmaSteps) else SigmaSteps(levels)
+    own: Space = reader.prediction if isinstance(reader, Levels) else "x0"
+    host = Host("guided()", passes=() if network is None else HOOKED + ((WeakModelPass,) if network is denoise else ()))
+    for spec in guidances:
+        if isinstance(spec, Guidance):
+            host.check(spec, "flow" if (prediction or own) == "flow" else "vp")
+    return GuidedDenoiser(denoise, guidances, reader, uncond, prediction or own, model, channels, network, two_calls)
+
+
+def _level(level: Any) -> float:
+    """The noise level of a call as a number."""
+    values = [float(level)] if not isinstance(level, Tensor) else level.detach().double().reshape(-1).tolist()
+    if not values or any(value != values[0] for value in values) or not math.isfinite(values[0]):
+        raise InputError(
+            f"noise levels {', '.join(f'{value:g}' for value in values[:3])}: the images of a call have one finite "
+            "level; call it once for each level."
+        )
+    return values[0]
+
+
+def _is_rows(value: Any, images: int) -> bool:
+    return isinstance(value, Tensor) and value.ndim > 0 and len(value) == images
+
+
+def _expanded(value: Any, images: int) -> Any:
+    """A tensor of one row as n equal rows."""
+    one_row = isinstance(value, Tensor) and value.ndim > 0 and len(value) == 1 and images > 1
+    return value.expand(images, *value.shape[1:]) if one_row else value
+
+
+def _joinable(uncond: Any, cond: Any, images: int) -> bool:
+    """Whether an argument of both predictions goes into one call."""
+    if _is_rows(uncond, images) and _is_rows(cond, images):
+        return bool(uncond.shape == cond.shape and uncond.dtype == cond.dtype)
+    return uncond is cond or (not isinstance(cond, Tensor) and type(uncond) is type(cond) and bool(uncond == cond))
+
+
+def _title(value: Any) -> str:
+    return str(getattr(value, "__name__", type(value).__name__))

@@ -1,0 +1,399 @@
+"""guided() around the denoisers of other code bases: their own samplers and their own guidance as oracles."""
+
+import itertools
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import cfglab as cl
+from cfglab.errors import InputError
+from cfglab.mixtures.noise_paths import karras
+from tests.hosts.code_base import Network, dpmpp_2m, euler, functions_of, heun, sample
+
+SIGMAS = karras(8, 80.0, 0.02)
+CLASSES = torch.tensor([1, 2, 3])
+NONE = torch.tensor([10])
+EXACT: dict[str, float] = {"rtol": 1e-12, "atol": 1e-12}
+
+
+@pytest.fixture
+def network() -> Network:
+    return Network().double()
+
+
+def edm(network: Network) -> Callable[..., Tensor]:
+    """D(x, sigma) as k-diffusion and EDM wrap a network that predicts the noise."""
+
+    def denoise(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
+        level = sigma.reshape(-1, *[1] * (x.ndim - 1))
+        return x - level * network(x / (level**2 + 1).sqrt(), sigma, y)
+
+    return denoise
+
+
+def plain(denoise: Callable[..., Tensor], w: float) -> Callable[..., Tensor]:
+    """k-diffusion's CFGDenoiser: both in one batch, uncond + (cond - uncond) * scale."""
+
+    def both(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
+        labels = torch.cat([NONE.expand(len(x)), y])
+        uncond, cond = denoise(torch.cat([x, x]), torch.cat([sigma, sigma]), y=labels).chunk(2)
+        return uncond + (cond - uncond) * w
+
+    return both
+
+
+@pytest.mark.parametrize("sampler", [euler, heun, dpmpp_2m])
+def test_plain_guidance_is_that_of_k_diffusion_in_every_sampler(network: Network, sampler: Any) -> None:
+    x = sample() * 80
+    mine = cl.guided(edm(network), 3, uncond={"y": NONE}, levels=SIGMAS, two_calls=sampler is heun)
+    wanted = sampler(plain(edm(network), 3.0), x, SIGMAS, y=CLASSES)
+    torch.testing.assert_close(sampler(mine, x, SIGMAS, y=CLASSES), wanted, **EXACT)
+    assert {record.step.index for record in mine.trace.steps} == set(range(8))
+
+
+@pytest.mark.parametrize("name", ["sample_euler", "sample_heun", "sample_dpmpp_2m", "sample_lms"])
+def test_plain_guidance_in_the_samplers_of_k_diffusion_itself(network: Network, name: str) -> None:
+    helpers = ("to_d", "linear_multistep_coeff", name)
+    from scipy import integrate
+
+    utils = SimpleNamespace(append_dims=lambda x, dims: x[(..., *[None] * (dims - x.ndim))])
+    known = {"trange": lambda count, **_: range(count), "utils": utils, "integrate": integrate}
+    *_, run = functions_of("K_DIFFUSION", "k_diffusion/sampling.py", *helpers, **known)
+    mine = cl.guided(edm(network), 3, uncond={"y": NONE}, levels=SIGMAS, two_calls=name == "sample_heun")
+    sigmas, x = torch.tensor(SIGMAS, dtype=torch.float64), sample() * 80
+    wanted = run(plain(edm(network), 3.0), x, sigmas, extra_args={"y": CLASSES})
+    torch.testing.assert_close(run(mine, x, sigmas, extra_args={"y": CLASSES}), wanted, **EXACT)
+
+
+def edm2_sampler(net: Any, gnet: Any, noise: Tensor, labels: Tensor, guidance: float, count: int) -> Tensor:
+    """Algorithm 1 of 2206.00364 without churn; guidance as 2406.02507 has it, lerp(D_guide, D, w)."""
+
+    def denoise(x: Tensor, t: Tensor) -> Tensor:
+        return gnet(x, t, labels).lerp(net(x, t, labels), guidance) if guidance != 1 else net(x, t, labels)
+
+    grid = torch.tensor(karras(count), dtype=torch.float64)
+    x = noise * grid[0]
+    for index, (now, after) in enumerate(itertools.pairwise(grid)):
+        slope = (x - denoise(x, now)) / now
+        ahead = x + (after - now) * slope
+        if index < count - 1:
+            slope = (slope + (ahead - denoise(ahead, after)) / after) / 2
+        x = x + (after - now) * slope
+    return x
+
+
+def test_a_second_network_as_edm2_guides_by_it(network: Network) -> None:
+    weak = Network().double()
+    weak.last.data *= 0.5
+    mine = cl.guided(edm(network), 2.1, uncond=edm(weak), levels=cl.levels("edm2", 8), two_calls=True)
+    wanted = edm2_sampler(edm(network), edm(weak), sample(), CLASSES, 2.1, 8)
+    torch.testing.assert_close(edm2_sampler(mine, None, sample(), CLASSES, 1, 8), wanted, **EXACT)
+
+
+def test_a_second_network_in_edm2s_own_sampler(network: Network) -> None:
+    (run,) = functions_of("EDM2", "generate_images.py", "edm_sampler")
+    weak = Network().double()
+    weak.last.data *= 0.5
+    options = {"num_steps": 8, "dtype": torch.float64, "labels": CLASSES}
+    wanted = run(edm(network), sample(), gnet=edm(weak), guidance=2.1, **options)
+    mine = cl.guided(edm(network), 2.1, uncond=edm(weak), levels=cl.levels("edm2", 8), two_calls=True)
+    torch.testing.assert_close(run(mine, sample(), guidance=1, **options), wanted, **EXACT)
+
+
+def forward_with_cfg(network: Network, x: Tensor, t: Tensor, y: Tensor, scale: float, channels: int) -> Tensor:
+    """DiT's own: the first half of x twice, classes then none, guidance on the leading channels."""
+    half = x[: len(x) // 2]
+    output = network(torch.cat([half, half]), t, y)
+    first, rest = output[:, :channels], output[:, channels:]
+    cond, uncond = first.chunk(2)
+    mixed = uncond + scale * (cond - uncond)
+    return torch.cat([torch.cat([mixed, mixed]), rest], dim=1)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_the_first_channels_only_as_dit_does(channels: int) -> None:
+    network = Network(4, 8).double()
+    mine = cl.guided(
+        network, 4, uncond={"y": NONE}, levels=cl.levels("dit", 5), prediction="epsilon", channels=channels
+    )
+    x, labels = sample(), torch.cat([CLASSES, NONE.expand(3)])
+    for time in (999, 749, 500, 250, 0):
+        t = torch.full((3,), time)
+        wanted = forward_with_cfg(network, torch.cat([x, x]), torch.cat([t, t]), labels, 4.0, channels)
+        torch.testing.assert_close(mine(x, t, CLASSES), wanted[:3], **EXACT)
+
+
+def test_the_first_channels_only_as_dits_own_method_does() -> None:
+    network = Network(4, 8).double()
+    (method,) = functions_of("DIT", "models.py", "forward_with_cfg")
+    mine = cl.guided(network, 4, uncond={"y": NONE}, levels=cl.levels("dit", 250), channels=3)
+    x, t = sample(), torch.full((3,), 999)
+    labels = torch.cat([CLASSES, NONE.expand(3)])
+    wanted = method(network, torch.cat([x, x]), torch.cat([t, t]), labels, 4.0)
+    torch.testing.assert_close(mine(x, t, y=CLASSES), wanted[:3], **EXACT)
+
+
+def repa_sampler(velocity: Any, x: Tensor, y: Tensor, count: int, w: float, low: float, high: float) -> Tensor:
+    """REPA's Euler sampler with an interval of its t."""
+    grid = torch.linspace(1, 0, count + 1, dtype=torch.float64)
+    for now, after in itertools.pairwise(grid):
+        t = now.expand(len(x))
+        cond = velocity(x, t, y=y)[0]
+        if w > 1 and low <= now <= high:
+            uncond = velocity(x, t, y=NONE.expand(len(x)))[0]
+            cond = uncond + w * (cond - uncond)
+        x = x + (after - now) * cond
+    return x
+
+
+def tuple_velocity(network: Network) -> Callable[..., Any]:
+    return lambda x, t, y: (network(x, t, y), None)
+
+
+def test_repas_interval_in_its_own_unit_and_in_sigma(network: Network) -> None:
+    levels = cl.levels("repa", 20)
+    wanted = repa_sampler(tuple_velocity(network), sample(), CLASSES, 20, 1.8, 0.0, 0.7)
+    for text in (levels.window("level", 0.0, 0.7).text("1.8"), f"constant(1.8).inside(sigma=(0, {0.7 / 0.3 + 1e-9}))"):
+        mine = cl.guided(tuple_velocity(network), text, uncond={"y": NONE}, levels=levels)
+        torch.testing.assert_close(repa_sampler(mine, sample(), CLASSES, 20, 1.0, 0, 1), wanted, **EXACT)
+
+
+def test_repas_interval_in_its_own_sampler(network: Network) -> None:
+    (run,) = functions_of("REPA", "samplers.py", "euler_sampler")
+
+    def model(x: Tensor, t: Tensor, y: Tensor) -> Any:
+        return network(x, t, y.clamp(max=10)), None  # its null class is 1000
+
+    levels = cl.levels("repa", 20)
+    wanted = run(model, sample(), CLASSES, num_steps=20, cfg_scale=1.8, guidance_high=0.7)
+    mine = cl.guided(model, levels.window("level", 0, 0.7).text("1.8"), uncond={"y": NONE}, levels=levels)
+    torch.testing.assert_close(run(mine, sample(), CLASSES, num_steps=20), wanted, **EXACT)
+
+
+def test_a_velocity_of_the_other_sign_gives_a_transform_the_same_flow(network: Network) -> None:
+    """SiT's time and velocity run the other way than REPA's: the same network, the same guided samples."""
+    text = "3 | apg(eta=0.2, norm_threshold=2, momentum=-0.5)"
+    repa = cl.guided(network, text, uncond={"y": NONE}, levels=cl.levels("repa", 8))
+
+    def reversed_velocity(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        return -network(x, 1 - t, y)
+
+    sit = cl.guided(reversed_velocity, text, uncond={"y": NONE}, levels=cl.levels("sit", 8))
+    x, other = sample(), sample()
+    for index in range(8):
+        t = torch.full((3,), 1 - index / 8, dtype=torch.float64)
+        x = x - repa(x, t, y=CLASSES) / 8
+        other = other + sit(other, 1 - t, y=CLASSES) / 8
+    torch.testing.assert_close(other, x, rtol=1e-6, atol=1e-6)
+
+
+def test_a_transform_acts_in_x0_whatever_the_code_base_predicts(network: Network) -> None:
+    """The same network as D(x, sigma) of k-diffusion and as noise at DDPM's timesteps: one guidance, equal results."""
+    text, levels = "5 | rescale(strength=0.7, space=x0)", cl.levels("dit", 10)
+
+    def noise(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        sigma = torch.tensor([levels.at(float(t[0])).sigma], dtype=torch.float64).expand(len(x))
+        return network(x, sigma, y)
+
+    bare = cl.guided(noise, text, uncond={"y": NONE}, levels=levels)
+    sigmas = [float(step.sigma or 0) for step in levels.steps] + [0.0]
+    wrapped = cl.guided(edm(network), text, uncond={"y": NONE}, levels=sigmas)
+    for step in levels.steps:
+        alpha, sigma = float(step.alpha or 0), float(step.sigma or 0)
+        x = sample()
+        guided_noise = bare(x, torch.full((3,), float(step.timestep or 0)), y=CLASSES)
+        D = wrapped(x / alpha, torch.full((3,), sigma, dtype=torch.float64), y=CLASSES)
+        torch.testing.assert_close(x / alpha - sigma * guided_noise, D, rtol=1e-6, atol=1e-6 * sigma)
+
+
+# -- rows
+
+
+def test_rows_that_a_step_does_not_need_are_not_run(network: Network) -> None:
+    mine = cl.guided(network, "constant(3).inside(steps=(2, 5))", uncond={"y": NONE}, levels=cl.levels("repa", 8))
+    for index in range(8):
+        mine(sample(), torch.full((3,), 1 - index / 8), y=CLASSES)
+    assert network.rows == 3 * (8 + 3)
+    assert [record.rows_run for record in mine.trace.steps] == [3, 3, 6, 6, 6, 3, 3, 3]
+
+
+def test_equal_rows_run_once(network: Network) -> None:
+    x, labels = sample(1).expand(4, -1, -1, -1), torch.tensor([1, 1, 2, 10])
+    mine = cl.guided(network, ["3", "5", "3", "3"], uncond={"y": NONE}, levels=cl.levels("repa", 4))
+    output = mine(x, torch.ones(4), y=labels)
+    assert network.rows == 3  # none, class 1, class 2
+    cond, uncond = network(x, torch.ones(4), labels), network(x, torch.ones(4), NONE.expand(4))
+    w = torch.tensor([3.0, 5, 3, 3], dtype=torch.float64).reshape(4, 1, 1, 1)
+    torch.testing.assert_close(output, uncond + w * (cond - uncond), **EXACT)
+
+
+def test_arguments_that_do_not_fit_into_one_batch_run_apart() -> None:
+    calls: list[int] = []
+
+    def denoise(x: Tensor, t: Tensor, text: Tensor | None, flag: bool = False) -> Tensor:
+        calls.append(len(x))
+        assert flag
+        return x * t.reshape(-1, 1, 1, 1) + (0.0 if text is None else text.sum((1, 2)).reshape(-1, 1, 1, 1))
+
+    levels = cl.levels("repa", 4)
+    x, text = sample(), torch.ones(3, 7, 2, dtype=torch.float64)
+    for uncond in (None, torch.zeros(3, 9, 2, dtype=torch.float64)):
+        mine = cl.guided(denoise, 2, uncond={"text": uncond}, levels=levels)
+        torch.testing.assert_close(mine(x, torch.ones(3), text=text, flag=True), x + 2 * 14.0, **EXACT)
+    assert calls == [3, 3, 3, 3]
+
+
+def test_each_image_has_a_memory_of_its_own_and_a_run_begins_anew(network: Network) -> None:
+    text, levels = "4 | apg(norm_threshold=1, momentum=-0.7)", cl.levels("repa", 4)
+
+    def run(mine: Any, x: Tensor, y: Tensor) -> Tensor:
+        for index in range(4):
+            x = x - mine(x, torch.full((len(x),), 1 - index / 4), y=y) / 4
+        return x
+
+    mine = cl.guided(network, text, uncond={"y": NONE}, levels=levels)
+    first = run(mine, sample(), CLASSES)
+    torch.testing.assert_close(run(mine, sample(), CLASSES), first, rtol=0, atol=0)
+    alone = [run(mine, sample()[i : i + 1], CLASSES[i : i + 1]) for i in range(3)]
+    torch.testing.assert_close(torch.cat(alone), first, **EXACT)
+    assert {record.run for record in mine.trace.steps} == {0, 1, 2, 3, 4}
+    mine(sample(), torch.ones(3), y=CLASSES)
+    mine(sample(), torch.full((3,), 0.75), y=CLASSES)
+    mine.restart()
+    mine(sample(), torch.full((3,), 0.5), y=CLASSES)
+    assert [record.run for record in mine.trace.steps][-3:] == [5, 5, 6]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_shortest_runs_begin_anew_too(network: Network, count: int) -> None:
+    sigmas = [*karras(8, 80.0, 0.02)[:count], 0.0]
+    mine = cl.guided(edm(network), "4 | apg(momentum=-0.7)", uncond={"y": NONE}, levels=sigmas)
+    first, second = (euler(mine, sample() * 80, sigmas, y=CLASSES) for _ in range(2))
+    torch.testing.assert_close(second, first, rtol=0, atol=0)
+    assert [record.run for record in mine.trace.steps] == [0] * count + [1] * count
+
+
+def test_a_run_that_starts_late_begins_anew_each_time(network: Network) -> None:
+    mine = cl.guided(network, "4 | apg(momentum=-0.7)", uncond={"y": NONE}, levels=cl.levels("repa", 8))
+    for _ in range(2):
+        for index in (4, 5, 6, 7):
+            mine(sample(), torch.full((3,), 1 - index / 8), y=CLASSES)
+    assert [record.run for record in mine.trace.steps] == [0] * 4 + [1] * 4
+
+
+def test_the_second_call_of_heun_belongs_to_its_step(network: Network) -> None:
+    text = "constant(3).inside(steps=(1, 3))"
+    mine = cl.guided(edm(network), text, uncond={"y": NONE}, levels=SIGMAS, two_calls=True)
+    heun(mine, sample() * 80, SIGMAS, y=CLASSES)
+    indices = [record.step.index for record in mine.trace.steps]
+    assert indices == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7]
+    assert [record.rows_run for record in mine.trace.steps] == [6 if index in (1, 2) else 3 for index in indices]
+
+
+# -- perturbed passes
+
+
+class Attentive(torch.nn.Module):
+    """One self-attention layer in the parts that diffusers names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+        self.mid_block = torch.nn.Module()
+        self.mid_block.attention = attention = torch.nn.Module()
+        for name in ("to_q", "to_k", "to_v", "to_out"):
+            layer = torch.nn.Linear(4, 4, bias=False)
+            layer.weight.data = torch.randn(4, 4, generator=generator)
+            setattr(attention, name, layer)
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        part: Any = self.mid_block.attention
+        tokens = x.flatten(2).transpose(1, 2) + y[:, None, :]
+        weights = torch.softmax(part.to_q(tokens) @ part.to_k(tokens).transpose(1, 2) / 2, -1)
+        mixed = part.to_out(weights @ part.to_v(tokens))
+        return mixed.transpose(1, 2).reshape(x.shape) + t.reshape(-1, 1, 1, 1)
+
+
+def test_a_perturbed_pass_where_the_network_is_given() -> None:
+    network, x = Attentive().double(), sample()
+    y, none = torch.randn(3, 4, dtype=torch.float64), torch.zeros(1, 4, dtype=torch.float64)
+    levels, t = cl.levels("repa", 4), torch.ones(3, dtype=torch.float64)
+    cond, uncond = network(x, t, y), network(x, t, none.expand(3, 4))
+    part: Any = network.mid_block.attention
+    tokens = x.flatten(2).transpose(1, 2) + y[:, None, :]
+    perturbed = part.to_out(part.to_v(tokens)).transpose(1, 2).reshape(x.shape) + 1
+    wanted = uncond + 4 * (cond - uncond) + 2 * (cond - perturbed)
+    for denoise, module in ((network, "self"), (lambda x, t, y: network(x, t, y), network)):
+        mine = cl.guided(denoise, "4 | pag(s=2, layers=mid)", uncond={"y": none}, levels=levels, module=module)
+        torch.testing.assert_close(mine(x, t, y=y), wanted, rtol=1e-6, atol=1e-6)
+    assert mine.trace.steps[-1].rows_run == 9
+
+
+def test_autoguidance_by_a_registered_network(network: Network) -> None:
+    from cfglab.guidance.perturbations.weak_models import register_weak_model
+
+    weak = Network().double()
+    weak.last.data *= 0.25
+    register_weak_model("weak_for_guided", weak)
+    text = "1 | autoguidance(w=2, model=weak_for_guided)"
+    mine = cl.guided(network, text, uncond={"y": NONE}, levels=cl.levels("repa", 4), module="self")
+    x, t = sample(), torch.ones(3)
+    strong, poor = network(x, t, CLASSES), weak(x, t, CLASSES)
+    torch.testing.assert_close(mine(x, t, y=CLASSES), strong + (strong - poor), rtol=1e-6, atol=1e-6)
+    with pytest.raises(InputError, match="WeakModelPass"):
+        cl.guided(lambda x, t, y: network(x, t, y), text, uncond={"y": NONE}, levels=SIGMAS, module=network)
+
+
+# -- what cannot be done
+
+
+@pytest.mark.parametrize(
+    ("guidance", "words"),
+    [
+        ("7 | pag()", "perturbed pass"),
+        ("7 | perp_neg(prompt='x')", "further prompt"),
+        ("7 | sag()", "perturbed pass"),
+        ("7 | no_such()", "no_such"),
+        ([], "1 to 10000 scales"),
+    ],
+)
+def test_a_guidance_that_cannot_run_here_is_refused_before_anything_runs(
+    network: Network, guidance: Any, words: str
+) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        cl.guided(network, guidance, uncond={"y": NONE}, levels=SIGMAS)
+    assert "\n" not in str(caught.value)
+    assert network.rows == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda mine: mine(sample(), torch.tensor([1.0, 2.0, 1.0]), y=CLASSES), "one finite level"),
+        (lambda mine: mine(sample(), math.nan, y=CLASSES), "one finite level"),
+        (lambda mine: mine(sample(2), 1.0, y=CLASSES[:2]), "3 guidances for 2 images"),
+    ],
+)
+def test_a_call_that_cannot_be_read_is_one_line(network: Network, call: Any, words: str) -> None:
+    mine = cl.guided(network, [3, "5 | apg()", 3], uncond={"y": NONE}, levels=SIGMAS)
+    with pytest.raises(InputError, match=words):
+        call(mine)
+
+
+def test_a_denoiser_without_names_or_with_another_output_is_one_line() -> None:
+    mine = cl.guided(lambda *args: args[0], 3, uncond={"y": NONE}, levels=SIGMAS)
+    with pytest.raises(InputError, match="give the conditioning by name"):
+        mine(sample(), 1.0, CLASSES)
+    for output in ({"sample": 1}, torch.zeros(2)):
+        mine = cl.guided(lambda _x, _sigma, output=output, **_: output, 3, uncond={"y": NONE}, levels=SIGMAS)
+        with pytest.raises(InputError, match="one row a row"):
+            mine(sample(), 1.0, y=CLASSES)
+    with pytest.raises(InputError, match="uncond as a dict"):
+        cl.guided(lambda x, _: x, 3, uncond=[NONE], levels=SIGMAS)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="1 or more leading channels"):
+        cl.guided(lambda x, _: x, 3, uncond={}, levels=SIGMAS, channels=0)
