@@ -2,7 +2,7 @@
 
 import random
 
-from cfglab.experiments.spec.batching import batches, largest
+from cfglab.experiments.spec.batching import batches, first_pass, largest
 from cfglab.experiments.spec.cell import Cell
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.spec.models import ModelFacts
@@ -76,3 +76,15 @@ def test_a_cell_is_known_by_everything_it_depends_on() -> None:
 def test_the_id_of_a_cell_never_changes() -> None:
     cell = Experiment.preset("k-decay").cells(FACTS)[16][1]  # k = 0.1, seed 0
     assert cell.id == "1baf5000e4a504dd6996286754cc28cd7c52ed7a5fada82a54670136e12b29d1"
+
+
+def test_the_first_batch_is_one_image_of_every_setting_and_an_earlier_plan_stays_as_it_was() -> None:
+    listed, plan = planned(Experiment.preset("k-decay"))
+    assert [len(batch) for batch in plan] == [21, *[42] * 7, 21]
+    assert {(cell.prompt, cell.seed) for cell in plan[0]} == {(listed[0].prompt, listed[0].seed)}
+    assert first_pass(listed) == 21
+    assert [len(batch) for batch in batches(listed, FACTS.factor, "1")] == [42] * 8
+
+
+def test_a_run_that_one_batch_holds_stays_one_batch() -> None:
+    assert [len(batch) for batch in planned(Experiment.preset("k-decay", seeds="0..1"))[1]] == [42]

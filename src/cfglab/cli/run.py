@@ -1,5 +1,7 @@
 """cfglab run."""
 
+import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cfglab.cli.consent import confirm_cost, with_download_consent
+from cfglab.cli.live_report import LiveReport
 from cfglab.cli.options import (
     AllowDownload,
     AllowPickle,
@@ -120,16 +123,29 @@ def run(
             allow_download=allowed,
             quiet=quiet,
             executor=executor,
+            watch=LiveReport(_say_nothing if quiet else _say),
         ),
         allow_download or model is not None or "model" in assignments,  # naming it here is consent; in a file it is not
     )
     counts = result.store.counts()
     print(f"{result.drawn} images drawn, {counts['done'] + counts['failed']} in the run")
     with working("writing the report", quiet):
-        page = result.report()
+        page = result.report(live=False)
     print(f"report: {page}")
     if result.failed:
         raise MachineError(_failures(result, counts["good"]))
+
+
+def _say(line: str) -> None:
+    """Show a line where somebody looks, as the progress bar does: only on a terminal."""
+    if not sys.stderr.isatty():
+        return
+    with suppress(OSError, ValueError):  # a terminal that was closed does not end a run
+        print(line, file=sys.stderr, flush=True)
+
+
+def _say_nothing(_line: str) -> None:
+    pass
 
 
 def _failures(result: "Run", permanent: int) -> str:

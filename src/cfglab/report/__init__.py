@@ -1,5 +1,6 @@
 """A run as one page for people: `report(folder)` writes `report.html`. Loads no torch, and the rest when called."""
 
+import hashlib
 from pathlib import Path
 
 __all__ = ["report"]
@@ -7,8 +8,12 @@ __all__ = ["report"]
 MOST = 5000
 """Images that one self-contained file is for; the page of a larger run reads them from files beside it."""
 
+VERSION_FILE = "report.js"
+"""A script that tells the version of the page beside it: a page on a disk may run scripts, but read no files."""
+NO_VERSION = '<meta name="version" content="">'
 
-def report(folder: Path | str, *, most: int = MOST) -> Path:
+
+def report(folder: Path | str, *, most: int = MOST, live: bool | None = None) -> Path:
     """Write `report.html`, `report.csv` and `report.json` into a run folder.
 
     Up to `most` images, the page is one self-contained file that requests nothing from the network; images beyond 40 MB
@@ -18,6 +23,8 @@ def report(folder: Path | str, *, most: int = MOST) -> Path:
     Args:
         folder: a run folder.
         most: the largest number of images of a self-contained page.
+        live: True while a run continues: the page looks for a newer one every few seconds, and offers it. False for
+            its last page: pages that are open learn of it. None for any other page.
 
     Returns:
         The path of `report.html`.
@@ -37,7 +44,7 @@ def report(folder: Path | str, *, most: int = MOST) -> Path:
     with Store.open(folder) as store:
         tables, traces = build(store), pages.Traces.of(store)
     large = sum(row.done for row in tables.rows) > most
-    page = render(tables, folder, traces, large=large)
+    page = render(tables, folder, traces, large=large, live=bool(live))
     if large:
         pages.write(folder, tables.columns, traces, [metric.name for metric in tables.metrics])
     else:
@@ -45,5 +52,8 @@ def report(folder: Path | str, *, most: int = MOST) -> Path:
     write_whole(folder / "report.csv", exports.as_csv(tables).encode())
     write_whole(folder / "report.json", exports.as_json(tables).encode())
     path = folder / "report.html"
-    write_whole(path, page.encode())
+    version = hashlib.sha256(page.encode()).hexdigest()[:16]
+    write_whole(path, page.replace(NO_VERSION, f'<meta name="version" content="{version}">', 1).encode())
+    if live is not None or (folder / VERSION_FILE).is_file():
+        write_whole(folder / VERSION_FILE, f'cfglab("version",0,"{version}")\n'.encode())
     return path

@@ -8,7 +8,7 @@ import hashlib
 import platform
 from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +18,7 @@ from cfglab.errors import InputError, MachineError
 from cfglab.experiments.backends.base import Backend
 from cfglab.experiments.backends.load import as_backend, load_backend
 from cfglab.experiments.execution.outcome import Batch, Executor, Load, Outcome, Workers, in_process
-from cfglab.experiments.spec.batching import batches
+from cfglab.experiments.spec.batching import PLAN, batches, first_pass
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.spec.models import ModelFacts, model_facts
 from cfglab.experiments.spec.prompts import refuse_same_noise
@@ -37,6 +37,23 @@ if TYPE_CHECKING:
 
 Placements = dict[str, list[tuple[int, Setting, int]]]
 """Cell id -> position in the experiment, setting and seed of each result that has this cell."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunProgress:
+    """How far a run is, before its first batch and after each.
+
+    Attributes:
+        folder: the run folder.
+        done: images that are there, and cells that failed.
+        total: the cells of the run.
+        first_pass: the value of `done` from which on every setting has an image.
+    """
+
+    folder: Path
+    done: int
+    total: int
+    first_pass: int
 
 
 @dataclass(frozen=True)
@@ -94,14 +111,17 @@ class Run:
 
         return best_on_split(self.store, metric, baseline or self.store.experiment.baseline.name, **options)
 
-    def report(self) -> Path:
+    def report(self, live: bool | None = None) -> Path:
         """Write report.html and return its path.
+
+        Args:
+            live: as in `cfglab.report.report`.
 
         Raises:
             MachineError: if the folder cannot be written.
         """
         layer_above = "cfglab.report"  # looked up by name on request; nothing here depends on it
-        return Path(import_module(layer_above).report(self.folder))
+        return Path(import_module(layer_above).report(self.folder, live=live))
 
     def _repr_mimebundle_(
         self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
@@ -131,6 +151,7 @@ def run(
     quiet: bool = False,
     load: Callable[[Experiment], Any] | None = None,
     executor: Executor = in_process,
+    watch: Callable[[RunProgress], object] = lambda _: None,
 ) -> Run:
     """Generate and score every cell of `experiment` that `folder` does not hold yet.
 
@@ -149,6 +170,7 @@ def run(
         quiet: show no progress.
         load: returns a diffusers pipeline or a Backend for the experiment; use it to share one model between runs.
         executor: runs the batches; by default in this process, else one of `cfglab.integrations`.
+        watch: called with the progress before the first batch that is generated and after each.
 
     Returns:
         The Run; its `failed` counts both kinds of failed cells.
@@ -187,8 +209,6 @@ def run(
     for position, (setting, cell) in enumerate(cells):
         seed = experiment.seeds[position % len(experiment.seeds)]
         placements.setdefault(cell.id, []).append((position, setting, seed))
-    plan = batches([cell for _, cell in cells], model.factor)
-
     loading: Load = (
         partial(load_model, experiment, hub=hub, weights=model.weights)
         if load is None
@@ -202,10 +222,15 @@ def run(
         # A new run starts its workers first: an invalid model or prompt leaves no folder. An existing run takes the
         # lock first: with another writer no model is loaded.
         workers = None
-        if not Store.check(folder, experiment):
+        all_cells = [cell for _, cell in cells]
+        begun = Store.check(folder, experiment)
+        if not begun:
             refuse_same_noise(experiment.seeds)
-            workers = start_workers(plan)
+            workers = start_workers(batches(all_cells, model.factor))
         store = store_stack.enter_context(Store.create(folder, experiment))
+        if not begun and not store.counts()["done"]:
+            store.set_meta("plan", PLAN)
+        plan = batches(all_cells, model.factor, store.meta("plan") or "1")  # the plan that the run was begun with
         intact = _intact(store, model)
         todo = [
             batch
@@ -218,7 +243,9 @@ def run(
             if workers:
                 store.set_meta("weights", model.weights)
                 store.note_versions(workers.environment)
-                drawn = _draw_all(store, workers, todo, placements, intact, score, quiet)
+                total = len(placements)
+                progress = RunProgress(folder, total - sum(map(len, todo)), total, first_pass(all_cells))
+                drawn = _draw_all(store, workers, todo, placements, intact, score, quiet, progress, watch)
             worker_stack.close()
             if score:
                 from cfglab.experiments.scoring.scorer import score as score_run
@@ -303,6 +330,8 @@ def _draw_all(
     intact: Set[int],
     score: bool,
     quiet: bool,
+    progress: RunProgress,
+    watch: Callable[[RunProgress], object],
 ) -> int:
     """Write the outcomes of the workers, batch after batch, scored if requested; returns the number of images.
 
@@ -311,6 +340,7 @@ def _draw_all(
     from cfglab.experiments.scoring.scorer import Scorer
 
     drawn, infotext = 0, store.meta(INFOTEXT) is not None
+    watch(progress)
     with ExitStack() as stack:
         scorer = stack.enter_context(Scorer(store)) if score else None
         advance = stack.enter_context(progress_bar(sum(map(len, todo)), quiet))
@@ -325,6 +355,8 @@ def _draw_all(
             store.record(scored_rows)
             drawn += sum(row.result.status == "done" for row in rows)
             advance(len(outcomes))
+            progress = replace(progress, done=progress.done + len(outcomes))
+            watch(progress)
     return drawn
 
 

@@ -35,7 +35,9 @@ _SCRIPTS = (
 """In the order in which they run: each uses the words of those before it."""
 
 
-def render(tables: Tables, folder: Path, traces: Traces, *, large: bool = False, budget: int = BUDGET) -> str:
+def render(
+    tables: Tables, folder: Path, traces: Traces, *, large: bool = False, budget: int = BUDGET, live: bool = False
+) -> str:
     """Return the page of a run as HTML.
 
     Args:
@@ -44,6 +46,7 @@ def render(tables: Tables, folder: Path, traces: Traces, *, large: bool = False,
         traces: the traces of the run.
         large: whether the page embeds no image and reads its cells from the files beside it.
         budget: the largest number of characters of embedded images.
+        live: whether the page looks for a newer one, because the run continues.
     """
     album_of_run = Album({}, {}, 0, 0, 0) if large else album(folder, _by_seed(tables), budget)
     views = view.views(tables)
@@ -54,6 +57,8 @@ def render(tables: Tables, folder: Path, traces: Traces, *, large: bool = False,
         data["pages"] = {"folder": FOLDER, "pictures": PICTURES, "traces": TRACES}
     else:
         data |= cell_data(tables.columns, album_of_run, tables.metrics, traces)
+    if live:
+        data["live"] = True
     return (
         _environment()
         .get_template("page.html.j2")
@@ -73,6 +78,7 @@ def render(tables: Tables, folder: Path, traces: Traces, *, large: bool = False,
             difference_scale=view.difference_scale(tables.rows, tables.main) if tables.main else None,
             data=data,
             large=large,
+            live=live,
             frontier=len([it for it in data["measures"] if any(row["numbers"] for row in data["settings"])]) > 1,
             album=album_of_run,
             sources=_first_sources(tables, views, album_of_run, large),

@@ -9,6 +9,7 @@ function floats(text) {
   return numbers;
 }
 globalThis.cfglab = (kind, number, content) => {
+  if (kind === "version") offer(content);
   if (kind === "scores") data.scores[number] = floats(content);
   if (kind === "traces") blocks[number] = floats(content);
   if (kind === "pictures") {

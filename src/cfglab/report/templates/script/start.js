@@ -19,6 +19,22 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest(".copy");
   if (button) copied(button);
 });
+/* a page of a run that continues looks for a newer one: `report.js` beside it calls cfglab("version", 0, …) */
+const LOOK_EVERY = 4000;
+let polling = data.live ? setInterval(lookForNewer, LOOK_EVERY) : 0;
+function lookForNewer() {
+  const script = document.createElement("script");
+  script.src = `report.js?${Date.now()}`;
+  script.onload = script.onerror = () => script.remove();
+  document.head.append(script);
+}
+function offer(version) {
+  if (!polling || version === document.querySelector("meta[name=version]").content) return;
+  clearInterval(polling);
+  polling = 0;
+  byId("newer").hidden = false;
+}
+if (data.live) byId("newer").querySelector("button").addEventListener("click", () => location.reload());
 if (P * Q < 2) byId("picker").hidden = true;
 if (Q < 2) all(".seed").forEach((part) => { part.hidden = true; });
 settle();
