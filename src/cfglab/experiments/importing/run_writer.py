@@ -12,7 +12,7 @@ from cfglab.experiments.importing.generation import Generation, Unusable
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.storage.files import write_whole
 from cfglab.experiments.storage.infotext import GUIDANCE, KEYWORD, write_infotext
-from cfglab.experiments.storage.png import open_image
+from cfglab.experiments.storage.png import encode_pixels, open_image
 from cfglab.experiments.storage.png_chunks import with_text
 from cfglab.experiments.storage.store import Result, ResultRow, Store
 from cfglab.limits import IMAGE_PIXELS
