@@ -38,8 +38,13 @@ export default [
     },
   },
   {
-    files: ["src/cfglab/widgets/*.js"], // modules that anywidget loads
+    files: ["src/cfglab/widgets/*.js", "comfyui/web/*.js"], // modules that anywidget and ComfyUI load
     languageOptions: { ecmaVersion: 2022, sourceType: "module", globals: globals.browser },
+    rules: { ...js.configs.recommended.rules, ...strict },
+  },
+  {
+    files: ["src/cfglab/ui/assets/*.js"], // Gradio runs each with `element`, its component
+    languageOptions: { ecmaVersion: 2022, sourceType: "script", globals: { ...globals.browser, element: "readonly", watch: "readonly", trigger: "readonly", props: "readonly" } },
     rules: { ...js.configs.recommended.rules, ...strict },
   },
 ];

@@ -1,9 +1,10 @@
 // A curve that is drawn by its knots. It reports the knots, (position from 0 to 1, scale), when one was moved.
 const WIDTH = 400, HEIGHT = 200, LEFT = 30, RIGHT = 388, TOP = 12, BOTTOM = 178, SVG = "http://www.w3.org/2000/svg";
-let top = 10, held = -1, knots = [[0, 7.5], [0.25, 6.5], [0.5, 4.5], [0.75, 2.5], [1, 1]];
+const knots = [[0, 7.5], [0.25, 6.5], [0.5, 4.5], [0.75, 2.5], [1, 1]];
+let scaleTop = 10, held = -1;
 const svg = element.querySelector(".cl-draw svg");
 svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
-const toX = (at) => LEFT + at * (RIGHT - LEFT), toY = (w) => BOTTOM - (w / top) * (BOTTOM - TOP);
+const toX = (at) => LEFT + at * (RIGHT - LEFT), toY = (w) => BOTTOM - (w / scaleTop) * (BOTTOM - TOP);
 const limit = (value, low, high) => Math.min(high, Math.max(low, value));
 
 function make(name, attributes, text) {
@@ -17,7 +18,7 @@ function make(name, attributes, text) {
 function draw(focus = -1) {
   svg.replaceChildren();
   for (let part = 0; part <= 4; part += 1) {
-    const w = (top * part) / 4;
+    const w = (scaleTop * part) / 4;
     make("path", { class: "grid", d: `M${LEFT} ${toY(w)}H${RIGHT}` });
     make("text", { x: LEFT - 6, y: toY(w) + 3.5, "text-anchor": "end" }, String(+w.toFixed(2)));
   }
@@ -26,7 +27,7 @@ function draw(focus = -1) {
   make("path", { class: "line", d: knots.map(([at, w], index) => `${index ? "L" : "M"}${toX(at)} ${toY(w)}`).join("") });
   knots.forEach(([at, w], index) => {
     const dot = make("circle", {
-      cx: toX(at), cy: toY(w), r: 7, tabindex: 0, role: "slider", "data-knot": index, "aria-valuemin": 0, "aria-valuemax": top,
+      cx: toX(at), cy: toY(w), r: 7, tabindex: 0, role: "slider", "data-knot": index, "aria-valuemin": 0, "aria-valuemax": scaleTop,
       "aria-valuenow": w.toFixed(2), "aria-label": `Scale at ${Math.round(100 * at)} % of the run`,
     });
     if (index === held) dot.classList.add("held");
@@ -37,7 +38,7 @@ function draw(focus = -1) {
 function place(event) {
   const box = svg.getBoundingClientRect();
   const x = ((event.clientX - box.left) / box.width) * WIDTH, y = ((event.clientY - box.top) / box.height) * HEIGHT;
-  return [limit((x - LEFT) / (RIGHT - LEFT), 0, 1), limit(((BOTTOM - y) / (BOTTOM - TOP)) * top, 0, top)];
+  return [limit((x - LEFT) / (RIGHT - LEFT), 0, 1), limit(((BOTTOM - y) / (BOTTOM - TOP)) * scaleTop, 0, scaleTop)];
 }
 
 function move(index, at, w) {
@@ -49,7 +50,7 @@ function move(index, at, w) {
 
 function report() {
   const highest = Math.max(...knots.map(([, w]) => w));
-  top = highest > 0.97 * top ? Math.min(100, top * 1.5) : top;
+  scaleTop = highest > 0.97 * scaleTop ? Math.min(100, scaleTop * 1.5) : scaleTop;
   trigger("input", { knots });
 }
 
