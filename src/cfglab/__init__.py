@@ -25,6 +25,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "pipelines.model_levels": ("levels",),
     "pipelines": ("load", "guide", "attach", "detach", "Profile", "Trace", "weights_hash"),
     "pipelines.guider.guider": ("to_guider", "Guider"),
+    "pipelines.guider.block": ("GuidanceBlock",),
     "pipelines.guider.save": ("save_with_guider",),
     "metrics": ("METRICS", "Metric"),
     "experiments": ("Experiment", "Setting", "Cell", "Store", "Result", "Estimate", "Run", "Comparison", "run"),
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from cfglab.pipelines import guide as guide
     from cfglab.pipelines import load as load
     from cfglab.pipelines import weights_hash as weights_hash
+    from cfglab.pipelines.guider.block import GuidanceBlock as GuidanceBlock
     from cfglab.pipelines.guider.guider import Guider as Guider
     from cfglab.pipelines.guider.guider import to_guider as to_guider
     from cfglab.pipelines.guider.save import save_with_guider as save_with_guider
