@@ -43,13 +43,21 @@ def write(page: str, lines: list[str]) -> None:
 
 nav = ["# Reference", "", "`import cfglab as cl` gives these names; each is imported when it is first used.", ""]
 nav += ["| name | defined in |", "|---|---|"]
-documented = {name for package in PACKAGES for name in public(package)}
+others: list[str] = []
 for module, names in index().items():
     for name in names:
         home = next((package for package in PACKAGES if name in public(package)), None)
-        shown = f"[`cl.{name}`]({home}.md#cfglab.{home}.{name})" if home else f"`cl.{name}`"
+        if home:
+            target = f"{home}.md#cfglab.{home}.{name}"
+        elif name in TABLES:
+            target = "index.md"
+        else:
+            target = f"more.md#cfglab.{module}.{name}"
+            others += [f"::: cfglab.{module}.{name}", ""]
+        shown = f"[`cl.{name}`]({target})"
         nav.append(f"| {shown} | `cfglab.{module}` |")
 write("index", nav)
+write("more", ["# Other names", "", "Steps, errors, hosts and what else `import cfglab as cl` gives.", "", *others])
 for package, text in PACKAGES.items():
     lines = [f"# cfglab.{package}", "", text, ""]
     for name in public(package):
