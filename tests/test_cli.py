@@ -310,7 +310,7 @@ def test_pictures_that_failed_are_said_and_the_report_is_still_written(
         store.record(failed)
     done = cfglab.Run(folder, drawn=34, failed=2)
     monkeypatch.setattr("cfglab.experiments.execution.run.run", lambda *_, **__: done)
-    monkeypatch.setattr("cfglab.Run.report", lambda run: run.folder / "report.html")
+    monkeypatch.setattr("cfglab.Run.report", lambda run, **_: run.folder / "report.html")
     assert call(["run", "small.yaml"]) == 1
     out, err = capsys.readouterr()
     assert out.endswith("/run/report.html\n")

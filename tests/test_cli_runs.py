@@ -53,7 +53,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[cfglab.Expe
         return cfglab.Run(small_run(tmp_path / f"run{len(found)}"))
 
     monkeypatch.setattr("cfglab.experiments.execution.run.run", run)
-    monkeypatch.setattr("cfglab.Run.report", lambda run: run.folder / "report.html")
+    monkeypatch.setattr("cfglab.Run.report", lambda run, **_: run.folder / "report.html")
     return found
 
 

@@ -67,7 +67,9 @@ def faults(tree: ast.AST) -> Iterator[str]:
         if not isinstance(node, ast.Call):
             continue
         called = getattr(node.func, "attr", "")
-        if called in ("write_text", "read_text") and all(it.arg != "encoding" for it in node.keywords):
+        in_metadata = isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) == "distribution"  # UTF-8
+        encoded = in_metadata or any(keyword.arg == "encoding" for keyword in node.keywords)
+        if called in ("write_text", "read_text") and not encoded:
             yield f"{node.lineno}: {called} without an encoding, which is another one on Windows"
         if called == "as_uri":
             yield f"{node.lineno}: as_uri, which names the server of a Windows share as a host"

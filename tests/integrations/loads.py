@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from cfglab.errors import InputError
-from cfglab.experiments.backends.pipeline import PipelineBackend
 from cfglab.experiments.execution.run import load_model
 from cfglab.experiments.spec.experiment import Experiment
 
@@ -22,7 +21,8 @@ def noted(folder: Path, experiment: Experiment) -> Any:
 def mortal(folder: Path, lives: int, experiment: Experiment, at_most: int = 0) -> Any:
     """The model, on a worker that is killed when it draws a certain batch, as long as that has lives left; not where
     it has `at_most` so many cells."""
-    backend, generate = noted(folder, experiment), PipelineBackend.generate
+    backend = noted(folder, experiment)
+    generate = type(backend).generate
 
     def killed(backend: Any, batch: Any) -> Any:
         deaths = len(list(folder.glob("death-*")))
@@ -31,7 +31,7 @@ def mortal(folder: Path, lives: int, experiment: Experiment, at_most: int = 0) -
             os.kill(os.getpid(), signal.SIGKILL)
         return generate(backend, batch)
 
-    PipelineBackend.generate = killed  # type: ignore[method-assign,assignment]
+    type(backend).generate = killed
     return backend
 
 
@@ -52,14 +52,14 @@ def but_the_last(folder: Path, experiment: Experiment) -> Any:
             select.select([], [], [], 0.05)
         return refused(experiment)
     backend = load_model(experiment, "cpu", {"revision": None, "allow_pickle": False})
-    generate = PipelineBackend.generate
+    generate = type(backend).generate
 
     def noted(backend: Any, batch: Any) -> Any:
         found = generate(backend, batch)
         (folder / f"drew-{os.getpid()}").touch()
         return found
 
-    PipelineBackend.generate = noted  # type: ignore[method-assign,assignment]
+    type(backend).generate = noted  # type: ignore[method-assign,assignment]
     return backend
 
 

@@ -166,12 +166,13 @@ def test_a_log_torn_by_a_crash_loses_whole_batches_only(share: float, sweep: Swe
     log = sweep.run / "results.sqlite-wal"
     for torn in (log, log.with_name("results.sqlite-shm")):
         cut(torn, share if torn == log else 0)
-    assert sweep.count() % 6 == 0
+    rows = sweep.count()
+    assert rows == 0 or rows % 6 == 3  # the first batch is one prompt and seed, each later one two
     assert sweep.count() < 18
     ends_as(sweep, quiet)
 
 
-@pytest.mark.parametrize(("nth", "drawn"), [pytest.param(2, 0, marks=pytest.mark.slow), (10, 6)])
+@pytest.mark.parametrize(("nth", "drawn"), [pytest.param(2, 0, marks=pytest.mark.slow), (10, 9)])
 def test_a_full_disk_is_one_line_and_what_was_drawn_is_kept(
     nth: int, drawn: int, sweep: Sweep, quiet: dict[str, Any]
 ) -> None:

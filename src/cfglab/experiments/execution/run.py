@@ -18,7 +18,7 @@ from cfglab.errors import InputError, MachineError
 from cfglab.experiments.backends.base import Backend
 from cfglab.experiments.backends.load import as_backend, load_backend
 from cfglab.experiments.execution.outcome import Batch, Executor, Load, Outcome, Workers, in_process
-from cfglab.experiments.spec.batching import PLAN, batches, first_pass
+from cfglab.experiments.spec.batching import batches, first_pass
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.spec.models import ModelFacts, model_facts
 from cfglab.experiments.spec.prompts import refuse_same_noise
@@ -228,8 +228,6 @@ def run(
             refuse_same_noise(experiment.seeds)
             workers = start_workers(batches(all_cells, model.factor))
         store = store_stack.enter_context(Store.create(folder, experiment))
-        if not begun and not store.counts()["done"]:
-            store.set_meta("plan", PLAN)
         plan = batches(all_cells, model.factor, store.meta("plan") or "1")  # the plan that the run was begun with
         intact = _intact(store, model)
         todo = [

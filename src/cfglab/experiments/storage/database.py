@@ -12,6 +12,7 @@ from typing import Self
 from urllib.parse import quote
 
 from cfglab.errors import CfglabError, InputError, MachineError
+from cfglab.experiments.spec.batching import PLAN
 from cfglab.experiments.storage.files import LOCK, refuse
 
 DATABASE = "results.sqlite"
@@ -78,6 +79,7 @@ def begin(folder: Path, experiment: str) -> None:
             database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT};")
             database.execute("INSERT INTO meta VALUES ('experiment', ?)", (experiment,))
             database.execute("INSERT INTO meta VALUES (?, '1')", (INFOTEXT,))
+            database.execute("INSERT INTO meta VALUES ('plan', ?)", (PLAN,))
             database.execute("COMMIT")
         os.replace(folder / _NEW, folder / DATABASE)
     except OSError as error:
