@@ -20,6 +20,9 @@ def progress_bar(total: int, quiet: bool, word: str = "drawing") -> Iterator[Cal
         with _in_notebook(total, word) as advance:
             yield advance
         return
+    if quiet or not console.is_terminal:  # a disabled bar of an older rich still ends a line
+        yield lambda images: None  # noqa: ARG005
+        return
     console.file = _lasting(console.file)
     columns = (
         TextColumn(word),
@@ -28,7 +31,7 @@ def progress_bar(total: int, quiet: bool, word: str = "drawing") -> Iterator[Cal
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(word, total=total, rate="")
 
         def advance(images: int) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -326,7 +327,7 @@ def test_reproduce_says_what_differs_and_refuses_other_weights(
     module = sys.modules["cfglab.experiments.execution.reproduce"]
     monkeypatch.setattr(module, "versions", lambda: {**read_record(image).versions, "torch": "9"})
     copy = reproduce(image, tmp_path / "copy.png", "cpu")
-    assert copy.notes == (f"torch: {torch.__version__} then, 9 now",)
+    assert copy.notes == (f"torch: {version('torch')} then, 9 now",)
     facts = running.model_facts(read_record(image).cell.model)  # type: ignore[attr-defined]
     monkeypatch.setattr(module, "model_facts", lambda *_, **__: facts.model_copy(update={"weights": "f" * 64}))
     with pytest.raises(InputError, match="the ones here are ffffffffffff; install the version that drew it"):
