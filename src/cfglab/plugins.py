@@ -9,7 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from cfglab.errors import InputError
 from cfglab.terminal import one_line
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 Value = TypeVar("Value")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class PluginWarning(UserWarning):
@@ -102,6 +104,19 @@ class EntryPoints:
 def _first_line(error: BaseException) -> str:
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
     return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
+
+
+class EnteredLater:
+    """A function of a module above, which enters itself when it is imported; modules below call it."""
+
+    def enter(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Enter the function, as a decorator; returns it unchanged."""
+        self._function: Callable[..., Any] = function
+        return function
+
+    def __call__(self, value: Any) -> Any:
+        """The result of the function that was entered."""
+        return self._function(value)
 
 
 class Registry(Mapping[str, Value], Generic[Value]):

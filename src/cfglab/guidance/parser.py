@@ -10,7 +10,7 @@ from typing import Any
 
 from cfglab import limits
 from cfglab.errors import InputError
-from cfglab.guidance.registry import reader
+from cfglab.guidance.registry import read
 from cfglab.guidance.transform import Transform, transform_class
 from cfglab.schedules import Schedule, parse
 from cfglab.schedules.fields import shown
@@ -54,7 +54,7 @@ def _split(text: str) -> list[str]:
     return [*parts, text[start:]]
 
 
-@reader
+@read.enter
 def parse_transform(text: str) -> Transform:
     """One transform from its text.
 

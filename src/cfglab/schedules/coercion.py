@@ -9,12 +9,12 @@ from cfglab.errors import InputError
 from cfglab.json_text import check_tree
 from cfglab.schedules.fields import shown
 from cfglab.schedules.parser import parse
-from cfglab.schedules.registry import coercion
+from cfglab.schedules.registry import coerce
 from cfglab.schedules.schedule import Schedule, from_object
 from cfglab.schedules.shapes import Constant, Function, Table
 
 
-@coercion
+@coerce.enter
 def as_schedule(value: Any) -> Schedule:
     """A schedule from any value that stands for one.
 

@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from cfglab import limits
 from cfglab.errors import InputError
-from cfglab.plugins import EntryPoints, Registry, is_outside, path_of
+from cfglab.plugins import EnteredLater, EntryPoints, Registry, is_outside, path_of
 from cfglab.schedules.fields import nearest, shown
 
 P = ParamSpec("P")
@@ -142,32 +142,5 @@ def kind_of(value: Mapping[str, Any]) -> Any:
     return KINDS[name]
 
 
-_coercions: list[Callable[[Any], Any]] = []
-
-
-def coercion(function: Callable[P, R]) -> Callable[P, R]:
-    """Enter the function that makes a schedule from a number, text, a list or a function.
-
-    Args:
-        function: `as_schedule`; fields that hold a schedule call it.
-
-    Returns:
-        The same function.
-    """
-    _coercions[:] = [function]
-    return function
-
-
-def coerce(value: Any) -> Any:
-    """The schedule that a value stands for; see `as_schedule`.
-
-    Args:
-        value: The value.
-
-    Returns:
-        The schedule.
-
-    Raises:
-        InputError: The value stands for none.
-    """
-    return _coercions[0](value)
+coerce = EnteredLater()
+"""`as_schedule`, which enters itself; fields that hold a schedule call it."""

@@ -47,12 +47,16 @@ def resolve_layout(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> La
         return "embedded"
     value = arguments.get(profile.scale)
     off = profile.off is not None and isinstance(value, int | float) and value <= profile.off
-    negatives_missing = bool(profile.negatives) and all(arguments.get(name) is None for name in profile.negatives)
-    if not off and not negatives_missing:
+    if not off and not _negatives_missing(profile, arguments):
         return profile.layout
     if embedded:
         return "embedded"
     raise off_error(pipe, profile, arguments)
+
+
+def _negatives_missing(profile: Profile, arguments: dict[str, Any]) -> bool:
+    """Whether the class asks for a negative prompt and the call has none."""
+    return bool(profile.negatives) and all(arguments.get(name) is None for name in profile.negatives)
 
 
 def off_error(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> InputError:
@@ -67,7 +71,7 @@ def off_error(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> InputEr
         The error, with the argument that switches guidance on.
     """
     name, value = profile.scale, arguments.get(profile.scale)
-    missing = bool(profile.negatives) and all(arguments.get(negative) is None for negative in profile.negatives)
+    missing = _negatives_missing(profile, arguments)
     if isinstance(value, int | float) and value > (profile.off or 0) and not missing and "neither" not in profile.parts:
         return switched_off(pipe, name, value, profile.denoisers[0])
     advice = f"pass any {name} above {profile.off or 0:g}"
