@@ -6,23 +6,18 @@ from typing import Any
 
 import pytest
 
+from tests.documents import python_of
 from tests.pipelines.families import case, parts
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def block(words: str) -> str:
-    """The Python of the README with these words in it."""
-    (found,) = [code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if words in code]
-    return str(found)
-
-
 def test_the_ten_lines_on_the_bundled_model_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    exec(compile(block('load("scenes")'), "README.md", "exec"), {})
+    exec(compile(python_of("README.md", 'load("scenes")'), "README.md", "exec"), {})
     assert (tmp_path / "astronaut.png").stat().st_size > 1000
-    compile(block("openjourney"), "README.md", "exec")
+    compile(python_of("README.md", "openjourney"), "README.md", "exec")
 
 
 @pytest.mark.parametrize(
@@ -40,7 +35,7 @@ def test_the_ten_lines_run_for_three_families_and_differ_in_the_class_only(
     made = case(name)
     pipe = made.build()
     monkeypatch.setattr(type(pipe), "from_pretrained", lambda *_, **__: pipe)
-    code = block("from diffusers import").replace("StableDiffusionXLPipeline", made.cls)
+    code = python_of("README.md", "from diffusers import").replace("StableDiffusionXLPipeline", made.cls)
     assert len([line for line in code.splitlines() if line]) <= 10
     code = code.replace("num_inference_steps=20", "num_inference_steps=3, **small")
     kinds = {part: type(value) for part, value in pipe.components.items()}

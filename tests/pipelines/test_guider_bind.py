@@ -1,7 +1,5 @@
 """`guider.bind(scheduler)`: a guider that is given its scheduler, in a Modular pipeline and in a loop of its own."""
 
-import re
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +13,7 @@ from cfglab.denoising.step_reader import read_steps
 from cfglab.errors import InputError
 from cfglab.guidance import Guidance, parse_guidance
 from cfglab.pipelines.guider.guider import Guider, to_guider
+from tests.documents import python_of
 from tests.pipelines.modular import MODULAR
 
 TEXT, EMPTY = torch.full((2, 4), 0.5), torch.zeros(2, 4)
@@ -145,8 +144,7 @@ def test_what_is_not_a_scheduler_or_a_network_is_refused() -> None:
 
 
 def test_the_loop_of_the_page_runs() -> None:
-    page = (Path(__file__).parents[2] / "docs/modular.md").read_text(encoding="utf-8")
-    _, code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    code = python_of("docs/modular.md", ".bind(scheduler, transformer)")
     network = Network()
     names: dict[str, Any] = {
         "cl": cfglab,

@@ -16,11 +16,11 @@ from cfglab.guidance import Guidance, PredictionNorm, UpdateNorm
 from cfglab.pipelines.guider.guider import Guider, to_guider
 from cfglab.pipelines.guider.save import save_with_guider
 from cfglab.schedules import Cosine
+from tests.documents import python_of
 from tests.pipelines.families import parts
 from tests.pipelines.modular import MODULAR, hunyuan, recorded
 from tests.pipelines.modular.oracles import Listed, NormOfX0
 
-PAGE = Path(__file__).parents[2] / "docs" / "modular.md"
 GUIDANCE = Guidance(Cosine(max=7, min=2).inside(progress=(0.2, 0.8)), [PredictionNorm(space="x0", strength=0.5)])
 
 
@@ -135,12 +135,12 @@ def test_the_classic_pipelines_with_a_guider(tmp_path: Path, name: str) -> None:
 
 def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    code, _ = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    code = python_of("docs/modular.md", "cl.save_with_guider")
     published = '"stabilityai/stable-diffusion-xl-base-1.0"'
     assert published in code
     with parts.calm(0):
         MODULAR["SDXL"].case.build().save_pretrained("tiny")
-        exec(compile(code.replace(published, '"tiny"'), str(PAGE), "exec"), {})
+        exec(compile(code.replace(published, '"tiny"'), "docs/modular.md", "exec"), {})
         again = diffusers.ModularPipeline.from_pretrained("fox-pipeline")
         again.load_components()
     assert (tmp_path / "fox.png").stat().st_size > 100

@@ -40,6 +40,24 @@ def chromium(reach: str = "") -> Iterator[Any]:
             browser.close()
 
 
+def until(page: Any, condition: str) -> None:
+    """Wait for a JavaScript condition on a page whose Content-Security-Policy forbids eval.
+
+    From its second look on, playwright's `wait_for_function` evaluates its text inside the page: the policy refuses that.
+    """
+    page.evaluate(
+        f"""() => new Promise((resolve, reject) => {{
+            const end = performance.now() + 20000;
+            const look = () => {{
+                if ({condition}) resolve(true);
+                else if (performance.now() > end) reject(new Error("not within 20 s"));
+                else requestAnimationFrame(look);
+            }};
+            look();
+        }})"""
+    )
+
+
 class Seen:
     """An open page, and what it asked for and complained of."""
 

@@ -14,7 +14,7 @@ from cfglab.experiments.storage.traces import CellTrace, stored_traces
 from cfglab.metrics import Estimate
 from cfglab.report import report
 from cfglab.report.page import paged_data as pages
-from tests.report.browser import DESK, PHONE, Seen, chromium
+from tests.report.browser import DESK, PHONE, Seen, chromium, until
 from tests.report.runs import dose_of, experiment, make
 
 EVIL = """<script>document.title="pwned"</script><img src=x onerror=alert(1)>"'{{7*7}}</script>javascript:alert(1)"""
@@ -418,9 +418,9 @@ def test_a_large_page_without_its_folder_says_so(browser: Any, large: Path, tmp_
     alone = tmp_path / "report.html"
     alone.write_bytes(large.read_bytes())
     seen = Seen(browser, alone)
-    seen.page.wait_for_function("lost() !== ''")
+    until(seen.page, "lost() !== ''")
     seen.page.evaluate("explore()")
-    seen.page.wait_for_function("document.querySelector('.tile')?.dataset.fault.includes('is not beside this page')")
+    until(seen.page, "document.querySelector('.tile')?.dataset.fault.includes('is not beside this page')")
     seen.close()
 
 
@@ -478,8 +478,7 @@ def test_the_pointer_on_a_setting_lights_its_curve_alone(see: Open, k_run: Path)
     lit = "them => them.map((it) => it.dataset.setting)"
     group.locator('.chip[data-setting="2"]').hover()
     assert group.locator(".curve.lit").evaluate_all(lit) == ["2"]
-    dimmed = "getComputedStyle(document.querySelector('.group .curve[data-setting=\"1\"]')).opacity < 0.2"
-    page.wait_for_function(dimmed)
+    until(page, "getComputedStyle(document.querySelector('.group .curve[data-setting=\"1\"]')).opacity < 0.2")
     page.locator("h1").hover()
     assert group.locator(".curve.lit").count() == 0
 

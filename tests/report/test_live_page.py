@@ -35,11 +35,11 @@ def test_an_open_page_offers_the_newer_report_and_loads_it(tmp_path: Path) -> No
         page.goto(path.as_uri())
         newer = page.locator("#newer")
         page.clock.run_for(4000)
-        page.wait_for_function("!document.querySelector('head script[src]')")
+        page.locator("head script[src]").wait_for(state="detached")
         assert not newer.is_visible()  # it is the newest
         report(folder, live=False)
         page.clock.run_for(4000)
         newer.wait_for(state="visible")
         newer.get_by_role("button", name="load it").click()
-        page.wait_for_function("!document.querySelector('#newer')")
+        newer.wait_for(state="detached")
         assert not messages
