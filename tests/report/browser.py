@@ -43,7 +43,7 @@ def chromium(reach: str = "") -> Iterator[Any]:
 def until(page: Any, condition: str) -> None:
     """Wait for a JavaScript condition on a page whose Content-Security-Policy forbids eval.
 
-    From its second look on, playwright's `wait_for_function` evaluates its text inside the page: the policy refuses that.
+    Playwright's `wait_for_function` evaluates its text in the page from the second look on: the policy refuses it.
     """
     page.evaluate(
         f"""() => new Promise((resolve, reject) => {{
