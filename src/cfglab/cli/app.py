@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from cfglab.cli.advise import advise
 from cfglab.cli.compare import compare
 from cfglab.cli.import_ import import_
 from cfglab.cli.levels import levels
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, import_, plot, list_, levels, reproduce, trace, report, score, compare, tune, ui):
+for command in (run, import_, plot, list_, levels, advise, reproduce, trace, report, score, compare, tune, ui):
     app.command(command.__name__.rstrip("_"))(command)
 
 
