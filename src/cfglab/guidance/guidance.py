@@ -207,7 +207,7 @@ class Guidance(BaseModel):
             >>> from cfglab import Guidance, levels
             >>> guidance = Guidance("linear(max=8, min=2)").transferred(levels("flow", 8), levels("flow", 4))
             >>> [round(w, 2) for w in guidance.schedule.values(4)]
-            [7.51, 5.83, 4.21, 2.55]
+            [7.78, 6.29, 4.83, 3.42]
         """
         moved = transferred(self.schedule, from_levels, to_levels, s=s, integration=integration)
         return Guidance(moved, self.transforms)

@@ -16,7 +16,7 @@ new step has the mean of what was there, and the effective mean scale, by one fa
 
 import math
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from cfglab.errors import InputError
@@ -60,7 +60,7 @@ def integration_weights(run: Sequence[Step], s: float = 1.0, integration: Integr
         >>> from cfglab import steps
         >>> from cfglab.schedules.transfer import integration_weights
         >>> [round(share, 3) for share in integration_weights(steps(3, [10, 3, 1, 0]))]
-        [0.198, 0.302, 0.5]
+        [0.148, 0.32, 0.533]
     """
     if integration not in get_args(Integration):
         names = get_args(Integration)
@@ -170,8 +170,8 @@ def _check_lengths(schedule: Schedule, count: int) -> None:
         base = base.base
     if isinstance(base, Table) and len(base.entries) != count:
         raise InputError(
-            f"a list of {len(base.entries)} scales and from_levels of {count} steps: they are not of the same run; give "
-            f"the levels at {len(base.entries)} steps."
+            f"a list of {len(base.entries)} scales and from_levels of {count} steps: they are not of the same run;"
+            f" give the levels at {len(base.entries)} steps."
         )
 
 
@@ -185,9 +185,7 @@ def _on_intervals(
     moved: list[float] = []
     for step in target:
         start, end = _mass(step.sigma, s), _mass(step.next_sigma, s)
-        parts = [
-            max(0.0, min(end, high) - max(start, low)) for low, high in zip(edges, edges[1:], strict=False)
-        ]
+        parts = [max(0.0, min(end, high) - max(start, low)) for low, high in pairwise(edges)]
         guided = [part if is_on else 0.0 for part, is_on in zip(parts, on, strict=True)]
         total, inside = math.fsum(parts), math.fsum(guided)
         shares.append(inside / total if total > 0 else 0.0)

@@ -224,6 +224,8 @@ def fact_text(family: Family, name: str, fact: Fact) -> str:
         settings = ", ".join(f"{key}={setting}" for key, setting in value.get("settings", {}).items())
         mu = f"mu={value['mu']} at the usual size" if "mu" in value else ""
         return f"{value['class']}({', '.join(filter(None, (settings, mu)))})"
+    if name == "distilled" and value == "no":
+        return "no: two predictions are combined"
     text = f"{value[0]:g} to {value[1]:g}" if isinstance(value, list) else str(value)
     if name == "recommended_scale" and family.convention.value == "w - 1":
         ends = value if isinstance(value, list) else [value]
@@ -254,7 +256,11 @@ def methods_text(methods: Collection[MethodAdvice]) -> list[str]:
         Lines of text; methods with the same reason share a line.
     """
     lines = []
-    for title, applies in (("methods that apply", True), ("methods that mean nothing here", False), ("not known", None)):
+    for title, applies in (
+        ("methods that apply", True),
+        ("methods that mean nothing here", False),
+        ("not known", None),
+    ):
         reasons: dict[str, list[str]] = {}
         for method in methods:
             if method.applies is applies:

@@ -30,9 +30,7 @@ def draw(advice: "Advice") -> Html:
     if advice.levels is None:
         parts.append(Html(f'<p class="soft">noise levels: {html_of(advice.levels_unknown)}</p>'))
     else:
-        rows = [
-            ["" if value is None else f"{value:.4g}" for value in level_row(step)] for step in advice.levels.steps
-        ]
+        rows = [["" if value is None else f"{value:.4g}" for value in level_row(step)] for step in advice.levels.steps]
         title = f"noise levels at {advice.steps} steps"
         parts.append(details(title, table(Table(COLUMNS, rows, numbers=range(len(COLUMNS))))))
     return card(family.title, *parts, about=(family.name, family.pipeline))

@@ -1,4 +1,4 @@
-"""What a method says of a family's tensors: it is run once, on random predictions of their shape, at two noise levels."""
+"""What a method says of a family: it is run once, on random predictions of their shape, at two noise levels."""
 
 from typing import Any
 

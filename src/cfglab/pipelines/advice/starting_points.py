@@ -89,4 +89,3 @@ def starting_points(family: Family, methods: list[MethodAdvice]) -> list[Startin
         if {transform.kind for transform in parse_guidance(text).transforms} <= applying
     ]
     return points[:COUNT]
-
