@@ -143,7 +143,7 @@ def _layers(pipe: Any, target: str) -> list[Any]:
 
 
 def _lora_layers(pipe: Any, name: str) -> list[Any]:
-    layers = [
+    layers: list[Any] = [
         layer
         for component in _modules(pipe)
         for layer in component.modules()
