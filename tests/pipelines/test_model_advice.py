@@ -1,5 +1,6 @@
 """The catalogue of model families against the installed diffusers, and what advise() says."""
 
+import doctest
 import inspect
 import json
 import re
@@ -19,6 +20,7 @@ from cfglab.guidance import TRANSFORMS
 from cfglab.guidance.methods.nag import NormalizedAttention
 from cfglab.guidance.methods.second_prompt import SecondPrompt
 from cfglab.guidance.perturbations.blurred_sample import BlurredSample
+from cfglab.guidance.perturbations.hooks import cross_attentions
 from cfglab.guidance.perturbations.noised_text import NoisedText
 from cfglab.guidance.perturbations.noised_timestep import NoisedTimestep
 from cfglab.guidance.perturbations.self_attention import BlurredQueries, IdentityAttention
@@ -29,6 +31,8 @@ from cfglab.pipelines.advice.family import Fact, Family
 from cfglab.pipelines.advice.levels import family_levels
 from cfglab.pipelines.advice.methods import not_guided, profile_of_family
 from cfglab.step import Step
+from docs import advise_page
+from tests.pipelines.families import case
 
 SPEC = find_spec("diffusers")
 PACKAGE = Path(str(SPEC and SPEC.origin)).parent
@@ -294,3 +298,21 @@ def test_two_families_of_one_class_and_a_source_without_a_date_are_refused() -> 
 def test_facts_and_families_are_frozen() -> None:
     assert Fact.model_config["frozen"]
     assert Family.model_config["frozen"]
+
+
+@pytest.mark.parametrize("name", ["sd1", "sd3", "flux-dev", "wan-2.1", "pixart-sigma"])
+def test_the_attention_of_a_family_is_that_of_its_network(name: str) -> None:
+    family = families()[name]
+    network = getattr(case(family.pipeline).build(), (profile_of_family(family) or cl.Profile()).denoisers[0])
+    if family.attention.value == "separate":
+        assert cross_attentions(network, "nag")
+    else:
+        with pytest.raises(InputError, match="text and image share one attention"):
+            cross_attentions(network, "nag")
+
+
+def test_the_page_is_what_the_catalogue_says_and_its_examples_run() -> None:
+    page = advise_page.PAGE.read_text(encoding="utf-8")
+    assert page == advise_page.advise_page(), "make docs writes it again"
+    failed, tried = doctest.testfile(str(advise_page.PAGE), module_relative=False)
+    assert (failed, tried >= 7) == (0, True)
