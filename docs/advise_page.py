@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from cfglab.pipelines.advice.advice import facts_of
 from cfglab.pipelines.advice.catalogue import GROUPS, families, sources
 from cfglab.pipelines.advice.family import CONVENTIONS, Family
 from cfglab.pipelines.advice.methods import methods_for, not_guided
 from cfglab.pipelines.advice.starting_points import starting_points
+from cfglab.pipelines.advice.wording import facts_of
 
 PAGE = Path(__file__).parent / "advise.md"
 

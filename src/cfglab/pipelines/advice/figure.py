@@ -1,37 +1,40 @@
 """An advice in a notebook: a card with the facts and their sources, the starting points, the methods and the levels."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Sequence
 
+from cfglab.hosts.levels import Levels
 from cfglab.notebook import Html, Table, card, details, html_of, table
+from cfglab.pipelines.advice.family import Family
+from cfglab.pipelines.advice.methods import MethodAdvice
+from cfglab.pipelines.advice.wording import COLUMNS, facts_of, level_row, methods_text
 
-if TYPE_CHECKING:
-    from cfglab.pipelines.advice.advice import Advice
 
-
-def draw(advice: "Advice") -> Html:
+def draw(
+    family: Family, points: Sequence[tuple[str, str]], methods: Collection[MethodAdvice], levels: Levels | str
+) -> Html:
     """The card of an advice.
 
     Args:
-        advice: The advice.
+        family: The family.
+        points: Guidances to start from, each with its reason.
+        methods: The methods.
+        levels: The noise levels, or why they are not known.
 
     Returns:
         HTML.
     """
-    from cfglab.pipelines.advice.advice import COLUMNS, facts_of, level_row, methods_text
-
-    family = advice.family
     facts = [
         (Html(f'<span class="soft">{html_of(name)}</span>'), _with_source(value, origin))
         for name, value, origin in facts_of(family)
     ]
-    points = [(Html(f"<code>{html_of(point.text)}</code>"), point.reason) for point in advice.starting_points]
-    methods = Html("".join(f"<p>{html_of(line)}</p>" for line in methods_text(advice.methods)))
-    parts = [table(Table((), facts)), table(Table(("start from", ""), points)), details("methods", methods)]
-    if advice.levels is None:
-        parts.append(Html(f'<p class="soft">noise levels: {html_of(advice.levels_unknown)}</p>'))
+    starts = [(Html(f"<code>{html_of(text)}</code>"), reason) for text, reason in points]
+    lines = Html("".join(f"<p>{html_of(line)}</p>" for line in methods_text(methods)))
+    parts = [table(Table((), facts)), table(Table(("start from", ""), starts)), details("methods", lines)]
+    if isinstance(levels, str):
+        parts.append(Html(f'<p class="soft">noise levels: {html_of(levels)}</p>'))
     else:
-        rows = [["" if value is None else f"{value:.4g}" for value in level_row(step)] for step in advice.levels.steps]
-        title = f"noise levels at {advice.steps} steps"
+        rows = [["" if value is None else f"{value:.4g}" for value in level_row(step)] for step in levels.steps]
+        title = f"noise levels at {len(levels.steps)} steps"
         parts.append(details(title, table(Table(COLUMNS, rows, numbers=range(len(COLUMNS))))))
     return card(family.title, *parts, about=(family.name, family.pipeline))
 
