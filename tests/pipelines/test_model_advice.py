@@ -306,6 +306,12 @@ def test_two_families_of_one_class_and_a_source_without_a_date_are_refused() -> 
         read_catalogue({}, {"docs": {"title": "x"}})
 
 
+def test_a_model_that_is_no_text_is_one_line() -> None:
+    with pytest.raises(InputError, match="model 3: it is a name"):
+        cl.advise(3)  # type: ignore[arg-type]
+    assert repr(cl.advise("sdxl", 4)).startswith("<advice on sdxl: Stable Diffusion XL 1.0, 4 steps")
+
+
 def test_facts_and_families_are_frozen() -> None:
     assert Fact.model_config["frozen"]
     assert Family.model_config["frozen"]

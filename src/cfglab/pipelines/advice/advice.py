@@ -16,7 +16,7 @@ from cfglab.pipelines.loading.samplers import SAMPLERS
 from cfglab.schedules.fields import nearest, shown
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Advice:
     """What to set for a model.
 
@@ -45,6 +45,9 @@ class Advice:
     methods: tuple[MethodAdvice, ...]
     starting_points: tuple[StartingPoint, ...]
     variants: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"<advice on {self.family.name}: {self.family.title}, {self.steps} steps; print it>"
 
     def __str__(self) -> str:
         return "\n".join(text_of(self))

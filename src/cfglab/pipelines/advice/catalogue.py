@@ -78,6 +78,8 @@ def find_family(model: str) -> Family:
     Raises:
         InputError: There is none; the message has the closest names.
     """
+    if not isinstance(model, str):
+        raise InputError(f"model {shown(model)}: it is a name; write a pipeline class, such as 'FluxPipeline'.")
     owners = {key.lower(): family for family in families().values() for key in (family.name, *_names(family))}
     if family := owners.get(model.lower()):
         return family
