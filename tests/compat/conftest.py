@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from tests.tiny import tiny_pipeline
+from tests.tiny import read_once, tiny_pipeline
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +25,8 @@ def _built(folder: Path, prediction_type: Literal["epsilon", "v_prediction"]) ->
     with warnings.catch_warnings():  # diffusers on the scheduler's steps_offset
         warnings.simplefilter("ignore")
         return tiny_pipeline(folder, prediction_type)
+
+
+@pytest.fixture(autouse=True)
+def _models_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cfglab.pipelines.loading.load._read_pipeline", read_once)

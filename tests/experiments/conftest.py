@@ -9,7 +9,7 @@ import pytest
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.pipelines import load
 from tests.experiments.examples import SMALL
-from tests.tiny import tiny_pipeline
+from tests.tiny import read_once, tiny_pipeline
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +34,8 @@ def small(tiny: Path) -> Callable[..., Experiment]:
         return Experiment.from_yaml(SMALL, **{"model": str(tiny), **changes})
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def _models_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cfglab.pipelines.loading.load._read_pipeline", read_once)

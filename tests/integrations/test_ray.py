@@ -105,9 +105,7 @@ def processes(folder: Path) -> list[int]:
     return [int(path.name) for path in folder.iterdir() if path.name.isdecimal()]
 
 
-def test_four_workers_one_of_them_killed_draw_the_same_bytes(
-    address: str, mixture: Experiment, tmp_path: Path
-) -> None:
+def test_four_workers_one_of_them_killed_draw_the_same_bytes(address: str, mixture: Experiment, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     notes.mkdir()
     alone = running.run(mixture, tmp_path / "alone", "cpu", score=False)

@@ -34,8 +34,11 @@ def warm() -> None:
         folder = importlib.import_module(f"cfglab.{package}").__path__
         for module in pkgutil.walk_packages(folder, f"cfglab.{package}."):
             importlib.import_module(module.name)
-    for name in ("diffusers", "transformers", "accelerate", "safetensors.torch"):
+    for name in ("diffusers", "transformers", "accelerate", "safetensors.torch", "rich.progress", "torchsde"):
         importlib.import_module(name)
+    from PIL import Image
+
+    Image.init()
     from cfglab.report.page.render import _environment
 
     _environment().get_template("page.html.j2")
