@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from tests.tiny import read_once, tiny_pipeline
+from tests.tiny import tiny_pipeline
 
 
 @pytest.fixture(scope="session")
@@ -28,5 +28,5 @@ def _built(folder: Path, prediction_type: Literal["epsilon", "v_prediction"]) ->
 
 
 @pytest.fixture(autouse=True)
-def _models_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cfglab.pipelines.loading.load._read_pipeline", read_once)
+def _once(models_read_once: None) -> None:
+    """For every test of this folder."""

@@ -9,7 +9,7 @@ import pytest
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.pipelines import load
 from tests.experiments.examples import SMALL
-from tests.tiny import read_once, tiny_pipeline
+from tests.tiny import tiny_pipeline
 
 
 @pytest.fixture(scope="session")
@@ -37,5 +37,5 @@ def small(tiny: Path) -> Callable[..., Experiment]:
 
 
 @pytest.fixture(autouse=True)
-def _models_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cfglab.pipelines.loading.load._read_pipeline", read_once)
+def _once(models_read_once: None) -> None:
+    """For every test of this folder."""

@@ -44,7 +44,7 @@ def pictures(folder: Path) -> dict[str, bytes]:
 def batch() -> tuple[Cell, ...]:
     """Seven images of the shipped model: settings that share their first steps, two prompts, two seeds."""
     experiment = Experiment.preset(
-        "k-decay", prompts="scenes:2", seeds="0..1", steps=5, set={"groups.0.axes.k": [0.3], "groups.1.axes.k": [0.3]}
+        "k-decay", prompts="scenes:2", seeds="0..1", steps=3, set={"groups.0.axes.k": [0.3], "groups.1.axes.k": [0.3]}
     )
     return tuple(cell for _, cell in experiment.cells())[:7]
 
