@@ -10,6 +10,19 @@ from cfglab.schedules.registry import KINDS, PUBLISHED
 from tests.oracles import Published, install_published
 
 
+FIRST = (
+    *("tests/ui/test_playground.py", "tests/integrations/test_ray.py", "tests/torture/test_killed.py"),
+    *("tests/report/test_browser.py", "tests/notebook/test_kernel.py", "tests/test_package.py"),
+)
+"""What these start for all of their tests takes seconds: a server, a cluster, a kernel, a browser, a wheel."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the files of FIRST first: a worker that is done takes tests from the end of the other one's, and would start
+    everything once more for the last few of them."""
+    items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
+
+
 def pytest_collection_finish() -> None:
     """What the tests import stays to their end: the garbage collector need not look through it again and again."""
     gc.collect()
