@@ -9,7 +9,6 @@ from cfglab.guidance.registry import TRANSFORMS
 from cfglab.schedules.registry import KINDS, PUBLISHED
 from tests.oracles import Published, install_published
 
-
 FIRST = (
     *("tests/ui/test_playground.py", "tests/integrations/test_ray.py", "tests/torture/test_killed.py"),
     *("tests/report/test_browser.py", "tests/notebook/test_kernel.py", "tests/test_package.py"),
