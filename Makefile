@@ -17,8 +17,9 @@ COMFYUI_PYTHON ?= $(BIN)/python
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-# Two threads that wait for each other on a busy machine lose more than they gain.
-CALM := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+# Two threads that wait for each other on a busy machine lose more than they gain. Compiled Python is stored whatever the
+# environment says: the tests start Python some eighty times.
+CALM := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive PYTHONDONTWRITEBYTECODE=
 RECIPE := pyproject.toml constraints.txt compat/pyproject.toml
 
 .PHONY: help run setup test test-all lowest torture check bench docs site pipelines comfyui
