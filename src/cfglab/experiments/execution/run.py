@@ -25,6 +25,7 @@ from cfglab.experiments.spec.prompts import refuse_same_noise
 from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.files import write_whole
 from cfglab.experiments.storage.png import add_infotext
+from cfglab.experiments.storage.session import Session
 from cfglab.experiments.storage.store import DATABASE, INFOTEXT, Result, ResultRow, Store
 from cfglab.file_input import read_bytes
 from cfglab.limits import IMAGE_BYTES
@@ -179,6 +180,7 @@ def run(
         InputError: if the model, sampler, size or a prompt is not valid, or the folder holds something else or has
             another writer.
         MachineError: if the folder or the disk cannot be written.
+        KeyboardInterrupt: after Ctrl-C, or between batches if another process requested a stop (`cfglab show`).
 
     Examples:
         >>> from tempfile import TemporaryDirectory
@@ -228,6 +230,7 @@ def run(
             refuse_same_noise(experiment.seeds)
             workers = start_workers(batches(all_cells, model.factor))
         store = store_stack.enter_context(Store.create(folder, experiment))
+        session = store_stack.enter_context(Session(folder))
         plan = batches(all_cells, model.factor, store.meta("plan") or "1")  # the plan that the run was begun with
         intact = _intact(store, model)
         todo = [
@@ -243,9 +246,12 @@ def run(
                 store.note_versions(workers.environment)
                 total = len(placements)
                 progress = RunProgress(folder, total - sum(map(len, todo)), total, first_pass(all_cells))
-                drawn = _draw_all(store, workers, todo, placements, intact, score, quiet, progress, watch)
+                drawn = _draw_all(
+                    store, workers, todo, placements, intact, score, quiet, progress, _noted(session, workers, watch)
+                )
             worker_stack.close()
             if score:
+                session.scoring()
                 from cfglab.experiments.scoring.scorer import score as score_run
 
                 score_run(store, quiet)
@@ -318,6 +324,17 @@ def _is_there(folder: Path, row: ResultRow) -> bool:
         return path.is_file() and hashlib.sha256(read_bytes(path, IMAGE_BYTES)).hexdigest() == row.sha256
     except OSError:
         return False
+
+
+def _noted(session: Session, workers: Workers, watch: Callable[[RunProgress], object]) -> Callable[[RunProgress], None]:
+    """`watch`, after the session has noted the progress and before it stops if that was requested."""
+
+    def noted(progress: RunProgress) -> None:
+        session.update(progress.done, progress.total, workers.crew())
+        watch(progress)
+        session.obey()
+
+    return noted
 
 
 def _draw_all(
