@@ -5,7 +5,6 @@ ends with the same images; a finished run loads no model.
 """
 
 import hashlib
-import platform
 from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -15,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError, MachineError
-from cfglab.experiments.backends.base import Backend
-from cfglab.experiments.backends.load import as_backend, load_backend
+from cfglab.experiments.backends.load import as_backend, load_model
 from cfglab.experiments.execution.outcome import Batch, Executor, Load, Outcome, Workers, in_process
 from cfglab.experiments.spec.batching import batches, first_pass
 from cfglab.experiments.spec.experiment import Experiment
@@ -123,6 +121,26 @@ class Run:
         """
         layer_above = "cfglab.report"  # looked up by name on request; nothing here depends on it
         return Path(import_module(layer_above).report(self.folder, live=live))
+
+    def save_images(self, path: Path | str, **options: Any) -> Path:
+        """Write images of the run to one file: a contact sheet (.png) or an animation of a sweep (.gif, .webp).
+
+        Args:
+            path: the file.
+            **options: `rows`, `columns`, `over`, `at`, `size` and `seconds`, as in `cfglab export`.
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: for another kind of file, or an axis or value that the run does not have.
+            MachineError: if the file cannot be written.
+
+        Examples:
+            cfglab.Run("runs/k-decay").save_images("sheet.png", rows="seed", columns="k", at={"group": "k-decay"})
+        """
+        layer_above = "cfglab.report.saving"
+        return Path(import_module(layer_above).save_images(self.folder, Path(path), **options))
 
     def _repr_mimebundle_(
         self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
@@ -270,39 +288,6 @@ def _as_stored(folder: Path, experiment: Experiment) -> Experiment:
         return experiment
     with Store.open(folder) as store:
         return experiment.as_stored(store.experiment)
-
-
-def load_model(experiment: Experiment, device: str, hub: dict[str, Any], weights: str | None = None) -> Backend:
-    """Load the model of an experiment, and check that it can run it.
-
-    Args:
-        experiment: the experiment.
-        device: a torch device, or "auto".
-        hub: `revision`, `allow_pickle` and `allow_download`, as in `cfglab.load`.
-        weights: the hash of the weights that the run was started with; None accepts any.
-
-    Returns:
-        The backend, ready to generate.
-
-    Raises:
-        InputError: if the model does not exist, has other weights (on another machine than the run's), or cannot run
-            the experiment.
-    """
-    if weights and (local_weights := model_facts(experiment.model, **hub).weights) != weights:
-        raise InputError(
-            f"{experiment.model}: has weights {local_weights[:12]} on {platform.node()}, but {weights[:12]} where the "
-            "run was started; bring the same model to every machine."
-        )
-    backend = load_backend(
-        experiment.model,
-        device=device,
-        dtype=experiment.dtype,
-        sampler=experiment.sampler,
-        compiled=experiment.compile,
-        **hub,
-    )
-    backend.check_experiment(experiment)
-    return backend
 
 
 def _intact(store: Store, model: ModelFacts) -> set[int]:
