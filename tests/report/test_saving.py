@@ -1,4 +1,4 @@
-"""Contact sheets, animations, tables and figures of a run: which image stands where, what is refused, what is escaped."""
+"""Contact sheets, animations, tables and figures: which image stands where, what is refused, what is escaped."""
 
 import csv
 import io
@@ -73,7 +73,7 @@ def tiles(image: Image.Image, rows: int, columns: int) -> list[list[tuple[int, .
 
 
 def saved(run: cfglab.Run, path: Path, **options: Any) -> Image.Image:
-    return Image.open(run.save_images(path, **options))
+    return Image.open(io.BytesIO(run.save_images(path, **options).read_bytes()))
 
 
 def test_a_contact_sheet_has_the_image_of_its_row_and_column(run: cfglab.Run, tmp_path: Path) -> None:
@@ -96,9 +96,12 @@ def test_a_contact_sheet_has_the_image_of_its_row_and_column(run: cfglab.Run, tm
 
 
 def test_small_images_keep_their_pixels_and_a_size_is_the_longest_side(run: cfglab.Run, tmp_path: Path) -> None:
-    usual = saved(run, tmp_path / "usual.png", rows="none", columns="none")
-    large = saved(run, tmp_path / "large.png", rows="none", columns="none", size=256)
-    assert (large.width - usual.width, large.height - usual.height)[1] >= 64
+    usual = saved(run, tmp_path / "usual.png", rows="none", columns="seed")
+    large = saved(run, tmp_path / "large.png", rows="none", columns="seed", size=256)
+    assert large.width - usual.width == 3 * (256 - 128)
+    for image, height in ((usual, 64), (large, 128)):
+        first = (np.asarray(image) == colour(0, 0, 0)).all(axis=2)
+        assert (first.sum(axis=0).max(), first.sum(axis=1).max()) == (height, 2 * height)
     assert len(set(np.asarray(usual).reshape(-1, 3)[:, 0].tolist())) > 3  # there are labels
 
 
@@ -203,7 +206,7 @@ def test_a_figure_of_a_comparison_is_the_same_file_each_time(
     assert first.startswith(magic)
     assert comparison.save(tmp_path / f"b{suffix}").read_bytes() == first
     if suffix == ".png":
-        narrow = Image.open(comparison.save(tmp_path / "narrow.png", width=3.25))
+        narrow = Image.open(io.BytesIO(comparison.save(tmp_path / "narrow.png", width=3.25).read_bytes()))
         assert abs(narrow.width - 3.25 * 300) <= 2
     if suffix == ".pdf":
         assert b"/FontFile2" in first  # the fonts are inside

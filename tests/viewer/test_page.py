@@ -1,5 +1,6 @@
 """The page of `cfglab show` in Chromium: a run is watched, stopped and continued there, and text stays text."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +11,12 @@ import pytest
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.storage.session import StopRequested
 from cfglab.experiments.storage.store import Store
+from cfglab.viewer.continuation import Continuation
 from cfglab.viewer.server import start
 from tests.quick_run import YAML, run_quickly
 from tests.report.browser import DESK, PHONE, chromium, until
 
+ROOT = Path(__file__).parents[2]
 EVIL = "<img src=x onerror=alert(1)>"
 TREE = """
 name: tree
@@ -98,20 +101,28 @@ def test_a_run_is_watched_and_stopped(browser: Any, tmp_path: Path) -> None:
         visit.page.keyboard.press("ArrowRight")
         frame = visit.page.frame_locator("#report iframe")
         frame.locator("h1").first.wait_for()
-        assert "4 of 8" in frame.locator(".facts").inner_text()
+        assert "4 of 8" in frame.locator("header .facts").inner_text()
         visit.close()
 
 
-def test_a_run_is_continued_by_a_process_of_its_own(browser: Any, tmp_path: Path) -> None:
-    from cfglab.experiments.execution.run import RunProgress, run
+def stopped_run(folder: Path) -> None:
+    """A run that was stopped before its first batch."""
 
-    folder = tmp_path / "run"
-
-    def stop(progress: RunProgress) -> None:
+    def stop(_batch: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(Experiment.from_yaml(TREE), folder, "cpu", quiet=True, watch=stop)
+        run_quickly(folder, stop)
+
+
+def test_a_run_is_continued_by_a_process_of_its_own(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    stopped_run(folder)
+    code = f"from pathlib import Path; from tests.quick_run import run_quickly; run_quickly(Path({str(folder)!r}))"
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(Continuation, "command", lambda _: [sys.executable, "-c", code])
     with start(folder, port=0) as server:
         visit = Visit(browser, server.address, PHONE, "dark")
         visit.state("stopped")
@@ -119,12 +130,31 @@ def test_a_run_is_continued_by_a_process_of_its_own(browser: Any, tmp_path: Path
         assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         visit.page.click("#continue")
         visit.state("complete")
-        assert visit.page.locator("#counts").inner_text() == "4 of 4 images"
+        assert visit.page.locator("#counts").inner_text() == "8 of 8 images"
         assert not visit.page.locator("#continue").is_visible()
         visit.close()
-        assert server.viewer.continuation.process is None or server.viewer.continuation.interrupt()
+        server.viewer.continuation.wait()
     with Store.open(folder) as store:
+        assert store.counts()["done"] == 8
+
+
+@pytest.mark.slow
+def test_the_command_itself_continues_a_run(tmp_path: Path) -> None:
+    from cfglab.experiments.execution.run import run
+
+    def stop(_progress: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Experiment.from_yaml(TREE), tmp_path / "run", "cpu", quiet=True, watch=stop)
+    process = Continuation(tmp_path / "run")
+    process.start()
+    assert process.process is not None
+    process.wait()
+    assert process.error == ""
+    with Store.open(tmp_path / "run") as store:
         assert store.counts()["done"] == 4
+    process.close()
 
 
 def test_the_page_says_that_its_server_has_ended_and_goes_on_with_the_next(browser: Any, tmp_path: Path) -> None:

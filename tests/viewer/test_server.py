@@ -306,8 +306,7 @@ def test_a_continuation_that_fails_says_why_and_can_be_tried_again(tmp_path: Pat
     going.start()
     with pytest.raises(InputError, match="continues this run already"):
         going.start()
-    assert going._process is not None
-    going._process.wait(60)
+    going.wait()
     assert going.process is None
     assert going.error.startswith("No such option: --no-such-option")
     assert "\n" not in going.error

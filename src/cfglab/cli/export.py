@@ -34,10 +34,11 @@ def export(
         float | None, typer.Option(metavar="S", help="The time of a frame of an animation.  [default: 0.8]")
     ] = None,
 ) -> None:
-    """Save images of a run as one file: a contact sheet with labels, or an animation of a sweep.
+    """Save images of a run as a sheet or an animation.
 
-    Axes are setting, group, prompt, seed, and those that the experiment sweeps. Tables and figures of the numbers are
-    saved by cfglab compare --out.
+    A contact sheet has labels for its rows and columns; an animation shows a sweep over one axis. Axes are setting,
+    group, prompt, seed, and those that the experiment sweeps. Tables and figures of the numbers are saved by
+    cfglab compare --out.
 
     \b
     Examples:

@@ -24,10 +24,10 @@ def show(
     ] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
 ) -> None:
-    """Show a run in a browser while it works: its images as they come, the time left, failures, its report.
+    """Watch a run in a browser, and stop or continue it there.
 
-    The page has buttons to stop the run after the batch that it generates, and to continue it. It listens on this
-    computer only, unless --host says otherwise.
+    The page shows images as they come, the time left, failures and the report. Stop takes effect after the batch that
+    is being generated. The server listens on this computer only, unless --host says otherwise.
 
     \b
     Examples:

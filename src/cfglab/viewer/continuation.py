@@ -74,6 +74,11 @@ class Continuation:
                 f"the run cannot be continued ({error.strerror or error}); look after the machine."
             ) from error
 
+    def wait(self) -> None:
+        """Wait until the process has ended."""
+        if self._process is not None:
+            self._process.wait()
+
     def close(self) -> None:
         """Read the process no more."""
         if self._output is not None:

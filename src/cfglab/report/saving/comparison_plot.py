@@ -1,8 +1,10 @@
 """A comparison as a figure for a paper: each setting's difference from the baseline with its interval."""
 
 import io
+from collections.abc import Sequence
+from textwrap import fill
 
-from cfglab.experiments.analysis.comparison import Comparison
+from cfglab.experiments.analysis.comparison import Comparison, ComparisonRow
 from cfglab.metrics.registry import sign
 from cfglab.terminal import inline
 
@@ -37,7 +39,9 @@ def draw(comparison: Comparison, kind: str, width: float = WIDTH) -> bytes:
     rows = [row for row in comparison.rows if row.difference is not None][:MOST]
     direction = sign(comparison.better) if comparison.better else 0
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(width, 0.75 + 0.2 * max(1, len(rows))), layout="constrained")
+        label = fill(_label(comparison, rows), int(14 * width))
+        height = 0.45 + 0.14 * (1 + label.count("\n")) + 0.2 * max(1, len(rows))
+        figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots()
         axes.axvline(0, color=_SOFT, linewidth=0.8, zorder=1)
         for height, row in enumerate(rows):
@@ -53,12 +57,8 @@ def draw(comparison: Comparison, kind: str, width: float = WIDTH) -> bytes:
         axes.grid(axis="x", color="#e3e0d9", linewidth=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right", "left"]].set_visible(False)
-        counts = sorted({row.n for row in rows})
-        pairs = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}" if counts else "n = 0"
-        better = f", {comparison.better} is better" if comparison.better else ""
-        opponents = "its opponent" if any(row.against for row in rows) else _short(comparison.baseline)
-        axes.set_xlabel(f"{inline(comparison.metric)}: difference from {opponents}, 95 % interval ({pairs}{better})")
-        for text in (*axes.get_yticklabels(), axes.xaxis.label):
+        caption = figure.supxlabel(label, size=8)
+        for text in (*axes.get_yticklabels(), caption):
             text.set_parse_math(False)  # names are text, also with a dollar sign
         if not rows:
             axes.text(0.5, 0.5, "nothing to compare", transform=axes.transAxes, ha="center", color=_SOFT)
@@ -66,6 +66,15 @@ def draw(comparison: Comparison, kind: str, width: float = WIDTH) -> bytes:
         dates = {"pdf": {"CreationDate": None, "ModDate": None}, "svg": {"Date": None}}
         figure.savefig(file, format=kind, dpi=300, metadata=dates.get(kind))
     return file.getvalue()
+
+
+def _label(comparison: Comparison, rows: Sequence[ComparisonRow]) -> str:
+    """What the horizontal axis is, with the number of pairs."""
+    counts = sorted({row.n for row in rows})
+    pairs = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}" if counts else "n = 0"
+    better = f", {comparison.better} is better" if comparison.better else ""
+    opponent = "its opponent" if any(row.against for row in rows) else _short(comparison.baseline)
+    return f"{inline(comparison.metric)}: difference from {opponent}, 95 % interval ({pairs}{better})"
 
 
 def _short(name: str) -> str:

@@ -59,7 +59,7 @@ def sheet(
     title = store.experiment.title or store.experiment.name
     picture = _Painter(store.folder, [grid], size).paint(grid, f"{title} · {grid.note}")
     file = io.BytesIO()
-    picture.save(file, "PNG", optimize=True)
+    picture.save(file, "PNG")
     return file.getvalue()
 
 

@@ -121,7 +121,7 @@ class Selection:
         of_settings = [axis for axis in used if axis in self._of_settings]
         if len(of_settings) == 1 and of_settings[0] != "setting" and 0 not in settings:
             (row_places if of_settings[0] == rows else column_places).insert(0, -1)
-        if not row_places or not column_places:
+        if not settings or not row_places or not column_places:
             raise InputError("no setting of this run has all these values; fix fewer of them.")
         tiles = tuple(
             tuple(self._tile(settings, fixed, {rows: row, columns: column}) for column in column_places)
@@ -189,13 +189,9 @@ class Selection:
         if place < 0:
             return f"baseline: {self._values['setting'][0]}"
         value = self._values[axis][place]
-        return (
-            value
-            if axis in ("setting", "group", "prompt")
-            else f"{axis} = {value}"
-            if axis != "seed"
-            else f"seed {value}"
-        )
+        if axis in ("setting", "prompt"):
+            return value
+        return f"{axis} {value}" if axis in ("group", "seed") else f"{axis} = {value}"
 
     def _note(self, fixed: Mapping[str, int], used: Sequence[str]) -> str:
         named = [axis for axis in self._values if axis in fixed and axis not in used]
