@@ -13,7 +13,7 @@ import pytest
 from cfglab.cli import call
 from cfglab.errors import InputError
 from cfglab.experiments.storage.files import SESSION, STOP, only_writer
-from cfglab.experiments.storage.session import Session, StopRequested, read_session
+from cfglab.experiments.storage.session import Session, StopRequested
 from cfglab.viewer.continuation import Continuation, last_device
 from cfglab.viewer.run_state import read_state
 from cfglab.viewer.server import ViewerServer, serve, start
@@ -310,8 +310,15 @@ def test_a_continuation_that_fails_says_why_and_can_be_tried_again(tmp_path: Pat
     assert going.process is None
     assert going.error.startswith("No such option: --no-such-option")
     assert "\n" not in going.error
+    with start(folder, port=0) as server:
+        server.viewer.continuation = going
+        assert server.viewer.state().state == "complete"  # all images are there: nothing is wrong with the run
+        with only_writer(folder), Session(folder):
+            server.viewer.forget_state()
+            assert server.viewer.state().state == "running"
+        (folder / SESSION).write_text((folder / SESSION).read_text().replace("finished", "stopped"))
+        server.viewer.forget_state()
+        assert server.viewer.state().sentence.startswith("It could not be continued: No such option")
     (folder / "experiment.yaml").unlink()
     with pytest.raises(InputError, match=r"experiment\.yaml: is missing"):
         going.start()
-    assert read_session(folder) is None
-    going.close()

@@ -85,7 +85,7 @@ class RunViewer:
         if process is not None and state.state not in ("running", "stopping"):
             words = f"Process {process} continues the run; it loads the model."
             return replace(state, state="starting", sentence=words, may_stop=True, may_continue=False)
-        if error := self.continuation.error:
+        if state.state not in ("running", "stopping", "complete") and (error := self.continuation.error):
             return replace(state, state="failed", sentence=f"It could not be continued: {error}")
         return state
 

@@ -13,6 +13,7 @@ WIDTH = 5.5
 MOST = 200
 """Settings that are drawn, the best first."""
 _INK, _SOFT, _GOOD, _BAD = "#1c1d20", "#8b8e95", "#23744a", "#c4471c"
+_HARD = "\N{NO-BREAK SPACE}"
 _STYLE = {
     "font.size": 8,
     "axes.linewidth": 0.6,
@@ -71,10 +72,10 @@ def draw(comparison: Comparison, kind: str, width: float = WIDTH) -> bytes:
 def _label(comparison: Comparison, rows: Sequence[ComparisonRow]) -> str:
     """What the horizontal axis is, with the number of pairs."""
     counts = sorted({row.n for row in rows})
-    pairs = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}" if counts else "n = 0"
+    pairs = f"n{_HARD}={_HARD}{counts[0] if counts else 0}" + (f" to {counts[-1]}" if len(counts) > 1 else "")
     better = f", {comparison.better} is better" if comparison.better else ""
     opponent = "its opponent" if any(row.against for row in rows) else _short(comparison.baseline)
-    return f"{inline(comparison.metric)}: difference from {opponent}, 95 % interval ({pairs}{better})"
+    return f"{inline(comparison.metric)}: difference from {opponent}, 95{_HARD}% interval ({pairs}{better})"
 
 
 def _short(name: str) -> str:
