@@ -27,7 +27,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    *(run, import_, plot, list_, levels, reproduce, trace, report, show, score, compare, export, tune, replicate),
+    run,
+    import_,
+    plot,
+    list_,
+    levels,
+    reproduce,
+    trace,
+    report,
+    show,
+    score,
+    compare,
+    export,
+    tune,
+    replicate,
     ui,
 ):
     app.command(command.__name__.rstrip("_"))(command)
