@@ -278,6 +278,14 @@ def test_it_says_where_it_is_and_lives_without_a_browser(
     assert "(everybody on the network of this computer; Ctrl-C ends it)" in capsys.readouterr().out
 
 
+def test_options_after_two_hyphens_are_those_of_the_button(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Path, dict[str, object]]] = []
+    monkeypatch.setattr("cfglab.viewer.server.serve", lambda folder, **options: calls.append((folder, options)))
+    assert call(["show", "runs/x", "--watch", "--no-browser", "--", "--ray", "auto"]) == 0
+    options = {"host": "127.0.0.1", "port": None, "options": ["--ray", "auto"], "watch": True, "browser": False}
+    assert calls == [(Path("runs/x"), options)]
+
+
 def test_continue_runs_the_same_folder_with_the_options_of_the_person_only(tmp_path: Path) -> None:
     folder = small_run(tmp_path / "run")
     (folder / "versions.json").write_text('[{"device": "cpu"}, {"device": "cuda:1"}]')

@@ -1,5 +1,5 @@
 /* the page of `cfglab show`: it asks /state again and again, and shows every text as text */
-const LOOK_EVERY = 1500;
+const LOOK_EVERY = 1000;
 const byId = (id) => document.getElementById(id);
 const token = document.querySelector("meta[name=token]").content;
 const WORDS = { gone: "ended", damaged: "unreadable" };
