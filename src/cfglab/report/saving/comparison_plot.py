@@ -45,14 +45,14 @@ def draw(comparison: Comparison, kind: str, width: float = WIDTH) -> bytes:
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots()
         axes.axvline(0, color=_SOFT, linewidth=0.8, zorder=1)
-        for height, row in enumerate(rows):
+        for line, row in enumerate(rows):
             difference = row.difference or 0.0  # rows without one are left out above
             good = difference * (direction or 1) > 0
             colour = _INK if not direction or not row.significant else _GOOD if good else _BAD
             if row.low is not None and row.high is not None:
-                axes.plot([row.low, row.high], [height, height], color=colour, linewidth=1.4, solid_capstyle="butt")
+                axes.plot([row.low, row.high], [line, line], color=colour, linewidth=1.4, solid_capstyle="butt")
             face = colour if row.significant else "white"
-            axes.plot([difference], [height], "o", color=colour, markersize=4, markerfacecolor=face, zorder=3)
+            axes.plot([difference], [line], "o", color=colour, markersize=4, markerfacecolor=face, zorder=3)
         axes.set_yticks(range(len(rows)), [_short(row.setting) for row in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
