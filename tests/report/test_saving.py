@@ -16,9 +16,11 @@ from cfglab.cli import call
 from cfglab.errors import InputError
 from cfglab.experiments.analysis.comparison import Comparison
 from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.storage.arrays import ResultArrays
 from cfglab.experiments.storage.results import Result, ResultRow
 from cfglab.experiments.storage.store import Store
 from cfglab.report.saving.comparison_table import escaped
+from cfglab.report.saving.selection import Selection
 from tests.small_run import FACTS, small_run
 
 YAML = """
@@ -79,10 +81,10 @@ def saved(run: cfglab.Run, path: Path, **options: Any) -> Image.Image:
 def test_a_contact_sheet_has_the_image_of_its_row_and_column(run: cfglab.Run, tmp_path: Path) -> None:
     sheet = saved(run, tmp_path / "sheet.png", rows="seed", columns="k", at={"group": "inverted", "prompt": "some"})
     # the baseline, then the settings of the group inverted, with the second prompt
-    wanted = [[colour(setting, 1, seed) for setting in (0, 4, 5, 6)] for seed in range(3)]
+    expected = [[colour(setting, 1, seed) for setting in (0, 4, 5, 6)] for seed in range(3)]
     actual = tiles(sheet, 3, 4)
-    assert actual[:2] == wanted[:2]
-    assert actual[2][:3] == wanted[2][:3]
+    assert actual[:2] == expected[:2]
+    assert actual[2][:3] == expected[2][:3]
     assert actual[2][3] == (236, 234, 229)  # it failed
     assert tiles(saved(run, tmp_path / "b.png", rows="prompt", columns="setting"), 2, 7) == [
         [colour(setting, prompt, 0) for setting in range(7)] for prompt in range(2)
@@ -90,9 +92,29 @@ def test_a_contact_sheet_has_the_image_of_its_row_and_column(run: cfglab.Run, tm
     assert tiles(saved(run, tmp_path / "c.png", rows="group", columns="k", at={"seed": "2"}), 2, 3) == [
         [colour(setting, 0, 2) for setting in line] for line in ((1, 2, 3), (4, 5, 6))
     ]
+    assert tiles(saved(run, tmp_path / "e.png", rows="prompt", columns="seed"), 2, 3) == [  # of the baseline
+        [colour(0, prompt, seed) for seed in range(3)] for prompt in range(2)
+    ]
+    assert tiles(saved(run, tmp_path / "f.png", rows="prompt", columns="seed", at={"k": "2"}), 2, 3) == [
+        [colour(3, prompt, seed) for seed in range(3)] for prompt in range(2)
+    ]
     assert tiles(saved(run, tmp_path / "d.png"), 2, 3) == [  # as in the report
         [colour(setting, 0, 0) for setting in line] for line in ((1, 2, 3), (4, 5, 6))
     ]
+
+
+def test_the_foot_of_a_sheet_names_what_is_fixed(run: cfglab.Run) -> None:
+    selection = Selection(ResultArrays.read(run.store))
+    for rows, columns, at, note in (
+        ("seed", "k", {}, "group k-decay · a cat"),
+        ("seed", "prompt", {}, "constant"),
+        ("seed", "prompt", {"k": "2"}, "group k-decay · k = 2"),
+        ("seed", "prompt", {"k": "2", "group": "inverted"}, "group inverted · k = 2"),
+        ("none", "setting", {"seed": "1"}, "a cat · seed 1"),
+    ):
+        grid = selection.grid(rows, columns, selection.pins(at))
+        assert grid.note == note
+    assert selection.grid("none", "k", {}).columns == ("baseline: constant", "k = 0.5", "k = 1", "k = 2")
 
 
 def test_small_images_keep_their_pixels_and_a_size_is_the_longest_side(run: cfglab.Run, tmp_path: Path) -> None:

@@ -88,8 +88,8 @@ class Continuation:
     def command(self) -> list[str]:
         """The command; without a device among the options, the one of the run's last session."""
         folder = self._folder.resolve()
-        chosen = any(option.partition("=")[0] == "--device" for option in self._options)
-        device = None if chosen else last_device(folder)
+        has_device = any(option.partition("=")[0] == "--device" for option in self._options)
+        device = None if has_device else last_device(folder)
         return [
             *(sys.executable, "-m", "cfglab", "run", str(folder / "experiment.yaml"), "--out", str(folder)),
             *("--quiet", "--yes"),

@@ -132,9 +132,9 @@ def read_state(folder: Path, now: float) -> RunState:
 
 
 def _state(
-    folder: Path, session: SessionRecord | None, counts: Counts, written: bool, imported: bool
+    folder: Path, session: SessionRecord | None, counts: Counts, locked: bool, imported: bool
 ) -> tuple[State, str]:
-    if written and session is not None and not session.ended:
+    if locked and session is not None and not session.ended:
         if stop_requested(folder, session):
             return "stopping", "It stops after the batch that it generates now."
         return "running", {
@@ -142,7 +142,7 @@ def _state(
             "generating": "It generates images.",
             "scoring": "All images are there; the metrics of sets are measured.",
         }[session.phase]
-    if written:
+    if locked:
         return "running", "Another process is writing in this folder."
     if session is not None and session.phase == "failed":
         return "failed", f"It ended with an error: {session.error}"

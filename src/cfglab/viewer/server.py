@@ -116,9 +116,9 @@ class RunViewer:
 
         with self._report_lock:
             path = self.folder / "report.html"
-            written, results = _modified(path), max(map(_modified, self._results()))
+            report_time, results_time = _modified(path), max(map(_modified, self._results()))
             running = self.state().state in ("running", "stopping")
-            if written >= results or (running and self._clock() - written < SHARE * self._report_seconds):
+            if report_time >= results_time or (running and self._clock() - report_time < SHARE * self._report_seconds):
                 return
             begun = time.perf_counter()
             report(self.folder, live=running or None)
@@ -349,13 +349,12 @@ def serve(
 
 def _wait(viewer: RunViewer, watch: bool) -> None:
     """Wait for Ctrl-C; with `watch`, print the progress when it changes."""
-    printed: tuple[str, str] = ("", "")
-    when = 0.0
+    last_state, last_line, last_time = "", "", 0.0
     while True:
         if watch:
             state = viewer.state()
             line, now = state.line(), time.monotonic()
-            if state.state != printed[0] or (line != printed[1] and now - when >= PRINT_EVERY):
+            if state.state != last_state or (line != last_line and now - last_time >= PRINT_EVERY):
                 print(line, flush=True)
-                printed, when = (state.state, line), now
+                last_state, last_line, last_time = state.state, line, now
         time.sleep(1)

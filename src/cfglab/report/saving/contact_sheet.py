@@ -51,13 +51,14 @@ def sheet(
     if over is not None or seconds is not None:
         raise InputError("an axis over time, or seconds, is of an animation; name the file .gif or .webp.")
     selection = Selection(ResultArrays.read(store))
-    pinned = selection.pins(at or {})
+    pins = selection.pins(at or {})
     # an axis that is fixed, or that the other direction has, is no default
-    columns = columns or _default(selection.first_columns, (*pinned, rows))
-    rows = rows or _default(selection.first_rows, (*pinned, columns))
-    grid = selection.grid(rows, columns, pinned)
+    columns = columns or _default(selection.first_columns, (*pins, rows))
+    rows = rows or _default(selection.first_rows, (*pins, columns))
+    grid = selection.grid(rows, columns, pins)
     title = store.experiment.title or store.experiment.name
-    picture = _Painter(store.folder, [grid], size).paint(grid, f"{title} · {grid.note}")
+    foot = " · ".join(filter(None, (title, grid.note)))
+    picture = _Painter(store.folder, [grid], [foot], size).paint(grid, foot)
     file = io.BytesIO()
     picture.save(file, "PNG")
     return file.getvalue()
@@ -93,18 +94,18 @@ def animation(
         raise InputError(f"seconds {seconds:g}: of a frame, from 0.02 to 60; write 0.8.")
     selection = Selection(ResultArrays.read(store))
     over = over or selection.first_columns
-    pinned = selection.pins(at or {})
-    if over in pinned or over in (rows, columns):
+    pins = selection.pins(at or {})
+    if over in pins or over in (rows, columns):
         raise InputError(f"axis {over!r}: is used twice; give the animation, rows and columns different axes.")
     grids = []
     for index in range(len(selection.values(over))):
         try:
-            grids.append(selection.grid(rows or NONE, columns or NONE, {**pinned, over: index}))
+            grids.append(selection.grid(rows or NONE, columns or NONE, {**pins, over: index}))
         except InputError:  # no setting has this value beside the fixed ones
             continue
     if len(grids) < 2:
         raise InputError(f"axis {over!r}: has fewer than two values with these choices; animate another.")
-    painter = _Painter(store.folder, grids, size)
+    painter = _Painter(store.folder, grids, [grid.note for grid in grids], size)
     frames = [painter.paint(grid, grid.note) for grid in grids]
     file = io.BytesIO()
     options: dict[str, Any] = {"quality": 90, "method": 4} if kind == "webp" else {"optimize": True, "disposal": 1}
@@ -136,10 +137,11 @@ class _Painter:
     Args:
         folder: the run folder.
         grids: all grids that will be painted.
+        feet: the text below each.
         size: the longest side of an image in pixels, or None.
     """
 
-    def __init__(self, folder: Path, grids: list[ImageGrid], size: int | None) -> None:
+    def __init__(self, folder: Path, grids: list[ImageGrid], feet: list[str], size: int | None) -> None:
         if size is not None and not 16 <= size <= 4096:
             raise InputError(f"size {size}: the longest side of an image in pixels, from 16 to 4096; write 256.")
         self._folder = folder
@@ -149,7 +151,7 @@ class _Painter:
         native = self._native(grids)
         self._tile = _tile_size(native, size)
         self._smooth = self._tile[0] < native[0] or size is not None
-        self._measures = self._measure(grids)
+        self._measures = self._measure(grids, feet)
         if self._measures.width * self._measures.height * len(grids) > PIXELS:
             raise InputError(
                 f"{self._measures.width:,} x {self._measures.height:,} pixels in {len(grids)} frames: too large; "
@@ -174,7 +176,7 @@ class _Painter:
                 raise
             return None
 
-    def _measure(self, grids: list[ImageGrid]) -> _Measures:
+    def _measure(self, grids: list[ImageGrid], feet: list[str]) -> _Measures:
         width, height = self._tile
         rows, columns = max(len(grid.rows) for grid in grids), max(len(grid.columns) for grid in grids)
         labels = [label for grid in grids for label in grid.rows if label]
@@ -183,25 +185,25 @@ class _Painter:
         left = _MARGIN + (widest + 2 * _GAP if widest else 0)
         top = _MARGIN + (lines * (_FONT + 4) + _GAP if lines else 0)
         whole = max(left + columns * (width + _GAP) - _GAP + _MARGIN, 2 * _MARGIN + 160)
-        foot = max(len(_wrapped(f"{grid.note} {'x' * 40}", whole - 2 * _MARGIN, 4)) for grid in grids)
+        foot = max(len(_wrapped(text, whole - 2 * _MARGIN, 4)) for text in feet)
         return _Measures(left, top, self._tile, whole, top + rows * (height + _GAP) + foot * (_FONT + 4) + _MARGIN)
 
     def paint(self, grid: ImageGrid, foot: str) -> Image.Image:
         """Return a grid with its labels as an image."""
-        at, (width, height) = self._measures, self._tile
-        picture = Image.new("RGB", (at.width, at.height), _PAPER)
+        measures, (width, height) = self._measures, self._tile
+        picture = Image.new("RGB", (measures.width, measures.height), _PAPER)
         draw = ImageDraw.Draw(picture)
         for column, label in enumerate(grid.columns):
             lines = _wrapped(label, width, 3)
-            y = at.top - _GAP - len(lines) * (_FONT + 4)
-            _write(draw, (at.left + column * (width + _GAP), y), lines, _INK)
+            y = measures.top - _GAP - len(lines) * (_FONT + 4)
+            _write(draw, (measures.left + column * (width + _GAP), y), lines, _INK)
         for row, label in enumerate(grid.rows):
-            y = at.top + row * (height + _GAP)
+            y = measures.top + row * (height + _GAP)
             _write(draw, (_MARGIN, y), _wrapped(label, _LABEL, max(1, height // (_FONT + 4))), _INK)
             for column, tile in enumerate(grid.tiles[row]):
-                self._paint_tile(picture, draw, tile, (at.left + column * (width + _GAP), y))
-        y = at.top + len(grid.rows) * (height + _GAP)
-        _write(draw, (_MARGIN, y), _wrapped(foot, at.width - 2 * _MARGIN, 4), _SOFT)
+                self._paint_tile(picture, draw, tile, (measures.left + column * (width + _GAP), y))
+        y = measures.top + len(grid.rows) * (height + _GAP)
+        _write(draw, (_MARGIN, y), _wrapped(foot, measures.width - 2 * _MARGIN, 4), _SOFT)
         return picture
 
     def _paint_tile(self, picture: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, corner: tuple[int, int]) -> None:
@@ -221,8 +223,8 @@ class _Painter:
 def _tile_size(native: tuple[int, int], size: int | None) -> tuple[int, int]:
     """The size at which images are shown; small ones in whole multiples of their pixels."""
     longest = max(native)
-    shown = size or (LARGEST if longest > LARGEST else -(-SMALLEST // longest) * longest)
-    width, height = (max(1, round(side * shown / longest)) for side in native)
+    target = size or (LARGEST if longest > LARGEST else -(-SMALLEST // longest) * longest)
+    width, height = (max(1, round(side * target / longest)) for side in native)
     return width, height
 
 
@@ -247,10 +249,10 @@ def _wrapped(text: str, width: int, most: int) -> list[str]:
             lines[-1] = joined
         else:
             lines.append(word)
-    shown = [_cut(line, width) for line in lines[:most]]
+    fitting = [_cut(line, width) for line in lines[:most]]
     if len(lines) > most:
-        shown[-1] = _cut(f"{shown[-1].rstrip('…')} …", width)
-    return shown
+        fitting[-1] = _cut(f"{fitting[-1].rstrip('…')} …", width)
+    return fitting
 
 
 def _cut(line: str, width: int) -> str:

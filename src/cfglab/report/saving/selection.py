@@ -84,21 +84,21 @@ class Selection:
         Raises:
             InputError: if the run has no such axis or value.
         """
-        pinned = {}
+        pins = {}
         for axis, value in at.items():
             values = self.values(axis)
-            matches = [index for index, known in enumerate(values) if known == value] or [
-                index for index, known in enumerate(values) if axis == "prompt" and value in known
+            matches = [index for index, text in enumerate(values) if text == value] or [
+                index for index, text in enumerate(values) if axis == "prompt" and value in text
             ]
             if not matches:
-                listed = ", ".join(shown(known)[1:-1] for known in values[:8]) + (", …" if len(values) > 8 else "")
+                listed = ", ".join(shown(text)[1:-1] for text in values[:8]) + (", …" if len(values) > 8 else "")
                 raise InputError(f"{axis}={shown(value)[1:-1]}: the values of this axis are {listed}; choose one.")
             if len(matches) > 1:
                 raise InputError(f"prompt {shown(value)}: {len(matches)} prompts hold this text; write more of one.")
-            pinned[axis] = matches[0]
-        return pinned
+            pins[axis] = matches[0]
+        return pins
 
-    def grid(self, rows: str, columns: str, pinned: Mapping[str, int]) -> ImageGrid:
+    def grid(self, rows: str, columns: str, pins: Mapping[str, int]) -> ImageGrid:
         """Return the images of two axes; what is neither an axis nor pinned is fixed at its first value.
 
         If one of the two axes is of the settings, the baseline stands before its values.
@@ -106,7 +106,7 @@ class Selection:
         Args:
             rows: the axis from top to bottom, or "none".
             columns: the axis from left to right, or "none".
-            pinned: axis -> index of the value that is fixed.
+            pins: axis -> index of the value that is fixed.
 
         Raises:
             InputError: if an axis is used twice, or nothing is left to show.
@@ -114,9 +114,9 @@ class Selection:
         used = [axis for axis in (rows, columns) if axis != NONE]
         for axis in used:
             self.values(axis)
-        if twice := next((axis for axis in used if used.count(axis) > 1 or axis in pinned), None):
+        if twice := next((axis for axis in used if used.count(axis) > 1 or axis in pins), None):
             raise InputError(f"axis {shown(twice)}: is used twice; give rows, columns and fixed values different axes.")
-        settings, fixed = self._candidates(used, pinned)
+        settings, fixed = self._candidates(used, pins)
         row_places, column_places = self._places(rows, settings), self._places(columns, settings)
         of_settings = [axis for axis in used if axis in self._of_settings]
         if len(of_settings) == 1 and of_settings[0] != "setting" and 0 not in settings:
@@ -134,25 +134,27 @@ class Selection:
             self._note(fixed, used),
         )
 
-    def _candidates(self, used: Sequence[str], pinned: Mapping[str, int]) -> tuple[list[int], dict[str, int]]:
+    def _candidates(self, used: Sequence[str], pins: Mapping[str, int]) -> tuple[list[int], dict[str, int]]:
         """The settings that may be shown, and the value of every axis that is fixed."""
-        fixed = dict(pinned)
+        fixed = dict(pins)
         settings = self._index["setting"]
+        if not any(axis in self._of_settings for axis in (*used, *pins)):
+            return settings[:1], {"setting": 0, "prompt": 0, "seed": 0} | fixed
         for axis in self._of_settings:
-            if axis in pinned:
-                settings = [setting for setting in settings if self._index[axis][setting] == pinned[axis]]
+            if axis in pins:
+                settings = [setting for setting in settings if self._index[axis][setting] == pins[axis]]
         if any(axis in self._of_settings for axis in used) and "setting" not in used:
             for axis in used:
                 if axis in self._of_settings:
                     settings = [setting for setting in settings if self._index[axis][setting] >= 0]
-        if "setting" not in used and "setting" not in pinned:
+        if "setting" not in used and "setting" not in pins:
             for axis in self._of_settings[1:]:
                 places = [self._index[axis][setting] for setting in settings if self._index[axis][setting] >= 0]
-                if axis not in used and axis not in pinned and len(set(places)) > 1:
+                if axis not in used and axis not in pins and len(set(places)) > 1:
                     fixed[axis] = places[0]
                     settings = [setting for setting in settings if self._index[axis][setting] in (places[0], -1)]
         for axis in ("prompt", "seed"):
-            if axis not in used and axis not in pinned:
+            if axis not in used and axis not in pins:
                 fixed[axis] = 0
         return settings, fixed
 
@@ -165,14 +167,14 @@ class Selection:
         return list(range(len(self._values[axis])))
 
     def _tile(self, settings: Sequence[int], fixed: Mapping[str, int], place: Mapping[str, int]) -> Tile:
-        wanted = {axis: index for axis, index in place.items() if axis in self._of_settings}
-        if -1 in wanted.values():
+        of_settings = {axis: index for axis, index in place.items() if axis in self._of_settings}
+        if -1 in of_settings.values():
             setting: int | None = 0
         else:
             matching = (
                 setting
                 for setting in settings
-                if all(self._index[axis][setting] == index for axis, index in wanted.items())
+                if all(self._index[axis][setting] == index for axis, index in of_settings.items())
             )
             setting = next(matching, None)
         if setting is None:
@@ -194,8 +196,8 @@ class Selection:
         return f"{axis} {value}" if axis in ("group", "seed") else f"{axis} = {value}"
 
     def _note(self, fixed: Mapping[str, int], used: Sequence[str]) -> str:
-        named = [axis for axis in self._values if axis in fixed and axis not in used]
-        return " · ".join(self._label(axis, fixed[axis]) for axis in named)
+        axes = [axis for axis in self._values if axis in fixed and axis not in used]
+        return " · ".join(self._label(axis, fixed[axis]) for axis in axes)
 
 
 def _titles(experiment: Experiment) -> tuple[str, ...]:
