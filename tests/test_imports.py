@@ -74,7 +74,10 @@ def test_a_light_command_loads_nothing_heavy(command: str, heavy_after: dict[str
 def test_reading_a_run_loads_nothing_heavy(tmp_path: Path) -> None:
     folder = str(small_run(tmp_path / "run"))
     assert after("compare", folder, "--metric", "alignment") == set()
-    assert loaded("import sys, cfglab\nassert cfglab.Store.open(sys.argv[1]).results()", folder) == set()
+    code = "from pathlib import Path\nimport sys, cfglab\nfrom cfglab.viewer.server import RunViewer\n"
+    code += "assert cfglab.Store.open(sys.argv[1]).results()\n"
+    code += "assert RunViewer(Path(sys.argv[1])).state().state == 'complete'"
+    assert loaded(code, folder) == set()
 
 
 def test_this_check_can_fail() -> None:

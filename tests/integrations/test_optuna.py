@@ -1,8 +1,10 @@
 """Tuning on runs whose images are numbers: pairing, resuming, what is cut short, what is held out, and the report."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import numpy as np
 import pytest
@@ -410,6 +412,42 @@ def test_without_optuna_the_line_says_what_to_install(tmp_path: Path, monkeypatc
     monkeypatch.undo()
     with pytest.raises(InputError, match="trials 0: at least one is needed"):
         quietly(searched(), tmp_path / "run", Stub(), trials=0)
+
+
+def dashboard(folder: Path, path: str) -> Any:
+    """What optuna-dashboard answers about the trials of a folder."""
+    module = pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed: make setup")
+    from optuna.storages import RDBStorage
+
+    storage, status = RDBStorage(f"sqlite:///{folder / 'trials.sqlite'}"), list[str]()
+    environment: dict[str, Any] = {"PATH_INFO": path}
+    setup_testing_defaults(environment)
+    try:
+        body = b"".join(module.wsgi(storage)(environment, lambda line, *_: status.append(line)))
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+    assert status == ["200 OK"]
+    return json.loads(body)
+
+
+def test_optuna_dashboard_shows_the_trials_with_parameters_and_named_values(done: Tuned) -> None:
+    folder = done.run.parents[1]
+    studies = dashboard(folder, "/api/studies")["study_summaries"]
+    assert [(study["study_name"], study["directions"]) for study in studies] == [
+        ("constant", ["maximize"]),
+        ("tuned", ["maximize"]),
+    ]
+    study = dashboard(folder, f"/api/studies/{studies[1]['study_id']}")
+    assert study["objective_names"] == ["alignment"]
+    assert len(study["trials"]) == 25
+    finished = [trial for trial in study["trials"] if trial["state"] == "Complete"]
+    assert len(finished) == done.tuned.full
+    best = max(finished, key=lambda trial: trial["values"][0])
+    assert best["values"] == list(done.tuned.points[0].values)
+    assert {parameter["name"] for parameter in best["params"]} == {"max", "min", "k"}
+    attributes = {attribute["key"]: attribute["value"] for attribute in best["user_attrs"]}
+    assert attributes["guidance"] == str(done.tuned.points[0].guidance)
 
 
 # -- a real model ------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Runs on a real Ray cluster of three nodes: the same bytes as in one process, whatever happens to the workers."""
 
 import os
+import platform
 import select
 import signal
 import tempfile
@@ -17,6 +18,7 @@ from cfglab.experiments.execution import run as running
 from cfglab.experiments.execution.run import Run
 from cfglab.experiments.spec import batching as planning
 from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.storage.session import read_session
 from cfglab.experiments.storage.store import Store
 from cfglab.experiments.storage.traces import stored_traces
 from tests.experiments.examples import SMALL
@@ -114,6 +116,12 @@ def test_four_workers_one_of_them_killed_draw_the_same_bytes(address: str, mixtu
     assert (run.drawn, run.failed) == (12, 0)
     assert kept(run.folder) == kept(alone.folder)
     assert (notes / "death-0").exists()
+    session = read_session(run.folder)  # which `cfglab show` reads
+    assert session is not None
+    assert sum(worker.images for worker in session.workers) == 12
+    assert [worker.number for worker in session.workers] == list(range(1, len(session.workers) + 1))
+    assert [worker.state for worker in session.workers].count("lost") == 1
+    assert {worker.node for worker in session.workers if worker.images} == {platform.node()}
     assert len(processes(notes)) >= 2
     assert all(map(ended, processes(notes)))
     assert (run.folder / "versions.json").read_bytes() == (alone.folder / "versions.json").read_bytes()
