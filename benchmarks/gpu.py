@@ -4,7 +4,7 @@
 
 Sections: correctness, precision, offload, overhead, rows, ray, seed. All weights are random, of the sizes of Stable
 Diffusion 1.5 and SDXL, except in `seed`, which needs `--model`: the folder of prompthero/openjourney or another
-Stable Diffusion 1.x. Without a GPU, or with --cpu, everything runs once in tiny sizes: a rehearsal, which the page says.
+Stable Diffusion 1.x. Without a GPU, or with --cpu, everything runs once in tiny sizes: a rehearsal; the page says so.
 """
 
 import argparse
@@ -173,10 +173,13 @@ def correctness(setup: Setup) -> str:
     equal = bool(torch.equal(guided(here, 7.5, setup.steps), own))
     reference = pipeline(TINY, "cpu", torch.float32)
     tiny = pipeline(TINY, setup.device, torch.float32)
-    rows = [[code(text), f"{distance(guided(tiny, text, 6, 2), guided(reference, text, 6, 2)):.2g}"] for text in METHODS]
+    rows = [
+        [code(text), f"{distance(guided(tiny, text, 6, 2), guided(reference, text, 6, 2)):.2g}"] for text in METHODS
+    ]
     first = "bit for bit equal to" if equal else f"**{distance(guided(here, 7.5, setup.steps), own):.2g} away from**"
     return (
-        f"`guide(pipe, 7.5)` is {first} the untouched pipeline at `guidance_scale=7.5` (float32, {setup.steps} steps).\n\n"
+        f"`guide(pipe, 7.5)` is {first} the untouched pipeline at `guidance_scale=7.5` (float32, "
+        f"{setup.steps} steps).\n\n"
         "Two images of a small network, six steps, float32 without TF32, against the same run on the CPU:\n\n"
         + table(["guidance", "relative distance"], rows)
     )
@@ -236,9 +239,8 @@ def overhead(setup: Setup) -> str:
     }
     seconds = in_turns(ways, setup.repeats)
     lines = [[name, median(seconds[name]), ratio(seconds, name, "untouched")] for name in ways]
-    return (
-        f"One image, {setup.steps} steps; the goal is at most 1.01 for plain guidance.\n\n"
-        + table(["way", "median", "of the time of the untouched pipeline"], lines)
+    return f"One image, {setup.steps} steps; the goal is at most 1.01 for plain guidance.\n\n" + table(
+        ["way", "median", "of the time of the untouched pipeline"], lines
     )
 
 

@@ -1,7 +1,8 @@
 """Published models at their full size on a simulated device: their configurations, without their weights.
 
-The numbers are those of the models' own config.json: Stable Diffusion 1.5, SDXL, Stable Diffusion 3.5 Large, FLUX.1-dev,
-Wan 2.2 T2V-A14B (two experts) and Qwen-Image. `few_layers` cuts the depth of a network and leaves its widths.
+The numbers are those of the models' own config.json: Stable Diffusion 1.5, SDXL, Stable Diffusion 3.5 Large,
+FLUX.1-dev, Wan 2.2 T2V-A14B (two experts) and Qwen-Image. With `few_layers`, the depth of a network is cut and its
+widths are left.
 """
 
 from collections.abc import Callable
@@ -149,9 +150,12 @@ def _quiet(pipe: Any) -> Any:
 
 def sd15_parts(device: Device, **unet: Any) -> dict[str, Any]:
     """The components of Stable Diffusion 1.5; `unet` changes the configuration of its UNet."""
-    text = _on_meta(transformers.CLIPTextModel, config=transformers.CLIPTextConfig(
-        vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12
-    ))
+    text = _on_meta(
+        transformers.CLIPTextModel,
+        config=transformers.CLIPTextConfig(
+            vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12
+        ),
+    )
     return {
         "vae": None,
         "text_encoder": device.place(text, torch.float16),
@@ -198,7 +202,10 @@ def _sdxl(device: Device, few_layers: bool) -> Any:
             tokenizer_2=None,
             unet=device.place(_on_meta(diffusers.UNet2DConditionModel, **config), torch.float16),
             scheduler=diffusers.EulerDiscreteScheduler(
-                beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, steps_offset=1,
+                beta_schedule="scaled_linear",
+                beta_start=0.00085,
+                beta_end=0.012,
+                steps_offset=1,
                 timestep_spacing="leading",
             ),
             add_watermarker=False,
@@ -268,9 +275,7 @@ def _flux_negative_inputs(images: int, same: bool) -> dict[str, Any]:
 
 def _wan22(device: Device, few_layers: bool) -> Any:
     config = WAN22 | ({"num_layers": 1} if few_layers else {})
-    experts = [
-        device.place(_on_meta(diffusers.WanTransformer3DModel, **config), torch.bfloat16) for _ in range(2)
-    ]
+    experts = [device.place(_on_meta(diffusers.WanTransformer3DModel, **config), torch.bfloat16) for _ in range(2)]
     return _quiet(
         diffusers.WanPipeline(
             tokenizer=None,

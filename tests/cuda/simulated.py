@@ -119,9 +119,7 @@ class Device:
         yield result
         result.append(self.memory.peak - before)
 
-    def place(
-        self, module: nn.Module, dtype: torch.dtype | None = None, device: torch.device = DEVICE
-    ) -> nn.Module:
+    def place(self, module: nn.Module, dtype: torch.dtype | None = None, device: torch.device = DEVICE) -> nn.Module:
         """Put a module with weights on "meta" onto the device; the weights become fakes.
 
         Args:
@@ -163,7 +161,7 @@ class _Operations(TorchDispatchMode):
         super().__init__()
         self.device = device
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, device = kwargs or {}, self.device
         self._note_waits(func, args, kwargs)
         if func in _READS or (func is _aten.index.Tensor and _has_mask(args[1])):
@@ -245,7 +243,7 @@ class _Operations(TorchDispatchMode):
 class _Replacements(TorchFunctionMode):
     """Python's operations on tensors whose C++ code asks for a CUDA runtime before it dispatches."""
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         replacement = _REPLACED.get(func)
         if replacement is None:
             return func(*args, **(kwargs or {}))
@@ -294,10 +292,7 @@ def _assigned(tensor: Tensor, index: Any, value: Any) -> None:
 def _views(tensor: Tensor, index: Any) -> tuple[Tensor, list[Tensor | None]]:
     """The views that whole numbers, slices, None and ... make, and the indices by tensors that are left."""
     entries: list[Any] = list(index) if isinstance(index, tuple) else [index]
-    entries = [
-        torch.as_tensor(entry) if isinstance(entry, list | np.ndarray) else entry
-        for entry in entries
-    ]
+    entries = [torch.as_tensor(entry) if isinstance(entry, list | np.ndarray) else entry for entry in entries]
     used = sum(entry.ndim if _is_mask(entry) else entry is not None and entry is not ... for entry in entries)
     if not any(isinstance(entry, EllipsisType) for entry in entries):
         entries.append(...)

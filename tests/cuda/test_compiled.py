@@ -38,8 +38,14 @@ def network() -> Any:
 def pipe(network: Any) -> Iterator[Any]:
     """A pipeline whose denoiser can be compiled; not compiled afterwards."""
     pipe = diffusers.StableDiffusionPipeline(
-        vae=None, text_encoder=None, tokenizer=None, unet=network, safety_checker=None, feature_extractor=None,
-        scheduler=diffusers.DDIMScheduler(**SD_SCHEDULER), requires_safety_checker=False,
+        vae=None,
+        text_encoder=None,
+        tokenizer=None,
+        unet=network,
+        safety_checker=None,
+        feature_extractor=None,
+        scheduler=diffusers.DDIMScheduler(**SD_SCHEDULER),
+        requires_safety_checker=False,
     )
     pipe.set_progress_bar_config(disable=True)
     torch.compiler.reset()
@@ -54,8 +60,14 @@ def call(pipe: Any, images: int = 1) -> torch.Tensor:
     seeds = [torch.Generator().manual_seed(seed) for seed in range(images)]
     with torch.no_grad():
         result: torch.Tensor = pipe(
-            prompt_embeds=text, negative_prompt_embeds=text.flip(1), num_inference_steps=STEPS, generator=seeds,
-            output_type="latent", height=64, width=64, return_dict=False,
+            prompt_embeds=text,
+            negative_prompt_embeds=text.flip(1),
+            num_inference_steps=STEPS,
+            generator=seeds,
+            output_type="latent",
+            height=64,
+            width=64,
+            return_dict=False,
         )[0]
     return result
 

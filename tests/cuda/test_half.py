@@ -21,7 +21,9 @@ OVERFLOWS: dict[str, str] = {}
 def run() -> list[Step]:
     """Four steps of a variance-preserving model, the last one with almost no noise."""
     return [
-        Step(step.index, step.count, 1000.0 - 250 * step.index, step.sigma, step.next_sigma, (1 + step.sigma**2) ** -0.5)
+        Step(
+            step.index, step.count, 1000.0 - 250 * step.index, step.sigma, step.next_sigma, (1 + step.sigma**2) ** -0.5
+        )
         for step in steps(4, [*SIGMAS, 0.0])
         if step.sigma is not None
     ]

@@ -1,6 +1,5 @@
 """Every method on a simulated CUDA device: alone on Stable Diffusion 1.5, and all of them in one batch."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,7 +8,8 @@ import torch
 import cfglab as cl
 from cfglab.denoising.row_skipping import GuidedRows
 from cfglab.errors import InputError
-from cfglab.guidance import Guidance, Transform, register_weak_model
+from cfglab.guidance import Guidance, Transform
+from cfglab.guidance.perturbations import weak_models
 from cfglab.step import steps
 from tests.cuda.conftest import built
 from tests.cuda.models import MODELS, SD15, Model
@@ -24,10 +24,9 @@ SCALES = {"feedback": 1.0}
 
 
 @pytest.fixture(autouse=True)
-def twin() -> Iterator[None]:
+def twin(monkeypatch: pytest.MonkeyPatch) -> None:
     """A weaker model of the name `twin`: the denoiser itself."""
-    register_weak_model("twin", lambda denoiser: denoiser)
-    yield
+    monkeypatch.setitem(weak_models._WEAK, "twin", lambda denoiser: denoiser)
 
 
 def guidance(value: Transform) -> Guidance:
@@ -93,9 +92,13 @@ def combined(device: Device, spec: Any, dtype: torch.dtype) -> tuple[float, floa
     for step in steps(4, [14.0, 6.0, 2.0, 0.5]):
         before = device.memory.alive
         with device.measured() as peak:
-            guided, record = rows.predict(step, latents, (), lambda needed, _: torch.empty(
-                len(needed or (0, 1)), 4, 64, 64, dtype=dtype, device=DEVICE
-            ), labels=[0, 1])
+            guided, record = rows.predict(
+                step,
+                latents,
+                (),
+                lambda needed, _: torch.empty(len(needed or (0, 1)), 4, 64, 64, dtype=dtype, device=DEVICE),
+                labels=[0, 1],
+            )
         most = max(most, peak[0] / unit - 2)
         del guided, record
         kept = max(kept, (device.memory.alive - start) / unit)

@@ -44,9 +44,7 @@ class EqualRows:
         if not self._labels and sample.device.type != "cpu":
             self._labels = list(labels)
 
-    def labels(
-        self, sample: Tensor, conditioning: Sequence[Tensor], still: Sequence[int] | None = None
-    ) -> list[int]:
+    def labels(self, sample: Tensor, conditioning: Sequence[Tensor], still: Sequence[int] | None = None) -> list[int]:
         """One label per row; rows with one label are equal bit for bit.
 
         Args:

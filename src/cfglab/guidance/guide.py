@@ -303,7 +303,9 @@ class _Combination:
         if not predicts:
             del self._cond, self._uncond  # freed before the result is made
         update = self.w * update
-        guided = update.add_(uncond) if update.dtype == uncond.dtype and update.shape == uncond.shape else uncond + update
+        guided = (
+            update.add_(uncond) if update.dtype == uncond.dtype and update.shape == uncond.shape else uncond + update
+        )
         for active in predicts:
             guided = self._apply_hook(active, "prediction", guided)
         return guided

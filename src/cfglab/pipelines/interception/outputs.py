@@ -54,7 +54,7 @@ def with_prediction(output: Any, value: Tensor) -> Any:
 def predicted(
     run: GuidedRun, call: DenoiserCall, rows: list[int] | None = None, variation: Perturbation | None = None
 ) -> Tensor:
-    """The predictions of some rows, with the sign and dtype of the profile. Stores the kind of output as the run's template.
+    """The predictions of some rows, with the sign and dtype of the profile. Stores the output's kind as `run.template`.
 
     Args:
         run: The run.

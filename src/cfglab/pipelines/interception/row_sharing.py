@@ -16,7 +16,6 @@ from cfglab.guidance.perturbations.weak_models import WeakModelPass, weak_model
 from cfglab.pipelines.interception.denoiser_call import DenoiserCall
 from cfglab.pipelines.interception.row_mixing import Watched
 
-
 _DETERMINED = {
     *("DDIMScheduler", "PNDMScheduler", "LMSDiscreteScheduler", "EulerDiscreteScheduler", "HeunDiscreteScheduler"),
     *("KDPM2DiscreteScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"),
@@ -25,7 +24,9 @@ _DETERMINED = {
 }
 """Samplers that add no noise, as their configuration says."""
 
-_EDITS_LATENTS = re.compile(r"(?!num_images|image_guidance|callback_steps|\w*_tensor_inputs)\w*(image|mask|video|callback)\w*")
+_EDITS_LATENTS = re.compile(
+    r"(?!num_images|image_guidance|callback_steps|\w*_tensor_inputs)\w*(image|mask|video|callback)\w*"
+)
 """Arguments by which the loop of a pipeline may treat equal images in different ways."""
 
 

@@ -106,7 +106,11 @@ class TwoCalls:
         run, count = self._run, call.count
         stored_call = DenoiserCall(call.module, call.plain, call.args, _copy_containers(call.kwargs), call.profile)
         self._all_rows, self._perturbed_rows = run.runs_all_rows(call, step), 0
-        labels = list(range(count)) if self._all_rows else self._equal[part].labels(call.sample, call.tensors(), rows.still_equal)
+        labels = (
+            list(range(count))
+            if self._all_rows
+            else self._equal[part].labels(call.sample, call.tensors(), rows.still_equal)
+        )
         offset = count if part == "cond" else 0
         needed = rows.needed_rows(step, reads_cond=run.post_combine is not None)[None]
         first_row: dict[int, int] = {}
