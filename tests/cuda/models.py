@@ -168,10 +168,10 @@ def sd15_parts(device: Device, **unet: Any) -> dict[str, Any]:
 
 
 FEW_BLOCKS: dict[str, Any] = {
-    "block_out_channels": (320, 640),
+    "block_out_channels": (320,),
     "layers_per_block": 1,
-    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    "down_block_types": ("CrossAttnDownBlock2D",),
+    "up_block_types": ("CrossAttnUpBlock2D",),
 }
 
 

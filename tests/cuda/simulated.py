@@ -178,6 +178,11 @@ class _Operations(TorchDispatchMode):
 
     def _keep_values(self, func: Any, args: Any, kwargs: Any, outputs: list[Tensor]) -> None:
         """Compute the values of small outputs from those of the inputs."""
+        if func is _aten.bitwise_and.Tensor:  # what is not known is taken for true
+            known = [arg.__dict__[VALUE] for arg in args if VALUE in arg.__dict__]
+            if len(known) == 1:
+                outputs[0].__dict__[VALUE] = known[0]
+                return
         if any(isinstance(arg, FakeTensor) and VALUE not in arg.__dict__ for arg in args):  # most: a network's own
             if func._schema.is_mutable:
                 for tensor in outputs:
@@ -284,9 +289,9 @@ def _assigned(tensor: Tensor, index: Any, value: Any) -> None:
     target, tensors = _views(tensor, index)
     value = value if isinstance(value, Tensor) else torch.full((), value, dtype=tensor.dtype, device=tensor.device)
     if tensors:
-        _aten.index_put_.default(target, tensors, value.to(tensor.dtype))
+        _aten.index_put_.default(target, tensors, _moved(value, tensor.dtype))
     else:
-        target.copy_(value)
+        _aten.copy_.default(target, value)
 
 
 def _views(tensor: Tensor, index: Any) -> tuple[Tensor, list[Tensor | None]]:

@@ -23,7 +23,7 @@ def check(model: Model, device: Device, pipe: Any, guidance: Any) -> None:
     """The pipeline as it is and guided: same output, no wait in a step, little memory."""
     images = len(guidance) if isinstance(guidance, list) else 1
     with device.measured() as untouched:
-        plain = model.call(pipe, images)
+        plain = model.call(pipe, images, steps=1)
     device.waits.clear()
     device.launched = 0
     with device.measured() as guided_peak, cl.guide(pipe, guidance) as trace:
@@ -37,7 +37,14 @@ def check(model: Model, device: Device, pipe: Any, guidance: Any) -> None:
     assert guided_peak[0] - untouched[0] <= 3 * unit
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+QUICK = ("SD 3.5 Large", "FLUX.1-dev", "Wan 2.2 T2V-A14B")
+"""One model for each way in which a pipeline calls its denoiser."""
+
+
+@pytest.mark.parametrize(
+    "model",
+    [pytest.param(model, id=model.name, marks=() if model.name in QUICK else pytest.mark.slow) for model in MODELS],
+)
 def test_a_published_model_is_guided_on_a_device_without_waiting_for_it(model: Model, device: Device) -> None:
     check(model, device, built(model, device, few_layers=True), EMBEDDED if model is FLUX else TWO)
 
@@ -100,6 +107,7 @@ def test_a_controlnet_runs_beside_the_denoiser(device: Device) -> None:
     assert device.waits_in_steps() == []
 
 
+@pytest.mark.slow
 def test_a_lora_runs_inside_the_denoiser(device: Device) -> None:
     peft = pytest.importorskip("peft")
     with outside(), torch.device("meta"):
