@@ -5,6 +5,7 @@
 #   make docs       write the generated pages of docs/ again          make torture    kill runs and see what is left
 #   make site       the documentation site, in site/                make lowest     the core of the tests, on the lowest versions
 #   make comfyui    the node pack beside a checkout: make comfyui COMFYUI=/path COMFYUI_PYTHON=/its/python
+#   make gpu        docs/gpu.md, on a machine with a GPU; a rehearsal on others. Real weights: make gpu MODEL=/path/to/openjourney
 #   make pipelines  every pipeline again on the newest diffusers, and what changed: for a scheduled job
 # Another Python: make run PYTHON=python3.12        Another folder for the run: make run OUT=runs/mine
 
@@ -22,7 +23,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CALM := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive PYTHONDONTWRITEBYTECODE=
 RECIPE := pyproject.toml constraints.txt compat/pyproject.toml
 
-.PHONY: help run setup test test-all lowest torture check bench docs site pipelines comfyui
+.PHONY: help run setup test test-all lowest torture check bench gpu docs site pipelines comfyui
 .DELETE_ON_ERROR:
 
 help:
@@ -57,6 +58,9 @@ check: setup
 
 bench: .venv/.run
 	$(BIN)/python -m benchmarks.performance
+
+gpu: .venv/.run
+	$(BIN)/python -m benchmarks.gpu $(if $(MODEL),--model "$(MODEL)")
 
 docs: .venv/.run
 	$(BIN)/python docs/generate.py

@@ -8,6 +8,7 @@ from cfglab.errors import InputError
 from cfglab.guidance.context import Perturbation, StepContext, runs
 from cfglab.guidance.names import Space
 from cfglab.guidance.transform import Transform
+from cfglab.plugins import is_outside
 from cfglab.schedules import Schedule
 from cfglab.step import Step
 
@@ -77,6 +78,8 @@ class Guide:
         guidance: The guidance that this is a run of.
         prediction: The parameterization of the predictions that `combine` takes; "model" if it is not known.
         model: The parameterization of the network itself, in which a transform with space="model" acts.
+        acts: Whether a transform acts, beside the scale.
+        repeats: True if equal images, combined by this Guide, are equal afterwards: every transform is cfglab's own.
         per_image: True if the needed rows depend on the history of an image; each image then needs its own Guide.
         w: The scale of the last `combine`: a number, or (n,) if a transform computes it from the predictions.
 
@@ -94,6 +97,8 @@ class Guide:
         self.w: float | Tensor = 1.0
         self._active = [_Active(transform) for transform in guidance.transforms if transform.strength > 0]
         self._plan: StepPlan | None = None
+        self.acts = bool(self._active)
+        self.repeats = not any(is_outside(type(active.transform)) for active in self._active)
         self.per_image = any(active.transform.per_image for active in self._active)
 
     def plan(self, step: Step) -> StepPlan:
@@ -167,7 +172,7 @@ class Guide:
         uncond, cond = reference if uncond is None else uncond, reference if cond is None else cond
         if plain:
             self.w = plan.w
-            return uncond + plan.w * (cond - uncond)
+            return (cond - uncond).mul_(plan.w).add_(uncond)
         combination = _Combination(self, plan, uncond, cond, latents, extras)
         guided = combination.guided()
         self.w = combination.w if isinstance(combination.w, float | int) else combination.w.reshape(-1)
@@ -293,8 +298,15 @@ class _Combination:
         update = self._cond - self._uncond
         for active in self._transforms_with("update"):
             update = self._apply_hook(active, "update", update)
-        guided = self._uncond + self.w * update
-        for active in self._transforms_with("prediction"):
+        predicts = self._transforms_with("prediction")
+        uncond = self._uncond
+        if not predicts:
+            del self._cond, self._uncond  # freed before the result is made
+        update = self.w * update
+        guided = (
+            update.add_(uncond) if update.dtype == uncond.dtype and update.shape == uncond.shape else uncond + update
+        )
+        for active in predicts:
             guided = self._apply_hook(active, "prediction", guided)
         return guided
 
