@@ -83,7 +83,8 @@ def generate(
     if own := sorted({"prompt", "generator", "callback_on_step_end", "num_images_per_prompt"} & set(arguments)):
         raise InputError(f"generate({own[0]}=…): generate sets it itself; leave it out, or call the pipeline.")
     seeds = list(range(seed, seed + best_of))
-    differences, rows_run = {}, 0
+    differences: dict[int, float] = {}
+    rows_run = 0
     if count < best_of:
         trace = _first_steps(pipe, prompt, guidance, seeds, early, arguments)
         differences = dict(zip(seeds, _mean_difference(trace, early, guidance), strict=True))

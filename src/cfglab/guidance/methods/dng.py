@@ -87,7 +87,7 @@ class DNG(SecondPromptTransform):
             z = context.latents / step.alpha
             memory["p"] = self._posterior_at(z, context)
             memory.update(step=step.index, z=z, sigma=step.sigma, uncond=context.uncond, negative=context.extra)
-        p = memory["p"]
+        p: Tensor = memory["p"]
         return guided - self.s * p / (1 - p) * (context.extra - context.uncond)
 
     def _posterior_at(self, z: "Tensor", context: StepContext) -> "Tensor":
@@ -97,9 +97,10 @@ class DNG(SecondPromptTransform):
         memory, step = context.memory, context.step
         if "p" not in memory:
             return z.new_full((len(z), *[1] * (z.ndim - 1)), self.prior)
+        before: Tensor = memory["p"]
         s, s_next = memory["sigma"] ** 2, float(step.sigma or 0.0) ** 2
         if not 0 < s_next < s:
-            return memory["p"]
+            return before
         share, variance = s_next / s, (s - s_next) * s_next / s
         errors = []
         for clean in (memory["negative"], memory["uncond"]):
@@ -107,4 +108,4 @@ class DNG(SecondPromptTransform):
             errors.append(dot(error, error))
         offset = self.offset / float(step.alpha or 1.0) ** 2  # z is x / alpha, and so is its variance
         grown = (offset - self.temperature * (errors[0] - errors[1])) / (2 * variance)
-        return (memory["p"].log() + grown).exp().clamp(LEAST, self.max)
+        return (before.log() + grown).exp().clamp(LEAST, self.max)

@@ -62,14 +62,16 @@ class TSR(Transform):
             return guided
         variance = self.data_sigma**2
         ratio = (variance + sigma**2) / (variance / self.k + sigma**2)
-        share = {"epsilon": 0.0, "x0": 1 / alpha, "v": -sigma, "flow": -1 / alpha}.get(context.space)
-        if share is None or (share and context.latents is None):
+        if context.space == "epsilon":
+            return ratio * guided
+        share = {"x0": 1 / alpha, "v": -sigma, "flow": -1 / alpha}.get(context.space)
+        if share is None or context.latents is None:
             missing = "the parameterization of the prediction" if share is None else "latents"
             raise InputError(
                 f"tsr at step {context.step.index} without {missing}: it multiplies epsilon; name the prediction in "
                 "Guidance.start(prediction) and call combine(uncond, cond, step, latents)."
             )
-        return ratio * guided if not share else ratio * guided + (1 - ratio) * share * context.latents
+        return ratio * guided + (1 - ratio) * share * context.latents
 
 
 def _levels(step: Step) -> tuple[float, float]:
