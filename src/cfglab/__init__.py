@@ -25,6 +25,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "hosts.guided": ("guided", "GuidedDenoiser"),
     "pipelines.model_levels": ("levels",),
     "pipelines": ("load", "guide", "attach", "detach", "Profile", "Trace", "weights_hash"),
+    "pipelines.best_of": ("generate", "Generated"),
     "pipelines.guider.guider": ("to_guider", "Guider"),
     "pipelines.guider.block": ("GuidanceBlock",),
     "pipelines.guider.save": ("save_with_guider",),
@@ -77,6 +78,8 @@ if TYPE_CHECKING:
     from cfglab.pipelines import guide as guide
     from cfglab.pipelines import load as load
     from cfglab.pipelines import weights_hash as weights_hash
+    from cfglab.pipelines.best_of import Generated as Generated
+    from cfglab.pipelines.best_of import generate as generate
     from cfglab.pipelines.guider.block import GuidanceBlock as GuidanceBlock
     from cfglab.pipelines.guider.guider import Guider as Guider
     from cfglab.pipelines.guider.guider import to_guider as to_guider

@@ -67,8 +67,9 @@ class _Active:
         return getattr(type(self.transform), hook) is not getattr(Transform, hook)
 
     def reads_uncond(self) -> bool:
-        """Whether it reads the unconditional prediction at w = 1."""
-        return self.transform.reads_uncond or any(map(self.has, ("unconditional", "update", "scale")))
+        """Whether it reads the unconditional prediction at w = 1. One that replaces both predictions does not."""
+        hooks = ("update", "scale") if self.transform.replaces == "both" else ("unconditional", "update", "scale")
+        return self.transform.reads_uncond or any(map(self.has, hooks))
 
 
 class Guide:
@@ -189,17 +190,19 @@ class Guide:
         """
         return self.model if transform.space == "model" else transform.space
 
-    def variation(self, transform: Transform, step: Step) -> Perturbation | None:
-        """The perturbed pass of a transform, with its `prediction` set if it has that field.
+    def variations(self, transform: Transform, step: Step) -> tuple[Perturbation | None, Perturbation | None]:
+        """The perturbed passes of a transform, each with its `prediction` set if it has that field.
 
         Args:
             transform: A transform of this guidance.
             step: The step.
 
         Returns:
-            The perturbed pass, or None.
+            The perturbed pass and the second one, None for one that it does not need.
         """
-        variation = transform.variation(step)
+        return self._informed(transform.variation(step)), self._informed(transform.second_variation(step))
+
+    def _informed(self, variation: Perturbation | None) -> Perturbation | None:
         if variation is None or not hasattr(variation, "prediction"):
             return variation
         informed: Any = replace(variation, prediction=self.model)  # type: ignore[type-var]
@@ -216,8 +219,12 @@ class Guide:
         if not self._active:
             return StepPlan(step, w, on=True, uncond=w != 1, cond=w != 0)
         supplied = {active.transform.supplies(step, active.memory) for active in full}
+        supplied |= {"uncond", "cond"} if "both" in supplied else set()
         unread = w == 1 and not any(active.reads_uncond() for active in self._active)
-        passes = (self.variation(active.transform, step) for active in self._active)
+        passes: list[Perturbation | None] = []
+        for active in self._active:
+            first, second = self.variations(active.transform, step)
+            passes += (first, None if unread else second)
         return StepPlan(
             step,
             w,
@@ -341,9 +348,11 @@ class _Combination:
             self._guide.parameterization(active.transform),
             {"uncond": self._uncond, "cond": self._cond},
         )
-        variation = self._guide.variation(active.transform, self._step)
-        if variation is not None:
-            predictions["extra"] = self._extras[variation]
+        for name, variation in zip(
+            ("extra", "second"), self._guide.variations(active.transform, self._step), strict=True
+        ):
+            if variation in self._extras:
+                predictions[name] = self._extras[variation]
         fields = {
             name: converted[name] if name in converted else self._converted(predictions[name], space)
             for name in predictions
