@@ -56,7 +56,7 @@ print(f"\nthe peak is at step {widest.step.index + 1} of {widest.step.count}, si
 #
 # Why does the second line rise again at the end? Because it counts in units of noise. This model predicts epsilon,
 # and at a low noise level a small change of the image is a large change of epsilon. Times sigma it becomes a distance
-# between two clean images, and that one only falls: at the end, the prompt changes almost nothing.
+# between two clean images, and that one falls after the peak: at the end, the prompt changes almost nothing.
 #
 # The three curves also show that guidance feeds on itself. With a larger w the image comes to the prompt sooner, so
 # the peak comes earlier and is lower.
@@ -104,7 +104,7 @@ make_image_grid([image, stopped], rows=1, cols=2, resize=192)
 
 # %% [markdown]
 # Here a window is the better way to save: guidance until the peak has passed, and not after. The image keeps its
-# content at two thirds of the price.
+# content at seven tenths of the price.
 
 # %%
 windowed, trace = generate("constant(4).inside(progress=(0, 0.4))")
