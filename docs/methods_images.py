@@ -39,6 +39,8 @@ EXAMPLES = {
     "constant": "7",
     "cogvideox_shipped": "cogvideox_shipped(scale=4)",
     "ideogram4": "ideogram4(steps=20)",
+    "cfg_skip": 'cfg_skip(w=5, mode="alternate", ratio=0.5)',
+    "phases": "phases(scales=(7, 4, 1), sigma=(2, 0.5))",
     "perp_neg": "4 | perp_neg(prompt='a green background')",
     "composed": "4 | composed(prompt='a moon above a house', weight=0.7)",
     "dual_cfg": "4 | dual_cfg(prompt='a cat', middle=2)",
@@ -76,7 +78,7 @@ def sheet(name: str, guidance: str, ours: tuple[np.ndarray, Trace], plain: tuple
     figure.text(30 / width, 1 - 22 / height, guidance, fontsize=10, family="monospace")
     figure.text(1 - 8 / width, 1 - 22 / height, f"{rows:.0f} rows an image", fontsize=8, ha="right", color="0.3")
     figure.figimage(strips, xo=30, yo=0)
-    for share, label, colour in ((0.75, "plain, w = 2", "0.4"), (0.25, name, OURS)):
+    for share, label, colour in ((0.75, f"plain, w = {PLAIN}", "0.4"), (0.25, name, OURS)):
         place = share * strips.shape[0] / height
         figure.text(16 / width, place, label, fontsize=9, rotation=90, ha="center", va="center", color=colour)
     top, bottom = figure.add_axes((0.83, 0.53, 0.16, 0.27)), figure.add_axes((0.83, 0.1, 0.16, 0.27))

@@ -14,6 +14,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "step": ("Step", "steps"),
     "schedules": ("Schedule", "Constant", "Linear", "Cosine", "Power", "Table", "Function", "as_schedule", "parse"),
     "schedules.curves": ("curves", "Curves"),
+    "schedules.published.skips_and_phases": ("CFGSkip", "Phases"),
     "schedules.published.curves": ("Beta", "C2FG"),
     "schedules.published.sampler_aware": ("CFGPlusPlus", "CogVideoXShipped"),
     "guidance": ("Transform", "Guidance", "Guide", "PredictionNorm", "UpdateNorm", "FullNorm", "parse_guidance"),
@@ -96,6 +97,8 @@ if TYPE_CHECKING:
     from cfglab.schedules.published.curves import Beta as Beta
     from cfglab.schedules.published.sampler_aware import CFGPlusPlus as CFGPlusPlus
     from cfglab.schedules.published.sampler_aware import CogVideoXShipped as CogVideoXShipped
+    from cfglab.schedules.published.skips_and_phases import CFGSkip as CFGSkip
+    from cfglab.schedules.published.skips_and_phases import Phases as Phases
     from cfglab.step import Step as Step
     from cfglab.step import steps as steps
 

@@ -9,6 +9,7 @@ from cfglab.cli.import_ import import_
 from cfglab.cli.levels import levels
 from cfglab.cli.list_ import list_
 from cfglab.cli.plot import plot
+from cfglab.cli.replicate import replicate
 from cfglab.cli.report import report
 from cfglab.cli.reproduce import reproduce
 from cfglab.cli.run import run
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, import_, plot, list_, levels, reproduce, trace, report, score, compare, tune, ui):
+for command in (run, import_, plot, list_, levels, reproduce, trace, report, score, compare, tune, replicate, ui):
     app.command(command.__name__.rstrip("_"))(command)
 
 

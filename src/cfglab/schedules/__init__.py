@@ -7,6 +7,7 @@ from cfglab.schedules.parser import parse
 from cfglab.schedules.published.curves import C2FG, Beta
 from cfglab.schedules.published.named import constructor
 from cfglab.schedules.published.sampler_aware import CFGPlusPlus, CogVideoXShipped
+from cfglab.schedules.published.skips_and_phases import CFGSkip, Phases
 from cfglab.schedules.registry import PUBLISHED, SHAPES
 from cfglab.schedules.schedule import AnySchedule, Schedule
 from cfglab.schedules.shapes import Constant, Cosine, Function, Linear, Power, Table
@@ -19,11 +20,13 @@ __all__ = [
     "AnySchedule",
     "Beta",
     "CFGPlusPlus",
+    "CFGSkip",
     "CogVideoXShipped",
     "Constant",
     "Cosine",
     "Function",
     "Linear",
+    "Phases",
     "Power",
     "Schedule",
     "Table",

@@ -133,6 +133,8 @@ class PipelineRun:
         with _LOCK:
             for running in _OPEN_RUNS:
                 check_concurrent(self, running)
+            if self.guided.driven:
+                self.guided.driven.begin(self.pipe)
             self.number = self.guided.next_run(run.number for run in _OPEN_RUNS if run.guided is self.guided)
             _OPEN_RUNS.append(self)
         token = ROUTE.set(self.route)
@@ -142,6 +144,8 @@ class PipelineRun:
             ROUTE.reset(token)
             with _LOCK:
                 _OPEN_RUNS.remove(self)
+                if self.guided.driven:
+                    self.guided.driven.end()
 
     def route(
         self,
@@ -195,6 +199,12 @@ class PipelineRun:
             elif self._is_switched_off():
                 return self._unguided(call, name)
             self._switches.check(self.pipe)
+        if self.guided.driven and not self.style.waiting:  # the second call of a step has the numbers of the first
+            step = self.upcoming(call)
+            self.guided.driven.set(step)
+            if "conditioning_scale" in call.kwargs:
+                scale = self.guided.driven.controlnet_scale(call.kwargs["conditioning_scale"], step)
+                call = replace(call, kwargs=call.kwargs | {"conditioning_scale": scale})
         if name in self.profile.helpers:
             return call_controlnet(self, call, name)
         return self.style.call(call, name)

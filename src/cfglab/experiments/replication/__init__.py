@@ -1,0 +1,1 @@
+"""Plans: hypotheses that are written down before any image, and tested on any model."""

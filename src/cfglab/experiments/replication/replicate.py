@@ -1,0 +1,231 @@
+"""Run a plan on a model: choose, report, test the hypotheses."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+from scipy.special import stdtr, stdtrit
+
+from cfglab.errors import InputError
+from cfglab.experiments.analysis.compare import compare
+from cfglab.experiments.analysis.comparison import ComparisonRow
+from cfglab.experiments.analysis.paired import Difference, holm
+from cfglab.experiments.execution.run import Run, run
+from cfglab.experiments.replication.plan import Hypothesis, Plan
+from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.spec.setting import Setting
+from cfglab.experiments.storage.files import write_whole
+from cfglab.experiments.storage.store import Store
+from cfglab.experiments.tuning.successive_halving import means, method, survivors
+from cfglab.metrics.registry import METRICS
+
+RESULT = "findings.json"
+Verdict = Literal["supported", "contradicted", "not shown", "not run"]
+RunExperiment = Callable[[Experiment, Path], Run]
+
+
+class Finding(BaseModel):
+    """A hypothesis with what the images say.
+
+    Attributes:
+        hypothesis: the hypothesis.
+        mean: the mean of its setting.
+        difference: the setting minus its baseline, paired by prompt and seed; None if it was not run.
+        p: two-sided; for "equal" the larger p of the two one-sided t tests against the margin.
+        p_holm: p after Holm's correction over the hypotheses of the plan.
+        verdict: "supported" or "contradicted" if p_holm is below 0.05, else "not shown"; "not run" where the setting
+            is not possible with the chosen scale, such as a mean that a shape cannot have.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hypothesis: Hypothesis
+    mean: float | None
+    difference: Difference | None
+    p: float | None
+    p_holm: float | None
+    verdict: Verdict
+
+
+class Replication(BaseModel):
+    """A plan that was run on a model.
+
+    Attributes:
+        plan: the name of the plan.
+        title: its title.
+        model: the model.
+        weights: the hash of the weights.
+        metric: the metric.
+        experiment: the experiment that reports.
+        chosen: group -> the guidance that was chosen, as text.
+        baseline_mean: the mean of the best constant scale.
+        findings: one for each hypothesis, in the order of the plan.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    plan: str
+    title: str
+    model: str
+    weights: str | None
+    metric: str
+    experiment: Experiment
+    chosen: dict[str, str]
+    baseline_mean: float | None
+    findings: tuple[Finding, ...]
+
+
+def replicate(
+    plan: Plan,
+    folder: Path,
+    *,
+    metric: str | None = None,
+    fields: Mapping[str, Any] | None = None,
+    run_experiment: RunExperiment = run,
+    measure: Callable[[Path], object] = lambda _: None,
+) -> Replication:
+    """Run a plan. The same call continues a run that was stopped.
+
+    Args:
+        plan: the plan.
+        folder: the folder; `choose` and `report` in it are run folders.
+        metric: a metric of single images that replaces the plan's.
+        fields: fields of an experiment that replace the plan's, such as `model`.
+        run_experiment: runs an experiment in a folder.
+        measure: called with the folder of each run, to measure a metric that needs a model of its own.
+
+    Returns:
+        The Replication; it is also written to `findings.json`.
+
+    Raises:
+        InputError: the model cannot run the plan, or its images do not have the metric.
+        MachineError: a folder cannot be written.
+    """
+    metric = metric or plan.metric
+    refuse_metric(metric)
+    fields = dict(fields or {})
+    choosing = plan.choosing(**fields)
+    run_experiment(choosing, folder / "choose")
+    measure(folder / "choose")
+    with Store.open(folder / "choose") as store:
+        by_name = means(store.results(), metric)
+    better = METRICS[metric].better if metric in METRICS else "higher"
+    chosen = {method(setting): setting for setting in survivors(choosing.settings, by_name, 1, better or "higher")}
+    reporting = plan.reporting(chosen, **fields)
+    run_experiment(reporting, folder / "report")
+    measure(folder / "report")
+    with Store.open(folder / "report") as store:
+        replication = Replication(
+            plan=plan.name,
+            title=plan.title,
+            model=reporting.model,
+            weights=store.meta("weights"),
+            metric=metric,
+            experiment=reporting,
+            chosen=_texts(chosen),
+            baseline_mean=means(store.results(), metric).get(reporting.baseline.name),
+            findings=findings_of(plan.hypotheses, store, metric),
+        )
+    write_whole(folder / RESULT, replication.model_dump_json(indent=1).encode())
+    return replication
+
+
+def findings_of(hypotheses: Sequence[Hypothesis], store: Store, metric: str) -> tuple[Finding, ...]:
+    """Test hypotheses on the images of a run.
+
+    Args:
+        hypotheses: the hypotheses; they are one family for Holm's correction.
+        store: the run.
+        metric: a metric of single images.
+
+    Returns:
+        One Finding for each hypothesis.
+
+    Raises:
+        InputError: the run does not have the metric or a setting.
+    """
+    names = {hypothesis.baseline or store.experiment.baseline.name for hypothesis in hypotheses}
+    names &= {setting.name for setting in store.experiment.settings}
+    rows = {(baseline, row.setting): row for baseline in sorted(names) for row in compare(store, metric, baseline).rows}
+    sign = METRICS[metric].sign if metric in METRICS else 1
+    tested = [
+        (hypothesis, rows.get((hypothesis.baseline or store.experiment.baseline.name, hypothesis.setting)))
+        for hypothesis in hypotheses
+    ]
+    p_values = [_p(hypothesis, row) for hypothesis, row in tested]
+    corrected = iter(holm([p for p in p_values if p is not None]))
+    findings = []
+    for (hypothesis, row), p in zip(tested, p_values, strict=True):
+        p_holm = None if p is None else next(corrected)
+        findings.append(
+            Finding(
+                hypothesis=hypothesis,
+                mean=row.mean if row else None,
+                difference=_difference(row) if row else None,
+                p=p,
+                p_holm=p_holm,
+                verdict=_verdict(hypothesis, row, p_holm, sign) if row else "not run",
+            )
+        )
+    return tuple(findings)
+
+
+def _p(hypothesis: Hypothesis, row: ComparisonRow | None) -> float | None:
+    if row is None:
+        return None
+    return row.p if hypothesis.margin is None else equivalence_p(row, hypothesis.margin)
+
+
+def equivalence_p(difference: Difference, margin: float) -> float | None:
+    """Return p of the two one-sided t tests: the null hypothesis is a difference outside of ±margin.
+
+    Args:
+        difference: the difference with its 95 % interval.
+        margin: above 0, in the unit of the metric.
+
+    Returns:
+        The larger of the two p values; None without an interval.
+
+    Reference:
+        Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987.
+
+    Examples:
+        >>> from cfglab.experiments.analysis.paired import paired
+        >>> near = paired({("a", s): s % 2 for s in range(64)}, {("a", s): (s + s // 2) % 2 for s in range(64)})
+        >>> equivalence_p(near, 0.5) < 0.05 < equivalence_p(near, 0.05)
+        True
+    """
+    if difference.low is None or difference.high is None or difference.difference is None or not difference.degrees:
+        return None
+    error = (difference.high - difference.low) / 2 / float(stdtrit(difference.degrees, 0.975))
+    nearest_bound = margin - abs(difference.difference)
+    return float(stdtr(difference.degrees, float(-nearest_bound / error))) if error else None
+
+
+def _verdict(hypothesis: Hypothesis, row: ComparisonRow, p_holm: float | None, sign: int) -> Verdict:
+    if hypothesis.margin is not None:
+        outside = row.low is not None and row.high is not None and max(row.low, -row.high) > hypothesis.margin
+        if outside:
+            return "contradicted"
+        return "supported" if p_holm is not None and p_holm < 0.05 else "not shown"
+    if p_holm is None or p_holm >= 0.05 or row.difference is None:
+        return "not shown"
+    higher = sign * row.difference > 0
+    expected = {"better": higher, "worse": not higher, "different": True}[hypothesis.expected]
+    return "supported" if expected else "contradicted"
+
+
+def _difference(row: ComparisonRow) -> Difference:
+    return Difference(**{name: getattr(row, name) for name in Difference.model_fields})
+
+
+def _texts(chosen: Mapping[str, Setting]) -> dict[str, str]:
+    return {group: str(setting.guidance) for group, setting in chosen.items()}
+
+
+def refuse_metric(metric: str) -> None:
+    """Raise InputError if a metric is not one of single images."""
+    if metric in METRICS and METRICS[metric].of != "image":
+        names = [name for name, known in METRICS.items() if known.of == "image"]
+        raise InputError(f"metric {metric!r}: a plan compares single images, paired; choose one of {', '.join(names)}.")
