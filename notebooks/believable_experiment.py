@@ -54,8 +54,7 @@ comparison
 # Four things to read, in this order.
 #
 # 1. **The interval.** The bar is where the true difference may lie. It is computed over prompts, because the images
-#    of one prompt succeed and fail together. Treating these images as independent would give a much narrower bar, and
-#    a wrong one.
+#    of one prompt succeed and fail together. Treating these images as independent would give a bar that is too narrow.
 # 2. **Whether it touches zero.** If it does, this experiment does not know. That is not the same as "no difference".
 # 3. **What it could have found.** The comparison states the smallest difference that it would find in 80 of 100 such
 #    experiments.
@@ -67,7 +66,6 @@ comparison
 for row in comparison.rows:
     difference, low, high = (100 * value for value in (row.difference, row.low, row.high))
     print(f"{row.setting:8} {difference:+5.1f} points ({low:+.0f} to {high:+.0f}), p = {row.p_holm:.3f}")
-print(textwrap.fill(comparison.note, 110))
 
 # %% [markdown]
 # ## The winner's curse
