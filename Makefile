@@ -4,6 +4,7 @@
 #   make check      format, lint, types                               make bench      docs/performance.md
 #   make docs       write the generated pages of docs/ again          make torture    kill runs and see what is left
 #   make site       the documentation site, in site/                make lowest     the core of the tests, on the lowest versions
+#   make notebooks  execute notebooks/ for the site                 make gallery    docs/gallery.md and its images again
 #   make comfyui    the node pack beside a checkout: make comfyui COMFYUI=/path COMFYUI_PYTHON=/its/python
 #   make gpu        docs/gpu.md, on a machine with a GPU; a rehearsal on others. Real weights: make gpu MODEL=/path/to/openjourney
 #   make pipelines  every pipeline again on the newest diffusers, and what changed: for a scheduled job
@@ -23,7 +24,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CALM := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive PYTHONDONTWRITEBYTECODE=
 RECIPE := pyproject.toml constraints.txt compat/pyproject.toml
 
-.PHONY: help run setup test test-all lowest torture check bench gpu docs site pipelines comfyui
+.PHONY: help run setup test test-all lowest torture check bench gpu docs gallery notebooks site pipelines comfyui
 .DELETE_ON_ERROR:
 
 help:
@@ -65,8 +66,15 @@ gpu: .venv/.run
 docs: .venv/.run
 	$(BIN)/python docs/generate.py
 
+gallery: .venv/.run
+	$(CALM) $(BIN)/python docs/gallery.py
+
+# A notebook that has not changed, on code that has not changed, is not executed again.
+notebooks: .venv/.site
+	$(CALM) $(BIN)/python docs/notebook_pages.py --jobs $(JOBS)
+
 # Offline and strict: a link or an anchor that leads nowhere is an error.
-site: .venv/.site
+site: .venv/.site notebooks
 	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet --strict
 
 # Beside the pinned one, not in its place. Another: make pipelines DIFFUSERS="diffusers==1.0 transformers==6.0"

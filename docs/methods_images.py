@@ -9,6 +9,7 @@ the length of `c - u`, grey for plain guidance. `make docs` puts the images into
 import argparse
 import io
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,12 @@ def example(name: str) -> str:
     """A guidance with that method: from EXAMPLES, or the first of the comparison's settings that has it."""
     if name in EXAMPLES:
         return EXAMPLES[name]
-    settings = Experiment.preset("methods").settings
-    return next(str(one.guidance) for one in settings if one.group == name)
+    return next(str(setting.guidance) for setting in _comparison().settings if setting.group == name)
+
+
+@cache
+def _comparison() -> Experiment:
+    return Experiment.preset("methods")
 
 
 def draw(pipe: Any, guidance: str, steps: int) -> tuple[np.ndarray, Trace]:
