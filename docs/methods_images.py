@@ -9,6 +9,7 @@ the length of `c - u`, grey for plain guidance. `make docs` puts the images into
 import argparse
 import io
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,11 @@ EXAMPLES = {
     "perp_neg": "4 | perp_neg(prompt='a green background')",
     "composed": "4 | composed(prompt='a moon above a house', weight=0.7)",
     "dual_cfg": "4 | dual_cfg(prompt='a cat', middle=2)",
+    "and_salt": "4 | and_salt(prompt='a moon above a house')",
+    "and_topk": "4 | and_topk(prompt='a moon above a house')",
+    "snf": "4 | snf(prompt='a moon above a house')",
+    "contrastive_cfg": "4 | contrastive_cfg(prompt='a green background')",
+    "dng": "4 | dng(prompt='a green background')",
 }
 """Where the comparison has no setting of a method, or another one shows it better."""
 
@@ -51,8 +57,12 @@ def example(name: str) -> str:
     """A guidance with that method: from EXAMPLES, or the first of the comparison's settings that has it."""
     if name in EXAMPLES:
         return EXAMPLES[name]
-    settings = Experiment.preset("methods").settings
-    return next(str(one.guidance) for one in settings if one.group == name)
+    return next(str(setting.guidance) for setting in _comparison().settings if setting.group == name)
+
+
+@cache
+def _comparison() -> Experiment:
+    return Experiment.preset("methods")
 
 
 def draw(pipe: Any, guidance: str, steps: int) -> tuple[np.ndarray, Trace]:

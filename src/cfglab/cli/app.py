@@ -6,6 +6,7 @@ import typer
 
 from cfglab.cli.advise import advise
 from cfglab.cli.compare import compare
+from cfglab.cli.export import export
 from cfglab.cli.import_ import import_
 from cfglab.cli.levels import levels
 from cfglab.cli.list_ import list_
@@ -15,6 +16,7 @@ from cfglab.cli.report import report
 from cfglab.cli.reproduce import reproduce
 from cfglab.cli.run import run
 from cfglab.cli.score import score
+from cfglab.cli.show import show
 from cfglab.cli.trace import trace
 from cfglab.cli.tune import tune
 from cfglab.cli.ui import ui
@@ -35,8 +37,10 @@ for command in (
     reproduce,
     trace,
     report,
+    show,
     score,
     compare,
+    export,
     tune,
     replicate,
     ui,

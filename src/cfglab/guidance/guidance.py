@@ -296,10 +296,11 @@ def _check_replaced(transforms: Iterable[Transform]) -> None:
     for transform in transforms:
         if transform.replaces is None or transform.strength == 0:
             continue
-        if earlier := by_prediction.get(transform.replaces):
-            prediction = {"cond": "conditional", "uncond": "unconditional"}[transform.replaces]
-            raise InputError(
-                f"{earlier} and {transform}: each puts a prediction of its own in the place of the {prediction} one, "
-                "so the first would be lost; leave one of them out."
-            )
-        by_prediction[transform.replaces] = transform
+        for replaced in ("cond", "uncond") if transform.replaces == "both" else (transform.replaces,):
+            if earlier := by_prediction.get(replaced):
+                prediction = {"cond": "conditional", "uncond": "unconditional"}[replaced]
+                raise InputError(
+                    f"{earlier} and {transform}: each puts a prediction of its own in the place of the {prediction} "
+                    "one, so the first would be lost; leave one of them out."
+                )
+            by_prediction[replaced] = transform
