@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Need = Literal["", "prompt", "text", "timestep", "layers", "self-attention", "cross-attention", "weak model"]
+Need = Literal["", "prompt", "text", "timestep", "layers", "self-attention", "cross-attention", "image", "weak model"]
 """What a method changes in a further pass of the network, or asks of the host, besides the two predictions."""
 
 
@@ -35,4 +35,5 @@ class Card:
     needs: Need = ""
     """"" for nothing but the two predictions. "prompt": the encoding of a further prompt; "text": the encoding of the
     prompt; "timestep": the embedding of the timestep; "layers": blocks to leave out; "self-attention" and
-    "cross-attention": such layers, apart from each other; "weak model": a weaker network."""
+    "cross-attention": such layers, apart from each other; "image": a sample with height and width; "weak model": a
+    weaker network."""

@@ -37,6 +37,7 @@ class ContrastiveCFG(SecondPromptTransform):
 
     card: ClassVar[Card] = Card(
         title="Contrastive CFG",
+        needs="prompt",
         says="A negative prompt that fades where the sample is already far from it.",
         formula="u + w (2 S(tau |p|^2) p - weight 2 S(-tau |n|^2) n), p = c - u, n = c_neg - u, S(x) = 1 / (1 + e^-x)",
         paper="2411.17077",

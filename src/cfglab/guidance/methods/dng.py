@@ -50,6 +50,7 @@ class DNG(SecondPromptTransform):
 
     card: ClassVar[Card] = Card(
         title="Dynamic negative guidance (DNG)",
+        needs="prompt",
         says="A negative prompt that acts as much as the sample has come to look like it.",
         formula="g - s p / (1 - p) (n - u), p <- p exp((offset - T (|x - m_n|^2 - |x - m_u|^2)) / (2 v))",
         paper="2410.14398",

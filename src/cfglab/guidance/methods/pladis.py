@@ -38,6 +38,7 @@ class PLADIS(Transform):
 
     card: ClassVar[Card] = Card(
         title="PLADIS",
+        needs="cross-attention",
         says="Cross-attention is pushed from dense weights past sparse ones, in every prediction.",
         formula="A = s entmax_1.5(Q K / sqrt d) + (1 - s) softmax(Q K / sqrt d)",
         paper="2503.07677",

@@ -37,6 +37,7 @@ class AndSalt(SecondPromptTransform):
 
     card: ClassVar[Card] = Card(
         title="Salient prompt (AND_SALT)",
+        needs="prompt",
         says="Another prompt takes the place of the first one where it asks for more.",
         formula="u + w (p + weight M (q - p)), p = c - u, q = c' - u, M = softmax|q| > softmax|p| over one image",
         source=_SOURCE,
@@ -79,6 +80,7 @@ class AndTopk(SecondPromptTransform):
 
     card: ClassVar[Card] = Card(
         title="Top values of a prompt (AND_TOPK)",
+        needs="prompt",
         says="Another prompt adds the few values of its update that are largest.",
         formula="u + w (p + weight T(q)), p = c - u, q = c' - u, T the largest 5 % of the values",
         source=_SOURCE,
@@ -126,6 +128,7 @@ class SNF(SecondPromptTransform):
 
     card: ClassVar[Card] = Card(
         title="Saliency-adaptive noise fusion (SNF)",
+        needs="prompt",
         says="Of two prompts each value comes from the one that stands out there.",
         formula="u + (w weight q where S(w weight q) > S(w p), else w p), S(x) = softmax(blur|x|) over each channel",
         paper="2311.10329",

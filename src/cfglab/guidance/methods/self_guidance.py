@@ -38,6 +38,7 @@ class SG(WeakPrediction):
 
     card: ClassVar[Card] = Card(
         title="Self-guidance (SG)",
+        needs="timestep",
         says="Away from what the model predicts when it is told that the sample is noisier.",
         formula="g + s (c(t) - c(t + shift)), t in training time steps, at most 1000",
         paper="2412.05827",

@@ -45,6 +45,7 @@ class SWG(WeakPrediction):
 
     card: ClassVar[Card] = Card(
         title="Sliding window guidance (SWG, M-SWG)",
+        needs="image",
         says="Away from what the model predicts for crops of the sample, each without the others.",
         formula="g + s M (c - c~), c~ the mean of the predictions for overlapping crops, M 1 where they overlap",
         paper="2411.10257",

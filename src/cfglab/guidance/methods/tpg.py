@@ -36,6 +36,7 @@ class TPG(WeakPrediction):
 
     card: ClassVar[Card] = Card(
         title="Token perturbation guidance (TPG)",
+        needs="layers",
         says="Away from a prediction whose tokens are shuffled before chosen transformer blocks.",
         formula="g + s (c - c~), c~ with the tokens of each block in a random order",
         paper="2506.10036",

@@ -132,6 +132,8 @@ def _need(family: Family, need: Need) -> tuple[bool | None, str]:
             return False, f"it changes {need}, and here text and image share one attention"
         case "cross-attention" if attention == "no text":
             return False, "it changes cross-attention to a text, and the condition is not a text"
+        case "image" if family.latents.value in ("tokens", "sound"):
+            return False, "it cuts images, and here predictions have no height and width"
         case "weak model":
             return True, "with a weaker network of the same kind, or layers to skip"
         case "layers":
