@@ -1,6 +1,6 @@
 """A guidance transferred from 25 steps against what tuning at the new number of steps finds, on `scenes`.
 
-    python -m benchmarks.transfer --prompts 48      # 27,000 denoiser rows: 10 minutes on one core
+    python -m benchmarks.transfer --prompts 48      # 27,000 denoiser rows, a few minutes on two cores
 
 The same curve over sigma at 8, 12, 25 and 50 DDIM steps, with w - 1 times 0.7, 1 and 1.4: 1 is the transfer, the best
 of the three is what tuning finds. Alignment by classifier 2; the same prompts and starting noise everywhere, so that
