@@ -4,7 +4,9 @@
 #   make check      format, lint, types                               make bench      docs/performance.md
 #   make docs       write the generated pages of docs/ again          make torture    kill runs and see what is left
 #   make site       the documentation site, in site/                make lowest     the core of the tests, on the lowest versions
+#   make notebooks  execute notebooks/ for the site                 make gallery    docs/gallery.md and its images again
 #   make comfyui    the node pack beside a checkout: make comfyui COMFYUI=/path COMFYUI_PYTHON=/its/python
+#   make gpu        docs/gpu.md, on a machine with a GPU; a rehearsal on others. Real weights: make gpu MODEL=/path/to/openjourney
 #   make pipelines  every pipeline again on the newest diffusers, and what changed: for a scheduled job
 # Another Python: make run PYTHON=python3.12        Another folder for the run: make run OUT=runs/mine
 
@@ -17,11 +19,12 @@ COMFYUI_PYTHON ?= $(BIN)/python
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-# Two threads that wait for each other on a busy machine lose more than they gain.
-CALM := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+# Two threads that wait for each other on a busy machine lose more than they gain. Compiled Python is stored whatever the
+# environment says: the tests start Python some eighty times.
+CALM := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive PYTHONDONTWRITEBYTECODE=
 RECIPE := pyproject.toml constraints.txt compat/pyproject.toml
 
-.PHONY: help run setup test test-all lowest torture check bench docs site pipelines comfyui
+.PHONY: help run setup test test-all lowest torture check bench gpu docs gallery notebooks site pipelines comfyui
 .DELETE_ON_ERROR:
 
 help:
@@ -57,11 +60,21 @@ check: setup
 bench: .venv/.run
 	$(BIN)/python -m benchmarks.performance
 
+gpu: .venv/.run
+	$(BIN)/python -m benchmarks.gpu $(if $(MODEL),--model "$(MODEL)")
+
 docs: .venv/.run
 	$(BIN)/python docs/generate.py
 
+gallery: .venv/.run
+	$(CALM) $(BIN)/python docs/gallery.py
+
+# A notebook that has not changed, on code that has not changed, is not executed again.
+notebooks: .venv/.site
+	$(CALM) $(BIN)/python docs/notebook_pages.py --jobs $(JOBS)
+
 # Offline and strict: a link or an anchor that leads nowhere is an error.
-site: .venv/.site
+site: .venv/.site notebooks
 	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet --strict
 
 # Beside the pinned one, not in its place. Another: make pipelines DIFFUSERS="diffusers==1.0 transformers==6.0"

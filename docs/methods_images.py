@@ -9,6 +9,7 @@ the length of `c - u`, grey for plain guidance. `make docs` puts the images into
 import argparse
 import io
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,16 @@ EXAMPLES = {
     "constant": "7",
     "cogvideox_shipped": "cogvideox_shipped(scale=4)",
     "ideogram4": "ideogram4(steps=20)",
+    "cfg_skip": 'cfg_skip(w=5, mode="alternate", ratio=0.5)',
+    "phases": "phases(scales=(7, 4, 1), sigma=(2, 0.5))",
     "perp_neg": "4 | perp_neg(prompt='a green background')",
     "composed": "4 | composed(prompt='a moon above a house', weight=0.7)",
     "dual_cfg": "4 | dual_cfg(prompt='a cat', middle=2)",
+    "and_salt": "4 | and_salt(prompt='a moon above a house')",
+    "and_topk": "4 | and_topk(prompt='a moon above a house')",
+    "snf": "4 | snf(prompt='a moon above a house')",
+    "contrastive_cfg": "4 | contrastive_cfg(prompt='a green background')",
+    "dng": "4 | dng(prompt='a green background')",
 }
 """Where the comparison has no setting of a method, or another one shows it better."""
 
@@ -49,8 +57,12 @@ def example(name: str) -> str:
     """A guidance with that method: from EXAMPLES, or the first of the comparison's settings that has it."""
     if name in EXAMPLES:
         return EXAMPLES[name]
-    settings = Experiment.preset("methods").settings
-    return next(str(one.guidance) for one in settings if one.group == name)
+    return next(str(setting.guidance) for setting in _comparison().settings if setting.group == name)
+
+
+@cache
+def _comparison() -> Experiment:
+    return Experiment.preset("methods")
 
 
 def draw(pipe: Any, guidance: str, steps: int) -> tuple[np.ndarray, Trace]:
@@ -71,7 +83,7 @@ def sheet(name: str, guidance: str, ours: tuple[np.ndarray, Trace], plain: tuple
     figure.text(30 / width, 1 - 22 / height, guidance, fontsize=10, family="monospace")
     figure.text(1 - 8 / width, 1 - 22 / height, f"{rows:.0f} rows an image", fontsize=8, ha="right", color="0.3")
     figure.figimage(strips, xo=30, yo=0)
-    for share, label, colour in ((0.75, "plain, w = 2", "0.4"), (0.25, name, OURS)):
+    for share, label, colour in ((0.75, f"plain, w = {PLAIN}", "0.4"), (0.25, name, OURS)):
         place = share * strips.shape[0] / height
         figure.text(16 / width, place, label, fontsize=9, rotation=90, ha="center", va="center", color=colour)
     top, bottom = figure.add_axes((0.83, 0.53, 0.16, 0.27)), figure.add_axes((0.83, 0.1, 0.16, 0.27))

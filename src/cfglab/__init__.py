@@ -14,6 +14,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "step": ("Step", "steps"),
     "schedules": ("Schedule", "Constant", "Linear", "Cosine", "Power", "Table", "Function", "as_schedule", "parse"),
     "schedules.curves": ("curves", "Curves"),
+    "schedules.published.skips_and_phases": ("CFGSkip", "Phases"),
     "schedules.published.curves": ("Beta", "C2FG"),
     "schedules.published.sampler_aware": ("CFGPlusPlus", "CogVideoXShipped"),
     "guidance": ("Transform", "Guidance", "Guide", "PredictionNorm", "UpdateNorm", "FullNorm", "parse_guidance"),
@@ -23,7 +24,9 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "hosts.levels": ("Levels",),
     "hosts.guided": ("guided", "GuidedDenoiser"),
     "pipelines.model_levels": ("levels",),
+    "pipelines.advice.advice": ("advise", "Advice"),
     "pipelines": ("load", "guide", "attach", "detach", "Profile", "Trace", "weights_hash"),
+    "pipelines.best_of": ("generate", "Generated"),
     "pipelines.guider.guider": ("to_guider", "Guider"),
     "pipelines.guider.block": ("GuidanceBlock",),
     "pipelines.guider.save": ("save_with_guider",),
@@ -76,6 +79,10 @@ if TYPE_CHECKING:
     from cfglab.pipelines import guide as guide
     from cfglab.pipelines import load as load
     from cfglab.pipelines import weights_hash as weights_hash
+    from cfglab.pipelines.advice.advice import Advice as Advice
+    from cfglab.pipelines.advice.advice import advise as advise
+    from cfglab.pipelines.best_of import Generated as Generated
+    from cfglab.pipelines.best_of import generate as generate
     from cfglab.pipelines.guider.block import GuidanceBlock as GuidanceBlock
     from cfglab.pipelines.guider.guider import Guider as Guider
     from cfglab.pipelines.guider.guider import to_guider as to_guider
@@ -96,6 +103,8 @@ if TYPE_CHECKING:
     from cfglab.schedules.published.curves import Beta as Beta
     from cfglab.schedules.published.sampler_aware import CFGPlusPlus as CFGPlusPlus
     from cfglab.schedules.published.sampler_aware import CogVideoXShipped as CogVideoXShipped
+    from cfglab.schedules.published.skips_and_phases import CFGSkip as CFGSkip
+    from cfglab.schedules.published.skips_and_phases import Phases as Phases
     from cfglab.step import Step as Step
     from cfglab.step import steps as steps
 

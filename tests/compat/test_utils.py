@@ -92,3 +92,27 @@ def test_long_titles_of_a_grid_do_not_run_together() -> None:
     assert all(left.x1 + 4 < right.x0 for left, right in pairwise(boxes))
     utils.image_grid(pictures(2), title=["a", "b"])
     assert drawn()[0].title.get_fontsize() == pytest.approx(1.44 * plt.rcParams["font.size"])
+
+
+def test_figures_fit_a_light_and_a_dark_page_and_leave_the_users_style_alone() -> None:
+    before = dict(plt.rcParams)
+    utils.image_grid(pictures(2), title=["one", "two"])
+    grid = plt.gcf()
+    utils.plot_grid([[1.0, 2.0]])
+    curves = plt.gcf()
+    for figure in (grid, curves):
+        assert figure.get_facecolor()[3] == 0
+        for axes in figure.axes:
+            assert mpl.colors.to_hex(axes.title.get_color()) == utils.SOFT
+    assert {label.get_color() for label in curves.axes[0].get_xticklabels()} == {utils.SOFT}
+    grey = mpl.colors.to_rgb(utils.SOFT)[0]
+    luminance = ((grey + 0.055) / 1.055) ** 2.4
+    assert 1.05 / (luminance + 0.05) >= 4.5, "text on white, WCAG AA"
+    assert (luminance + 0.05) / (0.013 + 0.05) >= 3, "large text on the dark background of the site"
+    assert dict(plt.rcParams) == before
+
+
+def test_long_titles_of_curves_do_not_run_together() -> None:
+    utils.plot_grid([[1.0, 2.0]] * 3, width=300, titles=[f"num_warmup_steps = {steps}" for steps in (5, 10, 15)])
+    boxes = [axes.title.get_window_extent() for axes in drawn()]
+    assert all(left.x1 + 4 < right.x0 for left, right in pairwise(boxes))

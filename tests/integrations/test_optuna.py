@@ -24,6 +24,8 @@ from cfglab.report.tuning_markdown import markdown, write
 from tests.small_run import FACTS
 
 PROMPTS = [f"a photograph of animal {number}" for number in range(40)]
+SHORT = 12
+"""Trials of a search of which only its course matters: two more than the ten that Optuna makes at random."""
 GAPS = "cosine(max={max:1..6}, min={min:0..2}, k={k:0.1..5:log})"
 
 
@@ -175,31 +177,38 @@ def test_the_tuned_guidance_is_written_as_json(done: Tuned) -> None:
     assert Guidance.model_validate_json(text) == done.tuned.points[0].guidance
 
 
-@pytest.mark.parametrize("stop_at", [1, 4, 37, 90])
+@pytest.fixture(scope="module")
+def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tuned, int]:
+    """A short search that ran from its beginning to its end, and how many runs it has."""
+    draw = Stub()
+    return quietly(searched(), tmp_path_factory.mktemp("tuned") / "short", draw, SHORT), len(draw.folders)
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 27, 48])
 def test_a_search_that_was_stopped_goes_on_to_the_same_end(
-    done: Tuned, stub: Stub, tmp_path: Path, stop_at: int
+    never_stopped: tuple[Tuned, int], tmp_path: Path, stop_at: int
 ) -> None:
+    whole, runs = never_stopped
     stopped = Stub()
     stopped.stop_at = stop_at
     with pytest.raises(KeyboardInterrupt):
-        quietly(searched(), tmp_path / "run", stopped, trials=25)
-    again = quietly(searched(), tmp_path / "run", stopped, trials=25)
-    assert again == done.model_copy(update={"run": again.run})
-    assert again.run.name == done.run.name
-    assert len(stopped.folders) == len(stub.folders) + 1  # the one that was stopped is drawn anew
+        quietly(searched(), tmp_path / "run", stopped, SHORT)
+    again = quietly(searched(), tmp_path / "run", stopped, SHORT)
+    assert again == whole.model_copy(update={"run": again.run})
+    assert again.run.name == whole.run.name
+    assert len(stopped.folders) == runs + 1  # the one that was stopped is drawn anew
     finished = Stub()
-    assert quietly(searched(), tmp_path / "run", finished, trials=25) == again
+    assert quietly(searched(), tmp_path / "run", finished, SHORT) == again
     assert finished.folders == []
 
 
-def test_more_trials_go_on_and_a_second_look_is_counted(tmp_path: Path) -> None:
-    draw = Stub()
+def test_more_trials_go_on_and_a_second_look_is_counted(never_stopped: tuple[Tuned, int], tmp_path: Path) -> None:
+    draw, whole = Stub(), never_stopped[0]
     first = quietly(searched(), tmp_path / "run", draw, trials=2)
     assert (first.looks, first.tuned.full + first.tuned.cut) == (1, 2)
-    more = quietly(searched(), tmp_path / "run", draw, trials=15)
-    assert (more.looks, more.tuned.full + more.tuned.cut) == (2, 15)
+    more = quietly(searched(), tmp_path / "run", draw, SHORT)
+    assert (more.looks, more.tuned.full + more.tuned.cut) == (2, SHORT)
     assert more.tuned.points[0].values[0] > first.tuned.points[0].values[0]
-    whole = quietly(searched(), tmp_path / "other", Stub(), trials=15)
     assert whole.tuned == more.tuned
     assert "looked at 2 times in this folder" in markdown(more)
     assert "looked at" not in markdown(first)

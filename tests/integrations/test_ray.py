@@ -59,6 +59,12 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     return Experiment.from_yaml(SMALL, model=str(model))
 
 
+@pytest.fixture(scope="module")
+def mixture() -> Experiment:
+    """Twelve images of a mixture in four batches: a worker has it in a moment, without diffusers."""
+    return Experiment.from_yaml(SMALL, model="mixture:tree", prompts=["class 0", "class 1"], sampler="euler")
+
+
 @pytest.fixture(autouse=True, scope="module")
 def batches_of_three() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
@@ -101,13 +107,12 @@ def processes(folder: Path) -> list[int]:
     return [int(path.name) for path in folder.iterdir() if path.name.isdecimal()]
 
 
-def test_four_workers_one_of_them_killed_draw_the_same_bytes(
-    address: str, experiment: Experiment, alone: Run, tmp_path: Path
-) -> None:
+def test_four_workers_one_of_them_killed_draw_the_same_bytes(address: str, mixture: Experiment, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     notes.mkdir()
+    alone = running.run(mixture, tmp_path / "alone", "cpu", score=False)
     load = partial(loads.mortal, notes, 1)
-    run = running.run(experiment, tmp_path / "run", "cpu", score=False, load=load, executor=on_ray(address))
+    run = running.run(mixture, tmp_path / "run", "cpu", score=False, load=load, executor=on_ray(address))
     assert (run.drawn, run.failed) == (12, 0)
     assert kept(run.folder) == kept(alone.folder)
     assert (notes / "death-0").exists()
@@ -148,37 +153,37 @@ def test_one_worker_stopped_by_ctrl_c_keeps_what_was_drawn_and_goes_on(
     assert kept(again.folder) == kept(alone.folder)
 
 
-def test_a_batch_that_kills_every_worker_fails_and_the_others_are_drawn(address: str, tmp_path: Path) -> None:
-    experiment = Experiment.from_yaml(  # a mixture: four workers have it in a moment
-        SMALL, model="mixture:tree", prompts=["class 0", "class 1"], sampler="euler"
-    )
+def test_a_batch_that_kills_every_worker_fails_and_the_others_are_drawn(
+    address: str, mixture: Experiment, tmp_path: Path
+) -> None:
     notes = tmp_path / "notes"
     notes.mkdir()
     load = partial(loads.mortal, notes, 100)
-    run = running.run(experiment, tmp_path / "run", "cpu", score=False, load=load, executor=on_ray(address, workers=1))
+    run = running.run(mixture, tmp_path / "run", "cpu", score=False, load=load, executor=on_ray(address, workers=1))
     assert (run.drawn, run.failed) == (9, 3)
     assert len(list(notes.glob("death-*"))) == 3 + 1 + 1 + 1 + 1  # three images; two, one and one; one
     errors = {str(it.error) for it in run.store.results() if it.status == "failed"}
     assert errors == {"Ray workers were lost whenever they drew this image, out of memory perhaps; Ray's logs say more"}
 
 
-def test_a_batch_that_is_too_large_for_any_worker_is_drawn_in_halves(address: str, tmp_path: Path) -> None:
-    experiment = Experiment.from_yaml(SMALL, model="mixture:tree", prompts=["class 0", "class 1"], sampler="euler")
+def test_a_batch_that_is_too_large_for_any_worker_is_drawn_in_halves(
+    address: str, mixture: Experiment, tmp_path: Path
+) -> None:
     notes = tmp_path / "notes"
     notes.mkdir()
     load = partial(loads.mortal, notes, 100, at_most=2)
-    run = running.run(experiment, tmp_path / "run", "cpu", score=False, load=load, executor=on_ray(address, workers=1))
+    run = running.run(mixture, tmp_path / "run", "cpu", score=False, load=load, executor=on_ray(address, workers=1))
     assert (run.drawn, run.failed) == (12, 0)
     assert len(list(notes.glob("death-*"))) == 3
 
 
 def test_a_node_without_the_model_is_left_out(
-    address: str, experiment: Experiment, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    address: str, mixture: Experiment, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     notes = tmp_path / "notes"
     notes.mkdir()
     load = partial(loads.but_the_last, notes)
-    run = running.run(experiment, tmp_path / "run", "cpu", score=False, load=load, executor=on_ray(address, workers=2))
+    run = running.run(mixture, tmp_path / "run", "cpu", score=False, load=load, executor=on_ray(address, workers=2))
     assert (run.drawn, run.failed) == (12, 0)
     said = [it.getMessage() for it in caplog.records if it.name == "cfglab"]
     assert [it for it in said if not it.startswith("no Ray worker is ready yet")] == [  # which a busy machine may say
@@ -195,10 +200,10 @@ def test_a_node_without_the_model_is_left_out(
     ],
 )
 def test_a_model_that_cannot_be_loaded_is_one_line_and_leaves_nothing(
-    address: str, experiment: Experiment, tmp_path: Path, load: Any, error: type[CfglabError], words: str
+    address: str, mixture: Experiment, tmp_path: Path, load: Any, error: type[CfglabError], words: str
 ) -> None:
     with pytest.raises(error, match=words) as raised:
-        running.run(experiment, tmp_path / "run", load=load, executor=on_ray(address, workers=1))
+        running.run(mixture, tmp_path / "run", load=load, executor=on_ray(address, workers=1))
     assert len(str(raised.value).splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 

@@ -17,10 +17,12 @@ from cfglab.schedules import (
     AnySchedule,
     Beta,
     CFGPlusPlus,
+    CFGSkip,
     CogVideoXShipped,
     Constant,
     Cosine,
     Linear,
+    Phases,
     Power,
     Schedule,
     Table,
@@ -43,6 +45,12 @@ shapes = st.one_of(
 curves = st.one_of(
     st.builds(Beta, scale=real, a=st.floats(1, 9), b=st.floats(1, 9)),
     st.builds(C2FG, max=real, rate=st.floats(0, 9)),
+    st.builds(
+        CFGSkip,
+        w=real,
+        mode=st.sampled_from(["early", "late", "middle", "early_late", "alternate"]),
+        ratio=st.floats(0, 1),
+    ),
 )
 arguments = {
     "w0": real,
@@ -61,6 +69,7 @@ published = st.one_of(
 sampled = st.one_of(
     st.builds(CFGPlusPlus, lam=st.floats(0, 1), eta=st.floats(0, 1)),
     st.builds(CogVideoXShipped, scale=real),
+    st.builds(Phases, scales=st.tuples(real, real, real), sigma=st.just((5.0, 0.5))),
 )
 moments = st.one_of(st.integers(1, 25), st.floats(0.01, 0.99))
 windows = st.one_of(

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from cfglab.cli.advise import advise
 from cfglab.cli.compare import compare
 from cfglab.cli.export import export
 from cfglab.cli.import_ import import_
@@ -32,6 +33,7 @@ for command in (
     plot,
     list_,
     levels,
+    advise,
     reproduce,
     trace,
     report,

@@ -17,7 +17,7 @@ from cfglab import limits
 from cfglab.errors import InputError, NotMatchable
 from cfglab.schedules.fields import inline, nearest, shown, unknown_field
 from cfglab.schedules.printer import number
-from cfglab.schedules.registry import NOT_NUMBERS, PUBLISHED, SHAPES, WORDS
+from cfglab.schedules.registry import NOT_NUMBERS, PUBLISHED, QUOTED, SHAPES, WORDS
 from cfglab.schedules.schedule import Schedule
 from cfglab.schedules.shapes import Constant, Table
 
@@ -209,12 +209,12 @@ def _bound(tree: ast.expr) -> None:
 
 
 def _read(node: ast.AST) -> Any:
-    """A number, a list or tuple of them, a name of a weight, or a Schedule."""
+    """A number, a list or tuple of them, a word in quotes, or a Schedule."""
     match node:
         case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
             return number
-        case ast.Constant(value="steps" | "effective" as weight):
-            return weight
+        case ast.Constant(value=str() as word) if word in QUOTED:
+            return word
         case ast.List(elts=parts):
             return [_read(part) for part in parts]
         case ast.Tuple(elts=parts):

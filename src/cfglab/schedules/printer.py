@@ -121,10 +121,10 @@ def argument(value: Any, python: bool) -> str:
 
 
 def number(value: Any) -> str:
-    """A number as people write it, exactly: 7.5, 1, 1e-07; a tuple of numbers in brackets.
+    """A number as people write it, exactly: 7.5, 1, 1e-07; a tuple of numbers in brackets, a word in quotes.
 
     Args:
-        value: A number, or a tuple of numbers.
+        value: A number, a tuple of numbers, or a word.
 
     Returns:
         The text.
@@ -135,4 +135,4 @@ def number(value: Any) -> str:
     """
     if isinstance(value, tuple):
         return f"({', '.join(map(number, value))}{',' if len(value) == 1 else ''})"
-    return repr(value).removesuffix(".0")
+    return f'"{value}"' if isinstance(value, str) else repr(value).removesuffix(".0")

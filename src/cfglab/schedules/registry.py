@@ -29,6 +29,8 @@ NAME = re.compile(r"[a-z][a-z0-9_]*")
 NOT_NUMBERS = ("nan", "inf", "infinity")
 RESERVED = (*NOT_NUMBERS, "steps", "effective")
 """Words of the language that are neither kind nor method."""
+QUOTED = frozenset({"steps", "effective", "early", "late", "middle", "early_late", "alternate"})
+"""What may stand in quotes: the weights of a dose, and the parts of a run that `cfg_skip` skips."""
 
 
 class Shapes(Mapping[str, Any]):

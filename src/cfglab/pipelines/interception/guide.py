@@ -1,6 +1,6 @@
 """guide(pipe, guidance): guidance for a diffusers pipeline inside a context; attach and detach without one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ContextDecorator
 from typing import Any, get_args
 
@@ -8,6 +8,7 @@ from cfglab.denoising.trace import Trace
 from cfglab.errors import InputError
 from cfglab.guidance.guidance import as_guidance
 from cfglab.pipelines.interception.attachment import check_free, guided_by, swap, swap_back
+from cfglab.pipelines.interception.driven import read
 from cfglab.pipelines.interception.guided_pipeline import GuidedPipeline, Span
 from cfglab.pipelines.profiles.lookup import profile_of
 from cfglab.pipelines.profiles.profile import Profile
@@ -20,6 +21,7 @@ def guide(
     profile: Profile | None = None,
     share_rows: bool | None = None,
     span: Span = "call",
+    also: Mapping[str, Any] | None = None,
 ) -> "Guiding":
     """Return a context manager in which `pipe` follows `guidance`; entering it yields a Trace.
 
@@ -38,6 +40,9 @@ def guide(
         span: the steps that a schedule counts over. "call": the steps of each call. "trajectory": all
             `num_inference_steps`, for calls that run a part of the steps (`denoising_start`, `denoising_end`,
             `strength`), so that two calls share one schedule.
+        also: further numbers that follow a schedule, set at every step and restored after the run: `lora:NAME` (the
+            strength of a loaded adapter), `ip_adapter` or `ip_adapter:N`, `controlnet` or `controlnet:N`. Where a
+            schedule is off its value is 1.
 
     Returns:
         A reusable context manager that is also a decorator.
@@ -51,8 +56,10 @@ def guide(
         with cfglab.guide(pipe, "cosine(max=7.5) | prediction_norm()") as trace:
             image = pipe("a red circle").images[0]
         print(trace.table())
+        with cfglab.guide(pipe, "[5, 5, 1, 1]", also={"lora:lightning": "[0, 0, 1, 1]"}):
+            image = pipe("a red circle", num_inference_steps=4).images[0]
     """
-    return Guiding(lambda: _guided(pipe, guidance, profile, share_rows=share_rows, span=span), pipe)
+    return Guiding(lambda: _guided(pipe, guidance, profile, share_rows=share_rows, span=span, also=also), pipe)
 
 
 def attach(
@@ -62,6 +69,7 @@ def attach(
     profile: Profile | None = None,
     share_rows: bool | None = None,
     span: Span = "call",
+    also: Mapping[str, Any] | None = None,
 ) -> Trace:
     """Guide `pipe` until `detach(pipe)` is called.
 
@@ -71,6 +79,7 @@ def attach(
         profile: as in `guide`.
         share_rows: as in `guide`.
         span: as in `guide`.
+        also: as in `guide`.
 
     Returns:
         The Trace of the latest call of the pipeline.
@@ -83,7 +92,7 @@ def attach(
         image = pipe("a red circle").images[0]
         cfglab.detach(pipe)
     """
-    guided = _guided(pipe, guidance, profile, keep=False, share_rows=share_rows, span=span)
+    guided = _guided(pipe, guidance, profile, keep=False, share_rows=share_rows, span=span, also=also)
     swap(pipe, guided)
     return guided.trace
 
@@ -130,6 +139,7 @@ def _guided(
     keep: bool = True,
     share_rows: bool | None = None,
     span: Span = "call",
+    also: Mapping[str, Any] | None = None,
 ) -> GuidedPipeline:
     if span not in get_args(Span):
         raise InputError(f"span={span!r}: a schedule spans each 'call' or the whole 'trajectory'; give one of these.")
@@ -139,4 +149,5 @@ def _guided(
     specs = [as_guidance(entry) for entry in guidance] if several else [as_guidance(guidance)]
     if not specs:
         raise InputError("an empty list of guidances: give one for all images, or one per image.")
-    return GuidedPipeline(pipe, layout, specs, several, keep=keep, share_rows=share_rows, span=span)
+    driven = read(pipe, also)
+    return GuidedPipeline(pipe, layout, specs, several, keep=keep, share_rows=share_rows, span=span, driven=driven)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from cfglab.denoising.trace import Trace
 from cfglab.guidance import Guidance
+from cfglab.pipelines.interception.driven import DrivenNumbers
 from cfglab.pipelines.interception.preconditions import check_specs
 from cfglab.pipelines.profiles.profile import Profile
 
@@ -24,6 +25,7 @@ class GuidedPipeline:
         keep: Whether the trace keeps all runs, or the runs under way and the latest one.
         share_rows: Whether unneeded rows are skipped and equal rows run once; None if the network decides.
         span: The steps that a schedule counts over.
+        driven: Numbers beside w that follow schedules.
 
     Attributes:
         trace: The records of the denoiser calls.
@@ -40,10 +42,11 @@ class GuidedPipeline:
         keep: bool = True,
         share_rows: bool | None = None,
         span: Span = "call",
+        driven: DrivenNumbers | None = None,
     ) -> None:
         self._pipe = weakref.ref(pipe)
         self.profile, self.specs, self.several, self.keep, self.span = profile, list(specs), several, keep, span
-        self.share_rows = share_rows
+        self.share_rows, self.driven = share_rows, driven
         self.trace = Trace()
         self.warned = False
         self._run_count = 0
@@ -55,8 +58,8 @@ class GuidedPipeline:
 
     @property
     def changes_network(self) -> bool:
-        """Whether a network may be changed during some of its calls, for a perturbed pass."""
-        return any(not isinstance(spec, Guidance) or spec.transforms for spec in self.specs)
+        """Whether a network may be changed during some of its calls: for a perturbed pass, or by a driven number."""
+        return self.driven is not None or any(not isinstance(spec, Guidance) or spec.transforms for spec in self.specs)
 
     @property
     def whole_trajectory(self) -> bool:

@@ -29,9 +29,15 @@ from cfglab.pipelines.interception.outputs import prediction
 from cfglab.pipelines.interception.post_combine import PostCombine, post_combine_of
 from cfglab.pipelines.interception.preconditions import Switches, check_on, resolve_layout
 from cfglab.pipelines.interception.prompt_encoding import Encodings
-from cfglab.pipelines.interception.row_sharing import Sharing, has_cache
+from cfglab.pipelines.interception.row_sharing import Sharing, has_cache, is_determined
 from cfglab.pipelines.interception.run import CallStyle, GuidedRun
-from cfglab.pipelines.interception.run_checks import check_concurrent, check_finished, check_networks, check_steps
+from cfglab.pipelines.interception.run_checks import (
+    check_claims,
+    check_concurrent,
+    check_finished,
+    check_networks,
+    check_steps,
+)
 from cfglab.pipelines.interception.two_calls import TwoCalls
 from cfglab.pipelines.interception.wrapped_modules import core_of
 from cfglab.pipelines.profiles.profile import Layout
@@ -112,6 +118,7 @@ class PipelineRun:
         self.reader = self._new_reader()
         self.encodings = Encodings(self.pipe)
         self.equal_rows: dict[str, EqualRows] = {}
+        self.claims: list[Tensor] = []
         self.template: Any = None
         self.style = _STYLES[layout](self)
         self._switches = Switches(self.profile)
@@ -133,6 +140,8 @@ class PipelineRun:
         with _LOCK:
             for running in _OPEN_RUNS:
                 check_concurrent(self, running)
+            if self.guided.driven:
+                self.guided.driven.begin(self.pipe)
             self.number = self.guided.next_run(run.number for run in _OPEN_RUNS if run.guided is self.guided)
             _OPEN_RUNS.append(self)
         token = ROUTE.set(self.route)
@@ -142,6 +151,8 @@ class PipelineRun:
             ROUTE.reset(token)
             with _LOCK:
                 _OPEN_RUNS.remove(self)
+                if self.guided.driven:
+                    self.guided.driven.end()
 
     def route(
         self,
@@ -195,6 +206,12 @@ class PipelineRun:
             elif self._is_switched_off():
                 return self._unguided(call, name)
             self._switches.check(self.pipe)
+        if self.guided.driven and not self.style.waiting:  # the second call of a step has the numbers of the first
+            step = self.upcoming(call)
+            self.guided.driven.set(step)
+            if "conditioning_scale" in call.kwargs:
+                scale = self.guided.driven.controlnet_scale(call.kwargs["conditioning_scale"], step)
+                call = replace(call, kwargs=call.kwargs | {"conditioning_scale": scale})
         if name in self.profile.helpers:
             return call_controlnet(self, call, name)
         return self.style.call(call, name)
@@ -209,10 +226,12 @@ class PipelineRun:
         if not getattr(self.pipe, "interrupt", False):
             check_finished(self, self._call_count, self._outside_caller)
         self.style.finish()
-        sums = torch.stack([total for _, total in self._sums]).tolist() if self._sums else []  # one wait after the loop
-        for (step, _), total in zip(self._sums, sums, strict=True):
+        waiting = [*(total for _, total in self._sums), *(claim.float() for claim in self.claims)]
+        numbers = torch.stack(waiting).tolist() if waiting else []  # one wait after the loop
+        for (step, _), total in zip(self._sums, numbers[: len(self._sums)], strict=True):
             if math.isnan(total):
                 raise self._not_finite(step)
+        check_claims(self, numbers[len(self._sums) :])
 
     def guidances(self, images: int) -> list[Any]:
         """The guidance of each image; see `GuidedRun.guidances`."""
@@ -245,7 +264,9 @@ class PipelineRun:
             space = self.profile.space or prediction_of(self.pipe.scheduler)
             channels = guided_channels(self.profile, call)
             specs = self.guidances(images)
-            self.rows = GuidedRows(specs, space, self.number, channels=channels, shaped=same_shape(call.module))
+            claims = self.claims if is_determined(self.pipe, self.arguments) else None
+            shaped = same_shape(call.module)
+            self.rows = GuidedRows(specs, space, self.number, channels=channels, shaped=shaped, claims=claims)
             names = (*self.profile.denoisers, *self.profile.helpers)
             self._sharing = Sharing(self.pipe, names, self.guided.share_rows, has_cache(call.module))
         if self.rows.images != images:

@@ -127,6 +127,29 @@ CARDS = MappingProxyType(
                 ),
             ),
         ),
+        "cfg_skip": Card(
+            title="Skipped steps",
+            says="Guidance in a share of the steps; a mode names the part that is skipped.",
+            formula="w in int(N ratio) steps, off in the others",
+            source="musubi-tuner, wan_generate_video.py",
+            rows="2 in the guided steps, 1 in the others",
+            defaults="none: w and the ratio depend on the model",
+            hosts=(Implementation("musubi-tuner", "--cfg_skip_mode with --cfg_apply_ratio, for Wan and others"),),
+        ),
+        "phases": Card(
+            title="Phases of noise",
+            says="A scale for each phase of the run; phases end at noise levels.",
+            formula="scales[i] as long as sigma >= sigma[i]",
+            source="Wan2GP; Wan 2.2 in diffusers",
+            rows="2; 1 in phases with w = 1",
+            defaults="none: the levels are those of the model's experts",
+            hosts=(
+                Implementation(
+                    "Wan2GP", "guidance phases; its switch threshold is a flow time: sigma = t / (1000 - t)"
+                ),
+                Implementation("diffusers", "guidance_scale and guidance_scale_2 of Wan 2.2, at boundary_ratio"),
+            ),
+        ),
         "late_start": Card(
             title="Late start",
             says="No guidance in the first part of the run.",

@@ -1,0 +1,60 @@
+"""The gallery shows every method of the catalogue, as the bundled model generates it now."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cfglab.guidance import TRANSFORMS
+from cfglab.pipelines import load
+from cfglab.schedules.published.cards import CARDS
+from docs import gallery
+
+FOLDER = gallery.PAGE.parent / gallery.IMAGES
+
+
+def test_the_page_is_what_the_catalogue_says() -> None:
+    text = gallery.PAGE.read_text(encoding="utf-8")
+    assert text == gallery.page(), "run `make gallery`"
+    assert text.count("](methods.md#") == len([*CARDS, *TRANSFORMS])
+
+
+def test_every_method_has_one_small_image() -> None:
+    assert {path.name for path in FOLDER.glob("*")} == {f"{name}.webp" for name in [*CARDS, *TRANSFORMS]}, (
+        "make gallery"
+    )
+    assert sum(path.stat().st_size for path in FOLDER.glob("*")) < 600_000
+    for path in FOLDER.glob("*"):
+        with Image.open(path) as image:
+            assert image.size == (64 + gallery.GAP + 64, 64)
+
+
+def test_the_high_scale_is_three_times_the_default() -> None:
+    default, high = gallery.pair("apg")
+    assert (str(default), str(high)) == ("4 | apg()", "12 | apg()")
+    for name in CARDS:
+        default, high = gallery.pair(name)
+        if name in ("limited_interval", "cutoff", "late_start", "cfg_plus_plus", "cogvideox_shipped"):
+            continue  # w = 1 where it is off, or read from the sampler
+        assert high.schedule.values(20) == pytest.approx([3 * w for w in default.schedule.values(20)]), name
+
+
+def test_plain_guidance_is_what_diffusers_generates_with_that_prompt_and_seed() -> None:
+    pipe = load("scenes", sampler="euler")
+    pipe.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(gallery.SEED)
+    expected = pipe(gallery.PROMPT, num_inference_steps=gallery.STEPS, guidance_scale=4.0, generator=generator).images[
+        0
+    ]
+    image = Image.open(io.BytesIO((FOLDER / "constant.webp").read_bytes())).convert("RGB").crop((0, 0, 64, 64))
+    difference = np.abs(np.asarray(image, dtype=float) - np.asarray(expected, dtype=float))
+    assert difference.mean() < 6, "the model changed: run `make gallery`"
+
+
+def test_the_page_is_in_the_navigation_and_make_writes_it() -> None:
+    root = Path(__file__).parents[1]
+    assert "gallery.md" in (root / "mkdocs.yml").read_text(encoding="utf-8")
+    assert "docs/gallery.py" in (root / "Makefile").read_text(encoding="utf-8")
