@@ -62,8 +62,8 @@ class APG(Transform):
         formula="c + (w - 1) (D_orth + eta D_par), D = min(1, r / |D|) D, D = (c - u) + beta D_before",
         paper="2410.02416",
         source="algorithm 1; on x0, as its authors say in diffusers' pull request 9626. With a multistep sampler of "
-        "order 4 (LMS) it diverges, in the authors' code as here: at 20 steps and w 7.5 on `scenes` the latents end 3.6 "
-        "times as long as those of plain guidance, at order 2 and with Euler as long or shorter",
+        "order 4 (LMS) it diverges, in the authors' code as here: at 20 steps and w 7.5 on `scenes` the latents end "
+        "3.6 times as long as those of plain guidance, at order 2 and with Euler as long or shorter",
         defaults="eta 0 and momentum -0.5 as diffusers' AdaptiveProjectedMixGuidance; the threshold, the model's, off",
         hosts=(
             Implementation("diffusers", "u + w D' in what the model predicts, defaults eta 1, r 15: as_in=diffusers"),
