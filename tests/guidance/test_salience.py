@@ -9,7 +9,7 @@ from scipy.ndimage import correlate1d
 from torch import Tensor
 
 from cfglab.errors import InputError
-from cfglab.guidance import DNG, SNF, AndSalt, AndTopk, ContrastiveCFG, Guidance, Transform, parse_guidance
+from cfglab.guidance import DNG, SNF, AndSalt, AndTopk, ContrastiveCFG, Guidance, Transform
 from cfglab.step import Step
 from tests.guidance.examples import STEP, batch, passes
 
@@ -142,5 +142,3 @@ def test_dng_beside_a_prompt_adds_to_its_guidance_and_says_what_it_needs() -> No
     guide = Guidance(W, [DNG(prompt="blue")]).start("x0")
     with pytest.raises(InputError, match="dng at step 4 without latents, sigma or alpha"):
         guide.combine(u, c, STEP, extras=passes(guide, STEP, other))
-    with pytest.raises(InputError, match=r"dng\(prior=0.9, max=0.8\): the prior is at most max; swap them."):
-        parse_guidance("3 | dng(prompt=a, prior=0.9)")

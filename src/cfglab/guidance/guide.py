@@ -351,7 +351,7 @@ class _Combination:
         for name, variation in zip(
             ("extra", "second"), self._guide.variations(active.transform, self._step), strict=True
         ):
-            if variation in self._extras:
+            if variation is not None and variation in self._extras:
                 predictions[name] = self._extras[variation]
         fields = {
             name: converted[name] if name in converted else self._converted(predictions[name], space)

@@ -30,6 +30,9 @@ class APG(Transform):
     is its node: `c + w (D_orth + eta D_par)` on x0. Each brings the defaults of that program. At w = 0 all of them are
     u here.
 
+    With LMS, a multistep sampler of order 4, it diverges in few steps (on `scenes` at 20 steps and w = 7.5), in the
+    authors' code as here; use Euler, or a sampler of order 2.
+
     `smoothing` makes the limit a soft one, as stable-diffusion.cpp has it: with `q = r / |D'|` the factor is
     `q / (1 + q^(1 / smoothing))^smoothing` in place of `min(1, q)`, which it is at 0.
 
@@ -58,7 +61,9 @@ class APG(Transform):
         says="The update is slowed by its own past, kept short, and loses its part along the conditional prediction.",
         formula="c + (w - 1) (D_orth + eta D_par), D = min(1, r / |D|) D, D = (c - u) + beta D_before",
         paper="2410.02416",
-        source="algorithm 1; on x0, as its authors say in diffusers' pull request 9626",
+        source="algorithm 1; on x0, as its authors say in diffusers' pull request 9626. With a multistep sampler of "
+        "order 4 (LMS) it diverges, in the authors' code as here: at 20 steps and w 7.5 on `scenes` the latents end "
+        "3.6 times as long as those of plain guidance, at order 2 and with Euler as long or shorter",
         defaults="eta 0 and momentum -0.5 as diffusers' AdaptiveProjectedMixGuidance; the threshold, the model's, off",
         hosts=(
             Implementation("diffusers", "u + w D' in what the model predicts, defaults eta 1, r 15: as_in=diffusers"),

@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import model_validator
-
 from cfglab.errors import InputError
 from cfglab.guidance.context import StepContext
 from cfglab.guidance.fields import Inside, NotNegative
@@ -68,12 +66,6 @@ class DNG(SecondPromptTransform):
     temperature: NotNegative = 0.2
     offset: Real = 2e-4
     max: Inside = 0.8
-
-    @model_validator(mode="after")
-    def _posterior(self) -> "DNG":
-        if self.prior > self.max:
-            raise InputError(f"dng(prior={self.prior:g}, max={self.max:g}): the prior is at most max; swap them.")
-        return self
 
     def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
         step, memory = context.step, context.memory

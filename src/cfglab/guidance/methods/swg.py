@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Windows = Annotated[
-    Whole, bounded(lambda value: 2 <= value <= 8, "it is between 2 and 8 crops along each side; write 2.")
+    Whole, bounded(lambda value: 2 <= value <= 10, "it is between 2 and 10 crops along each side; write 2.")
 ]
 
 
@@ -29,7 +29,7 @@ class SWG(WeakPrediction):
     Attributes:
         s: The scale of the perturbed pass, 0 or more.
         crop: The sides of a crop as a share of those of the sample, above 0 and below 1.
-        windows: The number of crops along each side, 2 to 8.
+        windows: The number of crops along each side, 2 to 10.
         masked: Whether it acts only where crops overlap.
         start: The fraction of the run from which it acts, 0 to 1.
         stop: The fraction of the run at which it stops, above `start`.

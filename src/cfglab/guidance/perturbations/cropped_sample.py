@@ -74,7 +74,7 @@ class CroppedSample(ConditionalPass):
         check_hooks(denoiser, "swg")
         sample_name = next(iter(list(inspect.signature(type(denoiser).forward).parameters)[1:]))
 
-        def run(*args: Any, **kwargs: Any) -> "tuple[Tensor]":
+        def run(*args: Any, **kwargs: Any) -> "Tensor | tuple[Tensor]":
             sample = args[0] if args else kwargs[sample_name]
             if sample.ndim != 4:
                 raise InputError(
@@ -82,6 +82,7 @@ class CroppedSample(ConditionalPass):
                     "out."
                 )
             total: Any = None
+            output: Any = None
             for top, bottom in self.sides(sample.shape[-2]):
                 for left, right in self.sides(sample.shape[-1]):
                     window = sample[..., top:bottom, left:right]
@@ -94,6 +95,7 @@ class CroppedSample(ConditionalPass):
                     if total is None:
                         total = prediction.new_zeros(*prediction.shape[:2], *sample.shape[-2:])
                     total[..., top:bottom, left:right] += prediction
-            return (total / self.count(total),)
+            mean = total / self.count(total)
+            return mean if hasattr(output, "shape") else (mean,)
 
         yield run

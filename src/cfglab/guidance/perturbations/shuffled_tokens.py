@@ -53,7 +53,7 @@ class ShuffledTokens(ConditionalPass):
         """
 
         def hook(block: "Module", args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
-            hidden = args[0] if args else kwargs.get("hidden_states")
+            hidden: Any = args[0] if args else kwargs.get("hidden_states")
             if getattr(hidden, "ndim", 0) != 3:
                 raise InputError(
                     f"tpg: a {type(block).__name__} that is given no tokens, (n, tokens, channels), first; name other "
