@@ -6,6 +6,7 @@
 #   make site       the documentation site, in site/                make lowest     the core of the tests, on the lowest versions
 #   make notebooks  execute notebooks/ for the site                 make gallery    docs/gallery.md and its images again
 #   make comfyui    the node pack beside a checkout: make comfyui COMFYUI=/path COMFYUI_PYTHON=/its/python
+#   make gpu        docs/gpu.md, on a machine with a GPU; a rehearsal on others. Real weights: make gpu MODEL=/path/to/openjourney
 #   make pipelines  every pipeline again on the newest diffusers, and what changed: for a scheduled job
 # Another Python: make run PYTHON=python3.12        Another folder for the run: make run OUT=runs/mine
 
@@ -18,11 +19,12 @@ COMFYUI_PYTHON ?= $(BIN)/python
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-# Two threads that wait for each other on a busy machine lose more than they gain.
-CALM := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+# Two threads that wait for each other on a busy machine lose more than they gain. Compiled Python is stored whatever the
+# environment says: the tests start Python some eighty times.
+CALM := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive PYTHONDONTWRITEBYTECODE=
 RECIPE := pyproject.toml constraints.txt compat/pyproject.toml
 
-.PHONY: help run setup test test-all lowest torture check bench docs gallery notebooks site pipelines comfyui
+.PHONY: help run setup test test-all lowest torture check bench gpu docs gallery notebooks site pipelines comfyui
 .DELETE_ON_ERROR:
 
 help:
@@ -57,6 +59,9 @@ check: setup
 
 bench: .venv/.run
 	$(BIN)/python -m benchmarks.performance
+
+gpu: .venv/.run
+	$(BIN)/python -m benchmarks.gpu $(if $(MODEL),--model "$(MODEL)")
 
 docs: .venv/.run
 	$(BIN)/python docs/generate.py

@@ -43,6 +43,11 @@ export default [
     rules: { ...js.configs.recommended.rules, ...strict },
   },
   {
+    files: ["src/cfglab/viewer/assets/*.js"],
+    languageOptions: { ecmaVersion: 2022, sourceType: "script", globals: globals.browser },
+    rules: { ...js.configs.recommended.rules, ...strict },
+  },
+  {
     files: ["src/cfglab/ui/assets/*.js"], // Gradio runs each with `element`, its component
     languageOptions: { ecmaVersion: 2022, sourceType: "script", globals: { ...globals.browser, element: "readonly", watch: "readonly", trigger: "readonly", props: "readonly" } },
     rules: { ...js.configs.recommended.rules, ...strict },

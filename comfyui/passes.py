@@ -12,7 +12,9 @@ from cfglab.guidance import Perturbation
 from cfglab.guidance.methods.nag import NormalizedAttention
 from cfglab.guidance.methods.second_prompt import SecondPrompt
 from cfglab.guidance.perturbations.self_attention import BlurredQueries, IdentityAttention
+from cfglab.guidance.perturbations.shuffled_tokens import ShuffledTokens
 from cfglab.guidance.perturbations.skipped_layers import SkippedLayers
+from cfglab.guidance.perturbations.sparse_attention import SparseAttention
 from cfglab.guidance.perturbations.weak_models import WeakModelPass
 from cfglab.hosts import Host
 
@@ -23,6 +25,8 @@ PASS = "cfglab_pass"
 Block = tuple[str, int]
 """The name and the number of a block, as ComfyUI's patches have it: ("middle", 0), ("double_block", 7)."""
 Patch = Callable[..., Any]
+OF_UNETS = (IdentityAttention, BlurredQueries, ShuffledTokens, SparseAttention, NormalizedAttention)
+"""Perturbed passes of UNets."""
 
 
 def host_of(network: Any, weak: bool) -> Host:
@@ -37,7 +41,7 @@ def host_of(network: Any, weak: bool) -> Host:
     """
     if hasattr(network, "applies_passes"):
         return Host("ComfyUI", (object,), None)
-    layers = (IdentityAttention, BlurredQueries, NormalizedAttention) if _is_unet(network) else (SkippedLayers,)
+    layers = OF_UNETS if _is_unet(network) else (SkippedLayers,)
     return Host("ComfyUI", (*layers, SecondPrompt, *((WeakModelPass,) if weak else ())), None)
 
 
@@ -78,7 +82,11 @@ def run_pass(wanted: Perturbation, cond: Any, guider: Any, args: dict[str, Any])
         patches = _Patches(options.copy(), model.diffusion_model)
         patches.set(wanted, prompt)
         options = patches.options
-    (prediction,) = comfy.samplers.calc_cond_batch(model, [cond], args["input"], args["sigma"], options)
+    try:
+        (prediction,) = comfy.samplers.calc_cond_batch(model, [cond], args["input"], args["sigma"], options)
+    finally:
+        for handle in () if patches is None else patches.handles:
+            handle.remove()
     if patches is not None and not patches.called:
         raise InputError(
             f"{type(wanted).__name__}: the network {type(model.diffusion_model).__name__} ran without the layers "
@@ -93,6 +101,7 @@ class _Patches:
 
     def __init__(self, options: dict[str, Any], network: Any) -> None:
         self.options, self.network, self.called = options, network, False
+        self.handles: list[Any] = []
 
     def set(self, wanted: Perturbation, prompt: Any) -> None:
         match wanted:
@@ -100,6 +109,10 @@ class _Patches:
                 self._replace("attn1", wanted.layers, lambda _q, _k, v, _extra, mask=None: v)  # noqa: ARG005
             case BlurredQueries():
                 self._replace("attn1", wanted.layers, partial(_blurred, wanted))
+            case ShuffledTokens():
+                self._shuffle(wanted)
+            case SparseAttention():
+                self._replace("attn2", wanted.layers, partial(_sparse, wanted))
             case SkippedLayers():
                 for layer in wanted.layers:
                     self._add("dit", _transformer_block(layer), lambda args, extra: args)  # noqa: ARG005
@@ -114,6 +127,20 @@ class _Patches:
                 raise InputError(f"no attention in layer {layer!r}; there are {', '.join(names)}: name one of them.")
             for block in inside:
                 self._add(kind, block, patch)
+
+    def _shuffle(self, wanted: ShuffledTokens) -> None:
+        """Hooks on the transformer blocks: no patch of ComfyUI sees the input of a whole block."""
+        names, blocks = _transformer_blocks(self.network), list[Any]()
+        for layer in wanted.layers:
+            inside = [block for name, block in names.items() if f".{layer}." in f".{name}."]
+            if not inside:
+                raise InputError(
+                    f"no transformer block in layer {layer!r}; there are {', '.join(names)}: name one of them."
+                )
+            blocks += [block for block in inside if block not in blocks]
+        self.called = True
+        for number, block in enumerate(blocks):
+            self.handles.append(block.register_forward_pre_hook(wanted.shuffler(number), with_kwargs=True))
 
     def _add(self, kind: str, block: Block, patch: Patch) -> None:
         from comfy.model_patcher import set_model_options_patch_replace
@@ -157,6 +184,20 @@ def _blurred(
     return _attention(wanted.blurred(q, *extra["original_shape"][-2:]), k, v, extra)
 
 
+def _sparse(
+    wanted: SparseAttention,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    extra: dict[str, Any],
+    mask: Any = None,  # noqa: ARG001
+) -> Tensor:
+    heads = extra["n_heads"]
+    queries, keys, values = (tensor.unflatten(2, (heads, -1)).transpose(1, 2) for tensor in (q, k, v))
+    logits = queries.float() @ keys.float().transpose(2, 3) * queries.shape[-1] ** -0.5
+    return (wanted.weights(logits).to(v.dtype) @ values).transpose(1, 2).flatten(2)
+
+
 def _attention(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:
     from comfy.ldm.modules.attention import optimized_attention
 
@@ -183,6 +224,18 @@ def _attention_blocks(network: Any) -> dict[str, Block]:
                 level, position = level + 1, 0
     if any(hasattr(part, "transformer_blocks") for part in network.middle_block):
         names["mid"] = ("middle", 0)
+    return names
+
+
+def _transformer_blocks(network: Any) -> dict[str, Any]:
+    """The transformer blocks of a UNet, by the names that diffusers gives them."""
+    names: dict[str, Any] = {}
+    for name, (side, number) in _attention_blocks(network).items():
+        block = network.middle_block if side == "middle" else getattr(network, f"{side}_blocks")[number]
+        for path, module in block.named_modules():
+            *_, parent, index = f"..{path}".rsplit(".", 2)
+            if parent.removeprefix(".") == "transformer_blocks" and index.isdigit():
+                names[f"{name}.transformer_blocks.{index}"] = module
     return names
 
 

@@ -1,4 +1,4 @@
-"""Write the generated pages of docs/ again: help/*.txt, what commands print for --help, methods.md and pipelines.md.
+"""Write the generated pages of docs/ again: help/*.txt (--help), methods.md, advise.md and pipelines.md.
 
 `make docs` runs this.
 """
@@ -16,6 +16,7 @@ from cfglab.cli.app import app
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cfglab.pipelines.loading.quiet import quiet
+from docs import advise_page
 from docs.methods_page import PAGE, methods_page
 
 with quiet():
@@ -41,8 +42,9 @@ def main() -> None:
     for page, text in texts.items():
         (HELP / page).write_text(text, encoding="utf-8")
     PAGE.write_text(methods_page(), encoding="utf-8")
+    advise_page.PAGE.write_text(advise_page.advise_page(), encoding="utf-8")
     pipelines.PAGE.write_text(pipelines.page(), encoding="utf-8")
-    print(f"{len(texts)} pages in {HELP}, {PAGE}, {pipelines.PAGE}")
+    print(f"{len(texts)} pages in {HELP}, {PAGE}, {advise_page.PAGE}, {pipelines.PAGE}")
 
 
 if __name__ == "__main__":

@@ -44,6 +44,11 @@ EXAMPLES = {
     "perp_neg": "4 | perp_neg(prompt='a green background')",
     "composed": "4 | composed(prompt='a moon above a house', weight=0.7)",
     "dual_cfg": "4 | dual_cfg(prompt='a cat', middle=2)",
+    "and_salt": "4 | and_salt(prompt='a moon above a house')",
+    "and_topk": "4 | and_topk(prompt='a moon above a house')",
+    "snf": "4 | snf(prompt='a moon above a house')",
+    "contrastive_cfg": "4 | contrastive_cfg(prompt='a green background')",
+    "dng": "4 | dng(prompt='a green background')",
 }
 """Where the comparison has no setting of a method, or another one shows it better."""
 

@@ -33,13 +33,31 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "apg",
         "cfg_zero_star",
         "tcfg",
+        "adg",
+        "nrs",
+        "tag",
         "fdg",
         "fresca",
+        "smc_cfg",
         "momentum",
+        "higs",
+        "sg_prev",
         "epsilon_scaling",
+        "tsr",
     ),
-    "Several conditions": ("perp_neg", "composed", "dual_cfg", "nag"),
-    "Weaker models": ("autoguidance", "pag", "seg", "sag", "skip_layers", "s2", "tsg"),
+    "Several conditions": (
+        "perp_neg",
+        "composed",
+        "and_salt",
+        "and_topk",
+        "snf",
+        "contrastive_cfg",
+        "dng",
+        "dual_cfg",
+        "nag",
+        "pladis",
+    ),
+    "Weaker models": ("autoguidance", "pag", "seg", "sag", "tpg", "swg", "skip_layers", "s2", "tsg", "sg"),
     "Noisy conditions": ("icg", "cads"),
 }
 
@@ -103,7 +121,45 @@ the prediction of the last step without noise | as it is with a sampler that end
 `sample_max_value` | a limit of 1, where `sample_max_value` is large |
 | `mimic_threshold` | torch's quantile of the centred values | mcmonkeyprojects/sd-dynamic-thresholding: the same; its \
 scales may follow a curve of the timestep | as it is, for constant scales |
+| `smc_cfg` | at the first step e' is e | hanyang-21/CFG-Ctrl, pamparamm/sd-perturbed-attention: the same | as it is |
+| `higs` | the first step changes nothing, then for t_min < t <= t_max | two implementations of the paper: the same | \
+as it is |
+| `sg_prev` | from the second step on, where t < `max_t` | maple-research-lab/Self-Guidance: the same | as it is |
+| `sg`, `tpg`, `swg` | every step | maple-research-lab/Self-Guidance, TaatiTeam/Token-Perturbation-Guidance, \
+HHU-MMBS/swg_bmvc2025_official: the same | as it is |
+| `tsr` | every step but pure noise | temporalscorerescaling/TSR: the same; ComfyUI also leaves sigma = 0 alone | \
+as it is |
 | `nag` | at every s | the authors' processor: only where s > 1 | s above 1 |
+"""
+
+RECIPES = {
+    "Segmented guidance (SGG)": (
+        "constant(4.5).then(1, at=0.5) | skip_layers(s=3, layers=(7, 8, 9), start=0.5, stop=1)",
+        "2603.20584",
+        "CFG in the first half of the run, skip-layer guidance alone in the second: Westlake-AGI-Lab/SGG for SD 3.5 at "
+        "28 steps. The unconditional row stops where the weak one begins.",
+    ),
+    "CFG and SG-prev of self-guidance": (
+        "7.5 | pag(s=0.3) | sg_prev()",
+        "2412.05827",
+        "the authors' configuration for Stable Diffusion 1.4 with an ODE sampler.",
+    ),
+    "Token perturbation without a prompt": (
+        "1 | tpg(s=3)",
+        "2506.10036",
+        "the authors' example: unconditional generation, no classifier-free guidance.",
+    ),
+}
+"""Published combinations: the text, the paper, and what it is."""
+
+BEST_OF = """\
+## Choosing among seeds
+
+CFG-Rejection ([arXiv:2505.23343](https://arxiv.org/abs/2505.23343)) drops seeds whose accumulated difference between
+the conditional and the unconditional prediction is small in the first steps. It changes no prediction, so it is a
+function and no transform: `cfglab.generate(pipe, prompt, 5, best_of=8)` runs the first steps of 8 seeds and generates
+the one with the largest mean of `|c - u|`, the number that a trace has for every step. The authors' code takes the mean
+over the first 5 to 20 steps in what the network predicts, and multiplies it by sigma for SDXL.
 """
 
 SPACES = {"epsilon": "epsilon", "x0": "x0", "v": "v", "flow": "flow", "model": "any, it does not matter"}
@@ -116,8 +172,17 @@ def methods_page() -> str:
         parts.append(f"## {group}\n")
         parts.append(_overview(names))
         parts += [_section(name) for name in names]
-    parts += [STEPS, _not_here()]
+    parts += [_recipes(), BEST_OF, STEPS, _not_here()]
     return "\n".join(parts)
+
+
+def _recipes() -> str:
+    """The published combinations of several methods."""
+    lines = ["## Combinations\n", "| combination | as text | paper | what it is |", "|---|---|---|---|"]
+    for title, (text, paper, says) in RECIPES.items():
+        cell = text.replace("|", "&#124;")
+        lines.append(f"| {title} | `{cell}` | [arXiv:{paper}](https://arxiv.org/abs/{paper}) | {says} |")
+    return "\n".join([*lines, ""])
 
 
 def card_of(name: str) -> Card:

@@ -66,7 +66,7 @@ def contents(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_dir() or name == ".lock" or name.endswith(("-shm", "-wal")):
+        if path.is_dir() or name in (".lock", ".session.json") or name.endswith(("-shm", "-wal")):
             continue
         if path.suffix == ".sqlite":
             with closing(sqlite3.connect(path)) as database:

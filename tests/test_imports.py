@@ -36,25 +36,48 @@ def test_import_cfglab_loads_nothing_heavy() -> None:
     assert loaded("import cfglab") == set()
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
+LIGHT = {
+    " ".join(arguments): arguments
+    for arguments in (
         ["--help"],
         ["run", "--help"],
         ["list"],
         ["list", "presets"],
         ["plot", "cosine(max=7.5, min=1, k=0.3).inverted()", "7.5"],
-    ],
-    ids=" ".join,
-)
-def test_a_light_command_loads_nothing_heavy(arguments: list[str]) -> None:
-    assert after(*arguments) == set()
+    )
+}
+
+
+@pytest.fixture(scope="module")
+def heavy_after(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """Command -> the heavy modules in memory after it, of one process that runs them all in their order."""
+    file = tmp_path_factory.mktemp("light") / "heavy.json"
+    code = f"""
+import json, sys
+from cfglab.cli import call
+heavy = {{}}
+for name, arguments in {LIGHT!r}.items():
+    assert call(arguments) == 0, name
+    heavy[name] = [module for module in {HEAVY!r} if module in sys.modules]
+open(sys.argv[1], "w").write(json.dumps(heavy))
+"""
+    loaded(code, str(file))
+    heavy: dict[str, list[str]] = json.loads(file.read_text())
+    return heavy
+
+
+@pytest.mark.parametrize("command", LIGHT)
+def test_a_light_command_loads_nothing_heavy(command: str, heavy_after: dict[str, list[str]]) -> None:
+    assert heavy_after[command] == []
 
 
 def test_reading_a_run_loads_nothing_heavy(tmp_path: Path) -> None:
     folder = str(small_run(tmp_path / "run"))
     assert after("compare", folder, "--metric", "alignment") == set()
-    assert loaded("import sys, cfglab\nassert cfglab.Store.open(sys.argv[1]).results()", folder) == set()
+    code = "from pathlib import Path\nimport sys, cfglab\nfrom cfglab.viewer.server import RunViewer\n"
+    code += "assert cfglab.Store.open(sys.argv[1]).results()\n"
+    code += "assert RunViewer(Path(sys.argv[1])).state().state == 'complete'"
+    assert loaded(code, folder) == set()
 
 
 def test_this_check_can_fail() -> None:

@@ -15,11 +15,12 @@ from sympy.parsing.sympy_parser import (
     standard_transformations,
 )
 
-from cfglab.guidance import TRANSFORMS
+from cfglab.guidance import TRANSFORMS, parse_guidance
 from cfglab.guidance.methods.not_implemented import LEFT_OUT
 from cfglab.method_card import Card
 from cfglab.schedules import PUBLISHED, SHAPES, parse
 from cfglab.schedules.published.cards import CARDS
+from cfglab.step import Step
 
 READ = (*standard_transformations, convert_xor, implicit_multiplication)
 DOCS = Path(__file__).parents[1] / "docs"
@@ -48,6 +49,8 @@ def test_every_method_is_on_the_page_once(page: ModuleType) -> None:
     anchors = re.findall(r"\]\(#([^)]+)\)", text)
     headings = [page._anchor(line.removeprefix("### ")) for line in text.splitlines() if line.startswith("### ")]
     assert [one for one in anchors if one not in {*headings, "not-here", "first-and-last-steps"}] == []
+    for recipe, _, _ in page.RECIPES.values():
+        assert parse_guidance(recipe).start().plan(Step(0, 10)).on
     pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
     assert [one for one in pictures if not (DOCS / one).exists()] == []
 

@@ -1,7 +1,9 @@
 """A tiny random Stable Diffusion 1.x folder: the exact on-disk format of the real thing, built in a second."""
 
+import copy
 import inspect
 import json
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -9,6 +11,8 @@ from typing import Literal
 import torch
 from diffusers import AutoencoderKL, LMSDiscreteScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from cfglab.pipelines.loading import load as loading
 
 TOKENS = 77
 
@@ -50,6 +54,27 @@ def tiny_pipeline(
         torch.random.set_rng_state(state)
     pipe.save_pretrained(path, safe_serialization=True)
     return path
+
+
+_read = loading._read_pipeline
+
+
+def read_once(folder: Path, dtype: torch.dtype, allow_pickle: bool) -> StableDiffusionPipeline:
+    """In place of `_read_pipeline`: a folder is read from disk once as long as it stays as it is; each load is a copy.
+
+    Reading builds every network twice and goes through every file, which takes longer than an image of a tiny model.
+    """
+    files = tuple(
+        (str(path), path.stat().st_size, path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    )
+    return copy.deepcopy(_read_these(folder, dtype, allow_pickle, files))
+
+
+@lru_cache(maxsize=8)
+def _read_these(folder: Path, dtype: torch.dtype, allow_pickle: bool, _files: object) -> StableDiffusionPipeline:
+    return _read(folder, dtype, allow_pickle)
 
 
 def _unet() -> UNet2DConditionModel:

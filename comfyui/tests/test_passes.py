@@ -12,6 +12,8 @@ from torch import Tensor
 
 from cfglab import Guidance
 from cfglab.errors import InputError
+from cfglab.guidance.perturbations.shuffled_tokens import ShuffledTokens
+from cfglab.guidance.perturbations.sparse_attention import entmax15
 
 from .figures import note
 from .models import NEGATIVE, POSITIVE, condition, patcher, sample, unet
@@ -83,6 +85,69 @@ def test_seg_blurs_the_queries_of_the_layer_that_diffusers_names(layer: str, par
     note("b", f"seg in {layer}, written by hand", apart)
     assert apart < CLOSE
     assert difference(sample(model, 5.0), oracle) > 100 * CLOSE
+
+
+@pytest.mark.parametrize(("layer", "part"), [("mid", "middle_block."), ("down_blocks", "input_blocks.")])
+def test_tpg_shuffles_the_tokens_of_the_blocks_that_diffusers_names(layer: str, part: str) -> None:
+    model = patcher(ModelType.EPS)
+    blocks = [
+        module
+        for path, module in model.model.diffusion_model.named_modules()
+        if path.startswith(part) and path.split(".")[-2:-1] == ["transformer_blocks"]
+    ]
+    assert blocks
+    step = iter(range(100))
+
+    @contextmanager
+    def around() -> Iterator[None]:
+        variation = ShuffledTokens((layer,), 0, next(step))
+        handles = [
+            block.register_forward_pre_hook(
+                lambda _, args, number=number: (args[0][:, variation.order(number, args[0])], *args[1:])
+            )
+            for number, block in enumerate(blocks)
+        ]
+        yield
+        for handle in handles:
+            handle.remove()
+
+    oracle = by_hand(model, 5.0, 3.0, around)
+    apart = difference(sample(guided(model, f"5 | tpg(layers={layer})")), oracle)
+    note("b", f"tpg in {layer}, written by hand", apart)
+    assert apart < CLOSE
+    assert difference(sample(model, 5.0), oracle) > 100 * CLOSE
+    assert not any(block._forward_pre_hooks for block in blocks)
+
+
+def test_pladis_mixes_the_weights_of_cross_attention_in_both_predictions() -> None:
+    model = patcher(ModelType.EPS)
+    blocks = [
+        module
+        for path, module in model.model.diffusion_model.named_modules()
+        if path.endswith("attn2") and not path.startswith("middle")
+    ]
+
+    def forward(module: Any) -> Any:
+        def mixed(x: Tensor, context: Tensor, **_: Any) -> Tensor:
+            q, k, v = (
+                projection(states).unflatten(2, (module.heads, -1)).transpose(1, 2)
+                for projection, states in ((module.to_q, x), (module.to_k, context), (module.to_v, context))
+            )
+            logits = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5
+            weights = 2 * entmax15(logits) - logits.softmax(-1)
+            return module.to_out((weights @ v).transpose(1, 2).flatten(2))
+
+        return mixed
+
+    for block in blocks:
+        block.forward = forward(block)
+    oracle = sample(model, 5.0)
+    for block in blocks:
+        del block.forward
+    ours = sample(guided(model, "5 | pladis()"))
+    note("b", "pladis, written by hand", difference(ours, oracle))
+    assert difference(ours, oracle) < CLOSE
+    assert difference(sample(model, 5.0), oracle) > 0
 
 
 def test_nag_extrapolates_inside_every_cross_attention() -> None:

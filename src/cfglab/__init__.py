@@ -24,7 +24,9 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "hosts.levels": ("Levels",),
     "hosts.guided": ("guided", "GuidedDenoiser"),
     "pipelines.model_levels": ("levels",),
+    "pipelines.advice.advice": ("advise", "Advice"),
     "pipelines": ("load", "guide", "attach", "detach", "Profile", "Trace", "weights_hash"),
+    "pipelines.best_of": ("generate", "Generated"),
     "pipelines.guider.guider": ("to_guider", "Guider"),
     "pipelines.guider.block": ("GuidanceBlock",),
     "pipelines.guider.save": ("save_with_guider",),
@@ -77,6 +79,10 @@ if TYPE_CHECKING:
     from cfglab.pipelines import guide as guide
     from cfglab.pipelines import load as load
     from cfglab.pipelines import weights_hash as weights_hash
+    from cfglab.pipelines.advice.advice import Advice as Advice
+    from cfglab.pipelines.advice.advice import advise as advise
+    from cfglab.pipelines.best_of import Generated as Generated
+    from cfglab.pipelines.best_of import generate as generate
     from cfglab.pipelines.guider.block import GuidanceBlock as GuidanceBlock
     from cfglab.pipelines.guider.guider import Guider as Guider
     from cfglab.pipelines.guider.guider import to_guider as to_guider

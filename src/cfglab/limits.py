@@ -66,6 +66,8 @@ SEARCH_BYTES = 64_000_000
 """search.json of a tuning folder, which holds every prompt."""
 VERSIONS_BYTES = 4_000_000
 """versions.json of a run folder: one entry for each session with new versions."""
+SESSION_BYTES = 1_000_000
+""".session.json of a run folder, with a line for each worker."""
 WEIGHTS_BYTES = 32_000_000_000
 """One file of weights; the largest of Stable Diffusion 1.x and 2.x has 3.5 GB."""
 FOLDER_ENTRIES = 1_000

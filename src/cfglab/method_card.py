@@ -1,6 +1,10 @@
 """Card: what a page about methods says of one, in a form that programs read. Loads no torch."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+Need = Literal["", "prompt", "text", "timestep", "layers", "self-attention", "cross-attention", "weak model"]
+"""What a method changes in a further pass of the network, or asks of the host, besides the two predictions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +32,7 @@ class Card:
     defaults: str = ""
     """Where the defaults come from."""
     hosts: tuple[Implementation, ...] = ()
+    needs: Need = ""
+    """"" for nothing but the two predictions. "prompt": the encoding of a further prompt; "text": the encoding of the
+    prompt; "timestep": the embedding of the timestep; "layers": blocks to leave out; "self-attention" and
+    "cross-attention": such layers, apart from each other; "weak model": a weaker network."""

@@ -98,3 +98,15 @@ def working(on: str, quiet: bool = False) -> Iterator[None]:
     console.file = _lasting(console.file)
     with console.status(on), visible_streams():
         yield
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words: seconds below two minutes, minutes below two hours, else hours.
+
+    Examples:
+        >>> duration(45), duration(200), duration(9000)
+        ('45 s', '3 min', '2.5 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -25,3 +25,8 @@ def _built(folder: Path, prediction_type: Literal["epsilon", "v_prediction"]) ->
     with warnings.catch_warnings():  # diffusers on the scheduler's steps_offset
         warnings.simplefilter("ignore")
         return tiny_pipeline(folder, prediction_type)
+
+
+@pytest.fixture(autouse=True)
+def _once(models_read_once: None) -> None:
+    """For every test of this folder."""

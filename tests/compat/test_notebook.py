@@ -38,7 +38,7 @@ def test_it_has_the_fifteen_cells() -> None:
 
 
 @pytest.mark.skipif(not (folder() / "model_index.json").is_file(), reason="the bundled model is not in this checkout")
-@pytest.mark.parametrize("steps", [10, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("steps", [6, pytest.param(50, marks=pytest.mark.slow)])
 def test_it_runs(steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its cells as they are but for the number of steps, which the notebook states in one place."""
     source = NOTEBOOK.read_text(encoding="utf-8")

@@ -34,3 +34,8 @@ def small(tiny: Path) -> Callable[..., Experiment]:
         return Experiment.from_yaml(SMALL, **{"model": str(tiny), **changes})
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def _once(models_read_once: None) -> None:
+    """For every test of this folder."""

@@ -30,7 +30,7 @@ def batch() -> tuple[Cell, ...]:
     """Every guidance with the first prompt and seed, which they share, and with another prompt and seed each."""
     groups = [{"name": name, "guidance": guidance} for name, guidance in list(GUIDANCES.items())[1:]]
     asked: dict[str, Any] = {"baseline": {"name": "constant", "guidance": GUIDANCES["constant"]}, "groups": groups}
-    experiment = Experiment.preset("k-decay", prompts="scenes:3", seeds="0..3", steps=5, set=asked)
+    experiment = Experiment.preset("k-decay", prompts="scenes:3", seeds="0..3", steps=4, set=asked)
     cells = [cell for _, cell in experiment.cells()]
     each = len(cells) // len(GUIDANCES)
     assert each == 12

@@ -44,7 +44,7 @@ def pictures(folder: Path) -> dict[str, bytes]:
 def batch() -> tuple[Cell, ...]:
     """Seven images of the shipped model: settings that share their first steps, two prompts, two seeds."""
     experiment = Experiment.preset(
-        "k-decay", prompts="scenes:2", seeds="0..1", steps=5, set={"groups.0.axes.k": [0.3], "groups.1.axes.k": [0.3]}
+        "k-decay", prompts="scenes:2", seeds="0..1", steps=3, set={"groups.0.axes.k": [0.3], "groups.1.axes.k": [0.3]}
     )
     return tuple(cell for _, cell in experiment.cells())[:7]
 
@@ -54,12 +54,18 @@ def pixels_of(found: Iterator[tuple[Sequence[Cell], Any]]) -> tuple[list[int], n
     return [len(cells) for cells, _ in pieces], np.concatenate([drawn.pixels for _, drawn in pieces])
 
 
+@pytest.fixture(scope="module")
+def whole(scenes: Any, batch: tuple[Cell, ...]) -> np.ndarray:
+    """The images of the batch, generated at once."""
+    sizes, pixels = pixels_of(generate_in_pieces(PipelineBackend(scenes), batch))
+    assert sizes == [7]
+    return pixels
+
+
 @pytest.mark.parametrize("error", NO_MEMORY, ids=lambda it: type(it).__name__)
 def test_out_of_memory_a_batch_goes_on_in_halves_with_the_same_pictures(
-    scenes: Any, batch: tuple[Cell, ...], monkeypatch: pytest.MonkeyPatch, error: BaseException
+    scenes: Any, batch: tuple[Cell, ...], whole: np.ndarray, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    sizes, whole = pixels_of(generate_in_pieces(PipelineBackend(scenes), batch))
-    assert sizes == [7]
     tried: list[int] = []
     monkeypatch.setattr(PipelineBackend, "generate", failing(lambda it: len(it) > 2, error, tried))
     sizes, halved = pixels_of(generate_in_pieces(PipelineBackend(scenes), batch))

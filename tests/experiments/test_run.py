@@ -77,7 +77,8 @@ def test_a_run_draws_every_cell(finished: Run) -> None:
     # three settings share their noise and their first scale: of 6 rows in each of 3 steps, two steps run 2
     assert sum(it.rows_run for it in results) == 4 * (2 + 2 + 6)
     assert sum(it.rows_run + it.rows_saved for it in results) == 12 * 2 * 3
-    names = {path.name for path in finished.folder.iterdir()} - {".lock", "results.sqlite-shm", "results.sqlite-wal"}
+    hidden = {".lock", ".session.json", "results.sqlite-shm", "results.sqlite-wal"}
+    names = {path.name for path in finished.folder.iterdir()} - hidden
     assert names == {"images", "results.sqlite", "results.csv", "experiment.yaml", "versions.json"}
     assert len((finished.folder / "results.csv").read_text().splitlines()) == 13
 

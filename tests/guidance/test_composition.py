@@ -37,6 +37,7 @@ CHAINS = st.lists(st.tuples(st.sampled_from(VALUES), st.sampled_from((0.3, 1.0))
 def meant(transforms: list[Transform]) -> bool:
     """No two take the place of the same prediction, and no two go up to the same largest scale."""
     taken = [one.replaces or one.kind for one in transforms if one.replaces or one.kind == "feedback"]
+    taken += ["cond", "uncond"] if "both" in taken else []
     return len(set(taken)) == len(taken)
 
 
@@ -67,8 +68,9 @@ def defined(schedule: Any, transforms: list[Transform], steps: list[tuple[Step, 
                 space: Space = EPS if one.space == "model" else one.space
                 there = {"uncond": convert(uncond, x, step, "epsilon", space)}
                 there["cond"] = convert(cond, x, step, "epsilon", space)
-                if one.variation(step) is not None:
-                    there["extra"] = convert(extra_of(u, c), x, step, "epsilon", space)
+                for name, variation in (("extra", one.variation(step)), ("second", one.second_variation(step))):
+                    if variation is not None:
+                        there[name] = convert(extra_of(u, c), x, step, "epsilon", space)
                 now = StepContext(step, w, space=space, latents=x, memory=memory, **there)
                 if hook == "scale":
                     w = w + one.strength * (one.scale(w, now) - w)

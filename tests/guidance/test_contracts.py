@@ -135,7 +135,7 @@ def test_at_w_1_only_what_is_read_is_needed(value: Transform) -> None:
     guide = Guidance(1, [value]).start("v")
     supplied = value.supplies(STEP, {})
     reads = value.reads_uncond or _has(value, "update") or _has(value, "unconditional")
-    needed = (reads and supplied != "uncond", supplied != "cond")
+    needed = (reads and supplied not in ("uncond", "both"), supplied not in ("cond", "both"))
     assert needs(guide, STEP) == needed
     extras = dict.fromkeys(guide.plan(STEP).passes, cond)
     got = guide.combine(uncond if needed[0] else None, cond if needed[1] else None, STEP, latents, extras)

@@ -105,6 +105,27 @@ def test_apg_of_comfyui_is_one_scale_more() -> None:
         np.testing.assert_allclose(image, ci + 6 * changed, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("smoothing", [0.05, 0.5, 2.0])
+def test_the_soft_limit_is_that_of_stable_diffusion_cpp(smoothing: float) -> None:
+    u, c, x = double()
+    (got,) = guided(APG(eta=0.25, momentum=0, norm_threshold=4, smoothing=smoothing), 6, "x0", (u, c, x))
+    for image, ui, ci in zip(*in_numpy(got, u, c), strict=True):
+        share = 4 / math.sqrt(((ci - ui) ** 2).sum())  # x / pow(1 + pow(x, 1 / smoothing), smoothing)
+        changed = (ci - ui) * share / (1 + share ** (1 / smoothing)) ** smoothing
+        along = (changed * ci).sum() / (ci**2).sum() * ci
+        np.testing.assert_allclose(image, ci + 5 * (changed - 0.75 * along), rtol=1e-8, atol=1e-9)
+    hard, soft = (guided(APG(norm_threshold=4, smoothing=value), 6, "x0", (u, c, x))[0] for value in (0.0, 1e-3))
+    torch.testing.assert_close(soft, hard, rtol=1e-3, atol=1e-3)
+    assert torch.isfinite(guided(APG(norm_threshold=1e-9, smoothing=0.01), 6, "x0", (u, c, x))[0]).all()
+
+
+def test_an_apg_without_smoothing_is_written_as_before_there_was_one() -> None:
+    assert "smoothing" not in APG(norm_threshold=3).model_dump()
+    assert "smoothing" not in Guidance(3, [APG()]).to_json()
+    soft = Guidance(3, [APG(norm_threshold=3, smoothing=0.5)])
+    assert Guidance.from_json(soft.to_json()) == soft == parse_guidance(str(soft))
+
+
 def test_the_modes_bring_their_hosts_defaults_and_say_so() -> None:
     assert str(APG()) == "apg()"
     assert str(APG(as_in="diffusers")) == "apg(space=model, eta=1, momentum=0, norm_threshold=15, as_in=diffusers)"

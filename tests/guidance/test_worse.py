@@ -156,3 +156,17 @@ def test_layers_are_written_and_read() -> None:
         layers=("7", "up_blocks.0", "mid")
     )
     assert str(PAG(layers="up_blocks.0")) == "pag(layers=('up_blocks.0',))"
+
+
+def test_segmented_guidance_is_cfg_first_and_skipped_layers_after() -> None:
+    """sd3_pipeline.py of Westlake-AGI-Lab/SGG with its example's steps: CFG 1 to 14, SLG 15 to 28, counted from 1."""
+    guidance = parse_guidance("constant(4.5).then(1, at=0.5) | skip_layers(s=3, layers=(7, 8, 9), start=0.5, stop=1)")
+    guide, (u, c, _) = guidance.start(), batch()
+    skipped = 0.5 * u + 0.2 * c
+    for step in steps(28):
+        i, plan = step.index, guide.plan(step)
+        expected = u + 4.5 * (c - u) if 1 - 1 <= i <= 14 - 1 else c
+        expected = expected + (c - skipped) * 3.0 if 15 - 1 <= i <= 28 - 1 else expected
+        got = guide.combine(u if plan.uncond else None, c, step, extras=dict.fromkeys(plan.passes, skipped))
+        torch.testing.assert_close(got, expected)
+        assert (plan.uncond, len(plan.passes)) == (i < 14, int(i >= 14))

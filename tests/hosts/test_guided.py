@@ -334,6 +334,26 @@ def test_a_perturbed_pass_where_the_network_is_given() -> None:
     assert mine.trace.steps[-1].rows_run == 9
 
 
+def test_swg_crops_what_a_network_is_given_and_needs_the_network_itself() -> None:
+    network, x = Attentive().double(), torch.randn(3, 4, 4, 6, dtype=torch.float64)
+    y, none = torch.randn(3, 4, dtype=torch.float64), torch.zeros(1, 4, dtype=torch.float64)
+    levels, t = cl.levels("repa", 4), torch.ones(3, dtype=torch.float64)
+    cond, uncond = network(x, t, y), network(x, t, none.expand(3, 4))
+    total, count = torch.zeros_like(x), torch.zeros_like(x)
+    for top in (0, 1):  # crops of 3 x 4
+        for left in (0, 2):
+            window = (..., slice(top, top + 3), slice(left, left + 4))
+            total[window] += network(x[window], t, y)
+            count[window] += 1
+    wanted = uncond + 4 * (cond - uncond) + 0.5 * (count > 1) * (cond - total / count)
+    text = "4 | swg(s=0.5, crop=0.7)"
+    mine = cl.guided(network, text, uncond={"y": none}, levels=levels, module="self")
+    torch.testing.assert_close(mine(x, t, y=y), wanted, rtol=1e-6, atol=1e-6)
+    assert mine.trace.steps[-1].rows_run == 6 + 4 * 3
+    with pytest.raises(InputError, match="CroppedSample"):
+        cl.guided(lambda x, t, y: network(x, t, y), text, uncond={"y": none}, levels=levels, module=network)
+
+
 def test_autoguidance_by_a_registered_network(network: Network) -> None:
     from cfglab.guidance.perturbations.weak_models import register_weak_model
 

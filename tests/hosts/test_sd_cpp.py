@@ -50,7 +50,11 @@ def formula(extra: str, scale: float) -> list[Tensor]:
         buffer = cond - uncond + float(fields["apg_momentum"]) * buffer
         step, limit = buffer, float(fields.get("apg_norm_threshold", 0))
         if limit:
-            step = step * min(1.0, limit / (float(step.norm()) * 256 / 18**0.5))
+            share, soft = (
+                limit / (float(step.norm()) * 256 / 18**0.5),
+                float(fields.get("apg_norm_threshold_smoothing", 0)),
+            )
+            step = step * (min(1.0, share) if soft <= 0 else share / (1 + share ** (1 / soft)) ** soft)
         along = cond * ((step * cond).sum() / (cond * cond).sum())
         outputs.append(cond + (scale - 1) * (step + (float(fields["apg_eta"]) - 1) * along))
     return outputs
@@ -66,6 +70,7 @@ def formula(extra: str, scale: float) -> list[Tensor]:
         "6 | apg(space=model)",
         "6 | apg(space=model, eta=0.3, momentum=-0.7, norm_threshold=2)",
         "6 | apg(space=model, eta=1, momentum=0.5)",
+        "6 | apg(space=model, eta=0.3, momentum=0, norm_threshold=2, smoothing=0.4)",
     ],
 )
 def test_its_options_mean_the_same_guidance(text: str, source: object) -> None:

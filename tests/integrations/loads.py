@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cfglab.errors import InputError
-from cfglab.experiments.execution.run import load_model
+from cfglab.experiments.backends.load import load_model
 from cfglab.experiments.spec.experiment import Experiment
 
 

@@ -1,8 +1,10 @@
 """Tuning on runs whose images are numbers: pairing, resuming, what is cut short, what is held out, and the report."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import numpy as np
 import pytest
@@ -22,6 +24,8 @@ from cfglab.report.tuning_markdown import markdown, write
 from tests.small_run import FACTS
 
 PROMPTS = [f"a photograph of animal {number}" for number in range(40)]
+SHORT = 12
+"""Trials of a search of which only its course matters: two more than the ten that Optuna makes at random."""
 GAPS = "cosine(max={max:1..6}, min={min:0..2}, k={k:0.1..5:log})"
 
 
@@ -173,31 +177,38 @@ def test_the_tuned_guidance_is_written_as_json(done: Tuned) -> None:
     assert Guidance.model_validate_json(text) == done.tuned.points[0].guidance
 
 
-@pytest.mark.parametrize("stop_at", [1, 4, 37, 90])
+@pytest.fixture(scope="module")
+def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tuned, int]:
+    """A short search that ran from its beginning to its end, and how many runs it has."""
+    draw = Stub()
+    return quietly(searched(), tmp_path_factory.mktemp("tuned") / "short", draw, SHORT), len(draw.folders)
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 27, 48])
 def test_a_search_that_was_stopped_goes_on_to_the_same_end(
-    done: Tuned, stub: Stub, tmp_path: Path, stop_at: int
+    never_stopped: tuple[Tuned, int], tmp_path: Path, stop_at: int
 ) -> None:
+    whole, runs = never_stopped
     stopped = Stub()
     stopped.stop_at = stop_at
     with pytest.raises(KeyboardInterrupt):
-        quietly(searched(), tmp_path / "run", stopped, trials=25)
-    again = quietly(searched(), tmp_path / "run", stopped, trials=25)
-    assert again == done.model_copy(update={"run": again.run})
-    assert again.run.name == done.run.name
-    assert len(stopped.folders) == len(stub.folders) + 1  # the one that was stopped is drawn anew
+        quietly(searched(), tmp_path / "run", stopped, SHORT)
+    again = quietly(searched(), tmp_path / "run", stopped, SHORT)
+    assert again == whole.model_copy(update={"run": again.run})
+    assert again.run.name == whole.run.name
+    assert len(stopped.folders) == runs + 1  # the one that was stopped is drawn anew
     finished = Stub()
-    assert quietly(searched(), tmp_path / "run", finished, trials=25) == again
+    assert quietly(searched(), tmp_path / "run", finished, SHORT) == again
     assert finished.folders == []
 
 
-def test_more_trials_go_on_and_a_second_look_is_counted(tmp_path: Path) -> None:
-    draw = Stub()
+def test_more_trials_go_on_and_a_second_look_is_counted(never_stopped: tuple[Tuned, int], tmp_path: Path) -> None:
+    draw, whole = Stub(), never_stopped[0]
     first = quietly(searched(), tmp_path / "run", draw, trials=2)
     assert (first.looks, first.tuned.full + first.tuned.cut) == (1, 2)
-    more = quietly(searched(), tmp_path / "run", draw, trials=15)
-    assert (more.looks, more.tuned.full + more.tuned.cut) == (2, 15)
+    more = quietly(searched(), tmp_path / "run", draw, SHORT)
+    assert (more.looks, more.tuned.full + more.tuned.cut) == (2, SHORT)
     assert more.tuned.points[0].values[0] > first.tuned.points[0].values[0]
-    whole = quietly(searched(), tmp_path / "other", Stub(), trials=15)
     assert whole.tuned == more.tuned
     assert "looked at 2 times in this folder" in markdown(more)
     assert "looked at" not in markdown(first)
@@ -401,6 +412,42 @@ def test_without_optuna_the_line_says_what_to_install(tmp_path: Path, monkeypatc
     monkeypatch.undo()
     with pytest.raises(InputError, match="trials 0: at least one is needed"):
         quietly(searched(), tmp_path / "run", Stub(), trials=0)
+
+
+def dashboard(folder: Path, path: str) -> Any:
+    """What optuna-dashboard answers about the trials of a folder."""
+    module = pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed: make setup")
+    from optuna.storages import RDBStorage
+
+    storage, status = RDBStorage(f"sqlite:///{folder / 'trials.sqlite'}"), list[str]()
+    environment: dict[str, Any] = {"PATH_INFO": path}
+    setup_testing_defaults(environment)
+    try:
+        body = b"".join(module.wsgi(storage)(environment, lambda line, *_: status.append(line)))
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+    assert status == ["200 OK"]
+    return json.loads(body)
+
+
+def test_optuna_dashboard_shows_the_trials_with_parameters_and_named_values(done: Tuned) -> None:
+    folder = done.run.parents[1]
+    studies = dashboard(folder, "/api/studies")["study_summaries"]
+    assert [(study["study_name"], study["directions"]) for study in studies] == [
+        ("constant", ["maximize"]),
+        ("tuned", ["maximize"]),
+    ]
+    study = dashboard(folder, f"/api/studies/{studies[1]['study_id']}")
+    assert study["objective_names"] == ["alignment"]
+    assert len(study["trials"]) == 25
+    finished = [trial for trial in study["trials"] if trial["state"] == "Complete"]
+    assert len(finished) == done.tuned.full
+    best = max(finished, key=lambda trial: trial["values"][0])
+    assert best["values"] == list(done.tuned.points[0].values)
+    assert {parameter["name"] for parameter in best["params"]} == {"max", "min", "k"}
+    attributes = {attribute["key"]: attribute["value"] for attribute in best["user_attrs"]}
+    assert attributes["guidance"] == str(done.tuned.points[0].guidance)
 
 
 # -- a real model ------------------------------------------------------------------------------------------------------

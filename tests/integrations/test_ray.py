@@ -1,6 +1,7 @@
 """Runs on a real Ray cluster of three nodes: the same bytes as in one process, whatever happens to the workers."""
 
 import os
+import platform
 import select
 import signal
 import tempfile
@@ -17,6 +18,7 @@ from cfglab.experiments.execution import run as running
 from cfglab.experiments.execution.run import Run
 from cfglab.experiments.spec import batching as planning
 from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.storage.session import read_session
 from cfglab.experiments.storage.store import Store
 from cfglab.experiments.storage.traces import stored_traces
 from tests.experiments.examples import SMALL
@@ -55,6 +57,12 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     """Twelve images of a tiny model in four batches."""
     model = tiny_pipeline(tmp_path_factory.mktemp("tiny") / "model", factor=4)
     return Experiment.from_yaml(SMALL, model=str(model))
+
+
+@pytest.fixture(scope="module")
+def mixture() -> Experiment:
+    """Twelve images of a mixture in four batches: a worker has it in a moment, without diffusers."""
+    return Experiment.from_yaml(SMALL, model="mixture:tree", prompts=["class 0", "class 1"], sampler="euler")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -99,16 +107,21 @@ def processes(folder: Path) -> list[int]:
     return [int(path.name) for path in folder.iterdir() if path.name.isdecimal()]
 
 
-def test_four_workers_one_of_them_killed_draw_the_same_bytes(
-    address: str, experiment: Experiment, alone: Run, tmp_path: Path
-) -> None:
+def test_four_workers_one_of_them_killed_draw_the_same_bytes(address: str, mixture: Experiment, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     notes.mkdir()
+    alone = running.run(mixture, tmp_path / "alone", "cpu", score=False)
     load = partial(loads.mortal, notes, 1)
-    run = running.run(experiment, tmp_path / "run", "cpu", score=False, load=load, executor=on_ray(address))
+    run = running.run(mixture, tmp_path / "run", "cpu", score=False, load=load, executor=on_ray(address))
     assert (run.drawn, run.failed) == (12, 0)
     assert kept(run.folder) == kept(alone.folder)
     assert (notes / "death-0").exists()
+    session = read_session(run.folder)  # which `cfglab show` reads
+    assert session is not None
+    assert sum(worker.images for worker in session.workers) == 12
+    assert [worker.number for worker in session.workers] == list(range(1, len(session.workers) + 1))
+    assert [worker.state for worker in session.workers].count("lost") == 1
+    assert {worker.node for worker in session.workers if worker.images} == {platform.node()}
     assert len(processes(notes)) >= 2
     assert all(map(ended, processes(notes)))
     assert (run.folder / "versions.json").read_bytes() == (alone.folder / "versions.json").read_bytes()
@@ -140,37 +153,37 @@ def test_one_worker_stopped_by_ctrl_c_keeps_what_was_drawn_and_goes_on(
     assert kept(again.folder) == kept(alone.folder)
 
 
-def test_a_batch_that_kills_every_worker_fails_and_the_others_are_drawn(address: str, tmp_path: Path) -> None:
-    experiment = Experiment.from_yaml(  # a mixture: four workers have it in a moment
-        SMALL, model="mixture:tree", prompts=["class 0", "class 1"], sampler="euler"
-    )
+def test_a_batch_that_kills_every_worker_fails_and_the_others_are_drawn(
+    address: str, mixture: Experiment, tmp_path: Path
+) -> None:
     notes = tmp_path / "notes"
     notes.mkdir()
     load = partial(loads.mortal, notes, 100)
-    run = running.run(experiment, tmp_path / "run", "cpu", score=False, load=load, executor=on_ray(address, workers=1))
+    run = running.run(mixture, tmp_path / "run", "cpu", score=False, load=load, executor=on_ray(address, workers=1))
     assert (run.drawn, run.failed) == (9, 3)
     assert len(list(notes.glob("death-*"))) == 3 + 1 + 1 + 1 + 1  # three images; two, one and one; one
     errors = {str(it.error) for it in run.store.results() if it.status == "failed"}
     assert errors == {"Ray workers were lost whenever they drew this image, out of memory perhaps; Ray's logs say more"}
 
 
-def test_a_batch_that_is_too_large_for_any_worker_is_drawn_in_halves(address: str, tmp_path: Path) -> None:
-    experiment = Experiment.from_yaml(SMALL, model="mixture:tree", prompts=["class 0", "class 1"], sampler="euler")
+def test_a_batch_that_is_too_large_for_any_worker_is_drawn_in_halves(
+    address: str, mixture: Experiment, tmp_path: Path
+) -> None:
     notes = tmp_path / "notes"
     notes.mkdir()
     load = partial(loads.mortal, notes, 100, at_most=2)
-    run = running.run(experiment, tmp_path / "run", "cpu", score=False, load=load, executor=on_ray(address, workers=1))
+    run = running.run(mixture, tmp_path / "run", "cpu", score=False, load=load, executor=on_ray(address, workers=1))
     assert (run.drawn, run.failed) == (12, 0)
     assert len(list(notes.glob("death-*"))) == 3
 
 
 def test_a_node_without_the_model_is_left_out(
-    address: str, experiment: Experiment, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    address: str, mixture: Experiment, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     notes = tmp_path / "notes"
     notes.mkdir()
     load = partial(loads.but_the_last, notes)
-    run = running.run(experiment, tmp_path / "run", "cpu", score=False, load=load, executor=on_ray(address, workers=2))
+    run = running.run(mixture, tmp_path / "run", "cpu", score=False, load=load, executor=on_ray(address, workers=2))
     assert (run.drawn, run.failed) == (12, 0)
     said = [it.getMessage() for it in caplog.records if it.name == "cfglab"]
     assert [it for it in said if not it.startswith("no Ray worker is ready yet")] == [  # which a busy machine may say
@@ -187,10 +200,10 @@ def test_a_node_without_the_model_is_left_out(
     ],
 )
 def test_a_model_that_cannot_be_loaded_is_one_line_and_leaves_nothing(
-    address: str, experiment: Experiment, tmp_path: Path, load: Any, error: type[CfglabError], words: str
+    address: str, mixture: Experiment, tmp_path: Path, load: Any, error: type[CfglabError], words: str
 ) -> None:
     with pytest.raises(error, match=words) as raised:
-        running.run(experiment, tmp_path / "run", load=load, executor=on_ray(address, workers=1))
+        running.run(mixture, tmp_path / "run", load=load, executor=on_ray(address, workers=1))
     assert len(str(raised.value).splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 

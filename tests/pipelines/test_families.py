@@ -13,18 +13,16 @@ from cfglab.step import Step
 from tests.pipelines.families import Case
 from tests.pipelines.reference_loop import a_last_bit_more, counted, moved
 from tests.pipelines.results import ROUNDS, TIMES, cause
-from tests.pipelines.test_builders import COUNTS, built, every
+from tests.pipelines.test_builders import COUNTS, STEPS, every, shared, untouched
 
 pytestmark = pytest.mark.filterwarnings("ignore:every row is run at every step of this run. in controlnet Multihead")
-
-STEPS = 3
 
 
 @pytest.fixture(scope="module", params=every())
 def made(request: pytest.FixtureRequest) -> Iterator[tuple[Case, Any]]:
-    """A case and its pipeline, built once for all the tests below."""
+    """A case and its pipeline."""
     case: Case = request.param
-    pipe = built(case)
+    pipe = shared(case)
     kinds = {name: type(part) for name, part in pipe.components.items()}
     yield case, pipe
     assert {name: type(part) for name, part in pipe.components.items()} == kinds
@@ -52,16 +50,16 @@ def half_off(case: Case) -> tuple[Any, list[float]]:
 def test_the_same_scale_gives_the_same_picture(made: tuple[Case, Any]) -> None:
     case, pipe = made
     low = case.scales[0]
-    untouched = case.call(pipe, low, steps=STEPS)
+    plain = untouched(case, low)
     with guide(pipe, low + case.offset) as trace:
         guided = case.call(pipe, wide(case), steps=STEPS)
     if cause(case):
-        assert near(guided, untouched, ROUNDS)
+        assert near(guided, plain, ROUNDS)
     else:
-        assert torch.equal(guided, untouched)
+        assert torch.equal(guided, plain)
     assert trace.rows_saved == 0
-    assert not near(guided, case.call(pipe, wide(case), steps=STEPS), 0.01)  # the comparison can see
-    assert torch.equal(case.call(pipe, low, steps=STEPS), untouched)  # nothing is left behind
+    assert not near(guided, untouched(case, wide(case)), 0.01)  # the comparison can see
+    assert torch.equal(case.call(pipe, low, steps=STEPS), plain)  # nothing is left behind
 
 
 def test_another_rounding_grows_no_further_than_a_last_bit_of_the_pipelines_own(made: tuple[Case, Any]) -> None:
@@ -69,13 +67,13 @@ def test_another_rounding_grows_no_further_than_a_last_bit_of_the_pipelines_own(
     if not cause(case):
         pytest.skip("bit for bit")
     steps, scale = 8, 9.0
-    untouched = case.call(pipe, scale, steps=steps)
+    plain = case.call(pipe, scale, steps=steps)
     with guide(pipe, scale + case.offset):
         guided = case.call(pipe, wide(case), steps=steps)
     with a_last_bit_more(pipe, case.denoisers):
         nudged = case.call(pipe, scale, steps=steps)
-    assert (guided - untouched).norm() <= TIMES * (nudged - untouched).norm()
-    assert near(nudged, untouched, 1e-2)  # a last bit, not another image
+    assert (guided - plain).norm() <= TIMES * (nudged - plain).norm()
+    assert near(nudged, plain, 1e-2)  # a last bit, not another image
 
 
 def test_a_schedule_that_skips_rows(made: tuple[Case, Any]) -> None:
@@ -85,7 +83,7 @@ def test_a_schedule_that_skips_rows(made: tuple[Case, Any]) -> None:
     with guide(pipe, schedule) as trace, counted(pipe, case.denoisers) as rows, counted(pipe, case.helpers) as helped:
         guided = case.call(pipe, wide(case), steps=STEPS)
     assert near(guided, wanted)
-    assert not near(wanted, moved(pipe, case, scales[:1] * STEPS, steps=STEPS), 1e-4)
+    assert not near(wanted, untouched(case, scales[0]), 1e-4)  # the scale moved
     whole = {"three parts": 3, "embedded": 1}.get(case.style, 2)
     saves = whole == 2 and "ControlNetUnion" not in case.cls  # whose attention goes over the rows
     steps = len(trace.steps)

@@ -1,6 +1,7 @@
 """The judge of scenes: it reads real images, and is not flattered by rubbish."""
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,7 @@ def tensor(images: list[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
+@cache
 def fresh(count: int, seed: int, held_out: bool) -> tuple[list[Scene], torch.Tensor]:
     rng = np.random.default_rng(seed)
     known = [s for s in triples() if s.held_out == held_out]

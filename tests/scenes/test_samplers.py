@@ -10,6 +10,7 @@ from cfglab.scenes.classifier import SceneClassifier
 PROMPTS = ["a rose", "a cat above a car", "a frog next to a mushroom on a green background", "a moon"]
 
 
+@pytest.mark.usefixtures("models_read_once")
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm", "deis", "dpm++2m", "euler", "euler-a", "lms", "pndm", "unipc"])
 def test_a_sampler_draws_the_prompts(sampler: str) -> None:
     pipe = load("scenes", device="cpu", sampler=sampler)

@@ -16,6 +16,7 @@ import functools
 import importlib
 import json
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -28,17 +29,19 @@ Do = dict[str, Any]
 
 
 def warm() -> None:
-    """Import what a run imports, and draw in batches of six."""
-    for module in (
-        "cfglab.cli",
-        "cfglab.pipelines",
-        "cfglab.experiments.backends.pipeline",
-        "cfglab.scenes.classifier",
-        "cfglab.report",
-    ):
-        importlib.import_module(module)
-    for module in ("diffusers", "transformers", "matplotlib.pyplot", "jinja2", "cfglab.report.page.render"):
-        importlib.import_module(module)
+    """Import what a run imports, compile the report's page, and draw in batches of six."""
+    for package in ("cli", "pipelines", "denoising", "experiments", "metrics", "scenes", "report"):
+        folder = importlib.import_module(f"cfglab.{package}").__path__
+        for module in pkgutil.walk_packages(folder, f"cfglab.{package}."):
+            importlib.import_module(module.name)
+    for name in ("diffusers", "transformers", "accelerate", "safetensors.torch", "rich.progress", "torchsde"):
+        importlib.import_module(name)
+    from PIL import Image
+
+    Image.init()
+    from cfglab.report.page.render import _environment
+
+    _environment().get_template("page.html.j2")
     from diffusers import AutoencoderKL, LMSDiscreteScheduler, StableDiffusionPipeline, UNet2DConditionModel  # noqa: F401
     from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
 

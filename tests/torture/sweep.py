@@ -99,7 +99,7 @@ def contents(run: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(run.rglob("*")):
         name = str(path.relative_to(run))
-        if path.is_dir() or name == ".lock" or name.endswith(("-shm", "-wal")):
+        if path.is_dir() or name in (".lock", ".session.json") or name.endswith(("-shm", "-wal")):
             continue
         if path.suffix == ".sqlite":
             with closing(sqlite3.connect(path)) as database:

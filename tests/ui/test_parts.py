@@ -16,9 +16,9 @@ from cfglab.ui import markup, votes
 from cfglab.ui.catalogue import Control, compose, methods
 from cfglab.ui.engine import ImageRequest, explained
 from cfglab.ui.links import PageState, from_query, to_query
-from cfglab.ui.server import listen
 from cfglab.ui.sweep import Jobs, SweepForm, experiment_of, read_axes, scaled
 from cfglab.ui.take_away import FORMS, taken
+from cfglab.viewer.web import listen
 
 EVIL = """<img src=x onerror=alert(1)>"'<script>alert(2)</script>"""
 

@@ -4,7 +4,9 @@ from typing import Annotated
 
 import typer
 
+from cfglab.cli.advise import advise
 from cfglab.cli.compare import compare
+from cfglab.cli.export import export
 from cfglab.cli.import_ import import_
 from cfglab.cli.levels import levels
 from cfglab.cli.list_ import list_
@@ -14,6 +16,7 @@ from cfglab.cli.report import report
 from cfglab.cli.reproduce import reproduce
 from cfglab.cli.run import run
 from cfglab.cli.score import score
+from cfglab.cli.show import show
 from cfglab.cli.trace import trace
 from cfglab.cli.tune import tune
 from cfglab.cli.ui import ui
@@ -24,7 +27,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, import_, plot, list_, levels, reproduce, trace, report, score, compare, tune, replicate, ui):
+for command in (
+    run,
+    import_,
+    plot,
+    list_,
+    levels,
+    advise,
+    reproduce,
+    trace,
+    report,
+    show,
+    score,
+    compare,
+    export,
+    tune,
+    replicate,
+    ui,
+):
     app.command(command.__name__.rstrip("_"))(command)
 
 

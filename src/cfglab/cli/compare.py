@@ -1,10 +1,11 @@
 """cfglab compare."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from cfglab.cli.options import RunFolder
+from cfglab.cli.options import RunFolder, path
 from cfglab.errors import InputError
 
 
@@ -31,6 +32,17 @@ def compare(
         bool,
         typer.Option("--shuffled", help="Add a row of the chance level: each image is scored with another prompt."),
     ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            parser=path,
+            help="Save the comparison instead: a table (.csv, .tex for LaTeX) or a figure (.pdf, .svg, .png).",
+        ),
+    ] = None,
+    width: Annotated[
+        float | None, typer.Option(metavar="INCHES", help="The width of a figure.  [default: 5.5]")
+    ] = None,
 ) -> None:
     """Compare the settings of a run with a baseline.
 
@@ -45,13 +57,20 @@ def compare(
       cfglab compare runs/scale --metric kid
       cfglab compare runs/dispute --equal dose
       cfglab compare runs/k-decay --choose seeds
+      cfglab compare runs/k-decay --out table.tex
     """
     from cfglab.experiments import Run
 
     run = Run(folder)
     if choose and shuffled:
         raise InputError("--shuffled adds a row to the table, and --choose prints none; leave one of them out.")
-    if choose:
+    if choose and out:
+        raise InputError("--out saves the table, and --choose prints none; leave one of them out.")
+    if width is not None and out is None:
+        raise InputError(f"--width {width:g}: is of a figure; give its file: --out figure.pdf.")
+    if out:
+        print(run.compare(metric, baseline, equal=equal, shuffled=shuffled).save(out, width=width))
+    elif choose:
         print(run.best_on_split(metric, baseline, split=choose, equal=equal))
     else:
         print(run.compare(metric, baseline, equal=equal, shuffled=shuffled))

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cfglab.errors import CfglabError
+from cfglab.progress import duration
 from cfglab.terminal import inline
 
 if TYPE_CHECKING:
@@ -63,15 +64,3 @@ def _plan(progress: "RunProgress") -> str:
     if progress.done < progress.first_pass < progress.total:
         return f"{line}; the first report comes after {progress.first_pass}, an image of every setting"
     return line
-
-
-def duration(seconds: float) -> str:
-    """Return a time in words: seconds below two minutes, minutes below two hours, else hours.
-
-    Examples:
-        >>> duration(45), duration(200), duration(9000)
-        ('45 s', '3 min', '2.5 h')
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -17,7 +17,7 @@ from cfglab.denoising.trace import StepRecord
 from cfglab.errors import InputError
 from cfglab.guidance import Guidance, Perturbation, Space
 from cfglab.guidance.context import runs
-from cfglab.guidance.guide import StepPlan
+from cfglab.guidance.guide import Guide, StepPlan
 from cfglab.step import Step
 
 Denoise = Callable[[list[int] | None, Perturbation | None], Tensor]
@@ -44,6 +44,8 @@ class _GroupPlan:
     uncond: bool
     cond: bool
     passes: tuple[Perturbation, ...]
+    plain: tuple[float, bool, bool] | None
+    """w and the predictions it combines, if nothing else acts at this step."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,10 +77,16 @@ class GuidedRows:
             remaining channels (a learned variance) follow the conditional prediction. None guides all channels.
         shaped: False if a prediction may have another shape than the sample. The shape is then taken from a
             conditional row, even if the guided prediction is zero.
+        claims: Given if the sample of the next call follows from the sample and the guided prediction of this one, in
+            the same way for every image: no noise, no callback. Which images are still equal is then known; comparing
+            them would wait for the device. The list collects scalars on the device, each True if the rows that were
+            taken for equal at a call were equal: to be read after the run.
 
     Attributes:
         images: B, the number of images.
         run: The number of the run.
+        still_equal: A whole number per image: images that were equal at the last call and have equal numbers are equal
+            at the next one. None if that is not known.
     """
 
     def __init__(
@@ -90,12 +98,15 @@ class GuidedRows:
         model: Space | None = None,
         channels: Callable[[int], int] | None = None,
         shaped: bool = True,
+        claims: list[Tensor] | None = None,
     ) -> None:
         self.images = len(guidances)
         self.run = run
         self._channels, self._shaped = channels, shaped
         self._groups = _grouped(guidances, (prediction,) if model is None else (prediction, model))
-        self._equal = EqualRows()
+        self._equal = EqualRows(claims)
+        self._is_determined = claims is not None
+        self.still_equal: list[int] | None = None
 
     @property
     def all_differ(self) -> bool:
@@ -124,6 +135,7 @@ class GuidedRows:
         finish: Finish | None = None,
         *,
         separate: bool = False,
+        labels: list[int] | None = None,
     ) -> tuple[Tensor, StepRecord]:
         """The guided prediction of one denoiser call, and its record.
 
@@ -138,6 +150,7 @@ class GuidedRows:
             finish: `finish(guided, cond, images)` changes the guided prediction of a group of images, (n, ...), in the
                 guided channels.
             separate: True runs each row, even if rows are equal.
+            labels: A label per row, if the equal rows are known; `conditioning` is then not read.
 
         Returns:
             The guided prediction, (B, ...), in the dtype of the predictions, and the StepRecord of the call.
@@ -151,7 +164,11 @@ class GuidedRows:
                 f"{len(sample)} rows for {self.images} images: the batch is [uncond; cond], {total} rows; give one "
                 "guidance per image, images per prompt included."
             )
-        labels = list(range(total)) if separate else self._equal.labels(sample, conditioning)
+        if separate:
+            labels = list(range(total))
+        elif labels is None:
+            still = None if self.still_equal is None else self.still_equal * 2
+            labels = self._equal.labels(sample, conditioning, still)
         plans = self._plans(step, finish is not None)
         rows_by_pass = self._rows_by_pass(plans)
         outputs = {key: _run_rows(rows, labels, key, denoise) for key, rows in rows_by_pass.items() if rows}
@@ -163,6 +180,7 @@ class GuidedRows:
             scales.append((tuple(plan.images), getattr(plan.guide, "w", None)))
             if uncond is not None and cond is not None:
                 pairs.append((plan.images, uncond, cond))
+        self.still_equal = self._still_equal(plans, labels) if self._is_determined else None
         rows_run = {key: len(result.output) * _cost(key) for key, result in outputs.items()}
         rows_planned = total + sum(len(rows) * _cost(key) for key, rows in rows_by_pass.items() if key is not None)
         record = StepRecord(
@@ -184,8 +202,24 @@ class GuidedRows:
             guide = group.guide
             plan = guide.plan(step) if hasattr(guide, "plan") else StepPlan(step, 1.0, on=True, uncond=True, cond=True)
             cond = plan.cond or reads_cond or self._channels is not None or not (self._shaped or plan.uncond)
-            plans.append(_GroupPlan(guide, group.images, plan.uncond, cond, plan.passes))
+            plain = (plan.w, plan.uncond, cond) if _is_plain(guide, plan) else None
+            plans.append(_GroupPlan(guide, group.images, plan.uncond, cond, plan.passes, plain))
         return plans
+
+    def _still_equal(self, plans: list[_GroupPlan], labels: list[int]) -> list[int]:
+        """Images get one number if their rows are equal and the same is done to them at this step."""
+        keys: dict[int, tuple[Any, ...]] = {}
+        for position, plan in enumerate(plans):
+            repeats = isinstance(plan.guide, Guide) and plan.guide.repeats
+            for image in plan.images:
+                rows = (labels[image] if plan.uncond else -1, labels[self.images + image] if plan.cond else -1)
+                if plan.plain is not None and (plan.uncond or plan.cond):
+                    keys[image] = (*plan.plain, *rows)
+                else:
+                    whole = (labels[image], labels[self.images + image])
+                    keys[image] = (position, *whole) if repeats else (position, image)
+        numbers: dict[Any, int] = {}
+        return [numbers.setdefault(keys[image], image) for image in range(self.images)]
 
     def _rows_by_pass(self, plans: list[_GroupPlan]) -> dict[Perturbation | None, list[int]]:
         rows: dict[Perturbation | None, list[int]] = {None: []}
@@ -256,6 +290,11 @@ def _grouped(guidances: Sequence[Any], spaces: tuple[Space, ...]) -> list[_Group
     return groups
 
 
+def _is_plain(guide: Any, plan: StepPlan) -> bool:
+    """Whether the guided prediction is `u + w (c - u)`, or one of the two, and nothing else."""
+    return isinstance(guide, Guide) and plan.zero is None and (not plan.on or not guide.acts)
+
+
 def _cost(perturbation: Perturbation | None) -> int:
     """How often the network runs for one row."""
     return 1 if perturbation is None else runs(perturbation)
@@ -274,15 +313,15 @@ def _run_rows(needed: list[int], labels: list[int], perturbation: Perturbation |
 def _lengths(pairs: list[tuple[list[int], Tensor, Tensor]]) -> tuple[tuple[tuple[int, ...], Tensor], ...]:
     """The L2 norms of uncond, cond and cond - uncond of each image, (3, n), float32, as a StepRecord holds them.
 
-    All images at once and in three operations, because this runs at every step.
+    One tensor at a time is in float32, so that no memory is taken beside the predictions.
     """
-    if not pairs:
-        return ()
-    groups, unconds, conds = zip(*pairs, strict=True)
-    u, c = (tensors[0] if len(tensors) == 1 else torch.cat(tensors) for tensors in (unconds, conds))
-    u, c = u.detach().float(), c.detach().float()
-    images = tuple(image for group in groups for image in group)
-    return ((images, torch.linalg.vector_norm(torch.stack([u, c, c - u]).flatten(2), dim=2)),)
+    lengths = []
+    for images, uncond, cond in pairs:
+        u, c = uncond.detach(), cond.detach()
+        difference = c.float().sub_(u) if c.element_size() < 4 else c.float() - u.float()
+        norms = [torch.linalg.vector_norm(x.float().flatten(1), dim=1) for x in (u, c, difference)]
+        lengths.append((tuple(images), torch.stack(norms)))
+    return tuple(lengths)
 
 
 def _shares(needed: dict[Perturbation | None, list[int]], labels: list[int]) -> tuple[tuple[float, float], ...]:

@@ -3,13 +3,15 @@
 `methods/` has one published method per file, under the name that people search for; `docs/methods.md` has the formulas:
 
 - norms: `norms` (cf_guidance's three), `cfg_norm`, `rescale`, `imagen_threshold`, `mimic_threshold`
-- directions: `apg`, `tcfg`, `cfg_zero_star`; value by value: `skimmed`; by agreement: `mahiro`
+- directions: `apg`, `tcfg`, `cfg_zero_star`, `adg`, `nrs`, `tag`; value by value: `skimmed`; by agreement: `mahiro`
 - frequencies: `fdg`, `fresca`, over `laplacian_pyramid`
-- past steps: `momentum`; exposure bias: `epsilon_scaling`
+- past steps: `momentum`, `higs`, `smc_cfg`, `self_guidance`; factors of epsilon: `epsilon_scaling`, `tsr`
 - w from the predictions: `mambo_g`, `beta_cfg`, `feedback`
 - fewer unconditional rows: `adaptive_guidance`, `reuse_update`
-- one more prompt: `perp_neg`, `composed_prompts`, `dual_cfg` (over `second_prompt`), `nag`
-- a weak prediction: `autoguidance`, `pag`, `seg`, `sag`, `skip_layers`, `s2_guidance`, `tsg` (over `weak_prediction`)
+- one more prompt: `perp_neg`, `composed_prompts`, `salience`, `contrastive_cfg`, `dng`, `dual_cfg` (over
+  `second_prompt`); inside attention: `nag`, `pladis`
+- a weak prediction: `autoguidance`, `pag`, `seg`, `sag`, `tpg`, `swg`, `skip_layers`, `s2_guidance`, `tsg`,
+  `self_guidance` (over `weak_prediction`)
 - noise in the condition: `icg`, `cads`
 - `not_implemented`: the methods that are missing, with the reasons
 
@@ -23,6 +25,7 @@ from cfglab.guidance.context import Perturbation, StepContext
 from cfglab.guidance.guidance import Guidance, as_guidance, parse_guidance
 from cfglab.guidance.guide import Guide
 from cfglab.guidance.methods.adaptive_guidance import AdaptiveGuidance
+from cfglab.guidance.methods.adg import ADG
 from cfglab.guidance.methods.apg import APG
 from cfglab.guidance.methods.autoguidance import AutoGuidance
 from cfglab.guidance.methods.beta_cfg import UpdatePower
@@ -30,11 +33,14 @@ from cfglab.guidance.methods.cads import CADS
 from cfglab.guidance.methods.cfg_norm import CFGNorm
 from cfglab.guidance.methods.cfg_zero_star import CFGZeroStar
 from cfglab.guidance.methods.composed_prompts import Composed
+from cfglab.guidance.methods.contrastive_cfg import ContrastiveCFG
+from cfglab.guidance.methods.dng import DNG
 from cfglab.guidance.methods.dual_cfg import DualCFG
 from cfglab.guidance.methods.epsilon_scaling import EpsilonScaling
 from cfglab.guidance.methods.fdg import FDG
 from cfglab.guidance.methods.feedback import FeedbackGuidance, feedback_temperature
 from cfglab.guidance.methods.fresca import FreSca
+from cfglab.guidance.methods.higs import HiGS
 from cfglab.guidance.methods.icg import ICG
 from cfglab.guidance.methods.imagen_threshold import ImagenThreshold
 from cfglab.guidance.methods.mahiro import MaHiRo
@@ -43,17 +49,26 @@ from cfglab.guidance.methods.mimic_threshold import MimicThreshold
 from cfglab.guidance.methods.momentum import MomentumGuidance
 from cfglab.guidance.methods.nag import NAG
 from cfglab.guidance.methods.norms import FullNorm, PredictionNorm, UpdateNorm
+from cfglab.guidance.methods.nrs import NRS
 from cfglab.guidance.methods.pag import PAG
 from cfglab.guidance.methods.perp_neg import PerpNeg
+from cfglab.guidance.methods.pladis import PLADIS
 from cfglab.guidance.methods.rescale import Rescale
 from cfglab.guidance.methods.reuse_update import ReuseUpdate
 from cfglab.guidance.methods.s2_guidance import S2Guidance
 from cfglab.guidance.methods.sag import SAG
+from cfglab.guidance.methods.salience import SNF, AndSalt, AndTopk
 from cfglab.guidance.methods.seg import SEG
+from cfglab.guidance.methods.self_guidance import SG, SGPrev
 from cfglab.guidance.methods.skimmed import Skimmed
 from cfglab.guidance.methods.skip_layers import SkipLayers
+from cfglab.guidance.methods.smc_cfg import SMCCFG
+from cfglab.guidance.methods.swg import SWG
+from cfglab.guidance.methods.tag import TAG
 from cfglab.guidance.methods.tcfg import TCFG
+from cfglab.guidance.methods.tpg import TPG
 from cfglab.guidance.methods.tsg import TSG
+from cfglab.guidance.methods.tsr import TSR
 from cfglab.guidance.names import Space
 from cfglab.guidance.parser import parse_transform
 from cfglab.guidance.perturbations.weak_models import register_weak_model, weak_models
@@ -61,23 +76,37 @@ from cfglab.guidance.registry import TRANSFORMS
 from cfglab.guidance.transform import AnyTransform, Transform, as_transform
 
 __all__ = [
+    "ADG",
     "APG",
     "CADS",
+    "DNG",
     "FDG",
     "ICG",
     "NAG",
+    "NRS",
     "PAG",
+    "PLADIS",
     "SAG",
     "SEG",
+    "SG",
+    "SMCCFG",
+    "SNF",
+    "SWG",
+    "TAG",
     "TCFG",
+    "TPG",
     "TRANSFORMS",
     "TSG",
+    "TSR",
     "AdaptiveGuidance",
+    "AndSalt",
+    "AndTopk",
     "AnyTransform",
     "AutoGuidance",
     "CFGNorm",
     "CFGZeroStar",
     "Composed",
+    "ContrastiveCFG",
     "DualCFG",
     "EpsilonScaling",
     "FeedbackGuidance",
@@ -85,6 +114,7 @@ __all__ = [
     "FullNorm",
     "Guidance",
     "Guide",
+    "HiGS",
     "ImagenThreshold",
     "MaHiRo",
     "MagnitudeAware",
@@ -96,6 +126,7 @@ __all__ = [
     "Rescale",
     "ReuseUpdate",
     "S2Guidance",
+    "SGPrev",
     "Skimmed",
     "SkipLayers",
     "Space",

@@ -27,6 +27,7 @@ class StepContext:
         space: The parameterization of the predictions: the transform's own.
         latents: The input of the denoiser, (n, ...); None if it was not given.
         extra: The prediction of the perturbed pass of the transform, (n, ...); None if it has no perturbed pass.
+        second: That of its second perturbed pass, (n, ...); None if it has none, or it was not needed.
         memory: A dict of this transform in this run, kept from step to step.
     """
 
@@ -37,6 +38,7 @@ class StepContext:
     space: Space = "model"
     latents: "Tensor | None" = None
     extra: "Tensor | None" = None
+    second: "Tensor | None" = None
     memory: dict[str, Any] = field(default_factory=dict)
 
     def over_w(self, tensor: "Tensor") -> "Tensor":

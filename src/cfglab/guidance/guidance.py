@@ -16,6 +16,7 @@ from cfglab.guidance.transform import AnyTransform, Transform
 from cfglab.json_text import check_tree, read_json
 from cfglab.schedules import AnySchedule
 from cfglab.schedules.fields import NEWER, explain, shown, unknown_field
+from cfglab.schedules.transfer import Integration, transferred
 
 FIELDS = ("schedule", "transforms")
 
@@ -179,6 +180,38 @@ class Guidance(BaseModel):
 
         return cls.from_json(fetch(repository, name, revision))
 
+    def transferred(
+        self, from_levels: Any, to_levels: Any, *, s: float = 1.0, integration: Integration = "euler"
+    ) -> "Guidance":
+        """This guidance for other noise levels: another number of steps, another sampler, another shift of sigma.
+
+        The schedule keeps its curve over sigma and its effective mean scale, the weight of each step being that of the
+        sampler's own integration on Gaussians. Transforms stay as they are.
+
+        Args:
+            from_levels: The levels on which the guidance is known: `levels(model, steps)`, steps with sigma, or n + 1
+                sigmas.
+            to_levels: The levels on which it shall run, likewise.
+            s: The standard deviation of the data, above 0, in the units of the latents.
+            integration: "euler" for Euler and DDIM, "ancestral" for DDPM and ancestral samplers, "exact" for samplers
+                of higher order.
+
+        Returns:
+            The guidance, for as many steps as `to_levels` has. A constant scale stays itself.
+
+        Raises:
+            InputError: Levels have no sigma or do not fit the schedule.
+            NotMatchable: No factor of 0 or more gives the effective mean scale.
+
+        Examples:
+            >>> from cfglab import Guidance, levels
+            >>> guidance = Guidance("linear(max=8, min=2)").transferred(levels("flow", 8), levels("flow", 4))
+            >>> [round(w, 2) for w in guidance.schedule.values(4)]
+            [7.78, 6.29, 4.83, 3.42]
+        """
+        moved = transferred(self.schedule, from_levels, to_levels, s=s, integration=integration)
+        return Guidance(moved, self.transforms)
+
     def start(self, prediction: Space = "epsilon", model: Space | None = None) -> Guide:
         """One run of this guidance.
 
@@ -263,10 +296,11 @@ def _check_replaced(transforms: Iterable[Transform]) -> None:
     for transform in transforms:
         if transform.replaces is None or transform.strength == 0:
             continue
-        if earlier := by_prediction.get(transform.replaces):
-            prediction = {"cond": "conditional", "uncond": "unconditional"}[transform.replaces]
-            raise InputError(
-                f"{earlier} and {transform}: each puts a prediction of its own in the place of the {prediction} one, "
-                "so the first would be lost; leave one of them out."
-            )
-        by_prediction[transform.replaces] = transform
+        for replaced in ("cond", "uncond") if transform.replaces == "both" else (transform.replaces,):
+            if earlier := by_prediction.get(replaced):
+                prediction = {"cond": "conditional", "uncond": "unconditional"}[replaced]
+                raise InputError(
+                    f"{earlier} and {transform}: each puts a prediction of its own in the place of the {prediction} "
+                    "one, so the first would be lost; leave one of them out."
+                )
+            by_prediction[replaced] = transform

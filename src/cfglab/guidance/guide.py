@@ -8,6 +8,7 @@ from cfglab.errors import InputError
 from cfglab.guidance.context import Perturbation, StepContext, runs
 from cfglab.guidance.names import Space
 from cfglab.guidance.transform import Transform
+from cfglab.plugins import is_outside
 from cfglab.schedules import Schedule
 from cfglab.step import Step
 
@@ -66,8 +67,9 @@ class _Active:
         return getattr(type(self.transform), hook) is not getattr(Transform, hook)
 
     def reads_uncond(self) -> bool:
-        """Whether it reads the unconditional prediction at w = 1."""
-        return self.transform.reads_uncond or any(map(self.has, ("unconditional", "update", "scale")))
+        """Whether it reads the unconditional prediction at w = 1. One that replaces both predictions does not."""
+        hooks = ("update", "scale") if self.transform.replaces == "both" else ("unconditional", "update", "scale")
+        return self.transform.reads_uncond or any(map(self.has, hooks))
 
 
 class Guide:
@@ -77,6 +79,8 @@ class Guide:
         guidance: The guidance that this is a run of.
         prediction: The parameterization of the predictions that `combine` takes; "model" if it is not known.
         model: The parameterization of the network itself, in which a transform with space="model" acts.
+        acts: Whether a transform acts, beside the scale.
+        repeats: True if equal images, combined by this Guide, are equal afterwards: every transform is cfglab's own.
         per_image: True if the needed rows depend on the history of an image; each image then needs its own Guide.
         w: The scale of the last `combine`: a number, or (n,) if a transform computes it from the predictions.
 
@@ -94,6 +98,8 @@ class Guide:
         self.w: float | Tensor = 1.0
         self._active = [_Active(transform) for transform in guidance.transforms if transform.strength > 0]
         self._plan: StepPlan | None = None
+        self.acts = bool(self._active)
+        self.repeats = not any(is_outside(type(active.transform)) for active in self._active)
         self.per_image = any(active.transform.per_image for active in self._active)
 
     def plan(self, step: Step) -> StepPlan:
@@ -167,7 +173,7 @@ class Guide:
         uncond, cond = reference if uncond is None else uncond, reference if cond is None else cond
         if plain:
             self.w = plan.w
-            return uncond + plan.w * (cond - uncond)
+            return (cond - uncond).mul_(plan.w).add_(uncond)
         combination = _Combination(self, plan, uncond, cond, latents, extras)
         guided = combination.guided()
         self.w = combination.w if isinstance(combination.w, float | int) else combination.w.reshape(-1)
@@ -184,17 +190,19 @@ class Guide:
         """
         return self.model if transform.space == "model" else transform.space
 
-    def variation(self, transform: Transform, step: Step) -> Perturbation | None:
-        """The perturbed pass of a transform, with its `prediction` set if it has that field.
+    def variations(self, transform: Transform, step: Step) -> tuple[Perturbation | None, Perturbation | None]:
+        """The perturbed passes of a transform, each with its `prediction` set if it has that field.
 
         Args:
             transform: A transform of this guidance.
             step: The step.
 
         Returns:
-            The perturbed pass, or None.
+            The perturbed pass and the second one, None for one that it does not need.
         """
-        variation = transform.variation(step)
+        return self._informed(transform.variation(step)), self._informed(transform.second_variation(step))
+
+    def _informed(self, variation: Perturbation | None) -> Perturbation | None:
         if variation is None or not hasattr(variation, "prediction"):
             return variation
         informed: Any = replace(variation, prediction=self.model)  # type: ignore[type-var]
@@ -211,8 +219,12 @@ class Guide:
         if not self._active:
             return StepPlan(step, w, on=True, uncond=w != 1, cond=w != 0)
         supplied = {active.transform.supplies(step, active.memory) for active in full}
+        supplied |= {"uncond", "cond"} if "both" in supplied else set()
         unread = w == 1 and not any(active.reads_uncond() for active in self._active)
-        passes = (self.variation(active.transform, step) for active in self._active)
+        passes: list[Perturbation | None] = []
+        for active in self._active:
+            first, second = self.variations(active.transform, step)
+            passes += (first, None if unread else second)
         return StepPlan(
             step,
             w,
@@ -293,8 +305,15 @@ class _Combination:
         update = self._cond - self._uncond
         for active in self._transforms_with("update"):
             update = self._apply_hook(active, "update", update)
-        guided = self._uncond + self.w * update
-        for active in self._transforms_with("prediction"):
+        predicts = self._transforms_with("prediction")
+        uncond = self._uncond
+        if not predicts:
+            del self._cond, self._uncond  # freed before the result is made
+        update = self.w * update
+        guided = (
+            update.add_(uncond) if update.dtype == uncond.dtype and update.shape == uncond.shape else uncond + update
+        )
+        for active in predicts:
             guided = self._apply_hook(active, "prediction", guided)
         return guided
 
@@ -329,9 +348,11 @@ class _Combination:
             self._guide.parameterization(active.transform),
             {"uncond": self._uncond, "cond": self._cond},
         )
-        variation = self._guide.variation(active.transform, self._step)
-        if variation is not None:
-            predictions["extra"] = self._extras[variation]
+        for name, variation in zip(
+            ("extra", "second"), self._guide.variations(active.transform, self._step), strict=True
+        ):
+            if variation in self._extras:
+                predictions[name] = self._extras[variation]
         fields = {
             name: converted[name] if name in converted else self._converted(predictions[name], space)
             for name in predictions

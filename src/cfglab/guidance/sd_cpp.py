@@ -138,4 +138,6 @@ def _scale_and_extra(
                 "latents=(4, 128, 128) or the shape of your own."
             )
         words.append(f"apg_norm_threshold={first.norm_threshold * STANDARD / math.sqrt(math.prod(latents)):.9g}")
+        if first.smoothing:
+            words.append(f"apg_norm_threshold_smoothing={first.smoothing:g}")
     return values[0], ",".join(words)

@@ -35,7 +35,8 @@ class Transform(BaseModel):
         reads_uncond: False: at w = 1 it works on the conditional prediction alone, which saves the unconditional row.
         acts_when_equal: True: it changes the prediction even where cond == uncond.
         per_image: True: the rows it needs depend on an image's own history, so every image needs a Guide of its own.
-        replaces: The prediction that its own one replaces; two transforms that replace the same one are refused.
+        replaces: The prediction that its own one replaces, or both; two transforms that replace the same one are
+            refused.
         example: Values of the fields that have no default, with which the contracts of a new class are checked.
         kind: The name in text and in JSON.
         strength: The share of the transform, 0 (plain CFG) to 1 (the full transform).
@@ -58,7 +59,7 @@ class Transform(BaseModel):
     per_image: ClassVar[bool] = False
     """True: the rows it needs depend on an image's own history, so every image has a Guide of its own."""
 
-    replaces: ClassVar[Literal["cond", "uncond"] | None] = None
+    replaces: ClassVar[Literal["cond", "uncond", "both"] | None] = None
     """The prediction that its further one takes the place of: two that replace the same one have no meaning."""
 
     example: ClassVar[dict[str, Any]] = {}
@@ -160,7 +161,24 @@ class Transform(BaseModel):
         """
         return None
 
-    def supplies(self, step: Step, memory: Mapping[str, Any]) -> Literal["uncond", "cond"] | None:  # noqa: ARG002
+    def second_variation(self, step: Step) -> Perturbation | None:  # noqa: ARG002
+        """A second perturbed pass; `context.second` holds its prediction in the hooks.
+
+        At w = 1 it is not run where nothing reads the unconditional prediction, which is what it is for.
+
+        Args:
+            step: The step.
+
+        Returns:
+            The perturbed pass, or None.
+        """
+        return None
+
+    def supplies(
+        self,
+        step: Step,  # noqa: ARG002
+        memory: Mapping[str, Any],  # noqa: ARG002
+    ) -> Literal["uncond", "cond", "both"] | None:
         """The prediction that its hook computes without the denoiser at this step, so that the row need not run.
 
         Args:
@@ -168,7 +186,7 @@ class Transform(BaseModel):
             memory: The memory of this transform in this run; it must not be changed here.
 
         Returns:
-            "uncond" or "cond"; None if both are read from the denoiser.
+            "uncond", "cond" or "both"; None if both are read from the denoiser.
         """
         return None
 

@@ -82,5 +82,10 @@ def perturbed_passes(guidance: Guidance, path: Path = "vp") -> Iterator[tuple[Tr
     probed = noise_steps(flow_levels(PROBED) if path == "flow" else karras(PROBED), path)
     for transform in guidance.transforms:
         if transform.strength > 0:
-            wanted = filter(None, map(transform.variation, probed))
+            wanted = (
+                one_pass
+                for step in probed
+                for one_pass in (transform.variation(step), transform.second_variation(step))
+                if one_pass is not None
+            )
             yield from ((transform, one_pass) for one_pass in {type(each): each for each in wanted}.values())

@@ -15,8 +15,11 @@ from cfglab.denoising.trace import Trace
 from cfglab.errors import InputError
 from cfglab.guidance import Guidance, Perturbation, Space
 from cfglab.guidance.guidance import as_guidance
+from cfglab.guidance.perturbations.cropped_sample import CroppedSample
 from cfglab.guidance.perturbations.self_attention import BlurredQueries, IdentityAttention
+from cfglab.guidance.perturbations.shuffled_tokens import ShuffledTokens
 from cfglab.guidance.perturbations.skipped_layers import RandomBlocks, SkippedLayers
+from cfglab.guidance.perturbations.sparse_attention import SparseAttention
 from cfglab.guidance.perturbations.weak_models import WeakModelPass
 from cfglab.hosts.capabilities import Host
 from cfglab.hosts.levels import Levels
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 Denoiser = Callable[..., Any]
-HOOKED = (IdentityAttention, BlurredQueries, SkippedLayers, RandomBlocks)
+HOOKED = (IdentityAttention, BlurredQueries, ShuffledTokens, SparseAttention, SkippedLayers, RandomBlocks)
 """Perturbed passes that change layers of the network and nothing that it is given."""
 
 
@@ -273,7 +276,8 @@ def guided(
     guidances = [as_guidance(part) for part in guidance] if several else [as_guidance(guidance)]
     reader: Levels | SigmaSteps = levels if isinstance(levels, Levels | SigmaSteps) else SigmaSteps(levels)
     own: Space = reader.prediction if isinstance(reader, Levels) else "x0"
-    host = Host("guided()", passes=() if network is None else HOOKED + ((WeakModelPass,) if network is denoise else ()))
+    passes: tuple[type, ...] = () if network is None else HOOKED
+    host = Host("guided()", passes + ((WeakModelPass, CroppedSample) if network is denoise else ()))
     for spec in guidances:
         if isinstance(spec, Guidance):
             host.check(spec, "flow" if (prediction or own) == "flow" else "vp")

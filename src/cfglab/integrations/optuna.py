@@ -5,7 +5,7 @@ A trial is a pure function of the finished trials before it, so a search that wa
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,6 +84,7 @@ def tune(
                     load_if_exists=True,
                     directions=["maximize" if METRICS[it].sign > 0 else "minimize" for it in search.metrics],
                 )
+                _name_metrics(study, search.metrics)
                 one = _Tuning(study, objective, SearchSpace.of(text, search.base.steps), name, advance, tell)
                 one.run(trials, rows / 2 if rows else None)
                 sides.append(one.side())
@@ -232,6 +233,15 @@ def _storage(folder: Path) -> Iterator[Any]:
     finally:
         storage.remove_session()
         storage.engine.dispose()
+
+
+def _name_metrics(study: "Study", metrics: Sequence[str]) -> None:
+    """Give the values of a study their names, for optuna-dashboard and Optuna's own plots."""
+    from optuna.exceptions import ExperimentalWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names(list(metrics))
 
 
 def _sampler(seed: int) -> Any:

@@ -10,6 +10,7 @@ from cfglab.pipelines.loading.samplers import SAMPLERS
 
 if TYPE_CHECKING:
     from cfglab.denoising.trace import Trace
+    from cfglab.pipelines.best_of import Generated, generate
     from cfglab.pipelines.guider.guider import Guider, to_guider
     from cfglab.pipelines.guider.save import save_with_guider
     from cfglab.pipelines.interception.guide import attach, detach, guide
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _HEAVY = {
     "attach": "cfglab.pipelines.interception.guide",
     "detach": "cfglab.pipelines.interception.guide",
+    "generate": "cfglab.pipelines.best_of",
+    "Generated": "cfglab.pipelines.best_of",
     "Guider": "cfglab.pipelines.guider.guider",
     "Profile": "cfglab.pipelines.profiles.profile",
     "Trace": "cfglab.denoising.trace",
@@ -31,12 +34,14 @@ _HEAVY = {
 
 __all__ = [
     "SAMPLERS",
+    "Generated",
     "Guider",
     "Profile",
     "Trace",
     "attach",
     "check_prompt",
     "detach",
+    "generate",
     "guide",
     "load",
     "locate",

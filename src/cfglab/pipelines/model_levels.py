@@ -40,7 +40,7 @@ def levels(model: str, steps: int, *, sampler: str | None = None, allow_download
         return path_levels(model, steps)
     if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= STEPS:
         raise InputError(f"{shown(steps)} steps: a run has 1 to {STEPS:,}, a whole number; write 50.")
-    return _of_scheduler(model, _scheduler(model, sampler, allow_download), steps)
+    return scheduler_levels(Path(model).name, _scheduler(model, sampler, allow_download), steps)
 
 
 def _scheduler(model: str, sampler: str | None, allow_download: bool) -> Any:
@@ -65,22 +65,36 @@ def _scheduler(model: str, sampler: str | None, allow_download: bool) -> Any:
     return kind.from_config(config)
 
 
-def _of_scheduler(model: str, scheduler: Any, steps: int) -> Levels:
+def scheduler_levels(name: str, scheduler: Any, steps: int, **timesteps: Any) -> Levels:
+    """The noise levels of a run of a diffusers scheduler.
+
+    Args:
+        name: The name of the model, for messages.
+        scheduler: The scheduler.
+        steps: The number of steps.
+        **timesteps: Arguments of `set_timesteps` in place of the number of steps, such as sigmas and mu.
+
+    Returns:
+        The levels, with the timesteps as the host's own numbers.
+
+    Raises:
+        InputError: The levels depend on more than that, or the sampler's sigmas are not known.
+    """
     import numpy as np
 
     from cfglab.denoising.step_reader import prediction_of, read_steps
 
     try:
-        scheduler.set_timesteps(steps)
+        scheduler.set_timesteps(**timesteps or {"num_inference_steps": steps})
         calls = read_steps(scheduler)
     except Exception as error:
         raise InputError(
-            f"{model}: its {type(scheduler).__name__} gives no levels for {steps} steps alone "
+            f"{name}: its {type(scheduler).__name__} gives no levels for {steps} steps alone "
             f"({str(error).strip().partition(chr(10))[0]:.80}); read them from the trace of a run, guide(pipe).trace."
         ) from error
     run = [next(step for step in calls if step.index == index) for index in range(calls[-1].index + 1)]
     if any(step.sigma is None or step.timestep is None for step in run):
-        raise InputError(f"{model}: the sigmas of {type(scheduler).__name__} are not known; name another --sampler.")
+        raise InputError(f"{name}: the sigmas of {type(scheduler).__name__} are not known; name another --sampler.")
     times = [float(step.timestep or 0.0) for step in run]
     sigmas = [float(step.sigma or 0.0) for step in run]
 
@@ -93,7 +107,7 @@ def _of_scheduler(model: str, scheduler: Any, steps: int) -> Levels:
         for step in run
     ]
     return Levels(
-        Path(model).name,
+        name,
         "timestep",
         (*times, -1.0),
         tuple(hosts),

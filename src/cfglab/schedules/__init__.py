@@ -2,7 +2,7 @@
 
 from cfglab.schedules import algebra, dose  # noqa: F401 (they enter the composites)
 from cfglab.schedules.coercion import as_schedule
-from cfglab.schedules.interop import from_invokeai, from_sd_cpp, to_invokeai, to_sd_cpp
+from cfglab.schedules.interop import from_dynthres, from_invokeai, from_sd_cpp, to_invokeai, to_sd_cpp
 from cfglab.schedules.parser import parse
 from cfglab.schedules.published.curves import C2FG, Beta
 from cfglab.schedules.published.named import constructor
@@ -32,6 +32,7 @@ __all__ = [
     "Table",
     "as_schedule",
     "constructor",
+    "from_dynthres",
     "from_invokeai",
     "from_sd_cpp",
     "parse",

@@ -1,20 +1,85 @@
 """Schedules in the notation of other programs: reading and writing."""
 
 import itertools
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from cfglab import limits
 from cfglab.errors import InputError
 from cfglab.json_text import read_json
 from cfglab.schedules.coercion import as_schedule
-from cfglab.schedules.fields import shown
+from cfglab.schedules.fields import nearest, shown
 from cfglab.schedules.schedule import Schedule
 from cfglab.schedules.shapes import Constant, Table
 
 _PART = re.compile(r"\s*+([+-]?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE]-?[0-9]++)?)\s*+x\s*+([0-9]{1,9})\s*+")
 """Scale x steps, in decimal notation."""
+
+
+DYNTHRES: Mapping[str, Callable[[float, float], float]] = MappingProxyType(
+    {
+        "Constant": lambda f, k: 1.0,  # noqa: ARG005
+        "Linear Down": lambda f, k: 1 - f,  # noqa: ARG005
+        "Cosine Down": lambda f, k: math.cos(f * math.pi / 2),  # noqa: ARG005
+        "Half Cosine Down": lambda f, k: math.cos(f),  # noqa: ARG005
+        "Linear Up": lambda f, k: f,  # noqa: ARG005
+        "Cosine Up": lambda f, k: 1 - math.cos(f * math.pi / 2),  # noqa: ARG005
+        "Half Cosine Up": lambda f, k: 1 - math.cos(f),  # noqa: ARG005
+        "Power Up": lambda f, k: f**k,
+        "Power Down": lambda f, k: 1 - f**k,
+        "Linear Repeating": lambda f, k: abs(1 - 2 * (f * k % 1)),
+        "Cosine Repeating": lambda f, k: math.cos(2 * math.pi * f * k) / 2 + 0.5,
+        "Sawtooth": lambda f, k: f * k % 1,
+    }
+)
+"""The twelve modes of Dynamic Thresholding by their names: the share of `scale - minimum` at f = i / (N - 1)."""
+
+
+def from_dynthres(mode: str, scale: float, steps: int, *, minimum: float = 0.0, value: float = 4.0) -> Table:
+    """The schedule of a mode of Dynamic Thresholding, `minimum + (scale - minimum) * share(i / (N - 1))`.
+
+    Its curves end at the last step, so they depend on the number of steps and are a table here. The node of ComfyUI
+    does not know that number and counts to 999.
+
+    Args:
+        mode: The name in the program's list, such as "Half Cosine Up"; case does not matter, `_` is a space.
+        scale: The CFG scale, or the mimic scale.
+        steps: The number of steps of the run, 1 or more.
+        minimum: The minimum of the scale.
+        value: The scheduler value: the exponent of the powers, the number of repetitions; above 0.
+
+    Returns:
+        A table with one entry per step, the first step first.
+
+    Raises:
+        InputError: There is no such mode, or a number is out of range.
+
+    Reference:
+        mcmonkeyprojects/sd-dynamic-thresholding, `DynThresh.interpret_scale`.
+
+    Examples:
+        >>> from cfglab.schedules import from_dynthres
+        >>> print(from_dynthres("Linear Down", 7, 4, minimum=1))
+        [7, 5, 3, 1]
+    """
+    names = {name.lower().replace(" ", "_"): name for name in DYNTHRES}
+    key = str(mode).lower().replace(" ", "_")
+    if key not in names:
+        raise InputError(
+            f"mode {shown(mode)}: Dynamic Thresholding has {', '.join(DYNTHRES)};{nearest(key, names) or ' name one.'}"
+        )
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= limits.SCALES:
+        raise InputError(f"{shown(steps)} steps: a run has 1 to {limits.SCALES}, a whole number; give steps=50.")
+    if not all(math.isfinite(number) for number in (scale, minimum, value)) or value <= 0:
+        raise InputError(
+            f"scale {scale}, minimum {minimum} and value {value}: finite numbers, and a value above 0; write value=4."
+        )
+    share = DYNTHRES[names[key]]
+    fractions = (index / max(1, steps - 1) for index in range(steps))
+    return Table([minimum + (scale - minimum) * share(fraction, value) for fraction in fractions])
 
 
 def from_sd_cpp(text: str, steps: int | None = None, scale: float | None = None) -> Table:

@@ -1,6 +1,5 @@
 """The server of the playground: on this computer only unless told, its own files only, no other server asked."""
 
-import ipaddress
 import os
 import re
 import socket
@@ -10,21 +9,15 @@ from typing import Any
 
 from cfglab.errors import CfglabError, InputError
 from cfglab.schedules.fields import shown
+from cfglab.viewer.web import HOME, REPORT_POLICY, RUN_FILES, bracketed, is_any, is_loopback, listen, open_browser
 
-HOME = "127.0.0.1"
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; frame-src 'self'; object-src 'none'; "
     "base-uri 'self'; form-action 'self'"
 )
-_REPORT_POLICY = (
-    "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' data:; "
-    "sandbox allow-scripts allow-popups allow-downloads"
-)
 _CLOSED = re.compile(r"/gradio_api/(?:file[=/]|upload|proxy=|stream|component_server)|/(?:docs|redoc|openapi\.json)$")
 """Addresses of Gradio that the page does not use: files of the server, uploads, and other servers through it."""
-_FILES = re.compile(r"(?:report\.(?:html|csv|json)|images/[0-9a-f]{8,64}\.png|report/[A-Za-z0-9_-]+\.(?:js|json))")
-"""What is served of a run folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +98,7 @@ def make_app(settings: Settings) -> Any:
         pwa=False,
     )
     app.add_middleware(_Guard)
-    if _is_loopback(settings.host):  # another site's name that points here is refused
+    if is_loopback(settings.host):  # another site's name that points here is refused
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", "::1"])
     engine.warm_up()
     return app
@@ -124,38 +117,12 @@ def serve(settings: Settings, *, browser: bool = True) -> None:
     with listen(settings.host, settings.port) as listening:
         port = listening.getsockname()[1]
         app = make_app(settings)
-        address = f"http://{'localhost' if _is_any(settings.host) else _bracketed(settings.host)}:{port}/"
-        reach = "this computer only" if _is_loopback(settings.host) else "everybody on the network of this computer"
+        address = f"http://{'localhost' if is_any(settings.host) else bracketed(settings.host)}:{port}/"
+        reach = "this computer only" if is_loopback(settings.host) else "everybody on the network of this computer"
         print(f"playground: {address} ({reach}; Ctrl-C ends it)", flush=True)
         if browser:
-            _open_browser(address)
+            open_browser(address)
         run_server(app, listening)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens.
-
-    Raises:
-        InputError: the port is taken or not allowed, or the address is not this computer's.
-    """
-    if not 0 <= port <= 65535:
-        raise InputError(f"--port {port}: a port is 0 to 65535; write 7860.")
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise InputError(f"--host {shown(host)}: no address of this computer ({error}); leave it out.") from error
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen(128)
-    except OSError as error:
-        listening.close()
-        raise InputError(
-            f"--port {port} on {host}: cannot be used ({error.strerror or error}); give another --port, or 0 for a "
-            "free one."
-        ) from error
-    return listening
 
 
 def run_server(app: Any, listening: socket.socket) -> None:
@@ -169,29 +136,16 @@ def run_server(app: Any, listening: socket.socket) -> None:
         return
 
 
-def _open_browser(address: str) -> None:
-    """Open the page; where there is no browser, the printed address is enough."""
-    import threading
-    import webbrowser
-
-    try:
-        webbrowser.get()
-    except webbrowser.Error:
-        print("no browser was found here; open the address yourself.", flush=True)
-        return
-    threading.Timer(1.0, webbrowser.open, [address]).start()
-
-
 def _run_files(jobs: Any) -> Any:
     from fastapi import Response
     from fastapi.responses import FileResponse, PlainTextResponse
 
     def run_file(name: str, file: str) -> Response:
         """The report of a run, written again when it is asked for, and the images of its grid."""
-        headers = {"Content-Security-Policy": _REPORT_POLICY, "X-Content-Type-Options": "nosniff"}
+        headers = {"Content-Security-Policy": REPORT_POLICY, "X-Content-Type-Options": "nosniff"}
         try:
             folder = jobs.folder(name)
-            if not _FILES.fullmatch(file):
+            if not RUN_FILES.fullmatch(file):
                 raise InputError(f"{shown(file)}: not a file of a report.")
             if file == "report.html":
                 from cfglab.report import report
@@ -231,18 +185,3 @@ class _Guard:
             await send(message)
 
         await self.app(scope, receive, with_policy)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _is_any(host: str) -> bool:
-    return host in ("0.0.0.0", "::")
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -14,6 +14,7 @@ from cfglab.experiments.execution.outcome import Batch, Load, Outcome, Workers, 
 from cfglab.experiments.execution.run import run
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.storage.files import folder_name
+from cfglab.experiments.storage.session import StopRequested
 from cfglab.experiments.storage.store import DATABASE
 from cfglab.guidance.guidance import parse_guidance
 from cfglab.schedules.fields import shown
@@ -206,7 +207,7 @@ class Jobs:
                 executor=self._executor(job, experiment),
                 **hub,
             )
-        except _Stopped:
+        except (_Stopped, StopRequested):
             job.error = "stopped; Continue goes on where it was."
         except BaseException as fault:
             job.error = str(explained(fault))

@@ -76,7 +76,7 @@ def calm(seed: int) -> Iterator[None]:
         warnings.filterwarnings("ignore", category=UserWarning, message="(?s).*CPU [Aa]utocast")
         warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*torch.jit.script")
         warnings.filterwarnings("ignore", category=UserWarning, message="Should have t[ab]")  # torchsde, at its ends
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch's own function formats a stack for each CUDA device to be
         yield
 
 

@@ -1,6 +1,8 @@
 """A comparison as a value, and as a table of text."""
 
 from collections.abc import Collection
+from importlib import import_module
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -85,6 +87,26 @@ class Comparison(BaseModel):
             for line in lines
         ]
         return "\n".join([*(line.rstrip() for line in text), "", visible(self.note)])
+
+    def save(self, path: Path | str, *, width: float | None = None) -> Path:
+        """Write the comparison to a file, whole or not at all: a table, or a figure with an interval for each setting.
+
+        Args:
+            path: a file that ends in .csv, .tex (LaTeX, for the package booktabs), .pdf, .svg or .png.
+            width: the width of a figure in inches; None is 5.5.
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: for another kind of file, a width that is not between 1 and 40, or a folder that is missing.
+            MachineError: if the file cannot be written.
+
+        Examples:
+            cfglab.Run("runs/k-decay").compare("alignment").save("table.tex")
+        """
+        layer_above = "cfglab.report.saving"  # looked up by name on request; nothing here depends on it
+        return Path(import_module(layer_above).save_comparison(self, Path(path), width))
 
     def _repr_mimebundle_(
         self, include: Collection[str] | None = None, exclude: Collection[str] | None = None

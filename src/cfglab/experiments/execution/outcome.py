@@ -17,6 +17,7 @@ from cfglab.experiments.backends.base import Backend, BatchResult
 from cfglab.experiments.execution.versions import versions
 from cfglab.experiments.spec.cell import Cell
 from cfglab.experiments.storage.png import encode, to_bytes
+from cfglab.experiments.storage.session import WorkerState
 from cfglab.metrics.images import clipped_share, contrast, saturation
 
 NOT_FINITE = "the image has values that are not finite (NaN or infinity); try dtype float32 or a smaller scale"
@@ -55,10 +56,12 @@ class Workers:
     Attributes:
         environment: the versions and the device of the workers.
         draw: yields the outcomes of each batch as soon as it is complete, in any order.
+        crew: returns what each worker on another process does; empty if there is none.
     """
 
     environment: Mapping[str, str]
     draw: Callable[[Sequence[Batch]], Iterator[list[Outcome]]]
+    crew: Callable[[], Sequence[WorkerState]] = tuple
 
 
 Load = Callable[[str], Backend]

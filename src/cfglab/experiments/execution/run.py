@@ -5,7 +5,6 @@ ends with the same images; a finished run loads no model.
 """
 
 import hashlib
-import platform
 from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -15,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError, MachineError
-from cfglab.experiments.backends.base import Backend
-from cfglab.experiments.backends.load import as_backend, load_backend
+from cfglab.experiments.backends.load import as_backend, load_model
 from cfglab.experiments.execution.outcome import Batch, Executor, Load, Outcome, Workers, in_process
 from cfglab.experiments.spec.batching import batches, first_pass
 from cfglab.experiments.spec.experiment import Experiment
@@ -25,6 +23,7 @@ from cfglab.experiments.spec.prompts import refuse_same_noise
 from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.files import write_whole
 from cfglab.experiments.storage.png import add_infotext
+from cfglab.experiments.storage.session import Session
 from cfglab.experiments.storage.store import DATABASE, INFOTEXT, Result, ResultRow, Store
 from cfglab.file_input import read_bytes
 from cfglab.limits import IMAGE_BYTES
@@ -123,6 +122,26 @@ class Run:
         layer_above = "cfglab.report"  # looked up by name on request; nothing here depends on it
         return Path(import_module(layer_above).report(self.folder, live=live))
 
+    def save_images(self, path: Path | str, **options: Any) -> Path:
+        """Write images of the run to one file: a contact sheet (.png) or an animation of a sweep (.gif, .webp).
+
+        Args:
+            path: the file.
+            **options: `rows`, `columns`, `over`, `at`, `size` and `seconds`, as in `cfglab export`.
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: for another kind of file, or an axis or value that the run does not have.
+            MachineError: if the file cannot be written.
+
+        Examples:
+            cfglab.Run("runs/k-decay").save_images("sheet.png", rows="seed", columns="k", at={"group": "k-decay"})
+        """
+        layer_above = "cfglab.report.saving"
+        return Path(import_module(layer_above).save_images(self.folder, Path(path), **options))
+
     def _repr_mimebundle_(
         self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
     ) -> dict[str, str]:
@@ -179,6 +198,7 @@ def run(
         InputError: if the model, sampler, size or a prompt is not valid, or the folder holds something else or has
             another writer.
         MachineError: if the folder or the disk cannot be written.
+        KeyboardInterrupt: after Ctrl-C, or between batches if another process requested a stop (`cfglab show`).
 
     Examples:
         >>> from tempfile import TemporaryDirectory
@@ -228,6 +248,7 @@ def run(
             refuse_same_noise(experiment.seeds)
             workers = start_workers(batches(all_cells, model.factor))
         store = store_stack.enter_context(Store.create(folder, experiment))
+        session = store_stack.enter_context(Session(folder))
         plan = batches(all_cells, model.factor, store.meta("plan") or "1")  # the plan that the run was begun with
         intact = _intact(store, model)
         todo = [
@@ -243,9 +264,12 @@ def run(
                 store.note_versions(workers.environment)
                 total = len(placements)
                 progress = RunProgress(folder, total - sum(map(len, todo)), total, first_pass(all_cells))
-                drawn = _draw_all(store, workers, todo, placements, intact, score, quiet, progress, watch)
+                drawn = _draw_all(
+                    store, workers, todo, placements, intact, score, quiet, progress, _noted(session, workers, watch)
+                )
             worker_stack.close()
             if score:
+                session.scoring()
                 from cfglab.experiments.scoring.scorer import score as score_run
 
                 score_run(store, quiet)
@@ -264,39 +288,6 @@ def _as_stored(folder: Path, experiment: Experiment) -> Experiment:
         return experiment
     with Store.open(folder) as store:
         return experiment.as_stored(store.experiment)
-
-
-def load_model(experiment: Experiment, device: str, hub: dict[str, Any], weights: str | None = None) -> Backend:
-    """Load the model of an experiment, and check that it can run it.
-
-    Args:
-        experiment: the experiment.
-        device: a torch device, or "auto".
-        hub: `revision`, `allow_pickle` and `allow_download`, as in `cfglab.load`.
-        weights: the hash of the weights that the run was started with; None accepts any.
-
-    Returns:
-        The backend, ready to generate.
-
-    Raises:
-        InputError: if the model does not exist, has other weights (on another machine than the run's), or cannot run
-            the experiment.
-    """
-    if weights and (local_weights := model_facts(experiment.model, **hub).weights) != weights:
-        raise InputError(
-            f"{experiment.model}: has weights {local_weights[:12]} on {platform.node()}, but {weights[:12]} where the "
-            "run was started; bring the same model to every machine."
-        )
-    backend = load_backend(
-        experiment.model,
-        device=device,
-        dtype=experiment.dtype,
-        sampler=experiment.sampler,
-        compiled=experiment.compile,
-        **hub,
-    )
-    backend.check_experiment(experiment)
-    return backend
 
 
 def _intact(store: Store, model: ModelFacts) -> set[int]:
@@ -318,6 +309,17 @@ def _is_there(folder: Path, row: ResultRow) -> bool:
         return path.is_file() and hashlib.sha256(read_bytes(path, IMAGE_BYTES)).hexdigest() == row.sha256
     except OSError:
         return False
+
+
+def _noted(session: Session, workers: Workers, watch: Callable[[RunProgress], object]) -> Callable[[RunProgress], None]:
+    """`watch`, after the session has noted the progress and before it stops if that was requested."""
+
+    def noted(progress: RunProgress) -> None:
+        session.update(progress.done, progress.total, workers.crew())
+        watch(progress)
+        session.obey()
+
+    return noted
 
 
 def _draw_all(

@@ -2,6 +2,7 @@
 
 import platform
 import sys
+from functools import cache
 from importlib import metadata
 
 from cfglab import __version__
@@ -16,7 +17,13 @@ def versions() -> dict[str, str]:
     }
     for package in ("torch", "diffusers", "transformers", "numpy"):
         try:
-            versions_by_name[package] = metadata.version(package)
+            versions_by_name[package] = _version(package)
         except metadata.PackageNotFoundError:
             continue
     return versions_by_name
+
+
+@cache
+def _version(package: str) -> str:
+    """The installed version, which is read from a file once and not for every batch."""
+    return metadata.version(package)

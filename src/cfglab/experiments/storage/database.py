@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from cfglab.errors import CfglabError, InputError, MachineError
 from cfglab.experiments.spec.batching import PLAN
-from cfglab.experiments.storage.files import LOCK, refuse
+from cfglab.experiments.storage.files import LOCK, SESSION, STOP, refuse
 
 DATABASE = "results.sqlite"
 FORMAT = 1  # of the tables; 0 in files of before it was written
@@ -228,7 +228,7 @@ def check_free(folder: Path) -> list[str]:
         names = [entry.name for entry in folder.iterdir()] if folder.exists() else []
     except OSError as error:
         raise refuse(folder, error) from error
-    return [name for name in names if name != LOCK and not name.startswith(_NEW)]
+    return [name for name in names if name not in (LOCK, SESSION, STOP) and not name.startswith(_NEW)]
 
 
 @contextmanager

@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
+from time import sleep
 
 from cfglab.errors import CfglabError, InputError, MachineError
 from cfglab.limits import NAME_CHARACTERS
 
 LOCK = ".lock"
+SESSION = ".session.json"
+STOP = ".stop"
+AGAIN = 0.05  # seconds after which a lock that is taken is tried again: a reader may only have looked at it
 PATIENCE = 10.0  # seconds in which a file system answers whether a lock is free
 
 
@@ -129,13 +133,47 @@ def only_writer(folder: Path) -> Iterator[None]:
         raise refuse(folder, error) from error
     try:
         if not _locked(folder, file):
-            raise InputError(
-                f"{folder}: {_holder(file)} is writing there; one writer a run: wait for it, or choose another --out."
-            )
+            sleep(AGAIN)
+            if not _locked(folder, file):
+                raise InputError(
+                    f"{folder}: {_holder(file)} is writing there; one writer a run: wait for it, or choose another "
+                    "--out."
+                )
         _write_holder(folder, file)
         yield
         with suppress(OSError):  # closing the file unlocks it as well
             unlock_descriptor(file)
+    finally:
+        os.close(file)
+
+
+def is_locked(folder: Path) -> bool:
+    """Return whether a process is writing in a run folder now, by the lock itself: a crash leaves none.
+
+    To look takes the lock for a moment; a writer that begins just then tries again.
+
+    Args:
+        folder: the run folder.
+    """
+    from filelock import unlock_descriptor
+
+    for mode in (os.O_RDWR, os.O_RDONLY):  # a folder of somebody else
+        try:
+            file = os.open(folder / LOCK, mode | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+            break
+        except PermissionError:
+            continue
+        except OSError:
+            return False
+    else:
+        return False
+    try:
+        free = _locked(folder, file)
+        if free:
+            unlock_descriptor(file)
+        return not free
+    except (OSError, MachineError):  # no locks here, so nobody has one
+        return False
     finally:
         os.close(file)
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from cfglab.errors import InputError
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.storage.database import ANEW, DATABASE, check_rows, plain_errors
-from cfglab.experiments.storage.results import Result, ResultRow, read_results
+from cfglab.experiments.storage.results import CellPlace, Result, ResultRow, read_results
 from cfglab.metrics.estimate import Estimate
 
 
@@ -169,6 +169,45 @@ class StoreReader:
             "total(status = 'failed' AND settled) AS good FROM results"
         )
         return {name: int(row[name]) for name in ("done", "failed", "good")}
+
+    def latest(self, count: int) -> list[CellPlace]:
+        """Return the images that the plan of the run generates last, the last first: about the newest ones.
+
+        Args:
+            count: the largest number of images.
+
+        Raises:
+            InputError: if the results cannot be read or a row is damaged.
+        """
+        starts = len(self.experiment.prompts) * len(self.experiment.seeds)
+        return self._places(
+            "SELECT position, setting, prompt, seed, image, NULL AS error FROM results WHERE image IS NOT NULL "
+            "ORDER BY position % ? DESC, position DESC LIMIT ?",
+            starts,
+            count,
+        )
+
+    def failures(self, count: int) -> list[CellPlace]:
+        """Return failed cells in the experiment's order, with the last line of their errors.
+
+        Args:
+            count: the largest number of cells.
+
+        Raises:
+            InputError: if the results cannot be read or a row is damaged.
+        """
+        return self._places(
+            "SELECT position, setting, prompt, seed, NULL AS image, error FROM results WHERE status = 'failed' "
+            "ORDER BY position LIMIT ?",
+            count,
+        )
+
+    def _places(self, query: str, *values: object) -> list[CellPlace]:
+        try:
+            return [CellPlace.of(row) for row in self.select(query, *values)]
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            raise InputError(f"{self.folder / DATABASE}: a row is damaged ({fault['loc'][-1]}); {ANEW}.") from error
 
     def first_error(self) -> str:
         """Return the error of the first failed cell in the experiment's order, with its traceback; "" if none failed.

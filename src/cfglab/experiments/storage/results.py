@@ -58,6 +58,35 @@ class Result(BaseModel):
     rows_saved: float = 0.0
 
 
+class CellPlace(BaseModel):
+    """What a list shows of one cell.
+
+    Attributes:
+        setting: the name of the setting.
+        prompt: the prompt.
+        seed: the seed that the experiment states.
+        image: the path of the image, relative to the run folder, else None.
+        error: the last line of the error, else None.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    setting: str
+    prompt: str
+    seed: int
+    image: Annotated[str, Field(pattern=IMAGE)] | None = None
+    error: str | None = None
+
+    @classmethod
+    def of(cls, row: sqlite3.Row) -> "CellPlace":
+        """Return the cell of a row with these columns. Raises ValidationError if the row is damaged."""
+        values = {name: row[name] for name in cls.model_fields}
+        error = values["error"]
+        return cls.model_validate(
+            values | {"seed": seed_read(values["seed"]), "error": last_line(error) if isinstance(error, str) else error}
+        )
+
+
 class ResultRow(BaseModel):
     """A result, and what only the writer needs.
 

@@ -14,7 +14,8 @@ from typing import Any
 from cfglab.errors import InputError, MachineError
 from cfglab.experiments.analysis.paired import Key, paired
 from cfglab.experiments.analysis.pairs import join_names
-from cfglab.experiments.execution.run import load_model, run
+from cfglab.experiments.backends.load import load_model
+from cfglab.experiments.execution.run import run
 from cfglab.experiments.scoring.metric_models import MetricModel, measure
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.spec.setting import Setting

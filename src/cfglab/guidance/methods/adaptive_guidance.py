@@ -51,10 +51,13 @@ class AdaptiveGuidance(Transform):
     def scale(self, w: "float | Tensor", context: StepContext) -> "float | Tensor":
         from cfglab.guidance.reductions import dot, norm, safe_divide
 
-        if "agreed" not in context.memory:
+        index, agreed = context.memory.get("agreed", (-1, None))
+        if agreed is None or not self._dropped(context.step, context.memory):
             cosine = safe_divide(dot(context.cond, context.uncond), norm(context.cond) * norm(context.uncond))
-            if bool((cosine >= self.similarity).all()):
-                context.memory["agreed"] = context.step.index
+            agrees = (cosine >= self.similarity).all()
+            if agreed is not None and index == context.step.index:  # the second call of a step
+                agrees = agrees | agreed.value
+            context.memory["agreed"] = (context.step.index, _OnDevice(agrees))
         return w
 
     def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
@@ -64,4 +67,18 @@ class AdaptiveGuidance(Transform):
         return "uncond" if self._dropped(step, memory) else None
 
     def _dropped(self, step: Step, memory: Mapping[str, Any]) -> bool:
-        return bool(memory.get("agreed", step.index) < step.index)
+        index, agreed = memory.get("agreed", (step.index, None))
+        return agreed is not None and index < step.index and bool(agreed)
+
+
+class _OnDevice:
+    """A truth value on a device. It is read once: when the next step is planned, before that step's denoiser call."""
+
+    def __init__(self, value: "Tensor") -> None:
+        self.value = value
+        self._read: bool | None = None
+
+    def __bool__(self) -> bool:
+        if self._read is None:
+            self._read = bool(self.value)
+        return self._read

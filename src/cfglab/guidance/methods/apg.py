@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import model_validator
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from cfglab.guidance.context import StepContext
 from cfglab.guidance.fields import Decay, Fraction, NotNegative
@@ -30,12 +30,16 @@ class APG(Transform):
     is its node: `c + w (D_orth + eta D_par)` on x0. Each brings the defaults of that program. At w = 0 all of them are
     u here.
 
+    `smoothing` makes the limit a soft one, as stable-diffusion.cpp has it: with `q = r / |D'|` the factor is
+    `q / (1 + q^(1 / smoothing))^smoothing` in place of `min(1, q)`, which it is at 0.
+
     Attributes:
         space: The parameterization in which it acts; the paper's is x0.
         eta: The factor of the parallel part of the update, 0 to 1; 1 keeps it.
         momentum: The weight of the update of the step before, above -1 and below 1; 0 for none.
         norm_threshold: The largest L2 norm of the update of one image, in the unit of the predictions; 0 for no limit.
         as_in: The variant, "paper", "diffusers" or "comfyui"; the last two bring that host's defaults.
+        smoothing: How soft the limit is, 0 or more; 0 is the paper's.
 
     Reference:
         arXiv:2410.02416, algorithm 1.
@@ -61,6 +65,11 @@ class APG(Transform):
             Implementation(
                 "ComfyUI", "c + w D' on x0, one more than the paper's w, defaults eta 1, r 5: as_in=comfyui"
             ),
+            Implementation(
+                "stable-diffusion.cpp",
+                "in what the model predicts, r for a latent image of 65,536 numbers, with a soft limit: smoothing; "
+                "with an image condition it acts on the whole update of the three predictions",
+            ),
         ),
     )
 
@@ -70,6 +79,13 @@ class APG(Transform):
     momentum: Decay = -0.5
     norm_threshold: NotNegative = 0.0
     as_in: Literal["paper", "diffusers", "comfyui"] = "paper"
+    smoothing: NotNegative = 0.0
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `smoothing` where it is 0: cells of before there was such a field keep their id."""
+        content: dict[str, Any] = write(self)
+        return content if self.smoothing else {name: value for name, value in content.items() if name != "smoothing"}
 
     @model_validator(mode="before")
     @classmethod
@@ -86,9 +102,17 @@ class APG(Transform):
             step = update
         if self.norm_threshold:
             length = norm(step)
-            step = step * (self.norm_threshold / length.where(length > 0, 1.0)).clamp(max=1.0)
+            step = step * self._limit(self.norm_threshold / length.where(length > 0, 1.0))
         along = context.cond * safe_divide(dot(step, context.cond), dot(context.cond, context.cond), 0.0)
         changed = (step - along) + self.eta * along if self.eta != 1 else step
         if self.as_in == "diffusers":
             return changed
         return changed + context.over_w(update if self.as_in == "comfyui" else update - changed)
+
+    def _limit(self, share: "Tensor") -> "Tensor":
+        """The factor of an update, (n, 1, ...), from its threshold divided by its length."""
+        if not self.smoothing:
+            return share.clamp(max=1.0)
+        from torch.nn.functional import softplus
+
+        return (-self.smoothing * softplus(-share.log() / self.smoothing)).exp()

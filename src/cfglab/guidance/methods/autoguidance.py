@@ -40,6 +40,7 @@ class AutoGuidance(WeakPrediction):
 
     card: ClassVar[Card] = Card(
         title="Autoguidance",
+        needs="weak model",
         says="Away from what a smaller or less trained model predicts under the same condition.",
         formula="g + (w - 1) (D - D_weak)",
         paper="2406.02507",

@@ -46,6 +46,7 @@ class CADS(Transform):
 
     card: ClassVar[Card] = Card(
         title="Condition-annealed sampling (CADS)",
+        needs="text",
         says="Noise in the text's encoding early in the run, less and less of it: more variety.",
         formula="y^ = sqrt(gamma) y + s sqrt(1 - gamma) n, gamma from 0 at t >= tau2 to 1 at t <= tau1",
         paper="2310.17347",

@@ -32,6 +32,7 @@ class Composed(SecondPromptTransform):
 
     card: ClassVar[Card] = Card(
         title="Composed prompts",
+        needs="prompt",
         says="Two prompts at once, each with its own weight; a negative one takes its prompt away.",
         formula="u + w ((c - u) + weight (c' - u))",
         paper="2206.01714",

@@ -32,6 +32,7 @@ class DualCFG(SecondPromptTransform):
 
     card: ClassVar[Card] = Card(
         title="Dual classifier-free guidance",
+        needs="prompt",
         says="Two scales: from nothing to a middle prompt, and from there to the prompt.",
         formula="u + middle (m - u) + w (c - m)",
         paper="2211.09800",

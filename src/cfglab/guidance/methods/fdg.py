@@ -58,6 +58,9 @@ class FDG(Transform):
                 "the same pyramid, for sizes that halve evenly; scales (10, 5), finest first, instead of w; also "
                 "parallel weights",
             ),
+            Implementation(
+                "ComfyUI", "a custom node; w is the coarse band's scale, 12 the fine one's; pads sides to powers of two"
+            ),
             Implementation("cfglab 0.1", "a pyramid of its own: pyramid=nearest"),
         ),
     )

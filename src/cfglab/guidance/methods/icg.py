@@ -37,6 +37,7 @@ class ICG(Transform):
 
     card: ClassVar[Card] = Card(
         title="Independent condition guidance (ICG)",
+        needs="text",
         says="A random condition takes the place of the unconditional one: no null condition has to be trained.",
         formula="D(y') + w (D(y) - D(y')), y' = std(y) n",
         paper="2407.02687",

@@ -152,6 +152,7 @@ class NAG(Transform):
 
     card: ClassVar[Card] = Card(
         title="Normalized attention guidance (NAG)",
+        needs="cross-attention",
         says="A negative prompt inside cross-attention, for models that are run without CFG.",
         formula="Z = alpha hold_tau(s Z+ - (s - 1) Z-) + (1 - alpha) Z+",
         paper="2505.21179",

@@ -75,14 +75,25 @@ LEFT_OUT = (
         "and keeps the last update instead of none.",
     ),
     NotImplementedMethod(
-        "AutomaticCFG, SMC-CFG",
-        "2603.03281",
-        "the first has no description but its code, the second was seen second-hand only.",
+        "AutomaticCFG",
+        None,
+        "a scale per channel from the range of its values; it has no description but the code of its node.",
     ),
     NotImplementedMethod(
-        "SWG, TPG, PLADIS",
-        "2411.10257",
-        "crops, shuffled tokens (2506.10036) and sparse attention make the prediction worse in other ways; none was "
-        "checked against its paper yet. A Variation of one's own can be any of them.",
+        "ERG",
+        "2504.13987",
+        "one half changes the temperature of attention inside the text encoder, which runs before there is a step; the "
+        "other half does so in layers of the denoiser, and which layers, temperatures and first step the authors use "
+        "could not be read; they have no code. `seg` and `tpg` are the neighbours that act in the denoiser.",
+    ),
+    NotImplementedMethod(
+        "CFG-MP, CFG-MP+",
+        "2601.21892",
+        "iterations of the denoiser inside a step, with an acceleration of their own: the step of the sampler changes.",
+    ),
+    NotImplementedMethod(
+        "FSG",
+        "2510.21512",
+        "fixed points over longer intervals in the first steps, by denoising and adding noise again inside a step.",
     ),
 )

@@ -33,6 +33,7 @@ class PAG(WeakPrediction):
 
     card: ClassVar[Card] = Card(
         title="Perturbed-attention guidance (PAG)",
+        needs="self-attention",
         says="Away from a prediction whose self-attention is switched to the identity.",
         formula="g + s (c - c~), c~ with A = I in the middle block",
         paper="2403.17377",

@@ -32,6 +32,7 @@ class PerpNeg(SecondPromptTransform):
 
     card: ClassVar[Card] = Card(
         title="Perp-Neg",
+        needs="prompt",
         says="A negative prompt that cannot take back what the prompt asks for.",
         formula="u + w (p - weight (n - <n, p> / |p|^2 p)), p = c - u, n = c_neg - u",
         paper="2304.04968",

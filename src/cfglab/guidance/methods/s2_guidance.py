@@ -36,6 +36,7 @@ class S2Guidance(WeakPrediction):
 
     card: ClassVar[Card] = Card(
         title="S2-Guidance",
+        needs="layers",
         says="Away from a prediction that leaves out a few blocks, drawn anew at every step.",
         formula="g + omega (c - c~), c~ without a random share of the blocks",
         paper="2508.12880",

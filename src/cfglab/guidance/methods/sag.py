@@ -41,6 +41,7 @@ class SAG(WeakPrediction):
 
     card: ClassVar[Card] = Card(
         title="Self-attention guidance (SAG)",
+        needs="self-attention",
         says="Away from a prediction for a sample that is blurred where its self-attention looks.",
         formula="g + s (u - u~), u~ = u(x + alpha M (blur(D_u) - D_u)), M where attention sums up to more than 1",
         paper="2210.00939",

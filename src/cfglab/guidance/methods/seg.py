@@ -33,6 +33,7 @@ class SEG(WeakPrediction):
 
     card: ClassVar[Card] = Card(
         title="Smoothed energy guidance (SEG)",
+        needs="self-attention",
         says="Away from a prediction whose self-attention weights are blurred.",
         formula="g + s (c - c~), c~ with Q -> G_sigma * Q in the middle block",
         paper="2408.00760",

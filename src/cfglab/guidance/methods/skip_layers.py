@@ -35,6 +35,7 @@ class SkipLayers(WeakPrediction):
 
     card: ClassVar[Card] = Card(
         title="Skip-layer guidance (SLG)",
+        needs="layers",
         says="Away from a prediction that leaves some layers out, early in the run.",
         formula="g + s (c - c~), c~ without the layers",
         source="Stability AI's reference for SD 3.5 Medium, as diffusers' SkipLayerGuidance has it",

@@ -40,6 +40,7 @@ class TSG(WeakPrediction):
 
     card: ClassVar[Card] = Card(
         title="Time-step guidance (TSG)",
+        needs="timestep",
         says="Away from a prediction whose embedding of the time step has noise in it; needs no condition at all.",
         formula="g + (w - 1) (D - D~), D~ with e + s t^alpha std(e) n, e the time step's embedding",
         paper="2407.02687",

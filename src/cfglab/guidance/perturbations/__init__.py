@@ -5,7 +5,9 @@
 - `skipped_layers`: layers left out, named or random (SLG, S2, a variant of autoguidance)
 - `weak_models`: another network, by its name (autoguidance)
 - `noised_text`: noise in the text encodings (ICG, CADS)
-- `noised_timestep`: noise in the embedding of the timestep (TSG)
+- `noised_timestep`: noise in the embedding of the timestep (TSG); `shifted_timestep`: another timestep (SG)
+- `shuffled_tokens`: tokens in another order (TPG); `sparse_attention`: sparse cross-attention (PLADIS)
+- `cropped_sample`: the sample in overlapping crops (SWG)
 - `hooks` finds layers and removes hooks again; `per_image_noise` makes the noise of each row.
 
 A change of a few lines stands in the file of its method: `methods/second_prompt.py`, `methods/nag.py`.

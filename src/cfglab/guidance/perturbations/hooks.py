@@ -45,32 +45,34 @@ def self_attentions(denoiser: "Module", layers: tuple[str, ...], method: str) ->
     return modules
 
 
-def cross_attentions(denoiser: "Module", method: str) -> "list[Module]":
+def cross_attentions(denoiser: "Module", method: str, layers: tuple[str, ...] = ()) -> "list[Module]":
     """Every attention from the image to the text alone.
 
     Args:
         denoiser: The network.
         method: The kind of the transform, for the messages.
+        layers: Parts of dotted names of the layers that are searched; none for the whole network.
 
     Returns:
         The modules.
 
     Raises:
-        InputError: There is none.
+        InputError: There is none, or none in a layer.
     """
-    modules = [
-        module
-        for module in denoiser.modules()
+    check_hooks(denoiser, method)
+    modules = {
+        name: module
+        for name, module in denoiser.named_modules()
         if _is_attention(module)
         and getattr(module, "is_cross_attention", False)
         and getattr(module, "add_k_proj", None) is None
-    ]
+    }
     if not modules:
         raise InputError(
             f"{method}: no cross-attention in {_class_name(denoiser)}, where text and image share one attention or "
             "there is no text; use a negative prompt and a schedule there."
         )
-    return modules
+    return _in_layers(modules, denoiser, layers, method, "cross-attention") if layers else list(modules.values())
 
 
 def blocks(denoiser: "Module", layers: tuple[str, ...], method: str) -> "list[Module]":
@@ -112,6 +114,41 @@ def transformer_blocks(denoiser: "Module") -> list[str]:
         return [f"{name}.{index}" for name in stacks for index in range(len(getattr(denoiser, name)))]
     parts = (name.rpartition(".") for name, _ in denoiser.named_modules())
     return [f"{stack}.{index}" for stack, _, index in parts if index.isdigit() and stack.endswith("transformer_blocks")]
+
+
+def transformer_blocks_in(denoiser: "Module", layers: tuple[str, ...], method: str) -> "list[Module]":
+    """Every transformer block in the named layers.
+
+    Args:
+        denoiser: The network.
+        layers: Parts of dotted names, such as `mid`, `down_blocks` or `blocks.14`.
+        method: The kind of the transform, for the messages.
+
+    Returns:
+        The modules.
+
+    Raises:
+        InputError: A layer has no transformer block.
+    """
+    check_hooks(denoiser, method)
+    names = dict.fromkeys(transformer_blocks(denoiser))
+    modules = {name: module for name, module in denoiser.named_modules() if name in names}
+    return _in_layers(modules, denoiser, layers, method, "transformer block")
+
+
+def _in_layers(
+    modules: "dict[str, Module]", denoiser: "Module", layers: tuple[str, ...], method: str, noun: str
+) -> "list[Module]":
+    """The modules inside the layers, each once; every layer has one at least."""
+    inside: list[Module] = []
+    for layer in layers:
+        members = [module for name, module in modules.items() if _within(name, layer, denoiser)]
+        if not members:
+            raise InputError(
+                f"{method}: no {noun} in layer {layer!r} of {_class_name(denoiser)}; {_layer_choices(denoiser)}"
+            )
+        inside += [module for module in members if module not in inside]
+    return inside
 
 
 def check_hooks(denoiser: "Module", method: str) -> None:

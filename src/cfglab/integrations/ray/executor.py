@@ -15,6 +15,7 @@ from typing import Any
 
 from cfglab.errors import InputError, MachineError
 from cfglab.experiments.execution.outcome import Batch, Executor, Load, Outcome, Workers
+from cfglab.experiments.storage.session import WorkerState
 from cfglab.integrations.ray.address import check_head, first_line
 from cfglab.integrations.ray.worker import Worker
 
@@ -55,7 +56,7 @@ def on_ray(address: str, workers: int | None = None) -> Executor:
             actor = ray.remote(Worker).options(**options)
             crew = _Crew(lambda: actor.remote(load, device, threads, str(Path.cwd())), min(workers or room, most))
             try:
-                yield Workers(crew.wait(), crew.draw)
+                yield Workers(crew.wait(), crew.draw, crew.states)
             finally:
                 crew.dismiss()
 
@@ -86,6 +87,7 @@ class _Crew:
     def __init__(self, hire: Callable[[], Any], count: int) -> None:
         self._hire = hire
         self._hired: list[Any] = []
+        self._states: dict[int, WorkerState] = {}  # by the id of the worker, which `_hired` keeps alive
         self._idle: list[Any] = []
         self._jobs: dict[ray.ObjectRef[Any], tuple[Any, _Piece | None]] = {}  # worker, piece; None: it loads the model
         self._about: dict[str, str] | None = None
@@ -128,14 +130,24 @@ class _Crew:
         for worker in self._hired:
             ray.kill(worker)
 
+    def states(self) -> list[WorkerState]:
+        """What each worker does, also those that were lost."""
+        return list(self._states.values())
+
+    def _note(self, worker: Any, images: int = 0, **changes: Any) -> None:
+        before = self._states[id(worker)]
+        self._states[id(worker)] = before.model_copy(update={**changes, "images": before.images + images})
+
     def _add(self) -> None:
         worker = self._hire()
         self._hired.append(worker)
+        self._states[id(worker)] = WorkerState(number=len(self._hired), state="loading")
         self._jobs[worker.start.remote()] = worker, None
 
     def _give(self, waiting: deque[_Piece]) -> None:
         while waiting and self._idle:
             worker, piece = self._idle.pop(), waiting.popleft()
+            self._note(worker, state="working")
             self._jobs[worker.draw.remote(piece.cells)] = worker, piece
 
     def _next(self) -> tuple[_Piece | None, Any]:
@@ -156,7 +168,9 @@ class _Crew:
         try:
             result: Any = ray.get(ref)
             if piece is None:
-                self._compare(result)
+                node, facts = result
+                self._note(worker, node=node)
+                self._compare(facts)
         except (RayTaskError, InputError) as error:
             cause = error.cause if isinstance(error, RayTaskError) else error
             if piece is not None:
@@ -164,11 +178,14 @@ class _Crew:
             if self._about is not None:
                 _say_left_out(cause)
             self._refused.append(cause)
+            self._note(worker, state="lost")
             ray.kill(worker)
             return None, None
         except RayError:  # the worker, its node or the result it held
+            self._note(worker, state="lost")
             ray.kill(worker)
             return piece, None
+        self._note(worker, len(piece.cells) if piece else 0, state="idle")
         self._idle.append(worker)
         return piece, result
 

@@ -17,8 +17,8 @@ class Worker:
     def __init__(self, load: Load, device: str, threads: int, cwd: str) -> None:
         self._load, self._device, self._threads, self._cwd = load, device, threads, cwd
 
-    def start(self) -> dict[str, str]:
-        """Load the model; returns what pixels depend on besides the cell."""
+    def start(self) -> tuple[str, dict[str, str]]:
+        """Load the model; returns the name of the machine, and what pixels depend on besides the cell."""
         import torch
 
         torch.set_num_threads(self._threads)
@@ -33,7 +33,7 @@ class Worker:
             raise MachineError(
                 f"a Ray worker on {platform.node()} could not load the model: {words}; look after that node."
             ) from error
-        return describe_environment(self._backend)
+        return platform.node(), describe_environment(self._backend)
 
     def draw(self, batch: Batch) -> list[Outcome]:
         return generate_batch(self._backend, batch)

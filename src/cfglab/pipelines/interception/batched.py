@@ -128,7 +128,9 @@ class Batched:
         part = dict(zip(self._parts, all_predictions.split(images), strict=True))
         pipe = self._run.pipe
         if "perturbed" in part:
-            time = pipe.scheduler.timesteps.new_tensor(step.timestep)
+            time = torch.tensor(
+                step.timestep, dtype=pipe.scheduler.timesteps.dtype
+            )  # a number on the CPU: not uploaded
             return pipe._get_pag_scale(time) * (part["cond"] - part["perturbed"])
         argument = self._run.arguments.get("image_guidance_scale", 1.0)
         scale = float(getattr(pipe, "_image_guidance_scale", argument))

@@ -52,7 +52,8 @@ def call_controlnet(run: GuidedRun, call: DenoiserCall, name: str) -> Any:
     batch_rows = sorted(
         starts["cond"] + row - images if row >= images else starts["uncond"] + row for row in needed_rows
     )
-    labels = run.equal_rows.setdefault(name, EqualRows()).labels(call.sample, call.tensors())
+    still = None if rows.still_equal is None else rows.still_equal * 2
+    labels = run.equal_rows.setdefault(name, EqualRows(run.claims)).labels(call.sample, call.tensors(), still)
     first_row: dict[int, int] = {}
     for row in batch_rows:
         first_row.setdefault(labels[row], row)

@@ -172,7 +172,7 @@ class DenoiserCall:
                 return take(rows_of, rows).flatten(0, 1)
             if dim == 0:
                 return take(tensor, rows)
-            return tensor.index_select(dim, torch.tensor(rows, device=tensor.device))
+            return take(tensor, rows, dim).contiguous()
 
         return self._changed(pick, self.named, rows)
 

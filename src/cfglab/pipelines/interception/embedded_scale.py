@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cfglab.denoising.trace import StepRecord
@@ -86,7 +87,7 @@ class Embedded:
                 f"{type(run.pipe).__name__}: what it is given is in proportion to a scale that is not 0; leave "
                 "guidance_scale at its default."
             )
-        factors = value.new_tensor([w / native for w in scales])
+        factors = torch.stack([value.new_full((), w / native) for w in scales])  # filled there, not uploaded
         return {**call.kwargs, name: value * factors}
 
     def finish(self) -> None:

@@ -54,7 +54,7 @@ def with_prediction(output: Any, value: Tensor) -> Any:
 def predicted(
     run: GuidedRun, call: DenoiserCall, rows: list[int] | None = None, variation: Perturbation | None = None
 ) -> Tensor:
-    """The predictions of some rows, with the sign and dtype of the profile. Stores the output as the run's template.
+    """The predictions of some rows, with the sign and dtype of the profile. Stores the output's kind as `run.template`.
 
     Args:
         run: The run.
@@ -66,8 +66,8 @@ def predicted(
         (rows, ...).
     """
     output = call.run(rows, variation, run.encodings.insert)
-    if variation is None:
-        run.template = output
     value = prediction(output)
+    if variation is None:
+        run.template = with_prediction(output, value.new_empty(0))  # no prediction stays alive in it
     value = value.float() if run.profile.wide else value
     return -value if run.profile.negated else value

@@ -29,9 +29,15 @@ from cfglab.pipelines.interception.outputs import prediction
 from cfglab.pipelines.interception.post_combine import PostCombine, post_combine_of
 from cfglab.pipelines.interception.preconditions import Switches, check_on, resolve_layout
 from cfglab.pipelines.interception.prompt_encoding import Encodings
-from cfglab.pipelines.interception.row_sharing import Sharing, has_cache
+from cfglab.pipelines.interception.row_sharing import Sharing, has_cache, is_determined
 from cfglab.pipelines.interception.run import CallStyle, GuidedRun
-from cfglab.pipelines.interception.run_checks import check_concurrent, check_finished, check_networks, check_steps
+from cfglab.pipelines.interception.run_checks import (
+    check_claims,
+    check_concurrent,
+    check_finished,
+    check_networks,
+    check_steps,
+)
 from cfglab.pipelines.interception.two_calls import TwoCalls
 from cfglab.pipelines.interception.wrapped_modules import core_of
 from cfglab.pipelines.profiles.profile import Layout
@@ -112,6 +118,7 @@ class PipelineRun:
         self.reader = self._new_reader()
         self.encodings = Encodings(self.pipe)
         self.equal_rows: dict[str, EqualRows] = {}
+        self.claims: list[Tensor] = []
         self.template: Any = None
         self.style = _STYLES[layout](self)
         self._switches = Switches(self.profile)
@@ -219,10 +226,12 @@ class PipelineRun:
         if not getattr(self.pipe, "interrupt", False):
             check_finished(self, self._call_count, self._outside_caller)
         self.style.finish()
-        sums = torch.stack([total for _, total in self._sums]).tolist() if self._sums else []  # one wait after the loop
-        for (step, _), total in zip(self._sums, sums, strict=True):
+        waiting = [*(total for _, total in self._sums), *(claim.float() for claim in self.claims)]
+        numbers = torch.stack(waiting).tolist() if waiting else []  # one wait after the loop
+        for (step, _), total in zip(self._sums, numbers[: len(self._sums)], strict=True):
             if math.isnan(total):
                 raise self._not_finite(step)
+        check_claims(self, numbers[len(self._sums) :])
 
     def guidances(self, images: int) -> list[Any]:
         """The guidance of each image; see `GuidedRun.guidances`."""
@@ -255,7 +264,9 @@ class PipelineRun:
             space = self.profile.space or prediction_of(self.pipe.scheduler)
             channels = guided_channels(self.profile, call)
             specs = self.guidances(images)
-            self.rows = GuidedRows(specs, space, self.number, channels=channels, shaped=same_shape(call.module))
+            claims = self.claims if is_determined(self.pipe, self.arguments) else None
+            shaped = same_shape(call.module)
+            self.rows = GuidedRows(specs, space, self.number, channels=channels, shaped=shaped, claims=claims)
             names = (*self.profile.denoisers, *self.profile.helpers)
             self._sharing = Sharing(self.pipe, names, self.guided.share_rows, has_cache(call.module))
         if self.rows.images != images:

@@ -3,6 +3,7 @@
 It may if no part of the network reads several rows together and every argument is known. Otherwise all rows run, and
 one warning gives the reason."""
 
+import re
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -14,6 +15,41 @@ from cfglab.guidance import Perturbation
 from cfglab.guidance.perturbations.weak_models import WeakModelPass, weak_model
 from cfglab.pipelines.interception.denoiser_call import DenoiserCall
 from cfglab.pipelines.interception.row_mixing import Watched
+
+_DETERMINED = {
+    *("DDIMScheduler", "PNDMScheduler", "LMSDiscreteScheduler", "EulerDiscreteScheduler", "HeunDiscreteScheduler"),
+    *("KDPM2DiscreteScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"),
+    *("DEISMultistepScheduler", "UniPCMultistepScheduler"),
+    *("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"),
+}
+"""Samplers that add no noise, as their configuration says."""
+
+_EDITS_LATENTS = re.compile(
+    r"(?!num_images|image_guidance|callback_steps|\w*_tensor_inputs)\w*(image|mask|video|callback)\w*"
+)
+"""Arguments by which the loop of a pipeline may treat equal images in different ways."""
+
+
+def is_determined(pipe: Any, arguments: dict[str, Any]) -> bool:
+    """Whether equal images with equal predictions stay equal: no noise, no callback, no image to be edited.
+
+    Args:
+        pipe: The pipeline.
+        arguments: The arguments of its call by name.
+
+    Returns:
+        True for the pipelines and samplers of diffusers of which it is known.
+    """
+    scheduler = pipe.scheduler
+    config: Any = getattr(scheduler, "config", {})
+    return (
+        type(scheduler).__name__ in _DETERMINED
+        and all(type(value).__module__.startswith("diffusers.") for value in (pipe, scheduler))
+        and not str(config.get("algorithm_type", "")).startswith("sde")
+        and not config.get("stochastic_sampling")
+        and not arguments.get("eta")
+        and not any(value is not None and _EDITS_LATENTS.fullmatch(name) for name, value in arguments.items())
+    )
 
 
 class Sharing:

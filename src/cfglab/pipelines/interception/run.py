@@ -57,6 +57,7 @@ class GuidedRun(Protocol):
         reader: Counts the denoiser calls of the run.
         encodings: Encodes further prompts.
         equal_rows: The equal rows of each ControlNet, by component name.
+        claims: Scalars on a device, each True if the rows that were taken for equal at a call were equal.
         template: An output of the denoiser, for steps at which it is not run.
         style: Guides the denoiser calls.
     """
@@ -73,6 +74,7 @@ class GuidedRun(Protocol):
     reader: StepReader
     encodings: Encodings
     equal_rows: dict[str, EqualRows]
+    claims: list[Tensor]
     template: Any
     style: CallStyle
 

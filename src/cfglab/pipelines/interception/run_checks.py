@@ -175,6 +175,24 @@ def check_finished(run: GuidedRun, calls: int, outside_caller: str) -> None:
         )
 
 
+def check_claims(run: GuidedRun, claims: list[float]) -> None:
+    """Check at the end that rows that were taken for equal were equal.
+
+    Args:
+        run: The run.
+        claims: One number per claim; 0 if it was wrong.
+
+    Raises:
+        InputError: A claim was wrong.
+    """
+    if not all(claims):
+        raise InputError(
+            f"rows of this {type(run.pipe).__name__} that were equal at its first step were not equal at a later one, "
+            f"and were run once: {type(run.scheduler).__name__} or the loop adds noise; pass share_rows=False to "
+            "guide()."
+        )
+
+
 def switched_off(pipe: Any, name: str, value: Any, denoiser: str) -> InputError:
     """The error of a call whose guidance is off although its scale is on.
 

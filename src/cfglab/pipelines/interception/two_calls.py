@@ -55,7 +55,7 @@ class TwoCalls:
 
     def __init__(self, run: GuidedRun) -> None:
         self._run = run
-        self._equal: dict[Part, EqualRows] = {"cond": EqualRows(), "uncond": EqualRows()}
+        self._equal: dict[Part, EqualRows] = {"cond": EqualRows(run.claims), "uncond": EqualRows(run.claims)}
         self._all_rows = False
         """Whether the step under way runs all rows."""
         self._perturbed_rows = 0
@@ -80,6 +80,7 @@ class TwoCalls:
             return with_prediction(self._run.template, self._pending.buffer)
         if pending.part == part or pending.result.tick != tick or _same_conditioning(pending.result.call, call):
             raise self._unpaired_error(pending.step)
+        self._equal[part].begin(pending.result.labels, call.sample)
         result = self._run_needed(rows, call, part, tick, pending.step)
         uncond, cond = (result, pending.result) if part == "uncond" else (pending.result, result)
         return with_prediction(self._run.template, self._complete(rows, pending, uncond, cond))
@@ -105,7 +106,11 @@ class TwoCalls:
         run, count = self._run, call.count
         stored_call = DenoiserCall(call.module, call.plain, call.args, _copy_containers(call.kwargs), call.profile)
         self._all_rows, self._perturbed_rows = run.runs_all_rows(call, step), 0
-        labels = list(range(count)) if self._all_rows else self._equal[part].labels(call.sample, call.tensors())
+        labels = (
+            list(range(count))
+            if self._all_rows
+            else self._equal[part].labels(call.sample, call.tensors(), rows.still_equal)
+        )
         offset = count if part == "cond" else 0
         needed = rows.needed_rows(step, reads_cond=run.post_combine is not None)[None]
         first_row: dict[int, int] = {}
@@ -156,7 +161,7 @@ class TwoCalls:
         """The guided prediction of the pair, (n, ...), and its record."""
         run, count = self._run, uncond.call.count
         sample = uncond.call.sample
-        labels = torch.tensor([*uncond.labels, *(count + label for label in cond.labels)])
+        labels = [*uncond.labels, *(count + label for label in cond.labels)]
         post_combine = run.post_combine
 
         def like_uncond(prediction: Tensor) -> Tensor:
@@ -178,7 +183,8 @@ class TwoCalls:
             return pair if batch_rows is None else take(pair, batch_rows)
 
         finish = None if post_combine is None else lambda guided, c, _: post_combine(guided, c)
-        return rows.predict(step, torch.cat([sample, sample]), [labels], denoise, finish, separate=self._all_rows)
+        pair = torch.cat([sample, sample])
+        return rows.predict(step, pair, (), denoise, finish, separate=self._all_rows, labels=labels)
 
     def _unpaired_error(self, step: Step) -> InputError:
         pipe = self._run.pipe

@@ -1,5 +1,6 @@
 """A StableDiffusionPipeline from a name, quietly, with every fault as one line."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -194,20 +195,27 @@ def load_without_prefix(network: Any, folder: Path) -> bool:
 
 
 def _check_size(folder: Path, network_class: Any) -> None:
-    """Raise InputError where a configuration describes a network with far more weights than its files hold: it is built
-    without memory for them (on torch's meta device) before it is built with."""
-    with torch.device("meta"):
-        if hasattr(network_class, "load_config"):
-            network = network_class.from_config(network_class.load_config(folder, local_files_only=True))
-        else:
-            network = network_class(network_class.config_class.from_pretrained(folder, local_files_only=True))
-    described = sum(parameter.numel() for parameter in network.parameters())
+    """Raise InputError where a configuration describes a network with far more weights than its files hold."""
+    configuration = folder / "config.json"
+    described = _described(network_class, folder, configuration.read_bytes() if configuration.is_file() else b"")
     stored = weights_count(folder)
     if described > 1.1 * stored + 1_000_000:
         raise InputError(
             f"{folder / 'config.json'}: describes a network of {described:,} weights, and its files hold {stored:,}: "
             "one of them is of another model; copy or download the folder again."
         )
+
+
+@lru_cache(maxsize=16)
+def _described(network_class: Any, folder: Path, _configuration: bytes) -> int:
+    """The weights of the network that the configuration in a folder describes, which is built without memory for them
+    (on torch's meta device). That takes as long as reading a small network, so it is done once for a configuration."""
+    with torch.device("meta"):
+        if hasattr(network_class, "load_config"):
+            network = network_class.from_config(network_class.load_config(folder, local_files_only=True))
+        else:
+            network = network_class(network_class.config_class.from_pretrained(folder, local_files_only=True))
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def _first_line(error: BaseException) -> str:

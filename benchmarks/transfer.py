@@ -1,0 +1,93 @@
+"""A guidance transferred from 25 steps against what tuning at the new number of steps finds, on `scenes`.
+
+    python -m benchmarks.transfer --prompts 48      # 27,000 denoiser rows: 10 minutes on one core
+
+The same curve over sigma at 8, 12, 25 and 50 DDIM steps, with w - 1 times 0.7, 1 and 1.4: 1 is the transfer, the best
+of the three is what tuning finds. Alignment by classifier 2; the same prompts and starting noise everywhere, so that
+differences are paired; 95 % intervals by the bootstrap over prompts.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+import cfglab
+from cfglab.experiments.spec.prompts import prompt_set
+from cfglab.metrics.alignment import prompt_alignment
+from cfglab.scenes.classifier import SceneClassifier
+
+SCHEDULE, SOURCE, COUNTS, FACTORS = "linear(max=8, min=2)", 25, (8, 12, 25, 50), (0.7, 1.0, 1.4)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prompts", type=int, default=48, help="prompts, one image each")
+    parser.add_argument("--batch", type=int, default=16, help="images in a call of the pipeline")
+    options = parser.parse_args()
+    prompts = prompt_set(f"scenes:{options.prompts}")
+    source = cfglab.levels("scenes", SOURCE, sampler="ddim")
+    print(f"{SCHEDULE} at {SOURCE} steps, DDIM, {len(prompts)} prompts, one seed each\n", flush=True)
+    print(
+        "| steps | w times 0.7 | transferred | w times 1.4 | tuning over transferred |\n|---|---|---|---|---|",
+        flush=True,
+    )
+    for count in COUNTS:
+        target = cfglab.levels("scenes", count, sampler="ddim")
+        guidance = cfglab.Guidance(SCHEDULE).transferred(source, target)
+        scores = np.array([score(prompts, guidance, factor, count, options.batch) for factor in FACTORS])
+        best = int(scores.mean(1).argmax())
+        difference = scores[best] - scores[1]
+        low, high = interval(difference)
+        means = " | ".join(f"{100 * mean:.1f} %" for mean in scores.mean(1))
+        print(
+            f"| {count} | {means} | {100 * difference.mean():+.1f} ({100 * low:+.1f} to {100 * high:+.1f}) |",
+            flush=True,
+        )
+
+
+def score(prompts: Sequence[str], guidance: cfglab.Guidance, factor: float, count: int, batch: int) -> list[float]:
+    """The alignment of one image of each prompt.
+
+    Args:
+        prompts: The prompts.
+        guidance: The transferred guidance.
+        factor: The factor of w - 1.
+        count: The number of steps.
+        batch: Images in one call.
+
+    Returns:
+        One value per prompt, 0 to 1.
+    """
+    pipe = cfglab.load("scenes", sampler="ddim", device="cpu")
+    pipe.set_progress_bar_config(disable=True)
+    classifier, scaled, values = SceneClassifier.load(2), guidance.schedule.scaled(factor), []
+    for start in range(0, len(prompts), batch):
+        part = list(prompts[start : start + batch])
+        generators = [torch.Generator().manual_seed(start + index) for index in range(len(part))]
+        with cfglab.guide(pipe, scaled):
+            images = pipe(part, num_inference_steps=count, generator=generators, output_type="np").images
+        labels = classifier.classify(torch.from_numpy(images).permute(0, 3, 1, 2).float() * 2 - 1)
+        values += [prompt_alignment(prompt, label)["alignment"] for prompt, label in zip(part, labels, strict=True)]
+    return values
+
+
+def interval(differences: np.ndarray, draws: int = 10_000) -> tuple[float, float]:
+    """The 95 % interval of the mean by the bootstrap over prompts.
+
+    Args:
+        differences: One per prompt.
+        draws: The number of resamples.
+
+    Returns:
+        Its ends.
+    """
+    random = np.random.default_rng(0)
+    means = random.choice(differences, (draws, len(differences))).mean(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+if __name__ == "__main__":
+    main()

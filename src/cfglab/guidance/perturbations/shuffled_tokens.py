@@ -1,0 +1,80 @@
+"""Tokens in another order before chosen transformer blocks."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from cfglab.errors import InputError
+from cfglab.guidance.perturbations.hooks import hooked, transformer_blocks_in
+from cfglab.guidance.perturbations.self_attention import ConditionalPass
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+
+@dataclass(frozen=True)
+class ShuffledTokens(ConditionalPass):
+    """A perturbed pass: each transformer block in these layers gets its tokens in another order, and keeps it.
+
+    One order for all the rows, another one for each block and each step.
+
+    Attributes:
+        layers: Parts of dotted names, such as `down_blocks`.
+        seed: The seed of the orders.
+        index: The step's index.
+    """
+
+    layers: tuple[str, ...]
+    seed: int
+    index: int
+
+    @contextmanager
+    def applied(self, denoiser: "Module") -> "Iterator[Module]":
+        blocks = transformer_blocks_in(denoiser, self.layers, "tpg")
+
+        def add_hooks(handles: list[Any]) -> None:
+            for number, block in enumerate(blocks):
+                handles.append(block.register_forward_pre_hook(self.shuffler(number), with_kwargs=True))
+
+        with hooked(denoiser, add_hooks):
+            yield denoiser
+
+    def shuffler(self, number: int) -> Any:
+        """The hook of one block: its hidden states, (n, tokens, channels), in another order.
+
+        Args:
+            number: The number of the block among those that are shuffled.
+
+        Returns:
+            A forward pre-hook with keyword arguments.
+        """
+
+        def hook(block: "Module", args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
+            hidden = args[0] if args else kwargs.get("hidden_states")
+            if getattr(hidden, "ndim", 0) != 3:
+                raise InputError(
+                    f"tpg: a {type(block).__name__} that is given no tokens, (n, tokens, channels), first; name other "
+                    "blocks as layers=…"
+                )
+            shuffled = hidden[:, self.order(number, hidden)]
+            return ((shuffled, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": shuffled})
+
+        return hook
+
+    def order(self, number: int, hidden: "Tensor") -> "Tensor":
+        """The order of the tokens for one block.
+
+        Args:
+            number: The number of the block among those that are shuffled.
+            hidden: (n, tokens, channels).
+
+        Returns:
+            A permutation of the tokens, (tokens,), on the device of `hidden`.
+        """
+        import torch
+
+        generator = torch.Generator().manual_seed(Random(f"{self.seed} {self.index} {number}").getrandbits(63))
+        return torch.randperm(hidden.shape[1], generator=generator).to(hidden.device)

@@ -1,0 +1,1 @@
+"""What is published about a model family: the catalogue with its sources, and the advice that follows from it."""

@@ -1,0 +1,99 @@
+"""The noise levels of a family at a number of steps: from the catalogue's scheduler, without the model's files."""
+
+import inspect
+import math
+from typing import Any
+
+from cfglab.errors import InputError
+from cfglab.hosts.levels import Levels
+from cfglab.limits import STEPS
+from cfglab.pipelines.advice.family import Family
+from cfglab.pipelines.loading.samplers import SAMPLERS, make_sampler
+from cfglab.pipelines.model_levels import scheduler_levels
+from cfglab.schedules.fields import shown
+
+SHAPING = ("snr_shift_scale", "sigma_data", "sigma_min", "sigma_max")
+"""Settings of schedulers that shape the noise levels and that other schedulers ignore."""
+
+
+def family_levels(family: Family, steps: int, sampler: str | None = None) -> Levels:
+    """The noise levels of a family's run.
+
+    Args:
+        family: The family.
+        steps: The number of steps.
+        sampler: A name in SAMPLERS; None for the family's own scheduler.
+
+    Returns:
+        The levels.
+
+    Raises:
+        InputError: The family's scheduler is not known, the sampler is no flow sampler, or the number of steps is out
+            of range.
+    """
+    check_steps(steps)
+    facts = family.scheduler.value
+    if facts is None:
+        raise InputError(
+            f"{family.name}: its noise levels are not known ({family.scheduler.reason}); cfglab levels reads them from "
+            "a model's folder."
+        )
+    import diffusers
+
+    settings, mu = facts.get("settings", {}), facts.get("mu")
+    if sampler is not None:
+        if family.prediction.value == "flow":
+            return scheduler_levels(family.name, _flow_sampler(family, sampler, settings, mu), steps)
+        return scheduler_levels(family.name, _noise_sampler(family, sampler, settings), steps)
+    scheduler = getattr(diffusers, facts["class"]).from_config(dict(settings))
+    timesteps: dict[str, Any] = {}
+    if facts.get("even_sigmas"):
+        timesteps["sigmas"] = [1 - index / steps for index in range(steps)]
+    if mu is not None:
+        timesteps["mu"] = mu
+    return scheduler_levels(family.name, scheduler, steps, **timesteps)
+
+
+def check_steps(steps: Any) -> None:
+    """Refuse a number of steps that no run has.
+
+    Args:
+        steps: The number.
+
+    Raises:
+        InputError: It is no whole number from 1 to STEPS.
+    """
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= STEPS:
+        raise InputError(f"{shown(steps)} steps: a run has 1 to {STEPS:,}, a whole number; write 50.")
+
+
+def _noise_sampler(family: Family, sampler: str, settings: dict[str, Any]) -> Any:
+    """A sampler with the family's betas. One that would drop what shapes the levels is refused."""
+    import diffusers
+
+    accepted = inspect.signature(getattr(diffusers, SAMPLERS.get(sampler, "DDIMScheduler")).__init__).parameters
+    if dropped := [name for name in SHAPING if name in settings and name not in accepted]:
+        raise InputError(
+            f"sampler {sampler} for {family.name}: it does not read {dropped[0]}, on which the noise levels of this "
+            "family depend; leave it out."
+        )
+    return make_sampler(sampler, settings)
+
+
+def _flow_sampler(family: Family, sampler: str, settings: dict[str, Any], mu: float | None) -> Any:
+    """A sampler that integrates a flow, at the family's shift."""
+    import diffusers
+
+    fitting = [name for name in SAMPLERS if _is_flow(getattr(diffusers, SAMPLERS[name]))]
+    if sampler in SAMPLERS and sampler not in fitting:
+        raise InputError(
+            f"sampler {sampler} for {family.name}, which predicts a flow: those that integrate one are "
+            f"{', '.join(fitting)}; name one of them, or leave it out."
+        )
+    shift = settings.get("flow_shift", settings.get("shift", 1.0 if mu is None else math.exp(mu)))
+    flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": shift}
+    return make_sampler(sampler, flow)
+
+
+def _is_flow(scheduler: Any) -> bool:
+    return {"use_flow_sigmas", "flow_shift"} <= set(inspect.signature(scheduler.__init__).parameters)

@@ -1,0 +1,144 @@
+"""Which methods apply to a family and which mean nothing there: from the methods' cards and classes. Loads no torch."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from cfglab.guidance import TRANSFORMS, Transform
+from cfglab.method_card import Need
+from cfglab.pipelines.advice.family import Family
+from cfglab.pipelines.profiles.profile import Profile
+from cfglab.pipelines.profiles.table import ELSEWHERE, profiles
+
+
+@dataclass(frozen=True, slots=True)
+class MethodAdvice:
+    """Whether one method applies to a family.
+
+    Attributes:
+        name: The method's name in text.
+        applies: True or False; None if the catalogue does not know it.
+        reason: Why; "" if there is nothing to add.
+    """
+
+    name: str
+    applies: bool | None
+    reason: str = ""
+
+
+def profile_of_family(family: Family) -> Profile | None:
+    """The layout of the family's pipeline class; None if cfglab's table does not have it.
+
+    Args:
+        family: The family.
+
+    Returns:
+        The profile.
+    """
+    return profiles().get(family.pipeline)
+
+
+def not_guided(family: Family) -> str:
+    """Why `guide(pipe)` refuses the family's pipeline; "" if it does not.
+
+    Args:
+        family: The family.
+
+    Returns:
+        One clause.
+    """
+    if profile_of_family(family) is not None or family.convention.value == "guider":
+        return ""
+    return ELSEWHERE.get(family.pipeline, f"{family.pipeline} is not in cfglab's table of pipelines: see Profile")
+
+
+def has_two_predictions(family: Family) -> bool:
+    """Whether the family can be run with a conditional and an unconditional prediction, by its usual call or another.
+
+    Args:
+        family: The family.
+
+    Returns:
+        False for a distilled scale that is the only one, and for models that are run at w = 1.
+    """
+    if family.convention.value == "embedded":
+        return bool(second_scale(family))
+    return family.convention.value != "none"
+
+
+def second_scale(family: Family) -> str:
+    """The argument for guidance of two predictions, where the usual scale is an input of the network.
+
+    Args:
+        family: The family.
+
+    Returns:
+        The argument, such as true_cfg_scale; "" if there is none.
+    """
+    profile = profile_of_family(family)
+    if family.convention.value != "embedded" or profile is None or profile.layout == "embedded":
+        return ""
+    return profile.scale
+
+
+def has_unet(family: Family) -> bool:
+    """Whether the denoiser is a UNet, whose middle block is a layer named mid.
+
+    Args:
+        family: The family.
+
+    Returns:
+        True for a UNet.
+    """
+    profile = profile_of_family(family)
+    return profile is not None and profile.denoisers == ("unet",)
+
+
+def methods_for(family: Family) -> list[MethodAdvice]:
+    """Every method by name, and whether it applies.
+
+    Args:
+        family: The family.
+
+    Returns:
+        One entry per registered transform, in alphabetical order.
+    """
+    return [MethodAdvice(name, *_applies(family, TRANSFORMS[name])) for name in sorted(TRANSFORMS)]
+
+
+def _applies(family: Family, kind: type[Transform]) -> tuple[bool | None, str]:
+    if reason := not_guided(family):
+        return None, reason
+    if family.convention.value == "embedded" and not second_scale(family):
+        return False, "the scale is an input of the network: there is one prediction, and transforms act on two"
+    if family.convention.value == "none" and _reads_uncond(kind):
+        return False, "it acts on cond - uncond, which has no weight at w = 1"
+    need: Need = kind.card.needs if kind.card is not None else ""
+    applies, reason = _need(family, need)
+    if applies and need == "self-attention" and not has_unet(family):
+        reason = "with layers of this network: it has no mid block"
+    if applies and (argument := second_scale(family)):
+        reason = f"with {argument} above 1 and a negative prompt{f'; {reason}' if reason else ''}"
+    return applies, reason
+
+
+def _need(family: Family, need: Need) -> tuple[bool | None, str]:
+    attention: Any = family.attention.value
+    match need:
+        case "text" | "prompt" if attention == "no text":
+            return False, "the condition is not a text"
+        case "self-attention" | "cross-attention" if attention is None:
+            return None, f"it changes {need}, and the catalogue does not know the layers ({family.attention.reason})"
+        case "self-attention" | "cross-attention" if attention == "joint":
+            return False, f"it changes {need}, and here text and image share one attention"
+        case "cross-attention" if attention == "no text":
+            return False, "it changes cross-attention to a text, and the condition is not a text"
+        case "weak model":
+            return True, "with a weaker network of the same kind, or layers to skip"
+        case "layers":
+            return True, "with layers of this network"
+    return True, ""
+
+
+def _reads_uncond(kind: type[Transform]) -> bool:
+    reads = kind.reads_uncond
+    return reads if isinstance(reads, bool) else True  # a property depends on the fields
