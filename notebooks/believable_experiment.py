@@ -8,8 +8,8 @@
 # ## The question
 #
 # At the same mean scale, should guidance fall or rise during the run? The notebooks of 2022 advise early guidance, a
-# paper advises the opposite ([arXiv:2404.13040](https://arxiv.org/abs/2404.13040)). One sentence of that question is
-# doing the work: *at the same mean scale*. Without it, the winner is whoever gets more guidance.
+# paper advises the opposite ([arXiv:2404.13040](https://arxiv.org/abs/2404.13040)). One phrase of that question
+# matters most: *at the same mean scale*. Without it, the winner is whoever gets more guidance.
 
 # %%
 import textwrap

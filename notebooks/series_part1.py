@@ -84,7 +84,7 @@ for expt in [baseline, *expts]:
     print(f"{expt['title']:24} mean {cl.Table(expt['schedule']).dose(STEPS):.2f}")
 
 # %% [markdown]
-# Every cosine has little more than half the guidance of the baseline, and a longer warm-up has less and less. A fair
+# These schedules have 45 to 75 % of the guidance of the baseline, and a longer warm-up has a little less. A fair
 # comparison gives both sides the same dose. In cfglab that is one word, `matched_to`, and a comparison of the warm-up
 # with a constant of the same mean looks like this:
 

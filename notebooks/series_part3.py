@@ -14,7 +14,7 @@ from cf_guidance.transforms import BaseNormGuidance, FullNormGuidance, GuidanceT
 from min_diffusion.core import MinimalDiffusion
 from min_diffusion.utils import image_grid
 
-STEPS = 25
+STEPS = 20
 PROMPT = "a photograph of an astronaut riding a horse"
 pipeline = MinimalDiffusion("scenes", "cpu", torch.float32, generator=torch.manual_seed(8))
 pipeline.load()

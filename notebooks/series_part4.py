@@ -16,7 +16,7 @@ from cf_guidance.transforms import GuidanceTfm
 from min_diffusion.core import MinimalDiffusion
 from min_diffusion.utils import image_grid
 
-STEPS = 25
+STEPS = 20
 DEFAULT_COS_PARAMS = {"num_steps": STEPS, "max_val": 7.5, "min_val": 1.0, "num_cycles": 0.5, "k_decay": 1.0}
 KS = [0.1, 0.3, 0.7, 1, 2, 5]
 

@@ -113,6 +113,6 @@ def test_figures_fit_a_light_and_a_dark_page_and_leave_the_users_style_alone() -
 
 
 def test_long_titles_of_curves_do_not_run_together() -> None:
-    utils.plot_grid([[1.0, 2.0]] * 3, width=300, titles=[f"num_warmup_steps = {steps}" for steps in (5, 10, 15)])
+    utils.plot_grid([[1.0, 2.0]] * 3, width=250, titles=[f"num_warmup_steps = {steps}" for steps in (5, 10, 15)])
     boxes = [axes.title.get_window_extent() for axes in drawn()]
     assert all(left.x1 + 4 < right.x0 for left, right in pairwise(boxes))

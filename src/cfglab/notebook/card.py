@@ -33,7 +33,7 @@ text-align:left;vertical-align:middle;background:none;font-weight:normal;max-wid
 .cfglab.cfglab table tr:nth-child(n)>.num{text-align:right;white-space:nowrap}
 .cfglab.cfglab table tr.strong:nth-child(n)>*{font-weight:600}
 .cfglab.cfglab tbody tr:last-child>*{border-bottom:0}
-.cfglab.cfglab td>svg{display:block}
+.cfglab.cfglab td>svg{display:block;max-width:none}
 .cfglab.cfglab svg.cfglab-plot{display:block;width:400px;height:auto;max-width:100%;background:none}
 .cfglab.cfglab summary{cursor:pointer;margin-top:4px}
 """
