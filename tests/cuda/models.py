@@ -355,7 +355,7 @@ MODELS = (
         _wan22,
         _wan22_inputs,
         {"height": 480, "width": 832, "num_frames": 81},
-        {"guidance_scale": 4.0, "guidance_scale_2": 3.0},
+        {"guidance_scale": 4.0},
     ),
     Model("Qwen-Image", torch.bfloat16, 16 * 128 * 128, _qwen, _qwen_inputs, SQUARE, {"true_cfg_scale": 4.0}),
 )

@@ -30,6 +30,11 @@ class EqualRows:
         self._claims = [] if claims is None else claims
 
     @property
+    def latest(self) -> list[int]:
+        """The labels of the last call; empty before the first."""
+        return list(self._labels)
+
+    @property
     def all_differ(self) -> bool:
         """True once all rows differ; comparison is then skipped for the rest of the run."""
         return 0 < len(self._labels) == len(set(self._labels))

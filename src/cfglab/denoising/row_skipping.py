@@ -113,6 +113,15 @@ class GuidedRows:
         """True once all rows differ; `conditioning` is then not read for the rest of the run."""
         return self._equal.all_differ
 
+    def begin(self, labels: list[int], sample: Tensor) -> None:
+        """Before the first call, on another device than the CPU: rows with different labels are taken for different.
+
+        Args:
+            labels: A label per row, from another network that was called with these rows.
+            sample: The input of the denoiser, (2 B, ...).
+        """
+        self._equal.begin(labels, sample)
+
     def needed_rows(self, step: Step, *, reads_cond: bool = False) -> dict[Perturbation | None, list[int]]:
         """The rows that this step needs, by perturbation, before equal rows are merged.
 

@@ -58,6 +58,8 @@ class Batched:
         runs_all = may_mix or parts > ROWS
         all_predictions = predicted(run, call) if runs_all else None
         sample = call.sample if in_order else take(call.sample, order)
+        for compared in run.equal_rows.values():  # by a ControlNet, before it was launched
+            rows.begin([compared.latest[row] for row in order], sample)
         conditioning = () if runs_all or rows.all_differ else call.tensors(None if in_order else order)
         perturbed_rows = 0
 
