@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -261,7 +262,7 @@ def rows(setup: Setup) -> str:
             generate(pipe, setup.steps, images=4)
         run[name] = trace.rows_run
 
-    seconds = in_turns({name: lambda name=name: call(name) for name in texts}, max(1, setup.repeats // 2))
+    seconds = in_turns({name: partial(call, name) for name in texts}, max(1, setup.repeats // 2))
     most = run["on at every step"]
     lines = [
         [name, str(run[name]), f"{run[name] / most:.3g}", ratio(seconds, name, "on at every step")] for name in texts

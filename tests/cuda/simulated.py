@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import EllipsisType
+from types import EllipsisType, FrameType
 from typing import Any
 
 import numpy as np
@@ -131,7 +131,8 @@ class Device:
             The same module, in eval mode.
         """
         for part in module.modules():
-            for tensors in (part._parameters, part._buffers):
+            stores: tuple[dict[str, Any], ...] = (part._parameters, part._buffers)
+            for tensors in stores:
                 for name, tensor in list(tensors.items()):
                     if tensor is None:
                         continue
@@ -301,7 +302,8 @@ def _views(tensor: Tensor, index: Any) -> tuple[Tensor, list[Tensor | None]]:
     used = sum(entry.ndim if _is_mask(entry) else entry is not None and entry is not ... for entry in entries)
     if not any(isinstance(entry, EllipsisType) for entry in entries):
         entries.append(...)
-    result, dim, tensors = tensor, 0, []
+    result, dim = tensor, 0
+    tensors: list[Tensor | None] = []
     for entry in entries:
         if isinstance(entry, EllipsisType):
             skipped = tensor.ndim - used
@@ -350,12 +352,12 @@ def _pairs(left: Any, right: Any) -> Iterator[tuple[Any, Any]]:
 
 def _asker() -> tuple[bool, str]:
     """Whose code asks for an operation: the innermost frame that is neither torch's nor a test's."""
-    frame = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         name = frame.f_code.co_filename
         if "site-packages/torch/" not in name and not name.startswith(_HERE) and "<" not in name[:1]:
             return name.startswith(_LIBRARY), f"{name}:{frame.f_lineno} {frame.f_code.co_name}"
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return False, "?"
 
 

@@ -327,10 +327,14 @@ def _lengths(pairs: list[tuple[list[int], Tensor, Tensor]]) -> tuple[tuple[tuple
     lengths = []
     for images, uncond, cond in pairs:
         u, c = uncond.detach(), cond.detach()
-        difference = c.float().sub_(u) if c.element_size() < 4 else c.float() - u.float()
-        norms = [torch.linalg.vector_norm(x.float().flatten(1), dim=1) for x in (u, c, difference)]
+        norms = [_norm(u), _norm(c)]  # before the difference is made
+        norms.append(_norm(c.float().sub_(u) if c.element_size() < 4 else c.float() - u.float()))
         lengths.append((tuple(images), torch.stack(norms)))
     return tuple(lengths)
+
+
+def _norm(prediction: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(prediction.float().flatten(1), dim=1)
 
 
 def _shares(needed: dict[Perturbation | None, list[int]], labels: list[int]) -> tuple[tuple[float, float], ...]:

@@ -68,7 +68,9 @@ class Method:
         for control in self.controls:
             value = values.get(control.name, control.default)
             if value is not None and (control.required or value != control.default):
-                parts.append(f"{control.name}={_written(control, value)}")
+                written = _written(control, value)
+                quoted = self.role == "schedule" and control.kind == "choice"  # as the text form of schedules has it
+                parts.append(f'{control.name}="{written}"' if quoted else f"{control.name}={written}")
         return f"{self.name}({', '.join(parts)})"
 
 
