@@ -24,7 +24,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-given = [] if "ipykernel" in sys.modules else sys.argv[1:5]
+given = sys.argv[1:5] if "__file__" in globals() else []  # a notebook has no arguments
 MODEL, DEVICE, DTYPE, FIGURES = [*given, *["scenes", "cpu", "float32", "runs/part4"][len(given) :]]
 Path(FIGURES).mkdir(parents=True, exist_ok=True)
 

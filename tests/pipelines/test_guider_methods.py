@@ -46,7 +46,7 @@ def test_a_transform_through_a_guider_and_through_guide(
     ours = SDXL.run(SDXL.use(pipe, guider))
     size = float(expected[-1].abs().max())
     torch.testing.assert_close(ours[-1], expected[-1], rtol=0, atol=2e-5 * size)
-    assert (ours[-1] - plain).abs().max() > 1e-3 * size
+    assert (ours[-1] - plain).abs().max() > 2e-4 * size  # ten times the tolerance
     assert [record.step for record in guider.trace.steps] == [record.step for record in trace.steps]
     assert [record.w for record in guider.trace.steps] == [pytest.approx(record.w, 1e-3) for record in trace.steps]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Protocol
 
-from cfglab.notebook import Html, Table, card, details, sparkline, table
+from cfglab.notebook import Html, TableContent, card, details, sparkline, table
 from cfglab.step import Step
 
 Values = tuple[float | None, ...]
@@ -84,7 +84,9 @@ def _run(records: Sequence[Record], several: bool) -> Html:
     heading = f"run {records[0].run}, " if several else ""
     caption = f"{heading}{_count(images, 'image')}, {_count(records[0].step.count, 'step')}{_sigmas(records)}"
     body = table(
-        Table(("", f"step 1 to {records[-1].step.index + 1}", "first", "last", "range", "sum"), rows, (2, 3, 4, 5))
+        TableContent(
+            ("", f"step 1 to {records[-1].step.index + 1}", "first", "last", "range", "sum"), rows, (2, 3, 4, 5)
+        )
     )
     return Html(f'<p class="soft">{caption}</p>{body}{details("every call", _calls(records))}')
 
@@ -115,7 +117,7 @@ def _calls(records: Sequence[Record]) -> Html:
         for record in records
     ]
     head = ("step", "sigma", "w", "‖cond − uncond‖", "cosine", "rows run", "rows saved")
-    return table(Table(head, rows, range(7), most=200))
+    return table(TableContent(head, rows, range(7), most=200))
 
 
 def _sigmas(records: Sequence[Record]) -> str:

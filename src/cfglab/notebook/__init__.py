@@ -2,12 +2,12 @@
 
 from cfglab.notebook.card import Bundle, Html, bundle, card, details, html_of, text_of_error
 from cfglab.notebook.marks import interval_bar, sparkline
-from cfglab.notebook.tables import Table, facts, table
+from cfglab.notebook.tables import TableContent, facts, table
 
 __all__ = [
     "Bundle",
     "Html",
-    "Table",
+    "TableContent",
     "bundle",
     "card",
     "details",

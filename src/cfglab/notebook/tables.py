@@ -9,7 +9,7 @@ NUMBER, STRONG = ' class="num"', ' class="strong"'
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TableContent:
     """A table with a head; text in cells is escaped.
 
     Attributes:
@@ -27,7 +27,7 @@ class Table:
     most: int = 60
 
 
-def table(content: Table) -> Html:
+def table(content: TableContent) -> Html:
     """Return a table as HTML.
 
     Args:
@@ -50,7 +50,7 @@ def facts(pairs: Mapping[str, object]) -> Html:
         pairs: name -> value; text is escaped.
     """
     rows = [(Html(f'<span class="soft">{html_of(name)}</span>'), value) for name, value in pairs.items()]
-    return table(Table((), rows))
+    return table(TableContent((), rows))
 
 
 def _cells(cells: Iterable[object], tag: str, numbers: Collection[int]) -> str:

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from cfglab.experiments.storage.store import Store
 from cfglab.metrics import Metric
-from cfglab.notebook import Html, Table, card, html_of, interval_bar, sparkline, table
+from cfglab.notebook import Html, TableContent, card, html_of, interval_bar, sparkline, table
 from cfglab.report.formatting import gap, gap_span, p_value, shown
 from cfglab.report.summary.tables import SettingRow, Tables, build
 from cfglab.report.summary.verdict import verdict
@@ -60,7 +60,7 @@ def _settings(tables: Tables) -> Html:
     reach = (min([0.0, *ends]), max([0.0, *ends]))
     cells = [_row(row, main, span, reach) for row in [baseline, *rows]]
     strong = [index for index, row in enumerate([baseline, *rows]) if main and _significant(row, main)]
-    return table(Table(head, cells, (2, 3, 4, 5, 7, 8), strong, MOST))
+    return table(TableContent(head, cells, (2, 3, 4, 5, 7, 8), strong, MOST))
 
 
 def _row(row: SettingRow, main: Metric | None, span: tuple[float, float], reach: tuple[float, float]) -> list[object]:

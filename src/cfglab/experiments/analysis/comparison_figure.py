@@ -6,7 +6,7 @@ from typing import NamedTuple
 from cfglab.experiments.analysis.paired import Difference
 from cfglab.metrics.estimate import Estimate
 from cfglab.metrics.registry import Better, sign
-from cfglab.notebook import Html, Table, card, html_of, interval_bar, table
+from cfglab.notebook import Html, TableContent, card, html_of, interval_bar, table
 
 MOST = 60
 """Settings that are shown."""
@@ -63,7 +63,7 @@ def draw(
     ]
     strong = [index + 1 for index, row in enumerate(rows) if row.difference.significant]
     about = [f"against {name}", *([f"{better} is better"] if better else []), "bold: p below 0.05 after Holm"]
-    body = table(Table(head, cells, (1, 2, 3, 5, 6), strong, MOST))
+    body = table(TableContent(head, cells, (1, 2, 3, 5, 6), strong, MOST))
     return card(metric, body, Html(f'<p class="soft">{html_of(" ".join(note.split()))}</p>'), about=about)
 
 

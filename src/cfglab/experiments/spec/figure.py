@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from cfglab.experiments.spec.cost import Cost
 from cfglab.guidance import Guidance
-from cfglab.notebook import Html, Table, card, details, facts, html_of, sparkline, table
+from cfglab.notebook import Html, TableContent, card, details, facts, html_of, sparkline, table
 from cfglab.schedules.figure import curve
 
 GROUPS, SIDE, MOST = 12, 12, 40
@@ -84,7 +84,9 @@ def draw(
     if len(groups) > GROUPS:
         parts.append(Html(f'<p class="soft">and {len(groups) - GROUPS} more groups</p>'))
     if left_out:
-        parts.append(details(f"{len(left_out)} settings left out", table(Table(("setting", "reason"), left_out))))
+        parts.append(
+            details(f"{len(left_out)} settings left out", table(TableContent(("setting", "reason"), left_out)))
+        )
     return card(title or name, *parts, about=[name if title else "", f"{len(rows)} settings"])
 
 
@@ -98,7 +100,7 @@ def _grid(rows: Sequence[Row], curves: Mapping[str, Sequence[float | None]], spa
         listed = [
             (row.name, _picture(row, curves, span), Html(f"<code>{html_of(row.guidance)}</code>")) for row in rows
         ]
-        return table(Table(("setting", "w", "guidance"), listed, most=MOST))
+        return table(TableContent(("setting", "w", "guidance"), listed, most=MOST))
     across, down = names[0], names[1] if len(names) == 2 else None
     head = [f"{down} ↓ {across} →" if down else across, *values[across]]
     cells = [
@@ -108,7 +110,7 @@ def _grid(rows: Sequence[Row], curves: Mapping[str, Sequence[float | None]], spa
         ]
         for label in (values[down] if down else [""])
     ]
-    return table(Table(head, cells))
+    return table(TableContent(head, cells))
 
 
 def _cell(row: Row | None, curves: Mapping[str, Sequence[float | None]], span: Span) -> object:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from cfglab.hosts.levels import Levels
-from cfglab.notebook import Html, Table, card, details, html_of, table
+from cfglab.notebook import Html, TableContent, card, details, html_of, table
 from cfglab.pipelines.advice.family import Family
 from cfglab.pipelines.advice.methods import MethodAdvice
 from cfglab.pipelines.advice.wording import COLUMNS, facts_of, level_row, methods_text
@@ -29,13 +29,13 @@ def draw(
     ]
     starts = [(Html(f"<code>{html_of(text)}</code>"), reason) for text, reason in points]
     lines = Html("".join(f"<p>{html_of(line)}</p>" for line in methods_text(methods)))
-    parts = [table(Table((), facts)), table(Table(("start from", ""), starts)), details("methods", lines)]
+    parts = [table(TableContent((), facts)), table(TableContent(("start from", ""), starts)), details("methods", lines)]
     if isinstance(levels, str):
         parts.append(Html(f'<p class="soft">noise levels: {html_of(levels)}</p>'))
     else:
         rows = [["" if value is None else f"{value:.4g}" for value in level_row(step)] for step in levels.steps]
         title = f"noise levels at {len(levels.steps)} steps"
-        parts.append(details(title, table(Table(COLUMNS, rows, numbers=range(len(COLUMNS))))))
+        parts.append(details(title, table(TableContent(COLUMNS, rows, numbers=range(len(COLUMNS))))))
     return card(family.title, *parts, about=(family.name, family.pipeline))
 
 
