@@ -1,6 +1,7 @@
 """The number types of the transforms' fields; each fault is reported in one line."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from cfglab.schedules.fields import Real, bounded
 
@@ -37,3 +38,17 @@ Forgetting = Annotated[
 ]
 NotNegative = Annotated[Real, bounded(lambda value: value >= 0, "it must be 0 or more; change its sign.")]
 Positive = Annotated[Real, bounded(lambda value: value > 0, "it must be above 0; write one such as 1.")]
+
+
+def with_defaults_of(variants: Mapping[str, Mapping[str, Any]], data: Any) -> Any:
+    """The fields of a transform with the defaults that its variant `as_in` brings, for a validator before all others.
+
+    Args:
+        variants: Variant -> its defaults.
+        data: What the class was called with.
+
+    Returns:
+        The fields, those that were given first; data that is no mapping as it is.
+    """
+    mode = data.get("as_in") if isinstance(data, dict) else None
+    return {**variants[mode], **data} if isinstance(mode, str) and mode in variants else data

@@ -1,5 +1,7 @@
 """Reductions over one image at a time: (n, ...) in, (n, 1, ...) out. Called with float32 or float64. Loads torch."""
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 
@@ -68,6 +70,32 @@ def channel_dot(a: Tensor, b: Tensor) -> Tensor:
         (n, 1, ...).
     """
     return a.mul(b).sum(1, keepdim=True)
+
+
+def channel_norm(a: Tensor) -> Tensor:
+    """The L2 norm at every position, over dimension 1.
+
+    Args:
+        a: (n, channels, ...), float32 or float64.
+
+    Returns:
+        (n, 1, ...).
+    """
+    return channel_dot(a, a).sqrt()
+
+
+def along(a: Tensor, b: Tensor, product: Callable[[Tensor, Tensor], Tensor] = dot) -> Tensor:
+    """The part of a that is parallel to b; 0 where b is 0.
+
+    Args:
+        a: (n, ...), float32 or float64.
+        b: The same shape.
+        product: `dot` for one part an image, `channel_dot` for one at every position.
+
+    Returns:
+        A tensor of the same shape.
+    """
+    return b * safe_divide(product(a, b), product(b, b), 0.0)
 
 
 def quantile(a: Tensor, q: float, keep: int = 1) -> Tensor:

@@ -58,7 +58,7 @@ class ADG(Transform):
     def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":  # noqa: ARG002
         import torch
 
-        from cfglab.guidance.reductions import channel_dot, dot, norm, safe_divide
+        from cfglab.guidance.reductions import channel_norm, dot, norm, safe_divide
 
         cond, uncond, w = context.cond, context.uncond, context.w
         share = safe_divide(dot(cond, uncond), dot(uncond, uncond), 0.0)
@@ -71,4 +71,4 @@ class ADG(Transform):
         turned = turn.cos() * cond + factor * orthogonal
         if not self.keep_norm:
             return turned
-        return turned * safe_divide(channel_dot(cond, cond).sqrt(), channel_dot(turned, turned).sqrt())
+        return turned * safe_divide(channel_norm(cond), channel_norm(turned))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from cfglab.guidance.context import StepContext
-from cfglab.guidance.fields import Decay, Fraction, NotNegative
+from cfglab.guidance.fields import Decay, Fraction, NotNegative, with_defaults_of
 from cfglab.guidance.names import Space
 from cfglab.guidance.transform import Transform
 from cfglab.method_card import Card, Implementation
@@ -95,11 +95,10 @@ class APG(Transform):
     @model_validator(mode="before")
     @classmethod
     def _with_theirs(cls, data: Any) -> Any:
-        mode = data.get("as_in") if isinstance(data, dict) else None
-        return {**_THEIRS[mode], **data} if isinstance(mode, str) and mode in _THEIRS else data
+        return with_defaults_of(_THEIRS, data)
 
     def update(self, update: "Tensor", context: StepContext) -> "Tensor":
-        from cfglab.guidance.reductions import dot, norm, safe_divide
+        from cfglab.guidance.reductions import along, norm
 
         if self.momentum:
             context.memory["update"] = step = update + self.momentum * context.memory.get("update", 0.0)
@@ -108,8 +107,8 @@ class APG(Transform):
         if self.norm_threshold:
             length = norm(step)
             step = step * self._limit(self.norm_threshold / length.where(length > 0, 1.0))
-        along = context.cond * safe_divide(dot(step, context.cond), dot(context.cond, context.cond), 0.0)
-        changed = (step - along) + self.eta * along if self.eta != 1 else step
+        parallel = along(step, context.cond)
+        changed = (step - parallel) + self.eta * parallel if self.eta != 1 else step
         if self.as_in == "diffusers":
             return changed
         return changed + context.over_w(update if self.as_in == "comfyui" else update - changed)

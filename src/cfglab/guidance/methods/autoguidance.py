@@ -11,6 +11,7 @@ from cfglab.guidance.methods.weak_prediction import Layers, WeakPrediction
 from cfglab.guidance.perturbations.skipped_layers import SkippedLayers
 from cfglab.guidance.perturbations.weak_models import WeakModelPass
 from cfglab.method_card import Card, Implementation
+from cfglab.step import Step
 
 
 class AutoGuidance(WeakPrediction):
@@ -72,5 +73,5 @@ class AutoGuidance(WeakPrediction):
     def factor(self) -> float:
         return self.w - 1
 
-    def weak_pass(self) -> Perturbation:
+    def weak_pass(self, step: Step) -> Perturbation:  # noqa: ARG002
         return SkippedLayers(self.skip, self.kind) if self.skip is not None else WeakModelPass(str(self.model))

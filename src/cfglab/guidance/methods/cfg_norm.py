@@ -68,12 +68,12 @@ class CFGNorm(Transform):
         return self
 
     def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
-        from cfglab.guidance.reductions import channel_dot, norm, safe_divide
+        from cfglab.guidance.reductions import channel_norm, norm, safe_divide
 
         def length(x: "Tensor") -> "Tensor":
             if self.axis == "image":
                 return norm(x)
-            return channel_dot(x, x).sqrt() if self.axis == "channel" else x.norm(dim=-1, keepdim=True)
+            return channel_norm(x) if self.axis == "channel" else x.norm(dim=-1, keepdim=True)
 
         guided_length, target_length = (
             length(guided),

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import model_validator
 
 from cfglab.guidance.context import StepContext
+from cfglab.guidance.fields import with_defaults_of
 from cfglab.guidance.names import Space
 from cfglab.guidance.transform import Transform
 from cfglab.method_card import Card, Implementation
@@ -78,8 +79,7 @@ class CFGZeroStar(Transform):
     @model_validator(mode="before")
     @classmethod
     def _with_theirs(cls, data: Any) -> Any:
-        mode = data.get("as_in") if isinstance(data, dict) else None
-        return {**_THEIRS[mode], **data} if isinstance(mode, str) and mode in _THEIRS else data
+        return with_defaults_of(_THEIRS, data)
 
     @model_validator(mode="after")
     def _on_x0(self) -> "CFGZeroStar":

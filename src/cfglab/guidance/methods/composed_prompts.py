@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from cfglab.guidance.context import StepContext
-from cfglab.guidance.methods.second_prompt import SecondPromptTransform
+from cfglab.guidance.methods.second_prompt import SecondPromptUpdate
 from cfglab.method_card import Card, Implementation
 from cfglab.schedules.fields import Real
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Composed(SecondPromptTransform):
+class Composed(SecondPromptUpdate):
     """`u + w ((c - u) + weight (c' - u))`: one more prompt beside the first, or against it with a negative weight.
 
     arXiv:2206.01714, conjunction and negation; there every prompt has a scale of its own, here those
@@ -48,5 +48,5 @@ class Composed(SecondPromptTransform):
     kind: Literal["composed"] = "composed"
     weight: Real = 1.0
 
-    def update(self, update: "Tensor", context: StepContext) -> "Tensor":
-        return update if context.extra is None else update + self.weight * (context.extra - context.uncond)
+    def changed(self, update: "Tensor", second: "Tensor", context: StepContext) -> "Tensor":  # noqa: ARG002
+        return update + self.weight * second

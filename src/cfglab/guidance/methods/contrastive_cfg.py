@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from cfglab.guidance.context import StepContext
 from cfglab.guidance.fields import NotNegative
-from cfglab.guidance.methods.second_prompt import SecondPromptTransform
+from cfglab.guidance.methods.second_prompt import SecondPromptUpdate
 from cfglab.guidance.names import Space
 from cfglab.method_card import Card, Implementation
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class ContrastiveCFG(SecondPromptTransform):
+class ContrastiveCFG(SecondPromptUpdate):
     """`u + w (2 S(tau |p|^2) p - weight 2 S(-tau |n|^2) n)`, p = c - u, n = c_neg - u, S the logistic function.
 
     arXiv:2411.17077, in epsilon. The negative term is that of CFG where the two predictions are close and fades where
@@ -55,12 +55,9 @@ class ContrastiveCFG(SecondPromptTransform):
     weight: NotNegative = 1.0
     both: bool = True
 
-    def update(self, update: "Tensor", context: StepContext) -> "Tensor":
+    def changed(self, update: "Tensor", second: "Tensor", context: StepContext) -> "Tensor":  # noqa: ARG002
         from cfglab.guidance.reductions import dot
 
-        if context.extra is None:
-            return update
-        negative = context.extra - context.uncond
-        away = 2 * (-self.tau * dot(negative, negative)).sigmoid() * negative
+        away = 2 * (-self.tau * dot(second, second)).sigmoid() * second
         towards = 2 * (self.tau * dot(update, update)).sigmoid() * update if self.both else update
         return towards - self.weight * away

@@ -81,7 +81,7 @@ class HiGS(Transform):
         return self
 
     def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
-        from cfglab.guidance.reductions import dot, safe_divide
+        from cfglab.guidance.reductions import along
 
         mean = context.memory.get("mean")
         context.memory["mean"] = self.alpha * guided + (0.0 if mean is None else (1 - self.alpha) * mean)
@@ -89,8 +89,8 @@ class HiGS(Transform):
         if mean is None or not scale:
             return guided
         change = guided - mean
-        along = guided * safe_divide(dot(change, guided), dot(guided, guided), 0.0)
-        return guided + scale * high_pass(change - along + self.eta * along, self.cutoff)
+        parallel = along(change, guided)
+        return guided + scale * high_pass(change - parallel + self.eta * parallel, self.cutoff)
 
     def _scale(self, step: Step) -> float:
         if step.sigma is None:

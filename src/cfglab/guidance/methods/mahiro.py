@@ -39,11 +39,11 @@ class MaHiRo(Transform):
     space: Space = "x0"
 
     def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
-        from cfglab.guidance.reductions import channel_dot
+        from cfglab.guidance.reductions import channel_dot, channel_norm
 
         leap = context.w * context.cond
         ours, theirs = _root(context.w * context.uncond), _root((leap + guided) / 2)
-        lengths = channel_dot(ours, ours).sqrt() * channel_dot(theirs, theirs).sqrt()
+        lengths = channel_norm(ours) * channel_norm(theirs)
         cosines = channel_dot(ours, theirs) / lengths.clamp(min=1e-8)
         agreed = cosines.flatten(1).mean(1).reshape(-1, *[1] * (guided.ndim - 1))
         return guided + (1 - agreed) / 2 * (leap - guided)

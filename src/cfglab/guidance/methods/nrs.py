@@ -76,14 +76,14 @@ class NRS(Transform):
         return self
 
     def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":  # noqa: ARG002
-        from cfglab.guidance.reductions import channel_dot, safe_divide
+        from cfglab.guidance.reductions import along, channel_dot, channel_norm, safe_divide
 
         offset = self._offset(context)
         cond, uncond = context.cond + offset, context.uncond + offset
-        along = cond * safe_divide(channel_dot(uncond, cond), channel_dot(cond, cond), 0.0)
-        steered = cond + self.stretch * (cond - along) - self.skew * (uncond - along)
-        lengths = (channel_dot(cond, cond).sqrt(), channel_dot(steered, steered).sqrt())
-        squashed = steered * ((1 - self.squash) + self.squash * safe_divide(*lengths))
+        parallel = along(uncond, cond, channel_dot)
+        steered = cond + self.stretch * (cond - parallel) - self.skew * (uncond - parallel)
+        shorter = safe_divide(channel_norm(cond), channel_norm(steered))
+        squashed = steered * ((1 - self.squash) + self.squash * shorter)
         return context.cond + (squashed - cond)
 
     def _offset(self, context: StepContext) -> "Tensor | float":

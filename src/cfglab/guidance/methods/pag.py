@@ -7,6 +7,7 @@ from cfglab.guidance.fields import NotNegative
 from cfglab.guidance.methods.weak_prediction import Layers, WeakPrediction
 from cfglab.guidance.perturbations.self_attention import IdentityAttention
 from cfglab.method_card import Card, Implementation
+from cfglab.step import Step
 
 
 class PAG(WeakPrediction):
@@ -57,5 +58,5 @@ class PAG(WeakPrediction):
     def factor(self) -> float:
         return self.s
 
-    def weak_pass(self) -> Perturbation:
+    def weak_pass(self, step: Step) -> Perturbation:  # noqa: ARG002
         return IdentityAttention(self.layers)

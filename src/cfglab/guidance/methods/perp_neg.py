@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from cfglab.guidance.context import StepContext
 from cfglab.guidance.fields import NotNegative
-from cfglab.guidance.methods.second_prompt import SecondPromptTransform
+from cfglab.guidance.methods.second_prompt import SecondPromptUpdate
 from cfglab.method_card import Card, Implementation
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class PerpNeg(SecondPromptTransform):
+class PerpNeg(SecondPromptUpdate):
     """`u + w (p - weight (n - <n, p> / |p|^2 p))`: the negative prompt counts where it is perpendicular to the prompt.
 
     arXiv:2304.04968; p = c - u and n are differences from the prediction without a prompt, per image, so
@@ -45,10 +45,7 @@ class PerpNeg(SecondPromptTransform):
     kind: Literal["perp_neg"] = "perp_neg"
     weight: NotNegative = 1.0
 
-    def update(self, update: "Tensor", context: StepContext) -> "Tensor":
-        from cfglab.guidance.reductions import dot, safe_divide
+    def changed(self, update: "Tensor", second: "Tensor", context: StepContext) -> "Tensor":
+        from cfglab.guidance.reductions import along
 
-        if context.extra is None:
-            return update
-        p, n = context.cond - context.uncond, context.extra - context.uncond
-        return update - self.weight * (n - safe_divide(dot(n, p), dot(p, p), 0.0) * p)
+        return update - self.weight * (second - along(second, context.cond - context.uncond))

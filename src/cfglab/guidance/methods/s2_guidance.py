@@ -56,6 +56,5 @@ class S2Guidance(WeakPrediction):
     def factor(self) -> float:
         return self.omega
 
-    def variation(self, step: Step) -> Perturbation | None:
-        acts = self.start <= step.progress < self.stop
-        return RandomBlocks(self.share, self.seed, step.index) if acts else None
+    def weak_pass(self, step: Step) -> Perturbation:
+        return RandomBlocks(self.share, self.seed, step.index)

@@ -70,8 +70,8 @@ class SAG(WeakPrediction):
     def factor(self) -> float:
         return self.s
 
-    def variation(self, step: Step) -> Perturbation | None:
-        return BlurredSample(self.of, step, self.sigma) if self.start <= step.progress < self.stop else None
+    def weak_pass(self, step: Step) -> Perturbation:
+        return BlurredSample(self.of, step, self.sigma)
 
     def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
         if context.extra is None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from cfglab.guidance.context import StepContext
 from cfglab.guidance.fields import Quantile
-from cfglab.guidance.methods.second_prompt import SecondPromptTransform
+from cfglab.guidance.methods.second_prompt import SecondPromptUpdate
 from cfglab.guidance.names import Space
 from cfglab.method_card import Card, Implementation
 from cfglab.schedules.fields import Real
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _SOURCE = "ljleb/sd-webui-neutral-prompt, cfg_denoiser_hijack.py"
 
 
-class AndSalt(SecondPromptTransform):
+class AndSalt(SecondPromptUpdate):
     """`u + w (p + weight M (q - p))`, p = c - u, q = c' - u, M 1 where q is the more salient of the two.
 
     AND_SALT of sd-webui-neutral-prompt: a value is salient by its share `softmax(|q|)` over all values of one image.
@@ -50,15 +50,12 @@ class AndSalt(SecondPromptTransform):
     space: Space = "x0"
     weight: Real = 1.0
 
-    def update(self, update: "Tensor", context: StepContext) -> "Tensor":
-        if context.extra is None:
-            return update
-        second = context.extra - context.uncond
+    def changed(self, update: "Tensor", second: "Tensor", context: StepContext) -> "Tensor":  # noqa: ARG002
         salient = _log_shares(second, 1) > _log_shares(update, 1)
         return update + self.weight * (second - update).where(salient, 0.0)
 
 
-class AndTopk(SecondPromptTransform):
+class AndTopk(SecondPromptUpdate):
     """`u + w (p + weight T(q))`, p = c - u, q = c' - u, T keeps the values of q that are largest and drops the others.
 
     AND_TOPK of sd-webui-neutral-prompt, which keeps the largest 5 % of one image by size.
@@ -94,17 +91,14 @@ class AndTopk(SecondPromptTransform):
     weight: Real = 1.0
     share: Quantile = 0.05
 
-    def update(self, update: "Tensor", context: StepContext) -> "Tensor":
-        if context.extra is None:
-            return update
-        second = context.extra - context.uncond
+    def changed(self, update: "Tensor", second: "Tensor", context: StepContext) -> "Tensor":  # noqa: ARG002
         sizes = second.abs().flatten(1)
         rank = max(1, int(sizes.shape[1] * (1 - self.share)))
         least = sizes.kthvalue(rank, dim=1).values.reshape(-1, *[1] * (second.ndim - 1))
         return update + self.weight * second.where(second.abs() >= least, 0.0)
 
 
-class SNF(SecondPromptTransform):
+class SNF(SecondPromptUpdate):
     """`u + a`, where each value a is that of `w p` or of `w weight q` (p = c - u, q = c' - u), the more salient one.
 
     arXiv:2311.10329, saliency-adaptive noise fusion, in the form of pamparamm/sd-perturbed-attention: salience is
@@ -147,10 +141,8 @@ class SNF(SecondPromptTransform):
     space: Space = "epsilon"
     weight: Real = 1.0
 
-    def update(self, update: "Tensor", context: StepContext) -> "Tensor":
-        if context.extra is None:
-            return update
-        second = self.weight * (context.extra - context.uncond)
+    def changed(self, update: "Tensor", second: "Tensor", context: StepContext) -> "Tensor":
+        second = self.weight * second
         salient = _blurred_salience(context.w * second) > _blurred_salience(context.w * update)
         return second.where(salient, update)
 

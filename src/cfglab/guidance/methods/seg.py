@@ -7,6 +7,7 @@ from cfglab.guidance.fields import NotNegative, Positive
 from cfglab.guidance.methods.weak_prediction import Layers, WeakPrediction
 from cfglab.guidance.perturbations.self_attention import BlurredQueries
 from cfglab.method_card import Card, Implementation
+from cfglab.step import Step
 
 
 class SEG(WeakPrediction):
@@ -58,5 +59,5 @@ class SEG(WeakPrediction):
     def factor(self) -> float:
         return self.s
 
-    def weak_pass(self) -> Perturbation:
+    def weak_pass(self, step: Step) -> Perturbation:  # noqa: ARG002
         return BlurredQueries(self.layers, self.sigma)

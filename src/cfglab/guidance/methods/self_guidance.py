@@ -54,8 +54,8 @@ class SG(WeakPrediction):
     def factor(self) -> float:
         return self.s
 
-    def variation(self, step: Step) -> Perturbation | None:
-        return ShiftedTimestep(self.shift, step.timestep) if self.start <= step.progress < self.stop else None
+    def weak_pass(self, step: Step) -> Perturbation:
+        return ShiftedTimestep(self.shift, step.timestep)
 
 
 class SGPrev(Transform):

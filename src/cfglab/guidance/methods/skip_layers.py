@@ -7,6 +7,7 @@ from cfglab.guidance.fields import Fraction, NotNegative
 from cfglab.guidance.methods.weak_prediction import Layers, WeakPrediction
 from cfglab.guidance.perturbations.skipped_layers import SkippedLayers
 from cfglab.method_card import Card, Implementation
+from cfglab.step import Step
 
 
 class SkipLayers(WeakPrediction):
@@ -61,5 +62,5 @@ class SkipLayers(WeakPrediction):
     def factor(self) -> float:
         return self.s
 
-    def weak_pass(self) -> Perturbation:
+    def weak_pass(self, step: Step) -> Perturbation:  # noqa: ARG002
         return SkippedLayers(self.layers)

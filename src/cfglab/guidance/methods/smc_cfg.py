@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import model_validator
 
 from cfglab.guidance.context import StepContext
-from cfglab.guidance.fields import NotNegative
+from cfglab.guidance.fields import NotNegative, with_defaults_of
 from cfglab.guidance.names import Space
 from cfglab.guidance.transform import Transform
 from cfglab.method_card import Card, Implementation
@@ -60,8 +60,7 @@ class SMCCFG(Transform):
     @model_validator(mode="before")
     @classmethod
     def _with_theirs(cls, data: Any) -> Any:
-        mode = data.get("as_in") if isinstance(data, dict) else None
-        return {**_THEIRS[mode], **data} if isinstance(mode, str) and mode in _THEIRS else data
+        return with_defaults_of(_THEIRS, data)
 
     def update(self, update: "Tensor", context: StepContext) -> "Tensor":
         from cfglab.guidance.reductions import norm, safe_divide

@@ -8,6 +8,7 @@ from cfglab.guidance.methods.weak_prediction import WeakPrediction
 from cfglab.guidance.perturbations.cropped_sample import CroppedSample
 from cfglab.method_card import Card, Implementation
 from cfglab.schedules.fields import Whole, bounded
+from cfglab.step import Step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,7 +72,7 @@ class SWG(WeakPrediction):
     def factor(self) -> float:
         return self.s
 
-    def weak_pass(self) -> Perturbation:
+    def weak_pass(self, step: Step) -> Perturbation:  # noqa: ARG002
         return CroppedSample(self.crop, self.windows)
 
     def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":

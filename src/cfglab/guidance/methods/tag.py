@@ -51,7 +51,7 @@ class TAG(Transform):
     eta: NotNegative = 1.05
 
     def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
-        from cfglab.guidance.reductions import dot, safe_divide
+        from cfglab.guidance.reductions import along
 
         x = context.latents
         if x is None or x.shape != guided.shape:
@@ -59,4 +59,4 @@ class TAG(Transform):
                 f"step {context.step.index} without latents of the prediction's shape: tag projects on the input of "
                 "the denoiser; call combine(uncond, cond, step, latents)."
             )
-        return guided + (self.eta - 1) * (guided - x * safe_divide(dot(guided, x), dot(x, x), 0.0))
+        return guided + (self.eta - 1) * (guided - along(guided, x))

@@ -55,5 +55,5 @@ class TPG(WeakPrediction):
     def factor(self) -> float:
         return self.s
 
-    def variation(self, step: Step) -> Perturbation | None:
-        return ShuffledTokens(self.layers, self.seed, step.index) if self.start <= step.progress < self.stop else None
+    def weak_pass(self, step: Step) -> Perturbation:
+        return ShuffledTokens(self.layers, self.seed, step.index)

@@ -59,7 +59,5 @@ class TSG(WeakPrediction):
     def factor(self) -> float:
         return self.w - 1
 
-    def variation(self, step: Step) -> Perturbation | None:
-        if not self.start <= step.progress < self.stop:
-            return None
+    def weak_pass(self, step: Step) -> Perturbation:
         return NoisedTimestep(self.s * (1 - step.progress) ** self.alpha, self.seed, step.index)

@@ -60,8 +60,11 @@ class WeakPrediction(Transform):
         """
         raise NotImplementedError
 
-    def weak_pass(self) -> Perturbation:
+    def weak_pass(self, step: Step) -> Perturbation:
         """The perturbed pass that predicts c~.
+
+        Args:
+            step: The step, inside the window.
 
         Returns:
             The perturbation.
@@ -69,7 +72,7 @@ class WeakPrediction(Transform):
         raise NotImplementedError
 
     def variation(self, step: Step) -> Perturbation | None:
-        return self.weak_pass() if self.start <= step.progress < self.stop else None
+        return self.weak_pass(step) if self.start <= step.progress < self.stop else None
 
     def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
         return guided if context.extra is None else guided + self.factor() * (context.cond - context.extra)

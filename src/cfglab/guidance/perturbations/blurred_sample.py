@@ -1,13 +1,14 @@
 """The sample blurred at the positions with most self-attention; the rows run on it again."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from cfglab.errors import InputError
 from cfglab.guidance.names import Space
+from cfglab.guidance.perturbations.base import UnchangedInputs
 from cfglab.guidance.perturbations.hooks import hooked, self_attentions
 from cfglab.guidance.perturbations.self_attention import gaussian, grid_shape
 from cfglab.step import Step
@@ -21,7 +22,7 @@ TAPS = 9
 
 
 @dataclass(frozen=True)
-class BlurredSample:
+class BlurredSample(UnchangedInputs):
     """A perturbed pass: the rows of `source` on `x + alpha (D' - D)`, blurred where attention is high.
 
     D is the rows' own prediction of the clean image, D' that image blurred by a Gaussian of `sigma` where the first
@@ -42,11 +43,6 @@ class BlurredSample:
     sigma: float
     prediction: Space = "model"
     runs: ClassVar[int] = 2
-
-    def inputs(
-        self, sample: "Tensor", timestep: Any, conditioning: Mapping[str, Any]
-    ) -> "tuple[Tensor, Any, Mapping[str, Any]]":
-        return sample, timestep, conditioning
 
     @contextmanager
     def applied(self, denoiser: "Module") -> "Iterator[Module]":

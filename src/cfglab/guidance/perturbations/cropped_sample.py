@@ -8,8 +8,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError
+from cfglab.guidance.perturbations.base import ConditionalPass
 from cfglab.guidance.perturbations.hooks import check_hooks
-from cfglab.guidance.perturbations.self_attention import ConditionalPass
 
 if TYPE_CHECKING:
     from torch import Tensor

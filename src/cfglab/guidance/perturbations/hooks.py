@@ -28,14 +28,10 @@ def self_attentions(denoiser: "Module", layers: tuple[str, ...], method: str) ->
         InputError: A layer has no self-attention, or text and image share one attention.
     """
     check_hooks(denoiser, method)
-    modules = []
+    candidates = {name: module for name, module in denoiser.named_modules() if _is_self_attention(module)}
+    modules: list[Module] = []
     for layer in layers:
-        members = [module for name, module in denoiser.named_modules() if _within(name, layer, denoiser)]
-        attentions = [module for module in members if _is_self_attention(module)]
-        if not attentions:
-            raise InputError(
-                f"{method}: no self-attention in layer {layer!r} of {_class_name(denoiser)}; {_layer_choices(denoiser)}"
-            )
+        attentions = _in_layers(candidates, denoiser, (layer,), method, "self-attention")
         if any(getattr(module, "add_k_proj", None) is not None for module in attentions):
             raise InputError(
                 f"{method}: in layer {layer!r} of {_class_name(denoiser)} text and image share one attention, of which "

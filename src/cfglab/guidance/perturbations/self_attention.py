@@ -1,31 +1,18 @@
 """Perturbed passes of self-attention: its map the identity, or its queries blurred."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError
+from cfglab.guidance.perturbations.base import ConditionalPass
 from cfglab.guidance.perturbations.hooks import hooked, self_attentions
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
-
-
-@dataclass(frozen=True)
-class ConditionalPass:
-    """The base class of perturbed passes of the conditional rows with unchanged inputs."""
-
-    @property
-    def source(self) -> Literal["cond", "uncond"]:
-        return "cond"
-
-    def inputs(
-        self, sample: "Tensor", timestep: Any, conditioning: Mapping[str, Any]
-    ) -> "tuple[Tensor, Any, Mapping[str, Any]]":
-        return sample, timestep, conditioning
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError
-from cfglab.guidance.perturbations.self_attention import ConditionalPass
+from cfglab.guidance.perturbations.base import ConditionalPass
 
 if TYPE_CHECKING:
     from torch import Tensor

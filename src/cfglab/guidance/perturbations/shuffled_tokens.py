@@ -7,8 +7,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError
+from cfglab.guidance.perturbations.base import ConditionalPass
 from cfglab.guidance.perturbations.hooks import hooked, transformer_blocks_in
-from cfglab.guidance.perturbations.self_attention import ConditionalPass
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,8 +8,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError
+from cfglab.guidance.perturbations.base import ConditionalPass
 from cfglab.guidance.perturbations.hooks import blocks, hooked, transformer_blocks
-from cfglab.guidance.perturbations.self_attention import ConditionalPass
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,11 +1,12 @@
 """Cross-attention whose weights are moved from the softmax towards sparse ones."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from cfglab.errors import InputError
+from cfglab.guidance.perturbations.base import UnchangedInputs
 from cfglab.guidance.perturbations.hooks import cross_attentions, hooked
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ Sparse = Literal["entmax15", "sparsemax"]
 
 
 @dataclass(frozen=True)
-class SparseAttention:
+class SparseAttention(UnchangedInputs):
     """A perturbed pass: cross-attention with the weights `s sparse + (1 - s) softmax`.
 
     Attributes:
@@ -30,11 +31,6 @@ class SparseAttention:
     s: float
     sparse: Sparse
     layers: tuple[str, ...]
-
-    def inputs(
-        self, sample: "Tensor", timestep: Any, conditioning: Mapping[str, Any]
-    ) -> "tuple[Tensor, Any, Mapping[str, Any]]":
-        return sample, timestep, conditioning
 
     @contextmanager
     def applied(self, denoiser: "Module") -> "Iterator[Module]":

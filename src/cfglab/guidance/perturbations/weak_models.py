@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cfglab.errors import InputError
-from cfglab.guidance.perturbations.self_attention import ConditionalPass
+from cfglab.guidance.perturbations.base import ConditionalPass
 from cfglab.schedules.fields import nearest
 
 _WEAK: dict[str, Callable[[Any], Any]] = {}
