@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -133,14 +133,12 @@ class Levels:
 
     def __str__(self) -> str:
         rows: list[tuple[str, ...]] = [("step", "progress", "timestep", self.level, "sigma", "t", "alpha", "log SNR")]
-        rows += [tuple(map(_cell, _measures(step))) for step in self.steps]
+        rows += [tuple(map(level_cell, _measures(step))) for step in self.steps]
         if self.level in ("timestep", "sigma"):  # a column of its own
             rows = [(*row[:3], *row[4:]) for row in rows]
         if all(step.timestep is None for step in self.steps):
             rows = [(*row[:2], *row[3:]) for row in rows]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-        return "\n".join(lines)
+        return "\n".join(aligned(rows))
 
     def _evaluated(self, step: Step, level: float) -> Step:
         sigma, time = self.sigma_of(level), None if step.timestep is None else level
@@ -192,10 +190,10 @@ class LevelWindow:
         if first.timestep is not None and last.timestep is not None:
             lines.append(f"  timesteps {first.timestep:g} to {last.timestep:g}")
         if self.levels.level != "timestep":
-            lines.append(f"  {self.levels.level}: {_cell(first.host_sigma)} to {_cell(last.host_sigma)}")
+            lines.append(f"  {self.levels.level}: {level_cell(first.host_sigma)} to {level_cell(last.host_sigma)}")
         lines += [
-            f"  sigma     {_cell(first.sigma)} to {_cell(last.sigma)}, t = sigma / (1 + sigma) "
-            f"{_cell(measured(first, 't'))} to {_cell(measured(last, 't'))}",
+            f"  sigma     {level_cell(first.sigma)} to {level_cell(last.sigma)}, t = sigma / (1 + sigma) "
+            f"{level_cell(measured(first, 't'))} to {level_cell(measured(last, 't'))}",
             f"  schedule  constant(w).inside(steps=({self.start}, {self.stop}))",
         ]
         return "\n".join(lines)
@@ -226,11 +224,44 @@ def measured(step: Step, unit: str) -> float | None:
     return step.sigma
 
 
-def _measures(step: Step) -> tuple[object, ...]:
+def log_snr(step: Step) -> float:
+    """The logarithm of the signal-to-noise ratio at a step, -2 log sigma.
+
+    Args:
+        step: The step; without sigma it has no noise.
+
+    Returns:
+        A number, -inf at pure noise and inf without noise.
+    """
     sigma = step.sigma or 0.0
-    snr = -2 * math.log(sigma) if 0 < sigma < math.inf else -math.inf if sigma else math.inf
-    return step.index, step.progress, step.timestep, step.host_sigma, sigma, measured(step, "t"), step.alpha, snr
+    return -2 * math.log(sigma) if 0 < sigma < math.inf else -math.inf if sigma else math.inf
 
 
-def _cell(value: object) -> str:
+def _measures(step: Step) -> tuple[object, ...]:
+    level = (step.index, step.progress, step.timestep, step.host_sigma, step.sigma or 0.0)
+    return *level, measured(step, "t"), step.alpha, log_snr(step)
+
+
+def level_cell(value: object) -> str:
+    """A number of a table of levels: whole as it is, others with four digits, nothing for None.
+
+    Args:
+        value: The number.
+
+    Returns:
+        The text.
+    """
     return "" if value is None else str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines of text, each column as wide as its widest cell.
+
+    Args:
+        rows: The rows, all of one length.
+
+    Returns:
+        A line per row.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]

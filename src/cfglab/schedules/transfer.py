@@ -16,6 +16,7 @@ new step has the mean of what was there, and the effective mean scale, by one fa
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
@@ -153,10 +154,8 @@ def steps_of(levels: Any, name: str) -> list[Step]:
         raise InputError(f"{name}: its steps have no sigma, over which the curve is held; give cfglab.levels(…).")
     ends = [step.sigma for step in run[1:]] + [0.0]
     return [
-        Step(step.index, step.count, step.timestep, step.sigma, end if step.next_sigma is None else step.next_sigma,
-             step.alpha, step.host_sigma)
-        for step, end in zip(run, ends, strict=True)
-    ]  # fmt: skip
+        replace(step, next_sigma=end) if step.next_sigma is None else step for step, end in zip(run, ends, strict=True)
+    ]
 
 
 def _wrong(name: str, levels: Any) -> str:

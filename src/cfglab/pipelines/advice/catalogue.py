@@ -80,12 +80,10 @@ def find_family(model: str) -> Family:
     """
     if not isinstance(model, str):
         raise InputError(f"model {shown(model)}: it is a name; write a pipeline class, such as 'FluxPipeline'.")
-    owners = {key.lower(): family for family in families().values() for key in (family.name, *_names(family))}
-    if family := owners.get(model.lower()):
-        return family
-    names = [key for family in families().values() for key in (family.name, *_names(family))]
-    lowered = {key.lower(): key for key in names}
-    close = [lowered[key] for key in get_close_matches(model.lower()[:100], lowered, n=3, cutoff=0.5)]
+    owners = {key.lower(): (key, family) for family in families().values() for key in (family.name, *_names(family))}
+    if model.lower() in owners:
+        return owners[model.lower()][1]
+    close = [owners[key][0] for key in get_close_matches(model.lower()[:100], owners, n=3, cutoff=0.5)]
     hint = f"the closest names are {', '.join(close)}" if close else "cfglab advise lists them"
     raise InputError(
         f"no model {shown(model)} in the catalogue of {len(families())} families: name a family, a pipeline class or a "

@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection
 from typing import Any
 
-from cfglab.hosts.levels import Levels
+from cfglab.hosts.levels import Levels, aligned, level_cell, log_snr, measured
 from cfglab.pipelines.advice.catalogue import sources
 from cfglab.pipelines.advice.family import CONVENTIONS, Fact, Family, source_of
 from cfglab.pipelines.advice.methods import MethodAdvice, profile_of_family, second_scale
@@ -121,9 +121,8 @@ def levels_text(levels: Levels) -> list[str]:
     Returns:
         The lines.
     """
-    rows = [COLUMNS, *([_cell(value) for value in level_row(step)] for step in levels.steps)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    rows = [COLUMNS, *([level_cell(value) for value in level_row(step)] for step in levels.steps)]
+    return [f"  {line}" for line in aligned(rows)]
 
 
 def level_row(step: Step) -> tuple[int, float | None, float, float, float]:
@@ -135,10 +134,7 @@ def level_row(step: Step) -> tuple[int, float | None, float, float, float]:
     Returns:
         Step, timestep, sigma (noise over signal), t = sigma / (1 + sigma), log SNR = -2 log sigma.
     """
-    sigma = step.sigma or 0.0
-    t = 1.0 if math.isinf(sigma) else sigma / (1 + sigma)
-    snr = -math.inf if math.isinf(sigma) else math.inf if sigma == 0 else -2 * math.log(sigma)
-    return step.index, step.timestep, sigma, t, snr
+    return step.index, step.timestep, step.sigma or 0.0, measured(step, "t") or 0.0, log_snr(step)
 
 
 def level_dict(step: Step) -> dict[str, float | int | None]:
@@ -166,7 +162,3 @@ def fact_dict(fact: Fact) -> dict[str, Any]:
     """
     source = source_of(fact, dict(sources()))
     return fact.model_dump() | (dict(sources()[source]) if source else {"title": "", "read": None})
-
-
-def _cell(value: float | None) -> str:
-    return "" if value is None else str(value) if isinstance(value, int) else f"{value:.4g}"

@@ -1,18 +1,28 @@
 """Numbers of a pipeline beside w that follow schedules: LoRA strengths, ControlNet scales, IP-Adapter scales."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from torch import nn
 
 from cfglab.errors import InputError
-from cfglab.schedules import as_schedule
+from cfglab.schedules import Schedule, as_schedule
 from cfglab.schedules.fields import nearest, shown
 from cfglab.step import Step
 
-_TARGET = re.compile(r"lora:(?P<lora>.+)|ip_adapter(?::(?P<image>[0-9]{1,3}))?|controlnet(?::(?P<control>[0-9]{1,3}))?")
+_TARGET = re.compile(r"lora:.+|(?:ip_adapter|controlnet)(?::[0-9]{1,3})?")
 KINDS = "lora:NAME, ip_adapter, ip_adapter:N, controlnet, controlnet:N"
+
+
+class Number(Protocol):
+    """A number of the layers of a pipeline, as it was when it was found."""
+
+    def set(self, value: float) -> None:
+        """Give it a value."""
+
+    def restore(self) -> None:
+        """Make it what it was."""
 
 
 class DrivenNumbers:
@@ -30,21 +40,20 @@ class DrivenNumbers:
     """
 
     def __init__(self, pipe: Any, also: Mapping[str, Any]) -> None:
-        self._schedules = {_checked(target): as_schedule(schedule) for target, schedule in also.items()}
-        self._setters: dict[str, Callable[[float], None]] = {}
-        self._undo: list[Callable[[], None]] = []
+        self._of_layers: dict[str, Schedule] = {}
+        self._of_controlnets: dict[str, Schedule] = {}
+        for target, schedule in also.items():
+            of_controlnets = str(target).startswith("controlnet")
+            (self._of_controlnets if of_controlnets else self._of_layers)[_checked(target)] = as_schedule(schedule)
+        self._found: dict[str, Number] = {}
         self._runs = 0
-        for target in self._schedules:
-            if not target.startswith("controlnet"):
-                _layers(pipe, target)  # what is missing is said at once
-            elif getattr(pipe, "controlnet", None) is None:
-                raise InputError(f"also {target!r}: this {type(pipe).__name__} has no ControlNet; leave it out.")
-
-    def __bool__(self) -> bool:
-        return bool(self._schedules)
+        self._numbers(pipe)  # what is missing is said at once
+        if self._of_controlnets and getattr(pipe, "controlnet", None) is None:
+            target = next(iter(self._of_controlnets))
+            raise InputError(f"also {target!r}: this {type(pipe).__name__} has no ControlNet; leave it out.")
 
     def begin(self, pipe: Any) -> None:
-        """A run begins: find the layers, and remember their numbers.
+        """A run begins: find the numbers of the layers.
 
         Args:
             pipe: The pipeline.
@@ -53,20 +62,16 @@ class DrivenNumbers:
             InputError: The pipeline does not have a target any more.
         """
         if self._runs == 0:
-            for target in self._schedules:
-                if not target.startswith("controlnet"):
-                    layers = _layers(pipe, target)
-                    self._setters[target] = _setter(layers, target)
-                    self._undo += [_restorer(layer, target) for layer in layers]
+            self._found = self._numbers(pipe)
         self._runs += 1
 
     def end(self) -> None:
         """A run ends: after the last one the numbers are what they were."""
         self._runs -= 1
         if self._runs == 0:
-            for restore in self._undo:
-                restore()
-            self._setters, self._undo = {}, []
+            for number in self._found.values():
+                number.restore()
+            self._found = {}
 
     def set(self, step: Step) -> None:
         """Set the numbers of the layers.
@@ -77,8 +82,8 @@ class DrivenNumbers:
         Raises:
             InputError: A schedule has no value at the step.
         """
-        for target, setter in self._setters.items():
-            setter(self._schedules[target](step))
+        for target, number in self._found.items():
+            number.set(self._of_layers[target](step))
 
     def controlnet_scale(self, scale: Any, step: Step) -> Any:
         """The conditioning scale of a ControlNet call.
@@ -95,11 +100,52 @@ class DrivenNumbers:
             InputError: A schedule has no value at the step, or names a ControlNet that is not there.
         """
         scales = list(scale) if isinstance(scale, list | tuple) else [scale]
-        for target, schedule in self._schedules.items():
-            if target.startswith("controlnet"):
-                for index in _chosen(target, len(scales)):
-                    scales[index] = schedule(step) if scales[index] else scales[index]
+        for target, schedule in self._of_controlnets.items():
+            for index in _chosen(target, len(scales)):
+                scales[index] = schedule(step) if scales[index] else scales[index]
         return scales if isinstance(scale, list | tuple) else scales[0]
+
+    def _numbers(self, pipe: Any) -> dict[str, Number]:
+        return {target: _number(pipe, target) for target in self._of_layers}
+
+
+class _LoraStrength:
+    """The strength of one adapter in the layers that have it."""
+
+    def __init__(self, layers: list[Any], name: str) -> None:
+        self._layers, self._name = layers, name
+        self._before = [layer.scaling[name] for layer in layers]
+
+    def set(self, value: float) -> None:
+        for layer in self._layers:
+            layer.set_scale(self._name, value)
+
+    def restore(self) -> None:
+        for layer, scaling in zip(self._layers, self._before, strict=True):
+            layer.scaling[self._name] = scaling
+
+
+class _AdapterScale:
+    """The scale of IP-Adapters in their attention processors: a list with one of each, or one number."""
+
+    def __init__(self, processors: list[Any], target: str) -> None:
+        self._processors, self._target = processors, target
+        self._before = [list(item.scale) if isinstance(item.scale, list) else item.scale for item in processors]
+        for scale in self._before:
+            if isinstance(scale, list):
+                _chosen(target, len(scale))
+
+    def set(self, value: float) -> None:
+        for processor in self._processors:
+            if isinstance(processor.scale, list):
+                for index in _chosen(self._target, len(processor.scale)):
+                    processor.scale[index] = value
+            else:
+                processor.scale = value
+
+    def restore(self) -> None:
+        for processor, scale in zip(self._processors, self._before, strict=True):
+            processor.scale = scale
 
 
 def _checked(target: str) -> str:
@@ -118,35 +164,29 @@ def _chosen(target: str, count: int) -> range:
     return range(int(index), int(index) + 1)
 
 
-def _modules(pipe: Any) -> Iterator[nn.Module]:
-    for component in pipe.components.values():
-        if isinstance(component, nn.Module):
-            yield component
-
-
-def _layers(pipe: Any, target: str) -> list[Any]:
-    """The layers with the number of a target."""
+def _number(pipe: Any, target: str) -> Number:
+    """The number of the layers that a target means."""
+    modules = [component for component in pipe.components.values() if isinstance(component, nn.Module)]
     if target.startswith("lora:"):
-        return _lora_layers(pipe, target.removeprefix("lora:"))
+        name = target.removeprefix("lora:")
+        return _LoraStrength(_lora_layers(pipe, modules, name), name)
     processors = [
         processor
-        for component in _modules(pipe)
-        for processor in getattr(component, "attn_processors", {}).values()
+        for module in modules
+        for processor in getattr(module, "attn_processors", {}).values()
         if "IPAdapter" in type(processor).__name__ and hasattr(processor, "scale")
     ]
     if not processors:
         raise InputError(f"also {target!r}: no IP-Adapter is loaded; call pipe.load_ip_adapter(…) first.")
-    for processor in processors:
-        if isinstance(processor.scale, list):
-            _chosen(target, len(processor.scale))
-    return processors
+    return _AdapterScale(processors, target)
 
 
-def _lora_layers(pipe: Any, name: str) -> list[Any]:
+def _lora_layers(pipe: Any, modules: list[nn.Module], name: str) -> list[Any]:
+    """The layers with the adapter, which is active and not fused."""
     layers: list[Any] = [
         layer
-        for component in _modules(pipe)
-        for layer in component.modules()
+        for module in modules
+        for layer in module.modules()
         if callable(getattr(layer, "set_scale", None)) and isinstance(getattr(layer, "scaling", None), dict)
     ]
     names = sorted({adapter for layer in layers for adapter in layer.scaling})
@@ -154,53 +194,15 @@ def _lora_layers(pipe: Any, name: str) -> list[Any]:
         known = (
             f"there are {', '.join(names)};{nearest(name, names) or ' name one of them.'}"
             if names
-            else ("none is loaded; call pipe.load_lora_weights(…, adapter_name=…) first.")
+            else "none is loaded; call pipe.load_lora_weights(…, adapter_name=…) first."
         )
         raise InputError(f"also 'lora:{name}': this {type(pipe).__name__} has no such adapter: {known}")
-    found = [layer for layer in layers if name in layer.scaling]
-    if any(layer.merged for layer in found):
+    having = [layer for layer in layers if name in layer.scaling]
+    if any(layer.merged for layer in having):
         raise InputError(f"also 'lora:{name}': its weights are fused into the network; call pipe.unfuse_lora() first.")
-    if not any(name in layer.active_adapters and not layer.disable_adapters for layer in found):
+    if not any(name in layer.active_adapters and not layer.disable_adapters for layer in having):
         raise InputError(f"also 'lora:{name}': the adapter is not active; call pipe.set_adapters([…]) with it first.")
-    return found
-
-
-def _setter(layers: list[Any], target: str) -> Callable[[float], None]:
-    if target.startswith("lora:"):
-        name = target.removeprefix("lora:")
-
-        def set_strength(value: float) -> None:
-            for layer in layers:
-                layer.set_scale(name, value)
-
-        return set_strength
-
-    def set_scale(value: float) -> None:
-        for processor in layers:
-            if isinstance(processor.scale, list):
-                for index in _chosen(target, len(processor.scale)):
-                    processor.scale[index] = value
-            else:
-                processor.scale = value
-
-    return set_scale
-
-
-def _restorer(layer: Any, target: str) -> Callable[[], None]:
-    if target.startswith("lora:"):
-        name = target.removeprefix("lora:")
-        scaling = layer.scaling[name]
-
-        def restore_strength() -> None:
-            layer.scaling[name] = scaling
-
-        return restore_strength
-    before = list(layer.scale) if isinstance(layer.scale, list) else layer.scale
-
-    def restore_scale() -> None:
-        layer.scale = before
-
-    return restore_scale
+    return having
 
 
 def read(pipe: Any, also: Mapping[str, Any] | None) -> DrivenNumbers | None:
