@@ -21,7 +21,7 @@ from cfglab.guidance import Guidance, parse_guidance
 from cfglab.pipelines import guide, load
 from cfglab.schedules import Constant
 from docs.methods_images import example
-from docs.methods_page import GROUPS, _anchor, card_of
+from docs.methods_page import GROUPS, METHODS, anchor, card_of
 
 PAGE = Path(__file__).parent / "gallery.md"
 IMAGES = "images/gallery"
@@ -85,7 +85,7 @@ def page() -> str:
             parts += [
                 f"-   ![{title}: the default, and {FACTOR} times the scale]({IMAGES}/{name}.webp)"
                 + "{ .gallery-image loading=lazy }\n",
-                f"    [**{title}**](methods.md#{_anchor(title)})\n",
+                f"    [**{title}**](methods.md#{anchor(title)})\n",
                 f"    `{TEXT.get(name, default)}`, then {then}\n",
             ]
         parts.append("</div>\n")
@@ -118,14 +118,13 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         pipe = load("scenes", sampler="euler")
         pipe.set_progress_bar_config(disable=True)
-        names = [name for group in GROUPS.values() for name in group]
-        for name in options.methods or names:
+        for name in options.methods or METHODS:
             file = io.BytesIO()
             image_of(pipe, name).save(file, format="webp", quality=90, method=6)
             write_whole(folder / f"{name}.webp", file.getvalue())
             print(f"{card_of(name).title}: {len(file.getvalue()):,} bytes", flush=True)
         for old in folder.glob("*.webp"):
-            if old.stem not in names:
+            if old.stem not in METHODS:
                 old.unlink()
     PAGE.write_text(page(), encoding="utf-8")
 

@@ -25,7 +25,7 @@ from cfglab.experiments import Experiment
 from cfglab.experiments.storage.files import write_whole
 from cfglab.guidance.guidance import parse_guidance
 from cfglab.pipelines import guide, load
-from docs.methods_page import GROUPS, IMAGES, PAGE, card_of
+from docs.methods_page import IMAGES, METHODS, PAGE, card_of
 
 PROMPTS = (
     "an astronaut riding a horse",
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("methods", nargs="*", help="their names in text; all if left out")
     parser.add_argument("--steps", type=int, default=20)
     given = parser.parse_args()
-    names = given.methods or [name for group in GROUPS.values() for name in group]
+    names = given.methods or METHODS
     folder = PAGE.parent / IMAGES
     folder.mkdir(parents=True, exist_ok=True)
     pipe = load("scenes", sampler="euler")

@@ -164,6 +164,9 @@ over the first 5 to 20 steps in what the network predicts, and multiplies it by 
 
 SPACES = {"epsilon": "epsilon", "x0": "x0", "v": "v", "flow": "flow", "model": "any, it does not matter"}
 
+METHODS = [name for names in GROUPS.values() for name in names]
+"""Every method of the page, in its order."""
+
 
 def methods_page() -> str:
     """The page, as Markdown."""
@@ -193,7 +196,7 @@ def card_of(name: str) -> Card:
 
 
 def _overview(names: Iterable[str]) -> str:
-    rows = [f"| [{card_of(name).title}](#{_anchor(card_of(name).title)}) | {card_of(name).says} |" for name in names]
+    rows = [f"| [{card_of(name).title}](#{anchor(card_of(name).title)}) | {card_of(name).says} |" for name in names]
     return "\n".join(["| method | what it does |", "|---|---|", *rows, ""])
 
 
@@ -255,7 +258,7 @@ def _said(value: Any) -> str:
     return value if isinstance(value, str) and value.isidentifier() else number(value)
 
 
-def _anchor(title: str) -> str:
+def anchor(title: str) -> str:
     """How GitHub names the anchor of a heading."""
     return "".join(one for one in title.lower().replace(" ", "-") if one.isalnum() or one in "-_")
 

@@ -47,7 +47,7 @@ def test_every_method_is_on_the_page_once(page: ModuleType) -> None:
     assert len(set(titles)) == len(titles)
     text = page.methods_page()
     anchors = re.findall(r"\]\(#([^)]+)\)", text)
-    headings = [page._anchor(line.removeprefix("### ")) for line in text.splitlines() if line.startswith("### ")]
+    headings = [page.anchor(line.removeprefix("### ")) for line in text.splitlines() if line.startswith("### ")]
     assert [one for one in anchors if one not in {*headings, "not-here", "first-and-last-steps"}] == []
     for recipe, _, _ in page.RECIPES.values():
         assert parse_guidance(recipe).start().plan(Step(0, 10)).on

@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -97,17 +97,9 @@ def replicate(
 
 def _measure(metric: str, device: str, quiet: bool, folder: Path) -> None:
     """Measure a metric that needs a model of its own; the others are there already."""
-    from cfglab.experiments.scoring.metric_models import measure
-    from cfglab.experiments.storage.store import Store
+    from cfglab.experiments.scoring.metric_models import measure_run
     from cfglab.integrations.metric_models import metric_models_of
     from cfglab.metrics.registry import METRICS
 
-    if not (metric in METRICS and METRICS[metric].model):
-        return
-    models: list[Any] = metric_models_of([metric], None, device)
-    with Store.open(folder) as stored:
-        experiment = stored.experiment
-    with Store.create(folder, experiment) as store:
-        for model in models:
-            measure(store, model, None, quiet)
-        store.write_csv()
+    if metric in METRICS and METRICS[metric].model:
+        measure_run(folder, metric_models_of([metric], None, device), quiet=quiet)

@@ -38,18 +38,19 @@ def score(
       cfglab score runs/cats kid_inception --real images/cats
     """
     from cfglab.experiments import Run, Store
-    from cfglab.experiments.scoring.metric_models import check, measure
+    from cfglab.experiments.scoring.metric_models import check, measure_run
     from cfglab.integrations.metric_models import metric_models_of
 
     with Store.open(folder) as stored:
-        experiment = stored.experiment
         check(stored, metric, real)
     if weights is not None and weights.startswith("~"):
         weights = str(path(weights))
     models = metric_models_of(metric, weights, device)
-    with Store.create(folder, experiment) as store:
-        for model in models:
-            count = measure(store, model, real, quiet)
-            print(f"{', '.join(model.metrics)}: {count:,} images looked at")
-        store.write_csv()
+    measure_run(
+        folder,
+        models,
+        real,
+        quiet,
+        tell=lambda model, count: print(f"{', '.join(model.metrics)}: {count:,} images looked at"),
+    )
     print(f"report: {Run(folder).report()}")

@@ -7,7 +7,7 @@ Text, JSON and the command line look them up here, so nothing is listed a second
 import keyword
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar, get_args, get_origin
 
 from cfglab import limits
 from cfglab.errors import InputError
@@ -29,8 +29,8 @@ NAME = re.compile(r"[a-z][a-z0-9_]*")
 NOT_NUMBERS = ("nan", "inf", "infinity")
 RESERVED = (*NOT_NUMBERS, "steps", "effective")
 """Words of the language that are neither kind nor method."""
-QUOTED = frozenset({"steps", "effective", "early", "late", "middle", "early_late", "alternate"})
-"""What may stand in quotes: the weights of a dose, and the parts of a run that `cfg_skip` skips."""
+QUOTED = {"steps", "effective"}
+"""What may stand in quotes: the weights of a dose, and what a field of a kind may be, entered with the kind."""
 
 
 class Shapes(Mapping[str, Any]):
@@ -65,6 +65,12 @@ def enter_kind(name: str, kind: type, check: Callable[[Any], None] | None = None
         InputError: The name is taken or is no name of the language, or a contract is broken.
     """
     check_name(name, kind, PUBLISHED, WORDS)
+    QUOTED.update(
+        word
+        for field, about in getattr(kind, "model_fields", {}).items()
+        if field != "kind" and get_origin(about.annotation) is Literal
+        for word in get_args(about.annotation)
+    )
     KINDS.enter(name, kind, check)
 
 

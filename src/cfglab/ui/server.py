@@ -9,7 +9,7 @@ from typing import Any
 
 from cfglab.errors import CfglabError, InputError
 from cfglab.schedules.fields import shown
-from cfglab.viewer.web import HOME, REPORT_POLICY, RUN_FILES, bracketed, is_any, is_loopback, listen, open_browser
+from cfglab.viewer.web import HOME, REPORT_POLICY, RUN_FILES, is_loopback, listen, open_browser, page_address, reach_of
 
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
@@ -117,9 +117,8 @@ def serve(settings: Settings, *, browser: bool = True) -> None:
     with listen(settings.host, settings.port) as listening:
         port = listening.getsockname()[1]
         app = make_app(settings)
-        address = f"http://{'localhost' if is_any(settings.host) else bracketed(settings.host)}:{port}/"
-        reach = "this computer only" if is_loopback(settings.host) else "everybody on the network of this computer"
-        print(f"playground: {address} ({reach}; Ctrl-C ends it)", flush=True)
+        address = page_address(settings.host, port)
+        print(f"playground: {address} ({reach_of(settings.host)}; Ctrl-C ends it)", flush=True)
         if browser:
             open_browser(address)
         run_server(app, listening)

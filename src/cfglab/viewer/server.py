@@ -27,7 +27,7 @@ from cfglab.file_input import open_regular
 from cfglab.terminal import inline
 from cfglab.viewer.continuation import Continuation
 from cfglab.viewer.run_state import RunState, read_state
-from cfglab.viewer.web import HOME, REPORT_POLICY, RUN_FILES, bracketed, is_any, is_loopback, listen, open_browser
+from cfglab.viewer.web import HOME, REPORT_POLICY, RUN_FILES, is_loopback, listen, open_browser, page_address, reach_of
 
 PORT = 7870
 """The port, if it is free and none is given."""
@@ -307,8 +307,7 @@ def start(folder: Path | str, host: str = HOME, port: int | None = None, options
     server = _Server(listening.getsockname()[:2], handler, bind_and_activate=False)
     server.socket.close()
     server.socket = listening
-    name = "localhost" if is_any(host) else bracketed(host)
-    return ViewerServer(f"http://{name}:{listening.getsockname()[1]}/", viewer, server)
+    return ViewerServer(page_address(host, listening.getsockname()[1]), viewer, server)
 
 
 def serve(
@@ -336,8 +335,7 @@ def serve(
     if not watch:
         Store.open(folder).close()
     with start(folder, host, port, options) as server:
-        reach = "this computer only" if is_loopback(host) else "everybody on the network of this computer"
-        print(f"{inline(str(folder))}: {server.address} ({reach}; Ctrl-C ends it)", flush=True)
+        print(f"{inline(str(folder))}: {server.address} ({reach_of(host)}; Ctrl-C ends it)", flush=True)
         if browser:
             open_browser(server.address)
         try:

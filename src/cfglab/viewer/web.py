@@ -67,11 +67,12 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def is_any(host: str) -> bool:
-    """Whether an address stands for all addresses of this computer."""
-    return host in ("0.0.0.0", "::")
+def page_address(host: str, port: int) -> str:
+    """The URL of a server's first page; localhost where it listens on all addresses of this computer."""
+    name = "localhost" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    return f"http://{name}:{port}/"
 
 
-def bracketed(host: str) -> str:
-    """An address as it stands in a URL."""
-    return f"[{host}]" if ":" in host else host
+def reach_of(host: str) -> str:
+    """Who can open a page on an address, in words."""
+    return "this computer only" if is_loopback(host) else "everybody on the network of this computer"

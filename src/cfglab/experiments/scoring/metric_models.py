@@ -98,6 +98,34 @@ def measure(store: Store, model: MetricModel, real: Path | None = None, quiet: b
     return _measure_distances(store, model, rows, real, quiet)
 
 
+def measure_run(
+    folder: Path,
+    models: Sequence[MetricModel],
+    real: Path | None = None,
+    quiet: bool = True,
+    tell: Callable[[MetricModel, int], object] = lambda *_: None,
+) -> None:
+    """Record the metrics of several metric models for a run, and write its results.csv again.
+
+    Args:
+        folder: the run folder.
+        models: the metric models.
+        real: as in `measure`.
+        quiet: show no progress.
+        tell: called after each model with the number of images that it was applied to.
+
+    Raises:
+        InputError: as in `measure`, or there is no such run.
+        MachineError: if the folder cannot be written.
+    """
+    with Store.open(folder) as stored:
+        experiment = stored.experiment
+    with Store.create(folder, experiment) as store:
+        for model in models:
+            tell(model, measure(store, model, real, quiet))
+        store.write_csv()
+
+
 def _score_images(store: Store, scorer: ImageScorer, rows: Sequence[ResultRow], quiet: bool) -> int:
     (metric,) = scorer.metrics
     recorded_key = store.meta(f"judge {metric}")

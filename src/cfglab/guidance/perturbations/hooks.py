@@ -180,7 +180,7 @@ def hooked(denoiser: "Module", add_hooks: Callable[[list[Any]], None]) -> Iterat
 
     Args:
         denoiser: The network.
-        set_them: Sets the hooks and appends their handles to the list that it is given.
+        add_hooks: Sets the hooks and appends their handles to the list that it is given.
 
     Yields:
         Nothing; on exit all hooks are removed.
