@@ -13,10 +13,10 @@ from training.scenes2.generator import LATENT, SIDE, Generator, prompt_tokens
 from training.scenes2.latents import Batch
 from training.scenes2.mmdit import Transformer
 
-PATCH, WIDTH, HEAD, BLOCKS = 2, 192, 32, 8
+PATCH, WIDTH, HEAD, BLOCKS = 2, 160, 32, 6
 TEXT_WIDTHS, TEXT_LAYERS, TEXT_HEADS = (128, 64), 3, 4
-NAMED_AFTER = 3  # the block whose image tokens name cells
-TWIN = {"width": 128, "blocks": 4}
+NAMED_AFTER = 2  # the block whose image tokens name cells
+TWIN = {"width": 96, "blocks": 3}
 
 
 class Flow(Generator):

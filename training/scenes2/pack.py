@@ -24,7 +24,7 @@ def packed(name: str) -> dict[str, Any]:
     weights = {key: value.half().cpu() for key, value in average(name, SIGMA).items()}
     small = {"weights": weights, "step": state["step"], "minutes": state["minutes"], "done": state["done"]}
     frozen = load(work() / "vae.pt") if name == "autoencoder" else None
-    return small | ({"vae": frozen["model"]} if frozen else {})
+    return small | ({"vae": {key: value.half() for key, value in frozen["model"].items()}} if frozen else {})
 
 
 def pack(folder: Path, names: list[str]) -> None:
@@ -48,7 +48,7 @@ def unpack(folder: Path) -> None:
         state |= {"model": weights, "averages": [weights, weights], "first": 0}
         save(work() / f"{first.stem}.pt", state)
         if "vae" in small:
-            save(work() / "vae.pt", {"model": small["vae"]})
+            save(work() / "vae.pt", {"model": {key: value.float() for key, value in small["vae"].items()}})
 
 
 def main() -> None:
