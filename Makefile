@@ -12,7 +12,7 @@
 
 PYTHON ?= python3
 OUT ?= runs/k-decay
-JOBS ?= 2
+JOBS ?= 3
 DIFFUSERS ?= diffusers
 COMFYUI ?=
 COMFYUI_PYTHON ?= $(BIN)/python

@@ -228,6 +228,14 @@ def test_without_a_model_every_family_is_listed(capsys: pytest.CaptureFixture[st
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(families())
 
 
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [("FLUX.1-schnell", "flux-schnell"), ("flux.1 dev", "flux-dev"), ("Stable Diffusion XL 1.0", "sdxl")],
+)
+def test_a_family_is_found_by_its_title_and_by_a_hub_id_without_its_owner(model: str, name: str) -> None:
+    assert cl.advise(model).family.name == name
+
+
 def test_an_advice_shows_itself_in_a_notebook_with_its_text_escaped() -> None:
     bundle = cl.advise("pixart-alpha", 4)._repr_mimebundle_()
     assert bundle["text/plain"].startswith("PixArt-α (pixart-alpha)")
@@ -240,6 +248,7 @@ def test_an_advice_shows_itself_in_a_notebook_with_its_text_escaped() -> None:
     [
         (["flux-devv"], "no model 'flux-devv' in the catalogue of"),
         (["flux-devv"], "the closest names are flux-dev, flux2-dev, flux2-klein."),
+        (["wan-2"], "the closest names are wan-2.1, wan-2.1-i2v, wan-2.2-a14b, wan-2.2-i2v-a14b, wan-2.2-ti2v-5b."),
         (["\x1b[31mx"], "no model"),
         (["sdxl", "--steps", "0"], "0 steps: a run has 1 to 10,000"),
         (["sdxl", "--sampler", "eulr"], "no sampler 'eulr'"),

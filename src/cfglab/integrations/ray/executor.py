@@ -69,7 +69,7 @@ class _Piece:
 
     number: int
     cells: Batch
-    lives: int = ATTEMPTS
+    lives: int
 
     def after_a_loss(self) -> "list[_Piece]":
         """What to draw instead; nothing, where a single image has used its lives up."""
@@ -107,7 +107,7 @@ class _Crew:
 
     def draw(self, batches: Sequence[Batch]) -> Iterator[list[Outcome]]:
         """The outcomes of every batch, as they come. A worker has its next batch before the last one is written."""
-        waiting = deque(_Piece(number, batch) for number, batch in enumerate(batches))
+        waiting = deque(_Piece(number, batch, ATTEMPTS) for number, batch in enumerate(batches))
         finished: list[list[Outcome]] = [[] for _ in batches]
         remaining = len(batches)
         self._give(waiting)

@@ -70,7 +70,8 @@ def find_family(model: str) -> Family:
     """The family that answers for a model.
 
     Args:
-        model: The name of a family, a pipeline class, or a hub id; upper and lower case are the same.
+        model: The name or title of a family, a pipeline class, or a hub id with or without its owner; upper and lower
+            case are the same.
 
     Returns:
         The family.
@@ -81,10 +82,14 @@ def find_family(model: str) -> Family:
     if not isinstance(model, str):
         raise InputError(f"model {shown(model)}: it is a name; write a pipeline class, such as 'FluxPipeline'.")
     owners = {key.lower(): (key, family) for family in families().values() for key in (family.name, *_names(family))}
-    if model.lower() in owners:
-        return owners[model.lower()][1]
-    close = [owners[key][0] for key in get_close_matches(model.lower()[:100], owners, n=3, cutoff=0.5)]
-    hint = f"the closest names are {', '.join(close)}" if close else "cfglab advise lists them"
+    wanted = model.lower()
+    short = {key.rpartition("/")[2]: key for key in owners} | {it.title.lower(): it.name for it in families().values()}
+    found = owners.get(wanted) or owners.get(short.get(wanted, ""))
+    if found:
+        return found[1]
+    similar = [name for name in families() if wanted and name.startswith(wanted)][:8]
+    similar = similar or [owners[key][0] for key in get_close_matches(wanted[:100], owners, n=3, cutoff=0.5)]
+    hint = f"the closest names are {', '.join(similar)}" if similar else "cfglab advise lists them"
     raise InputError(
         f"no model {shown(model)} in the catalogue of {len(families())} families: name a family, a pipeline class or a "
         f"hub id; {hint}."
