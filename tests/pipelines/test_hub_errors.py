@@ -1,4 +1,4 @@
-"""What the hub does not have is said in one line, with the name and the next step."""
+"""What a process of its own prints when it loads models: nothing, and one line for what the hub does not have."""
 
 import json
 import os
@@ -8,13 +8,15 @@ import sys
 import pytest
 
 from tests.hub import serve
+from tests.tiny import tiny_pipeline
 
 LOAD = """
 import json, sys
 from cfglab.errors import CfglabError
 from cfglab.pipelines import load
+load(sys.argv[1], sampler="lms")
 messages = {}
-for name in sys.argv[1:]:
+for name in sys.argv[2:]:
     try:
         load(name, device="cpu")
     except CfglabError as error:
@@ -24,18 +26,27 @@ print(json.dumps(messages))
 
 
 @pytest.fixture(scope="module")
-def messages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The error of each model that cannot be loaded, from one process: it imports torch and diffusers once."""
+def done(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+    """A model that can be loaded and two that cannot, in one process: it imports torch and diffusers once."""
+    model = tiny_pipeline(tmp_path_factory.mktemp("tiny") / "model")
     folder = tmp_path_factory.mktemp("hub")
     (folder / "empty").mkdir()
     with serve({"someone/empty": folder / "empty"}) as hub:
         environment = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HOME": str(folder / "cache")}
         environment |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"}
-        command = [sys.executable, "-c", LOAD, "someone/nothing", "someone/empty"]
-        output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-    assert output.count("\n") == 1
-    errors: dict[str, str] = json.loads(output)
+        command = [sys.executable, "-c", LOAD, str(model), "someone/nothing", "someone/empty"]
+        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+
+
+@pytest.fixture
+def messages(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    errors: dict[str, str] = json.loads(done.stdout)
     return errors
+
+
+def test_loading_is_quiet(done: subprocess.CompletedProcess[str]) -> None:
+    assert done.stderr == ""
+    assert done.stdout.count("\n") == 1
 
 
 def test_a_name_that_the_hub_does_not_know(messages: dict[str, str]) -> None:
