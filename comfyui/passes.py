@@ -9,8 +9,8 @@ from torch import Tensor
 
 from cfglab.errors import InputError
 from cfglab.guidance import Perturbation
-from cfglab.guidance.methods.nag import NormalizedAttention
 from cfglab.guidance.methods.second_prompt import SecondPrompt
+from cfglab.guidance.perturbations.normalized_attention import NormalizedAttention
 from cfglab.guidance.perturbations.self_attention import BlurredQueries, IdentityAttention
 from cfglab.guidance.perturbations.shuffled_tokens import ShuffledTokens
 from cfglab.guidance.perturbations.skipped_layers import SkippedLayers

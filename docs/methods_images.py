@@ -49,6 +49,7 @@ EXAMPLES = {
     "snf": "4 | snf(prompt='a moon above a house')",
     "contrastive_cfg": "4 | contrastive_cfg(prompt='a green background')",
     "dng": "4 | dng(prompt='a green background')",
+    "vsf": "4 | vsf(prompt='a green background')",
 }
 """Where the comparison has no setting of a method, or another one shows it better."""
 

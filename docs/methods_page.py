@@ -55,6 +55,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "dng",
         "dual_cfg",
         "nag",
+        "vsf",
         "pladis",
     ),
     "Weaker models": ("autoguidance", "pag", "seg", "sag", "tpg", "swg", "skip_layers", "s2", "tsg", "sg"),
@@ -130,6 +131,7 @@ HHU-MMBS/swg_bmvc2025_official: the same | as it is |
 | `tsr` | every step but pure noise | temporalscorerescaling/TSR: the same; ComfyUI also leaves sigma = 0 alone | \
 as it is |
 | `nag` | at every s | the authors' processor: only where s > 1 | s above 1 |
+| `vsf` | every step | weathon/VSF: the same | as it is |
 """
 
 RECIPES = {

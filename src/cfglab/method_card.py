@@ -3,7 +3,19 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Need = Literal["", "prompt", "text", "timestep", "layers", "self-attention", "cross-attention", "image", "weak model"]
+Need = Literal[
+    "",
+    "prompt",
+    "text",
+    "timestep",
+    "layers",
+    "self-attention",
+    "cross-attention",
+    "attention to the text",
+    "longer text",
+    "image",
+    "weak model",
+]
 """What a method changes in a further pass of the network, or asks of the host, besides the two predictions."""
 
 
@@ -35,5 +47,6 @@ class Card:
     needs: Need = ""
     """"" for nothing but the two predictions. "prompt": the encoding of a further prompt; "text": the encoding of the
     prompt; "timestep": the embedding of the timestep; "layers": blocks to leave out; "self-attention" and
-    "cross-attention": such layers, apart from each other; "image": a sample with height and width; "weak model": a
-    weaker network."""
+    "cross-attention": such layers, apart from each other or, of the first, in known joint ones; "attention to the
+    text": any of them, and a further prompt; "longer text": its tokens behind those of the prompt, too; "image": a
+    sample with height and width; "weak model": a weaker network."""

@@ -24,6 +24,7 @@ from cfglab.guidance import (
     TPG,
     TRANSFORMS,
     TSG,
+    VSF,
     AdaptiveGuidance,
     AndSalt,
     AndTopk,
@@ -128,6 +129,7 @@ VALUES: list[Transform] = [
     DNG(prompt="blurry", prior=0.4),
     TPG(s=1.5, layers="mid", seed=2),
     PLADIS(s=1.5, sparse="sparsemax", layers="mid"),
+    VSF(s=2, offset=0.2, prompt="blue"),
 ]
 VALUES += [kind() for name, kind in sorted(TRANSFORMS.items()) if name not in {value.kind for value in VALUES}]
 # where the fields ask for more than guidance: a length other than the reference's

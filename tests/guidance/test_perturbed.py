@@ -24,6 +24,7 @@ from cfglab.guidance.perturbations.self_attention import BlurredQueries, Identit
 from cfglab.guidance.perturbations.skipped_layers import RandomBlocks, SkippedLayers
 from cfglab.guidance.perturbations.weak_models import _WEAK, WeakModelPass
 from cfglab.pipelines.loading.compiled_blocks import compile_in_blocks
+from tests.pipelines.families import aura_flow
 from tests.pipelines.families.sd3 import NETWORK
 from tests.tiny import _unet
 
@@ -291,11 +292,10 @@ def test_layers_that_are_not_there_are_said(unet: Any, variation: Perturbation, 
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in unet.modules())
 
 
-def test_attention_shared_with_the_text_is_refused(sd3: Any) -> None:
-    with pytest.raises(InputError, match=r"pag: in layer '0' of SD3Transformer2DModel text and image share one"):
-        IdentityAttention(("0",)).applied(sd3).__enter__()
-    with pytest.raises(InputError, match=r"pag: no self-attention in layer 'mid' of SD3.*; it has 0 to 2; name one"):
-        IdentityAttention(("mid",)).applied(sd3).__enter__()
+def test_attention_shared_with_the_text_is_refused_where_its_tokens_are_not_known() -> None:
+    for layer in ("joint_transformer_blocks.0", "single_transformer_blocks.0"):
+        with pytest.raises(InputError, match=rf"pag: in layer '{layer}' of AuraFlowTransformer2DModel text and image"):
+            IdentityAttention((layer,)).applied(aura_flow.build().transformer).__enter__()
 
 
 def test_streams_of_one_shape_cannot_be_told_apart() -> None:

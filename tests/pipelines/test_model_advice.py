@@ -18,14 +18,15 @@ from cfglab import cli
 from cfglab.errors import InputError
 from cfglab.guidance import TRANSFORMS
 from cfglab.guidance.perturbations.hooks import cross_attentions
+from cfglab.guidance.perturbations.joint_attention import token_order
 from cfglab.pipelines.advice.catalogue import families, read_catalogue, sources
 from cfglab.pipelines.advice.family import Fact, Family
 from cfglab.pipelines.advice.levels import family_levels
-from cfglab.pipelines.advice.methods import methods_for, not_guided, profile_of_family
+from cfglab.pipelines.advice.methods import JOINT, methods_for, not_guided, profile_of_family
 from cfglab.pipelines.advice.starting_points import starting_points
 from cfglab.step import Step
 from docs import advise_page
-from tests.pipelines.families import case
+from tests.pipelines.families import case, cases
 
 SPEC = find_spec("diffusers")
 PACKAGE = Path(str(SPEC and SPEC.origin)).parent
@@ -114,7 +115,9 @@ PASSES = {
     "timestep": {"NoisedTimestep", "ShiftedTimestep"},
     "layers": {"SkippedLayers", "RandomBlocks", "ShuffledTokens"},
     "self-attention": {"IdentityAttention", "BlurredQueries", "BlurredSample"},
-    "cross-attention": {"NormalizedAttention", "SparseAttention"},
+    "cross-attention": {"SparseAttention"},
+    "attention to the text": {"NormalizedAttention"},
+    "longer text": {"FlippedValues"},
     "image": {"CroppedSample"},
     "weak model": {"WeakModelPass", "SkippedLayers"},
 }
@@ -171,15 +174,31 @@ def test_a_scale_of_the_convention_w_minus_one_becomes_w_in_the_starting_points(
     assert cl.advise("Tongyi-MAI/Z-Image", 4).starting_points[0].text == "6"
 
 
-def test_methods_on_separate_attention_mean_nothing_where_text_and_image_share_one() -> None:
-    applies = {method.name: method.applies for method in cl.advise("sd3", 4).methods}
-    assert (applies["pag"], applies["nag"], applies["apg"]) == (False, False, True)
-    assert {method.name: method.applies for method in cl.advise("sd1", 4).methods}["pag"]
+def test_methods_on_attention_apply_where_it_is_known_which_tokens_are_the_image() -> None:
+    def applies(name: str) -> tuple[bool | None, ...]:
+        methods = {method.name: method.applies for method in cl.advise(name, 4).methods}
+        return tuple(methods[kind] for kind in ("pag", "nag", "vsf", "pladis", "sag"))
+
+    assert applies("sd3") == applies("flux-dev") == applies("qwen-image") == (True, True, True, False, False)
+    assert applies("Tongyi-MAI/Z-Image-Turbo") == (True, True, False, False, False)
+    assert applies("chroma") == (True, False, False, False, False)
+    assert applies("auraflow") == (False, False, False, False, False)
+    assert applies("sd1") == (True,) * 5
 
 
-def test_a_scale_that_is_an_input_of_the_network_leaves_schedules_alone() -> None:
+def test_the_networks_of_joint_attention_that_the_advice_knows_are_those_that_the_methods_know() -> None:
+    made = {one.cls: one for one in cases()}
+    joint = {family.pipeline: family for family in families().values() if family.attention.value == "joint"}
+    for pipeline in sorted(joint.keys() & made.keys()):
+        network = getattr(made[pipeline].build(), made[pipeline].denoisers[0])
+        file = joint[pipeline].attention.source.rpartition("/")[2]
+        assert (token_order(network) is not None) == (file in JOINT), pipeline
+
+
+def test_a_scale_that_is_an_input_of_the_network_leaves_what_reads_one_prediction() -> None:
     advice = cl.advise("FluxFillPipeline", 4)
-    assert not any(method.applies for method in advice.methods)
+    applies = {method.name: method.applies for method in advice.methods}
+    assert (applies["apg"], applies["nag"], applies["pag"]) == (False, True, True)
     assert all(not cl.parse_guidance(point.text).transforms for point in advice.starting_points)
 
 

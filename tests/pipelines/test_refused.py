@@ -81,7 +81,7 @@ def test_a_table_shorter_than_the_run(name: str) -> None:
 
 def test_transforms_on_an_embedded_scale() -> None:
     refused("FluxPipeline-embedded", Guidance(3, [PredictionNorm()]), "FluxPipeline, whose scale is an input")
-    refused("Flux2Pipeline", "3 | prediction_norm()", "one prediction, which transforms cannot act on")
+    refused("Flux2Pipeline", "3 | prediction_norm()", "one prediction, and what acts on cond - uncond has nothing")
 
 
 @pytest.mark.parametrize(

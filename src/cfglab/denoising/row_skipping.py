@@ -210,7 +210,8 @@ class GuidedRows:
         for group in self._groups:
             guide = group.guide
             plan = guide.plan(step) if hasattr(guide, "plan") else StepPlan(step, 1.0, on=True, uncond=True, cond=True)
-            cond = plan.cond or reads_cond or self._channels is not None or not (self._shaped or plan.uncond)
+            shaped = self._shaped or plan.uncond or plan.passes
+            cond = plan.cond or reads_cond or self._channels is not None or not shaped
             plain = (plan.w, plan.uncond, cond) if _is_plain(guide, plan) else None
             plans.append(_GroupPlan(guide, group.images, plan.uncond, cond, plan.passes, plain))
         return plans

@@ -9,7 +9,7 @@
 - w from the predictions: `mambo_g`, `beta_cfg`, `feedback`
 - fewer unconditional rows: `adaptive_guidance`, `reuse_update`
 - one more prompt: `perp_neg`, `composed_prompts`, `salience`, `contrastive_cfg`, `dng`, `dual_cfg` (over
-  `second_prompt`); inside attention: `nag`, `pladis`
+  `second_prompt`); inside attention: `nag`, `vsf`, `pladis`
 - a weak prediction: `autoguidance`, `pag`, `seg`, `sag`, `tpg`, `swg`, `skip_layers`, `s2_guidance`, `tsg`,
   `self_guidance` (over `weak_prediction`)
 - noise in the condition: `icg`, `cads`
@@ -69,6 +69,7 @@ from cfglab.guidance.methods.tcfg import TCFG
 from cfglab.guidance.methods.tpg import TPG
 from cfglab.guidance.methods.tsg import TSG
 from cfglab.guidance.methods.tsr import TSR
+from cfglab.guidance.methods.vsf import VSF
 from cfglab.guidance.names import Space
 from cfglab.guidance.parser import parse_transform
 from cfglab.guidance.perturbations.weak_models import register_weak_model, weak_models
@@ -98,6 +99,7 @@ __all__ = [
     "TRANSFORMS",
     "TSG",
     "TSR",
+    "VSF",
     "AdaptiveGuidance",
     "AndSalt",
     "AndTopk",

@@ -14,11 +14,12 @@ class PAG(WeakPrediction):
     """`g + s (c - c~)`, where self-attention of c~ is the identity in `layers`: every position sees only itself.
 
     arXiv:2403.17377; the middle block and s = 3 as in diffusers' PAG pipelines. `1 | pag()` is guidance without
-    an unconditional row. Refused if text and image share one attention.
+    an unconditional row. Where text and image share one attention (SD 3, Flux, Chroma, Qwen-Image, Z-Image), an image
+    position sees itself and the text, as in diffusers' pipeline for SD 3; the layers have to be named there.
 
     Attributes:
         s: The scale of the perturbed pass, 0 or more.
-        layers: The layers that are perturbed: `mid`, dotted names, or numbers of blocks.
+        layers: The layers that are perturbed: `mid`, dotted names, numbers of blocks, `7-9`, `single.3`, `d2.2-9`.
         start: The fraction of the run from which it acts, 0 to 1.
         stop: The fraction of the run at which it stops, above `start`.
 
@@ -38,14 +39,14 @@ class PAG(WeakPrediction):
         says="Away from a prediction whose self-attention is switched to the identity.",
         formula="g + s (c - c~), c~ with A = I in the middle block",
         paper="2403.17377",
-        source="diffusers' StableDiffusionPAGPipeline",
+        source="diffusers' StableDiffusionPAGPipeline and StableDiffusion3PAGPipeline",
         rows="3 (2 at w = 1)",
         defaults="s 3 and the middle block: diffusers' PAG pipelines",
         hosts=(
             Implementation(
                 "diffusers",
                 "the PAG pipelines are this; the guider has c + (s - 1) (c - c~) without CFG, and by default s 2.8 "
-                "from 1 to 20 % of the run",
+                "from 1 to 20 % of the run; in joint attention every token of the text gets its own value, too",
             ),
             Implementation("ComfyUI"),
         ),

@@ -15,11 +15,13 @@ class SEG(WeakPrediction):
 
     arXiv:2408.00760, equations 6 to 9, in the form of the authors' code, whose blurred row has the prompt and whose s
     is the paper's gamma less 1. `sigma` is in positions of that layer; None is infinite: all queries are their mean.
+    In transformers the queries are those of the product, normalized and turned by their positions, so that its logits
+    are blurred; the text's stay, and the frames of a video are blurred each alone.
 
     Attributes:
         s: The scale of the perturbed pass, 0 or more.
         sigma: The standard deviation of the blur, in positions of the layer, above 0; None is infinite.
-        layers: The layers that are perturbed: `mid`, dotted names, or numbers of blocks.
+        layers: The layers that are perturbed: `mid`, dotted names, numbers of blocks, `7-9`, `single.3`, `d2.2-9`.
         start: The fraction of the run from which it acts, 0 to 1.
         stop: The fraction of the run at which it stops, above `start`.
 
@@ -45,7 +47,7 @@ class SEG(WeakPrediction):
             Implementation(
                 "diffusers",
                 "the guider never perturbs (0.42.1), its third prediction is the conditional one; its blur is the mean "
-                "where sigma is finite, the Gaussian where it is infinite",
+                "where sigma is finite, the Gaussian where it is infinite, of queries before norm and rotation",
             ),
             Implementation("ComfyUI", "a custom node"),
         ),

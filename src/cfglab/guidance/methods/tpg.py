@@ -16,11 +16,11 @@ class TPG(WeakPrediction):
 
     arXiv:2506.10036, as in the authors' code: the block's input is permuted and stays so, one order for the whole
     batch, another one for each block and each step; `seed` chooses them. `1 | tpg()` is guidance without an
-    unconditional row. Where text and image are two streams, the image's tokens are permuted.
+    unconditional row. Where text and image are two streams or one sequence, the image's tokens are permuted.
 
     Attributes:
         s: The scale of the perturbed pass, 0 or more.
-        layers: The layers whose transformer blocks are perturbed: `mid`, dotted names, or numbers of blocks.
+        layers: The layers whose transformer blocks are perturbed, such as `mid`, `d2.2-9`, `7-9` or `single.3`.
         seed: The seed of the orders, a whole number, 0 or more.
         start: The fraction of the run from which it acts, 0 to 1.
         stop: The fraction of the run at which it stops, above `start`.

@@ -8,7 +8,10 @@
 - `noised_timestep`: noise in the embedding of the timestep (TSG); `shifted_timestep`: another timestep (SG)
 - `shuffled_tokens`: tokens in another order (TPG); `sparse_attention`: sparse cross-attention (PLADIS)
 - `cropped_sample`: the sample in overlapping crops (SWG)
-- `hooks` finds layers and removes hooks again; `per_image_noise` makes the noise of each row.
+- `normalized_attention`: attention to the text guided away from another text (NAG); `flipped_values`: another text with
+  flipped values (VSF)
+- `hooks` finds layers and removes hooks again, `layer_names` knows what they are called; `joint_attention` knows which
+  tokens of a transformer are the image, and replaces products; `per_image_noise` makes the noise of each row.
 
-A change of a few lines stands in the file of its method: `methods/second_prompt.py`, `methods/nag.py`.
+A change of a few lines stands in the file of its method: `methods/second_prompt.py`.
 """

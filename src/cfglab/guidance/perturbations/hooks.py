@@ -1,16 +1,15 @@
 """Access to the layers of a denoiser: found by name, and hooked inside a context. Loads torch when called."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError
+from cfglab.guidance.perturbations.layer_names import layer_choices, layer_paths, transformer_blocks
 
 if TYPE_CHECKING:
     from torch.nn import Module
-
-STACKS = ("transformer_blocks", "blocks", "layers", "single_transformer_blocks")
-"""What transformers call their list of blocks; a layer that is a number is one of the first of these."""
 
 
 def self_attentions(denoiser: "Module", layers: tuple[str, ...], method: str) -> "list[Module]":
@@ -18,7 +17,7 @@ def self_attentions(denoiser: "Module", layers: tuple[str, ...], method: str) ->
 
     Args:
         denoiser: The network.
-        layers: Parts of dotted names, such as `mid`, `up_blocks.1` or `blocks.14`, as in diffusers' pag_applied_layers.
+        layers: Names of layers, such as `mid` or `up_blocks.1`, as in diffusers' pag_applied_layers.
         method: The kind of the transform, for the messages.
 
     Returns:
@@ -30,12 +29,14 @@ def self_attentions(denoiser: "Module", layers: tuple[str, ...], method: str) ->
     check_hooks(denoiser, method)
     candidates = {name: module for name, module in denoiser.named_modules() if _is_self_attention(module)}
     modules: list[Module] = []
+    no_cross = not any(getattr(module, "is_cross_attention", False) for module in denoiser.modules())
+    joint = no_cross and "encoder_hidden_states" in parameters_of(denoiser)
     for layer in layers:
-        attentions = _in_layers(candidates, denoiser, (layer,), method, "self-attention")
-        if any(getattr(module, "add_k_proj", None) is not None for module in attentions):
+        attentions = in_layers(candidates, denoiser, (layer,), method, "self-attention")
+        if joint or any(getattr(module, "add_k_proj", None) is not None for module in attentions):
             raise InputError(
-                f"{method}: in layer {layer!r} of {_class_name(denoiser)} text and image share one attention, of which "
-                "the method says nothing; use skip_layers there."
+                f"{method}: in layer {layer!r} of {_class_name(denoiser)} text and image share one attention; which "
+                "tokens are the image is known for SD 3, Flux, Chroma, Qwen-Image and Z-Image; use skip_layers here."
             )
         modules += [module for module in attentions if module not in modules]
     return modules
@@ -68,19 +69,19 @@ def cross_attentions(denoiser: "Module", method: str, layers: tuple[str, ...] = 
             f"{method}: no cross-attention in {_class_name(denoiser)}, where text and image share one attention or "
             "there is no text; use a negative prompt and a schedule there."
         )
-    return _in_layers(modules, denoiser, layers, method, "cross-attention") if layers else list(modules.values())
+    return in_layers(modules, denoiser, layers, method, "cross-attention") if layers else list(modules.values())
 
 
-def blocks(denoiser: "Module", layers: tuple[str, ...], method: str) -> "list[Module]":
-    """The module of each layer.
+def blocks(denoiser: "Module", layers: tuple[str, ...], method: str) -> "list[tuple[str, Module]]":
+    """The modules of each layer.
 
     Args:
         denoiser: The network.
-        layers: `mid`, dotted names, or numbers of blocks.
+        layers: `mid`, dotted names, numbers of blocks, or other names of `layer_paths`.
         method: The kind of the transform, for the messages.
 
     Returns:
-        The modules, in the order of the layers.
+        Each module with its layer, in the order of the layers.
 
     Raises:
         InputError: A layer does not exist.
@@ -89,27 +90,11 @@ def blocks(denoiser: "Module", layers: tuple[str, ...], method: str) -> "list[Mo
     modules = dict(denoiser.named_modules())
     blocks_found = []
     for layer in layers:
-        name = _layer_path(layer, denoiser)
-        if not layer or name not in modules:
-            raise InputError(f"{method}: no layer {layer!r} in {_class_name(denoiser)}; {_layer_choices(denoiser)}")
-        blocks_found.append(modules[name])
+        paths = layer_paths(layer, denoiser)
+        if not layer or not all(path in modules for path in paths):
+            raise InputError(f"{method}: no layer {layer!r} in {_class_name(denoiser)}; {layer_choices(denoiser)}")
+        blocks_found += [(layer, modules[path]) for path in paths]
     return blocks_found
-
-
-def transformer_blocks(denoiser: "Module") -> list[str]:
-    """The names of the transformer blocks in order.
-
-    Args:
-        denoiser: The network.
-
-    Returns:
-        The names of the blocks in a transformer's stacks, or inside a UNet's levels.
-    """
-    stacks = [name for name in STACKS if hasattr(denoiser, name)]
-    if stacks:
-        return [f"{name}.{index}" for name in stacks for index in range(len(getattr(denoiser, name)))]
-    parts = (name.rpartition(".") for name, _ in denoiser.named_modules())
-    return [f"{stack}.{index}" for stack, _, index in parts if index.isdigit() and stack.endswith("transformer_blocks")]
 
 
 def transformer_blocks_in(denoiser: "Module", layers: tuple[str, ...], method: str) -> "list[Module]":
@@ -129,21 +114,36 @@ def transformer_blocks_in(denoiser: "Module", layers: tuple[str, ...], method: s
     check_hooks(denoiser, method)
     names = dict.fromkeys(transformer_blocks(denoiser))
     modules = {name: module for name, module in denoiser.named_modules() if name in names}
-    return _in_layers(modules, denoiser, layers, method, "transformer block")
+    return in_layers(modules, denoiser, layers, method, "transformer block")
 
 
-def _in_layers(
+def in_layers(
     modules: "dict[str, Module]", denoiser: "Module", layers: tuple[str, ...], method: str, noun: str
 ) -> "list[Module]":
-    """The modules inside the layers, each once; every layer has one at least."""
+    """The modules inside the layers.
+
+    Args:
+        modules: The candidates by their dotted names.
+        denoiser: The network.
+        layers: Names of layers, as in `layer_paths`, or parts of dotted names.
+        method: The kind of the transform, for the messages.
+        noun: What the candidates are, for the messages.
+
+    Returns:
+        The modules, each once, in the order of the layers.
+
+    Raises:
+        InputError: A layer has none.
+    """
     inside: list[Module] = []
     for layer in layers:
-        members = [module for name, module in modules.items() if _within(name, layer, denoiser)]
-        if not members:
-            raise InputError(
-                f"{method}: no {noun} in layer {layer!r} of {_class_name(denoiser)}; {_layer_choices(denoiser)}"
-            )
-        inside += [module for module in members if module not in inside]
+        for path in layer_paths(layer, denoiser):
+            members = [module for name, module in modules.items() if path and f".{path}." in f".{name}."]
+            if not members:
+                raise InputError(
+                    f"{method}: no {noun} in layer {layer!r} of {_class_name(denoiser)}; {layer_choices(denoiser)}"
+                )
+            inside += [module for module in members if module not in inside]
     return inside
 
 
@@ -199,18 +199,16 @@ def hooked(denoiser: "Module", add_hooks: Callable[[list[Any]], None]) -> Iterat
             denoiser.forward = compiled
 
 
-def _layer_path(layer: str, denoiser: "Module") -> str:
-    """The dotted name that a layer stands for."""
-    if layer == "mid":
-        return "mid_block"
-    if layer.isdigit():
-        stack = next((name for name in STACKS if hasattr(denoiser, name)), STACKS[0])
-        return f"{stack}.{layer}"
-    return layer
+def parameters_of(module: "Module") -> list[str]:
+    """The arguments of a module's `forward`.
 
+    Args:
+        module: The module.
 
-def _within(name: str, layer: str, denoiser: "Module") -> bool:
-    return bool(layer) and f".{_layer_path(layer, denoiser)}." in f".{name}."
+    Returns:
+        Their names, in order.
+    """
+    return list(inspect.signature(type(module).forward).parameters)[1:]
 
 
 def _is_attention(module: "Module") -> bool:
@@ -223,12 +221,3 @@ def _is_self_attention(module: "Module") -> bool:
 
 def _class_name(module: Any) -> str:
     return type(module).__name__
-
-
-def _layer_choices(denoiser: "Module") -> str:
-    """The layers that may be named instead."""
-    mid = ["mid"] if getattr(denoiser, "mid_block", None) is not None else []
-    stacks = [f"0 to {len(getattr(denoiser, name)) - 1}" for name in STACKS if hasattr(denoiser, name)][:1]
-    sides = [f"{side}.0" for side in ("down_blocks", "up_blocks") if hasattr(denoiser, side)]
-    choices = ", ".join([*mid, *stacks, *sides]) or "parts of dotted names"
-    return f"it has {choices}; name one as layers=…"

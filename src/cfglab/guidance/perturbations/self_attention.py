@@ -9,6 +9,13 @@ from typing import TYPE_CHECKING, Any
 from cfglab.errors import InputError
 from cfglab.guidance.perturbations.base import ConditionalPass
 from cfglab.guidance.perturbations.hooks import hooked, self_attentions
+from cfglab.guidance.perturbations.joint_attention import (
+    NetworkCall,
+    Product,
+    image_attentions,
+    products_replaced,
+    token_order,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,14 +26,22 @@ if TYPE_CHECKING:
 class IdentityAttention(ConditionalPass):
     """A perturbed pass: self-attention in these layers is the identity, so every position gets its own value.
 
+    Where text and image share an attention, the positions of the image see themselves and the text, as in diffusers'
+    StableDiffusion3PAGPipeline.
+
     Attributes:
-        layers: Parts of dotted names, such as `mid`.
+        layers: Names of layers, such as `mid`.
     """
 
     layers: tuple[str, ...]
 
     @contextmanager
     def applied(self, denoiser: "Module") -> "Iterator[Module]":
+        if token_order(denoiser) is not None:
+            products = image_attentions(denoiser, self.layers, "pag")
+            with products_replaced(denoiser, products, "pag", _identity):
+                yield denoiser
+            return
         attentions = self_attentions(denoiser, self.layers, "pag")
 
         def add_hooks(handles: list[Any]) -> None:
@@ -43,8 +58,11 @@ class IdentityAttention(ConditionalPass):
 class BlurredQueries(ConditionalPass):
     """A perturbed pass: the queries of self-attention in these layers are blurred over the image by a Gaussian.
 
+    The queries are those of the product, so that its logits are blurred. The frames of a video are blurred each alone,
+    and the queries of a text stay.
+
     Attributes:
-        layers: Parts of dotted names, such as `mid`.
+        layers: Names of layers, such as `mid`.
         sigma: The standard deviation in positions, above 0; None is infinite.
     """
 
@@ -54,6 +72,11 @@ class BlurredQueries(ConditionalPass):
 
     @contextmanager
     def applied(self, denoiser: "Module") -> "Iterator[Module]":
+        if token_order(denoiser) is not None:
+            products = image_attentions(denoiser, self.layers, "seg")
+            with products_replaced(denoiser, products, "seg", lambda product: self._of_product(call, product)) as call:
+                yield denoiser
+            return
         attentions = self_attentions(denoiser, self.layers, "seg")
         size: list[tuple[int, int]] = []
 
@@ -94,10 +117,44 @@ class BlurredQueries(ConditionalPass):
                 f"seg(sigma={self.sigma:g}): {positions} positions are no image of {height} x {width}'s proportions; "
                 "use sigma=None, the infinite blur."
             )
-        image = queries.transpose(1, 2).unflatten(2, grid)
+        return self._gaussian(queries, *grid)
+
+    def _gaussian(self, queries: "Tensor", rows: int, columns: int) -> "Tensor":
+        """The queries of images of these rows and columns, (n, rows * columns, channels), blurred."""
+        assert self.sigma is not None
+        image = queries.transpose(1, 2).unflatten(2, (rows, columns))
         for dim in (2, 3):
             image = gaussian(image, self.sigma, dim)
         return image.flatten(2).transpose(1, 2)
+
+    def _of_product(self, call: NetworkCall, product: Product) -> "Tensor":
+        """The output of a product with blurred queries of the image."""
+        query, image = product.query.clone(), product.image
+        heads, positions = query.shape[1], image.stop - image.start
+        grid = call.grid(positions)
+        if grid is None and self.sigma is not None:
+            raise InputError(
+                f"seg(sigma={self.sigma:g}): the {positions} tokens of the image of a {type(call.denoiser).__name__} "
+                "are no grid here, as where an image is edited; use sigma=None, the infinite blur."
+            )
+        frames, rows, columns = grid or (1, 1, positions)
+        own = query[:, :, image].transpose(1, 2).flatten(2)  # (n, positions, channels of all heads)
+        images = own.unflatten(1, (frames, rows * columns)).flatten(0, 1)
+        blurred = self.blurred(images, 1, positions) if self.sigma is None else self._gaussian(images, rows, columns)
+        query[:, :, image] = blurred.reshape(own.shape).unflatten(2, (heads, -1)).transpose(1, 2)
+        return product.output(query)
+
+
+def _identity(product: Product) -> "Tensor":
+    """The output of a product in which every position of the image sees itself and the text."""
+    import torch
+
+    length, image = product.query.shape[2], product.image
+    if image == slice(0, length) and product.value.shape == product.query.shape:
+        return product.value
+    seen = torch.ones(length, length, dtype=torch.bool, device=product.query.device)
+    seen[image, image] = torch.eye(image.stop - image.start, dtype=torch.bool, device=seen.device)
+    return product.output(mask=seen)
 
 
 def _untyped(module: "Module") -> Any:

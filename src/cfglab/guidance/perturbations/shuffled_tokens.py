@@ -1,6 +1,6 @@
 """Tokens in another order before chosen transformer blocks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError
 from cfglab.guidance.perturbations.base import ConditionalPass
-from cfglab.guidance.perturbations.hooks import hooked, transformer_blocks_in
+from cfglab.guidance.perturbations.hooks import hooked, parameters_of, transformer_blocks_in
+from cfglab.guidance.perturbations.joint_attention import NetworkCall, token_order
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,20 +34,25 @@ class ShuffledTokens(ConditionalPass):
 
     @contextmanager
     def applied(self, denoiser: "Module") -> "Iterator[Module]":
-        blocks = transformer_blocks_in(denoiser, self.layers, "tpg")
+        blocks, call = transformer_blocks_in(denoiser, self.layers, "tpg"), NetworkCall(denoiser)
+        order = token_order(denoiser)
 
         def add_hooks(handles: list[Any]) -> None:
+            handles.append(denoiser.register_forward_pre_hook(call.read, with_kwargs=True))
             for number, block in enumerate(blocks):
-                handles.append(block.register_forward_pre_hook(self.shuffler(number), with_kwargs=True))
+                joint = order is not None and order.single and "encoder_hidden_states" not in parameters_of(block)
+                shuffler = self.shuffler(number, call.image if joint else None)
+                handles.append(block.register_forward_pre_hook(shuffler, with_kwargs=True))
 
         with hooked(denoiser, add_hooks):
             yield denoiser
 
-    def shuffler(self, number: int) -> Any:
+    def shuffler(self, number: int, image: Callable[[int], slice] | None = None) -> Any:
         """The hook of one block: its hidden states, (n, tokens, channels), in another order.
 
         Args:
             number: The number of the block among those that are shuffled.
+            image: Where the image is among so many tokens; the others stay. None if all are the image's.
 
         Returns:
             A forward pre-hook with keyword arguments.
@@ -59,7 +65,9 @@ class ShuffledTokens(ConditionalPass):
                     f"tpg: a {type(block).__name__} that is given no tokens, (n, tokens, channels), first; name other "
                     "blocks as layers=…"
                 )
-            shuffled = hidden[:, self.order(number, hidden)]
+            part = slice(0, hidden.shape[1]) if image is None else image(hidden.shape[1])
+            shuffled = hidden.clone()
+            shuffled[:, part] = hidden[:, part][:, self.order(number, hidden[:, part])]
             return ((shuffled, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": shuffled})
 
         return hook

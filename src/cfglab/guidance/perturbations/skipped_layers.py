@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError
 from cfglab.guidance.perturbations.base import ConditionalPass
-from cfglab.guidance.perturbations.hooks import blocks, hooked, transformer_blocks
+from cfglab.guidance.perturbations.hooks import blocks, hooked
+from cfglab.guidance.perturbations.joint_attention import token_order
+from cfglab.guidance.perturbations.layer_names import transformer_blocks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,20 +32,31 @@ class SkippedLayers(ConditionalPass):
 
     @contextmanager
     def applied(self, denoiser: "Module") -> "Iterator[Module]":
-        modules = blocks(denoiser, self.layers, self.method)
-        names = dict(zip(modules, self.layers, strict=True))
+        names = {block: layer for layer, block in blocks(denoiser, self.layers, self.method)}
+        text_first = token_order(denoiser) is not None
 
         def skipped(block: "Module", args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-            return self._input_of(names[block], block, args, kwargs, output)
+            return self._input_of(names[block], block, args, kwargs, output, text_first)
 
         def add_hooks(handles: list[Any]) -> None:
-            handles.extend(block.register_forward_hook(skipped, with_kwargs=True) for block in modules)
+            handles.extend(block.register_forward_hook(skipped, with_kwargs=True) for block in names)
 
         with hooked(denoiser, add_hooks):
             yield denoiser
 
-    def _input_of(self, layer: str, block: "Module", args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        """The inputs that a block's outputs stand for: one of the same shape each, in the block's own order."""
+    def _input_of(
+        self,
+        layer: str,
+        block: "Module",
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        output: Any,
+        text_first: bool,
+    ) -> Any:
+        """The inputs that a block's outputs stand for: one of the same shape each, in the block's own order.
+
+        Every block of two streams in `joint_attention.ORDERS` returns (text, image): `text_first`.
+        """
         arguments = inspect.signature(type(block).forward).bind(block, *args, **kwargs).arguments
         hidden = arguments.get("hidden_states", next((tensor for tensor in args if hasattr(tensor, "shape")), None))
         streams = [tensor for tensor in (hidden, arguments.get("encoder_hidden_states")) if tensor is not None]
@@ -59,6 +72,8 @@ class SkippedLayers(ConditionalPass):
                 )
             return fitting[0]
 
+        if text_first and isinstance(output, tuple) and all(hasattr(part, "shape") for part in output):
+            return tuple(reversed(streams))
         if isinstance(output, tuple | list):
             return type(output)(stream(part) if hasattr(part, "shape") else part for part in output)
         return stream(output)

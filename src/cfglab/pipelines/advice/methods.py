@@ -9,6 +9,16 @@ from cfglab.pipelines.advice.family import Family
 from cfglab.pipelines.profiles.profile import Profile
 from cfglab.pipelines.profiles.table import ELSEWHERE, profiles
 
+JOINT = (
+    "transformer_sd3.py",
+    "transformer_flux.py",
+    "transformer_qwenimage.py",
+    "transformer_z_image.py",
+    "transformer_chroma.py",
+)
+"""The files of diffusers whose joint attention is known (`joint_attention.ORDERS`); Chroma's text has a mask, so that
+no further prompt can be put beside it."""
+
 
 @dataclass(frozen=True, slots=True)
 class MethodAdvice:
@@ -108,15 +118,17 @@ def methods_for(family: Family) -> list[MethodAdvice]:
 def _applies(family: Family, kind: type[Transform]) -> tuple[bool | None, str]:
     if reason := not_guided(family):
         return None, reason
-    if family.convention.value == "embedded" and not second_scale(family):
-        return False, "the scale is an input of the network: there is one prediction, and transforms act on two"
+    if family.convention.value == "embedded" and not second_scale(family) and _reads_uncond(kind):
+        return False, "it acts on cond - uncond, and the scale is an input of the network: there is one prediction"
     if family.convention.value == "none" and _reads_uncond(kind):
         return False, "it acts on cond - uncond, which has no weight at w = 1"
     need: Need = kind.card.needs if kind.card is not None else ""
     applies, reason = _need(family, need)
     if applies and need == "self-attention" and not has_unet(family):
+        if "layers" not in kind.model_fields:
+            return False, "it reads the middle block of a UNet"
         reason = "with layers of this network: it has no mid block"
-    if applies and (argument := second_scale(family)):
+    if applies and _reads_uncond(kind) and (argument := second_scale(family)):
         reason = f"with {argument} above 1 and a negative prompt{f'; {reason}' if reason else ''}"
     return applies, reason
 
@@ -126,11 +138,17 @@ def _need(family: Family, need: Need) -> tuple[bool | None, str]:
     match need:
         case "text" | "prompt" if attention == "no text":
             return False, "the condition is not a text"
-        case "self-attention" | "cross-attention" if attention is None:
+        case "self-attention" | "cross-attention" | "attention to the text" | "longer text" if attention is None:
             return None, f"it changes {need}, and the catalogue does not know the layers ({family.attention.reason})"
-        case "self-attention" | "cross-attention" if attention == "joint":
+        case "self-attention" if attention == "joint" and not _is_known(family, JOINT):
+            return False, "here text and image share one attention, and which tokens are the image is not known"
+        case "cross-attention" if attention == "joint":
             return False, f"it changes {need}, and here text and image share one attention"
-        case "cross-attention" if attention == "no text":
+        case "longer text" if _is_known(family, ("transformer_z_image.py",)):
+            return False, "the image stands at another position for another length of the text"
+        case "attention to the text" | "longer text" if attention == "joint" and not _is_known(family, JOINT[:-1]):
+            return False, "here text and image share one attention, in which it is not known how to add a text"
+        case "cross-attention" | "attention to the text" | "longer text" if attention == "no text":
             return False, "it changes cross-attention to a text, and the condition is not a text"
         case "image" if family.latents.value in ("tokens", "sound"):
             return False, "it cuts images, and here predictions have no height and width"
@@ -139,6 +157,11 @@ def _need(family: Family, need: Need) -> tuple[bool | None, str]:
         case "layers":
             return True, "with layers of this network"
     return True, ""
+
+
+def _is_known(family: Family, files: tuple[str, ...]) -> bool:
+    """Whether the fact about a family's attention was read in one of these files: the one of its network."""
+    return family.attention.source.rpartition("/")[2] in files
 
 
 def _reads_uncond(kind: type[Transform]) -> bool:

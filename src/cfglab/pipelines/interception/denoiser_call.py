@@ -117,15 +117,15 @@ class DenoiserCall:
         self,
         rows: list[int] | None = None,
         variation: Perturbation | None = None,
-        encode: Callable[[str, dict[str, Any]], dict[str, Any]] | None = None,
+        encode: Callable[[str, dict[str, Any], bool], dict[str, Any]] | None = None,
     ) -> Any:
         """The denoiser's output for some rows.
 
         Args:
             rows: The rows, in this order; None for all.
             variation: The perturbed pass; None for the denoiser as it is.
-            encode: `encode(prompt, conditioning)` puts a prompt's encoding into the arguments; for a perturbation with
-                a prompt of its own.
+            encode: `encode(prompt, conditioning, padded)` puts a prompt's encoding into the arguments; for a
+                perturbation with a prompt of its own.
 
         Returns:
             What the denoiser returns for these rows.
@@ -143,7 +143,7 @@ class DenoiserCall:
         conditioning = {name: value for name, value in named.items() if name not in (self.sample_name, time)}
         prompt = getattr(variation, "prompt", None)
         if prompt is not None and encode is not None:
-            prompted = encode(prompt, conditioning)
+            prompted = encode(prompt, conditioning, getattr(variation, "padded", True))
             conditioning = conditioning | {"prompted": prompted} if getattr(variation, "beside", False) else prompted
         with variation.applied(self.module) as module:
             sample, changed_time, arguments = variation.inputs(

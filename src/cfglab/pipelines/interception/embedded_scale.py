@@ -1,5 +1,6 @@
 """The layout with the scale as an input of the network (Flux.1-dev, Sana-Sprint): one prediction, w as its input."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -7,29 +8,28 @@ from torch import Tensor
 
 from cfglab.denoising.trace import StepRecord
 from cfglab.errors import InputError
+from cfglab.guidance import Guidance
 from cfglab.pipelines.interception.denoiser_call import DenoiserCall
-from cfglab.pipelines.interception.preconditions import check_scale_only
+from cfglab.pipelines.interception.one_prediction import OnePrediction
+from cfglab.pipelines.interception.outputs import with_prediction
+from cfglab.pipelines.interception.preconditions import check_spec, embedded_error
 from cfglab.pipelines.interception.run import GuidedRun
 from cfglab.step import Step
 
 
-class Embedded:
+class Embedded(OnePrediction):
     """The layout with the scale as an input of the network, and one prediction.
 
     The pipeline computes the input `guidance`, (n,), from its `guidance_scale`. It is multiplied by w over that scale.
+    Transforms that read no unconditional prediction act on the prediction that the network makes of it.
 
     Args:
         run: The run of the pipeline.
     """
 
     def __init__(self, run: GuidedRun) -> None:
-        self._run = run
+        super().__init__(run)
         self._specs: list[Any] = []
-
-    @property
-    def waiting(self) -> bool:
-        """False: a step is one call."""
-        return False
 
     def call(self, call: DenoiserCall, _name: str) -> Any:
         """The output of the call of one step; see `CallStyle.call`."""
@@ -37,6 +37,11 @@ class Embedded:
         self.start(call.count)
         step = run.step(call)
         scales = self.scales(step)
+        if any(transform.strength > 0 for spec in self._specs for transform in spec.transforms):
+            scaled = replace(call, kwargs=self.changed(call, scales))
+            guided, record = self.guided(scaled, step, [Guidance(1, spec.transforms) for spec in self._specs])
+            run.record(record, guided, scales=tuple(((image,), w) for image, w in enumerate(scales)))
+            return with_prediction(run.template, -guided if run.profile.negated else guided)
         output = call.plain(*call.args, **self.changed(call, scales))
         record = StepRecord(run.number, step, tuple(((image,), w) for image, w in enumerate(scales)), call.count, 0)
         run.record(record, output if isinstance(output, Tensor) else output[0])
@@ -49,10 +54,14 @@ class Embedded:
             images: The number of images.
 
         Raises:
-            InputError: A guidance has transforms, or a list has another length.
+            InputError: A guidance is none of cfglab's, or a list has another length.
         """
         if not self._specs:
-            self._specs = [check_scale_only(self._run.pipe, spec) for spec in self._run.guidances(images)]
+            self._specs = [check_spec(self._run.pipe, spec) for spec in self._run.guidances(images)]
+
+    def refused(self) -> InputError:
+        """The error of a guidance that needs an unconditional prediction."""
+        return embedded_error(self._run.pipe, " and ".join(dict.fromkeys(map(str, self._specs))))
 
     def scales(self, step: Step) -> list[float]:
         """The scale w of each image.
@@ -89,6 +98,3 @@ class Embedded:
             )
         factors = torch.stack([value.new_full((), w / native) for w in scales])  # filled there, not uploaded
         return {**call.kwargs, name: value * factors}
-
-    def finish(self) -> None:
-        """Every call was guided."""

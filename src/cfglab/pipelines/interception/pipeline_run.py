@@ -25,6 +25,7 @@ from cfglab.pipelines.interception.denoiser_call import DenoiserCall
 from cfglab.pipelines.interception.embedded_scale import Embedded
 from cfglab.pipelines.interception.guided_pipeline import GuidedPipeline
 from cfglab.pipelines.interception.intercepted import ROUTE
+from cfglab.pipelines.interception.one_prediction import OnePrediction
 from cfglab.pipelines.interception.outputs import prediction
 from cfglab.pipelines.interception.post_combine import PostCombine, post_combine_of
 from cfglab.pipelines.interception.preconditions import Switches, check_on, resolve_layout
@@ -51,6 +52,7 @@ _STYLES: dict[Layout, Callable[[GuidedRun], CallStyle]] = {
     "batched": Batched,
     "two calls": TwoCalls,
     "embedded": Embedded,
+    "one prediction": OnePrediction,
 }
 
 
@@ -76,7 +78,7 @@ def run_pipeline(
     bound = signature.bind(*args, **kwargs)
     complete = signature.bind(*args, **kwargs)
     complete.apply_defaults()
-    layout = resolve_layout(guided.pipe, guided.profile, complete.arguments)
+    layout = resolve_layout(guided.pipe, guided.profile, complete.arguments, guided.specs)
     check_networks(guided.pipe, guided.profile.denoisers)
     check_steps(guided.pipe, complete.arguments)
     if layout == guided.profile.layout:
@@ -116,7 +118,7 @@ class PipelineRun:
         self.post_combine: PostCombine | None = post_combine_of(self.profile, arguments)
         self.rows: GuidedRows | None = None
         self.reader = self._new_reader()
-        self.encodings = Encodings(self.pipe)
+        self.encodings = Encodings(self.pipe, arguments)
         self.equal_rows: dict[str, EqualRows] = {}
         self.claims: list[Tensor] = []
         self.template: Any = None
@@ -200,7 +202,7 @@ class PipelineRun:
             InputError: The call does not fit the profile, or guidance was switched off or changed during the run.
         """
         self._call_count += name not in self.profile.helpers
-        if self.layout != "embedded":
+        if self.layout in ("batched", "two calls"):
             if self.rows is None:
                 check_on(self.pipe, self.profile, self.arguments)
             elif self._is_switched_off():
@@ -247,12 +249,13 @@ class PipelineRun:
         self._follow_scheduler()
         return self.reader.peek(lambda: call.timestep, self._length())
 
-    def start(self, call: DenoiserCall, images: int) -> GuidedRows:
+    def start(self, call: DenoiserCall, images: int, specs: list[Any] | None = None) -> GuidedRows:
         """The rows of this run, made at its first call.
 
         Args:
             call: The first denoiser call.
             images: The number of images in it.
+            specs: The guidance of each image; None for those of the run.
 
         Returns:
             The rows; the same object at every call.
@@ -263,7 +266,7 @@ class PipelineRun:
         if self.rows is None:
             space = self.profile.space or prediction_of(self.pipe.scheduler)
             channels = guided_channels(self.profile, call)
-            specs = self.guidances(images)
+            specs = self.guidances(images) if specs is None else specs
             claims = self.claims if is_determined(self.pipe, self.arguments) else None
             shaped = same_shape(call.module)
             self.rows = GuidedRows(specs, space, self.number, channels=channels, shaped=shaped, claims=claims)

@@ -15,13 +15,14 @@ from cfglab.pipelines.profiles.profile import Layout, Profile
 from cfglab.schedules import Constant
 
 
-def resolve_layout(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> Layout:
-    """How a pipeline call is guided: by the profile's layout, or by the scale as an input.
+def resolve_layout(pipe: Any, profile: Profile, arguments: dict[str, Any], specs: list[Any]) -> Layout:
+    """How a pipeline call is guided: by the profile's layout, by the scale as an input, or on one prediction.
 
     Args:
         pipe: The pipeline.
         profile: The layout of its class.
         arguments: The arguments of the call by name.
+        specs: The guidances.
 
     Returns:
         The layout.
@@ -38,7 +39,10 @@ def resolve_layout(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> La
                 f"it no longer sees, so it would be lost; leave it at {_short(neutral)} and use {replacement}."
             )
     embedded = bool(profile.embedded) and _has_scale(pipe, profile)
+    alone = all(map(is_alone, specs))
     if profile.layout == "embedded":
+        if not embedded and alone:
+            return "one prediction"
         if not embedded:
             raise InputError(
                 f"{type(pipe).__name__} with a distilled {profile.denoisers[0]}: it reads no guidance scale, so there "
@@ -51,6 +55,8 @@ def resolve_layout(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> La
         return profile.layout
     if embedded:
         return "embedded"
+    if alone and "neither" not in profile.parts:
+        return "one prediction"
     raise off_error(pipe, profile, arguments)
 
 
@@ -196,7 +202,7 @@ def _as_table(specs: list[Any]) -> str:
     return f"; for one scale per step give the text 'table([{', '.join(str(spec.schedule) for spec in specs)}])'"
 
 
-def check_scale_only(pipe: Any, spec: Any) -> Guidance:
+def check_spec(pipe: Any, spec: Any) -> Guidance:
     """Check a guidance for a scale that is an input of the network.
 
     Args:
@@ -207,14 +213,45 @@ def check_scale_only(pipe: Any, spec: Any) -> Guidance:
         The guidance.
 
     Raises:
-        InputError: It is more than a schedule.
+        InputError: It is an object of another kind, which wants two predictions.
     """
-    if not isinstance(spec, Guidance) or any(transform.strength > 0 for transform in spec.transforms):
-        raise InputError(
-            f"{spec} for {type(pipe).__name__}, whose scale is an input of its network: there is one prediction, which "
-            "transforms cannot act on; give a schedule alone, or call the pipeline with true_cfg_scale where it has it."
-        )
+    if not isinstance(spec, Guidance):
+        raise embedded_error(pipe, str(spec))
     return spec
+
+
+def embedded_error(pipe: Any, guidance: str) -> InputError:
+    """The error of a guidance that needs two predictions where the scale is an input of the network.
+
+    Args:
+        pipe: The pipeline.
+        guidance: The guidance as text.
+
+    Returns:
+        The error.
+    """
+    return InputError(
+        f"{guidance} for {type(pipe).__name__}, whose scale is an input of its network: there is one prediction, and "
+        "what acts on cond - uncond has nothing to act on; give a schedule and methods that read no unconditional "
+        "prediction, such as nag or pag, or call the pipeline with true_cfg_scale where it has it."
+    )
+
+
+def is_alone(spec: Any) -> bool:
+    """Whether a guidance may need no unconditional prediction: w = 1 with transforms.
+
+    Args:
+        spec: The guidance.
+
+    Returns:
+        True if it may.
+    """
+    return (
+        isinstance(spec, Guidance)
+        and isinstance(spec.schedule, Constant)
+        and spec.schedule.value == 1
+        and any(transform.strength > 0 for transform in spec.transforms)
+    )
 
 
 def _has_scale(pipe: Any, profile: Profile) -> bool:

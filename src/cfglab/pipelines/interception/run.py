@@ -117,12 +117,13 @@ class GuidedRun(Protocol):
             InputError: The call is past the end of the run.
         """
 
-    def start(self, call: DenoiserCall, images: int) -> GuidedRows:
+    def start(self, call: DenoiserCall, images: int, specs: list[Any] | None = None) -> GuidedRows:
         """The rows of this run, made at its first call.
 
         Args:
             call: The first denoiser call.
             images: The number of images in it.
+            specs: The guidance of each image; None for those of the run.
 
         Returns:
             The rows; the same object at every call.

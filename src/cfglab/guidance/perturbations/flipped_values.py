@@ -1,0 +1,124 @@
+"""Another text behind the own one, whose values enter attention with their sign flipped."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cfglab.errors import InputError
+from cfglab.guidance.perturbations.base import ConditionalPass
+from cfglab.guidance.perturbations.hooks import check_hooks, cross_attentions, parameters_of
+from cfglab.guidance.perturbations.joint_attention import (
+    Product,
+    image_attentions,
+    products_replaced,
+    reads_both,
+    text_attentions,
+    token_order,
+)
+from cfglab.guidance.perturbations.normalized_attention import MASK, mask_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+
+@dataclass(frozen=True)
+class FlippedValues(ConditionalPass):
+    """A perturbed pass: the conditional rows with the tokens of another prompt behind those of their own.
+
+    The image reads the values of these tokens times `-s`. In joint attention the other text reads itself and the image,
+    the own text and the image do not read it, and the image reads a copy of its keys with the flipped values.
+
+    Attributes:
+        prompt: The negative prompt.
+        s: The factor of the flipped values.
+        offset: What is taken off the logits of the flipped values.
+        beside: True: the rows keep their own encoding.
+        padded: False: the prompt is encoded without the tokens that fill it up.
+    """
+
+    prompt: str
+    s: float
+    offset: float
+    beside: bool = True
+    padded: bool = False
+
+    def inputs(
+        self, sample: "Tensor", timestep: Any, conditioning: Mapping[str, Any]
+    ) -> "tuple[Tensor, Any, Mapping[str, Any]]":
+        if "prompted" not in conditioning:
+            raise InputError(f"vsf: {self.prompt!r} was not encoded: it needs a host that can encode a further prompt.")
+        return sample, timestep, conditioning
+
+    @contextmanager
+    def applied(self, denoiser: "Module") -> "Iterator[Any]":
+        check_hooks(denoiser, "vsf")
+        order, negative = token_order(denoiser), 0
+        if order is not None and order.texts:
+            raise InputError(
+                f"vsf on a {type(denoiser).__name__}: there the image stands at another position for another length of "
+                "the text, of which the method says nothing; use nag."
+            )
+        joint = order is not None and order.order != "image"
+        if joint:
+            attentions = [module for module in image_attentions(denoiser, (), "vsf") if reads_both(denoiser, module)]
+        else:
+            attentions = cross_attentions(denoiser, "vsf") if order is None else text_attentions(denoiser)
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            nonlocal negative
+            arguments = dict(zip(parameters_of(denoiser), args, strict=False)) | kwargs
+            prompted = arguments.pop("prompted")
+            negative = prompted["encoder_hidden_states"].shape[1]
+            call.arguments = _lengthened(arguments, prompted)
+            return denoiser.forward(**call.arguments)
+
+        def replace(product: Product) -> "Tensor":
+            return self._joint(product, negative) if joint else self._cross(product, negative)
+
+        with products_replaced(denoiser, attentions, "vsf", replace) as call:
+            yield run
+
+    def _cross(self, product: Product, negative: int) -> "Tensor":
+        """An attention to the text, of which the last tokens are the other one's."""
+        import torch
+
+        if product.number != (getattr(product.attention, "add_k_proj", None) is not None):
+            return product.output()  # an image beside the text
+        value = torch.cat([product.value[:, :, :-negative], -self.s * product.value[:, :, -negative:]], 2)
+        bias = product.query.new_zeros(1, 1, 1, product.key.shape[2])
+        bias[..., -negative:] = -self.offset
+        return product.with_bias(product.key, value, bias)
+
+    def _joint(self, product: Product, negative: int) -> "Tensor":
+        """An attention of text and image; behind its keys and values those of the other text with flipped values."""
+        import torch
+
+        length, image = product.query.shape[2], product.image
+        end = image.start or length
+        other, own = slice(end - negative, end), slice(0 if image.start else image.stop, end - negative)
+        key = torch.cat([product.key, product.key[:, :, other]], 2)
+        value = torch.cat([product.value, -self.s * product.value[:, :, other]], 2)
+        bias = product.query.new_zeros(1, 1, length, length + negative)
+        bias[..., image, other] = bias[..., own, other] = -float("inf")
+        bias[..., other, own] = -float("inf")
+        bias[..., length:] = -float("inf")
+        bias[..., image, length:] = -self.offset
+        if product.mask is not None:  # True where a token is read
+            kept = torch.cat([product.mask, product.mask[..., other]], -1)
+            bias = bias.where(kept, -float("inf"))
+        return product.with_bias(key, value, bias)
+
+
+def _lengthened(arguments: dict[str, Any], prompted: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a network with the tokens of the other text behind those of the own one."""
+    import torch
+
+    texts = [arguments["encoder_hidden_states"], prompted["encoder_hidden_states"]]
+    longer = {**arguments, "encoder_hidden_states": torch.cat(texts, 1)}
+    if any(each.get(MASK) is not None for each in (arguments, prompted)):
+        longer[MASK] = torch.cat([mask_of(each) for each in (arguments, prompted)], 1)
+    if (ids := arguments.get("txt_ids")) is not None:  # of the positions of a text all are 0
+        longer["txt_ids"] = torch.cat([ids, ids[..., :1, :].expand(*ids.shape[:-2], texts[1].shape[1], -1)], -2)
+    return longer

@@ -1,0 +1,101 @@
+"""The names of layers: dotted names of diffusers, numbers of blocks, and what published code calls them."""
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+STACKS = ("transformer_blocks", "blocks", "layers", "single_transformer_blocks")
+"""What transformers call their list of blocks; a layer that is a number is one of the first of these."""
+
+ALIASES = {
+    "double": "transformer_blocks",
+    "double_blocks": "transformer_blocks",
+    "joint_blocks": "transformer_blocks",
+    "single": "single_transformer_blocks",
+    "single_blocks": "single_transformer_blocks",
+}
+"""Names of stacks in the code of Black Forest Labs, Stability AI and ComfyUI; `blocks` is the first stack there is."""
+
+_RANGE = re.compile(r"(?P<before>(?:.*\.)?)(?P<first>\d+)-(?P<last>\d+)")
+_UNET = re.compile(r"(?P<side>[dmu])(?P<first>\d+)(?:-(?P<last>\d+))?(?:\.(?P<inner>\d+(?:-\d+)?))?")
+_SIDES = {"d": "down_blocks", "m": "mid_block", "u": "up_blocks"}
+
+
+def layer_paths(layer: str, denoiser: "Module") -> list[str]:
+    """The dotted names that a layer stands for.
+
+    Args:
+        layer: `mid`; a dotted name of diffusers; a number, that of a block of the first stack; `double.3` or `single.3`
+            (Flux), also as `double_blocks.3` and `single_blocks.3`; `joint_blocks.7` (SD 3); `blocks.7` for any
+            transformer; `d2.2-9`, `m0`, `u1` as in pamparamm's nodes for UNets: the third group of transformer blocks
+            on the way down, of it the blocks 2 to 9. A number may be a range, `7-9`.
+        denoiser: The network.
+
+    Returns:
+        Dotted names, of which some may not exist.
+    """
+    if layer == "mid":
+        return ["mid_block"]
+    if hasattr(denoiser, "down_blocks") and (groups := _UNET.fullmatch(layer)):
+        return _unet_paths(groups, denoiser)
+    if span := _RANGE.fullmatch(layer):
+        numbers = range(int(span["first"]), int(span["last"]) + 1)
+        return [path for number in numbers for path in layer_paths(f"{span['before']}{number}", denoiser)]
+    first = next((name for name in STACKS if hasattr(denoiser, name)), STACKS[0])
+    if layer.isdigit():
+        return [f"{first}.{layer}"]
+    stack, dot, rest = layer.partition(".")
+    children = dict(denoiser.named_children())
+    own = first if stack == "blocks" else ALIASES.get(stack, stack)
+    return [f"{stack if stack in children or own not in children else own}{dot}{rest}"]
+
+
+def layer_choices(denoiser: "Module") -> str:
+    """The layers that may be named, for messages.
+
+    Args:
+        denoiser: The network.
+
+    Returns:
+        A clause.
+    """
+    mid = ["mid"] if getattr(denoiser, "mid_block", None) is not None else []
+    found = [(name, len(getattr(denoiser, name)) - 1) for name in STACKS if hasattr(denoiser, name)]
+    stacks = [f"0 to {last}" for _, last in found[:1]]
+    stacks += [f"single.0 to single.{last}" for name, last in found[1:] if name == ALIASES["single"]]
+    sides = [f"{side}.0" for side in ("down_blocks", "up_blocks") if hasattr(denoiser, side)]
+    choices = ", ".join([*mid, *stacks, *sides]) or "parts of dotted names"
+    return f"it has {choices}; name one as layers=…"
+
+
+def transformer_blocks(denoiser: "Module") -> list[str]:
+    """The names of the transformer blocks in order.
+
+    Args:
+        denoiser: The network.
+
+    Returns:
+        The names of the blocks in a transformer's stacks, or inside a UNet's levels.
+    """
+    stacks = [name for name in STACKS if hasattr(denoiser, name)]
+    if stacks:
+        return [f"{name}.{index}" for name in stacks for index in range(len(getattr(denoiser, name)))]
+    parts = (name.rpartition(".") for name, _ in denoiser.named_modules())
+    return [f"{stack}.{index}" for stack, _, index in parts if index.isdigit() and stack.endswith("transformer_blocks")]
+
+
+def _unet_paths(wanted: "re.Match[str]", denoiser: "Module") -> list[str]:
+    """`d2.2-9`: transformer blocks 2 to 9 of the third group of the UNet's way down."""
+    groups: dict[str, list[str]] = {}
+    for name in transformer_blocks(denoiser):
+        if name.startswith(_SIDES[wanted["side"]]):
+            groups.setdefault(name.rpartition(".")[0], []).append(name)
+    first, last = int(wanted["first"]), int(wanted["last"] or wanted["first"])
+    chosen = list(groups.values())[first : last + 1] if last < len(groups) else []
+    if wanted["inner"] is None:
+        return [name for group in chosen for name in group] or [wanted[0]]
+    begin, _, end = wanted["inner"].partition("-")
+    numbers = range(int(begin), int(end or begin) + 1)
+    return [f"{group[0].rpartition('.')[0]}.{number}" for group in chosen for number in numbers] or [wanted[0]]

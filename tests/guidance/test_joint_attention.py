@@ -1,0 +1,280 @@
+"""PAG, SEG, TPG and skipped layers where text and image share attention: against attention written out in full."""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from diffusers.hooks.layer_skip import AttentionScoreSkipFunctionMode
+from diffusers.models.attention_processor import PAGJointAttnProcessor2_0
+from scipy.ndimage import gaussian_filter1d
+from torch import Tensor, nn
+
+from cfglab.errors import InputError
+from cfglab.guidance.context import Perturbation
+from cfglab.guidance.perturbations.layer_names import layer_paths
+from cfglab.guidance.perturbations.self_attention import BlurredQueries, IdentityAttention
+from cfglab.guidance.perturbations.shuffled_tokens import ShuffledTokens
+from cfglab.guidance.perturbations.skipped_layers import SkippedLayers
+from tests.guidance.joint import LAYOUTS, TEXT, network, run
+
+EXACT: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-10}
+AGREES = [
+    # network, layers, its attentions among all that run, in order
+    ("sd3", ("0",), (0,)),
+    ("sd3", ("joint_blocks.1",), (1, 2)),
+    ("flux", ("0",), (0,)),
+    ("flux", ("double.1", "single.0"), (1, 2)),
+    ("flux", ("single_blocks.0-1",), (2, 3)),
+    ("chroma", ("blocks.1", "single.1"), (1, 3)),
+    ("qwen", ("1",), (1,)),
+    ("z", ("noise_refiner.0",), (0,)),
+    ("z", ("0-1",), (2, 3)),
+    ("wan", ("1",), (2,)),
+]
+
+
+def image_of(name: str) -> slice:
+    """Where the image is in the sequences of the network that hold it."""
+    tokens = LAYOUTS[name].image
+    return slice(TEXT, TEXT + tokens) if name in ("flux", "chroma", "qwen") else slice(0, tokens)
+
+
+@contextmanager
+def written_out(name: str, calls: tuple[int, ...], change: Callable[[Tensor, slice], Tensor]) -> Iterator[list[int]]:
+    """Attention as softmax of logits, of which `change` changes those of the attentions with these numbers."""
+    own, seen = torch.nn.functional.scaled_dot_product_attention, list[int]()
+
+    def attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Any = None, **_: Any) -> Tensor:
+        number = len(seen)
+        seen.append(number)
+        logits = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
+        assert attn_mask is None or attn_mask.all()
+        if number in calls:
+            logits = change(logits, image_of(name))
+        return logits.softmax(-1) @ value
+
+    torch.nn.functional.scaled_dot_product_attention = attention  # type: ignore[assignment]
+    try:
+        yield seen
+    finally:
+        torch.nn.functional.scaled_dot_product_attention = own
+
+
+@pytest.mark.parametrize(("name", "layers", "calls"), AGREES)
+def test_pag_lets_the_image_see_itself_and_the_text(name: str, layers: tuple[str, ...], calls: tuple[int, ...]) -> None:
+    def itself(logits: Tensor, image: slice) -> Tensor:
+        others = 1 - torch.eye(image.stop - image.start).double()
+        logits[:, :, image, image] = logits[:, :, image, image].masked_fill(others.bool(), -float("inf"))
+        return logits
+
+    with written_out(name, calls, itself):
+        expected = run(name)
+    plain = run(name)
+    torch.testing.assert_close(run(name, IdentityAttention(layers)), expected, **EXACT)
+    assert (expected - plain).abs().max() > 1e-2
+    assert torch.equal(run(name), plain)
+
+
+def test_pag_is_diffusers_processor_for_stable_diffusion_3() -> None:
+    sd3 = copy.deepcopy(network("sd3"))
+    for block in sd3.transformer_blocks:  # the processor knows no norms of queries
+        block.attn.norm_q = block.attn.norm_k = block.attn.norm_added_q = block.attn.norm_added_k = None
+    theirs = copy.deepcopy(sd3)
+    theirs.transformer_blocks[0].attn.set_processor(PAGJointAttnProcessor2_0())
+    theirs.transformer_blocks[2].attn.set_processor(PAGJointAttnProcessor2_0())
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"hidden_states": (2, 16, 4, 6), "encoder_hidden_states": (2, TEXT, 32), "pooled_projections": (2, 32)}
+    named = {key: torch.randn(shape, generator=generator).double() for key, shape in shapes.items()}
+    named["timestep"] = torch.full((2,), 500.0).double()
+    with torch.no_grad():
+        both = theirs(**{key: torch.cat([value] * 2) for key, value in named.items()}).sample
+        with IdentityAttention(("blocks.0", "blocks.2")).applied(sd3):
+            got = sd3(**named).sample
+    torch.testing.assert_close(got, both[2:], rtol=1e-10, atol=1e-11)
+
+
+def test_pag_on_wan_is_diffusers_own_skip_of_attention_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    attention = network("wan").blocks[0].attn1
+    forward = attention.forward
+
+    def skipping(*args: Any, **kwargs: Any) -> Any:
+        with AttentionScoreSkipFunctionMode():
+            return forward(*args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(attention, "forward", skipping)
+        expected = run("wan")
+    torch.testing.assert_close(run("wan", IdentityAttention(("0",))), expected, **EXACT)
+
+
+@pytest.mark.parametrize(("name", "layers", "calls"), AGREES)
+@pytest.mark.parametrize("sigma", [None, 0.5])
+def test_seg_blurs_the_logits_over_the_image(
+    name: str, layers: tuple[str, ...], calls: tuple[int, ...], sigma: float | None
+) -> None:
+    grid = LAYOUTS[name].grid
+
+    def blurred(logits: Tensor, image: slice) -> Tensor:
+        own = logits[:, :, image].unflatten(2, grid).numpy()  # (n, heads, frames, rows, columns, keys)
+        if sigma is None:
+            own = own * 0 + own.mean((3, 4), keepdims=True)
+        else:
+            for axis in (3, 4):
+                own = gaussian_filter1d(own, sigma, axis=axis, mode="mirror", radius=1)
+        logits[:, :, image] = torch.from_numpy(own).flatten(2, 4)
+        return logits
+
+    with written_out(name, calls, blurred):
+        expected = run(name)
+    torch.testing.assert_close(run(name, BlurredQueries(layers, sigma)), expected, **EXACT)
+    assert (expected - run(name)).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "block"),
+    [
+        ("flux", "1", "transformer_blocks.1"),
+        ("flux", "single.0", "single_transformer_blocks.0"),
+        ("chroma", "single.0", "single_transformer_blocks.0"),
+        ("qwen", "1", "transformer_blocks.1"),
+        ("z", "1", "layers.1"),
+        ("wan", "1", "blocks.1"),
+    ],
+)
+def test_tpg_shuffles_the_image_and_leaves_the_text_in_order(name: str, layer: str, block: str) -> None:
+    module, seen = network(name).get_submodule(block), list[Tensor]()
+
+    def record(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        hidden: Tensor = args[0] if args else kwargs["hidden_states"]
+        joint = name in ("z", "chroma")
+        image = image_of(name) if joint else slice(0, LAYOUTS[name].image)
+        rest = torch.cat([hidden[:, : image.start], hidden[:, image.stop :]], 1)
+        seen.extend((hidden[:, image].clone(), rest))
+
+    plain = run(name)
+    variation = ShuffledTokens((layer,), seed=0, index=0)
+    handle = module.register_forward_pre_hook(record, with_kwargs=True)
+    run(name)
+    handle.remove()
+    with variation.applied(network(name)):
+        handle = module.register_forward_pre_hook(record, with_kwargs=True)
+        got = run(name)
+        handle.remove()
+    assert torch.equal(seen[2], seen[0][:, variation.order(0, seen[0])])
+    assert torch.equal(seen[3], seen[1])
+    assert (got - plain).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "stack", "left"),
+    [
+        ("flux", ("1",), "transformer_blocks", (0,)),
+        ("flux", ("single.0", "single.1"), "single_transformer_blocks", ()),
+        ("qwen", ("0",), "transformer_blocks", (1,)),
+        ("z", ("layers.0",), "layers", (1,)),
+        ("wan", ("blocks.1",), "blocks", (0,)),
+    ],
+)
+def test_a_skipped_block_is_a_network_without_it(
+    name: str, layers: tuple[str, ...], stack: str, left: tuple[int, ...]
+) -> None:
+    denoiser = network(name)
+    whole = getattr(denoiser, stack)
+    setattr(denoiser, stack, nn.ModuleList(whole[number] for number in left))
+    try:
+        expected = run(name)
+    finally:
+        setattr(denoiser, stack, whole)
+    torch.testing.assert_close(run(name, SkippedLayers(layers)), expected, **EXACT)
+    assert (expected - run(name)).abs().max() > 1e-2
+
+
+def test_as_many_tokens_of_text_as_of_the_image_are_told_apart() -> None:
+    flux = network("flux")
+    generator = torch.Generator().manual_seed(0)
+    named = {
+        "hidden_states": torch.randn(1, TEXT, 16, generator=generator).double(),
+        "encoder_hidden_states": torch.randn(1, TEXT, 32, generator=generator).double(),
+        "pooled_projections": torch.randn(1, 32, generator=generator).double(),
+        "timestep": torch.tensor([0.5]).double(),
+        "img_ids": torch.cartesian_prod(torch.zeros(1), torch.arange(1.0), torch.arange(float(TEXT))).double(),
+        "txt_ids": torch.zeros(TEXT, 3).double(),
+    }
+    with torch.no_grad(), SkippedLayers(("double.0-1", "single.0-1")).applied(flux):
+        got = flux(**named).sample
+        time = flux.time_text_embed(named["timestep"] * 1000, named["pooled_projections"])
+        expected = flux.proj_out(flux.norm_out(flux.x_embedder(named["hidden_states"]), time))
+    torch.testing.assert_close(got, expected, **EXACT)
+
+
+@pytest.mark.parametrize(
+    ("name", "variation", "said"),
+    [
+        (
+            "flux",
+            IdentityAttention(("mid",)),
+            "pag: no self-attention in layer 'mid' of FluxTransformer2DModel; it has",
+        ),
+        ("flux", IdentityAttention(("2",)), "it has 0 to 1, single.0 to single.1; name one as layers=…"),
+        ("flux", BlurredQueries(("single.0-2",)), "seg: no self-attention in layer 'single.0-2' of Flux"),
+        ("z", IdentityAttention(("context_refiner.0",)), "pag: no self-attention in layer 'context_refiner.0'"),
+        (
+            "wan",
+            SkippedLayers(("single.0",)),
+            "skip_layers: no layer 'single.0' in WanTransformer3DModel; it has 0 to 1",
+        ),
+        ("qwen", ShuffledTokens(("single.0",), 0, 0), "tpg: no transformer block in layer 'single.0' of QwenImage"),
+    ],
+)
+def test_a_layer_that_is_not_there_is_said_with_those_that_are(name: str, variation: Perturbation, said: str) -> None:
+    plain = run(name)
+    with pytest.raises(InputError) as error:
+        run(name, variation)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+    assert torch.equal(run(name), plain)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in network(name).modules())
+
+
+def test_another_backend_of_attention_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def other(query: Tensor, *_: Any, **__: Any) -> Tensor:
+        return query
+
+    monkeypatch.setattr("diffusers.models.transformers.transformer_flux.dispatch_attention_fn", other)
+    with pytest.raises(InputError, match=r"pag: the attention of this FluxTransformer2DModel runs by another backend"):
+        run("flux", IdentityAttention(("0",)))
+
+
+@pytest.mark.parametrize(
+    ("layer", "names"),
+    [
+        ("mid", ["mid_block"]),
+        ("d0", ["down_blocks.1.attentions.0.transformer_blocks.0", "down_blocks.1.attentions.0.transformer_blocks.1"]),
+        ("d1-2.1", [f"down_blocks.{place}.transformer_blocks.1" for place in ("1.attentions.1", "2.attentions.0")]),
+        ("d2.0-1", [f"down_blocks.2.attentions.0.transformer_blocks.{number}" for number in (0, 1)]),
+        ("m0.1", ["mid_block.attentions.0.transformer_blocks.1"]),
+        ("u9", ["u9"]),
+        ("up_blocks.0", ["up_blocks.0"]),
+    ],
+)
+def test_layers_of_a_unet_have_the_names_of_published_nodes(layer: str, names: list[str]) -> None:
+    # the blocks of SDXL's layout: none, then 2 and 2 transformers on the way down
+    unet = nn.Module()
+
+    def level(transformers: int) -> nn.Module:
+        return nn.ModuleDict(
+            {
+                "attentions": nn.ModuleList(
+                    nn.ModuleDict({"transformer_blocks": nn.ModuleList(nn.Identity() for _ in range(2))})
+                    for _ in range(transformers)
+                )
+            }
+        )
+
+    unet.down_blocks = nn.ModuleList(level(count) for count in (0, 2, 2))
+    unet.mid_block = level(1)
+    unet.up_blocks = nn.ModuleList(level(count) for count in (3, 3, 0))
+    assert layer_paths(layer, unet) == names
