@@ -37,7 +37,9 @@ def main() -> None:
     for count in COUNTS:
         target = cfglab.levels("scenes", count, sampler="ddim")
         guidance = cfglab.Guidance(SCHEDULE).transferred(source, target)
-        scores = np.array([score(prompts * options.seeds, guidance, factor, count, options.batch) for factor in FACTORS])
+        scores = np.array(
+            [score(prompts * options.seeds, guidance, factor, count, options.batch) for factor in FACTORS]
+        )
         scores = scores.reshape(len(FACTORS), options.seeds, len(prompts)).mean(1)
         best = int(scores.mean(1).argmax())
         difference = scores[best] - scores[1]

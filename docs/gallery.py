@@ -21,7 +21,7 @@ from cfglab.guidance import Guidance, parse_guidance
 from cfglab.pipelines import guide, load
 from cfglab.schedules import Constant
 from docs.methods_images import example
-from docs.methods_page import GROUPS, METHODS, anchor, card_of
+from docs.methods_page import GROUPS, SHOWN, anchor, card_of
 
 PAGE = Path(__file__).parent / "gallery.md"
 IMAGES = "images/gallery"
@@ -44,7 +44,7 @@ HIGH = {
 INTRO = f"""\
 # Gallery
 
-Every method of the [catalogue](methods.md) on one prompt, *{PROMPT}*,
+Every method of the [catalogue](methods.md) that this model can show on one prompt, *{PROMPT}*,
 and one starting noise (seed {SEED}, Euler, {STEPS} steps, the bundled model). Each pair has the method at its default
 on the left, and with {FACTOR} times the scale on the right, where plain guidance begins to burn. Where a method comes
 after a bar, w is {SCALE}, about the best scale of this model.
@@ -75,7 +75,7 @@ def page() -> str:
     parts = [INTRO]
     for group, names in GROUPS.items():
         parts += [f"## {group}\n", '<div class="grid cards" markdown>\n']
-        for name in names:
+        for name in filter(SHOWN.__contains__, names):
             title = card_of(name).title
             default, high = pair(name)
             if name in HIGH:
@@ -118,13 +118,13 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         pipe = load("scenes", sampler="euler")
         pipe.set_progress_bar_config(disable=True)
-        for name in options.methods or METHODS:
+        for name in options.methods or SHOWN:
             file = io.BytesIO()
             image_of(pipe, name).save(file, format="webp", quality=90, method=6)
             write_whole(folder / f"{name}.webp", file.getvalue())
             print(f"{card_of(name).title}: {len(file.getvalue()):,} bytes", flush=True)
         for old in folder.glob("*.webp"):
-            if old.stem not in METHODS:
+            if old.stem not in SHOWN:
                 old.unlink()
     PAGE.write_text(page(), encoding="utf-8")
 

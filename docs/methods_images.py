@@ -25,7 +25,7 @@ from cfglab.experiments import Experiment
 from cfglab.experiments.storage.files import write_whole
 from cfglab.guidance.guidance import parse_guidance
 from cfglab.pipelines import guide, load
-from docs.methods_page import IMAGES, METHODS, PAGE, card_of
+from docs.methods_page import IMAGES, PAGE, SHOWN, card_of
 
 PROMPTS = (
     "an astronaut riding a horse",
@@ -50,6 +50,8 @@ EXAMPLES = {
     "contrastive_cfg": "4 | contrastive_cfg(prompt='a green background')",
     "dng": "4 | dng(prompt='a green background')",
     "vsf": "4 | vsf(prompt='a green background')",
+    "per_position": "8 | per_position(map='0 1')",
+    "per_channel": "6 | per_channel(map='1 1 0.5 0')",
 }
 """Where the comparison has no setting of a method, or another one shows it better."""
 
@@ -125,7 +127,7 @@ def main() -> None:
     parser.add_argument("methods", nargs="*", help="their names in text; all if left out")
     parser.add_argument("--steps", type=int, default=20)
     given = parser.parse_args()
-    names = given.methods or METHODS
+    names = given.methods or SHOWN
     folder = PAGE.parent / IMAGES
     folder.mkdir(parents=True, exist_ok=True)
     pipe = load("scenes", sampler="euler")

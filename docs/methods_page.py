@@ -18,6 +18,7 @@ IMAGES = "images/methods"
 GROUPS: dict[str, tuple[str, ...]] = {
     "Schedules": tuple(CARDS),
     "Scales that read the predictions": ("magnitude_aware", "update_power", "feedback", "adaptive", "reuse"),
+    "Scales that are maps": ("per_position", "per_frame", "per_channel"),
     "Lengths and limits": (
         "prediction_norm",
         "update_norm",
@@ -54,6 +55,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "contrastive_cfg",
         "dng",
         "dual_cfg",
+        "image_guidance",
         "nag",
         "vsf",
         "pladis",
@@ -168,6 +170,9 @@ SPACES = {"epsilon": "epsilon", "x0": "x0", "v": "v", "flow": "flow", "model": "
 
 METHODS = [name for names in GROUPS.values() for name in names]
 """Every method of the page, in its order."""
+
+SHOWN = [name for name in METHODS if name not in ("per_frame", "image_guidance")]
+"""Those that the bundled model can show: it makes no videos and edits no images."""
 
 
 def methods_page() -> str:

@@ -28,6 +28,10 @@ SCALES = 10_000
 """In one list of scales."""
 TRANSFORMS = 100
 """In one guidance."""
+MAP_VALUES = 1_048_576
+"""In one map of scales: latents of 1024 x 1024."""
+MAP_LETTERS = 100_000
+"""Of the text of one map of scales."""
 PLACEHOLDERS = 100
 """In one guidance to tune, and choices in all of them."""
 TUNED_LETTERS = 10_000

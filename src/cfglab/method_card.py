@@ -14,6 +14,8 @@ Need = Literal[
     "attention to the text",
     "longer text",
     "image",
+    "frames",
+    "image to edit",
     "weak model",
 ]
 """What a method changes in a further pass of the network, or asks of the host, besides the two predictions."""
@@ -49,4 +51,5 @@ class Card:
     prompt; "timestep": the embedding of the timestep; "layers": blocks to leave out; "self-attention" and
     "cross-attention": such layers, apart from each other or, of the first, in known joint ones; "attention to the
     text": any of them, and a further prompt; "longer text": its tokens behind those of the prompt, too; "image": a
-    sample with height and width; "weak model": a weaker network."""
+    sample with height and width; "frames": those of a video; "image to edit": rows without it in the pipeline's own
+    batch; "weak model": a weaker network."""

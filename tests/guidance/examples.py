@@ -39,11 +39,15 @@ from cfglab.guidance import (
     FreSca,
     Guide,
     HiGS,
+    ImageGuidance,
     ImagenThreshold,
     MagnitudeAware,
     MimicThreshold,
     MomentumGuidance,
+    PerChannel,
+    PerFrame,
     PerpNeg,
+    PerPosition,
     Perturbation,
     Rescale,
     ReuseUpdate,
@@ -130,8 +134,16 @@ VALUES: list[Transform] = [
     TPG(s=1.5, layers="mid", seed=2),
     PLADIS(s=1.5, sparse="sparsemax", layers="mid"),
     VSF(s=2, offset=0.2, prompt="blue"),
+    ImageGuidance(s="linear(max=3, min=1)"),
+    PerPosition(map="0 1; 0.5 1.5"),
+    PerPosition(map="0*8 1*8", base="linear(max=3, min=1)"),
+    PerChannel(map="1 0.5 0.5 2", base=1.5),
 ]
-VALUES += [kind() for name, kind in sorted(TRANSFORMS.items()) if name not in {value.kind for value in VALUES}]
+VIDEO: list[Transform] = [PerFrame(map="0 0.5 1 1", dim=1), PerFrame(map=[2, 1, 1, 0.5, 0, 1, 1, 1], base=4)]
+"""Those that act on predictions of five dimensions only."""
+VALUES += [
+    kind() for name, kind in sorted(TRANSFORMS.items()) if name not in {value.kind for value in (*VALUES, *VIDEO)}
+]
 # where the fields ask for more than guidance: a length other than the reference's
 CHANGE_EQUAL = {CFGNorm(times=0.7, min=0.1, max=1)}
 # where equal predictions come back to the last digit only, because a mean of cosines is not exactly 1
@@ -163,6 +175,11 @@ def batch(n: int = 3, dtype: torch.dtype = torch.float32, seed: int = 5) -> tupl
     size = torch.tensor([1.0, 0.1, 7.0])[:n].reshape(n, 1, 1, 1)
     uncond, change, latents = (torch.randn(n, 4, 8, 8, generator=generator) for _ in range(3))
     return (uncond * size).to(dtype), ((uncond + 0.4 * change) * size).to(dtype), latents.to(dtype)
+
+
+def as_predictions(value: Transform, tensor: Tensor) -> Tensor:
+    """The tensor as this value takes it."""
+    return tensor.unsqueeze(-1) if value.kind in {one.kind for one in VIDEO} else tensor
 
 
 def needs(guide: Guide, step: Step) -> tuple[bool, bool]:

@@ -21,7 +21,7 @@ from cfglab.guidance import (
     parse_guidance,
 )
 from cfglab.step import Step, steps
-from tests.guidance.examples import needs
+from tests.guidance.examples import STEP, batch, needs
 
 LEVELS = [14.0, 9.0, 5.0, 2.5, 1.0, 0.4, 0.0]
 RUN = [Step(s.index, s.count, sigma=s.sigma, next_sigma=s.next_sigma, alpha=1.0) for s in steps(6, LEVELS)]
@@ -189,3 +189,18 @@ def test_feedback_has_room_above_w(w: float) -> None:
     guide.combine(u, c, RUN[0], u)
     with pytest.raises(InputError, match=r"feedback\(.*\) at w = .*: max is the largest scale that it reaches"):
         guide.combine(v, d, RUN[1], v)
+
+
+@pytest.mark.parametrize("other", ["icg()", "cads(tau1=0.1)"])
+def test_a_scale_reads_the_prediction_that_another_method_replaces(other: str) -> None:
+    """The replaced row is run for it; without such a scale it is not."""
+    uncond, cond, latents = batch()
+    alone = Guidance(f"3 | {other}").start().plan(STEP)
+    guide = Guidance(f"3 | magnitude_aware(space=model) | {other}").start()
+    plan = guide.plan(STEP)
+    assert plan.uncond
+    assert plan.cond
+    assert plan.evaluations == alone.evaluations + 1
+    guide.combine(uncond, cond, STEP, latents, dict.fromkeys(plan.passes, 2 * cond))
+    ratio = (cond - uncond).flatten(1).norm(dim=1) / uncond.flatten(1).norm(dim=1)
+    torch.testing.assert_close(torch.as_tensor(guide.w), 1 + 2 * (-8 * ratio).exp())

@@ -10,9 +10,21 @@ import cfglab.guidance as g
 from cfglab.guidance import TRANSFORMS, Guidance, Space, Transform, parse_guidance
 from cfglab.guidance.parameterization import convert
 from cfglab.method_card import Card
-from tests.guidance.examples import CHANGE_EQUAL, NEXT, ROUNDED, STEP, VALUES, batch, needs, spaces_of, with_
+from tests.guidance.examples import (
+    CHANGE_EQUAL,
+    NEXT,
+    ROUNDED,
+    STEP,
+    VALUES,
+    VIDEO,
+    as_predictions,
+    batch,
+    needs,
+    spaces_of,
+    with_,
+)
 
-EVERY = pytest.mark.parametrize("value", VALUES, ids=str)
+EVERY = pytest.mark.parametrize("value", [*VALUES, *VIDEO], ids=str)
 PREDICTIONS: tuple[Space, ...] = ("epsilon", "v", "flow")
 
 
@@ -20,14 +32,16 @@ def run(value: Transform, prediction: Space, w: float, *seen: tuple[Tensor, Tens
     """The guided predictions of consecutive steps with one Guide. A further prediction, where one is asked for, has
     every second column of uncond and the others of cond."""
     guide, guided = Guidance(w, [value]).start(prediction), []
-    for step, (u, c, x) in zip((STEP, NEXT), seen, strict=False):
+    for step, tensors in zip((STEP, NEXT), seen, strict=False):
+        u, c, x = (as_predictions(value, tensor) for tensor in tensors)
         extra = torch.where(torch.arange(u.shape[-1]) % 2 == 0, u, c)
-        guided.append(guide.combine(u, c, step, x, dict.fromkeys(guide.plan(step).passes, extra)))
+        combined = guide.combine(u, c, step, x, dict.fromkeys(guide.plan(step).passes, extra))
+        guided.append(combined.reshape(tensors[0].shape))
     return guided
 
 
 def test_every_registered_transform_has_an_example() -> None:
-    assert {value.kind for value in VALUES} == set(TRANSFORMS)
+    assert {value.kind for value in (*VALUES, *VIDEO)} == set(TRANSFORMS)
 
 
 @EVERY
@@ -131,10 +145,11 @@ def test_memory_dies_with_the_guide_and_off_steps_are_not_transformed(value: Tra
 
 @EVERY
 def test_at_w_1_only_what_is_read_is_needed(value: Transform) -> None:
-    uncond, cond, latents = batch()
+    uncond, cond, latents = (as_predictions(value, tensor) for tensor in batch())
     guide = Guidance(1, [value]).start("v")
     supplied = value.supplies(STEP, {})
     reads = value.reads_uncond or _has(value, "update") or _has(value, "unconditional")
+    reads = reads or value.known_scale(1.0, STEP) != 1
     needed = (reads and supplied not in ("uncond", "both"), supplied not in ("cond", "both"))
     assert needs(guide, STEP) == needed
     extras = dict.fromkeys(guide.plan(STEP).passes, cond)

@@ -76,8 +76,9 @@ of dicts included.
 ## The pipeline's own switches
 
 What guidance replaces is honoured or refused by name, never dropped: `guidance_rescale`, `cfg_normalization`,
-`image_guidance_scale` and `pag_scale` are done here as the pipeline does them; `use_dynamic_cfg`, `min_guidance_scale`
-(of Stable Video Diffusion, where it is not the same as the other scale), `guidance_scale_2`, `guidance_schedule`,
+`image_guidance_scale` (`img_guidance_scale` of OmniGen) and `pag_scale` are done here as the pipeline does them, or by
+`image_guidance(s=...)` of the guidance, which may follow a schedule; `use_dynamic_cfg`, `min_guidance_scale` (of Stable
+Video Diffusion, where it is not the same as the other scale: `per_frame`), `guidance_scale_2`, `guidance_schedule`,
 `cfg_truncation`, `cfg_trunc_ratio`, `skip_guidance_layers` and `normalize` are refused, with what to write instead. A
 callback that sets `pipe._guidance_scale` or `pipe._guidance_rescale` during a run is refused at the next step: a
 schedule says the same, `constant(7.5).inside(progress=(0.0, 0.6))` or `table([7, 6, 5, 1])`.

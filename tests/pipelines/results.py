@@ -15,6 +15,7 @@ BY_CLASS = {
     "Ideogram4Pipeline": "its formula is g c + (1 - g) u",
     "StableDiffusionInstructPix2PixPipeline": "adds its three terms in another order",
     "StableDiffusionXLInstructPix2PixPipeline": "adds its three terms in another order",
+    "OmniGenPipeline": "adds its three terms in another order",
 }
 BY_FORMULA = {
     "lerp": "torch.lerp rounds otherwise",

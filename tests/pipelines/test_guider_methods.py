@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cfglab.errors import InputError
-from cfglab.guidance import AutoGuidance, Guidance, PredictionNorm, Transform
+from cfglab.guidance import AutoGuidance, Guidance, ImageGuidance, PredictionNorm, Transform
 from cfglab.pipelines import guide
 from cfglab.pipelines.guider.guider import to_guider
 from tests.guidance.examples import VALUES
@@ -19,7 +19,7 @@ TWIN = [value for value in VALUES if isinstance(value, AutoGuidance) and value.m
 OTHERS = [
     value.model_copy(update={"layers": ("mid",)}) if getattr(value, "layers", ()) else value
     for value in VALUES
-    if value not in PROMPTED and value not in TWIN
+    if value not in PROMPTED and value not in TWIN and not isinstance(value, ImageGuidance)
 ]
 
 
@@ -49,6 +49,11 @@ def test_a_transform_through_a_guider_and_through_guide(
     assert (ours[-1] - plain).abs().max() > 2e-4 * size  # ten times the tolerance
     assert [record.step for record in guider.trace.steps] == [record.step for record in trace.steps]
     assert [record.w for record in guider.trace.steps] == [pytest.approx(record.w, 1e-3) for record in trace.steps]
+
+
+def test_the_scale_of_an_image_to_edit_is_refused(pipes: tuple[Any, Any]) -> None:
+    with pytest.raises(InputError, match="no rows without the image to edit"):
+        SDXL.run(SDXL.use(pipes[1], to_guider("4 | image_guidance()")))
 
 
 @pytest.mark.parametrize("value", PROMPTED, ids=str)

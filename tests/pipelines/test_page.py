@@ -74,6 +74,7 @@ def test_what_a_profile_names_is_there(name: str) -> None:
     parts = inspect.signature(kind.__init__).parameters
     assert {*profile.denoisers, *profile.helpers} <= set(parts)
     named = {argument for argument, _ in profile.fixed} | {argument for argument, *_ in profile.refused}
+    named |= {*profile.third_from, *([profile.image_scale] if "neither" in profile.parts else [])}
     assert named <= set(arguments)
     assert profile.layout == "embedded" or profile.scale in arguments
     assert ("rescale" in read_source(kind).post_combine) == (profile.post_combine == "rescale")

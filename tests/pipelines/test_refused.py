@@ -92,7 +92,7 @@ def test_transforms_on_an_embedded_scale() -> None:
         ("ZImagePipeline", {"cfg_truncation": 0.5}, r"cfg_truncation=0.5 .*inside\("),
         ("Lumina2Pipeline", {"cfg_trunc_ratio": 0.5}, r"cfg_trunc_ratio=0.5 .*inside\("),
         ("CogVideoXPipeline", {"use_dynamic_cfg": True}, "use_dynamic_cfg=True .*leave it at False"),
-        ("StableVideoDiffusionPipeline", {"min_guidance_scale": 2.0}, "min_guidance_scale=2.0 .*one scale for all"),
+        ("StableVideoDiffusionPipeline", {"min_guidance_scale": 2.0}, r"min_guidance_scale=2.0 .*per_frame\("),
         ("WanPipeline", {"guidance_scale_2": 2.0}, "guidance_scale_2=2.0 .*over both experts"),
         ("Ideogram4Pipeline", {"guidance_schedule": [3.0] * 3}, r"guidance_schedule=.* use table\("),
     ],

@@ -182,11 +182,13 @@ class GuidedRows:
         rows_by_pass = self._rows_by_pass(plans)
         outputs = {key: _run_rows(rows, labels, key, denoise) for key, rows in rows_by_pass.items() if rows}
 
-        guided_parts, pairs, scales = [], [], []
+        guided_parts, pairs, scales, ranges = [], [], [], []
         for plan in plans:
             guided, uncond, cond = self._combine_group(plan, step, sample, outputs, finish)
             guided_parts.append(guided)
             scales.append((tuple(plan.images), getattr(plan.guide, "w", None)))
+            if (scale_range := getattr(plan.guide, "w_range", None)) is not None:
+                ranges.append((tuple(plan.images), scale_range))
             if uncond is not None and cond is not None:
                 pairs.append((plan.images, uncond, cond))
         self.still_equal = self._still_equal(plans, labels) if self._is_determined else None
@@ -200,6 +202,7 @@ class GuidedRows:
             rows_planned - sum(rows_run.values()),
             _lengths(pairs),
             rows_varied=sum(count for key, count in rows_run.items() if key is not None),
+            ranges=tuple(ranges),
             shares=_shares(rows_by_pass, labels),
         )
         return self._in_image_order(guided_parts), record

@@ -197,6 +197,23 @@ def prediction_of(scheduler: Any) -> Space:
     return kinds.get(str(_get(scheduler, "prediction_type")), "model")
 
 
+def is_inverted(scheduler: Any) -> bool:
+    """Whether a flow's levels rise from 0, noise, to 1, the image, as those of Mochi and OmniGen do.
+
+    Args:
+        scheduler: A diffusers scheduler.
+
+    Returns:
+        True if so; the network then predicts the velocity from the noise to the image.
+
+    Examples:
+        >>> from diffusers import FlowMatchEulerDiscreteScheduler
+        >>> is_inverted(FlowMatchEulerDiscreteScheduler(invert_sigmas=True))
+        True
+    """
+    return bool(_get(scheduler, "invert_sigmas"))
+
+
 def _interval(scheduler: Any, call: int) -> int:
     if getattr(scheduler, "order", 1) == 2:
         return call // 2
@@ -212,13 +229,15 @@ def _from_sigmas(
     scheduler: Any, sampler_sigmas: list[float], calls: int
 ) -> list[tuple[float | None, float | None, float | None]]:
     flow, two = _is_flow(scheduler), getattr(scheduler, "order", 1) == 2
+    inverted = is_inverted(scheduler)
     levels: list[tuple[float | None, float | None, float | None]] = []
     for call in range(calls):
         sampler_sigma = (
             _second_evaluation(scheduler, sampler_sigmas, call) if two and call % 2 else sampler_sigmas[call]
         )
         interval_end = sampler_sigmas[call + 1]  # two-call samplers list each end of an interval twice
-        levels.append((sampler_sigma, _over_signal(sampler_sigma, flow), _over_signal(interval_end, flow)))
+        start, end = (1 - sampler_sigma, 1 - interval_end) if inverted else (sampler_sigma, interval_end)
+        levels.append((sampler_sigma, _over_signal(start, flow), _over_signal(end, flow)))
     return levels
 
 

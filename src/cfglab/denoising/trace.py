@@ -31,6 +31,8 @@ class StepRecord:
     """Images, and the L2 norms of their uncond, cond and cond - uncond, (3, images)."""
     rows_varied: int = 0
     """How many of `rows_run` were further predictions, of a changed denoiser or changed inputs."""
+    ranges: "tuple[tuple[tuple[int, ...], Tensor], ...]" = field(default=(), repr=False)
+    """Images whose scale is a map, and its smallest and largest value in each, (2, images)."""
     shares: tuple[tuple[float, float], ...] = field(default=(), repr=False)
     """Of each image: rows run, a shared one counted in equal parts, and rows saved. They add up to the two counts."""
 
@@ -38,13 +40,27 @@ class StepRecord:
     def w(self) -> tuple[float | None, ...]:
         """The scale of each image; 1 if guidance is off, None if the guidance does not report a scale.
 
-        Reading it synchronizes with the device if the schedule reads the predictions.
+        Where the scale is a map it is the mean over the image. Reading it synchronizes with the device if the schedule
+        reads the predictions.
         """
         scale_of: dict[int, float | None] = {}
         for images, scale in self.scales:
             values = [scale] * len(images) if scale is None or isinstance(scale, float | int) else scale.tolist()
             scale_of |= zip(images, values, strict=True)
         return tuple(scale_of[image] for image in range(len(scale_of)))
+
+    @property
+    def w_range(self) -> tuple[tuple[float, float] | None, ...]:
+        """The smallest and the largest scale in each image; None if its scale is one number.
+
+        Reading it synchronizes with the device.
+        """
+        range_of = {
+            image: (low, high)
+            for images, values in self.ranges
+            for image, (low, high) in zip(images, values.T.tolist(), strict=True)
+        }
+        return tuple(range_of.get(image) for image in range(len(self.w)))
 
     @property
     def difference(self) -> tuple[float | None, ...]:
@@ -100,7 +116,7 @@ class Trace:
 
         Returns:
             The columns run, step, sigma, w and |cond - uncond| (both as a range over the images), rows run, rows saved;
-            the last line has the sums.
+            the last line has the sums. Where w is a map it is the mean, with the smallest and the largest in brackets.
         """
         head = ("run", "step", "sigma", "w", "|cond - uncond|", "rows run", "rows saved")
         lines = [head, *map(_cells, self.steps), ("", "", "", "", "all", str(self.rows_run), str(self.rows_saved))]
@@ -127,11 +143,17 @@ def _cells(record: StepRecord) -> tuple[str, ...]:
         str(record.run),
         position,
         sigma,
-        _range(record.w),
+        _scales(record),
         _range(record.difference),
         str(record.rows_run),
         str(record.rows_saved),
     )
+
+
+def _scales(record: StepRecord) -> str:
+    """The scales of the images; where they are maps their means, and in brackets the smallest and the largest."""
+    ends = [end for pair in record.w_range if pair for end in pair]
+    return _range(record.w) + (f" ({_range(tuple(ends))})" if ends else "")
 
 
 def _range(values: tuple[float | None, ...]) -> str:

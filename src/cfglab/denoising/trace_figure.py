@@ -29,6 +29,8 @@ class Record(Protocol):
     @property
     def w(self) -> Values: ...
     @property
+    def w_range(self) -> tuple[tuple[float, float] | None, ...]: ...
+    @property
     def difference(self) -> Values: ...
     @property
     def cosine(self) -> Values: ...
@@ -108,7 +110,7 @@ def _calls(records: Sequence[Record]) -> Html:
         (
             f"{record.step.index + 1}/{record.step.count}",
             "–" if record.step.sigma is None else f"{record.step.sigma:.4g}",
-            _range(record.w),
+            _scales(record),
             _range(record.difference),
             _range(record.cosine),
             record.rows_run,
@@ -118,6 +120,12 @@ def _calls(records: Sequence[Record]) -> Html:
     ]
     head = ("step", "sigma", "w", "‖cond − uncond‖", "cosine", "rows run", "rows saved")
     return table(TableContent(head, rows, range(7), most=200))
+
+
+def _scales(record: Record) -> str:
+    """The scales of the images; where they are maps their means, and in brackets the smallest and the largest."""
+    ends = [end for pair in record.w_range if pair for end in pair]
+    return _range(record.w) + (f" ({_range(tuple(ends))})" if ends else "")
 
 
 def _sigmas(records: Sequence[Record]) -> str:

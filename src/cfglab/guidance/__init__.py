@@ -6,8 +6,9 @@
 - directions: `apg`, `tcfg`, `cfg_zero_star`, `adg`, `nrs`, `tag`; value by value: `skimmed`; by agreement: `mahiro`
 - frequencies: `fdg`, `fresca`, over `laplacian_pyramid`
 - past steps: `momentum`, `higs`, `smc_cfg`, `self_guidance`; factors of epsilon: `epsilon_scaling`, `tsr`
-- w from the predictions: `mambo_g`, `beta_cfg`, `feedback`
+- w from the predictions: `mambo_g`, `beta_cfg`, `feedback`; w as a map: `scale_maps`
 - fewer unconditional rows: `adaptive_guidance`, `reuse_update`
+- one more condition: `image_guidance`
 - one more prompt: `perp_neg`, `composed_prompts`, `salience`, `contrastive_cfg`, `dng`, `dual_cfg` (over
   `second_prompt`); inside attention: `nag`, `vsf`, `pladis`
 - a weak prediction: `autoguidance`, `pag`, `seg`, `sag`, `tpg`, `swg`, `skip_layers`, `s2_guidance`, `tsg`,
@@ -42,6 +43,7 @@ from cfglab.guidance.methods.feedback import FeedbackGuidance, feedback_temperat
 from cfglab.guidance.methods.fresca import FreSca
 from cfglab.guidance.methods.higs import HiGS
 from cfglab.guidance.methods.icg import ICG
+from cfglab.guidance.methods.image_guidance import ImageGuidance
 from cfglab.guidance.methods.imagen_threshold import ImagenThreshold
 from cfglab.guidance.methods.mahiro import MaHiRo
 from cfglab.guidance.methods.mambo_g import MagnitudeAware
@@ -58,6 +60,7 @@ from cfglab.guidance.methods.reuse_update import ReuseUpdate
 from cfglab.guidance.methods.s2_guidance import S2Guidance
 from cfglab.guidance.methods.sag import SAG
 from cfglab.guidance.methods.salience import SNF, AndSalt, AndTopk
+from cfglab.guidance.methods.scale_maps import PerChannel, PerFrame, PerPosition
 from cfglab.guidance.methods.seg import SEG
 from cfglab.guidance.methods.self_guidance import SG, SGPrev
 from cfglab.guidance.methods.skimmed import Skimmed
@@ -117,11 +120,15 @@ __all__ = [
     "Guidance",
     "Guide",
     "HiGS",
+    "ImageGuidance",
     "ImagenThreshold",
     "MaHiRo",
     "MagnitudeAware",
     "MimicThreshold",
     "MomentumGuidance",
+    "PerChannel",
+    "PerFrame",
+    "PerPosition",
     "PerpNeg",
     "Perturbation",
     "PredictionNorm",

@@ -91,7 +91,9 @@ class Perturbation(Protocol):
     - `beside` (True, with a `prompt`): the rows keep their own encoding, and the arguments with the other text are in
       `conditioning["prompted"]`.
     - `prediction`: set to the parameterization of the network.
-    - `runs`: the number of network runs, which are that many rows.
+    - `runs`: the number of network runs, which are that many rows; 0 with a `part`.
+    - `part`: the part of the pipeline's own batch that it stands for, as `Profile.parts` has it; the pipeline runs its
+      rows, and a host without them calls `applied`, which refuses.
     """
 
     @property

@@ -1,9 +1,15 @@
 """The number types of the transforms' fields; each fault is reported in one line."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from functools import lru_cache
+from typing import Annotated, Any, Literal
 
+from pydantic import BeforeValidator
+
+from cfglab.errors import InputError
+from cfglab.schedules import Constant, Schedule, as_schedule
 from cfglab.schedules.fields import Real, bounded
+from cfglab.step import Step
 
 Strength = Annotated[
     Real,
@@ -36,8 +42,49 @@ Forgetting = Annotated[
         lambda value: 0 <= value < 1, "it must be 0 or more and below 1, the share that is kept; write one such as 0.6."
     ),
 ]
+Dimension = Literal[-1, 1, 2, 3, 4]
+"""A dimension of the predictions besides the batch; -1 is the last."""
 NotNegative = Annotated[Real, bounded(lambda value: value >= 0, "it must be 0 or more; change its sign.")]
 Positive = Annotated[Real, bounded(lambda value: value > 0, "it must be above 0; write one such as 1.")]
+
+
+def _scale(value: Any) -> float | str:
+    schedule = as_schedule(value)
+    if isinstance(schedule, Constant):
+        return float(schedule.value)
+    try:
+        return str(_schedule(str(schedule)))
+    except InputError:
+        raise ValueError("a number or the text of a schedule is needed, and a function has none; write one.") from None
+
+
+Scale = Annotated[float | str, BeforeValidator(_scale)]
+"""A scale beside w: a number, or the text of a schedule."""
+
+
+def scale_at(scale: float | str, step: Step) -> float:
+    """The value of a `Scale` at one step.
+
+    Args:
+        scale: A number, or the canonical text of a schedule.
+        step: The step.
+
+    Returns:
+        A finite number; 1 where the schedule is off.
+
+    Raises:
+        InputError: The step lacks a value that the schedule reads.
+
+    Examples:
+        >>> scale_at("linear(max=3, min=1)", Step(1, 2))
+        2.0
+    """
+    return scale if isinstance(scale, float) else _schedule(scale)(step)
+
+
+@lru_cache(maxsize=64)
+def _schedule(text: str) -> Schedule:
+    return as_schedule(text)
 
 
 def with_defaults_of(variants: Mapping[str, Mapping[str, Any]], data: Any) -> Any:

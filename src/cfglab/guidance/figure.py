@@ -3,10 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+from cfglab.guidance.methods.scale_maps import ScaleMap
+from cfglab.guidance.scale_map import rows_of
 from cfglab.guidance.transform import Transform
 from cfglab.notebook import Html, card, html_of
 from cfglab.schedules import Schedule
 from cfglab.schedules.figure import figures
+
+CELLS, WIDTH = 32, 48
+"""Of the small image of a map: values along a side, and its width in pixels."""
 
 
 def draw(schedule: Schedule, transforms: Sequence[Transform], text: str) -> Html:
@@ -50,9 +55,29 @@ def _method(transform: Transform) -> Html:
     if card_of:
         settings["rows per step"] = card_of.rows
     pairs = ", ".join(
-        f'<span class="soft">{html_of(name)}</span> {html_of(_shown(value))}' for name, value in settings.items()
+        f'<span class="soft">{html_of(name)}</span> '
+        f"{_picture(value) if name == 'map' and isinstance(transform, ScaleMap) else html_of(_shown(value))}"
+        for name, value in settings.items()
     )
     return Html(f'<div class="method">{head}{"".join(lines)}<p>{pairs}</p></div>')
+
+
+def _picture(text: str) -> Html:
+    """A map of scales as a small image: the lowest value faint, the highest full, at most CELLS along a side."""
+    values = rows_of(text)
+    values = tuple(row[:: -(-len(row) // CELLS)] for row in values[:: -(-len(values) // CELLS)])
+    low, high = min(map(min, values)), max(map(max, values))
+    cells = "".join(
+        f'<rect x="{x}" y="{y}" width="1" height="1" opacity="{0.1 + 0.9 * (value - low) / ((high - low) or 1):.2f}"/>'
+        for y, row in enumerate(values)
+        for x, value in enumerate(row)
+    )
+    size = f'width="{WIDTH}" height="{max(WIDTH * len(values) // len(values[0]), 6)}"'
+    title = html_of(f"{len(values)} x {len(values[0])}, {low:g} to {high:g}")
+    return Html(
+        f'<svg {size} viewBox="0 0 {len(values[0])} {len(values)}" preserveAspectRatio="none" role="img" '
+        f'fill="currentColor" shape-rendering="crispEdges"><title>{title}</title>{cells}</svg>'
+    )
 
 
 def _shown(value: object) -> str:

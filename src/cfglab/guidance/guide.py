@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from cfglab.errors import InputError
 from cfglab.guidance.context import Perturbation, StepContext, runs
@@ -68,8 +68,13 @@ class _Active:
 
     def reads_uncond(self) -> bool:
         """Whether it reads the unconditional prediction at w = 1. One that replaces both predictions does not."""
-        hooks = ("update", "scale") if self.transform.replaces == "both" else ("unconditional", "update", "scale")
+        hooks = ("update",) if self.transform.replaces == "both" else ("unconditional", "update")
         return self.transform.reads_uncond or any(map(self.has, hooks))
+
+    def known_scale(self, w: float, step: Step) -> float | None:
+        """The scale after it, where that is one number whatever the predictions are."""
+        known = self.transform.known_scale(w, step)
+        return known if known is None else _blended(w, known, self.transform.strength)
 
 
 class Guide:
@@ -82,7 +87,9 @@ class Guide:
         acts: Whether a transform acts, beside the scale.
         repeats: True if equal images, combined by this Guide, are equal afterwards: every transform is cfglab's own.
         per_image: True if the needed rows depend on the history of an image; each image then needs its own Guide.
-        w: The scale of the last `combine`: a number, or (n,) if a transform computes it from the predictions.
+        w: The scale of the last `combine`: a number, or (n,) if a transform computes it from the predictions; the mean
+            over each image where it is a map.
+        w_range: (2, n), the smallest and the largest scale in each image, where the last scale was a map; else None.
 
     Examples:
         >>> from cfglab import Guidance, steps
@@ -96,6 +103,7 @@ class Guide:
         self.prediction = prediction
         self.model = prediction if model is None else model
         self.w: float | Tensor = 1.0
+        self.w_range: Tensor | None = None
         self._active = [_Active(transform) for transform in guidance.transforms if transform.strength > 0]
         self._plan: StepPlan | None = None
         self.acts = bool(self._active)
@@ -157,6 +165,7 @@ class Guide:
         """
         plan, extras = self.plan(step), extras or {}
         self._plan = None  # the memory of the transforms may change the next plan
+        self.w_range = None
         if plan.zero is not None:
             self.w = 1.0
             return self._zero(uncond if cond is None else cond, plan, latents)
@@ -176,7 +185,7 @@ class Guide:
             return (cond - uncond).mul_(plan.w).add_(uncond)
         combination = _Combination(self, plan, uncond, cond, latents, extras)
         guided = combination.guided()
-        self.w = combination.w if isinstance(combination.w, float | int) else combination.w.reshape(-1)
+        self.w, self.w_range = _summary(combination.w, len(guided))
         return guided.to(reference.dtype)
 
     def parameterization(self, transform: Transform) -> Space:
@@ -218,9 +227,17 @@ class Guide:
             return StepPlan(step, w, on=True, uncond=False, cond=False, zero=self.parameterization(zero))
         if not self._active:
             return StepPlan(step, w, on=True, uncond=w != 1, cond=w != 0)
-        supplied = {active.transform.supplies(step, active.memory) for active in full}
+        scale_reads = any(active.has("scale") and active.transform.reads_uncond for active in self._active)
+        supplied = {
+            active.transform.supplies(step, active.memory)
+            for active in full
+            if not (scale_reads and active.transform.replaces)  # the scale reads what the denoiser gives
+        }
         supplied |= {"uncond", "cond"} if "both" in supplied else set()
-        unread = w == 1 and not any(active.reads_uncond() for active in self._active)
+        known: float | None = w
+        for active in self._active:
+            known = None if known is None else active.known_scale(known, step)
+        unread = known == 1 and not any(active.reads_uncond() for active in self._active)
         passes: list[Perturbation | None] = []
         for active in self._active:
             first, second = self.variations(active.transform, step)
@@ -296,8 +313,7 @@ class _Combination:
     def guided(self) -> "Tensor":
         """The hooks in their order: scale, conditional, unconditional, update, prediction."""
         for active in self._transforms_with("scale"):
-            changed = active.transform.scale(self.w, self._context(active))
-            self.w = self.w + active.transform.strength * (changed - self.w)
+            self.w = _blended(self.w, active.transform.scale(self.w, self._context(active)), active.transform.strength)
         for active in self._transforms_with("conditional"):
             self._cond = self._apply_hook(active, "conditional", self._cond, value_field="cond")
         for active in self._transforms_with("unconditional"):
@@ -363,3 +379,23 @@ class _Combination:
         from cfglab.guidance.parameterization import convert
 
         return convert(value, self._latents, self._step, self._guide.prediction, space)
+
+
+_W = TypeVar("_W", float, "float | Tensor")
+
+
+def _blended(w: _W, changed: _W, strength: float) -> _W:
+    """`changed` by its strength; a full one as it is, to the last bit."""
+    return changed if strength == 1 else w + strength * (changed - w)
+
+
+def _summary(w: "float | Tensor", images: int) -> "tuple[float | Tensor, Tensor | None]":
+    """The scale of each image, and its range in each where it is a map."""
+    if isinstance(w, float | int):
+        return w, None
+    import torch
+
+    scales = w.expand(images, *w.shape[1:]).flatten(1)
+    if scales.shape[1] == 1:
+        return scales[:, 0], None
+    return scales.mean(1), torch.stack(scales.aminmax(dim=1))

@@ -92,11 +92,12 @@ class Transform(BaseModel):
         """Changes the scale, from the predictions as the denoiser gave them. The first hook.
 
         Args:
-            w: The scale so far: a number, or (n, 1, ...), one w per image.
+            w: The scale so far: a number, or a tensor that broadcasts with the predictions: (n, 1, ...), one w per
+                image, or a map, such as (1, 1, h, w).
             context: The context of the step.
 
         Returns:
-            The new scale: a number, or (n, 1, ...).
+            The new scale: a number, or such a tensor.
         """
         return w
 
@@ -147,6 +148,20 @@ class Transform(BaseModel):
             The new guided prediction, (n, ...).
         """
         return guided
+
+    def known_scale(self, w: float, step: Step) -> float | None:  # noqa: ARG002
+        """What `scale` makes of a number, where the predictions are not read and it is one number for all positions.
+
+        Where the scale of a step is known to be 1, the unconditional prediction is left out if nothing else reads it.
+
+        Args:
+            w: The scale so far.
+            step: The step.
+
+        Returns:
+            The new scale; None where it is a map, or depends on the predictions.
+        """
+        return w if type(self).scale is Transform.scale else None
 
     # -- the needs of the transform --------------------------------------------------------------------------------
 

@@ -129,7 +129,10 @@ def _method(
 ) -> Method:
     line = (inspect.getdoc(source) or name).splitlines()[0].rstrip(".")
     formula, _, about = line.partition(": ") if "=" in line else ("", "", line)
-    controls = tuple(_control(field, annotation, default) for field, (annotation, default) in fields.items())
+    example = getattr(source, "example", {})
+    controls = tuple(
+        _control(field, annotation, default, example.get(field, "")) for field, (annotation, default) in fields.items()
+    )
     if card is None:
         return Method(name, role, name.replace("_", " ").capitalize(), about, formula, None, "2", controls)
     return Method(name, role, card.title, card.says, card.formula, card.paper, card.rows, controls)
@@ -151,19 +154,19 @@ def _fields_of_function(function: Callable[..., Any]) -> dict[str, tuple[Any, An
     }
 
 
-def _control(name: str, annotation: Any, default: Any) -> Control:
+def _control(name: str, annotation: Any, default: Any, example: Any) -> Control:
     required = default is PydanticUndefined
     plain = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
     allows = _validator(annotation)
     if get_origin(plain) is Literal:
         choices = tuple(map(str, get_args(plain)))
-        return Control(name, "choice", choices[0] if required else default, required, choices=choices)
+        return Control(name, "choice", choices[0] if required else str(default), required, choices=choices)
     if plain is bool:
         return Control(name, "switch", False if required else default, required)
     if plain in (int, float) or (_is_union(plain) and set(get_args(plain)) == {int, float}):
         return _slider(name, plain is int, None if required else default, allows, fraction=plain not in (int, float))
     if get_origin(plain) is not tuple and str in (plain, *get_args(plain)):
-        return Control(name, "text", "" if required else default, required)
+        return Control(name, "text", example if required else default, required)
     start = _raw(() if required else default)
     return Control(name, "raw", start, required)
 

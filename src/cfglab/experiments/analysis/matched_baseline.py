@@ -151,11 +151,12 @@ def _at_dose(
 
 
 def _decides(setting: Setting) -> str:
-    """The kind of a transform that reads the scale off the predictions; empty where the schedule alone gives it."""
-    return next(
-        (transform.kind for transform in setting.guidance.transforms if type(transform).scale is not Transform.scale),
-        "",
-    )
+    """The kind of a transform that reads the scale off the predictions; empty where it follows from the schedule.
+
+    A map of scales reads none: with the same map a schedule and a constant of its mean have the same mean everywhere.
+    """
+    transforms = [transform for transform in setting.guidance.transforms if transform.reads_uncond]
+    return next((transform.kind for transform in transforms if type(transform).scale is not Transform.scale), "")
 
 
 def _between(amount: float, ruler: Mapping[str, float]) -> dict[str, float]:

@@ -60,7 +60,14 @@ LEFT_OUT = (
     NotImplementedMethod(
         "S-CFG",
         "2404.05384",
-        "a scale per region, from segmentation by attention maps of the same step.",
+        "a scale per region, from segmentation by attention maps of the same step. `per_position` takes such a map.",
+    ),
+    NotImplementedMethod(
+        "SAMG",
+        "2604.26503",
+        "only its abstract could be read: a low scale where the energy of c - u is high, a high one where it is low. "
+        "Neither how the energy is normalised nor the curve between the two scales could be had, and there is no code. "
+        "`per_position` takes a map that is given.",
     ),
     NotImplementedMethod(
         "Stage-wise weights (TV-CFG)",

@@ -152,6 +152,10 @@ def _need(family: Family, need: Need) -> tuple[bool | None, str]:
             return False, "it changes cross-attention to a text, and the condition is not a text"
         case "image" if family.latents.value in ("tokens", "sound"):
             return False, "it cuts images, and here predictions have no height and width"
+        case "frames" if family.latents.value != "video":
+            return False, "here predictions have no frames"
+        case "image to edit" if (profile := profile_of_family(family)) is None or "neither" not in profile.parts:
+            return False, "the pipeline has no rows without the image to edit"
         case "weak model":
             return True, "with a weaker network of the same kind, or layers to skip"
         case "layers":

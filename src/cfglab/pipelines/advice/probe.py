@@ -4,6 +4,7 @@ from typing import Any
 
 from cfglab.errors import InputError
 from cfglab.guidance import TRANSFORMS, Guidance
+from cfglab.guidance.methods.scale_maps import ScaleMap
 from cfglab.guidance.names import Space
 from cfglab.hosts.levels import Levels
 from cfglab.pipelines.advice.family import Family
@@ -31,6 +32,8 @@ def probed(family: Family, methods: list[MethodAdvice], levels: Levels | None) -
 
 def _probed(family: Family, method: MethodAdvice, levels: Levels) -> MethodAdvice:
     kind = TRANSFORMS[method.name]
+    if issubclass(kind, ScaleMap):
+        return method  # a map is made for one size
     try:
         transform = kind(**kind.example)
     except InputError:

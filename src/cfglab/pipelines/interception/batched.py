@@ -34,8 +34,10 @@ class Batched:
 
     def __init__(self, run: GuidedRun) -> None:
         self._run = run
-        unperturbed = "perturbed" in run.profile.parts and not run.arguments.get("pag_scale", True)
-        self._parts: tuple[Part, ...] = ("uncond", "cond") if unperturbed else run.profile.parts
+        self._parts: tuple[Part, ...] = run.profile.parts
+        given = [run.arguments.get(name, True) for name in run.profile.third_from]
+        if any(value is None or (isinstance(value, int | float) and value == 0) for value in given):
+            self._parts = _two_parts(self._parts)
 
     @property
     def waiting(self) -> bool:
@@ -65,6 +67,9 @@ class Batched:
 
         def denoise(needed: list[int] | None, perturbation: Perturbation | None) -> Tensor:
             nonlocal perturbed_rows
+            if all_predictions is not None and (part := getattr(perturbation, "part", None)) in self._parts:
+                start = self._parts.index(part) * images
+                return take(all_predictions, [start + row for row in needed or range(images)])
             if perturbation is None and all_predictions is not None:
                 return take(all_predictions, order if needed is None else [order[row] for row in needed])
             if perturbation is None and needed is None and parts == ROWS:
@@ -117,9 +122,12 @@ class Batched:
         if third is None:
             return None if post_combine is None else lambda guided, cond, _: post_combine(guided, cond)
 
+        specs = self._run.guidances(images)
+
         def finish(guided: Tensor, cond: Tensor, images: list[int]) -> Tensor:
-            term = take(third, images)[:, : guided.shape[1]]
-            return guided + term if post_combine is None else post_combine(guided + term, cond)
+            if not _reads_third_part(specs[images[0]], step):  # the images of one guidance
+                guided = guided + take(third, images)[:, : guided.shape[1]]
+            return guided if post_combine is None else post_combine(guided, cond)
 
         return finish
 
@@ -134,11 +142,24 @@ class Batched:
                 step.timestep, dtype=pipe.scheduler.timesteps.dtype
             )  # a number on the CPU: not uploaded
             return pipe._get_pag_scale(time) * (part["cond"] - part["perturbed"])
-        argument = self._run.arguments.get("image_guidance_scale", 1.0)
-        scale = float(getattr(pipe, "_image_guidance_scale", argument))
+        name = self._run.profile.image_scale
+        scale = float(getattr(pipe, f"_{name}", self._run.arguments.get(name, 1.0)))
         return (scale - 1) * (part["uncond"] - part["neither"])
 
     def _injected(self, guided: Tensor) -> Tensor:
         if self._run.profile.injected == "quarter":
             return torch.cat([torch.zeros_like(guided), guided / 4])
         return torch.cat([guided] * len(self._parts))
+
+
+def _two_parts(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """The parts of a batch that leaves the third out: without perturbed rows, or without an image."""
+    if "neither" not in parts:
+        return tuple(part for part in parts if part != "perturbed")
+    return tuple("uncond" if part == "neither" else part for part in parts if part != "uncond")
+
+
+def _reads_third_part(spec: Any, step: Step) -> bool:
+    """Whether a guidance reads the third part of the batch, and so decides its scale itself."""
+    active = [transform for transform in getattr(spec, "transforms", ()) if transform.strength > 0]
+    return any(getattr(transform.variation(step), "part", None) is not None for transform in active)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cfglab.denoising.duplicate_rows import EqualRows
 from cfglab.denoising.row_skipping import GuidedRows
-from cfglab.denoising.step_reader import StepReader, prediction_of
+from cfglab.denoising.step_reader import StepReader, is_inverted, prediction_of
 from cfglab.denoising.trace import StepRecord
 from cfglab.errors import InputError, NotFinite
 from cfglab.pipelines.interception.batched import Batched
@@ -113,6 +113,8 @@ class PipelineRun:
         self.guided, self.layout, self.arguments = guided, layout, arguments
         self.profile, self.pipe = guided.profile, guided.pipe
         self.scheduler = self.pipe.scheduler
+        if is_inverted(self.scheduler):
+            self.profile = self.profile.model_copy(update={"negated": not self.profile.negated})
         self.number = -1
         self.context: str | None = None
         self.post_combine: PostCombine | None = post_combine_of(self.profile, arguments)

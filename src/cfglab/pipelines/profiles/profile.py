@@ -32,6 +32,10 @@ class Profile(BaseModel):
     parts: tuple[Part, ...] = ("uncond", "cond")
     """Rows of the batch, or calls of the step, in order. "perturbed" is PAG's; with "neither" (InstructPix2Pix)
     "uncond" has the image and not the text."""
+    third_from: tuple[str, ...] = ()
+    """Pipeline arguments: if one is None or 0, the batch has no third part."""
+    image_scale: str = "image_guidance_scale"
+    """The pipeline argument that is the scale of the image, for a batch with "neither"."""
     denoisers: tuple[str, ...] = ("unet",)
     helpers: tuple[str, ...] = ()
     """Components called with the same rows before the denoiser (ControlNets)."""

@@ -17,7 +17,7 @@ from cfglab.pipelines.profiles.table_unverified import (
 
 CONTROLLED: dict[str, Any] = {"helpers": ("controlnet",)}
 COND_FIRST: dict[str, Any] = {"parts": ("cond", "uncond")}
-PERTURBED: dict[str, Any] = {"parts": ("uncond", "cond", "perturbed")}
+PERTURBED: dict[str, Any] = {"parts": ("uncond", "cond", "perturbed"), "third_from": ("pag_scale",)}
 PIX2PIX: dict[str, Any] = {"parts": ("cond", "uncond", "neither"), "alike": False}
 SKIPPED = ("skip_guidance_layers", None, "a transform that skips layers")
 SD3: dict[str, Any] = {**TRANSFORMER, "refused": (SKIPPED,)}
@@ -70,6 +70,14 @@ ROWS: dict[str, dict[str, Any]] = {
     "HunyuanDiTControlNetPipeline": {**UNUSED, **RESCALED, **CONTROLLED, "alike": False},
     "HunyuanDiTPAGPipeline": {**UNUSED, **RESCALED, **PERTURBED},
     "HiDreamImagePipeline": {**TRANSFORMER, "dims": (("encoder_hidden_states_llama3", 1),), "negated": True},
+    "OmniGenPipeline": {
+        **TRANSFORMER,
+        "parts": ("cond", "neither", "uncond"),
+        "third_from": ("input_images",),
+        "image_scale": "img_guidance_scale",
+        "off": None,
+        "whole": ("input_img_latents", "input_image_sizes"),
+    },
     "DiTPipeline": {**UNUSED, **COND_FIRST},
     "LuminaPipeline": {**TRANSFORMER, **COND_FIRST, "variance": 3, "negated": True},
     "ZImagePipeline ZImageImg2ImgPipeline ZImageInpaintPipeline": {
@@ -135,7 +143,9 @@ ROWS: dict[str, dict[str, Any]] = {
     "StableVideoDiffusionPipeline": {
         "scale": "max_guidance_scale",
         "alike": False,
-        "refused": (("min_guidance_scale", 1.0, "one scale for all frames, on a schedule over the steps"),),
+        "refused": (
+            ("min_guidance_scale", 1.0, "per_frame(map='...', dim=1), with a share of the scale for each frame"),
+        ),
     },
 }
 
