@@ -163,7 +163,19 @@ CFG-Rejection ([arXiv:2505.23343](https://arxiv.org/abs/2505.23343)) drops seeds
 the conditional and the unconditional prediction is small in the first steps. It changes no prediction, so it is a
 function and no transform: `cfglab.generate(pipe, prompt, 5, best_of=8)` runs the first steps of 8 seeds and generates
 the one with the largest mean of `|c - u|`, the number that a trace has for every step. The authors' code takes the mean
-over the first 5 to 20 steps in what the network predicts, and multiplies it by sigma for SDXL.
+over the first 5 to 20 steps in what the network predicts, and multiplies it by sigma for SDXL. In an experiment it is a
+field of a setting, `best_of: 8`, and may be an axis; its effect on `scenes` is [measured](findings/best-of.md).
+"""
+
+TOKENS = """\
+## Models of tokens
+
+Masked and autoregressive models predict logits. Their guidance is the same line, `u + w (c - u)` on logits, because
+their samplers draw from the softmax: it is `p_c^w p_u^(1 - w)`, normalized for each token. So guidance cannot change
+how fast tokens are unmasked; the normalization that 2507.08965 adds to guided rates is there already. `guide()` runs
+aMUSEd and VQ-Diffusion with any schedule. Logits have no epsilon, x0, v or flow: a transform in one of these is
+refused. With `space=model` it acts on raw logits, where norms depend on a constant that the softmax ignores. What
+schedules do to the distribution is computed exactly in the [laboratory](laboratory.md#tokens).
 """
 
 SPACES = {"epsilon": "epsilon", "x0": "x0", "v": "v", "flow": "flow", "model": "any, it does not matter"}
@@ -182,7 +194,7 @@ def methods_page() -> str:
         parts.append(f"## {group}\n")
         parts.append(_overview(names))
         parts += [_section(name) for name in names]
-    parts += [_recipes(), BEST_OF, STEPS, _not_here()]
+    parts += [_recipes(), BEST_OF, TOKENS, STEPS, _not_here()]
     return "\n".join(parts)
 
 

@@ -33,6 +33,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "metrics": ("METRICS", "Metric"),
     "experiments": ("Experiment", "Setting", "Cell", "Store", "Result", "Estimate", "Run", "Comparison", "run"),
     "experiments.execution.reproduce": ("reproduce",),
+    "integrations.validation": ("validation", "Validation"),
     "widgets": (),
 }
 _WHERE = {name: f"cfglab.{module}" for module, names in _NAMES.items() for name in names}
@@ -70,6 +71,8 @@ if TYPE_CHECKING:
     from cfglab.hosts.guided import GuidedDenoiser as GuidedDenoiser
     from cfglab.hosts.guided import guided as guided
     from cfglab.hosts.levels import Levels as Levels
+    from cfglab.integrations.validation import Validation as Validation
+    from cfglab.integrations.validation import validation as validation
     from cfglab.metrics import METRICS as METRICS
     from cfglab.metrics import Metric as Metric
     from cfglab.pipelines import Profile as Profile

@@ -24,7 +24,9 @@ def test_the_count_is_that_of_the_cells_and_no_preset_is_large(name: str) -> Non
     left_out = len(experiment.left_out) - len(document.left_out)  # what turns out to have no match is counted, too
     pictures = (len(experiment.settings) + left_out) * len(experiment.prompts) * len(experiment.seeds)
     calls = 2 if experiment.sampler == "heun" else 1
-    assert found == [Cost(pictures, 2 * calls * experiment.steps * pictures)]
+    starts = len(experiment.prompts) * len(experiment.seeds)
+    tried = sum(setting.best_of * setting.early for setting in experiment.settings if setting.best_of > 1)
+    assert found == [Cost(pictures, 2 * calls * (experiment.steps * pictures + tried * starts))]
     assert not found[0].large
 
 

@@ -43,7 +43,10 @@ def test_without_best_of_it_is_a_guided_call(pipe: Any) -> None:
         ({"best_of": 2, "early": 0}, "early=0: it is a whole number 1 or more; write early=1."),
         ({"best_of": 2, "seed": -1}, "seed=-1: it is a whole number 0 or more; write seed=0."),
         ({"generator": None}, "generate(generator=…): generate sets it itself; leave it out, or call the pipeline."),
-        ({"best_of": 2, "guidance": 1}, "generate(guidance='1'): the seeds are compared by |cond - uncond| in the"),
+        (
+            {"best_of": 2, "guidance": 1},
+            "best_of with the guidance '1': candidates are compared by |cond - uncond| in the",
+        ),
     ],
 )
 def test_what_it_cannot_do_is_one_line(pipe: Any, arguments: dict[str, Any], said: str) -> None:

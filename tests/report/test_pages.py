@@ -18,7 +18,7 @@ from cfglab.experiments.storage.traces import CellTrace, stored_traces
 from cfglab.metrics import Estimate
 from cfglab.report import report
 from cfglab.report.page import paged_data as pages
-from cfglab.report.page.render import _assets
+from cfglab.report.page.render import assets
 from cfglab.report.summary.axis import SHADES
 from cfglab.report.summary.tables import build
 from tests.report.runs import experiment, make
@@ -129,7 +129,7 @@ def test_the_numbers_beside_the_page(tmp_path: Path) -> None:
 
 
 def test_the_colours_are_viridis() -> None:
-    viridis, css = colormaps["viridis"], str(_assets(["palette.css"]))
+    viridis, css = colormaps["viridis"], str(assets(["palette.css"]))
     found = re.findall(r"--v(\d+):(#[0-9a-f]{6})", css)
     ends = ((0.0, 0.86), (0.26, 0.98), (0.26, 0.98))  # light, dark by the system, dark by choice
     expected = [

@@ -39,9 +39,9 @@ def warm() -> None:
     from PIL import Image
 
     Image.init()
-    from cfglab.report.page.render import _environment
+    from cfglab.report.page.render import environment
 
-    _environment().get_template("page.html.j2")
+    environment().get_template("page.html.j2")
     from diffusers import AutoencoderKL, LMSDiscreteScheduler, StableDiffusionPipeline, UNet2DConditionModel  # noqa: F401
     from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
 

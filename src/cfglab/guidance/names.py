@@ -2,4 +2,5 @@
 
 from typing import Literal
 
-Space = Literal["epsilon", "x0", "v", "flow", "model"]
+Space = Literal["epsilon", "x0", "v", "flow", "logits", "model"]
+"""What the tensors of predictions mean; "logits": of the tokens of a discrete model, normalized by its sampler."""

@@ -10,6 +10,8 @@ The model sees `x = a * x0 + n * epsilon`, with the signal's factor `a = alpha` 
 | v | `a * epsilon - n * x0` (2202.00512) | a | -n |
 | flow | `epsilon - x0` (2209.03003) | 1 | -1 |
 
+The logits of a discrete model (masked or autoregressive) are no such sum: they stay as they are.
+
 Two equations, so `y' = ((p' a - q' n) y + (q' p - p' q) x) / (p a - q n)`: finite at pure noise too, where a is 0.
 """
 
@@ -102,6 +104,11 @@ def upcast(tensor: Tensor) -> Tensor:
 
 def _levels(step: Step, space: Space, target: Space) -> tuple[float, float]:
     """The factors of signal and noise at this step."""
+    if "logits" in (space, target):
+        raise InputError(
+            f"the logits of tokens have no epsilon, x0, v or flow, so {target!r} cannot be had from {space!r}: guide "
+            'this model by a schedule alone, or use space="model", which is the logits here.'
+        )
     if "model" in (space, target):
         raise InputError(
             f"what this model predicts is not known, so {target!r} cannot be had from {space!r}: "

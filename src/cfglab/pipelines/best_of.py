@@ -1,17 +1,15 @@
 """generate(pipe, prompt, best_of=n): of n seeds, the ones that guidance moves most in the first steps (2505.23343)."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from cfglab.denoising.trace import Trace
 from cfglab.errors import InputError
+from cfglab.pipelines.candidates import EARLY, check_candidates, check_number
 from cfglab.pipelines.interception.guide import guide
-
-MOST = 64
-"""The most candidates of one prompt; they are one batch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +40,7 @@ def generate(
     *,
     best_of: int = 1,
     count: int = 1,
-    early: int = 5,
+    early: int = EARLY,
     seed: int = 0,
     **arguments: Any,
 ) -> Generated:
@@ -76,18 +74,19 @@ def generate(
         found = cfglab.generate(pipe, "a red circle", 5, best_of=8)
         found.images[0].save("circle.png")
     """
-    _check_number("best_of", best_of, 1, MOST)
-    _check_number("count", count, 1, best_of)
-    _check_number("early", early, 1, None)
-    _check_number("seed", seed, 0, None)
+    check_candidates(best_of, early)
+    check_number("count", count, 1, best_of)
+    check_number("seed", seed, 0, None)
     if own := sorted({"prompt", "generator", "callback_on_step_end", "num_images_per_prompt"} & set(arguments)):
         raise InputError(f"generate({own[0]}=…): generate sets it itself; leave it out, or call the pipeline.")
     seeds = list(range(seed, seed + best_of))
     differences: dict[int, float] = {}
     rows_run = 0
     if count < best_of:
-        trace = _first_steps(pipe, prompt, guidance, seeds, early, arguments)
-        differences = dict(zip(seeds, _mean_difference(trace, early, guidance), strict=True))
+        arguments_of_all = {"prompt": [prompt] * best_of, "generator": _generators(seeds), **arguments}
+        trace = first_steps(pipe, guidance, early, arguments_of_all)
+        means = mean_differences(trace, [early] * best_of, [guidance] * best_of)
+        differences = dict(zip(seeds, means, strict=True))
         rows_run = trace.rows_run
         seeds = sorted(seeds, key=lambda candidate: -differences[candidate])[:count]
     with guide(pipe, guidance) as trace:
@@ -95,13 +94,22 @@ def generate(
     return Generated(images, tuple(seeds), differences, rows_run + trace.rows_run)
 
 
-def _first_steps(
-    pipe: Any, prompt: str, guidance: Any, seeds: list[int], early: int, arguments: dict[str, Any]
-) -> Trace:
+def first_steps(pipe: Any, guidance: Any, early: int, arguments: Mapping[str, Any]) -> Trace:
+    """Return the trace of the first steps of a call, which ends after them.
+
+    Args:
+        pipe: a diffusers pipeline with `callback_on_step_end`.
+        guidance: as in `guide`.
+        early: the number of steps.
+        arguments: the arguments of the pipeline.
+
+    Raises:
+        InputError: if the pipeline has no such callback.
+    """
     if "callback_on_step_end" not in inspect.signature(type(pipe).__call__).parameters:
         raise InputError(
-            f"generate(best_of={len(seeds)}) with a {type(pipe).__name__}: it has no callback_on_step_end, so it "
-            "cannot be ended after its first steps; leave best_of out."
+            f"best_of with a {type(pipe).__name__}: it has no callback_on_step_end, so it cannot be ended after its "
+            "first steps; leave best_of out."
         )
 
     def stop(_: Any, index: int, __: Any, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -110,29 +118,36 @@ def _first_steps(
         return tensors
 
     with guide(pipe, guidance) as trace, suppress(_EnoughSteps):
-        pipe([prompt] * len(seeds), generator=_generators(seeds), callback_on_step_end=stop, **arguments)
+        pipe(**arguments, callback_on_step_end=stop)
     return trace
 
 
-def _mean_difference(trace: Trace, early: int, guidance: Any) -> list[float]:
-    """The mean of |cond - uncond| of each image over the calls of the first steps."""
-    rows = [record.difference for record in trace.steps if record.step.index < early]
-    if not rows or any(value is None for row in rows for value in row):
-        raise InputError(
-            f"generate(guidance={str(guidance)!r}): the seeds are compared by |cond - uncond| in the first {early} "
-            "steps, and one of the two predictions was not run there; give a guidance that starts at the first step, "
-            "or fewer early steps."
-        )
-    return [sum(float(value or 0.0) for value in column) / len(column) for column in zip(*rows, strict=True)]
+def mean_differences(trace: Trace, early: Sequence[int], guidances: Sequence[Any]) -> list[float]:
+    """Return the mean of |cond - uncond| of each image over the calls of its first steps.
+
+    Args:
+        trace: the trace of at least these steps.
+        early: for each image the number of steps.
+        guidances: for each image its guidance, for the error.
+
+    Raises:
+        InputError: if one of the two predictions was not run in these steps.
+    """
+    means = []
+    for image, (steps, guidance) in enumerate(zip(early, guidances, strict=True)):
+        values = [record.difference[image] for record in trace.steps if record.step.index < steps]
+        numbers = [float(value) for value in values if value is not None]
+        if not numbers or len(numbers) < len(values):
+            raise InputError(
+                f"best_of with the guidance {str(guidance)!r}: candidates are compared by |cond - uncond| in the first "
+                f"{steps} steps, and one of the two predictions was not run there; give a guidance that starts at the "
+                "first step, or fewer early steps."
+            )
+        means.append(sum(numbers) / len(numbers))
+    return means
 
 
 def _generators(seeds: list[int]) -> list[Any]:
     import torch
 
     return [torch.Generator().manual_seed(number) for number in seeds]
-
-
-def _check_number(name: str, value: Any, low: int, high: int | None) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
-        limit = f"{low} or more" if high is None else f"from {low} to {high}"
-        raise InputError(f"{name}={value!r}: it is a whole number {limit}; write {name}={low}.")

@@ -21,7 +21,7 @@ def report(folder: Path | str, *, most: int = MOST, live: bool | None = None) ->
     keep them together.
 
     Args:
-        folder: a run folder.
+        folder: a run folder, or a folder of checkpoints (`cfglab.validation`), whose page compares them.
         most: the largest number of images of a self-contained page.
         live: True while a run continues: the page looks for a newer one every few seconds, and offers it. False for
             its last page: pages that are open learn of it. None for any other page.
@@ -33,14 +33,20 @@ def report(folder: Path | str, *, most: int = MOST, live: bool | None = None) ->
         InputError: if the folder holds no run, or `report/` holds other files.
         MachineError: if a file cannot be written.
     """
+    from cfglab.experiments.storage.checkpoints import checkpoint_folders
     from cfglab.experiments.storage.files import write_whole
-    from cfglab.experiments.storage.store import Store
+    from cfglab.experiments.storage.store import DATABASE, Store
     from cfglab.report import exports
     from cfglab.report.page import paged_data as pages
     from cfglab.report.page.render import render
     from cfglab.report.summary.tables import build
 
     folder = Path(folder)
+    if not (folder / DATABASE).is_file() and (checkpoints := checkpoint_folders(folder)):
+        from cfglab.report.training import render_training
+
+        write_whole(folder / "report.html", render_training(folder, checkpoints).encode())
+        return folder / "report.html"
     with Store.open(folder) as store:
         tables, traces = build(store), pages.Traces.of(store)
     large = sum(row.done for row in tables.rows) > most

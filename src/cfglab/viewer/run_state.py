@@ -127,6 +127,7 @@ def read_state(folder: Path, now: float) -> RunState:
         may_stop=state == "running" and session is not None and not session.ended,
         may_continue=state not in ("running", "stopping")
         and not experiment.imported
+        and not experiment.in_memory
         and (counts.open > 0 or state in ("stopped", "failed", "gone")),
     )
 

@@ -21,6 +21,7 @@ class BatchResult:
         rows_saved: denoiser rows that the batch did not need because equal rows are run once.
         traces: the trace of each image, as `CellTrace.encode` returns it.
         metrics: the metrics of each image, if they are not those of its pixels.
+        candidates: the number of the starting noise that each cell took of its `best_of`; empty is 0 for all.
     """
 
     pixels: NDArray[np.float32]
@@ -28,6 +29,7 @@ class BatchResult:
     rows_saved: int
     traces: tuple[bytes, ...] = ()
     metrics: tuple[Mapping[str, float], ...] | None = None
+    candidates: tuple[int, ...] = ()
 
 
 @runtime_checkable

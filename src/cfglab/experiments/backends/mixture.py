@@ -65,6 +65,11 @@ class MixtureBackend:
 
     def check_experiment(self, experiment: Experiment) -> None:
         """Raise InputError if the sampler, the size, a seed or a prompt is not one of a mixture."""
+        if setting := next((setting for setting in experiment.settings if setting.best_of > 1), None):
+            raise InputError(
+                f"setting {setting.name!r}: best_of chooses one starting noise, and a cell of a mixture has many; "
+                "leave it out."
+            )
         if experiment.sampler not in MIXTURE_METHODS:
             raise InputError(
                 f"sampler {experiment.sampler!r}: a mixture has {', '.join(MIXTURE_METHODS)}; name one of them."

@@ -1,12 +1,19 @@
 """Generate a batch of cells with a diffusers pipeline. The only file of the experiments that runs torch."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cfglab.experiments.backends.base import BatchResult
 from cfglab.experiments.spec.cell import Cell
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.storage.traces import cell_traces
+
+if TYPE_CHECKING:
+    from cfglab.denoising.trace import Trace
+    from cfglab.experiments.backends.candidates import Candidates
 
 DECODED_AT_ONCE = 16
 
@@ -55,27 +62,39 @@ class PipelineBackend:
         """
         import torch
 
+        from cfglab.experiments.backends.candidates import choose_candidates
         from cfglab.pipelines import guide
 
-        pipe, first = self.pipe, batch[0]
-        factor = 2 ** (len(pipe.vae.config.block_out_channels) - 1)
-        shape = (1, pipe.unet.config.in_channels, first.height // factor, first.width // factor)
-        generators = [torch.Generator("cpu").manual_seed(cell.seed) for cell in batch]
-        noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
-        with torch.no_grad(), guide(pipe, [cell.guidance for cell in batch]) as trace:
-            latents = pipe(
-                **self._prompt_embeddings(batch),
-                width=first.width,
-                height=first.height,
-                num_inference_steps=first.steps,
-                guidance_scale=7.5,  # guide() replaces the scale; this value only has to be above 1
-                latents=noise.to(pipe.device, pipe.unet.dtype),
-                generator=generators,
-                output_type="latent",
-            ).images
+        pipe = self.pipe
+        with torch.no_grad():
+            chosen = choose_candidates(pipe, batch, self._factor, self._arguments)
+            with guide(pipe, [cell.guidance for cell in batch]) as trace:
+                latents = pipe(**self._arguments(batch, chosen.seeds)).images
             pixels = torch.cat([self._decoded(part) for part in latents.split(DECODED_AT_ONCE)])
-        traces = tuple(cell_trace.encode() for cell_trace in cell_traces(trace, len(batch)))
-        return BatchResult(pixels.numpy(), trace.rows_run, trace.rows_saved, traces)
+        return result(pixels.numpy(), trace, chosen)
+
+    @property
+    def _factor(self) -> int:
+        return int(2 ** (len(self.pipe.vae.config.block_out_channels) - 1))
+
+    def _arguments(self, cells: Sequence[Cell], seeds: Sequence[int]) -> dict[str, Any]:
+        """The arguments of the pipeline for cells, with starting noises of these torch seeds."""
+        import torch
+
+        pipe, first = self.pipe, cells[0]
+        shape = (1, pipe.unet.config.in_channels, first.height // self._factor, first.width // self._factor)
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
+        return {
+            **self._prompt_embeddings(cells),
+            "width": first.width,
+            "height": first.height,
+            "num_inference_steps": first.steps,
+            "guidance_scale": 7.5,  # guide() replaces the scale; this value only has to be above 1
+            "latents": noise.to(pipe.device, pipe.unet.dtype),
+            "generator": generators,
+            "output_type": "latent",
+        }
 
     def _prompt_embeddings(self, batch: Sequence[Cell]) -> dict[str, Any]:
         """The embeddings of all cells. Each distinct prompt is encoded by itself, so equal prompts are equal bit for
@@ -96,3 +115,22 @@ class PipelineBackend:
         vae = self.pipe.vae
         latents = latents / vae.config.scaling_factor + (getattr(vae.config, "shift_factor", None) or 0.0)
         return vae.decode(latents.to(vae.dtype), return_dict=False)[0].float().cpu()
+
+
+def result(
+    pixels: NDArray[np.float32],
+    trace: "Trace",
+    chosen: "Candidates",
+    metrics: tuple[Mapping[str, float], ...] | None = None,
+) -> BatchResult:
+    """Return the images of a batch with the traces and rows of their run, and of the candidates before it.
+
+    Args:
+        pixels: as in BatchResult.
+        trace: the trace of the run that made the images.
+        chosen: the candidates of the starting noises.
+        metrics: as in BatchResult.
+    """
+    traces = tuple(cell_trace.encode() for cell_trace in cell_traces(trace, len(pixels)))
+    run, saved = trace.rows_run + chosen.rows_run, trace.rows_saved + chosen.rows_saved
+    return BatchResult(pixels, run, saved, traces, metrics, chosen.numbers)

@@ -16,7 +16,9 @@ from cfglab.errors import InputError, NotFinite
 from cfglab.experiments.backends.base import Backend, BatchResult
 from cfglab.experiments.execution.versions import versions
 from cfglab.experiments.spec.cell import Cell
+from cfglab.experiments.spec.starting_noise import candidate_seed
 from cfglab.experiments.storage.png import encode, to_bytes
+from cfglab.experiments.storage.results import CANDIDATE
 from cfglab.experiments.storage.session import WorkerState
 from cfglab.metrics.images import clipped_share, contrast, saturation
 
@@ -37,6 +39,7 @@ class Outcome:
         rows_run: denoiser rows that were run: this image's even share of its batch.
         rows_saved: denoiser rows that were saved: this image's even share of its batch.
         trace: the trace of the image, as `CellTrace.encode` returns it.
+        candidate: the number of the starting noise that was chosen of the cell's `best_of`.
     """
 
     cell: Cell
@@ -47,6 +50,12 @@ class Outcome:
     rows_run: float = 0.0
     rows_saved: float = 0.0
     trace: bytes | None = None
+    candidate: int = 0
+
+    @property
+    def torch_seed(self) -> int:
+        """The torch seed of the starting noise."""
+        return candidate_seed(self.cell.seed, self.candidate)
 
 
 @dataclass(frozen=True)
@@ -156,9 +165,11 @@ def _outcomes(piece: Sequence[Cell], result: BatchResult) -> Iterator[Outcome]:
     else:
         metrics = iter([dict(values) for values, good in zip(result.metrics, finite, strict=True) if good])
     run, saved = result.rows_run / len(piece), result.rows_saved / len(piece)
-    for cell, good, file, trace in zip(piece, finite, files, result.traces, strict=True):
+    candidates = result.candidates or (0,) * len(piece)
+    for cell, good, file, trace, candidate in zip(piece, finite, files, result.traces, candidates, strict=True):
         if good:
-            yield Outcome(cell, file, metrics=next(metrics), rows_run=run, rows_saved=saved, trace=trace)
+            values = {**next(metrics), **({CANDIDATE: float(candidate)} if cell.best_of > 1 else {})}
+            yield Outcome(cell, file, metrics=values, rows_run=run, rows_saved=saved, trace=trace, candidate=candidate)
         else:
             yield Outcome(cell, error=NOT_FINITE)
 

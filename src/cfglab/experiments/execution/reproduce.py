@@ -11,6 +11,7 @@ from cfglab.experiments.backends.base import Backend, BatchResult
 from cfglab.experiments.backends.load import load_backend
 from cfglab.experiments.execution.versions import versions
 from cfglab.experiments.spec.models import model_facts
+from cfglab.experiments.spec.starting_noise import candidate_seed
 from cfglab.experiments.storage.database import DATABASE
 from cfglab.experiments.storage.files import check_target, write_whole
 from cfglab.experiments.storage.png import add_infotext, encode, has_infotext, read_picture, read_record, to_bytes
@@ -82,17 +83,19 @@ def reproduce(
     record, before = read_picture(image)
     out = Path(out)
     _check_target(out, Path(image))
-    pixels = to_bytes(replay(image, record, device, allow_pickle=allow_pickle, allow_download=allow_download).pixels)
+    result = replay(image, record, device, allow_pickle=allow_pickle, allow_download=allow_download)
+    pixels = to_bytes(result.pixels)
+    seed = candidate_seed(record.cell.seed, result.candidates[record.index] if result.candidates else 0)
     present = versions()
     file = encode(pixels, record.batch, present)[record.index]
-    write_whole(out, add_infotext(file, record.cell) if has_infotext(image) else file)
+    write_whole(out, add_infotext(file, record.cell, seed) if has_infotext(image) else file)
     after = pixels[record.index].astype(np.int16)
     notes = tuple(
         f"{name}: {recorded} then, {present.get(name, 'none')} now"
         for name, recorded in record.versions.items()
         if present.get(name) != recorded
     )
-    return Reproduction(out, int(np.abs(after - before).max()), notes, record.cell.seed)
+    return Reproduction(out, int(np.abs(after - before).max()), notes, seed)
 
 
 def trace_of(

@@ -168,6 +168,7 @@ def run(
     allow_download: bool = True,
     score: bool = True,
     quiet: bool = False,
+    pipe: Any = None,
     load: Callable[[Experiment], Any] | None = None,
     executor: Executor = in_process,
     watch: Callable[[RunProgress], object] = lambda _: None,
@@ -187,6 +188,9 @@ def run(
         allow_download: allow the download of a hub model, as in `cfglab.load`.
         score: False generates images without scoring them.
         quiet: show no progress.
+        pipe: a diffusers pipeline in memory, of any class that `guide` knows, or its InMemoryBackend. It generates the
+            images as it is: the run records the hash of its weights, and its name, scheduler and dtype in place of the
+            model, sampler and dtype of the experiment. `device` and `executor` are not used.
         load: returns a diffusers pipeline or a Backend for the experiment; use it to share one model between runs.
         executor: runs the batches; by default in this process, else one of `cfglab.integrations`.
         watch: called with the progress before the first batch that is generated and after each.
@@ -222,7 +226,15 @@ def run(
         "allow_pickle": allow_pickle,
         "allow_download": allow_download,
     }
-    model = model_facts(experiment.model, **hub)
+    model: ModelFacts
+    if pipe is None:
+        model = model_facts(experiment.model, **hub)
+    else:
+        from cfglab.experiments.backends.in_memory import InMemoryBackend
+
+        backend = pipe if isinstance(pipe, InMemoryBackend) else InMemoryBackend(pipe)
+        model, experiment = backend.facts, backend.run_by(experiment)
+        load, executor = lambda _: backend, in_process
     experiment = _as_stored(folder, experiment)
     cells = experiment.cells(model)
     placements: Placements = {}
@@ -364,7 +376,7 @@ def _written(folder: Path, outcome: Outcome, placements: Placements, infotext: b
     """Write the image of an outcome, with infotext if the run has it, then yield one row for each setting."""
     cell, image, digest = outcome.cell, None, None
     if outcome.file is not None:
-        file = add_infotext(outcome.file, cell) if infotext else outcome.file
+        file = add_infotext(outcome.file, cell, outcome.torch_seed) if infotext else outcome.file
         image, digest = f"images/{cell.id}.png", hashlib.sha256(file).hexdigest()
         write_whole(folder / image, file)
     for position, setting, seed in placements[cell.id]:
@@ -374,7 +386,7 @@ def _written(folder: Path, outcome: Outcome, placements: Placements, infotext: b
             setting=setting.name,
             prompt=cell.prompt,
             seed=seed,
-            torch_seed=cell.seed,
+            torch_seed=outcome.torch_seed,
             status="done" if image else "failed",
             image=image,
             error=outcome.error,

@@ -1,11 +1,13 @@
 """A cell: one image to generate. Loads no torch."""
 
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from cfglab.experiments.spec.content_hash import ContentHashed
 from cfglab.guidance import Guidance
+from cfglab.pipelines.candidates import EARLY
 
 
 class Cell(ContentHashed):
@@ -27,6 +29,9 @@ class Cell(ContentHashed):
         dtype: the dtype of the model.
         compile: whether the denoiser runs through torch.compile.
         guidance: the Guidance.
+        best_of: candidates of the starting noise, with the seeds `candidate_seed(seed, 0)` and so on. The image has the
+            one whose predictions differ most in the first steps; 1 is `seed` itself.
+        early: the first steps, which candidates are compared by.
     """
 
     model: str
@@ -42,9 +47,20 @@ class Cell(ContentHashed):
     dtype: str
     compile: bool = False
     guidance: Guidance
+    best_of: int = 1
+    early: int = EARLY
 
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `compile` where it is off: cells of before there was such a field keep their id."""
+        """Without fields that older cells lack, where they are not used: those keep their ids."""
         content: dict[str, Any] = write(self)
-        return content if self.compile else {name: value for name, value in content.items() if name != "compile"}
+        unused = {name for name, used in _SINCE.items() if not used(self)}
+        return {name: value for name, value in content.items() if name not in unused}
+
+
+_SINCE: dict[str, Callable[[Cell], bool]] = {
+    "compile": lambda cell: cell.compile,
+    "best_of": lambda cell: cell.best_of > 1,
+    "early": lambda cell: cell.best_of > 1,
+}
+"""Fields that older cells lack -> whether a cell uses them."""

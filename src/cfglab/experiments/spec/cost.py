@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
-from cfglab.experiments.spec.document import Document
-from cfglab.experiments.spec.prompts import read_prompts, read_seeds
+from cfglab.experiments.spec.document import BaselineDocument, Document, GroupDocument, SettingDocument
+from cfglab.experiments.spec.prompts import read_seeds
 from cfglab.pipelines.loading.samplers import TWICE
 
 LARGE = 100_000
 SECONDS_A_ROW = 0.006  # `scenes` on two idle cores, see the README
+
+_Part = BaselineDocument | SettingDocument | GroupDocument
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,31 @@ def cost_of(document: Document) -> Cost:
     Raises:
         InputError: if the prompts or seeds are not valid.
     """
-    grids = [
-        prod(len(values) if isinstance(values, list) else 1 for values in group.axes.values())
-        for group in document.groups
-    ]
-    prompts = [document.prompts] if isinstance(document.prompts, str) else document.prompts
-    settings = 1 + len(document.settings) + sum(grids)
-    images = settings * len(read_prompts(prompts)) * len(read_seeds(document.seeds))
+    settings = 1 + len(document.settings) + sum(map(_points, document.groups))
+    noises = len(document.prompt_list()) * len(read_seeds(document.seeds))
+    images = settings * noises
     calls = 2 if document.sampler in TWICE else 1
-    return Cost(images, 2 * calls * document.steps * images)
+    parts: list[_Part] = [document.baseline, *document.settings, *document.groups]
+    tried = sum(map(_candidate_steps, parts))
+    return Cost(images, round(2 * calls * (document.steps * images + tried * noises)))
+
+
+def _candidate_steps(part: _Part) -> float:
+    """The steps of the candidates (`best_of`) of the settings of one part, for one prompt and seed."""
+    group = part if isinstance(part, GroupDocument) else None
+    tried = [number for number in _values(part.best_of, group) if number > 1]
+    share = len(tried) / len(_values(part.best_of, group))
+    early = _values(part.early, group)
+    points = _points(group) if group else 1
+    return points * share * (sum(tried) / len(tried)) * (sum(early) / len(early)) if tried else 0.0
+
+
+def _points(group: GroupDocument) -> int:
+    """The settings of a group."""
+    return prod(len(values) if isinstance(values, list) else 1 for values in group.axes.values())
+
+
+def _values(value: Any, group: GroupDocument | None) -> list[float]:
+    """A number, or those of the axis that a template names; 1 for what is refused later."""
+    values = group.axes.get(value.strip("{}"), [value]) if isinstance(value, str) and group else [value]
+    return [number for number in values if isinstance(number, int | float)] or [1.0]

@@ -4,6 +4,7 @@ from typing import Any
 
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.spec.prompts import write_seeds
+from cfglab.experiments.spec.setting import Setting
 
 
 def describe_difference(stored: Experiment, requested: Experiment) -> str:
@@ -34,7 +35,7 @@ def describe_difference(stored: Experiment, requested: Experiment) -> str:
 def _setting_difference(stored: Experiment, requested: Experiment) -> str:
     """` ('constant' is 7.5, not 8)`: the first setting that is not the same in both."""
     guidances, requested_guidances = (
-        {setting.name: setting.guidance for setting in (experiment.baseline, *experiment.settings)}
+        {setting.name: _what_it_is(setting) for setting in (experiment.baseline, *experiment.settings)}
         for experiment in (stored, requested)
     )
     for name in {**guidances, **requested_guidances}:
@@ -45,6 +46,11 @@ def _setting_difference(stored: Experiment, requested: Experiment) -> str:
         if guidances[name] != requested_guidances[name]:
             return f" ({name!r} is {_short(guidances[name])}, not {_short(requested_guidances[name])})"
     return ""
+
+
+def _what_it_is(setting: Setting) -> str:
+    best_of = f", best of {setting.best_of} by {setting.early} steps" if setting.best_of > 1 else ""
+    return f"{setting.guidance}{best_of}"
 
 
 def _short(value: Any) -> str:

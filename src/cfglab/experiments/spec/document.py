@@ -13,9 +13,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, fi
 
 from cfglab import limits
 from cfglab.errors import InputError
-from cfglab.experiments.spec.prompts import read_seeds
+from cfglab.experiments.spec.prompts import read_prompts, read_seeds
 from cfglab.experiments.spec.starting_noise import Noise
 from cfglab.file_input import read_text, user_path
+from cfglab.pipelines.candidates import EARLY
 from cfglab.schedules.fields import inline, nearest, shown
 from cfglab.schedules.printer import number
 from cfglab.yaml_text import read_yaml as read_yaml_text
@@ -65,6 +66,8 @@ class GroupDocument(BaseModel):
 
     name: str
     guidance: Scalar
+    best_of: Scalar = 1
+    early: Scalar = EARLY
     axes: dict[str, Annotated[list[Scalar], BeforeValidator(_axis)]] = {}
     title: str = ""
 
@@ -76,6 +79,8 @@ class BaselineDocument(BaseModel):
 
     name: str = "baseline"
     guidance: Scalar
+    best_of: Scalar = 1
+    early: Scalar = EARLY
     title: str = ""
 
 
@@ -88,6 +93,8 @@ class SettingDocument(BaseModel):
     group: str = "settings"
     title: str = ""
     guidance: Scalar
+    best_of: Scalar = 1
+    early: Scalar = EARLY
     axes: dict[str, Scalar] | None = None
 
 
@@ -132,6 +139,10 @@ class Document(BaseModel):
         """Before they are taken for numbers: true is no 1, and 1.0 no seed."""
         read_seeds(value)
         return value
+
+    def prompt_list(self) -> tuple[str, ...]:
+        """The prompts, with those of files and sets."""
+        return read_prompts([self.prompts] if isinstance(self.prompts, str) else self.prompts)
 
 
 def read_yaml(source: Path | str) -> dict[str, Any]:
@@ -269,7 +280,7 @@ def expand_grid(document: Document) -> tuple[SettingDocument, list[SettingDocume
         InputError: if a template names no axis, an axis has no values, or it has the name of a constant.
     """
     plain, names = document.baseline, document.constants
-    baseline = SettingDocument(name=plain.name, group="baseline", title=plain.title, guidance=plain.guidance)
+    baseline = SettingDocument(**dict(plain), group="baseline")
     if names:
         filled = {"title": fill(plain.title, names, "baseline.title", label)}
         filled |= {"guidance": fill(text(plain.guidance), names, "baseline.guidance")}
@@ -295,6 +306,8 @@ def expand_grid(document: Document) -> tuple[SettingDocument, list[SettingDocume
                     group=group.name,
                     title=fill(group.title, names, f"groups.{group.name}.title", label),
                     guidance=fill(text(group.guidance), names, f"groups.{group.name}.guidance"),
+                    best_of=fill(text(group.best_of), names, f"groups.{group.name}.best_of"),
+                    early=fill(text(group.early), names, f"groups.{group.name}.early"),
                     axes=chosen,
                 )
             )

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 IMPORTED = "imported:"
 """How the model of a run of imported images begins; what follows is the name that the other program recorded."""
+IN_MEMORY = "memory:"
+"""How the model of a run of a pipeline in memory begins; what follows is the pipeline's own name."""
 MIXTURE_PREFIX = "mixture:"
 MIXTURE_SAMPLES = 256
 """Samples of a mixture that one cell shows."""
@@ -71,6 +73,11 @@ def model_facts(
         raise InputError(
             f"model {shown(name)}: these images were imported from another program, which cfglab does not run; name a "
             "model that is here, or look at the run with cfglab report and cfglab compare."
+        )
+    if name.startswith(IN_MEMORY):
+        raise InputError(
+            f"model {shown(name)}: this model was in the memory of the program that ran it; run(experiment, folder, "
+            "pipe=pipe) continues it with the same weights, or look at the run with cfglab report and cfglab compare."
         )
     if is_mixture(name):
         return mixture_facts(name)

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from cfglab.errors import InputError
 from cfglab.file_input import lines_of, read_text, user_path
@@ -212,3 +213,14 @@ def write_seeds(seeds: Sequence[int]) -> int | str | list[int]:
         return seeds[0]
     upwards = list(range(seeds[0], seeds[0] + len(seeds))) == list(seeds)
     return f"{seeds[0]}..{seeds[-1]}" if upwards else list(seeds)
+
+
+def check_distinct(name: str, values: Sequence[Any]) -> None:
+    """Raise InputError if there is no value, or one of them is there twice."""
+    if not values:
+        raise InputError(f"{name}: there are none; give at least one.")
+    distinct = set[Any]()
+    for value in values:
+        if value in distinct:
+            raise InputError(f"{name}: {shown(value, 80)} is there twice; results are paired by it, so leave one out.")
+        distinct.add(value)

@@ -1,6 +1,7 @@
 """A setting: a named Guidance of an experiment. Loads no torch."""
 
-from typing import Any
+import re
+from typing import Any, Self
 
 from pydantic import (
     BaseModel,
@@ -13,9 +14,11 @@ from pydantic import (
 )
 
 from cfglab.errors import InputError, NotMatchable
-from cfglab.experiments.spec.document import AxisValue, SettingDocument, axes_in_name, text
+from cfglab.experiments.spec.document import AxisValue, SettingDocument, Value, axes_in_name, text
+from cfglab.experiments.spec.starting_noise import Noise
 from cfglab.guidance import Guidance
 from cfglab.guidance.guidance import parse_guidance
+from cfglab.pipelines.candidates import EARLY, check_candidates
 from cfglab.schedules.fields import shown
 
 
@@ -29,6 +32,9 @@ class Setting(BaseModel):
         guidance: a Guidance, or text, a number or a list that is parsed to one.
         axes: axis -> its value in this setting, for the settings of a grid. Without it, the values that the name
             states as `axis=value, …`.
+        best_of: candidates of each starting noise, 1 to 64; see `Cell`. More than 1 costs `best_of * early` steps an
+            image more (CFG-Rejection, arXiv:2505.23343).
+        early: the first steps, which candidates are compared by.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,6 +44,8 @@ class Setting(BaseModel):
     title: str
     guidance: Guidance
     axes: dict[str, AxisValue] = {}
+    best_of: int = 1
+    early: int = EARLY
 
     @model_validator(mode="before")
     @classmethod
@@ -47,16 +55,25 @@ class Setting(BaseModel):
             value = {field: content for field, content in value.items() if field != "axes"}
             if isinstance(value.get("name"), str) and isinstance(value.get("group"), str):
                 value["axes"] = axes_in_name(value["name"], value["group"])
+        if isinstance(value, dict) and value.get("best_of", 1) == 1:
+            value = {field: content for field, content in value.items() if field != "early"}
         return value
 
     @model_serializer(mode="wrap")
     def _as_stored(self, write: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
         """Without axes where the name states them, and in what an id is made of: experiments keep their ids."""
         content: dict[str, Any] = write(self)
+        if self.best_of == 1:
+            del content["best_of"], content["early"]
         hashed = bool(info.context and info.context.get("hashed"))
         if hashed or self.axes == axes_in_name(self.name, self.group):
             content.pop("axes", None)
         return content
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_candidates(self.best_of, self.early)
+        return self
 
     @field_validator("guidance", mode="before")
     @classmethod
@@ -82,9 +99,25 @@ def read_setting(written: SettingDocument) -> Setting:
     except InputError as error:
         raise InputError(f"setting {shown(written.name, 80)}: {error}") from error
     axes = axes_in_name(written.name, written.group) if written.axes is None else written.axes
+    best_of, early = _whole(written.best_of), _whole(written.early)
+    try:
+        check_candidates(best_of, early)
+    except InputError as error:
+        raise InputError(f"setting {shown(written.name, 80)}: {error}") from error
     return Setting(
-        name=written.name, group=written.group, title=written.title or written.name, guidance=guidance, axes=axes
+        name=written.name,
+        group=written.group,
+        title=written.title or written.name,
+        guidance=guidance,
+        axes=axes,
+        best_of=best_of,
+        early=early,
     )
+
+
+def _whole(value: Value) -> Value:
+    """A whole number that a template was filled with; anything else stays as it is."""
+    return int(value) if isinstance(value, str) and re.fullmatch(r"\d{1,9}", value) else value
 
 
 def check_schedule(setting: Setting, steps: int) -> None:
@@ -107,6 +140,21 @@ def check_schedule(setting: Setting, steps: int) -> None:
         raise InputError(f"setting {shown(setting.name, 80)}: {error}") from error
 
 
+def check_candidate_noises(setting: Setting, noise: Noise, prompts: int) -> None:
+    """Raise InputError if a setting has several candidates and prompts share their starting noises.
+
+    Args:
+        setting: the setting.
+        noise: the design of the starting noises.
+        prompts: the number of prompts.
+    """
+    if setting.best_of > 1 and noise == "crossed" and prompts > 1:
+        raise InputError(
+            f"setting {shown(setting.name, 80)}: with crossed noises prompts would choose among the same candidates, "
+            "and the noises of a seed would differ all the same; best_of wants noise: nested."
+        )
+
+
 def written_setting(setting: Setting, *fields: str) -> dict[str, Any]:
     """Return a setting as it is written in a YAML document.
 
@@ -115,6 +163,8 @@ def written_setting(setting: Setting, *fields: str) -> dict[str, Any]:
         *fields: the fields to write beside the guidance.
     """
     written = {**{field: getattr(setting, field) for field in fields}, "guidance": str(setting.guidance)}
+    if setting.best_of > 1:
+        written |= {"best_of": setting.best_of, "early": setting.early}
     if setting.axes == axes_in_name(setting.name, setting.group):
         return written
     axes = {name: list(value) if isinstance(value, tuple) else value for name, value in setting.axes.items()}

@@ -33,5 +33,32 @@ def torch_seed(seed: int, position: int, noise: Noise = "nested") -> int:
     """
     if noise == "crossed" or position == 0:
         return seed
-    digest = hashlib.sha256(f"cfglab noise {seed} {position}".encode("ascii")).digest()
+    return _derived(f"cfglab noise {seed} {position}")
+
+
+def candidate_seed(seed: int, candidate: int) -> int:
+    """Return the torch seed of one candidate of a cell that chooses among several starting noises (`best_of`).
+
+    Candidate 0 keeps the seed itself, so the candidates of 8 contain those of 4. For a later one, n is 2**62 plus the
+    first 62 bits of the SHA-256 of the ASCII text `cfglab candidate SEED CANDIDATE`. This rule does not change between
+    versions.
+
+    Args:
+        seed: the torch seed of the cell.
+        candidate: the number of the candidate, counted from 0.
+
+    Returns:
+        The seed, below 2**63.
+
+    Examples:
+        >>> candidate_seed(3, 0)
+        3
+        >>> candidate_seed(3, 1) == candidate_seed(4, 1)
+        False
+    """
+    return seed if candidate == 0 else _derived(f"cfglab candidate {seed} {candidate}")
+
+
+def _derived(text: str) -> int:
+    digest = hashlib.sha256(text.encode("ascii")).digest()
     return DERIVED + (int.from_bytes(digest[:8], "big") >> 2)

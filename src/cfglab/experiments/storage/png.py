@@ -59,9 +59,15 @@ def encode_pixels(pixels: np.ndarray, info: PngImagePlugin.PngInfo | None = None
     return file.getvalue()
 
 
-def add_infotext(file: bytes, cell: Cell) -> bytes:
-    """An image's file with the A1111 infotext of its cell, which other programs read; nothing else changes."""
-    return with_text(file, KEYWORD, infotext_of(cell))
+def add_infotext(file: bytes, cell: Cell, seed: int) -> bytes:
+    """An image's file with the A1111 infotext of its cell, which other programs read; nothing else changes.
+
+    Args:
+        file: the PNG file.
+        cell: the cell of the image.
+        seed: the torch seed of the image, that of the chosen candidate.
+    """
+    return with_text(file, KEYWORD, infotext_of(cell.model_copy(update={"seed": seed})))
 
 
 def has_infotext(path: Path | str) -> bool:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cfglab.errors import InputError
 from cfglab.experiments.spec.batching import MOST, largest
 from cfglab.experiments.spec.cell import Cell
-from cfglab.experiments.spec.models import ModelFacts, is_mixture, largest_seed, sampler_names
+from cfglab.experiments.spec.models import IN_MEMORY, ModelFacts, is_mixture, largest_seed, sampler_names
 from cfglab.limits import (
     NAME_CHARACTERS,
     PIXELS,
@@ -21,11 +21,12 @@ from cfglab.limits import (
     RECORD_VERSIONS,
     STEPS,
 )
+from cfglab.pipelines.candidates import MOST as MOST_CANDIDATES
 from cfglab.step import steps
 from cfglab.terminal import inline
 
 DTYPES = ("float32", "float16", "bfloat16")
-OWN = frozenset({"prompt", "seed", "guidance"})
+OWN = frozenset({"prompt", "seed", "guidance", "best_of", "early"})
 """The fields that differ within a batch."""
 _HASH = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 _TRIED = 50_000
@@ -151,7 +152,7 @@ def _shared_fault(cell: Cell) -> str | None:
             return f"{name} {size}, and a size is a multiple of 8 from 8 to {PIXELS:,}"
     if is_mixture(cell.model) and cell.width != cell.height:
         return f"{cell.width} x {cell.height} pixels, and a mixture's image is square"
-    if cell.sampler not in samplers:
+    if cell.sampler not in samplers and not cell.model.startswith(IN_MEMORY):
         return f"sampler {cell.sampler[:60]!r}, and there are {', '.join(samplers)}"
     if cell.dtype not in DTYPES:
         return f"dtype {cell.dtype[:60]!r}, and there are {', '.join(DTYPES)}"
@@ -165,6 +166,8 @@ def _own_fault(cell: Cell) -> str | None:
     most = largest_seed(cell.model)
     if not 0 <= cell.seed <= most:
         return f"seed {cell.seed}, and a seed is 0 to {most}"
+    if not 1 <= cell.best_of <= MOST_CANDIDATES or cell.early < 1 or (cell.best_of > 1 and is_mixture(cell.model)):
+        return f"best of {cell.best_of} by {cell.early} steps, and there are 1 to {MOST_CANDIDATES} candidates"
     if len(cell.prompt) > PROMPT_CHARACTERS:
         return f"a prompt of {len(cell.prompt):,} characters, and it has at most {PROMPT_CHARACTERS:,}"
     return None

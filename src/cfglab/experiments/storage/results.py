@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from cfglab.experiments.spec.setting import Setting
+from cfglab.experiments.spec.starting_noise import candidate_seed
 from cfglab.experiments.storage.database import seed_read
 from cfglab.file_input import last_line
+from cfglab.pipelines.candidates import MOST
 
 FloatArray = NDArray[np.float64]
 
@@ -22,6 +24,10 @@ FIXED = ("position", "setting", "group", "guidance", "prompt", "seed", "torch_se
 
 IMAGE = r"^(?:images/)?[0-9A-Za-z_-]{1,64}\.png$"
 """An image's file relative to the run folder: a database from elsewhere names no file outside it."""
+
+
+CANDIDATE = "candidate"
+"""The number among the metrics of an image that says which starting noise of its `best_of` it has, from 0."""
 
 
 class Result(BaseModel):
@@ -197,11 +203,17 @@ def read_results(select: Select, torch_seeds: Sequence[int]) -> list[Result]:
                     row,
                     seed=seed_read(row["seed"]),
                     metrics=metrics.get(row["cell"], {}),
-                    torch_seed=torch_seeds[row["position"] % len(torch_seeds)],
+                    torch_seed=_seed_of(
+                        torch_seeds[row["position"] % len(torch_seeds)], metrics.get(row["cell"], {}).get(CANDIDATE)
+                    ),
                 )
                 for row in select(f"SELECT {', '.join(columns)} FROM results ORDER BY position")
             ]
         )
+
+
+def _seed_of(torch_seed: int, candidate: float | None) -> int:
+    return candidate_seed(torch_seed, int(candidate)) if candidate and candidate < MOST else torch_seed
 
 
 _RESULTS = TypeAdapter(list[Result])

@@ -73,7 +73,8 @@ class APG(Transform):
             Implementation(
                 "stable-diffusion.cpp",
                 "in what the model predicts, r for a latent image of 65,536 numbers, with a soft limit: smoothing; "
-                "with an image condition it acts on the whole update of the three predictions",
+                "with an image condition it acts on the whole update of the three predictions, (g - c) / (w - 1) with "
+                "g = n + w_i (u - n) + w (c - u), n without image and text; not here",
             ),
         ),
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 from cfglab.pipelines.profiles.profile import Profile
 from cfglab.pipelines.profiles.table_unverified import (
+    AMUSED,
     COGVIDEO,
     EMBEDDED,
     EXPERTS,
@@ -53,6 +54,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "StableDiffusionPAGImg2ImgPipeline KolorsPAGPipeline": PERTURBED,
     "StableDiffusionControlNetPAGPipeline StableDiffusionControlNetPAGInpaintPipeline "
     "StableDiffusionXLControlNetPAGPipeline StableDiffusionXLControlNetPAGImg2ImgPipeline": {**PERTURBED, **CONTROLLED},
+    # -- tokens --------------------------------------------------------------------------------------------------------
+    "AmusedPipeline AmusedInpaintPipeline": AMUSED,
     # -- batched transformers ------------------------------------------------------------------------------------------
     "AllegroPipeline AuraFlowPipeline BriaFiboPipeline PRXPipeline StableAudioPipeline": TRANSFORMER,
     "BriaPipeline": {**TRANSFORMER, "refused": (("normalize", False, "rescale"),)},

@@ -20,11 +20,17 @@ EXPERTS: dict[str, Any] = {
 }
 FRAMES: dict[str, Any] = {"blocks": ("encoder_hidden_states",)}
 
+TOKENS: dict[str, Any] = {**TRANSFORMER, "space": "logits"}
+AMUSED: dict[str, Any] = {**TOKENS, "rows": ("micro_conds", "pooled_text_emb")}
+
 UNVERIFIED: dict[str, dict[str, Any]] = {
     # -- Stable Diffusion and SDXL -------------------------------------------------------------------------------------
     "AltDiffusionImg2ImgPipeline StableDiffusionInpaintPipelineLegacy StableDiffusionModelEditingPipeline "
     "StableDiffusionControlNetXSPipeline StableDiffusionXLControlNetXSPipeline PaintByExamplePipeline": {},
     "AltDiffusionPipeline StableDiffusionLDM3DPipeline": RESCALED,
+    # -- tokens --------------------------------------------------------------------------------------------------------
+    "AmusedImg2ImgPipeline": AMUSED,
+    "VQDiffusionPipeline": TOKENS,
     # -- video ---------------------------------------------------------------------------------------------------------
     "AnimateDiffControlNetPipeline AnimateDiffVideoToVideoControlNetPipeline AnimateDiffSparseControlNetPipeline "
     "PIAPipeline": FRAMES,

@@ -60,7 +60,7 @@ def render(
     if live:
         data["live"] = True
     return (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
             tables=tables,
@@ -88,15 +88,15 @@ def render(
             versions=_versions(folder),
             yaml=tables.experiment.to_yaml(),
             commands=_commands(tables),
-            style=_assets(f"{name}.css" for name in _STYLES),
-            script=_assets(f"script/{name}.js" for name in _SCRIPTS),
+            style=assets(f"{name}.css" for name in _STYLES),
+            script=assets(f"script/{name}.js" for name in _SCRIPTS),
         )
     )
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    page_environment = Environment(
         loader=PackageLoader("cfglab.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -104,11 +104,11 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     spoken = (numbers.shown, numbers.gap, numbers.span, numbers.gap_span, numbers.p_value, numbers.count)
-    environment.globals |= {function.__name__: function for function in spoken}
-    return environment
+    page_environment.globals |= {function.__name__: function for function in spoken}
+    return page_environment
 
 
-def _assets(names: Iterable[str]) -> Markup:
+def assets(names: Iterable[str]) -> Markup:
     folder = files("cfglab.report") / "templates"
     return Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in names))
 
@@ -216,13 +216,15 @@ def _commands(tables: Tables) -> list[tuple[str, str]]:
     baseline = shlex.quote(tables.experiment.baseline.name)
     metric = shlex.quote(tables.main.name if tables.main else "alignment")
     image = next((image for image in tables.columns.images if image), "images/….png")
-    return [
+    commands = [
         ("Continue this run, or check that it is complete", "cfglab run experiment.yaml --out ."),
         ("Compare every setting with the baseline", f"cfglab compare . --baseline {baseline} --metric {metric}"),
         ("Make one image again", f"cfglab reproduce {shlex.quote(image)} --out copy.png"),
         ("What guidance did in each step of one image", f"cfglab trace {shlex.quote(image)}"),
         ("Write this page again", "cfglab report ."),
     ]
+    by_name = not tables.experiment.in_memory  # no command finds a model that was in memory
+    return commands if by_name else [pair for pair in commands if pair[1].split()[1] not in ("run", "reproduce")]
 
 
 def _versions(folder: Path) -> list[dict[str, str]]:
