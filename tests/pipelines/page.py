@@ -13,7 +13,8 @@ import diffusers
 
 from cfglab.pipelines.profiles.profile import Profile
 from cfglab.pipelines.profiles.source_check import Source, read_source
-from cfglab.pipelines.profiles.table import ELSEWHERE, profiles
+from cfglab.pipelines.profiles.table import profiles
+from cfglab.pipelines.profiles.table_refused import REFUSED
 from tests.pipelines.families import Case, cases, families
 from tests.pipelines.results import ROUNDS, TIMES, cause
 
@@ -148,18 +149,19 @@ pipeline before you rely on one.
 |---|---|---|
 """
 
-ELSEWHERE_HEAD = """
-## Refused: guided in another way
+REFUSED_HEAD = """
+## Refused: why
 
-| class | how |
+| class | why, or how it is guided otherwise |
 |---|---|
 """
 
-REFUSED = """
+UNKNOWN_HEAD = """
 ## Refused: not known
 
-Nobody has run these. The last column is what the generic rule would make of what was read in the source: the `profile=`
-to begin with, or why there is none. Compare with the untouched pipeline at one scale before you believe it.
+Classes of a diffusers that is newer than these tables: nobody has run them. The last column is what the generic rule
+would make of what was read in the source: the `profile=` to begin with, or why there is none. Compare with the
+untouched pipeline at one scale before you believe it.
 
 | class | its source has | the generic rule |
 |---|---|---|
@@ -179,17 +181,20 @@ def page() -> str:
     others = {name: kind for name, kind in classes() if name not in run}
     parts.append(READ)
     parts += [_row(f"`{name}`", *_layout(profiles()[name])) for name in sorted(others) if name in profiles()]
-    parts.append(ELSEWHERE_HEAD)
-    parts += [_row(f"`{name}`", ELSEWHERE[name]) for name in sorted(others) if name in ELSEWHERE]
-    parts.append(REFUSED)
-    unknown = {name: read_source(kind) for name, kind in others.items() if name not in profiles() | ELSEWHERE}
+    parts.append(REFUSED_HEAD)
+    parts += [_row(f"`{name}`", REFUSED[name]) for name in sorted(others) if name in REFUSED]
+    unknown = {name: read_source(kind) for name, kind in others.items() if name not in profiles() | REFUSED}
+    if not unknown:
+        return "".join(parts)
+    parts.append(UNKNOWN_HEAD)
     parts += [
         _row(f"`{name}`", source.description.removeprefix("its source has "), rule(source))
         for name, source in sorted(unknown.items())
         if _guided(source)
     ]
     rest = [f"`{name}`" for name, source in sorted(unknown.items()) if not _guided(source)]
-    parts.append(f"\nNo combine of two predictions was found in the source of {', '.join(rest)}.\n")
+    if rest:
+        parts.append(f"\nNo combine of two predictions was found in the source of {', '.join(rest)}.\n")
     return "".join(parts)
 
 
@@ -245,7 +250,9 @@ def _beyond(profile: Profile) -> Iterator[str]:
     after = {
         "rescale": "`guidance_rescale` is kept",
         "token norm": "its norm of every token is kept",
-        "row norm": "`cfg_normalization` is kept",
+        "row norm": f"`{next(iter(dict(profile.fixed)), '')}` is kept",
+        "item norm": "its norm of every token is kept",
+        "token ceiling": "`enable_cfg_renorm` is kept",
         "ceiling": "`cfg_normalization` is kept",
     }
     if profile.post_combine:
@@ -268,8 +275,6 @@ def rule(source: Source) -> str:
         return f"does not fit: {len(source.parts)} parts, {max(source.calls, 1)} calls a step"
     if not source.layout:
         return "not clear: its source has another form"
-    if source.copies:
-        return "does not fit: c has become another tensor when u is there"
     names = [f'"{name}",' for name in source.networks if name != "current_model"] or ["...,"]
     said = [] if source.networks == ("unet",) else [f"denoisers=({' '.join(names)})"]
     if source.layout == "two calls":

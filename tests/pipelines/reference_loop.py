@@ -52,7 +52,7 @@ def _stepping(pipe: Any, case: Case, scale: Moving, scales: Sequence[float]) -> 
     calls = 0
 
     def now() -> float:
-        return float(scales[calls // (2 if case.style == "two calls" else 1)])
+        return float(scales[calls // (2 if case.style == "two calls" else 1) % len(scales)])
 
     def embedded(_module: Any, args: Any, named: dict[str, Any]) -> Any:
         return args, named | {"guidance": named["guidance"] * (now() / case.scales[1])}
@@ -64,7 +64,7 @@ def _stepping(pipe: Any, case: Case, scale: Moving, scales: Sequence[float]) -> 
         held = vars(pipe).get("_guidance_scale")
         if isinstance(held, Tensor):  # Stable Video Diffusion has one a frame, and looks at the largest
             pipe._guidance_scale = torch.full_like(held, max(now(), 1 + 1e-6))
-        elif case.combine == "lerp":  # which takes the number out of a float by itself
+        elif case.combine in ("lerp", "u + (c - u) g"):  # which take the number out of a float by themselves
             pipe._guidance_scale = On(now())
         calls += 1
         return changed

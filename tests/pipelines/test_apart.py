@@ -8,7 +8,8 @@ import pytest
 
 import cfglab
 from cfglab.guidance import TRANSFORMS
-from cfglab.pipelines.profiles.table import ELSEWHERE, profiles
+from cfglab.pipelines.profiles.table import profiles
+from cfglab.pipelines.profiles.table_refused import REFUSED
 from cfglab.schedules.schedule import Schedule
 
 SOURCE = Path(cfglab.__file__).parent
@@ -62,7 +63,7 @@ def test_no_file_of_the_adapter_knows_a_method() -> None:
 
 @pytest.mark.parametrize("folder", ["guidance", "schedules", "denoising"])
 def test_no_method_knows_a_pipeline(folder: str) -> None:
-    forbidden = HOST | set(profiles()) | set(ELSEWHERE)
+    forbidden = HOST | set(profiles()) | set(REFUSED)
     if folder == "denoising":  # whose StepReader reads schedulers
         forbidden.remove("scheduler")
     assert knows(folder, forbidden, texts=False) == {}  # APG has a form that is called "diffusers"

@@ -158,7 +158,17 @@ def test_what_cannot_hold_rows_is_no_question(value: Any) -> None:
     assert list(unknown_arguments("mine", value, None, (), ())) == []
 
 
-UNDECIDED = ("return_dict", "return_noise", "eps", "kwargs", "args", "kv_cache", "kv_cache_mode")
+UNDECIDED = (
+    "return_dict",
+    "return_noise",
+    "eps",
+    "kwargs",
+    "args",
+    "kv_cache",
+    "kv_cache_mode",
+    "patch_size",
+    "f_patch_size",
+)
 """Numbers without an annotation, and what is kept from call to call: with that all rows are run."""
 
 

@@ -8,6 +8,7 @@ import pytest
 from cfglab.pipelines.profiles.lookup import profile_of
 from cfglab.pipelines.profiles.source_check import read_source
 from cfglab.pipelines.profiles.table import profiles
+from cfglab.pipelines.profiles.table_refused import ONE, REFUSED
 from tests.pipelines import page
 from tests.pipelines.families import Case, cases
 
@@ -47,16 +48,24 @@ def test_what_the_generic_rule_would_do_is_said_right_of_what_is_run() -> None:
         source, profile = read_source(getattr(diffusers, case.cls)), profiles()[case.cls]
         said = page.rule(source)
         if case.style == "two calls":
-            assert not source.copies
-            assert said.startswith("not clear") or 'layout="two calls"' in said
+            assert said.startswith(("not clear", "does not fit: 2 parts, 2 calls")) or 'layout="two calls"' in said
         if source.layout == "batched" and len(source.parts) == 2:
             assert ('parts=("cond", "uncond")' in said) == (profile.parts[0] == "cond")
             assert profile.denoisers == ("unet",) or f'denoisers=("{profile.denoisers[0]}",)' in said
 
 
+def test_no_class_is_refused_without_a_reason() -> None:
+    known = dict(page.classes())
+    assert not known.keys() - profiles().keys() - REFUSED.keys()
+    assert not REFUSED.keys() & profiles().keys()
+    assert all(reason.endswith(".") for reason in REFUSED.values())
+    for name, reason in REFUSED.items():
+        if reason.startswith(ONE) and name in known:  # and that is what its source says
+            assert not read_source(known[name]).formula, name
+
+
 def test_the_generic_rule_does_not_fit_everything() -> None:
     known = {name: page.rule(read_source(kind)) for name, kind in page.classes()}
-    assert "another tensor" in known["Cosmos2TextToImagePipeline"]
     assert "3 parts" in known["OmniGenPipeline"]
     assert "norm would be lost" in known["LongCatImagePipeline"]
 

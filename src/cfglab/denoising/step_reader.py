@@ -20,6 +20,7 @@ class StepReader:
         one_run: True if the loop is not started again. Equal timesteps that are set during the run then belong to it,
             and others are refused.
         whole_trajectory: As in `read_steps`.
+        repeats: Whether the loop runs the same timesteps again: the parts of a long video.
 
     Examples:
         >>> from diffusers import DDIMScheduler
@@ -30,9 +31,11 @@ class StepReader:
         [0.0, 0.25, 0.5, 0.75]
     """
 
-    def __init__(self, scheduler: Any, *, one_run: bool = False, whole_trajectory: bool = False) -> None:
+    def __init__(
+        self, scheduler: Any, *, one_run: bool = False, whole_trajectory: bool = False, repeats: bool = False
+    ) -> None:
         self.scheduler = scheduler
-        self._one_run, self._whole_trajectory = one_run, whole_trajectory
+        self._one_run, self._whole_trajectory, self._repeats = one_run, whole_trajectory, repeats
         self.call = -1
         """0 at the first denoiser call of a run."""
         self._timesteps: Any = None
@@ -73,6 +76,8 @@ class StepReader:
             begin, end = run_of(self.scheduler, timestep, length)
             self._timesteps = self.scheduler.timesteps  # kept, so that its id is not used again
             self._steps = read_steps(self.scheduler, begin, end, whole_trajectory=self._whole_trajectory)
+            self.call = -1
+        if self._repeats and self.remaining == 0:
             self.call = -1
         if self.call + 1 >= len(self._steps):
             advice = (
@@ -228,8 +233,8 @@ def _interval(scheduler: Any, call: int) -> int:
 def _from_sigmas(
     scheduler: Any, sampler_sigmas: list[float], calls: int
 ) -> list[tuple[float | None, float | None, float | None]]:
-    flow, two = _is_flow(scheduler), getattr(scheduler, "order", 1) == 2
-    inverted = is_inverted(scheduler)
+    two, inverted = getattr(scheduler, "order", 1) == 2, is_inverted(scheduler)
+    flow = _is_flow(scheduler) and _get(scheduler, "sigma_data") is None  # Cosmos 2 counts noise over signal
     levels: list[tuple[float | None, float | None, float | None]] = []
     for call in range(calls):
         sampler_sigma = (

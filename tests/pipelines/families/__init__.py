@@ -18,7 +18,7 @@ import diffusers
 Pipe = Any
 Style = Literal["batched", "lists", "three parts", "two calls", "embedded"]
 Order = Literal["uncond cond", "cond uncond", "other"]
-Combine = Literal["u + g (c - u)", "c + g (c - u)", "lerp", "three parts", "none", "other"]
+Combine = Literal["u + g (c - u)", "u + (c - u) g", "c + g (c - u)", "lerp", "three parts", "none", "other"]
 Prediction = Literal["epsilon", "v", "sample", "flow", "config"]
 
 
@@ -50,6 +50,10 @@ class Case:
     before: str = ""  # what is done to u and c before they are combined
     after: str = ""  # what is done to the combined prediction before scheduler.step
     exact: bool = True  # scheduler.step gets the combined prediction, but for dropped channels or tokens and the sign
+    converts: bool = False  # scheduler.step is called twice a step, first to make x0
+    apart: bool = False  # every frame has a copy of the sampler
+    shares: bool = True  # rows may be left out
+    runs: int = 1  # how often the steps are run for one call: chunks of a long video
     single: bool = False  # fails where more than one is asked for each prompt, by its own fault
     one: bool = False  # makes one for each prompt, whatever num_videos_per_prompt says
     requires: str = ""  # a package without which diffusers does not offer this pipeline

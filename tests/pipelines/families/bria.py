@@ -5,7 +5,7 @@ from typing import Any
 import diffusers
 
 from tests.pipelines.families import Case, Family, parts
-from tests.pipelines.families.parts import PROMPT, calls, seeded
+from tests.pipelines.families.parts import PROMPT, calls, pil, seeded
 
 
 @seeded
@@ -30,8 +30,15 @@ def plain() -> Any:
     )
 
 
-@seeded
-def fibo() -> Any:
+def fibo(cls: str) -> Any:
+    @seeded
+    def made() -> Any:
+        return getattr(diffusers, cls)(**fibo_parts())
+
+    return made
+
+
+def fibo_parts() -> dict[str, Any]:
     transformer = diffusers.BriaFiboTransformer2DModel(
         patch_size=1,
         in_channels=4,
@@ -44,10 +51,12 @@ def fibo() -> Any:
         pooled_projection_dim=None,
         axes_dims_rope=[0, 4, 4],
     )
-    return diffusers.BriaFiboPipeline(
-        transformer=parts.loud(transformer, "context_embedder", "caption_projection", "add_v_proj", "to_out", gain=8.0),
-        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
-        vae=diffusers.AutoencoderKLWan(
+    return {
+        "transformer": parts.loud(
+            transformer, "context_embedder", "caption_projection", "add_v_proj", "to_out", gain=8.0
+        ),
+        "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(),
+        "vae": diffusers.AutoencoderKLWan(
             base_dim=4,
             num_res_blocks=1,
             dim_mult=[1, 1],
@@ -57,9 +66,9 @@ def fibo() -> Any:
             latents_std=[1.0] * 4,
             scale_factor_spatial=2,
         ),
-        text_encoder=parts.language("SmolLM3", head=True),
-        tokenizer=parts.tokenizer(start=True),
-    )
+        "text_encoder": parts.language("SmolLM3", head=True),
+        "tokenizer": parts.tokenizer(start=True, length=512),
+    }
 
 
 TEXT: dict[str, Any] = {"prompt": PROMPT, "output_type": "latent", "height": 16, "width": 16, "max_sequence_length": 24}
@@ -78,9 +87,27 @@ FAMILY = Family(
         Case(
             "BriaFiboPipeline",
             "bria_fibo",
-            fibo,
+            fibo("BriaFiboPipeline"),
             calls(**TEXT | {"height": 128, "width": 128}, negative="grey"),
             denoisers=("transformer",),
+        ),
+        Case(
+            "BriaFiboEditPipeline",
+            "bria_fibo",
+            fibo("BriaFiboEditPipeline"),
+            calls(
+                prompt='{"edit_instruction": "a red fox"}',
+                negative="grey",
+                output_type="latent",
+                height=32,
+                width=32,
+                image=pil(32),
+                max_sequence_length=48,
+                _auto_resize=False,
+            ),
+            denoisers=("transformer",),
+            after="keeps the first tokens (the rest are the image to be edited)",
+            exact=False,
         ),
     ),
 )

@@ -89,6 +89,7 @@ def case(cls: str, kind: str, **fixed: Any) -> Case:
         prediction="epsilon",
         helpers=("controlnet",),
         after="guidance_rescale" if cls in RESCALED else "",
+        shares=kind != "union",  # whose attention goes over the rows
     )
 
 

@@ -93,9 +93,57 @@ def scalar() -> Any:
     return diffusers.HunyuanVideoPipeline(**components(embedded=True))
 
 
+@seeded
+def framepack() -> Any:
+    transformer = diffusers.HunyuanVideoFramepackTransformer3DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=10,
+        num_layers=1,
+        num_single_layers=1,
+        num_refiner_layers=1,
+        guidance_embeds=False,
+        text_embed_dim=parts.WIDTH,
+        pooled_projection_dim=parts.WIDTH,
+        rope_axes_dim=(2, 4, 4),
+        has_image_proj=True,
+        image_proj_dim=parts.WIDTH,
+        has_clean_x_embedder=True,
+    )
+    return diffusers.HunyuanVideoFramepackPipeline(
+        **components(embedded=False)
+        | {
+            "transformer": parts.loud(transformer, "context_embedder", "text_embedder", gain=2.0),
+            "image_encoder": transformers.SiglipVisionModel(
+                transformers.SiglipVisionConfig(
+                    hidden_size=parts.WIDTH,
+                    intermediate_size=37,
+                    num_attention_heads=4,
+                    num_hidden_layers=1,
+                    image_size=32,
+                    patch_size=8,
+                )
+            ),
+            "feature_extractor": transformers.SiglipImageProcessorPil(size={"height": 32, "width": 32}),
+        }
+    )
+
+
 FAMILY = Family(
     "HunyuanVideo",
     (
+        Case(
+            "HunyuanVideoFramepackPipeline",
+            "hunyuan_video",
+            framepack,
+            video_calls(**TEXT | {"height": 32, "width": 32}, **TRUE, image=pil(32), latent_window_size=2),
+            scale_argument="true_cfg_scale",
+            single=True,
+            style="two calls",
+            order="cond uncond",
+            **FACTS,
+        ),
         Case(
             "HunyuanVideoPipeline",
             "hunyuan_video",

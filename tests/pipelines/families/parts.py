@@ -75,6 +75,7 @@ def calm(seed: int) -> Iterator[None]:
         warnings.filterwarnings("ignore", category=FutureWarning, message=".*(deprecated|duplicating)")
         warnings.filterwarnings("ignore", category=UserWarning, message="(?s).*CPU [Aa]utocast")
         warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*torch.jit.script")
+        warnings.filterwarnings("ignore", category=DeprecationWarning, message="__array__ implementation")
         warnings.filterwarnings("ignore", category=UserWarning, message="Should have t[ab]")  # torchsde, at its ends
         torch.default_generator.manual_seed(seed)  # torch's own function formats a stack for each CUDA device to be
         yield
@@ -132,6 +133,19 @@ def run(pipe: Any, scale: float, *, steps: int = 3, callback: Any = None, seed: 
     arguments.setdefault("generator", torch.Generator().manual_seed(seed))
     with calm(seed):  # some pipelines draw from the global generator, whatever they are given
         return tensor(pipe(**{key: value for key, value in arguments.items() if value is not OMIT})[0])
+
+
+def words(seed: int, width: int = WIDTH, length: int = 8) -> Tensor:
+    """The encoding of a prompt, for pipelines that take it as an argument; shape (1, length, width)."""
+    return torch.randn(1, length, width, generator=torch.Generator().manual_seed(seed))
+
+
+def told(width: int = WIDTH, length: int = 8, *, mask: str = "") -> dict[str, Any]:
+    """The encodings of a prompt and of a negative one as arguments; with `mask` the masks of both, named so behind."""
+    prompts = {"prompt_embeds": words(1, width, length), "negative_prompt_embeds": words(2, width, length)}
+    if mask:
+        prompts |= {key.removesuffix("_embeds") + mask: torch.ones(1, length).bool() for key in list(prompts)}
+    return prompts
 
 
 OMIT = object()  # as the value of an argument: the pipeline does not take it
@@ -208,6 +222,39 @@ class Shown(nn.Module):
 
     def decode(self, latents: Tensor) -> Any:
         return SimpleNamespace(sample=latents / 64)
+
+
+class Coarse(nn.Module):
+    """In place of an autoencoder where every image is made 1024 pixels wide first, which a true one would not finish.
+
+    Makes images (of one frame, unless `planar`) 64 times smaller.
+    """
+
+    def __init__(self, channels: int, *, planar: bool = False, picture_channels: int = 3) -> None:
+        super().__init__()
+        self.temperal_downsample = [False] * 6
+        self.config = SimpleNamespace(
+            z_dim=channels,
+            latent_channels=channels,
+            block_out_channels=(8,) * 7,
+            latents_mean=[0.0] * channels,
+            latents_std=[1.0] * channels,
+            shift_factor=0.0,
+            scaling_factor=1.0,
+            scale_factor_spatial=64,
+            scale_factor_temporal=1,
+        )
+        self.mix = (nn.Conv2d if planar else nn.Conv3d)(picture_channels, channels, 1)
+        self.shrink = nn.AvgPool2d(64) if planar else nn.AvgPool3d((1, 64, 64))
+        self.dtype, self.device = torch.float32, torch.device("cpu")
+
+    def encode(self, image: Tensor) -> Any:
+        latents = self.mix(self.shrink(image))
+        return SimpleNamespace(latent_dist=SimpleNamespace(sample=lambda *_: latents, mode=lambda: latents))
+
+    def decode(self, latents: Tensor, **_: Any) -> tuple[Tensor]:
+        """The latents as an image, too pale to be clipped."""
+        return (latents / 64,)
 
 
 def shown(**fixed: Any) -> Callable[..., Tensor]:

@@ -3,7 +3,6 @@
 from typing import Any
 
 import diffusers
-import torch
 
 from tests.pipelines.families import Case, Family, parts
 from tests.pipelines.families.parts import awake, calls, seeded
@@ -30,19 +29,50 @@ def build() -> Any:
     )
 
 
-def words(seed: int) -> torch.Tensor:
-    return torch.randn(1, 8, parts.WIDTH, generator=torch.Generator().manual_seed(seed))
+@seeded
+def pixels() -> Any:
+    transformer = diffusers.PRXTransformer2DModel(
+        patch_size=2,
+        in_channels=3,
+        context_in_dim=parts.WIDTH,
+        hidden_size=32,
+        mlp_ratio=2.0,
+        num_heads=2,
+        depth=2,
+        axes_dim=[8, 8],
+        bottleneck_size=8,
+        resolution_embeds=True,
+    )
+    return diffusers.PRXPixelPipeline(
+        transformer=awake(parts.loud(transformer, "txt_in", "txt_kv_proj", gain=3.0), 0.3),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+        text_encoder=None,
+        tokenizer=parts.tokenizer(),
+    )
 
 
 TEXT: dict[str, Any] = {
-    "prompt_embeds": words(1),
-    "negative_prompt_embeds": words(2),
-    "prompt_attention_mask": torch.ones(1, 8, dtype=torch.bool),
-    "negative_prompt_attention_mask": torch.ones(1, 8, dtype=torch.bool),
+    **parts.told(mask="_attention_mask"),
     "output_type": "latent",
     "height": 16,
     "width": 16,
     "use_resolution_binning": False,
 }
 
-FAMILY = Family("PRX", (Case("PRXPipeline", "prx", build, calls(**TEXT), denoisers=("transformer",), single=True),))
+FAMILY = Family(
+    "PRX",
+    (
+        Case("PRXPipeline", "prx", build, calls(**TEXT), denoisers=("transformer",), single=True),
+        Case(
+            "PRXPixelPipeline",
+            "prx",
+            pixels,
+            calls(**{**TEXT, "output_type": "pt"}),
+            denoisers=("transformer",),
+            single=True,
+            prediction="sample",
+            exact=False,
+            after="its x0 is made a velocity",
+        ),
+    ),
+)

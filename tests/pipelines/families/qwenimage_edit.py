@@ -1,32 +1,12 @@
 """Qwen-Image's edits: the image's tokens follow the latents and are cut off again before the combine."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import diffusers
-import torch
 import transformers
-from torch import Tensor, nn
 
 from tests.pipelines.families import Case, Family, parts, qwenimage
 from tests.pipelines.families.parts import PROMPT, calls, mask, pil, seeded
-
-FACTOR = 64
-
-
-class Coarse(nn.Module):
-    """In place of an autoencoder: every image is made 1024 pixels wide first, which a true one would not finish."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.temperal_downsample = [False] * (FACTOR.bit_length() - 1)
-        self.config = SimpleNamespace(z_dim=4, latents_mean=[0.0] * 4, latents_std=[1.0] * 4)
-        self.mix = nn.Conv3d(3, 4, 1)
-        self.dtype, self.device = torch.float32, torch.device("cpu")
-
-    def encode(self, picture: Tensor) -> Any:
-        small = nn.functional.avg_pool3d(picture, (1, FACTOR, FACTOR))
-        return SimpleNamespace(latents=self.mix(small))
 
 
 class Sight:
@@ -52,7 +32,7 @@ def build(cls: str, template: str) -> Any:
         pipe = getattr(diffusers, cls)(
             transformer=parts.loud(transformer, "txt_in", "add_v", "to_out", gain=6.0),
             scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
-            vae=Coarse(),
+            vae=parts.Coarse(4),
             text_encoder=qwenimage.text_encoder(),
             tokenizer=parts.tokenizer(1024),
             processor=Sight(),
@@ -61,6 +41,23 @@ def build(cls: str, template: str) -> Any:
         return pipe
 
     return made
+
+
+@seeded
+def layered() -> Any:
+    transformer = diffusers.QwenImageTransformer2DModel(
+        **qwenimage.NETWORK, use_additional_t_cond=True, use_layer3d_rope=True
+    )
+    pipe = diffusers.QwenImageLayeredPipeline(
+        transformer=parts.loud(transformer, "txt_in", "add_v", "to_out", gain=6.0),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+        vae=parts.Coarse(4),
+        text_encoder=qwenimage.text_encoder(),
+        tokenizer=parts.tokenizer(1024),
+        processor=Sight(),
+    )
+    pipe.prompt_template_encode, pipe.prompt_template_encode_start_idx = "{}", 0
+    return pipe
 
 
 TEXT: dict[str, Any] = {
@@ -85,12 +82,29 @@ FACTS: dict[str, Any] = {
 
 FAMILY = Family(
     "Qwen-Image-Edit",
-    tuple(
-        Case(cls, "qwenimage_edit", build(cls, template), calls(**fixed), **FACTS)
-        for cls, template, fixed in (
-            ("QwenImageEditPipeline", SEEN, TEXT),
-            ("QwenImageEditPlusPipeline", "{}", TEXT),
-            ("QwenImageEditInpaintPipeline", SEEN, {**TEXT, "mask_image": mask(32), "strength": 0.7}),
-        )
+    (
+        Case(
+            "QwenImageLayeredPipeline",
+            "qwenimage_edit",
+            layered,
+            parts.shown(
+                prompt=PROMPT,
+                image=pil(32),
+                layers=1,
+                output_type="pt",
+                scale_argument="true_cfg_scale",
+                negative="grey",
+            ),
+            single=True,
+            **FACTS | {"after": "cfg_normalize"},
+        ),
+        *(
+            Case(cls, "qwenimage_edit", build(cls, template), calls(**fixed), **FACTS)
+            for cls, template, fixed in (
+                ("QwenImageEditPipeline", SEEN, TEXT),
+                ("QwenImageEditPlusPipeline", "{}", TEXT),
+                ("QwenImageEditInpaintPipeline", SEEN, {**TEXT, "mask_image": mask(32), "strength": 0.7}),
+            )
+        ),
     ),
 )

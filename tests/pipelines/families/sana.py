@@ -5,7 +5,7 @@ from typing import Any
 import diffusers
 
 from tests.pipelines.families import Case, Family, parts
-from tests.pipelines.families.parts import OMIT, PROMPT, awake, calls, picture, seeded
+from tests.pipelines.families.parts import OMIT, PROMPT, awake, calls, picture, pil, seeded
 from tests.pipelines.families.parts_video import video_calls, wan_vae
 
 NETWORK: dict[str, Any] = {
@@ -64,8 +64,15 @@ def build(cls: str, *, beside: bool = False, sprint: bool = False, **more: Any) 
     return made
 
 
-@seeded
-def video() -> Any:
+def video(cls: str) -> Any:
+    @seeded
+    def made() -> Any:
+        return getattr(diffusers, cls)(**video_parts())
+
+    return made
+
+
+def video_parts() -> dict[str, Any]:
     transformer = diffusers.SanaVideoTransformer3DModel(
         in_channels=16,
         out_channels=16,
@@ -79,13 +86,13 @@ def video() -> Any:
         sample_size=8,
         rope_max_seq_len=32,
     )
-    return diffusers.SanaVideoPipeline(
-        transformer=parts.loud(transformer, "attn2.to_v", "attn2.to_out", gain=6.0),
-        scheduler=parts.flow_scheduler(shift=7.0),
-        vae=wan_vae(),
-        text_encoder=parts.language("Gemma2"),
-        tokenizer=parts.tokenizer(start=True),
-    )
+    return {
+        "transformer": parts.loud(transformer, "attn2.to_v", "attn2.to_out", gain=6.0),
+        "scheduler": parts.flow_scheduler(shift=7.0),
+        "vae": wan_vae(),
+        "text_encoder": parts.language("Gemma2"),
+        "tokenizer": parts.tokenizer(start=True),
+    }
 
 
 TEXT: dict[str, Any] = {
@@ -100,19 +107,32 @@ TEXT: dict[str, Any] = {
 SUM = "cast to float32"
 SPRINT: dict[str, Any] = {"off": None, "style": "embedded", "order": "other", "combine": "none"}
 
-VIDEO = Case(
-    "SanaVideoPipeline",
-    "sana",
-    video,
-    video_calls(**TEXT, frames=5),
-    denoisers=("transformer",),
-    before=SUM,
+VIDEO = (
+    Case(
+        "SanaVideoPipeline",
+        "sana",
+        video("SanaVideoPipeline"),
+        video_calls(**TEXT, frames=5),
+        denoisers=("transformer",),
+        before=SUM,
+    ),
+    Case(
+        "SanaImageToVideoPipeline",
+        "sana",
+        video("SanaImageToVideoPipeline"),
+        video_calls(**TEXT, frames=5, image=pil(32)),
+        denoisers=("transformer",),
+        before=SUM,
+        after="the first frame (the image) is left out",
+        exact=False,
+        single=True,  # the image is not repeated
+    ),
 )
 
 FAMILY = Family(
     "Sana",
     (
-        VIDEO,
+        *VIDEO,
         *(
             Case(cls, "sana", build(cls, **made), calls(**fixed), denoisers=("transformer",), **facts)
             for cls, made, fixed, facts in (

@@ -18,8 +18,15 @@ CALL = {
 }
 
 
-@seeded
-def text() -> Any:
+def build(cls: str) -> Any:
+    @seeded
+    def made() -> Any:
+        return getattr(diffusers, cls)(**components())
+
+    return made
+
+
+def components() -> dict[str, Any]:
     transformer = diffusers.SkyReelsV2Transformer3DModel(
         patch_size=(1, 2, 2),
         num_attention_heads=2,
@@ -32,27 +39,46 @@ def text() -> Any:
         num_layers=2,
         rope_max_seq_len=32,
     )
-    return diffusers.SkyReelsV2Pipeline(
+    return {
         **parts_video.text(),
-        vae=wan_vae(),
-        transformer=parts.awake(parts.loud(transformer, "attn2", "text_embedder")),
-        scheduler=diffusers.UniPCMultistepScheduler(
+        "vae": wan_vae(),
+        "transformer": parts.awake(parts.loud(transformer, "attn2", "text_embedder")),
+        "scheduler": diffusers.UniPCMultistepScheduler(
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=8.0
         ),
-    )
+    }
 
+
+APART: dict[str, Any] = {"apart": True, "exact": False}
+FORCING: dict[str, Any] = {**CALL, "base_num_frames": 5, "fps": 8}
 
 FAMILY = Family(
     "SkyReels V2",
-    (
+    tuple(
         Case(
-            "SkyReelsV2Pipeline",
+            cls,
             "skyreels_v2",
-            text,
-            video_calls(**CALL),
+            build(cls),
+            video_calls(**call),
             denoisers=("transformer",),
             style="two calls",
             order="cond uncond",
-        ),
+            **facts,
+        )
+        for cls, call, facts in (
+            ("SkyReelsV2Pipeline", CALL, {}),
+            ("SkyReelsV2DiffusionForcingPipeline", FORCING, APART),
+            (
+                "SkyReelsV2DiffusionForcingPipeline",
+                {**FORCING, "num_frames": 13, "base_num_frames": 9, "overlap_history": 5},
+                {**APART, "variant": "long", "runs": 2},
+            ),
+            ("SkyReelsV2DiffusionForcingImageToVideoPipeline", {**FORCING, "image": parts.pil(16)}, APART),
+            (
+                "SkyReelsV2DiffusionForcingVideoToVideoPipeline",
+                {**FORCING, "video": [parts.pil(16)] * 5, "num_frames": 9, "base_num_frames": 9, "overlap_history": 5},
+                {**APART, "one": True},
+            ),
+        )
     ),
 )

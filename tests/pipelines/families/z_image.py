@@ -16,9 +16,23 @@ NETWORK: dict[str, Any] = {
 }
 
 
-def build(cls: str) -> Any:
+def build(cls: str, channels: int = 0) -> Any:
+    """A builder of this class; with `channels` a ControlNet reads so many."""
+
     @seeded
     def made() -> Any:
+        aside: dict[str, Any] = {}
+        if channels:
+            controlnet = diffusers.ZImageControlNetModel(
+                **NETWORK,
+                control_layers_places=[0],
+                control_refiner_layers_places=[0],
+                control_in_dim=channels,
+                add_control_noise_refiner="control_noise_refiner",
+                n_heads=2,
+                n_kv_heads=2,
+            )
+            aside["controlnet"] = parts.awake(controlnet, 0.2)
         transformer = diffusers.ZImageTransformer2DModel(
             **NETWORK,
             in_channels=4,
@@ -42,6 +56,7 @@ def build(cls: str) -> Any:
             vae=parts.flux_vae(),
             text_encoder=parts.language("Qwen3"),
             tokenizer=parts.tokenizer(chat=parts.PLAIN),
+            **aside,
         )
 
     return made
@@ -69,6 +84,23 @@ FAMILY = Family(
             "z_image",
             build("ZImageInpaintPipeline"),
             calls(**IMAGE, mask_image=mask()),
+            **FACTS,
+        ),
+        Case(
+            "ZImageControlNetPipeline",
+            "z_image",
+            build("ZImageControlNetPipeline", 4),
+            calls(**TEXT, control_image=picture()),
+            helpers=("controlnet",),
+            **FACTS,
+        ),
+        Case(
+            "ZImageControlNetInpaintPipeline",
+            "z_image",
+            build("ZImageControlNetInpaintPipeline", 9),
+            calls(**TEXT, image=picture(), mask_image=mask(), control_image=picture()),
+            helpers=("controlnet",),
+            single=True,  # the mask is not repeated
             **FACTS,
         ),
     ),

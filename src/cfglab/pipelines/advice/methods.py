@@ -7,7 +7,8 @@ from cfglab.guidance import TRANSFORMS, Transform
 from cfglab.method_card import Need
 from cfglab.pipelines.advice.family import Family
 from cfglab.pipelines.profiles.profile import Profile
-from cfglab.pipelines.profiles.table import ELSEWHERE, profiles
+from cfglab.pipelines.profiles.table import profiles
+from cfglab.pipelines.profiles.table_refused import REFUSED
 
 JOINT = (
     "transformer_sd3.py",
@@ -58,7 +59,7 @@ def not_guided(family: Family) -> str:
     """
     if profile_of_family(family) is not None or family.convention.value == "guider":
         return ""
-    return ELSEWHERE.get(family.pipeline, f"{family.pipeline} is not in cfglab's table of pipelines: see Profile")
+    return REFUSED.get(family.pipeline, f"{family.pipeline} is not in cfglab's table of pipelines: see Profile")
 
 
 def has_two_predictions(family: Family) -> bool:

@@ -13,23 +13,32 @@ from torch import Tensor
 
 TIMES = ("timestep", "timesteps", "t", "r", "timestep_ratio")
 
+CACHES = ("kv_cache", "kv_caches")
+"""Objects that a call fills and later calls read: a perturbed pass is given a copy."""
+
 ROWS = frozenset(
     (
         *TIMES,
+        *("timestep_r", "r_timestep", "sigma", "audio_timestep", "audio_sigma"),
         # text
         *("encoder_hidden_states", "encoder_hidden_states_1", "encoder_hidden_states_2", "encoder_hidden_states_t5"),
         *("encoder_hidden_states_llama3", "encoder_hidden_states_image", "pooled_projections", "pooled_embeds"),
         *("text_encoder_layers", "text_embeds", "cap_feats", "siglip_feats", "global_hidden_states", "clip_text"),
-        *("clip_text_pooled", "clip_img", "clip", "c", "proj_embedding", "class_labels"),
+        *("clip_text_pooled", "clip_img", "clip", "c", "proj_embedding", "class_labels", "text_bth", "text_lens"),
+        *("input_ids", "prior_token_id", "prior_token_drop", "audio_encoder_hidden_states"),
         # masks
         *("attention_mask", "encoder_attention_mask", "encoder_attention_mask_1", "encoder_attention_mask_2"),
         *("encoder_hidden_states_mask", "encoder_mask", "text_embedding_mask", "text_embedding_mask_t5"),
-        *("hidden_states_masks", "padding_mask", "conditioning_mask", "image_noise_mask"),
+        *("hidden_states_masks", "padding_mask", "conditioning_mask", "image_noise_mask", "condition_mask", "img_mask"),
+        *("audio_encoder_attention_mask", "video_self_attention_mask", "video_keyframes_mask"),
         # sizes, conditions, images beside the sample
         *("timestep_cond", "added_time_ids", "guidance", "additional_t_cond", "image_meta_size", "style", "fps"),
         *("original_size", "target_size", "crop_coords", "image_embeds", "image_embeddings", "image_latents"),
         *("effnet", "x_cat", "sca", "crp", "pixels", "video_coords", "inpaint_latents", "control_latents", "id_cond"),
         *("id_vit_hidden", "pose_hidden_states", "face_pixel_values", "position_ids", "segment_ids", "indicator"),
+        *("context_latents", "latent_cond", "local_add_cond", "audio_hidden_states", "audio_coords", "latents_clean"),
+        *("latents_history_2x", "latents_history_4x", "latents_history_short", "latents_history_mid"),
+        *("latents_history_long", "control_context"),
         # control networks
         *(
             "controlnet_cond",
@@ -50,6 +59,9 @@ WHOLE = frozenset(
         *("image_rotary_emb", "rotary_embedding", "img_ids", "txt_ids", "visual_rope_pos", "text_rope_pos"),
         *("rope_interpolation_scale", "scale_factor", "img_shapes", "img_sizes", "sparse_params", "ofs"),
         *("control_type_idx", "conditioning_scale", "control_hidden_states_scale", "skip_layers"),
+        *("indices_latents", "indices_latents_clean", "indices_latents_history_2x", "indices_latents_history_4x"),
+        *("indices_hidden_states", "indices_latents_history_short", "indices_latents_history_mid"),
+        *("indices_latents_history_long", "visual_token_type_ids", "spatio_temporal_guidance_blocks"),
     )
 )
 """Arguments that hold no rows in any model of diffusers, whatever their length."""

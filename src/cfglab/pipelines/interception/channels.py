@@ -1,5 +1,6 @@
 """The channels or tokens of a prediction that are guided."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,7 @@ def guided_channels(profile: Profile, call: DenoiserCall) -> Callable[[int], int
         A function from the number of all channels to that of the guided ones; None if all are guided.
     """
     variance = profile.variance
-    if profile.image_ids:
+    if profile.image_ids and profile.image_ids != "img_last":
         tokens = _generated_tokens(profile, call)
         return lambda width: min(width, tokens)
     if isinstance(variance, int):
@@ -34,13 +35,33 @@ def guided_channels(profile: Profile, call: DenoiserCall) -> Callable[[int], int
     return None
 
 
+def last_image(call: DenoiserCall, tokens: Tensor) -> Tensor:
+    """The tokens of the image that is made, where it is the last in a sequence of text and images.
+
+    Args:
+        call: The denoiser call.
+        tokens: The sample or a prediction, (rows, tokens, channels).
+
+    Returns:
+        (rows, tokens of the image, channels); `tokens` itself for other layouts.
+    """
+    if call.profile.image_ids != "img_last":
+        return tokens
+    return tokens[:, -math.prod(call.named["img_shapes"][0][-1]) :]
+
+
 def _generated_tokens(profile: Profile, call: DenoiserCall) -> int:
     """How many of the leading tokens are the image that is made, and not one that is edited."""
-    ids = call.named.get(profile.image_ids)
-    if isinstance(ids, Tensor):  # (tokens, 3) or (1, tokens, 4): the first number is 0 for the image that is made
-        return int((ids.reshape(-1, ids.shape[-1])[: ids.shape[-2], 0] == 0).sum())
-    size = ids[0][0] if isinstance(ids, list | tuple) and isinstance(ids[0], list | tuple) else None
-    return call.sample.shape[1] if size is None else int(size[0] * size[1] * size[2])
+    layers = profile.image_ids == "img_layers"
+    ids = call.named.get("img_shapes" if layers else profile.image_ids)
+    if isinstance(
+        ids, Tensor
+    ):  # (tokens, 3) or (1, tokens, 4): the first number is the image, that which is made first
+        images = ids.reshape(-1, ids.shape[-1])[: ids.shape[-2], 0]
+        return int((images == images[0]).sum())
+    if not (isinstance(ids, list | tuple) and isinstance(ids[0], list | tuple)):
+        return call.sample.shape[1]
+    return sum(math.prod(size) for size in (ids[0][:-1] if layers else ids[0][:1]))
 
 
 def same_shape(module: nn.Module) -> bool:

@@ -1,5 +1,6 @@
 """One call of a denoiser: its arguments by name, and the rows in them."""
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from cfglab.denoising.duplicate_rows import take
 from cfglab.errors import InputError
 from cfglab.guidance import Perturbation
-from cfglab.pipelines.interception.arguments import TIMES, kind_of, unknown_arguments
+from cfglab.pipelines.interception.arguments import CACHES, TIMES, kind_of, unknown_arguments
 from cfglab.pipelines.interception.wrapped_modules import core_of, names_of
 from cfglab.pipelines.profiles.profile import Profile
 
@@ -139,6 +140,7 @@ class DenoiserCall:
                 *(named[name] for name in positional),
                 **{name: value for name, value in named.items() if name not in positional},
             )
+        named = {name: copy.deepcopy(value) if name in CACHES else value for name, value in named.items()}
         time = next((name for name in TIMES if name in named), None)
         conditioning = {name: value for name, value in named.items() if name not in (self.sample_name, time)}
         prompt = getattr(variation, "prompt", None)

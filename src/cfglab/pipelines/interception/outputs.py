@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from cfglab.guidance import Perturbation
+from cfglab.pipelines.interception.channels import last_image
 from cfglab.pipelines.interception.denoiser_call import DenoiserCall
 from cfglab.pipelines.interception.run import GuidedRun
 
@@ -66,7 +67,7 @@ def predicted(
         (rows, ...).
     """
     output = call.run(rows, variation, run.encodings.insert)
-    value = prediction(output)
+    value = last_image(call, prediction(output))
     if variation is None:
         run.template = with_prediction(output, value.new_empty(0))  # no prediction stays alive in it
     value = value.float() if run.profile.wide else value

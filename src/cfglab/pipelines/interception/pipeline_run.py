@@ -329,7 +329,12 @@ class PipelineRun:
         return any(core_of(getattr(self.pipe, name, None)) is network for name in self.profile.denoisers)
 
     def _new_reader(self) -> StepReader:
-        return StepReader(self.pipe.scheduler, one_run=True, whole_trajectory=self.guided.whole_trajectory)
+        return StepReader(
+            self.pipe.scheduler,
+            one_run=True,
+            whole_trajectory=self.guided.whole_trajectory,
+            repeats=self.profile.repeats,
+        )
 
     def _length(self) -> int | None:
         """The number of timesteps that the pipeline reports for its run."""

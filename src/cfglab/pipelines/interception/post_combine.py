@@ -28,7 +28,12 @@ def post_combine_of(profile: Profile, arguments: dict[str, Any]) -> PostCombine 
     if profile.post_combine == "token norm":
         return last_norm
     if profile.post_combine == "row norm":
-        return last_norm if arguments.get("cfg_normalization") else None
+        return last_norm if any(arguments.get(switch) for switch, _ in profile.fixed) else None
+    if profile.post_combine == "item norm":
+        return item_norm
+    if profile.post_combine == "token ceiling":
+        smallest = float(arguments.get("cfg_renorm_min") or 0.0)
+        return (lambda guided, cond: shortened(guided, cond, smallest)) if arguments.get("enable_cfg_renorm") else None
     if profile.post_combine == "ceiling":
         times = float(arguments.get("cfg_normalization") or 0.0)
         return (lambda guided, cond: under_ceiling(guided, cond, times)) if times > 0 else None
@@ -66,6 +71,36 @@ def last_norm(guided: Tensor, cond: Tensor) -> Tensor:
     """
     length = torch.norm(guided, dim=-1, keepdim=True)
     return guided * torch.where(length > 0, torch.norm(cond, dim=-1, keepdim=True) / length, 1.0)
+
+
+def item_norm(guided: Tensor, cond: Tensor) -> Tensor:
+    """`guided * |cond| / |guided|` along dimension 2: the channels of JoyImage's items and the patches of its tokens.
+
+    Args:
+        guided: (n, items or tokens, channels, ...).
+        cond: The same shape.
+
+    Returns:
+        A tensor of the same shape.
+    """
+    length = torch.norm(guided, dim=2, keepdim=True)
+    return guided * (torch.norm(cond, dim=2, keepdim=True) / length.clamp_min(1e-6))
+
+
+def shortened(guided: Tensor, cond: Tensor, smallest: float) -> Tensor:
+    """Each token shortened to at most the length of `cond`'s, by no factor below `smallest`, as in LongCat-Image.
+
+    Args:
+        guided: (n, tokens, channels).
+        cond: The same shape.
+        smallest: The smallest factor, 0 to 1.
+
+    Returns:
+        A tensor of the same shape.
+    """
+    length = torch.norm(guided, dim=-1, keepdim=True)
+    factor = torch.norm(cond, dim=-1, keepdim=True) / (length + 1e-8)
+    return guided * factor.clamp(min=smallest, max=1.0)
 
 
 def under_ceiling(guided: Tensor, cond: Tensor, times: float) -> Tensor:

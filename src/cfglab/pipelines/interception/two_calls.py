@@ -12,6 +12,8 @@ from cfglab.denoising.trace import StepRecord
 from cfglab.errors import InputError
 from cfglab.guidance import Perturbation
 from cfglab.guidance.context import runs
+from cfglab.pipelines.interception.channels import last_image
+from cfglab.pipelines.interception.deferred import DeferredPrediction
 from cfglab.pipelines.interception.denoiser_call import DenoiserCall
 from cfglab.pipelines.interception.outputs import predicted, with_prediction
 from cfglab.pipelines.interception.preconditions import off_error
@@ -34,20 +36,20 @@ class _CallResult:
 
 @dataclass(eq=False)
 class _PendingStep:
-    """A step that waits for its second call; the pipeline holds `buffer` as the output of the first."""
+    """A step that waits for its second call; the pipeline holds `output` as the output of the first."""
 
     part: Part
     result: _CallResult
     step: Step
-    buffer: Tensor
+    output: DeferredPrediction
 
 
 class TwoCalls:
     """The layout with two denoiser calls per step.
 
-    The first call of a step returns a buffer. The second call, which completes the pair, writes the guided prediction p
-    into that buffer and returns it as well. The pipeline then has u = c = p, and any formula of the two gives p. A call
-    without needed rows is not run.
+    The first call of a step returns a deferred prediction. The second call, which completes the pair, sets it to the
+    guided prediction p, and returns p as well. The pipeline then has u = c = p, or what it makes of p in both, and any
+    formula of the two gives p. A call without needed rows is not run.
 
     Args:
         run: The run of the pipeline.
@@ -76,8 +78,8 @@ class TwoCalls:
         if pending is None:
             step = self._run.step(call)
             result = self._run_needed(rows, call, part, tick, step)
-            self._pending = _PendingStep(part, result, step, self._output_buffer(result))
-            return with_prediction(self._run.template, self._pending.buffer)
+            self._pending = _PendingStep(part, result, step, DeferredPrediction.of(self._provisional(result)))
+            return with_prediction(self._run.template, self._pending.output)
         if pending.part == part or pending.result.tick != tick or _same_conditioning(pending.result.call, call):
             raise self._unpaired_error(pending.step)
         self._equal[part].begin(pending.result.labels, call.sample)
@@ -131,15 +133,15 @@ class TwoCalls:
             self._last_prediction = result.prediction
         return result
 
-    def _output_buffer(self, result: _CallResult) -> Tensor:
-        """A tensor that the pipeline may hold and that the second call may write."""
+    def _provisional(self, result: _CallResult) -> Tensor:
+        """A tensor of the shape of the prediction that may be written."""
         if result.prediction is None:
             assert self._last_prediction is not None
             return torch.zeros_like(self._last_prediction)
         return -result.prediction if self._run.profile.negated else result.prediction.clone()
 
     def _complete(self, rows: GuidedRows, pending: _PendingStep, uncond: _CallResult, cond: _CallResult) -> Tensor:
-        """Combine the pair, record the step and write the guided prediction into the buffer of the first call."""
+        """Combine the pair, record the step and set the output of the first call to the guided prediction."""
         run = self._run
         guided, record = self._combine(rows, uncond, cond, pending.step)
         rows_run = uncond.rows_run + cond.rows_run
@@ -150,7 +152,7 @@ class TwoCalls:
             rows_run += record.rows_varied
             run.record(record, guided, rows_run=rows_run, rows_saved=record.rows_run + record.rows_saved - rows_run)
         guided = -guided if run.profile.negated else guided
-        pending.buffer[:, -guided.shape[1] :].copy_(guided)  # Ideogram's text stands in front
+        pending.output.set(guided)
         if run.profile.post_combine == "token norm":  # divides by the length of the combination: c = 0, u = 1 gives 0
             return torch.where(guided.any(dim=-1, keepdim=True), guided, 1.0)
         return guided
@@ -160,7 +162,7 @@ class TwoCalls:
     ) -> tuple[Tensor, StepRecord]:
         """The guided prediction of the pair, (n, ...), and its record."""
         run, count = self._run, uncond.call.count
-        sample = uncond.call.sample
+        sample = last_image(uncond.call, uncond.call.sample)
         labels = [*uncond.labels, *(count + label for label in cond.labels)]
         post_combine = run.post_combine
 

@@ -20,7 +20,8 @@ def walk(value: Any, rows: int, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return change(value) if value.ndim > 0 and len(value) == rows else value
     if isinstance(value, dict):
-        return type(value)(**{key: walk(item, rows, change) for key, item in value.items()})
+        changed = {key: walk(item, rows, change) for key, item in value.items()}
+        return changed if type(value) is dict else type(value)(**changed)
     if isinstance(value, list | tuple):
         return type(value)(walk(item, rows, change) for item in value)
     return value

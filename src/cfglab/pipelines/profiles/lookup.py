@@ -6,7 +6,8 @@ from typing import Any
 from cfglab.errors import InputError
 from cfglab.pipelines.profiles.profile import Profile
 from cfglab.pipelines.profiles.source_check import check_source, read_source
-from cfglab.pipelines.profiles.table import ELSEWHERE, profiles
+from cfglab.pipelines.profiles.table import profiles
+from cfglab.pipelines.profiles.table_refused import REFUSED
 
 
 def profile_of(pipe: Any) -> Profile:
@@ -24,17 +25,17 @@ def profile_of(pipe: Any) -> Profile:
         if parent.__name__ in table and _same_call(kind, parent) and parent.__module__.startswith("diffusers."):
             check_source(parent, table[parent.__name__])
             return table[parent.__name__]
-    raise InputError(f"{kind.__name__} cannot be guided: {_reason(kind, ELSEWHERE)}")
+    raise InputError(f"{kind.__name__} cannot be guided: {_reason(kind, REFUSED)}")
 
 
 def _same_call(kind: type, parent: type) -> bool:
     return inspect.unwrap(kind.__call__) is inspect.unwrap(parent.__call__)
 
 
-def _reason(kind: type, elsewhere: dict[str, str]) -> str:
+def _reason(kind: type, refused: dict[str, str]) -> str:
     for parent in kind.__mro__:
-        if parent.__name__ in elsewhere:
-            return elsewhere[parent.__name__]
+        if parent.__name__ in refused:
+            return refused[parent.__name__]
     if not hasattr(kind, "from_pretrained"):
         return "it is no diffusers pipeline; give what DiffusionPipeline.from_pretrained(...) returns."
     return (

@@ -65,8 +65,9 @@ class Profile(BaseModel):
     """The batch is python lists of one tensor a row, sample and output included."""
     alike: bool = True
     """Every part has the same sample, which is checked at the first call."""
-    image_ids: Literal["", "img_ids", "img_shapes"] = ""
-    """The argument that tells how many leading tokens are guided; behind them is an image to be edited."""
+    image_ids: Literal["", "img_ids", "img_shapes", "img_layers", "img_last"] = ""
+    """The argument that tells how many leading tokens are guided; behind them is an image to be edited. "img_layers":
+    `img_shapes`, of which all but the last are made; "img_last": only the last, behind text and images to be edited."""
 
     variance: Literal["", "half", "twice"] | int = ""
     """Channels that are not guided but follow c: "half" of them, "twice" as many as the sample's if there are so many
@@ -75,9 +76,11 @@ class Profile(BaseModel):
     """The pipeline converts the predictions to float32 before it combines them."""
     negated: bool = False
     """The network predicts the sampler's quantity with the opposite sign."""
+    repeats: bool = False
+    """The loop runs the timesteps again, for each part of a long video; schedules then begin again as well."""
     space: Space | None = None
     """The parameterization of the network, if the sampler's configuration does not state it."""
-    post_combine: Literal["", "rescale", "token norm", "row norm", "ceiling"] = ""
+    post_combine: Literal["", "rescale", "token norm", "row norm", "item norm", "token ceiling", "ceiling"] = ""
     """What follows the combine and reads c: it is done to the guided prediction, and switched off in the pipeline."""
     injected: Literal["", "quarter"] = ""
     """"": every part is p. "quarter": u = 0 and c = p / 4, exact for `(g + 1) c - g u` with g = 3."""

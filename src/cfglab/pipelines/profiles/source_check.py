@@ -30,8 +30,6 @@ class Source:
     """Functions or arguments that follow the combine: "rescale", "norm"."""
     networks: tuple[str, ...] = ()
     """Components that are called in the loop."""
-    copies: bool = False
-    """Two calls a step, and the first prediction is made another tensor before the second call."""
 
     @property
     def layout(self) -> str:
@@ -76,7 +74,7 @@ def read_source(kind: Any) -> Source:
     post_combine = tuple(
         name for name, sign in (("rescale", "rescale_noise_cfg("), ("norm", "_norm = torch.")) if sign in text
     )
-    return Source(parts, len(called), formula, post_combine, tuple(dict.fromkeys(called.values())), _copies(loops))
+    return Source(parts, len(called), formula, post_combine, tuple(dict.fromkeys(called.values())))
 
 
 def check_source(kind: Any, profile: Profile) -> None:
@@ -121,26 +119,6 @@ def _network(node: ast.AST) -> str:
         case ast.Call(func=ast.Attribute(value=ast.Name(id="self"), attr=name)) | ast.Call(func=ast.Name(id=name)):
             return name if name in NETWORKS else ""
     return ""
-
-
-def _copies(loops: list[ast.For]) -> bool:
-    """Whether what the first of two calls gave is computed with before the second call."""
-    nodes = [node for loop in loops for node in ast.walk(loop) if isinstance(node, ast.Assign)]
-    assignments = sorted({node.lineno: node for node in nodes}.items())
-    calls = [(line, node) for line, node in assignments if any(map(_network, ast.walk(node.value)))]
-    if len(calls) != 2:
-        return False
-    (first_line, node), (second_line, _) = calls
-    name = ast.unparse(node.targets[0])
-    plain = isinstance(node.value, ast.Subscript | ast.Call) and ".float()" not in ast.unparse(node.value)
-    between = [
-        assignment
-        for line, assignment in assignments
-        if first_line < line < second_line and ast.unparse(assignment.targets[0]) == name
-    ]
-    return not plain or any(
-        not isinstance(assignment.value, ast.Subscript) for assignment in between
-    )  # a slice is a view
 
 
 def _formula(node: ast.AST) -> str:

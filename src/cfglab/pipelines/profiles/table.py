@@ -24,6 +24,17 @@ SKIPPED = ("skip_guidance_layers", None, "a transform that skips layers")
 SD3: dict[str, Any] = {**TRANSFORMER, "refused": (SKIPPED,)}
 FLUX: dict[str, Any] = {**TRUE, "embedded": "guidance"}
 QWEN: dict[str, Any] = {**TRUE, "post_combine": "token norm"}
+Z_IMAGE: dict[str, Any] = {
+    **TRANSFORMER,
+    **COND_FIRST,
+    "lists": True,
+    "off": 0.0,
+    "wide": True,
+    "negated": True,
+    "post_combine": "ceiling",
+    "fixed": (("cfg_normalization", False),),
+    "refused": (("cfg_truncation", 1.0, ".inside(...) of a schedule"),),
+}
 UNUSED: dict[str, Any] = {**TRANSFORMER, "variance": "half"}
 
 DEFAULTS: dict[str, Any] = {}
@@ -57,10 +68,13 @@ ROWS: dict[str, dict[str, Any]] = {
     # -- tokens --------------------------------------------------------------------------------------------------------
     "AmusedPipeline AmusedInpaintPipeline": AMUSED,
     # -- batched transformers ------------------------------------------------------------------------------------------
-    "AllegroPipeline AuraFlowPipeline BriaFiboPipeline PRXPipeline StableAudioPipeline": TRANSFORMER,
+    "AllegroPipeline AuraFlowPipeline BriaFiboPipeline PRXPipeline StableAudioPipeline "
+    "StableAudio3Pipeline": TRANSFORMER,
+    "ErnieImagePipeline": TRANSFORMER,
+    "PRXPixelPipeline": {**TRANSFORMER, "space": "x0"},
     "BriaPipeline": {**TRANSFORMER, "refused": (("normalize", False, "rescale"),)},
     "CogView3PlusPipeline": {**TRANSFORMER, "wide": True},
-    "SanaPipeline SanaVideoPipeline": {**TRANSFORMER, "wide": True, "variance": "twice"},
+    "SanaPipeline SanaVideoPipeline SanaImageToVideoPipeline": {**TRANSFORMER, "wide": True, "variance": "twice"},
     "SanaControlNetPipeline": {**TRANSFORMER, **CONTROLLED, "wide": True, "variance": "twice"},
     "SanaPAGPipeline": {**TRANSFORMER, **PERTURBED, "wide": True, "variance": "twice"},
     "StableDiffusion3Pipeline": SD3,
@@ -83,17 +97,8 @@ ROWS: dict[str, dict[str, Any]] = {
     },
     "DiTPipeline": {**UNUSED, **COND_FIRST},
     "LuminaPipeline": {**TRANSFORMER, **COND_FIRST, "variance": 3, "negated": True},
-    "ZImagePipeline ZImageImg2ImgPipeline ZImageInpaintPipeline": {
-        **TRANSFORMER,
-        **COND_FIRST,
-        "lists": True,
-        "off": 0.0,
-        "wide": True,
-        "negated": True,
-        "post_combine": "ceiling",
-        "fixed": (("cfg_normalization", False),),
-        "refused": (("cfg_truncation", 1.0, ".inside(...) of a schedule"),),
-    },
+    "ZImagePipeline ZImageImg2ImgPipeline ZImageInpaintPipeline": Z_IMAGE,
+    "ZImageControlNetPipeline ZImageControlNetInpaintPipeline": {**Z_IMAGE, **CONTROLLED},
     # -- pixels, priors, cascades --------------------------------------------------------------------------------------
     "IFPipeline IFImg2ImgPipeline IFInpaintingPipeline IFSuperResolutionPipeline IFImg2ImgSuperResolutionPipeline "
     "IFInpaintingSuperResolutionPipeline": {"variance": "half"},
@@ -104,7 +109,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "StableCascadePriorPipeline WuerstchenPriorPipeline": {**COND_FIRST, "denoisers": ("prior",)},
     "StableCascadeDecoderPipeline WuerstchenDecoderPipeline": {**COND_FIRST, "denoisers": ("decoder",)},
     # -- two calls a step ----------------------------------------------------------------------------------------------
-    "FluxPipeline FluxImg2ImgPipeline FluxInpaintPipeline HunyuanVideoPipeline HunyuanVideoImageToVideoPipeline": FLUX,
+    "FluxPipeline FluxImg2ImgPipeline FluxInpaintPipeline HunyuanVideoPipeline HunyuanVideoImageToVideoPipeline "
+    "HunyuanVideoFramepackPipeline": FLUX,
     "FluxControlNetPipeline": {**FLUX, **CONTROLLED},
     "FluxKontextPipeline FluxKontextInpaintPipeline": {**FLUX, "image_ids": "img_ids"},
     "Flux2KleinPipeline Flux2KleinInpaintPipeline": {**TWO, "image_ids": "img_ids"},
@@ -120,6 +126,20 @@ ROWS: dict[str, dict[str, Any]] = {
         "fixed": (("cfg_normalization", False),),
         "refused": (("cfg_trunc_ratio", 1.0, ".inside(...) of a schedule"),),
     },
+    "LongCatImagePipeline": {**TWO, "post_combine": "token ceiling", "fixed": (("enable_cfg_renorm", False),)},
+    "LongCatImageEditPipeline": {**TWO, "image_ids": "img_ids"},
+    "LongCatAudioDiTPipeline": TWO,
+    "BriaFiboEditPipeline": {**TRANSFORMER, "image_ids": "img_ids"},
+    "QwenImage21Pipeline": {**TRUE, "image_ids": "img_last"},
+    "QwenImageLayeredPipeline": {
+        **TRUE,
+        "image_ids": "img_layers",
+        "post_combine": "row norm",
+        "fixed": (("cfg_normalize", False),),
+    },
+    "JoyImageEditPipeline": {**TWO, "post_combine": "item norm"},
+    "JoyImageEditPlusPipeline": {**TRANSFORMER, "post_combine": "item norm", "rows": ("shape_list",)},
+    "NucleusMoEImagePipeline": {**TWO, "negated": True, "post_combine": "token norm"},
     "Krea2Pipeline": {**TWO, "off": 0.0, "whole": ("position_ids",)},
     "Ideogram4Pipeline": {
         **TWO,
@@ -141,7 +161,15 @@ ROWS: dict[str, dict[str, Any]] = {
     "MochiPipeline": {**TRANSFORMER, "wide": True},
     "LTXPipeline LTXImageToVideoPipeline": {**TRANSFORMER, **RESCALED, "wide": True},
     "LTXConditionPipeline": {**TRANSFORMER, **RESCALED, "negated": True},
-    "WanVideoToVideoPipeline SkyReelsV2Pipeline": TWO,
+    "WanVideoToVideoPipeline ChronoEditPipeline HeliosPipeline SkyReelsV2Pipeline": TWO,
+    "SkyReelsV2DiffusionForcingPipeline SkyReelsV2DiffusionForcingImageToVideoPipeline "
+    "SkyReelsV2DiffusionForcingVideoToVideoPipeline": {
+        **TWO,
+        "repeats": True,
+        "refused": (("ar_step", 0, "a schedule; with it every frame has a step of its own"),),
+    },
+    "CosmosTextToWorldPipeline CosmosVideoToWorldPipeline Cosmos2TextToImagePipeline Cosmos2VideoToWorldPipeline "
+    "Cosmos2_5_PredictBasePipeline": TWO,
     "WanPipeline WanImageToVideoPipeline WanVACEPipeline": EXPERTS,
     "StableVideoDiffusionPipeline": {
         "scale": "max_guidance_scale",
@@ -151,21 +179,6 @@ ROWS: dict[str, dict[str, Any]] = {
         ),
     },
 }
-
-GUIDER = "it has a guider component: give it one, pipe.guider = to_guider(guidance)."
-PARTS = "it is made of two pipelines: guide the one inside, its prior_pipe or decoder_pipe."
-
-_GUIDERS = """
-HunyuanImagePipeline HunyuanImageRefinerPipeline HunyuanVideo15Pipeline HunyuanVideo15ImageToVideoPipeline
-MotifVideoPipeline MotifVideoImage2VideoPipeline
-"""
-_COMPOSED = """
-KandinskyCombinedPipeline KandinskyImg2ImgCombinedPipeline KandinskyInpaintCombinedPipeline
-KandinskyV22CombinedPipeline KandinskyV22Img2ImgCombinedPipeline KandinskyV22InpaintCombinedPipeline
-StableCascadeCombinedPipeline WuerstchenCombinedPipeline
-"""
-ELSEWHERE: dict[str, str] = dict.fromkeys(_GUIDERS.split(), GUIDER) | dict.fromkeys(_COMPOSED.split(), PARTS)
-"""Classes that are guided in another way, and in which."""
 
 
 @cache

@@ -26,7 +26,9 @@ AMUSED: dict[str, Any] = {**TOKENS, "rows": ("micro_conds", "pooled_text_emb")}
 UNVERIFIED: dict[str, dict[str, Any]] = {
     # -- Stable Diffusion and SDXL -------------------------------------------------------------------------------------
     "AltDiffusionImg2ImgPipeline StableDiffusionInpaintPipelineLegacy StableDiffusionModelEditingPipeline "
-    "StableDiffusionControlNetXSPipeline StableDiffusionXLControlNetXSPipeline PaintByExamplePipeline": {},
+    "StableDiffusionControlNetXSPipeline StableDiffusionXLControlNetXSPipeline PaintByExamplePipeline "
+    "StableUnCLIPImg2ImgPipeline BlipDiffusionPipeline": {},
+    "BlipDiffusionControlNetPipeline": {"helpers": ("controlnet",)},
     "AltDiffusionPipeline StableDiffusionLDM3DPipeline": RESCALED,
     # -- tokens --------------------------------------------------------------------------------------------------------
     "AmusedImg2ImgPipeline": AMUSED,
@@ -34,6 +36,7 @@ UNVERIFIED: dict[str, dict[str, Any]] = {
     # -- video ---------------------------------------------------------------------------------------------------------
     "AnimateDiffControlNetPipeline AnimateDiffVideoToVideoControlNetPipeline AnimateDiffSparseControlNetPipeline "
     "PIAPipeline": FRAMES,
+    "AnimateDiffPAGPipeline": {**FRAMES, "parts": ("uncond", "cond", "perturbed")},
     "AnimateDiffSDXLPipeline": {**FRAMES, **RESCALED},
     "TextToVideoSDPipeline VideoToVideoSDPipeline": {},
     "I2VGenXLPipeline": {"alike": False},
@@ -47,11 +50,14 @@ UNVERIFIED: dict[str, dict[str, Any]] = {
     "Kandinsky5T2VPipeline Kandinsky5I2VPipeline Kandinsky5T2IPipeline Kandinsky5I2IPipeline "
     "SkyReelsV2ImageToVideoPipeline WanAnimatePipeline": TWO,
     "LucyEditPipeline": EXPERTS,
+    "AnyFlowPipeline": TRANSFORMER,
     # -- images ------------------------------------------------------------------------------------------------------
     "KandinskyImg2ImgPipeline KandinskyInpaintPipeline": {"variance": "half"},
     "KandinskyPriorPipeline": {"denoisers": ("prior",)},
     "FluxControlImg2ImgPipeline FluxControlInpaintPipeline SanaSprintImg2ImgPipeline": EMBEDDED,
     "FluxControlNetInpaintPipeline": {**EMBEDDED, "helpers": ("controlnet",)},
+    "BriaFibo2Pipeline": {**TWO, "wide": True},
+    "VisualClozeGenerationPipeline": EMBEDDED,
     # -- sound ---------------------------------------------------------------------------------------------------------
     "AudioLDMPipeline AudioLDM2Pipeline MusicLDMPipeline": {},
 }

@@ -1,0 +1,100 @@
+"""Pipeline classes that guide() refuses, and why. Read in diffusers 0.42.1."""
+
+ONE = "it makes one prediction a step and combines nothing"
+GUIDER = "it has a guider component: give it one, pipe.guider = to_guider(guidance)."
+PARTS = "it is made of two pipelines: guide the one inside, its prior_pipe or decoder_pipe."
+LTX2 = (
+    "it combines x0 of video and of sound with a scale each, and adds two further passes (blocks skipped, modalities "
+    "apart) and a rescale of the sum."
+)
+VERSATILE = "it swaps blocks of its network for those of text or image, and mixes both."
+
+_REASONS: dict[str, str] = {
+    # -- guided in another way ----------------------------------------------------------------------------------------
+    "HunyuanImagePipeline HunyuanImageRefinerPipeline HunyuanVideo15Pipeline HunyuanVideo15ImageToVideoPipeline "
+    "MotifVideoPipeline MotifVideoImage2VideoPipeline": GUIDER,
+    "KandinskyCombinedPipeline KandinskyImg2ImgCombinedPipeline KandinskyInpaintCombinedPipeline "
+    "KandinskyV22CombinedPipeline KandinskyV22Img2ImgCombinedPipeline KandinskyV22InpaintCombinedPipeline "
+    "StableCascadeCombinedPipeline WuerstchenCombinedPipeline": PARTS,
+    "VisualClozePipeline": (
+        "it is made of two pipelines: guide the ones inside, its generation_pipe and upsampling_pipe."
+    ),
+    # -- nothing to combine -------------------------------------------------------------------------------------------
+    "DDIMPipeline DDPMPipeline PNDMPipeline ScoreSdeVePipeline KarrasVePipeline DanceDiffusionPipeline LDMPipeline "
+    "LDMSuperResolutionPipeline RePaintPipeline ConsistencyModelPipeline": f"{ONE}: there is no text, and no guidance.",
+    "LatentConsistencyModelPipeline LatentConsistencyModelImg2ImgPipeline": (
+        f"{ONE}: the scale is an embedding that the network adds to its time."
+    ),
+    "Flux2KleinKVPipeline DreamLiteMobilePipeline StableAudio3InpaintPipeline StableAudio3AudioToAudioPipeline "
+    "Kandinsky6SRPipeline LTX2DFRPipeline LTX2DFRTemporalRefinePipeline": (
+        f"{ONE}: it is for weights distilled without guidance, and has no scale."
+    ),
+    "MarigoldDepthPipeline MarigoldNormalsPipeline MarigoldIntrinsicsPipeline": (
+        f"{ONE}: its text is empty and its condition is an image, to be measured."
+    ),
+    "FluxPriorReduxPipeline": "it encodes an image and denoises nothing: guide the FluxPipeline that reads it.",
+    "LTXLatentUpsamplePipeline LTX2LatentUpsamplePipeline LTX2VideoDiffusionDecodePipeline": (
+        "it upsamples or decodes what another pipeline has made: guide that one."
+    ),
+    # -- not diffusion of an image, video or sound --------------------------------------------------------------------
+    "DiffusionGemmaPipeline LLaDA2Pipeline": "it writes text, token by token; guidance here combines real numbers.",
+    "RFD4ProteinaPipeline": "it makes the atoms of a protein, with guidance of its own on their coordinates.",
+    "ShapEPipeline ShapEImg2ImgPipeline": (
+        "it denoises the weights of a radiance field, and chunks a prediction of twice the width before it combines."
+    ),
+    # -- several terms of its own -------------------------------------------------------------------------------------
+    "LTX2Pipeline LTX2ImageToVideoPipeline LTX2ConditionPipeline LTX2InContextPipeline LTX2HDRPipeline": LTX2,
+    "LEditsPPPipelineStableDiffusion LEditsPPPipelineStableDiffusionXL SemanticStableDiffusionPipeline": (
+        "it adds one masked difference for each editing prompt: its batch has as many parts as prompts."
+    ),
+    "StableDiffusionPipelineSafe": "its third part, a safety concept, changes the scale at every position.",
+    "CycleDiffusionPipeline": "its batch has four parts, of a source and a target prompt, which it combines apart.",
+    "UniDiffuserPipeline": "its network predicts image and text together, and which pair it makes decides the formula.",
+    "Cosmos3OmniPipeline": (
+        "its network reads one sequence of text, video, sound and action tokens without rows, and predicts three of "
+        "them with one scale."
+    ),
+    "Kandinsky6TI2VAPipeline": "its network predicts video and sound, and both are combined with one scale.",
+    "DreamLitePipeline": (
+        "it makes two parts, or three with an image, which has a scale of its own and is laid beside the latents."
+    ),
+    "AnyFlowFARPipeline": (
+        "its network is called between the parts of a video too, to fill a cache that later calls read in rows."
+    ),
+    "GlmImagePipeline": (
+        "its network is called for each image to be edited before the first step, and each call fills a cache that the "
+        "unconditional call reads in another mode."
+    ),
+    "HeliosPyramidPipeline": (
+        "each stage of its pyramid has another size, and its formula is CFG-Zero* where the weights ask for it."
+    ),
+    "LTXI2VLongMultiPromptPipeline": (
+        "its windows leave out steps of their sampler, and may change the prompt between them."
+    ),
+    "AceStepPipeline": (
+        "its formula is APG with a memory over the steps and lengths over time, not u + g (c - u); its interval is its "
+        "own too."
+    ),
+    # -- several calls, or other latents, a step ----------------------------------------------------------------------
+    "StableDiffusionAttendAndExcitePipeline StableDiffusionPix2PixZeroPipeline StableDiffusionDiffEditPipeline": (
+        "it runs the network at other times too, for gradients, maps or a mask."
+    ),
+    "StableDiffusionSAGPipeline": ("it is a guidance itself: guide a StableDiffusionPipeline with sag() instead."),
+    "StableDiffusionPanoramaPipeline StableDiffusionParadigmsPipeline TextToVideoZeroPipeline "
+    "TextToVideoZeroSDXLPipeline": ("it denoises several windows, steps or frames at a time in loops of its own."),
+    "StableDiffusionGLIGENPipeline": "it changes the network's fusers in the middle of a run.",
+    "StableDiffusionGLIGENTextImagePipeline": ("it makes two calls of both rows and uses one row of each."),
+    "StableUnCLIPPipeline UnCLIPPipeline UnCLIPImageVariationPipeline": (
+        "it runs a prior, a decoder or a super-resolution network one after the other in one call, each with a scale "
+        "and a sampler of its own."
+    ),
+    "VersatileDiffusionDualGuidedPipeline VersatileDiffusionImageVariationPipeline "
+    "VersatileDiffusionTextToImagePipeline": VERSATILE,
+    "SanaWMPipeline": "each token has a noise level of its own, and its condition is a camera's path.",
+    "Cosmos2_5_TransferPipeline": (
+        "its video is made in chunks of ControlNet calls whose number is that of its frames, not of its steps."
+    ),
+    "ZImageOmniPipeline": "its rows are lists of images, those to be edited before that which is made.",
+}
+REFUSED: dict[str, str] = {name: reason for names, reason in _REASONS.items() for name in names.split()}
+"""Why a class is refused, by its name: one sentence that ends the error's line."""

@@ -1,0 +1,158 @@
+"""Cosmos: both predictions are made x0, or given the known frames, before they are combined as c + g (c - u)."""
+
+from typing import Any
+
+import diffusers
+import torch
+from torch import nn
+
+from tests.pipelines.families import Case, Family, parts, parts_video, qwenimage
+from tests.pipelines.families.parts import PROMPT, pil, seeded
+from tests.pipelines.families.parts_video import video_calls, wan_vae
+
+CALL: dict[str, Any] = {
+    "prompt": PROMPT,
+    "negative": "grey",
+    "output_type": "latent",
+    "height": 32,
+    "width": 32,
+    "max_sequence_length": 16,
+}
+VIDEO = {**CALL, "num_frames": 5}
+
+
+class Unchecked(nn.Module):
+    """In place of the guardrail, which has weights of its own."""
+
+    dtype, device = torch.float32, torch.device("cpu")
+
+    def check_text_safety(self, _prompt: str) -> bool:
+        return True
+
+    def check_video_safety(self, frames: Any) -> Any:
+        return frames
+
+
+def transformer(channels: int = 16, width: int = parts.WIDTH, **more: Any) -> Any:
+    """A network that reads `channels` and predicts those of the latents."""
+    made = diffusers.CosmosTransformer3DModel(
+        in_channels=channels,
+        out_channels=channels // 4 * 4,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        num_layers=1,
+        mlp_ratio=1,
+        text_embed_dim=width,
+        adaln_lora_dim=4,
+        max_size=(4, 32, 32),
+        patch_size=(1, 2, 2),
+        rope_scale=(2.0, 1.0, 1.0),
+        concat_padding_mask=False,
+        extra_pos_embed_type="learnable",
+        **more,
+    )
+    return parts.loud(made, "attn2", gain=6.0)
+
+
+def first(cls: str, channels: int) -> Any:
+    """A builder of a pipeline of the first version: EDM's preconditioning."""
+
+    @seeded
+    def made() -> Any:
+        return getattr(diffusers, cls)(
+            **parts_video.text(),
+            transformer=transformer(channels),
+            vae=diffusers.AutoencoderKLCosmos(
+                in_channels=3,
+                out_channels=3,
+                latent_channels=4,
+                encoder_block_out_channels=(8, 8, 8, 8),
+                decode_block_out_channels=(8, 8, 8, 8),
+                attention_resolutions=(8,),
+                resolution=64,
+                num_layers=1,
+                patch_size=4,
+                patch_type="haar",
+                scaling_factor=1.0,
+                spatial_compression_ratio=4,
+                temporal_compression_ratio=4,
+            ),
+            scheduler=diffusers.EDMEulerScheduler(
+                sigma_max=80, sigma_data=0.5, prediction_type="epsilon", final_sigmas_type="sigma_min"
+            ),
+            safety_checker=Unchecked(),
+        )
+
+    return made
+
+
+def second(cls: str, channels: int) -> Any:
+    """A builder of a pipeline of the second version: a flow network in a sampler that counts noise over signal."""
+
+    @seeded
+    def made() -> Any:
+        return getattr(diffusers, cls)(
+            **parts_video.text(),
+            transformer=transformer(channels),
+            vae=wan_vae(),
+            scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_karras_sigmas=True),
+            safety_checker=Unchecked(),
+        )
+
+    return made
+
+
+@seeded
+def predict() -> Any:
+    return diffusers.Cosmos2_5_PredictBasePipeline(
+        text_encoder=qwenimage.text_encoder(),
+        tokenizer=parts.tokenizer(512),
+        transformer=transformer(17, 2 * parts.WIDTH),
+        vae=wan_vae(),
+        scheduler=diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True),
+        safety_checker=Unchecked(),
+    )
+
+
+def case(cls: str, build: Any, call: Any, **more: Any) -> Case:
+    return Case(
+        cls,
+        "cosmos",
+        build,
+        call,
+        **{
+            "offset": 1.0,
+            "denoisers": ("transformer",),
+            "style": "two calls",
+            "order": "cond uncond",
+            "combine": "c + g (c - u)",
+            "before": "made x0 or given the known frames",
+            "exact": False,
+            **more,
+        },
+    )
+
+
+FAMILY = Family(
+    "Cosmos",
+    (
+        case("CosmosTextToWorldPipeline", first("CosmosTextToWorldPipeline", 4), video_calls(**VIDEO), converts=True),
+        case(
+            "CosmosVideoToWorldPipeline",
+            first("CosmosVideoToWorldPipeline", 5),
+            video_calls(**VIDEO, image=pil(32)),
+            converts=True,
+        ),
+        case("Cosmos2TextToImagePipeline", second("Cosmos2TextToImagePipeline", 16), parts.calls(**CALL)),
+        case(
+            "Cosmos2VideoToWorldPipeline",
+            second("Cosmos2VideoToWorldPipeline", 17),
+            video_calls(**VIDEO, image=pil(32)),
+        ),
+        case(
+            "Cosmos2_5_PredictBasePipeline",
+            predict,
+            video_calls(**{**VIDEO, "max_sequence_length": 320}, video=[pil(32)] * 5, num_latent_conditional_frames=1),
+        ),
+    ),
+)
