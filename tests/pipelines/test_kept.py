@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cfglab.guidance import APG, CFGNorm, CFGZeroStar, Guidance, PredictionNorm
+from cfglab.guidance.context import StepContext
 from cfglab.pipelines import guide
 from cfglab.step import Step
 from tests.pipelines.families import case
@@ -177,6 +178,29 @@ def test_a_transform_is_not_told_of_the_tokens_of_the_picture_that_is_edited() -
     plain = uncond + 3.0 * (cond - uncond)
     normed = plain * (uncond.norm() / plain.norm())
     torch.testing.assert_close(one, latents - normed, rtol=1e-4, atol=1e-4)
+
+
+CHANNELS = {
+    **dict.fromkeys(("StableDiffusionPipeline", "WanPipeline", "AnimateDiffPipeline", "StableAudioPipeline"), 1),
+    **dict.fromkeys(("FluxPipeline", "QwenImagePipeline", "LTXPipeline", "LongCatAudioDiTPipeline"), -1),
+    **dict.fromkeys(("CogVideoXPipeline", "StableVideoDiffusionPipeline"), 2),
+}
+
+
+@pytest.mark.parametrize(("name", "dim"), CHANNELS.items())
+def test_methods_know_where_the_channels_are(name: str, dim: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images, videos and sound, packed or not."""
+    seen: list[int] = []
+
+    def noted(_: PredictionNorm, guided: Tensor, context: StepContext) -> Tensor:
+        seen.append(context.channel_dim)
+        return guided
+
+    monkeypatch.setattr(PredictionNorm, "prediction", noted)
+    made, pipe = case(name), pipe_of(name)
+    with guide(pipe, Guidance(3.0, [PredictionNorm(space="model")])):
+        made.call(pipe, 5.0, steps=1)
+    assert seen == [dim]
 
 
 @pytest.mark.parametrize("name", ["StableDiffusion3Pipeline", "FluxPipeline", "WanPipeline", "QwenImagePipeline"])

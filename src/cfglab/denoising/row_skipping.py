@@ -75,6 +75,8 @@ class GuidedRows:
         run: The number of the run, 0 or more.
         channels: Returns the number of leading channels that are guided, given the number of all channels. The
             remaining channels (a learned variance) follow the conditional prediction. None guides all channels.
+        channel_dim: The dimension of the channels: 1; -1 for packed tokens, (rows, tokens, channels); 2 for
+            (rows, frames, channels, height, width).
         shaped: False if a prediction may have another shape than the sample. The shape is then taken from a
             conditional row, even if the guided prediction is zero.
         claims: Given if the sample of the next call follows from the sample and the guided prediction of this one, in
@@ -97,6 +99,7 @@ class GuidedRows:
         *,
         model: Space | None = None,
         channels: Callable[[int], int] | None = None,
+        channel_dim: int = 1,
         shaped: bool = True,
         claims: list[Tensor] | None = None,
     ) -> None:
@@ -104,6 +107,9 @@ class GuidedRows:
         self.run = run
         self._channels, self._shaped = channels, shaped
         self._groups = _grouped(guidances, (prediction,) if model is None else (prediction, model))
+        for group in self._groups:
+            if isinstance(group.guide, Guide):
+                group.guide.channel_dim = channel_dim
         self._equal = EqualRows(claims)
         self._is_determined = claims is not None
         self.still_equal: list[int] | None = None

@@ -28,6 +28,8 @@ class StepContext:
         latents: The input of the denoiser, (n, ...); None if it was not given.
         extra: The prediction of the perturbed pass of the transform, (n, ...); None if it has no perturbed pass.
         second: That of its second perturbed pass, (n, ...); None if it has none, or it was not needed.
+        channel_dim: The dimension of the channels: 1; -1 for packed tokens, (n, tokens, channels); 2 for
+            (n, frames, channels, h, w).
         memory: A dict of this transform in this run, kept from step to step.
     """
 
@@ -39,6 +41,7 @@ class StepContext:
     latents: "Tensor | None" = None
     extra: "Tensor | None" = None
     second: "Tensor | None" = None
+    channel_dim: int = 1
     memory: dict[str, Any] = field(default_factory=dict)
 
     def over_w(self, tensor: "Tensor") -> "Tensor":

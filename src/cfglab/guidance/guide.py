@@ -87,6 +87,8 @@ class Guide:
         acts: Whether a transform acts, beside the scale.
         repeats: True if equal images, combined by this Guide, are equal afterwards: every transform is cfglab's own.
         per_image: True if the needed rows depend on the history of an image; each image then needs its own Guide.
+        channel_dim: The dimension of the channels: 1; -1 for packed tokens, (n, tokens, channels); 2 for
+            (n, frames, channels, h, w).
         w: The scale of the last `combine`: a number, or (n,) if a transform computes it from the predictions; the mean
             over each image where it is a map.
         w_range: (2, n), the smallest and the largest scale in each image, where the last scale was a map; else None.
@@ -102,6 +104,7 @@ class Guide:
         self.guidance = guidance
         self.prediction = prediction
         self.model = prediction if model is None else model
+        self.channel_dim = 1
         self.w: float | Tensor = 1.0
         self.w_range: Tensor | None = None
         self._active = [_Active(transform) for transform in guidance.transforms if transform.strength > 0]
@@ -373,7 +376,15 @@ class _Combination:
             name: converted[name] if name in converted else self._converted(predictions[name], space)
             for name in predictions
         }
-        return StepContext(self._step, self.w, space=space, latents=self._input, memory=active.memory, **fields)
+        return StepContext(
+            self._step,
+            self.w,
+            space=space,
+            latents=self._input,
+            channel_dim=self._guide.channel_dim,
+            memory=active.memory,
+            **fields,
+        )
 
     def _converted(self, value: "Tensor", space: Space) -> "Tensor":
         from cfglab.guidance.parameterization import convert

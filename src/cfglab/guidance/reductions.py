@@ -59,29 +59,31 @@ def flat_std(a: Tensor, keep: int = 1) -> Tensor:
     return centred.norm(dim=keep) / (values.shape[keep] - 1) ** 0.5
 
 
-def channel_dot(a: Tensor, b: Tensor) -> Tensor:
-    """<a, b> at every position, over dimension 1.
+def channel_dot(a: Tensor, b: Tensor, dim: int = 1) -> Tensor:
+    """<a, b> at every position, over the channels.
 
     Args:
-        a: (n, channels, ...), float32 or float64.
+        a: (n, channels, ...), or another layout with its `dim`; float32 or float64.
         b: The same shape.
+        dim: The dimension of the channels, as `StepContext.channel_dim` has it.
 
     Returns:
-        (n, 1, ...).
+        The same shape, with 1 for the channels.
     """
-    return a.mul(b).sum(1, keepdim=True)
+    return a.mul(b).sum(dim, keepdim=True)
 
 
-def channel_norm(a: Tensor) -> Tensor:
-    """The L2 norm at every position, over dimension 1.
+def channel_norm(a: Tensor, dim: int = 1) -> Tensor:
+    """The L2 norm at every position, over the channels.
 
     Args:
-        a: (n, channels, ...), float32 or float64.
+        a: (n, channels, ...), or another layout with its `dim`; float32 or float64.
+        dim: The dimension of the channels, as `StepContext.channel_dim` has it.
 
     Returns:
-        (n, 1, ...).
+        The same shape, with 1 for the channels.
     """
-    return channel_dot(a, a).sqrt()
+    return channel_dot(a, a, dim).sqrt()
 
 
 def along(a: Tensor, b: Tensor, product: Callable[[Tensor, Tensor], Tensor] = dot) -> Tensor:
@@ -90,7 +92,7 @@ def along(a: Tensor, b: Tensor, product: Callable[[Tensor, Tensor], Tensor] = do
     Args:
         a: (n, ...), float32 or float64.
         b: The same shape.
-        product: `dot` for one part an image, `channel_dot` for one at every position.
+        product: `dot` for one part an image, a `channel_dot` for one at every position.
 
     Returns:
         A tensor of the same shape.

@@ -59,13 +59,15 @@ class GuidedDenoiser:
         prediction: Space,
         model: Space | None,
         channels: int | None,
+        channel_dim: int,
         module: "Module | None",
         two_calls: bool,
     ) -> None:
         self.trace = Trace()
         self._denoise, self._guidances, self._levels = denoise, tuple(guidances), levels
         self._uncond, self._prediction, self._model = uncond, prediction, model
-        self._channels, self._module, self._two_calls = channels, module, two_calls
+        self._channels, self._channel_dim = channels, channel_dim
+        self._module, self._two_calls = module, two_calls
         self._negated = isinstance(levels, Levels) and levels.negated
         self._rows: GuidedRows | None = None
         self._calls, self._last, self._runs = 0, 0, 0
@@ -134,6 +136,7 @@ class GuidedDenoiser:
                 self._runs,
                 model=self._model,
                 channels=None if channels is None else lambda total: min(total, channels),
+                channel_dim=self._channel_dim,
             )
             self._calls, self._runs = 0, self._runs + 1
         ending = self._two_calls and self._calls % 2 == 1
@@ -228,6 +231,7 @@ def guided(
     prediction: Space | None = None,
     model: Space | None = None,
     channels: int | None = None,
+    channel_dim: Literal[1, 2, -1] = 1,
     module: "Module | Literal['self'] | None" = None,
     two_calls: bool = False,
 ) -> GuidedDenoiser:
@@ -248,6 +252,9 @@ def guided(
         model: What the network inside predicts, if `denoise` converts; None is the same.
         channels: Guide the leading channels only and take the others from the conditional prediction: 3 in DiT's
             `forward_with_cfg`, the number of latent channels for a learned variance.
+        channel_dim: The dimension of the channels: -1 for packed tokens, (n, tokens, channels), 2 for
+            (n, frames, channels, h, w). Some methods work on the channels of every position: `adg`, `mahiro`,
+            `mimic_threshold`, `nrs`, `cfg_norm(axis="channel")`.
         module: The network, for perturbed passes (PAG, SEG, SLG); "self" if it is `denoise`.
         two_calls: The sampler evaluates a step at its start and at its end, as Heun's method.
 
@@ -272,6 +279,11 @@ def guided(
         )
     if channels is not None and channels < 1:
         raise InputError(f"channels {channels}: 1 or more leading channels are guided; leave it out for all.")
+    if channel_dim not in (1, 2, -1) or (channel_dim != 1 and channels is not None):
+        raise InputError(
+            f"channel_dim {channel_dim}: it is 1, or without channels= 2 for (n, frames, channels, h, w) and -1 for "
+            "packed tokens; write one of them."
+        )
     several = isinstance(guidance, list | tuple) and any(not isinstance(part, int | float) for part in guidance)
     guidances = [as_guidance(part) for part in guidance] if several else [as_guidance(guidance)]
     reader: Levels | SigmaSteps = levels if isinstance(levels, Levels | SigmaSteps) else SigmaSteps(levels)
@@ -281,7 +293,9 @@ def guided(
     for spec in guidances:
         if isinstance(spec, Guidance):
             host.check(spec, "flow" if (prediction or own) == "flow" else "vp")
-    return GuidedDenoiser(denoise, guidances, reader, uncond, prediction or own, model, channels, network, two_calls)
+    return GuidedDenoiser(
+        denoise, guidances, reader, uncond, prediction or own, model, channels, channel_dim, network, two_calls
+    )
 
 
 def _level(level: Any) -> float:

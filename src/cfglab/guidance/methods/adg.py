@@ -71,4 +71,4 @@ class ADG(Transform):
         turned = turn.cos() * cond + factor * orthogonal
         if not self.keep_norm:
             return turned
-        return turned * safe_divide(channel_norm(cond), channel_norm(turned))
+        return turned * safe_divide(channel_norm(cond, context.channel_dim), channel_norm(turned, context.channel_dim))

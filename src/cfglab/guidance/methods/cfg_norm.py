@@ -73,7 +73,7 @@ class CFGNorm(Transform):
         def length(x: "Tensor") -> "Tensor":
             if self.axis == "image":
                 return norm(x)
-            return channel_norm(x) if self.axis == "channel" else x.norm(dim=-1, keepdim=True)
+            return channel_norm(x, context.channel_dim) if self.axis == "channel" else x.norm(dim=-1, keepdim=True)
 
         guided_length, target_length = (
             length(guided),

@@ -41,10 +41,11 @@ class MaHiRo(Transform):
     def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
         from cfglab.guidance.reductions import channel_dot, channel_norm
 
+        dim = context.channel_dim
         leap = context.w * context.cond
         ours, theirs = _root(context.w * context.uncond), _root((leap + guided) / 2)
-        lengths = channel_norm(ours) * channel_norm(theirs)
-        cosines = channel_dot(ours, theirs) / lengths.clamp(min=1e-8)
+        lengths = channel_norm(ours, dim) * channel_norm(theirs, dim)
+        cosines = channel_dot(ours, theirs, dim) / lengths.clamp(min=1e-8)
         agreed = cosines.flatten(1).mean(1).reshape(-1, *[1] * (guided.ndim - 1))
         return guided + (1 - agreed) / 2 * (leap - guided)
 

@@ -56,6 +56,12 @@ class MimicThreshold(Transform):
     per_channel: bool = True
 
     def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
+        return self._limited(
+            *(x.movedim(context.channel_dim, 1) for x in (guided, context.cond, context.uncond))
+        ).movedim(1, context.channel_dim)
+
+    def _limited(self, guided: "Tensor", cond: "Tensor", uncond: "Tensor") -> "Tensor":
+        """The guided prediction; (n, channels, ...) in and out."""
         from cfglab.guidance.reductions import flat_std, quantile, safe_divide
 
         keep = 2 if self.per_channel and guided.ndim > 2 else 1
@@ -69,7 +75,7 @@ class MimicThreshold(Transform):
             return flat_std(x, keep).reshape(*x.shape[:keep], *[1] * (x.ndim - keep))
 
         g = centred(guided)
-        target = spread(centred(context.uncond + self.mimic * (context.cond - context.uncond)), 1.0)
+        target = spread(centred(uncond + self.mimic * (cond - uncond)), 1.0)
         measured = spread(g, self.percentile)
         if self.start == "zero":
             return guided * safe_divide(target, measured)

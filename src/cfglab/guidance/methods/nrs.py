@@ -76,13 +76,16 @@ class NRS(Transform):
         return self
 
     def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":  # noqa: ARG002
+        from functools import partial
+
         from cfglab.guidance.reductions import along, channel_dot, channel_norm, safe_divide
 
+        dim = context.channel_dim
         offset = self._offset(context)
         cond, uncond = context.cond + offset, context.uncond + offset
-        parallel = along(uncond, cond, channel_dot)
+        parallel = along(uncond, cond, partial(channel_dot, dim=dim))
         steered = cond + self.stretch * (cond - parallel) - self.skew * (uncond - parallel)
-        shorter = safe_divide(channel_norm(cond), channel_norm(steered))
+        shorter = safe_divide(channel_norm(cond, dim), channel_norm(steered, dim))
         squashed = steered * ((1 - self.squash) + self.squash * shorter)
         return context.cond + (squashed - cond)
 

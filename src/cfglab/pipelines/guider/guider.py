@@ -26,6 +26,7 @@ from cfglab.pipelines.guider.loop_step import LoopReader, find_host
 from cfglab.pipelines.guider.next_call import perturbed_call, replace_next_call, restore_call, sample_of
 from cfglab.pipelines.guider.save import as_json_objects, guidance_of
 from cfglab.pipelines.guider.step_calls import CONDITIONAL, UNCONDITIONAL, StepCall, as_batch, perturbed
+from cfglab.pipelines.interception.channels import channel_dim
 from cfglab.pipelines.loading.quiet import quiet
 from cfglab.schedules import Constant
 from cfglab.step import Step
@@ -94,6 +95,7 @@ class Guider(BaseGuidance):  # type: ignore[misc]
         self._distinct = torch.empty(0)
         self._plan: list[StepCall] = []
         self._latents: Any = None
+        self._channel_dim = 1
         self._independence = CallIndependence(share_rows)
         stored, self._unstored = as_json_objects(self.guidances)
         options = {} if share_rows is None else {"share_rows": share_rows}
@@ -369,7 +371,7 @@ class Guider(BaseGuidance):  # type: ignore[misc]
                 "images per prompt; give that many, or a single guidance for all."
             )
         specs = self.guidances if self.several else self.guidances * images
-        return GuidedRows(specs, self._prediction, run=self._runs - 1)
+        return GuidedRows(specs, self._prediction, run=self._runs - 1, channel_dim=self._channel_dim)
 
     def _reads_latents(self) -> bool:
         """Whether a transform could ask what the denoiser saw; plain guidance leaves the denoiser alone."""
@@ -377,6 +379,7 @@ class Guider(BaseGuidance):  # type: ignore[misc]
 
     def _record_latents(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._latents = sample_of(args, kwargs)
+        self._channel_dim = channel_dim(module, self._latents)
         return module(*args, **kwargs)
 
     def _description(self) -> str:

@@ -64,6 +64,23 @@ def _generated_tokens(profile: Profile, call: DenoiserCall) -> int:
     return sum(math.prod(size) for size in (ids[0][:-1] if layers else ids[0][:1]))
 
 
+def channel_dim(module: nn.Module, sample: Any) -> int:
+    """The dimension of the channels in a sample.
+
+    Args:
+        module: The denoiser.
+        sample: Its input: a tensor, or a list of one for each row.
+
+    Returns:
+        What the configuration of the denoiser tells: -1 for packed tokens, (rows, tokens, channels), 2 for
+        (rows, frames, channels, height, width), else 1.
+    """
+    shape = tuple(sample.shape) if isinstance(sample, Tensor) else ()
+    candidates = {3: (-1, 1), 5: (1, 2)}.get(len(shape), ())
+    channels = _configured(module, "in_channels") or _configured(module, "latent_dim")
+    return next((dim for dim in candidates if shape[dim] == channels), 1)
+
+
 def same_shape(module: nn.Module) -> bool:
     """Whether a prediction is known to have the shape of the sample.
 
@@ -73,6 +90,9 @@ def same_shape(module: nn.Module) -> bool:
     Returns:
         True if its configuration has as many output channels as input channels.
     """
-    config: Any = getattr(core_of(module), "config", None)
-    channels = [getattr(config, name, None) for name in ("in_channels", "out_channels")]
-    return channels[0] is not None and channels[1] in (None, channels[0])
+    inputs, outputs = (_configured(module, name) for name in ("in_channels", "out_channels"))
+    return inputs is not None and outputs in (None, inputs)
+
+
+def _configured(module: nn.Module, name: str) -> Any:
+    return getattr(getattr(core_of(module), "config", None), name, None)

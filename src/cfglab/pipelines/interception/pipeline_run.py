@@ -19,7 +19,7 @@ from cfglab.denoising.trace import StepRecord
 from cfglab.errors import InputError, NotFinite
 from cfglab.pipelines.interception.batched import Batched
 from cfglab.pipelines.interception.callers import Callers, function_of
-from cfglab.pipelines.interception.channels import guided_channels, same_shape
+from cfglab.pipelines.interception.channels import channel_dim, guided_channels, same_shape
 from cfglab.pipelines.interception.controlnets import call_controlnet
 from cfglab.pipelines.interception.denoiser_call import DenoiserCall
 from cfglab.pipelines.interception.embedded_scale import Embedded
@@ -270,8 +270,15 @@ class PipelineRun:
             channels = guided_channels(self.profile, call)
             specs = self.guidances(images) if specs is None else specs
             claims = self.claims if is_determined(self.pipe, self.arguments) else None
-            shaped = same_shape(call.module)
-            self.rows = GuidedRows(specs, space, self.number, channels=channels, shaped=shaped, claims=claims)
+            self.rows = GuidedRows(
+                specs,
+                space,
+                self.number,
+                channels=channels,
+                channel_dim=channel_dim(call.module, call.sample),
+                shaped=same_shape(call.module),
+                claims=claims,
+            )
             names = (*self.profile.denoisers, *self.profile.helpers)
             self._sharing = Sharing(self.pipe, names, self.guided.share_rows, has_cache(call.module))
         if self.rows.images != images:
