@@ -138,9 +138,9 @@ def test_the_schedule_moves_once_a_step(tiny: Path, sampler: str, indices: list[
 
 def test_a_list_of_one_scale_a_step_is_enough_for_a_sampler_that_calls_twice(tiny: Path) -> None:
     ours = model(tiny, scheduler_kls="heun")
-    by_list = ours.generate("a", GuidanceTfm({"g": [3.0, 1.0, 5.0]}), steps=3)
-    by_hand = ours.generate("a", lambda u, t, idx: u + (3.0, 1.0, 5.0)[idx] * (t - u), steps=3)
-    by_schedule = ours.generate("a", cfglab.Table([3.0, 1.0, 5.0]), steps=3)
+    by_list = ours.generate("a", GuidanceTfm({"g": [3.0, 2.0, 5.0]}), steps=3)
+    by_hand = ours.generate("a", lambda u, t, idx: u + (3.0, 2.0, 5.0)[idx] * (t - u), steps=3)
+    by_schedule = ours.generate("a", cfglab.Table([3.0, 2.0, 5.0]), steps=3)
     assert same(by_list, by_hand)
     assert same(by_list, by_schedule)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cfglab.errors import InputError
-from cfglab.pipelines.interception.deferred import DeferredPrediction
+from cfglab.pipelines.interception.deferred import deferred, settle
 
 
 def latents(seed: int) -> Tensor:
@@ -33,23 +33,34 @@ CONVERSIONS: list[Callable[[Tensor], Tensor]] = [
 
 @pytest.mark.parametrize("convert", CONVERSIONS)
 def test_a_conversion_is_made_again(convert: Callable[[Tensor], Tensor]) -> None:
-    prediction = DeferredPrediction.of(latents(0))
+    prediction = deferred(latents(0))
     converted = convert(prediction)
     assert not torch.equal(converted + 0, convert(latents(1)))
-    prediction = DeferredPrediction.of(latents(0))
+    prediction = deferred(latents(0))
     converted = convert(prediction)
-    prediction.set(latents(1))
+    settle(prediction, latents(1))
     assert torch.equal(converted + 0, convert(latents(1)))
     assert type(converted + 0) is Tensor  # as any other from here on
 
 
 def test_a_shape_may_be_asked_and_a_number_may_not() -> None:
-    prediction = DeferredPrediction.of(latents(0))
+    prediction = deferred(latents(0))
     assert prediction.shape == (2, 4, 3)
     assert prediction.dtype is torch.float32
     total = torch.zeros(2, 4, 3)
     for ask in (lambda: prediction.sum().item(), lambda: bool(prediction.any()), lambda: total.add_(prediction)):
         with pytest.raises(InputError, match="a value that guidance has not decided yet"):
             ask()
-    prediction.set(latents(1))
+    settle(prediction, latents(1))
     assert prediction.sum().item() == latents(1).sum().item()
+
+
+class Distributed(Tensor):
+    """A tensor of a class of its own."""
+
+
+def test_a_tensor_of_a_class_of_its_own_keeps_it() -> None:
+    prediction = latents(0).as_subclass(Distributed)
+    assert deferred(prediction) is prediction
+    settle(prediction, latents(1))
+    assert torch.equal(prediction.as_subclass(Tensor), latents(1))

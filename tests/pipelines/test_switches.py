@@ -29,9 +29,17 @@ OTHER = {
     "pag_scale": "of the third part of the batch, which is kept",
     "pag_adaptive_scale": "of the third part of the batch, which is kept",
     "clip_value": "done to the guided prediction by the pipeline",
+    "truncation_rate": "done to the guided prediction by the pipeline",
+    "input_frames_guidance": "which frames of the unconditional prediction's input are those that are given",
 }
 """What is neither the profile's scale nor in its fields, and why nothing of it is lost."""
-KEPT = {"guidance_rescale": ("rescale",), "cfg_normalization": ("row norm", "ceiling")}
+KEPT = {
+    "guidance_rescale": ("rescale",),
+    "cfg_normalization": ("row norm", "ceiling"),
+    "cfg_normalize": ("row norm",),
+    "enable_cfg_renorm": ("token ceiling",),
+    "cfg_renorm_min": ("token ceiling",),
+}
 """What is done here, where `after` of the profile says so."""
 
 
@@ -41,7 +49,7 @@ UNREAD = {"ChromaInpaintPipeline": {"true_cfg_scale"}}
 
 def undecided(kind: Any, profile: Profile) -> set[str]:
     """The switches of a class of which nothing was said."""
-    named = {profile.scale, *(name for name, *_ in profile.refused), *OTHER}
+    named = {profile.scale, profile.image_scale, *(name for name, *_ in profile.refused), *OTHER}
     named |= {name for name, after in KEPT.items() if profile.post_combine in after}
     named |= UNREAD.get(kind.__name__, set())
     return {name for name in inspect.signature(kind.__call__).parameters if SWITCH.search(name)} - named

@@ -25,7 +25,7 @@ ROWS = frozenset(
         *("encoder_hidden_states_llama3", "encoder_hidden_states_image", "pooled_projections", "pooled_embeds"),
         *("text_encoder_layers", "text_embeds", "cap_feats", "siglip_feats", "global_hidden_states", "clip_text"),
         *("clip_text_pooled", "clip_img", "clip", "c", "proj_embedding", "class_labels", "text_bth", "text_lens"),
-        *("input_ids", "prior_token_id", "prior_token_drop", "audio_encoder_hidden_states"),
+        *("input_ids", "prior_token_id", "prior_token_drop", "audio_encoder_hidden_states", "pooled_text_emb"),
         # masks
         *("attention_mask", "encoder_attention_mask", "encoder_attention_mask_1", "encoder_attention_mask_2"),
         *("encoder_hidden_states_mask", "encoder_mask", "text_embedding_mask", "text_embedding_mask_t5"),
@@ -33,6 +33,7 @@ ROWS = frozenset(
         *("audio_encoder_attention_mask", "video_self_attention_mask", "video_keyframes_mask"),
         # sizes, conditions, images beside the sample
         *("timestep_cond", "added_time_ids", "guidance", "additional_t_cond", "image_meta_size", "style", "fps"),
+        *("micro_conds",),
         *("original_size", "target_size", "crop_coords", "image_embeds", "image_embeddings", "image_latents"),
         *("effnet", "x_cat", "sca", "crp", "pixels", "video_coords", "inpaint_latents", "control_latents", "id_cond"),
         *("id_vit_hidden", "pose_hidden_states", "face_pixel_values", "position_ids", "segment_ids", "indicator"),

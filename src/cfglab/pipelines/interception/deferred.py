@@ -17,40 +17,18 @@ class DeferredPrediction(Tensor):
     """A provisional prediction; what is computed from it before the second call is computed again from the final one.
 
     A pipeline may convert the first prediction (to x0, to float32, to the frames that are not given) before it makes
-    the second call. Every torch function of a deferred tensor is recorded; `set` runs the same functions again, in
-    order, and writes each result into the tensor that the pipeline holds. After `set` it is a tensor as any other.
+    the second call. Every torch function of a deferred tensor is recorded; `settle` runs the same functions again, in
+    order, and writes each result into the tensor that the pipeline holds. Then it is a tensor as any other.
 
     Example:
-        >>> prediction = DeferredPrediction.of(torch.tensor([1.0]))
+        >>> prediction = deferred(torch.tensor([1.0]))
         >>> converted = 3 - 2 * prediction
-        >>> prediction.set(torch.tensor([5.0]))
+        >>> settle(prediction, torch.tensor([5.0]))
         >>> converted + 0
         tensor([-7.])
     """
 
     _replay: "_Replay"
-
-    @classmethod
-    def of(cls, provisional: Tensor) -> "DeferredPrediction":
-        """A deferred tensor with this value until `set`.
-
-        Args:
-            provisional: Any shape; its storage is taken over.
-
-        Returns:
-            The tensor.
-        """
-        return _deferred(provisional, _Replay())
-
-    def set(self, value: Tensor) -> None:
-        """Write the final value, and run again what was computed from the provisional one.
-
-        Args:
-            value: A tensor that fits the last positions of dimension 1, or the whole shape.
-        """
-        plain = self.as_subclass(Tensor)
-        plain[:, -value.shape[1] :].copy_(value) if plain.ndim > 1 else plain.copy_(value)
-        self._replay.run()
 
     @classmethod
     def __torch_function__(
@@ -79,7 +57,7 @@ class DeferredPrediction(Tensor):
         if not tensors:
             return result
         waiting.record(lambda: func(*plain_args, **plain_kwargs), tensors)
-        return tree_map_only(Tensor, lambda tensor: _deferred(tensor, waiting), result)
+        return tree_map_only(Tensor, lambda tensor: _recorded(tensor, waiting), result)
 
 
 class _Replay:
@@ -102,10 +80,36 @@ class _Replay:
         self._calls.clear()
 
 
-def _deferred(tensor: Tensor, replay: _Replay) -> DeferredPrediction:
-    deferred = _plain(tensor).as_subclass(DeferredPrediction)
-    deferred._replay = replay
-    return deferred
+def deferred(provisional: Tensor) -> Tensor:
+    """A tensor with this value until `settle`.
+
+    Args:
+        provisional: Any shape; its storage is taken over.
+
+    Returns:
+        A DeferredPrediction. A tensor of a class of its own (distributed, simulated) stays what it is: the final value
+        is written into it, and what was computed from it before is not computed again.
+    """
+    return _recorded(provisional, _Replay()) if type(provisional) is Tensor else provisional
+
+
+def settle(prediction: Tensor, value: Tensor) -> None:
+    """Write the final value, and run again what was computed from the provisional one.
+
+    Args:
+        prediction: As `deferred` returned it.
+        value: A tensor that fits the last positions of dimension 1, or the whole shape.
+    """
+    plain = _plain(prediction) if isinstance(prediction, DeferredPrediction) else prediction
+    plain[:, -value.shape[1] :].copy_(value) if plain.ndim > 1 else plain.copy_(value)
+    if isinstance(prediction, DeferredPrediction):
+        prediction._replay.run()
+
+
+def _recorded(tensor: Tensor, replay: _Replay) -> DeferredPrediction:
+    recorded = _plain(tensor).as_subclass(DeferredPrediction)
+    recorded._replay = replay
+    return recorded
 
 
 def _plain(tensor: Tensor) -> Tensor:

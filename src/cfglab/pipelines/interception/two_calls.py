@@ -13,7 +13,7 @@ from cfglab.errors import InputError
 from cfglab.guidance import Perturbation
 from cfglab.guidance.context import runs
 from cfglab.pipelines.interception.channels import last_image
-from cfglab.pipelines.interception.deferred import DeferredPrediction
+from cfglab.pipelines.interception.deferred import deferred, settle
 from cfglab.pipelines.interception.denoiser_call import DenoiserCall
 from cfglab.pipelines.interception.outputs import predicted, with_prediction
 from cfglab.pipelines.interception.preconditions import off_error
@@ -41,7 +41,7 @@ class _PendingStep:
     part: Part
     result: _CallResult
     step: Step
-    output: DeferredPrediction
+    output: Tensor
 
 
 class TwoCalls:
@@ -78,7 +78,7 @@ class TwoCalls:
         if pending is None:
             step = self._run.step(call)
             result = self._run_needed(rows, call, part, tick, step)
-            self._pending = _PendingStep(part, result, step, DeferredPrediction.of(self._provisional(result)))
+            self._pending = _PendingStep(part, result, step, deferred(self._provisional(result)))
             return with_prediction(self._run.template, self._pending.output)
         if pending.part == part or pending.result.tick != tick or _same_conditioning(pending.result.call, call):
             raise self._unpaired_error(pending.step)
@@ -152,7 +152,7 @@ class TwoCalls:
             rows_run += record.rows_varied
             run.record(record, guided, rows_run=rows_run, rows_saved=record.rows_run + record.rows_saved - rows_run)
         guided = -guided if run.profile.negated else guided
-        pending.output.set(guided)
+        settle(pending.output, guided)
         if run.profile.post_combine == "token norm":  # divides by the length of the combination: c = 0, u = 1 gives 0
             return torch.where(guided.any(dim=-1, keepdim=True), guided, 1.0)
         return guided
