@@ -26,6 +26,7 @@ def shell(command: str, **environment: str) -> tuple[int, bytes, bytes]:
 
 INTERRUPT = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal, also where tests run in the background
 class Interrupt:
     def find_spec(self, name, *_):
         if name == os.environ["INTERRUPT_AT"]:
