@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 import cfglab
-from cfglab.cli import call
+from cfglab.cli import call, threads
 from tests.small_run import YAML as SMALL
 from tests.small_run import small_run
 
@@ -410,3 +410,12 @@ def test_a_terminal_without_unicode_still_gets_its_curves() -> None:
     )
     assert done.returncode == 0
     assert b"1 7.5   dose 7.5" in done.stdout
+
+
+@pytest.mark.parametrize("stated", [{}, {"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "5"}], ids=str)
+def test_threads_wait_briefly_unless_the_environment_says_how(
+    stated: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.environ", dict(stated))
+    threads.wait_briefly()
+    assert os.environ == (stated or {"GOMP_SPINCOUNT": threads.SPINS})

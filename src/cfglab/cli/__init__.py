@@ -15,9 +15,10 @@ def main() -> None:
     code = STOPPED
     try:
         _handle_interrupts()
-        from cfglab.cli import error_messages, streams  # noqa: F401 (loaded now: later there may be no memory for it)
+        from cfglab.cli import error_messages, streams, threads  # noqa: F401 (loaded now: later memory may be short)
 
         streams.prepare()
+        threads.wait_briefly()
         code = call(sys.argv[1:])
         _handle_interrupts(silent=True)
         streams.finish()
