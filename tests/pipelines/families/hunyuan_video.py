@@ -29,21 +29,23 @@ TRUE: dict[str, Any] = {"scale_argument": "true_cfg_scale", "negative": "grey"}
 FACTS: dict[str, Any] = {"denoisers": ("transformer",)}
 
 
+SIZES: dict[str, Any] = {
+    "out_channels": 4,
+    "num_attention_heads": 2,
+    "attention_head_dim": 10,
+    "num_layers": 1,
+    "num_single_layers": 1,
+    "num_refiner_layers": 1,
+    "text_embed_dim": parts.WIDTH,
+    "pooled_projection_dim": parts.WIDTH,
+    "rope_axes_dim": (2, 4, 4),
+}
+"""Of both transformers."""
+
+
 def components(*, embedded: bool, channels: int = 4, kind: str | None = None, **more: Any) -> dict[str, Any]:
     transformer = diffusers.HunyuanVideoTransformer3DModel(
-        in_channels=channels,
-        out_channels=4,
-        num_attention_heads=2,
-        attention_head_dim=10,
-        num_layers=1,
-        num_single_layers=1,
-        num_refiner_layers=1,
-        patch_size=1,
-        guidance_embeds=embedded,
-        text_embed_dim=parts.WIDTH,
-        pooled_projection_dim=parts.WIDTH,
-        rope_axes_dim=(2, 4, 4),
-        image_condition_type=kind,
+        **SIZES, in_channels=channels, patch_size=1, guidance_embeds=embedded, image_condition_type=kind
     )
     return {
         "transformer": parts.loud(transformer, "context_embedder", "text_embedder", "guidance_embedder", gain=2.0),
@@ -96,17 +98,9 @@ def scalar() -> Any:
 @seeded
 def framepack() -> Any:
     transformer = diffusers.HunyuanVideoFramepackTransformer3DModel(
+        **SIZES,
         in_channels=4,
-        out_channels=4,
-        num_attention_heads=2,
-        attention_head_dim=10,
-        num_layers=1,
-        num_single_layers=1,
-        num_refiner_layers=1,
         guidance_embeds=False,
-        text_embed_dim=parts.WIDTH,
-        pooled_projection_dim=parts.WIDTH,
-        rope_axes_dim=(2, 4, 4),
         has_image_proj=True,
         image_proj_dim=parts.WIDTH,
         has_clean_x_embedder=True,

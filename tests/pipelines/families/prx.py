@@ -8,20 +8,25 @@ from tests.pipelines.families import Case, Family, parts
 from tests.pipelines.families.parts import awake, calls, seeded
 
 
-@seeded
-def build() -> Any:
-    transformer = diffusers.PRXTransformer2DModel(
+def transformer(channels: int, **more: Any) -> Any:
+    made = diffusers.PRXTransformer2DModel(
         patch_size=2,
-        in_channels=4,
+        in_channels=channels,
         context_in_dim=parts.WIDTH,
         hidden_size=32,
         mlp_ratio=2.0,
         num_heads=2,
         depth=2,
         axes_dim=[8, 8],
+        **more,
     )
+    return awake(parts.loud(made, "txt_in", "txt_kv_proj", gain=3.0), 0.3)
+
+
+@seeded
+def build() -> Any:
     return diffusers.PRXPipeline(
-        transformer=awake(parts.loud(transformer, "txt_in", "txt_kv_proj", gain=3.0), 0.3),
+        transformer=transformer(4),
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
         vae=parts.flux_vae(),
         text_encoder=None,
@@ -31,20 +36,8 @@ def build() -> Any:
 
 @seeded
 def pixels() -> Any:
-    transformer = diffusers.PRXTransformer2DModel(
-        patch_size=2,
-        in_channels=3,
-        context_in_dim=parts.WIDTH,
-        hidden_size=32,
-        mlp_ratio=2.0,
-        num_heads=2,
-        depth=2,
-        axes_dim=[8, 8],
-        bottleneck_size=8,
-        resolution_embeds=True,
-    )
     return diffusers.PRXPixelPipeline(
-        transformer=awake(parts.loud(transformer, "txt_in", "txt_kv_proj", gain=3.0), 0.3),
+        transformer=transformer(3, bottleneck_size=8, resolution_embeds=True),
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
         text_encoder=None,
         tokenizer=parts.tokenizer(),

@@ -10,9 +10,8 @@ from cfglab.guidance.perturbations.base import ConditionalPass
 from cfglab.guidance.perturbations.hooks import check_hooks, cross_attentions, parameters_of
 from cfglab.guidance.perturbations.joint_attention import (
     Product,
-    image_attentions,
+    joint_attentions,
     products_replaced,
-    reads_both,
     text_attentions,
     token_order,
 )
@@ -62,7 +61,7 @@ class FlippedValues(ConditionalPass):
             )
         joint = order is not None and order.order != "image"
         if joint:
-            attentions = [module for module in image_attentions(denoiser, (), "vsf") if reads_both(denoiser, module)]
+            attentions = joint_attentions(denoiser, "vsf")
         else:
             attentions = cross_attentions(denoiser, "vsf") if order is None else text_attentions(denoiser)
 
@@ -84,8 +83,8 @@ class FlippedValues(ConditionalPass):
         """An attention to the text, of which the last tokens are the other one's."""
         import torch
 
-        if product.number != (getattr(product.attention, "add_k_proj", None) is not None):
-            return product.output()  # an image beside the text
+        if not product.is_of_text:
+            return product.output()
         value = torch.cat([product.value[:, :, :-negative], -self.s * product.value[:, :, -negative:]], 2)
         bias = product.query.new_zeros(1, 1, 1, product.key.shape[2])
         bias[..., -negative:] = -self.offset

@@ -159,6 +159,11 @@ class Product:
     attention: Any
     number: int
 
+    @property
+    def is_of_text(self) -> bool:
+        """Whether it reads the text; where an image is read beside the text, the first product reads the image."""
+        return self.number == (getattr(self.attention, "add_k_proj", None) is not None)
+
     def output(self, query: "Tensor | None" = None, mask: "Tensor | None" = None) -> "Tensor":
         """The product.
 
@@ -240,6 +245,22 @@ def reads_both(denoiser: Any, attention: Any) -> bool:
         and order.order != "image"
         and (order.single or getattr(attention, "add_k_proj", None) is not None)
     )
+
+
+def joint_attentions(denoiser: "Module", method: str) -> "list[Module]":
+    """Every attention that reads text and image as one sequence.
+
+    Args:
+        denoiser: A network of `ORDERS` with joint attention.
+        method: The kind of the transform, for the messages.
+
+    Returns:
+        The modules.
+
+    Raises:
+        InputError: There is none.
+    """
+    return [module for module in image_attentions(denoiser, (), method) if reads_both(denoiser, module)]
 
 
 def text_attentions(denoiser: "Module") -> "list[Module]":

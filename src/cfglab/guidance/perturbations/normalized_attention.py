@@ -9,9 +9,8 @@ from cfglab.errors import InputError
 from cfglab.guidance.perturbations.hooks import check_hooks, cross_attentions, hooked, parameters_of
 from cfglab.guidance.perturbations.joint_attention import (
     Product,
-    image_attentions,
+    joint_attentions,
     products_replaced,
-    reads_both,
     text_attentions,
     token_order,
 )
@@ -88,7 +87,7 @@ class NormalizedAttention:
     @contextmanager
     def _joint(self, denoiser: "Module") -> "Iterator[Any]":
         """The network on twice the rows, with one text and the other; the image of both is guided in every product."""
-        attentions = [module for module in image_attentions(denoiser, (), "nag") if reads_both(denoiser, module)]
+        attentions = joint_attentions(denoiser, "nag")
         blocks = [block for block in getattr(denoiser, "transformer_blocks", ()) if hasattr(block, "norm1")]
         rows = 0
 
@@ -178,9 +177,9 @@ class _GuidedCrossAttention:
         return (self.variation.guided(projection_inputs[0], self.negative), *projection_inputs[1:])
 
     def of(self, product: Product) -> "Tensor":
-        """In place of the projection's input: the product, where an image is read beside the text by a first one."""
+        """In place of the projection's input: the product."""
         output = product.output()
-        if product.number != (getattr(self.attention, "add_k_proj", None) is not None):
+        if not product.is_of_text:
             return output
         flat = output.transpose(1, 2).flatten(2)
         if self.inside:

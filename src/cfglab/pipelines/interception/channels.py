@@ -54,9 +54,7 @@ def _generated_tokens(profile: Profile, call: DenoiserCall) -> int:
     """How many of the leading tokens are the image that is made, and not one that is edited."""
     layers = profile.image_ids == "img_layers"
     ids = call.named.get("img_shapes" if layers else profile.image_ids)
-    if isinstance(
-        ids, Tensor
-    ):  # (tokens, 3) or (1, tokens, 4): the first number is the image, that which is made first
+    if isinstance(ids, Tensor):  # (tokens, 3) or (1, tokens, 4): the first number is the image's; the made one is first
         images = ids.reshape(-1, ids.shape[-1])[: ids.shape[-2], 0]
         return int((images == images[0]).sum())
     if not (isinstance(ids, list | tuple) and isinstance(ids[0], list | tuple)):
