@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from cfglab.errors import InputError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -24,3 +26,18 @@ class ConditionalPass(UnchangedInputs):
     @property
     def source(self) -> Literal["cond", "uncond"]:
         return "cond"
+
+
+def check_encoded(method: str, prompt: str, conditioning: Mapping[str, Any]) -> None:
+    """Refuse the arguments of a pass with another text beside its own that nobody has encoded.
+
+    Args:
+        method: The kind of the transform, for the message.
+        prompt: The other text.
+        conditioning: The arguments of the network by name.
+
+    Raises:
+        InputError: They hold no encoding of it.
+    """
+    if "prompted" not in conditioning:
+        raise InputError(f"{method}: {prompt!r} was not encoded: it needs a host that can encode a further prompt.")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError
-from cfglab.guidance.perturbations.base import ConditionalPass
-from cfglab.guidance.perturbations.hooks import check_hooks, cross_attentions, parameters_of
+from cfglab.guidance.perturbations.base import ConditionalPass, check_encoded
+from cfglab.guidance.perturbations.hooks import arguments_by_name, check_hooks, cross_attentions
 from cfglab.guidance.perturbations.joint_attention import (
     Product,
     joint_attentions,
@@ -46,8 +46,7 @@ class FlippedValues(ConditionalPass):
     def inputs(
         self, sample: "Tensor", timestep: Any, conditioning: Mapping[str, Any]
     ) -> "tuple[Tensor, Any, Mapping[str, Any]]":
-        if "prompted" not in conditioning:
-            raise InputError(f"vsf: {self.prompt!r} was not encoded: it needs a host that can encode a further prompt.")
+        check_encoded("vsf", self.prompt, conditioning)
         return sample, timestep, conditioning
 
     @contextmanager
@@ -67,7 +66,7 @@ class FlippedValues(ConditionalPass):
 
         def run(*args: Any, **kwargs: Any) -> Any:
             nonlocal negative
-            arguments = dict(zip(parameters_of(denoiser), args, strict=False)) | kwargs
+            arguments = arguments_by_name(denoiser, args, kwargs)
             prompted = arguments.pop("prompted")
             negative = prompted["encoder_hidden_states"].shape[1]
             call.arguments = _lengthened(arguments, prompted)

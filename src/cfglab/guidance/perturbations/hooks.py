@@ -211,6 +211,20 @@ def parameters_of(module: "Module") -> list[str]:
     return list(inspect.signature(type(module).forward).parameters)[1:]
 
 
+def arguments_by_name(module: "Module", args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call of a module.
+
+    Args:
+        module: The module.
+        args: Those by position.
+        kwargs: Those by name.
+
+    Returns:
+        All of them by name.
+    """
+    return dict(zip(parameters_of(module), args, strict=False)) | kwargs
+
+
 def _is_attention(module: "Module") -> bool:
     return all(hasattr(module, part) for part in ("to_q", "to_k", "to_v", "to_out"))
 

@@ -11,7 +11,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 from cfglab.errors import InputError
-from cfglab.guidance.perturbations.hooks import check_hooks, hooked, in_layers, parameters_of
+from cfglab.guidance.perturbations.hooks import arguments_by_name, check_hooks, hooked, in_layers, parameters_of
 from cfglab.guidance.perturbations.layer_names import transformer_blocks
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class NetworkCall:
 
     def read(self, _: "Module", args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A forward pre-hook of the network."""
-        self.arguments = dict(zip(parameters_of(self.denoiser), args, strict=False)) | kwargs
+        self.arguments = arguments_by_name(self.denoiser, args, kwargs)
 
     @property
     def sample(self) -> Any:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from cfglab.errors import InputError
-from cfglab.guidance.perturbations.hooks import check_hooks, cross_attentions, hooked, parameters_of
+from cfglab.guidance.perturbations.base import check_encoded
+from cfglab.guidance.perturbations.hooks import arguments_by_name, check_hooks, cross_attentions, hooked, parameters_of
 from cfglab.guidance.perturbations.joint_attention import (
     Product,
     joint_attentions,
@@ -60,9 +61,8 @@ class NormalizedAttention:
     def inputs(
         self, sample: "Tensor", timestep: Any, conditioning: Mapping[str, Any]
     ) -> "tuple[Tensor, Any, Mapping[str, Any]]":
+        check_encoded("nag", self.prompt, conditioning)
         arguments = {name: value for name, value in conditioning.items() if name != "prompted"}
-        if "prompted" not in conditioning:
-            raise InputError(f"nag: {self.prompt!r} was not encoded: it needs a host that can encode a further prompt.")
         return sample, timestep, with_both_texts(arguments, conditioning["prompted"])
 
     @contextmanager
@@ -101,7 +101,7 @@ class NormalizedAttention:
 
         def run(*args: Any, **kwargs: Any) -> tuple[Any]:
             nonlocal rows
-            arguments = dict(zip(parameters_of(denoiser), args, strict=False)) | kwargs
+            arguments = arguments_by_name(denoiser, args, kwargs)
             rows = len(arguments[parameters_of(denoiser)[0]])
             call.arguments = _doubled(denoiser, arguments, rows)
             output = denoiser.forward(**call.arguments)
@@ -159,7 +159,7 @@ class _GuidedCrossAttention:
         """The attention runs with the second half of the texts; the first half goes on."""
         if self.inside:
             return None
-        named = dict(zip(parameters_of(self.attention), args, strict=False)) | kwargs
+        named = arguments_by_name(self.attention, args, kwargs)
         own_text, negative_text = named["encoder_hidden_states"].chunk(2)
         self.inside = True
         try:
