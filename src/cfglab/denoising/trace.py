@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cfglab.denoising.spans import scales, span
 from cfglab.step import Step
 
 if TYPE_CHECKING:
@@ -143,22 +144,8 @@ def _cells(record: StepRecord) -> tuple[str, ...]:
         str(record.run),
         position,
         sigma,
-        _scales(record),
-        _range(record.difference),
+        scales(record.w, record.w_range),
+        span(record.difference),
         str(record.rows_run),
         str(record.rows_saved),
     )
-
-
-def _scales(record: StepRecord) -> str:
-    """The scales of the images; where they are maps their means, and in brackets the smallest and the largest."""
-    ends = [end for pair in record.w_range if pair for end in pair]
-    return _range(record.w) + (f" ({_range(tuple(ends))})" if ends else "")
-
-
-def _range(values: tuple[float | None, ...]) -> str:
-    numbers = [value for value in values if value is not None]
-    if not numbers:
-        return "-"
-    low, high = f"{min(numbers):.4g}", f"{max(numbers):.4g}"
-    return low if low == high else f"{low} to {high}"

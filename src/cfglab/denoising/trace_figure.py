@@ -4,10 +4,14 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Protocol
 
+from cfglab.denoising.spans import scales, span
 from cfglab.notebook import Html, TableContent, card, details, sparkline, table
 from cfglab.step import Step
 
 Values = tuple[float | None, ...]
+
+NONE = "–"
+"""What stands for numbers that are not there."""
 
 RUNS = 8
 """Runs that are shown."""
@@ -98,7 +102,7 @@ def _ends(values: Sequence[Values]) -> tuple[str, str, str, str]:
     numbers = _numbers(values)
     if not numbers:
         return ("–", "–", "–", "")
-    return (_range(values[0]), _range(values[-1]), _range(tuple(numbers)), "")
+    return (span(values[0], NONE), span(values[-1], NONE), span(tuple(numbers), NONE), "")
 
 
 def _numbers(values: Sequence[Values]) -> list[float]:
@@ -110,9 +114,9 @@ def _calls(records: Sequence[Record]) -> Html:
         (
             f"{record.step.index + 1}/{record.step.count}",
             "–" if record.step.sigma is None else f"{record.step.sigma:.4g}",
-            _scales(record),
-            _range(record.difference),
-            _range(record.cosine),
+            scales(record.w, record.w_range, NONE),
+            span(record.difference, NONE),
+            span(record.cosine, NONE),
             record.rows_run,
             record.rows_saved,
         )
@@ -122,23 +126,9 @@ def _calls(records: Sequence[Record]) -> Html:
     return table(TableContent(head, rows, range(7), most=200))
 
 
-def _scales(record: Record) -> str:
-    """The scales of the images; where they are maps their means, and in brackets the smallest and the largest."""
-    ends = [end for pair in record.w_range if pair for end in pair]
-    return _range(record.w) + (f" ({_range(tuple(ends))})" if ends else "")
-
-
 def _sigmas(records: Sequence[Record]) -> str:
     first, last = records[0].step.sigma, records[-1].step.sigma
     return "" if first is None or last is None else f", sigma {first:.4g} to {last:.4g}"
-
-
-def _range(values: Values) -> str:
-    numbers = [value for value in values if value is not None]
-    if not numbers:
-        return "–"
-    low, high = f"{min(numbers):.4g}", f"{max(numbers):.4g}"
-    return low if low == high else f"{low} to {high}"
 
 
 def _count(number: int, noun: str) -> str:
