@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING, Any
 from cfglab.errors import InputError
 from cfglab.guidance.perturbations.base import ConditionalPass, check_encoded
 from cfglab.guidance.perturbations.hooks import arguments_by_name, check_hooks, cross_attentions
-from cfglab.guidance.perturbations.joint_attention import (
-    Product,
-    joint_attentions,
-    products_replaced,
-    text_attentions,
-    token_order,
-)
-from cfglab.guidance.perturbations.normalized_attention import MASK, mask_of
+from cfglab.guidance.perturbations.joint_attention import Product, products_replaced, text_attentions, token_order
+from cfglab.guidance.perturbations.normalized_attention import MASK, MASK_OF_BOTH, mask_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,11 +52,12 @@ class FlippedValues(ConditionalPass):
                 f"vsf on a {type(denoiser).__name__}: there the image stands at another position for another length of "
                 "the text, of which the method says nothing; use nag."
             )
-        joint = order is not None and order.order != "image"
-        if joint:
-            attentions = joint_attentions(denoiser, "vsf")
-        else:
-            attentions = cross_attentions(denoiser, "vsf") if order is None else text_attentions(denoiser)
+        attentions = cross_attentions(denoiser, "vsf") if order is None else text_attentions(denoiser, "vsf")
+        if order is not None and order.order == "image" and getattr(attentions[0], "add_k_proj", None) is not None:
+            raise InputError(
+                f"vsf on a {type(denoiser).__name__} that starts from an image: it takes the last 512 tokens for the "
+                "text, which the negative prompt makes longer; use nag."
+            )
 
         def run(*args: Any, **kwargs: Any) -> Any:
             nonlocal negative
@@ -73,17 +68,30 @@ class FlippedValues(ConditionalPass):
             return denoiser.forward(**call.arguments)
 
         def replace(product: Product) -> "Tensor":
-            return self._joint(product, negative) if joint else self._cross(product, negative)
+            return self.of_product(product, negative)
 
         with products_replaced(denoiser, attentions, "vsf", replace) as call:
             yield run
+
+    def of_product(self, product: Product, negative: int) -> "Tensor":
+        """The output of a product with the text, the other one behind the own one, its values flipped for the image.
+
+        Args:
+            product: A product of text and image, or of the image with the text.
+            negative: The number of tokens of the other text.
+
+        Returns:
+            (n, heads, tokens, channels).
+        """
+        if product.text is None:
+            return product.output()
+        alone = product.text == slice(0, product.key.shape[2])
+        return self._cross(product, negative) if alone else self._joint(product, negative)
 
     def _cross(self, product: Product, negative: int) -> "Tensor":
         """An attention to the text, of which the last tokens are the other one's."""
         import torch
 
-        if not product.is_of_text:
-            return product.output()
         value = torch.cat([product.value[:, :, :-negative], -self.s * product.value[:, :, -negative:]], 2)
         bias = product.query.new_zeros(1, 1, 1, product.key.shape[2])
         bias[..., -negative:] = -self.offset
@@ -103,9 +111,9 @@ class FlippedValues(ConditionalPass):
         bias[..., other, own] = -float("inf")
         bias[..., length:] = -float("inf")
         bias[..., image, length:] = -self.offset
-        if product.mask is not None:  # True where a token is read
-            kept = torch.cat([product.mask, product.mask[..., other]], -1)
-            bias = bias.where(kept, -float("inf"))
+        if product.mask is not None:
+            mask = torch.cat([product.mask, product.mask[..., other]], -1)
+            bias = bias.where(mask, -float("inf")) if mask.dtype == torch.bool else bias + mask
         return product.with_bias(key, value, bias)
 
 
@@ -117,6 +125,10 @@ def _lengthened(arguments: dict[str, Any], prompted: Mapping[str, Any]) -> dict[
     longer = {**arguments, "encoder_hidden_states": torch.cat(texts, 1)}
     if any(each.get(MASK) is not None for each in (arguments, prompted)):
         longer[MASK] = torch.cat([mask_of(each) for each in (arguments, prompted)], 1)
+    if (mask := arguments.get(MASK_OF_BOTH)) is not None:
+        tokens = [each.shape[1] for each in texts]
+        parts = [mask[:, : tokens[0]], prompted[MASK_OF_BOTH][:, : tokens[1]].to(mask), mask[:, tokens[0] :]]
+        longer[MASK_OF_BOTH] = torch.cat(parts, 1)
     if (ids := arguments.get("txt_ids")) is not None:  # of the positions of a text all are 0
         longer["txt_ids"] = torch.cat([ids, ids[..., :1, :].expand(*ids.shape[:-2], texts[1].shape[1], -1)], -2)
     return longer

@@ -34,6 +34,11 @@ class TokenOrder:
     texts: tuple[str, ...] = ()
 
 
+Grid = tuple[int, int, int]
+"""Frames, rows and columns of the tokens of an image."""
+Z_MULTIPLE = 32
+"""Z-Image fills text and image up to a multiple of so many tokens."""
+
 ORDERS = {
     "SD3Transformer2DModel": TokenOrder("image, text"),
     "FluxTransformer2DModel": TokenOrder("text, image", single=True),
@@ -92,14 +97,30 @@ class NetworkCall:
             InputError: There are several images in one sequence.
         """
         order, sample = token_order(self.denoiser), self.sample
-        if isinstance(sample, list | tuple):  # padded to a multiple of 32: the image is in front
+        if isinstance(sample, list | tuple):  # filled up to a multiple of Z_MULTIPLE: the image is in front
             return slice(0, prod(self._patches(sample[0])))
         if not joint or order is None or order.order == "image":
             return slice(0, length)
         text = self.arguments["encoder_hidden_states"].shape[1]
         return slice(text, length) if order.order == "text, image" else slice(0, length - text)
 
-    def grid(self, positions: int) -> tuple[int, int, int] | None:
+    def text(self, length: int) -> slice:
+        """Where the text is in a sequence of text and image.
+
+        Args:
+            length: The number of tokens.
+
+        Returns:
+            A slice of the tokens.
+        """
+        image = self.image(length)
+        if image.start:
+            return slice(0, image.start)
+        if isinstance(self.sample, list | tuple):
+            return slice(-(-image.stop // Z_MULTIPLE) * Z_MULTIPLE, length)
+        return slice(image.stop, length)
+
+    def grid(self, positions: int) -> Grid | None:
         """The frames, rows and columns of the image's tokens.
 
         Args:
@@ -124,7 +145,7 @@ class NetworkCall:
             grid = (sizes[0] if len(sizes) == 3 else 1, sizes[-2], sizes[-1])
         return grid if prod(grid) == positions else None
 
-    def _patches(self, image: Any) -> tuple[int, int, int]:
+    def _patches(self, image: Any) -> Grid:
         """Frames, rows and columns of the tokens of one (channels, frames, height, width)."""
         if isinstance(image, list | tuple):
             raise InputError(
@@ -145,9 +166,10 @@ class Product:
         value: The values.
         mask: What is added to the logits, or which of them are kept; None for all.
         options: The other arguments of `scaled_dot_product_attention`.
-        image: Where the image is among the tokens.
+        image: Where the image is among the queries.
+        text: Where the text is among the keys; None if there is none, as where an image is read beside the text.
+        grid: The frames, rows and columns of so many tokens of the image; None if they are no such grid.
         attention: The attention.
-        number: The number of the product in the call of its attention, from 0.
     """
 
     query: "Tensor"
@@ -156,13 +178,9 @@ class Product:
     mask: "Tensor | None"
     options: dict[str, Any]
     image: slice
+    text: slice | None
+    grid: Callable[[int], Grid | None]
     attention: Any
-    number: int
-
-    @property
-    def is_of_text(self) -> bool:
-        """Whether it reads the text; where an image is read beside the text, the first product reads the image."""
-        return self.number == (getattr(self.attention, "add_k_proj", None) is not None)
 
     def output(self, query: "Tensor | None" = None, mask: "Tensor | None" = None) -> "Tensor":
         """The product.
@@ -181,6 +199,18 @@ class Product:
             kept = self.mask & mask if self.mask.dtype == mask.dtype else self.mask.where(mask, -float("inf"))
         query = self.query if query is None else query
         return scaled_dot_product_attention(query, self.key, self.value, attn_mask=kept, **self.options)
+
+    def logits(self) -> "Tensor":
+        """The scaled products of queries and keys with the mask, (n, heads, tokens, keys), float32 or float64."""
+        import torch
+
+        from cfglab.guidance.parameterization import upcast
+
+        scale = self.options.get("scale") or self.query.shape[-1] ** -0.5
+        logits = upcast(self.query) @ upcast(self.key).transpose(2, 3) * scale
+        if self.mask is None:
+            return logits
+        return logits.where(self.mask, -float("inf")) if self.mask.dtype == torch.bool else logits + self.mask
 
     def with_bias(self, key: "Tensor", value: "Tensor", bias: "Tensor") -> "Tensor":
         """The product with other keys and values, whose own mask is not read.
@@ -247,32 +277,29 @@ def reads_both(denoiser: Any, attention: Any) -> bool:
     )
 
 
-def joint_attentions(denoiser: "Module", method: str) -> "list[Module]":
-    """Every attention that reads text and image as one sequence.
+def text_attentions(denoiser: "Module", method: str, layers: tuple[str, ...] = ()) -> "list[Module]":
+    """Every attention with which the image reads the text: as one sequence, or the text alone or beside an image.
 
     Args:
-        denoiser: A network of `ORDERS` with joint attention.
+        denoiser: A network of `ORDERS`.
         method: The kind of the transform, for the messages.
+        layers: Names of layers; none for every block.
 
     Returns:
         The modules.
 
     Raises:
-        InputError: There is none.
+        InputError: A layer has none.
     """
-    return [module for module in image_attentions(denoiser, (), method) if reads_both(denoiser, module)]
-
-
-def text_attentions(denoiser: "Module") -> "list[Module]":
-    """Every attention of the image to the text alone, or to an image beside the text.
-
-    Args:
-        denoiser: A network of `ORDERS` without joint attention.
-
-    Returns:
-        The modules.
-    """
-    return [module for module in denoiser.modules() if getattr(module, "is_cross_attention", False)]
+    check_hooks(denoiser, method)
+    order = token_order(denoiser)
+    assert order is not None
+    if order.order != "image":
+        return [module for module in image_attentions(denoiser, layers, method) if reads_both(denoiser, module)]
+    candidates = {
+        name: module for name, module in denoiser.named_modules() if getattr(module, "is_cross_attention", False)
+    }
+    return in_layers(candidates, denoiser, layers or tuple(transformer_blocks(denoiser)), method, "cross-attention")
 
 
 @contextmanager
@@ -294,7 +321,7 @@ def products_replaced(
     from torch.overrides import TorchFunctionMode
 
     call = NetworkCall(denoiser)
-    running: list[tuple[Any, list[int]]] = []
+    running: list[tuple[Any, list[Product]]] = []
 
     class Mode(TorchFunctionMode):
         def __torch_function__(self, func: Any, _: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
@@ -302,12 +329,17 @@ def products_replaced(
             if func is not scaled_dot_product_attention or not running:
                 return func(*args, **kwargs)
             attention, products = running[-1]
-            products.append(len(products))
             names = ("query", "key", "value", "attn_mask")
             given = {**dict(zip(names, args, strict=False)), **kwargs}
             query, key, value, mask = (given.pop(name, None) for name in names)
-            image = call.image(query.shape[2], joint=reads_both(denoiser, attention))
-            return replace(Product(query, key, value, mask, given, image, attention, products[-1]))
+            joint = reads_both(denoiser, attention)
+            image, text = call.image(query.shape[2], joint=joint), None
+            if joint:
+                text = call.text(key.shape[2])
+            elif getattr(attention, "is_cross_attention", False) and len(products) == _reads_an_image(attention):
+                text = slice(0, key.shape[2])
+            products.append(product := Product(query, key, value, mask, given, image, text, call.grid, attention))
+            return replace(product)
 
     def begin(attention: Any, *_: Any) -> None:
         running.append((attention, []))
@@ -328,3 +360,8 @@ def products_replaced(
 
     with hooked(denoiser, add_hooks), Mode():
         yield call
+
+
+def _reads_an_image(attention: Any) -> bool:
+    """Whether a cross-attention reads an image beside the text: its first product does."""
+    return getattr(attention, "add_k_proj", None) is not None

@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cfglab.errors import InputError
 from cfglab.guidance.perturbations.base import check_encoded
 from cfglab.guidance.perturbations.hooks import arguments_by_name, check_hooks, cross_attentions, hooked, parameters_of
-from cfglab.guidance.perturbations.joint_attention import (
-    Product,
-    joint_attentions,
-    products_replaced,
-    text_attentions,
-    token_order,
-)
+from cfglab.guidance.perturbations.joint_attention import Product, products_replaced, text_attentions, token_order
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +22,8 @@ ROWS = {
 
 MASK = "encoder_hidden_states_mask"
 """Which tokens of the text are read."""
+MASK_OF_BOTH = "attention_mask"
+"""Chroma's mask of the tokens of text and image: one row a text, as the texts themselves."""
 TEXTS = {"encoder_hidden_states", "pooled_projections", "cap_feats"}
 """Arguments that are a text."""
 
@@ -74,7 +70,8 @@ class NormalizedAttention:
             with hooked(denoiser, lambda handles: handles.extend(handle for one in hooks for handle in one.hooks())):
                 yield denoiser
         elif order.order == "image":
-            guided = {attention: _GuidedCrossAttention(attention, self) for attention in text_attentions(denoiser)}
+            attentions = text_attentions(denoiser, "nag")
+            guided = {attention: _GuidedCrossAttention(attention, self) for attention in attentions}
             with (
                 products_replaced(denoiser, list(guided), "nag", lambda product: guided[product.attention].of(product)),
                 hooked(denoiser, lambda handles: handles.extend(one.split_hook() for one in guided.values())),
@@ -87,7 +84,7 @@ class NormalizedAttention:
     @contextmanager
     def _joint(self, denoiser: "Module") -> "Iterator[Any]":
         """The network on twice the rows, with one text and the other; the image of both is guided in every product."""
-        attentions = joint_attentions(denoiser, "nag")
+        attentions = text_attentions(denoiser, "nag")
         blocks = [block for block in getattr(denoiser, "transformer_blocks", ()) if hasattr(block, "norm1")]
         rows = 0
 
@@ -107,11 +104,18 @@ class NormalizedAttention:
             output = denoiser.forward(**call.arguments)
             return ((output if hasattr(output, "shape") else output[0])[:rows],)
 
-        with products_replaced(denoiser, attentions, "nag", self._of_product) as call, hooked(denoiser, add_hooks):
+        with products_replaced(denoiser, attentions, "nag", self.of_product) as call, hooked(denoiser, add_hooks):
             yield run
 
-    def _of_product(self, product: Product) -> "Tensor":
-        """The output of a joint product, the rows [own text; other text], the image of both guided."""
+    def of_product(self, product: Product) -> "Tensor":
+        """The output of a product of text and image with the image of both texts guided.
+
+        Args:
+            product: A product of the rows [own text; other text].
+
+        Returns:
+            (2n, heads, tokens, channels).
+        """
         output, image, heads = product.output(), product.image, product.query.shape[1]
         own, negative = (half[:, :, image].transpose(1, 2).flatten(2) for half in output.chunk(2))
         guided = self.guided(own, negative).unflatten(2, (heads, -1)).transpose(1, 2)
@@ -179,7 +183,7 @@ class _GuidedCrossAttention:
     def of(self, product: Product) -> "Tensor":
         """In place of the projection's input: the product."""
         output = product.output()
-        if not product.is_of_text:
+        if product.text is None:
             return output
         flat = output.transpose(1, 2).flatten(2)
         if self.inside:
@@ -209,6 +213,8 @@ def with_both_texts(arguments: Mapping[str, Any], prompted: Mapping[str, Any]) -
             (own, first), (other, second) = _filled(arguments, prompted)
             both[MASK] = torch.cat([first, second])
         both[name] = [*own, *other] if isinstance(own, list) else torch.cat([own, other])
+    if (mask := arguments.get(MASK_OF_BOTH)) is not None:
+        both[MASK_OF_BOTH] = torch.cat([mask, prompted[MASK_OF_BOTH]])
     if (image := both.get("encoder_hidden_states_image")) is not None:  # stands before the text in every row
         both["encoder_hidden_states_image"] = image.tile(2, 1, 1)
     return both

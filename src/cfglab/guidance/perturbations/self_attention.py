@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cfglab.errors import InputError
 from cfglab.guidance.perturbations.base import ConditionalPass
 from cfglab.guidance.perturbations.hooks import hooked, self_attentions
-from cfglab.guidance.perturbations.joint_attention import (
-    NetworkCall,
-    Product,
-    image_attentions,
-    products_replaced,
-    token_order,
-)
+from cfglab.guidance.perturbations.joint_attention import Product, image_attentions, products_replaced, token_order
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +33,7 @@ class IdentityAttention(ConditionalPass):
     def applied(self, denoiser: "Module") -> "Iterator[Module]":
         if token_order(denoiser) is not None:
             products = image_attentions(denoiser, self.layers, "pag")
-            with products_replaced(denoiser, products, "pag", _identity):
+            with products_replaced(denoiser, products, "pag", self.of_product):
                 yield denoiser
             return
         attentions = self_attentions(denoiser, self.layers, "pag")
@@ -52,6 +46,24 @@ class IdentityAttention(ConditionalPass):
 
         with hooked(denoiser, add_hooks):
             yield denoiser
+
+    def of_product(self, product: Product) -> "Tensor":
+        """The output of a product in which every position of the image sees itself and the text.
+
+        Args:
+            product: A product of the image's queries, and the text's.
+
+        Returns:
+            (n, heads, tokens, channels).
+        """
+        import torch
+
+        length, image = product.query.shape[2], product.image
+        if image == slice(0, length) and product.value.shape == product.query.shape:
+            return product.value
+        seen = torch.ones(length, length, dtype=torch.bool, device=product.query.device)
+        seen[image, image] = torch.eye(image.stop - image.start, dtype=torch.bool, device=seen.device)
+        return product.output(mask=seen)
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,7 @@ class BlurredQueries(ConditionalPass):
     def applied(self, denoiser: "Module") -> "Iterator[Module]":
         if token_order(denoiser) is not None:
             products = image_attentions(denoiser, self.layers, "seg")
-            with products_replaced(denoiser, products, "seg", lambda product: self._of_product(call, product)) as call:
+            with products_replaced(denoiser, products, "seg", self.of_product):
                 yield denoiser
             return
         attentions = self_attentions(denoiser, self.layers, "seg")
@@ -127,15 +139,25 @@ class BlurredQueries(ConditionalPass):
             image = gaussian(image, self.sigma, dim)
         return image.flatten(2).transpose(1, 2)
 
-    def _of_product(self, call: NetworkCall, product: Product) -> "Tensor":
-        """The output of a product with blurred queries of the image."""
+    def of_product(self, product: Product) -> "Tensor":
+        """The output of a product with blurred queries of the image.
+
+        Args:
+            product: A product of the image's queries, and the text's.
+
+        Returns:
+            (n, heads, tokens, channels).
+
+        Raises:
+            InputError: The tokens of the image are no grid, and the blur is finite.
+        """
         query, image = product.query.clone(), product.image
         heads, positions = query.shape[1], image.stop - image.start
-        grid = call.grid(positions)
+        grid = product.grid(positions)
         if grid is None and self.sigma is not None:
             raise InputError(
-                f"seg(sigma={self.sigma:g}): the {positions} tokens of the image of a {type(call.denoiser).__name__} "
-                "are no grid here, as where an image is edited; use sigma=None, the infinite blur."
+                f"seg(sigma={self.sigma:g}): the {positions} tokens of the image are no grid here, as where an image "
+                "is edited; use sigma=None, the infinite blur."
             )
         frames, rows, columns = grid or (1, 1, positions)
         own = query[:, :, image].transpose(1, 2).flatten(2)  # (n, positions, channels of all heads)
@@ -143,18 +165,6 @@ class BlurredQueries(ConditionalPass):
         blurred = self.blurred(images, 1, positions) if self.sigma is None else self._gaussian(images, rows, columns)
         query[:, :, image] = blurred.reshape(own.shape).unflatten(2, (heads, -1)).transpose(1, 2)
         return product.output(query)
-
-
-def _identity(product: Product) -> "Tensor":
-    """The output of a product in which every position of the image sees itself and the text."""
-    import torch
-
-    length, image = product.query.shape[2], product.image
-    if image == slice(0, length) and product.value.shape == product.query.shape:
-        return product.value
-    seen = torch.ones(length, length, dtype=torch.bool, device=product.query.device)
-    seen[image, image] = torch.eye(image.stop - image.start, dtype=torch.bool, device=seen.device)
-    return product.output(mask=seen)
 
 
 def _untyped(module: "Module") -> Any:

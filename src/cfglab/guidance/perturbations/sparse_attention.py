@@ -1,4 +1,4 @@
-"""Cross-attention whose weights are moved from the softmax towards sparse ones."""
+"""Attention to the text whose weights are moved from the softmax towards sparse ones."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,23 +8,29 @@ from typing import TYPE_CHECKING, Any, Literal
 from cfglab.errors import InputError
 from cfglab.guidance.perturbations.base import UnchangedInputs
 from cfglab.guidance.perturbations.hooks import cross_attentions, hooked
+from cfglab.guidance.perturbations.joint_attention import Product, products_replaced, text_attentions, token_order
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
 Sparse = Literal["entmax15", "sparsemax"]
+LEVELS = ("down_blocks", "up_blocks")
+"""A UNet without its middle; in a transformer, which has no such levels, every block."""
 
 
 @dataclass(frozen=True)
 class SparseAttention(UnchangedInputs):
-    """A perturbed pass: cross-attention with the weights `s sparse + (1 - s) softmax`.
+    """A perturbed pass: attention to the text with the weights `s sparse + (1 - s) softmax`.
+
+    Where text and image share one attention, that is said of the weights with which an image reads the text, whose sum
+    stays: it is that of the softmax over all tokens.
 
     Attributes:
         source: The prediction whose rows are run, "cond" or "uncond".
         s: The share of the sparse weights, a finite number; 1 is sparse attention, above 1 beyond it.
         sparse: The sparse weights, alpha-entmax with alpha 1.5 or 2.
-        layers: Parts of dotted names; empty for every cross-attention.
+        layers: Parts of dotted names; empty for every attention to the text. `LEVELS` are all blocks of a transformer.
     """
 
     source: Literal["cond", "uncond"]
@@ -34,6 +40,12 @@ class SparseAttention(UnchangedInputs):
 
     @contextmanager
     def applied(self, denoiser: "Module") -> "Iterator[Module]":
+        if token_order(denoiser) is not None:
+            layers = () if self.layers == LEVELS else self.layers
+            attentions = text_attentions(denoiser, "pladis", layers)
+            with products_replaced(denoiser, attentions, "pladis", self.of_product):
+                yield denoiser
+            return
         attentions = cross_attentions(denoiser, "pladis", self.layers)
 
         def add_hooks(handles: list[Any]) -> None:
@@ -42,6 +54,23 @@ class SparseAttention(UnchangedInputs):
 
         with hooked(denoiser, add_hooks):
             yield denoiser
+
+    def of_product(self, product: Product) -> "Tensor":
+        """The output of a product with the text, the weights of the image's queries for the text mixed.
+
+        Args:
+            product: A product of text and image, or of the image with the text or with another image.
+
+        Returns:
+            (n, heads, tokens, channels).
+        """
+        if product.text is None:
+            return product.output()
+        logits, image, text = product.logits(), product.image, product.text
+        weights = logits.softmax(-1)
+        share = weights[:, :, image, text].sum(-1, keepdim=True)
+        weights[:, :, image, text] = share * self.weights(logits[:, :, image, text])
+        return weights.to(product.value.dtype) @ product.value
 
     def weights(self, logits: "Tensor") -> "Tensor":
         """The weights of one attention.

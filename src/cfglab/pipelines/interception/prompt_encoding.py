@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cfglab.errors import InputError
@@ -14,6 +15,8 @@ _POOLED = ("text_embeds", "pooled_projections")
 _TEXTS = ("encoder_hidden_states", "cap_feats")
 _MASK = "encoder_hidden_states_mask"
 """Of Qwen-Image, whose texts have as many tokens as they need."""
+_MASK_OF_BOTH = "attention_mask"
+"""Of Chroma: one number for each token of the text, and of the packed image behind it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +58,8 @@ class Encodings:
         name = next((name for name in _TEXTS if name in conditioning), "")
         own = conditioning.get(name)
         first = own[0] if isinstance(own, list) and own else own
-        masked = [key for key, value in conditioning.items() if "mask" in key and key != _MASK and value is not None]
+        known = (_MASK, _MASK_OF_BOTH) if "img_ids" in conditioning else (_MASK,)
+        masked = [key for key, value in conditioning.items() if "mask" in key and key not in known and value is not None]
         if not isinstance(first, Tensor) or masked or not hasattr(self._pipe, "encode_prompt"):
             raise self._cannot(prompt, f"its text has {masked[0]}" if masked else "its text is no single tensor")
         if (prompt, padded) not in self._compared:
@@ -79,6 +83,9 @@ class Encodings:
                 changed[name] = encoding.text.to(value).expand(rows, -1, -1)
             elif name == _MASK:
                 changed[name] = None if encoding.mask is None else encoding.mask.expand(rows, -1)
+            elif name == _MASK_OF_BOTH and isinstance(value, Tensor) and encoding.mask is not None:
+                image = value[:, conditioning["encoder_hidden_states"].shape[1] :]
+                changed[name] = torch.cat([encoding.mask.to(value).expand(rows, -1), image], 1)
             elif name in _POOLED and isinstance(value, Tensor):
                 if encoding.pooled is None:
                     raise self._cannot(prompt, f"no {name} comes of it")
@@ -110,6 +117,8 @@ class Encodings:
                 return _Encoding(text, mask=mask)
             case [Tensor() as text, pooled, _] if "pooled_projections" in conditioning:  # and the positions of the text
                 return _Encoding(text, pooled)
+            case [Tensor() as text, _, Tensor() as mask, None, None, None] if _MASK_OF_BOTH in conditioning:
+                return _Encoding(text, mask=mask)
             case [Tensor() as text, _] | [Tensor() as text, _, None, _]:
                 return _Encoding(text)
             case [Tensor() as text, _, pooled, _]:
