@@ -49,7 +49,7 @@ class Card:
     needs: Need = ""
     """"" for nothing but the two predictions. "prompt": the encoding of a further prompt; "text": the encoding of the
     prompt; "timestep": the embedding of the timestep; "layers": blocks to leave out; "self-attention" and
-    "cross-attention": such layers, apart from each other or, of the first, in known joint ones; "attention to the
-    text": any of them, and a further prompt; "longer text": its tokens behind those of the prompt, too; "image": a
-    sample with height and width; "frames": those of a video; "image to edit": rows without it in the pipeline's own
-    batch; "weak model": a weaker network."""
+    "cross-attention": such layers, apart from each other or in known joint ones; "attention to the text": the second,
+    and a further prompt; "longer text": its tokens behind those of the prompt, too; "image": a sample with height and
+    width; "frames": those of a video; "image to edit": rows without it in the pipeline's own batch; "weak model": a
+    weaker network."""

@@ -10,6 +10,7 @@ import torch
 from diffusers.hooks.layer_skip import AttentionScoreSkipFunctionMode
 from diffusers.models.attention_processor import PAGJointAttnProcessor2_0
 from scipy.ndimage import gaussian_filter1d
+from scipy.special import softmax
 from torch import Tensor, nn
 
 from cfglab.errors import InputError
@@ -18,7 +19,9 @@ from cfglab.guidance.perturbations.layer_names import layer_paths
 from cfglab.guidance.perturbations.self_attention import BlurredQueries, IdentityAttention
 from cfglab.guidance.perturbations.shuffled_tokens import ShuffledTokens
 from cfglab.guidance.perturbations.skipped_layers import SkippedLayers
+from cfglab.guidance.perturbations.sparse_attention import LEVELS, SparseAttention
 from tests.guidance.joint import LAYOUTS, TEXT, network, run
+from tests.guidance.test_shuffled_and_sparse import by_bisection
 
 EXACT: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-10}
 AGREES = [
@@ -43,8 +46,8 @@ def image_of(name: str) -> slice:
 
 
 @contextmanager
-def written_out(name: str, calls: tuple[int, ...], change: Callable[[Tensor, slice], Tensor]) -> Iterator[list[int]]:
-    """Attention as softmax of logits, of which `change` changes those of the attentions with these numbers."""
+def written_out(name: str, calls: tuple[int, ...], weights: Callable[[Tensor, slice], Tensor]) -> Iterator[list[int]]:
+    """Attention as the softmax of logits; of the attentions with these numbers, as the weights that `weights` gives."""
     own, seen = torch.nn.functional.scaled_dot_product_attention, list[int]()
 
     def attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Any = None, **_: Any) -> Tensor:
@@ -52,9 +55,7 @@ def written_out(name: str, calls: tuple[int, ...], change: Callable[[Tensor, sli
         seen.append(number)
         logits = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
         assert attn_mask is None or attn_mask.all()
-        if number in calls:
-            logits = change(logits, image_of(name))
-        return logits.softmax(-1) @ value
+        return (weights(logits, image_of(name)) if number in calls else logits.softmax(-1)) @ value
 
     torch.nn.functional.scaled_dot_product_attention = attention  # type: ignore[assignment]
     try:
@@ -68,7 +69,7 @@ def test_pag_lets_the_image_see_itself_and_the_text(name: str, layers: tuple[str
     def itself(logits: Tensor, image: slice) -> Tensor:
         others = 1 - torch.eye(image.stop - image.start).double()
         logits[:, :, image, image] = logits[:, :, image, image].masked_fill(others.bool(), -float("inf"))
-        return logits
+        return logits.softmax(-1)
 
     with written_out(name, calls, itself):
         expected = run(name)
@@ -125,12 +126,47 @@ def test_seg_blurs_the_logits_over_the_image(
             for axis in (3, 4):
                 own = gaussian_filter1d(own, sigma, axis=axis, mode="mirror", radius=1)
         logits[:, :, image] = torch.from_numpy(own).flatten(2, 4)
-        return logits
+        return logits.softmax(-1)
 
     with written_out(name, calls, blurred):
         expected = run(name)
     torch.testing.assert_close(run(name, BlurredQueries(layers, sigma)), expected, **EXACT)
     assert (expected - run(name)).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "calls", "text"),
+    [
+        ("sd3", LEVELS, (0, 1, 3), slice(6, None)),
+        ("sd3", ("joint_blocks.1",), (1,), slice(6, None)),  # of its two attentions the one with the text
+        ("flux", LEVELS, (0, 1, 2, 3), slice(0, TEXT)),
+        ("flux", ("single.0",), (2,), slice(0, TEXT)),
+        ("chroma", LEVELS, (0, 1, 2, 3), slice(0, TEXT)),
+        ("qwen", LEVELS, (0, 1), slice(0, TEXT)),
+        ("z", LEVELS, (2, 3), slice(32, None)),  # behind an image that is filled up
+        ("wan", LEVELS, (1, 3), slice(None)),
+        ("wan_image", ("0",), (2,), slice(None)),
+    ],
+)
+@pytest.mark.parametrize(("sparse", "alpha"), [("entmax15", 1.5), ("sparsemax", 2.0)])
+def test_pladis_mixes_the_weights_of_the_image_for_the_text_and_keeps_their_sum(
+    name: str, layers: tuple[str, ...], calls: tuple[int, ...], text: slice, sparse: Any, alpha: float
+) -> None:
+    def mixed(logits: Tensor, image: slice) -> Tensor:
+        weights = logits.softmax(-1)
+        sums = weights[:, :, image, text].sum(-1, keepdim=True)
+        own = logits[:, :, image, text].numpy()
+        within = torch.from_numpy(1.7 * by_bisection(own, alpha) - 0.7 * softmax(own, axis=-1))
+        weights[:, :, image, text] = sums * within
+        torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights[..., 0]))
+        return weights
+
+    with written_out(name, calls, mixed):
+        expected = run(name)
+    plain = run(name)
+    torch.testing.assert_close(run(name, SparseAttention("cond", 1.7, sparse, layers)), expected, rtol=1e-7, atol=1e-8)
+    assert (expected - plain).abs().max() > 1e-3
+    torch.testing.assert_close(run(name, SparseAttention("cond", 0.0, sparse, layers)), plain, **EXACT)
 
 
 @pytest.mark.parametrize(
@@ -227,6 +263,11 @@ def test_as_many_tokens_of_text_as_of_the_image_are_told_apart() -> None:
             "skip_layers: no layer 'single.0' in WanTransformer3DModel; it has 0 to 1",
         ),
         ("qwen", ShuffledTokens(("single.0",), 0, 0), "tpg: no transformer block in layer 'single.0' of QwenImage"),
+        (
+            "z",
+            SparseAttention("cond", 2.0, "entmax15", ("noise_refiner.0",)),
+            "pladis: no attention to the text in layer 'noise_refiner.0' of ZImage",
+        ),
     ],
 )
 def test_a_layer_that_is_not_there_is_said_with_those_that_are(name: str, variation: Perturbation, said: str) -> None:

@@ -180,9 +180,9 @@ def test_methods_on_attention_apply_where_it_is_known_which_tokens_are_the_image
         methods = {method.name: method.applies for method in cl.advise(name, 4).methods}
         return tuple(methods[kind] for kind in ("pag", "nag", "vsf", "pladis", "sag"))
 
-    assert applies("sd3") == applies("flux-dev") == applies("qwen-image") == (True, True, True, False, False)
-    assert applies("Tongyi-MAI/Z-Image-Turbo") == (True, True, False, False, False)
-    assert applies("chroma") == (True, False, False, False, False)
+    assert applies("sd3") == applies("flux-dev") == applies("qwen-image") == (True, True, True, True, False)
+    assert applies("Tongyi-MAI/Z-Image-Turbo") == (True, True, False, True, False)
+    assert applies("chroma") == (True, True, True, True, False)
     assert applies("auraflow") == (False, False, False, False, False)
     assert applies("sd1") == (True,) * 5
 

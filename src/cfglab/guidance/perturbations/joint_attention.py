@@ -27,11 +27,13 @@ class TokenOrder:
         order: The order of text and image in a joint attention; "image" if no attention reads both as one sequence.
         single: Whether attentions without projections of their own for the text (`add_k_proj`) read both, too.
         texts: Stacks whose blocks read the text alone.
+        images: Stacks whose blocks read the image alone.
     """
 
     order: Literal["image, text", "text, image", "image"]
     single: bool = False
     texts: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
 
 
 Grid = tuple[int, int, int]
@@ -44,7 +46,9 @@ ORDERS = {
     "FluxTransformer2DModel": TokenOrder("text, image", single=True),
     "ChromaTransformer2DModel": TokenOrder("text, image", single=True),
     "QwenImageTransformer2DModel": TokenOrder("text, image"),
-    "ZImageTransformer2DModel": TokenOrder("image, text", single=True, texts=("context_refiner", "siglip_refiner")),
+    "ZImageTransformer2DModel": TokenOrder(
+        "image, text", single=True, texts=("context_refiner", "siglip_refiner"), images=("noise_refiner",)
+    ),
     "WanTransformer3DModel": TokenOrder("image"),
 }
 """The transformers of diffusers of which it is known, by class."""
@@ -247,16 +251,21 @@ def image_attentions(denoiser: "Module", layers: tuple[str, ...], method: str) -
         InputError: A layer has none.
     """
     check_hooks(denoiser, method)
+    candidates = _image_attentions(denoiser)
+    return in_layers(candidates, denoiser, layers or tuple(transformer_blocks(denoiser)), method, "self-attention")
+
+
+def _image_attentions(denoiser: "Module") -> "dict[str, Module]":
+    """By its dotted name every attention that the image's queries read the image with."""
     order = token_order(denoiser)
     assert order is not None
-    candidates = {
+    return {
         name: module
         for name, module in denoiser.named_modules()
         if all(hasattr(module, part) for part in ("to_q", "to_k", "to_v"))
         and not getattr(module, "is_cross_attention", False)
         and name.partition(".")[0] not in order.texts
     }
-    return in_layers(candidates, denoiser, layers or tuple(transformer_blocks(denoiser)), method, "self-attention")
 
 
 def reads_both(denoiser: Any, attention: Any) -> bool:
@@ -294,12 +303,18 @@ def text_attentions(denoiser: "Module", method: str, layers: tuple[str, ...] = (
     check_hooks(denoiser, method)
     order = token_order(denoiser)
     assert order is not None
-    if order.order != "image":
-        return [module for module in image_attentions(denoiser, layers, method) if reads_both(denoiser, module)]
-    candidates = {
-        name: module for name, module in denoiser.named_modules() if getattr(module, "is_cross_attention", False)
-    }
-    return in_layers(candidates, denoiser, layers or tuple(transformer_blocks(denoiser)), method, "cross-attention")
+    if order.order == "image":
+        candidates = {
+            name: module for name, module in denoiser.named_modules() if getattr(module, "is_cross_attention", False)
+        }
+    else:
+        candidates = {
+            name: module
+            for name, module in _image_attentions(denoiser).items()
+            if reads_both(denoiser, module) and name.partition(".")[0] not in order.images
+        }
+    noun = "attention to the text"
+    return in_layers(candidates, denoiser, layers or tuple(transformer_blocks(denoiser)), method, noun)
 
 
 @contextmanager

@@ -17,8 +17,7 @@ JOINT = (
     "transformer_z_image.py",
     "transformer_chroma.py",
 )
-"""The files of diffusers whose joint attention is known (`joint_attention.ORDERS`); Chroma's text has a mask, so that
-no further prompt can be put beside it."""
+"""The files of diffusers whose joint attention is known (`joint_attention.ORDERS`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +142,11 @@ def _need(family: Family, need: Need) -> tuple[bool | None, str]:
             return None, f"it changes {need}, and the catalogue does not know the layers ({family.attention.reason})"
         case "self-attention" if attention == "joint" and not _is_known(family, JOINT):
             return False, "here text and image share one attention, and which tokens are the image is not known"
-        case "cross-attention" if attention == "joint":
-            return False, f"it changes {need}, and here text and image share one attention"
+        case "cross-attention" if attention == "joint" and not _is_known(family, JOINT):
+            return False, "here text and image share one attention, and which tokens are the text is not known"
         case "longer text" if _is_known(family, ("transformer_z_image.py",)):
             return False, "the image stands at another position for another length of the text"
-        case "attention to the text" | "longer text" if attention == "joint" and not _is_known(family, JOINT[:-1]):
+        case "attention to the text" | "longer text" if attention == "joint" and not _is_known(family, JOINT):
             return False, "here text and image share one attention, in which it is not known how to add a text"
         case "cross-attention" | "attention to the text" | "longer text" if attention == "no text":
             return False, "it changes cross-attention to a text, and the condition is not a text"
