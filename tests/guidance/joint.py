@@ -146,6 +146,10 @@ def texts(name: str, seed: int, tokens: int = TEXT) -> dict[str, Any]:
     if name == "qwen":
         return {"encoder_hidden_states": text, "encoder_hidden_states_mask": None}
     pooled = {"pooled_projections": torch.randn(ROWS, WIDTH, generator=generator).double()}
+    if name == "chroma":  # a number for each token of text and image: the last of the text is not read
+        mask = torch.ones(ROWS, tokens + LAYOUTS[name].image).double()
+        mask[:, tokens - 1] = 0
+        return {"encoder_hidden_states": text, "attention_mask": mask}
     return {"encoder_hidden_states": text, **(pooled if name in ("sd3", "flux") else {})}
 
 

@@ -261,8 +261,10 @@ def test_nag_is_the_authors_processor_in_wan(name: str) -> None:
     assert (got - joint.run(name)).abs().max() > 0.1
 
 
-@pytest.mark.parametrize(("name", "tokens"), [("qwen", joint.TEXT), ("qwen", 4), ("qwen", 9), ("z", 7), ("z", 40)])
-def test_nag_guides_the_image_in_every_product_of_qwen_and_z_image(name: str, tokens: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "tokens"), [("qwen", joint.TEXT), ("qwen", 4), ("qwen", 9), ("z", 7), ("z", 40), ("chroma", joint.TEXT)]
+)
+def test_nag_guides_the_image_in_every_product_of_qwen_z_image_and_chroma(name: str, tokens: int) -> None:
     negative, numbers = joint.texts(name, 9, tokens), NUMBERS[0]
     sample, timestep, more = joint.inputs(name)
     own = joint.texts(name, 1)
@@ -273,6 +275,9 @@ def test_nag_guides_the_image_in_every_product_of_qwen_and_z_image(name: str, to
             "t": timestep.tile(2),
             "cap_feats": own["cap_feats"] + negative["cap_feats"],
         }
+    elif name == "chroma":
+        rows = {"hidden_states": sample.tile(2, 1, 1), "timestep": timestep.tile(2), **more}
+        rows |= {key: torch.cat([value, negative[key]]) for key, value in own.items()}
     else:
         longest = max(tokens, joint.TEXT)
         texts = [text["encoder_hidden_states"] for text in (own, negative)]

@@ -54,7 +54,9 @@ def written_out(name: str, calls: tuple[int, ...], weights: Callable[[Tensor, sl
         number = len(seen)
         seen.append(number)
         logits = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
-        assert attn_mask is None or attn_mask.all()
+        if attn_mask is not None and attn_mask.dtype != torch.bool:
+            logits = logits + attn_mask
+        assert attn_mask is None or attn_mask.dtype != torch.bool or attn_mask.all()
         return (weights(logits, image_of(name)) if number in calls else logits.softmax(-1)) @ value
 
     torch.nn.functional.scaled_dot_product_attention = attention  # type: ignore[assignment]

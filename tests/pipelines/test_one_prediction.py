@@ -20,6 +20,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "FluxPipeline": {"negative": None},
     "FluxPipeline-embedded": {},
     "QwenImagePipeline": {"negative": None},
+    "ChromaPipeline": {},
     "WanPipeline": {},
     "ZImagePipeline": {},
     "StableDiffusionPipeline": {},
