@@ -10,6 +10,8 @@ from torch import Tensor
 from cfglab.errors import InputError
 from cfglab.guidance import Perturbation
 from cfglab.guidance.methods.second_prompt import SecondPrompt
+from cfglab.guidance.perturbations.flipped_values import FlippedValues
+from cfglab.guidance.perturbations.joint_attention import Product
 from cfglab.guidance.perturbations.normalized_attention import NormalizedAttention
 from cfglab.guidance.perturbations.self_attention import BlurredQueries, IdentityAttention
 from cfglab.guidance.perturbations.shuffled_tokens import ShuffledTokens
@@ -18,6 +20,9 @@ from cfglab.guidance.perturbations.sparse_attention import SparseAttention
 from cfglab.guidance.perturbations.weak_models import WeakModelPass
 from cfglab.hosts import Host
 
+from .layouts import layout_of
+from .transformers import PASSES, TransformerPatches
+
 KEY = "cfglab"
 """The name of everything that the pack puts into a MODEL or into the options of a run."""
 PASS = "cfglab_pass"
@@ -25,12 +30,15 @@ PASS = "cfglab_pass"
 Block = tuple[str, int]
 """The name and the number of a block, as ComfyUI's patches have it: ("middle", 0), ("double_block", 7)."""
 Patch = Callable[..., Any]
-OF_UNETS = (IdentityAttention, BlurredQueries, ShuffledTokens, SparseAttention, NormalizedAttention)
+OF_UNETS = (
+    *(IdentityAttention, BlurredQueries, ShuffledTokens, SparseAttention),
+    *(NormalizedAttention, FlippedValues),
+)
 """Perturbed passes of UNets."""
 
 
 def host_of(network: Any, weak: bool) -> Host:
-    """What ComfyUI can do for a guidance with this network: the bundled one does all, a UNet more than a transformer.
+    """What ComfyUI can do for a guidance with this network: the bundled one does all, one in the table much of it.
 
     Args:
         network: The `diffusion_model` of a MODEL.
@@ -41,7 +49,7 @@ def host_of(network: Any, weak: bool) -> Host:
     """
     if hasattr(network, "applies_passes"):
         return Host("ComfyUI", (object,), None)
-    layers = OF_UNETS if _is_unet(network) else (SkippedLayers,)
+    layers = OF_UNETS if _is_unet(network) else PASSES if layout_of(network) else (SkippedLayers,)
     return Host("ComfyUI", (*layers, SecondPrompt, *((WeakModelPass,) if weak else ())), None)
 
 
@@ -69,7 +77,7 @@ def run_pass(wanted: Perturbation, cond: Any, guider: Any, args: dict[str, Any])
 
     model, options, text = args["model"], args["model_options"], getattr(wanted, "prompt", None)
     prompt = None if text is None else guider.conds[prompt_key(text)]
-    patches: _Patches | None = None
+    patches: _Patches | TransformerPatches | None = None
     weak = guider.model_patcher.get_additional_models_with_key(KEY) if isinstance(wanted, WeakModelPass) else []
     if isinstance(wanted, SecondPrompt):
         cond = prompt
@@ -79,10 +87,12 @@ def run_pass(wanted: Perturbation, cond: Any, guider: Any, args: dict[str, Any])
         context = None if prompt is None else prompt[0]["model_conds"]["c_crossattn"].cond
         options = {**options, "transformer_options": {**options["transformer_options"], PASS: (wanted, context)}}
     else:
-        patches = _Patches(options.copy(), model.diffusion_model)
-        patches.set(wanted, prompt)
-        options = patches.options
+        network = model.diffusion_model
+        patches = (TransformerPatches if layout_of(network) else _Patches)(options.copy(), network)
     try:
+        if patches is not None:
+            patches.set(wanted, prompt)
+            options = patches.options
         (prediction,) = comfy.samplers.calc_cond_batch(model, [cond], args["input"], args["sigma"], options)
     finally:
         for handle in () if patches is None else patches.handles:
@@ -90,8 +100,8 @@ def run_pass(wanted: Perturbation, cond: Any, guider: Any, args: dict[str, Any])
     if patches is not None and not patches.called:
         raise InputError(
             f"{type(wanted).__name__}: the network {type(model.diffusion_model).__name__} ran without the layers "
-            f"{', '.join(getattr(wanted, 'layers', ('of cross-attention',)))}; name layers that it has, or leave the "
-            "method out."
+            f"{', '.join(getattr(wanted, 'layers', ('with the text',)))}; name layers that it has, use a newer "
+            "ComfyUI, or leave the method out."
         )
     return prediction
 
@@ -116,8 +126,8 @@ class _Patches:
             case SkippedLayers():
                 for layer in wanted.layers:
                     self._add("dit", _transformer_block(layer), lambda args, extra: args)  # noqa: ARG005
-            case NormalizedAttention():
-                self._guide_cross_attention(wanted, prompt[0]["model_conds"]["c_crossattn"].cond)
+            case NormalizedAttention() | FlippedValues():
+                self._read_both_texts(wanted, prompt[0]["model_conds"]["c_crossattn"].cond)
 
     def _replace(self, kind: str, layers: tuple[str, ...], patch: Patch) -> None:
         names = _attention_blocks(self.network)
@@ -151,7 +161,7 @@ class _Patches:
 
         self.options = set_model_options_patch_replace(self.options, noted, kind, *block)
 
-    def _guide_cross_attention(self, wanted: NormalizedAttention, negative: Tensor) -> None:
+    def _read_both_texts(self, wanted: NormalizedAttention | FlippedValues, negative: Tensor) -> None:
         """The tokens of the negative prompt go behind those of the prompt, and every attention splits them again."""
         tokens = negative.shape[1]
 
@@ -160,6 +170,8 @@ class _Patches:
             return n, torch.cat([context, behind], 1), torch.cat([value, behind], 1)
 
         def split(q: Tensor, k: Tensor, v: Tensor, extra: Any, mask: Any = None) -> Tensor:  # noqa: ARG001
+            if isinstance(wanted, FlippedValues):
+                return wanted.of_product(_product(q, k, v, extra), tokens).transpose(1, 2).flatten(2)
             own, other = (
                 _attention(q, k[:, part], v[:, part], extra) for part in (slice(-tokens), slice(-tokens, None))
             )
@@ -192,10 +204,13 @@ def _sparse(
     extra: dict[str, Any],
     mask: Any = None,  # noqa: ARG001
 ) -> Tensor:
-    heads = extra["n_heads"]
-    queries, keys, values = (tensor.unflatten(2, (heads, -1)).transpose(1, 2) for tensor in (q, k, v))
-    logits = queries.float() @ keys.float().transpose(2, 3) * queries.shape[-1] ** -0.5
-    return (wanted.weights(logits).to(v.dtype) @ values).transpose(1, 2).flatten(2)
+    return wanted.of_product(_product(q, k, v, extra)).transpose(1, 2).flatten(2)
+
+
+def _product(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Product:
+    """The product of a UNet's attention to the text, whose tensors are (n, tokens, channels of all heads)."""
+    query, key, value = (tensor.unflatten(2, (extra["n_heads"], -1)).transpose(1, 2) for tensor in (q, k, v))
+    return Product(query, key, value, None, {}, slice(0, q.shape[1]), slice(0, k.shape[1]), lambda _: None, None)
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:

@@ -4,7 +4,9 @@ import math
 from typing import Any
 
 import comfy.conds
+import comfy.ldm.chroma.model
 import comfy.ldm.flux.model
+import comfy.ldm.lumina.model
 import comfy.ldm.modules.diffusionmodules.mmdit
 import comfy.ldm.qwen_image.model
 import comfy.ldm.wan.model
@@ -61,19 +63,22 @@ def unet(seed: int = 0) -> torch.nn.Module:
 class OfNetwork(comfy.model_base.BaseModel):
     """A model around a given network: the text's encoding goes to it, and a pooled one where it takes one."""
 
-    pooled = False
+    pooled = numbered = False
     guidance: float | None = None
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         out = super().extra_conds(**kwargs)
         if (cross_attn := kwargs.get("cross_attn")) is not None:
-            out["c_crossattn"] = comfy.conds.CONDCrossAttn(cross_attn)
+            kind = comfy.conds.CONDRegular if self.pooled or self.numbered else comfy.conds.CONDCrossAttn
+            out["c_crossattn"] = kind(cross_attn)
+            if self.numbered:
+                out["num_tokens"] = comfy.conds.CONDConstant(cross_attn.shape[1])
         if self.guidance is not None:
             out["guidance"] = comfy.conds.CONDRegular(torch.FloatTensor([self.guidance]))
         return out
 
-    def encode_adm(self, **_: Any) -> Tensor | None:
-        return torch.full((1, WIDTH), 0.3) if self.pooled else None
+    def encode_adm(self, **kwargs: Any) -> Tensor | None:
+        return kwargs.get("pooled_output", torch.full((1, WIDTH), 0.3)) if self.pooled else None
 
 
 def patcher(kind: ModelType, network: torch.nn.Module | None = None, pooled: bool = False, **latents: int) -> Any:
@@ -113,6 +118,47 @@ def transformer(name: str) -> Any:
                 **ops,
             )
             return patcher(ModelType.FLUX, _filled(network), pooled=True)
+        case "Chroma":
+            network = comfy.ldm.chroma.model.Chroma(
+                in_channels=4 * 4,
+                out_channels=4 * 4,
+                context_in_dim=WIDTH,
+                hidden_size=64,
+                mlp_ratio=2.0,
+                num_heads=4,
+                depth=2,
+                depth_single_blocks=2,
+                axes_dim=[4, 6, 6],
+                theta=10000,
+                patch_size=2,
+                qkv_bias=True,
+                in_dim=64,
+                out_dim=64,
+                hidden_dim=32,
+                n_layers=1,
+                **ops,
+            )
+            model = patcher(ModelType.FLUX, _filled(network))
+            model.model.guidance = 0.0
+            return model
+        case "Lumina 2":
+            network = comfy.ldm.lumina.model.NextDiT(
+                patch_size=2,
+                in_channels=4,
+                dim=64,
+                n_layers=2,
+                n_refiner_layers=1,
+                n_heads=4,
+                n_kv_heads=2,
+                qk_norm=True,
+                cap_feat_dim=WIDTH,
+                axes_dims=[4, 6, 6],
+                axes_lens=[32, 32, 32],
+                **ops,
+            )
+            model = patcher(ModelType.FLOW, _filled(network))
+            model.model.numbered = True
+            return model
         case "SD3":
             network = comfy.ldm.modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper(
                 input_size=None,

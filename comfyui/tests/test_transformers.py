@@ -58,8 +58,8 @@ def test_b_methods_on_the_predictions_agree_on_transformers(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("Flux", "5 | pag()", r"pag\(\) in ComfyUI: it needs a perturbed pass \(IdentityAttention\)"),
-        ("SD3", "1 | nag(s=5)", r"nag\(s=5\) in ComfyUI: it needs a further prompt"),
+        ("Flux", "5 | sag()", r"sag\(\) in ComfyUI: it needs a perturbed pass \(BlurredSample\)"),
+        ("SD3", "1 | tsg(w=2, s=1)", r"tsg\(w=2, s=1\) in ComfyUI: it needs a perturbed pass \(NoisedTimestep\)"),
         ("Flux", "5 | autoguidance(w=2, model=small)", r"it needs a perturbed pass \(WeakModelPass\)"),
     ],
 )
@@ -72,5 +72,7 @@ def test_what_a_transformer_cannot_run_is_refused_by_name_before_anything_runs(
 
 
 def test_a_block_that_the_network_does_not_have_is_refused_and_not_ignored() -> None:
-    with pytest.raises(InputError, match="ran without the layers 7; name layers that it has"):
+    with pytest.raises(
+        InputError, match=r"no layer 'transformer_blocks\.7' in Flux; it has 0 to 1, single.0 to single.1"
+    ):
         drawn("Flux", guided(transformer("Flux"), "5 | skip_layers(layers=7, start=0, stop=1)"))
