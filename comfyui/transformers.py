@@ -13,7 +13,7 @@ from cfglab.errors import InputError
 from cfglab.guidance import Perturbation
 from cfglab.guidance.perturbations.flipped_values import FlippedValues
 from cfglab.guidance.perturbations.hooks import in_layers
-from cfglab.guidance.perturbations.joint_attention import Grid, Product
+from cfglab.guidance.perturbations.joint_attention import Z_MULTIPLE, Grid, Product
 from cfglab.guidance.perturbations.layer_names import layer_choices, layer_paths, transformer_blocks
 from cfglab.guidance.perturbations.normalized_attention import NormalizedAttention
 from cfglab.guidance.perturbations.self_attention import BlurredQueries, IdentityAttention
@@ -238,7 +238,7 @@ class TransformerPatches:
     ) -> Tensor:
         """One product: the tensors are (n, tokens, channels of all heads), or (n, heads, tokens, channels)."""
         if not skip_reshape:
-            q, k, v = (tensor.unflatten(2, (heads, -1)).transpose(1, 2) for tensor in (q, k, v))
+            q, k, v = (tensor.reshape(len(q), -1, heads, q.shape[2] // heads).transpose(1, 2) for tensor in (q, k, v))
         if mask is not None:
             mask = mask[(None,) * (mask.ndim == 2)]
             mask = mask[:, None] if mask.ndim == 3 else mask
@@ -254,9 +254,9 @@ class TransformerPatches:
         return output if skip_output_reshape else output.transpose(1, 2).flatten(2)
 
     def _end(self, text: int, length: int) -> int:
-        """The end of the image, behind which a sequence may be filled up."""
-        grid = self._sizes() if type(self.network).__name__ == "NextDiT" else None
-        return length if grid is None else text + prod(grid)
+        """The end of the image, behind which Z-Image fills a sequence up."""
+        tokens = prod(self._sizes())
+        return text + tokens if 0 < length - text - tokens < Z_MULTIPLE else length
 
     def _sizes(self) -> Grid:
         """The frames, rows and columns of the sample's tokens."""

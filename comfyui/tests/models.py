@@ -33,6 +33,8 @@ def _filled(network: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
             fan = parameter[0].numel() if parameter.ndim > 1 else 0
             noise = torch.randn(parameter.shape, generator=generator)
             parameter.copy_(noise / math.sqrt(fan) if fan else 0.1 * noise + ("weight" in name or "scale" in name))
+        for buffer in network.buffers():
+            buffer.copy_(0.1 * torch.randn(buffer.shape, generator=generator))
     return network.eval().requires_grad_(False)
 
 
@@ -159,7 +161,7 @@ def transformer(name: str) -> Any:
             model = patcher(ModelType.FLOW, _filled(network))
             model.model.numbered = True
             return model
-        case "SD3":
+        case "SD3" | "SD3.5":
             network = comfy.ldm.modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper(
                 input_size=None,
                 patch_size=2,
@@ -172,6 +174,7 @@ def transformer(name: str) -> Any:
                     "params": {"in_features": WIDTH, "out_features": 128},
                 },
                 num_patches=64,
+                x_block_self_attn_layers=[0] if name == "SD3.5" else [],
                 pos_embed_max_size=8,
                 **ops,
             )

@@ -32,11 +32,12 @@ MODULES: dict[str, tuple[Any, str]] = {
     "Flux": (comfy.ldm.flux.math, "optimized_attention"),
     "Chroma": (comfy.ldm.flux.math, "optimized_attention"),
     "SD3": (comfy.ldm.modules.diffusionmodules.mmdit, "optimized_attention"),
+    "SD3.5": (comfy.ldm.modules.diffusionmodules.mmdit, "optimized_attention"),
     "Qwen-Image": (comfy.ldm.qwen_image.model, "optimized_attention_masked"),
     "Lumina 2": (comfy.ldm.lumina.model, "optimized_attention_masked"),
     "Wan": (comfy.ldm.wan.model, "optimized_attention"),
 }
-PRODUCTS = {"Flux": 4, "Chroma": 4, "SD3": 2, "Qwen-Image": 2, "Lumina 2": 4, "Wan": 4}
+PRODUCTS = {"Flux": 4, "Chroma": 4, "SD3": 2, "SD3.5": 3, "Qwen-Image": 2, "Lumina 2": 4, "Wan": 4}
 """How many a call of the network has."""
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -63,7 +64,7 @@ def written(name: str, calls: tuple[int, ...], attention: Attention) -> Iterator
         if number not in calls:
             return own(q, k, v, heads, *args, **kwargs)
         if not kwargs.get("skip_reshape"):
-            q, k, v = (tensor.unflatten(2, (heads, -1)).transpose(1, 2) for tensor in (q, k, v))
+            q, k, v = (tensor.reshape(len(q), -1, heads, q.shape[2] // heads).transpose(1, 2) for tensor in (q, k, v))
         return attention(q, k, v).transpose(1, 2).flatten(2)
 
     setattr(module, function, replaced)
@@ -135,15 +136,16 @@ LAYERS = [
     ("Flux", "'single_blocks.0-1'", (2, 3)),
     ("Chroma", "('double.0', 'single.1')", (0, 3)),
     ("SD3", "'joint_blocks.0'", (0,)),
+    ("SD3.5", "0", (0, 1)),
     ("Qwen-Image", "1", (1,)),
     ("Lumina 2", "('0', 'noise_refiner.0')", (1, 2)),
     ("Wan", "'blocks.1'", (2,)),
 ]
 
 
-def places(name: str, image: slice, logits: Tensor) -> slice:
-    """The image: all of a sequence that holds no text, which is the shorter one of Lumina's two."""
-    return slice(0, None) if name == "Lumina 2" and logits.shape[2] == 64 else image
+def places(image: slice, logits: Tensor) -> slice:
+    """The image: all of a sequence that holds no text, as in Lumina's refiner and in the second attention of SD 3.5."""
+    return slice(0, None) if logits.shape[2] == 64 else image
 
 
 @pytest.mark.parametrize(("name", "layers", "calls"), LAYERS)
@@ -151,7 +153,7 @@ def test_pag_lets_the_image_see_itself_and_the_text(name: str, layers: str, call
     model = transformer(name)
 
     def itself(logits: Tensor, image: slice, _: slice) -> Tensor:
-        part = logits[:, :, (where := places(name, image, logits)), where]
+        part = logits[:, :, (where := places(image, logits)), where]
         others = 1 - torch.eye(part.shape[-1])
         logits[:, :, where, where] = part.masked_fill(others.bool(), -float("inf"))
         return logits.softmax(-1)
@@ -170,7 +172,7 @@ def test_seg_blurs_the_logits_over_the_image(
     model = transformer(name)
 
     def blurred(logits: Tensor, image: slice, _: slice) -> Tensor:
-        where = places(name, image, logits)
+        where = places(image, logits)
         own = logits[:, :, where].unflatten(2, GRIDS.get(name, (1, 8, 8))).numpy()
         if sigma is None:
             own = own * 0 + own.mean((3, 4), keepdims=True)
@@ -221,7 +223,7 @@ def test_tpg_shuffles_the_image_and_leaves_the_text_in_order(
         handle.remove()
 
     expected = oracle(name, model, around, 3.0)
-    ours = drawn(name, guided(model, f"5 | tpg(s=3, layers={layer})"))
+    ours = drawn(name, guided(model, f"5 | tpg(s=3, layers='{layer}')"))
     compared(name, f"tpg in {layer}", ours, expected, drawn(name, model, 5.0))
 
 
@@ -229,7 +231,7 @@ def test_tpg_shuffles_the_image_and_leaves_the_text_in_order(
     ("name", "calls"),
     [
         *[("Flux", (0, 1, 2, 3)), ("Chroma", (0, 1, 2, 3)), ("SD3", (0, 1)), ("Qwen-Image", (0, 1))],
-        *[("Lumina 2", (2, 3)), ("Wan", (1, 3))],
+        *[("SD3.5", (0, 2)), ("Lumina 2", (2, 3)), ("Wan", (1, 3))],
     ],
 )
 def test_pladis_mixes_the_weights_of_the_image_for_the_text(name: str, calls: tuple[int, ...]) -> None:
@@ -247,7 +249,7 @@ def test_pladis_mixes_the_weights_of_the_image_for_the_text(name: str, calls: tu
     compared(name, "pladis", drawn(name, guided(model, "5 | pladis()")), expected, plain)
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "SD3.5"])
 def test_nag_guides_the_image_in_every_product_with_the_text(name: str) -> None:
     model, negative = transformer(name), text(9)
     network = model.model.diffusion_model
@@ -297,7 +299,7 @@ def test_nag_with_a_negative_prompt_of_another_length_reads_nothing_that_fills_i
     assert difference(drawn(name, model, 1.0), drawn(name, model, 1.0, negative)) > 1e-3
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name != "Lumina 2"])
+@pytest.mark.parametrize("name", [name for name in MODULES if name not in ("SD3.5", "Lumina 2")])
 def test_vsf_flips_the_values_of_a_text_behind_the_own_one(name: str) -> None:
     model, negative = transformer(name), text(9, NEGATIVE)
     both = [[torch.cat([OWN[0][0], negative[0][0]], 1), OWN[0][1]]]
@@ -342,7 +344,7 @@ def test_a_random_or_a_named_block_is_left_out(name: str) -> None:
         setattr(network, stack, whole)
 
     layer = "single.1" if name == "Flux" else "1"
-    ours = drawn(name, guided(model, f"5 | skip_layers(s=3, layers={layer}, start=0, stop=1)"))
+    ours = drawn(name, guided(model, f"5 | skip_layers(s=3, layers='{layer}', start=0, stop=1)"))
     compared(name, f"skip_layers of {layer}", ours, oracle(name, model, around, 3.0), plain)
     assert difference(drawn(name, guided(model, "5 | s2(omega=1)")), plain) > 1e-3
 

@@ -183,6 +183,40 @@ def test_nag_extrapolates_inside_every_cross_attention() -> None:
     assert difference(sample(model, 5.0), oracle) > 100 * CLOSE
 
 
+def test_vsf_flips_the_values_of_a_text_behind_the_own_one() -> None:
+    model, negative = patcher(ModelType.EPS), FURTHER[0][0]
+    blocks = attentions(model.model.diffusion_model, "", "attn2")
+
+    def forward(module: Any) -> Any:
+        def flipped(x: Tensor, context: Tensor, **_: Any) -> Tensor:
+            both = torch.cat([context, negative.expand(len(context), -1, -1)], 1)
+            q, k, v = (
+                projection(states).unflatten(2, (module.heads, -1)).transpose(1, 2)
+                for projection, states in ((module.to_q, x), (module.to_k, both), (module.to_v, both))
+            )
+            own = context.shape[1]
+            logits = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5
+            weights = torch.cat([logits[..., :own], logits[..., own:] - 0.2], -1).softmax(-1)
+            values = torch.cat([v[:, :, :own], -1.7 * v[:, :, own:]], 2)
+            return module.to_out((weights @ values).transpose(1, 2).flatten(2))
+
+        return flipped
+
+    @contextmanager
+    def around() -> Iterator[None]:
+        for block in blocks:
+            block.forward = forward(block)
+        yield
+        for block in blocks:
+            del block.forward
+
+    oracle = by_hand(model, 5.0, 0.0, around, replaces=True)
+    ours = sample(guided(model, "5 | vsf(s=1.7, offset=0.2, prompt=blurry)", prompts=(FURTHER,)))
+    note("b", "vsf, written by hand", difference(ours, oracle))
+    assert difference(ours, oracle) < CLOSE
+    assert difference(sample(model, 5.0), oracle) > 100 * CLOSE
+
+
 def test_autoguidance_runs_the_second_model_under_the_same_condition() -> None:
     model, weak = patcher(ModelType.EPS), patcher(ModelType.EPS, unet(seed=5))
 

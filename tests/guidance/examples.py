@@ -71,6 +71,7 @@ VALUES: list[Transform] = [
     APG(eta=0.3, norm_threshold=2.5),
     APG(as_in="diffusers", eta=0.2, momentum=-0.75, norm_threshold=3),
     APG(as_in="comfyui", eta=0.2, momentum=0.5),
+    APG(image=1.5, norm_threshold=2.5),
     CFGNorm(),
     CFGNorm(reference="uncond"),
     CFGNorm(axis="channel", max=1, space="x0"),

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cfglab.errors import InputError
 from cfglab.guidance import APG, TCFG, CFGZeroStar, Guidance, Rescale, Space, Transform, parse_guidance
+from cfglab.guidance.methods.image_guidance import WithoutImage
 from cfglab.step import Step
 from tests.guidance.examples import NEXT, STEP, batch, needs
 
@@ -62,6 +63,29 @@ def test_apg_is_algorithm_1_on_x0(eta: float, beta: float, threshold: float, w: 
             us, cs = zip(*[[x[i].flatten().numpy() for x in (u, c)] for u, c, _ in seen[: k + 1]], strict=True)
             changed = apg([c - u for u, c in zip(us, cs, strict=True)], cs[-1], eta, beta, threshold)
             np.testing.assert_allclose(image, cs[-1] + (w - 1) * changed, rtol=1e-9, atol=1e-9)
+
+
+def sd_cpp(seen: list[tuple[Array, Array, Array]], w: float, s: float, eta: float, beta: float, r: float) -> Array:
+    """One image after its predictions (u, c, n) so far: `AdaptiveProjectedGuidance::forward` of stable-diffusion.cpp."""
+    buffer = np.zeros_like(seen[0][0])
+    for u, c, n in seen:
+        deltas = u - n if w == 1 else c + (u * (s - w) + n * (1 - s)) / (w - 1)
+        buffer = deltas = deltas + beta * buffer
+    deltas = deltas * min(1.0, r / math.sqrt((deltas**2).sum()))
+    deltas = deltas + (eta - 1) * (c * deltas).sum() / (c**2).sum() * c
+    return np.asarray(c + ((s if w == 1 else w) - 1) * deltas)
+
+
+@pytest.mark.parametrize("w", [1.0, 3.0, 12.0])
+@pytest.mark.parametrize(("eta", "beta", "r"), [(0, -0.5, 2.5), (0.3, 0.4, 1e9), (1, 0, 1e9)])
+def test_apg_of_an_edit_model_is_that_of_stable_diffusion_cpp(w: float, eta: float, beta: float, r: float) -> None:
+    seen = [(*double(5), double(7)[0]), (*double(6), double(8)[0])]
+    guide = Guidance(w, [APG(image=1.5, eta=eta, momentum=beta, norm_threshold=r, space="model")]).start()
+    for k, (step, (u, c, x, n)) in enumerate(zip((STEP, NEXT), seen, strict=True)):
+        got = guide.combine(u, c, step, x, extras={WithoutImage(): n})
+        for i, image in enumerate(in_numpy(got)[0]):
+            rows = [tuple(each[i].flatten().numpy() for each in (u, c, n)) for u, c, _, n in seen[: k + 1]]
+            np.testing.assert_allclose(image, sd_cpp(rows, w, 1.5, eta, beta, r), rtol=1e-9, atol=1e-9)
 
 
 def test_apg_with_nothing_to_do_is_plain_cfg() -> None:
@@ -120,7 +144,7 @@ def test_the_soft_limit_is_that_of_stable_diffusion_cpp(smoothing: float) -> Non
 
 
 def test_an_apg_without_smoothing_is_written_as_before_there_was_one() -> None:
-    assert "smoothing" not in APG(norm_threshold=3).model_dump()
+    assert not {"smoothing", "image"} & APG(norm_threshold=3).model_dump().keys()
     assert "smoothing" not in Guidance(3, [APG()]).to_json()
     soft = Guidance(3, [APG(norm_threshold=3, smoothing=0.5)])
     assert Guidance.from_json(soft.to_json()) == soft == parse_guidance(str(soft))
@@ -264,6 +288,7 @@ def test_tcfg_of_two_at_right_angles_keeps_the_longer_and_stays_where_none_leads
     ("text", "said"),
     [
         ("6 | apg(as_in=forge)", "apg(as_in='forge'): input should be 'paper', 'diffusers' or 'comfyui'"),
+        ("6 | apg(image=2, as_in=diffusers)", "the image's scale is stable-diffusion.cpp's, whose formula is c + (w"),
         ("6 | apg(eta=2)", "apg(eta=2): it must be between 0 and 1"),
         ("6 | apg(momentum=-1)", "apg(momentum=-1): it must be between -1 and 1, both left out"),
         ("6 | apg(norm_threshold=-3)", "apg(norm_threshold=-3): it must be 0 or more"),

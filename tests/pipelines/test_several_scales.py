@@ -40,6 +40,17 @@ def test_the_image_scale_is_that_of_the_untouched_pipeline(name: str, scale: flo
     assert [record.w for record in trace.steps] == [(3.0,)] * 3
 
 
+@pytest.mark.parametrize("scale", [1.0, 4.0])
+def test_apg_that_projects_nothing_has_the_image_scale_of_image_guidance(scale: float) -> None:
+    made, pipe = case(PIX2PIX), pipe_of(PIX2PIX)
+    images = []
+    for text in (f"3 | image_guidance(s={scale})", f"3 | apg(image={scale}, eta=1, momentum=0)", "3 | apg(image=4)"):
+        with guide(pipe, text):
+            images.append(made.call(pipe, 5.0))
+    assert (images[0] - images[1]).norm() <= 3 * ROUNDS * images[0].norm()
+    assert (images[0] - images[2]).norm() > 1e-3 * images[0].norm()
+
+
 def test_the_image_scale_follows_a_schedule_beside_that_of_the_text() -> None:
     made, pipe = case(PIX2PIX), pipe_of(PIX2PIX)
 

@@ -4,11 +4,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from cfglab.guidance.context import StepContext
+from cfglab.errors import InputError
+from cfglab.guidance.context import Perturbation, StepContext
 from cfglab.guidance.fields import Decay, Fraction, NotNegative, with_defaults_of
+from cfglab.guidance.methods.image_guidance import WithoutImage
 from cfglab.guidance.names import Space
 from cfglab.guidance.transform import Transform
 from cfglab.method_card import Card, Implementation
+from cfglab.schedules.fields import Real
+from cfglab.step import Step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +37,8 @@ class APG(Transform):
     With LMS, a multistep sampler of order 4, it diverges in few steps (on `scenes` at 20 steps and w = 7.5), in the
     authors' code as here; use Euler, or a sampler of order 2.
 
+    With `image`, the scale s of the image that an edit model starts from, D is of the whole update of the three
+    predictions, `(g - c) / (w - 1)` with `g = n + s (u - n) + w (c - u)`, n without text and image (`u - n` at w = 1).
     `smoothing` makes the limit a soft one, as stable-diffusion.cpp has it: with `q = r / |D'|` the factor is
     `q / (1 + q^(1 / smoothing))^smoothing` in place of `min(1, q)`, which it is at 0.
 
@@ -43,6 +49,7 @@ class APG(Transform):
         norm_threshold: The largest L2 norm of the update of one image, in the unit of the predictions; 0 for no limit.
         as_in: The variant, "paper", "diffusers" or "comfyui"; the last two bring that host's defaults.
         smoothing: How soft the limit is, 0 or more; 0 is the paper's.
+        image: The scale of the image to edit, a number; None is none. It takes the place of the pipeline's own.
 
     Reference:
         arXiv:2410.02416, algorithm 1.
@@ -73,8 +80,7 @@ class APG(Transform):
             Implementation(
                 "stable-diffusion.cpp",
                 "in what the model predicts, r for a latent image of 65,536 numbers, with a soft limit: smoothing; "
-                "with an image condition it acts on the whole update of the three predictions, (g - c) / (w - 1) with "
-                "g = n + w_i (u - n) + w (c - u), n without image and text; not here",
+                "of an edit model the whole update of its three predictions: image",
             ),
         ),
     )
@@ -86,33 +92,58 @@ class APG(Transform):
     norm_threshold: NotNegative = 0.0
     as_in: Literal["paper", "diffusers", "comfyui"] = "paper"
     smoothing: NotNegative = 0.0
+    image: Real | None = None
 
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `smoothing` where it is 0: cells of before there was such a field keep their id."""
+        """Without `smoothing` at 0 and `image` at None: cells of before there were such fields keep their id."""
         content: dict[str, Any] = write(self)
-        return content if self.smoothing else {name: value for name, value in content.items() if name != "smoothing"}
+        newer = {"smoothing": 0, "image": None}
+        return {name: value for name, value in content.items() if name not in newer or value != newer[name]}
 
     @model_validator(mode="before")
     @classmethod
     def _with_theirs(cls, data: Any) -> Any:
         return with_defaults_of(_THEIRS, data)
 
+    @model_validator(mode="after")
+    def _one_formula(self) -> "APG":
+        if self.image is not None and self.as_in != "paper":
+            raise InputError(
+                f"apg(image={self.image:g}, as_in={self.as_in}): the image's scale is stable-diffusion.cpp's, whose "
+                "formula is c + (w - 1) D; leave as_in out."
+            )
+        return self
+
+    def variation(self, step: Step) -> Perturbation | None:  # noqa: ARG002
+        return None if self.image is None else WithoutImage()
+
     def update(self, update: "Tensor", context: StepContext) -> "Tensor":
+        if self.image is None or context.extra is None:
+            changed = self._changed(update, context)
+            if self.as_in == "diffusers":
+                return changed
+            return changed + context.over_w(update if self.as_in == "comfyui" else update - changed)
+        if not isinstance(context.w, float | int):
+            raise InputError(f"{self} with a map: beside the image's scale w is one number; leave the map out.")
+        of_image, scale = context.uncond - context.extra, context.w - 1
+        if scale == 0:
+            return context.over_w(update + (self.image - 1) * self._changed(of_image, context))
+        whole = update + (self.image - 1) / scale * of_image
+        return context.over_w(update + scale * self._changed(whole, context))
+
+    def _changed(self, update: "Tensor", context: StepContext) -> "Tensor":
+        """The update slowed, kept short, and without a part of what is along the conditional prediction."""
         from cfglab.guidance.reductions import along, norm
 
+        step = update
         if self.momentum:
             context.memory["update"] = step = update + self.momentum * context.memory.get("update", 0.0)
-        else:
-            step = update
         if self.norm_threshold:
             length = norm(step)
             step = step * self._limit(self.norm_threshold / length.where(length > 0, 1.0))
         parallel = along(step, context.cond)
-        changed = (step - parallel) + self.eta * parallel if self.eta != 1 else step
-        if self.as_in == "diffusers":
-            return changed
-        return changed + context.over_w(update if self.as_in == "comfyui" else update - changed)
+        return (step - parallel) + self.eta * parallel if self.eta != 1 else step
 
     def _limit(self, share: "Tensor") -> "Tensor":
         """The factor of an update, (n, 1, ...), from its threshold divided by its length."""

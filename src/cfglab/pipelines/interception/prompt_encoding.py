@@ -59,7 +59,9 @@ class Encodings:
         own = conditioning.get(name)
         first = own[0] if isinstance(own, list) and own else own
         known = (_MASK, _MASK_OF_BOTH) if "img_ids" in conditioning else (_MASK,)
-        masked = [key for key, value in conditioning.items() if "mask" in key and key not in known and value is not None]
+        masked = [
+            key for key, value in conditioning.items() if "mask" in key and key not in known and value is not None
+        ]
         if not isinstance(first, Tensor) or masked or not hasattr(self._pipe, "encode_prompt"):
             raise self._cannot(prompt, f"its text has {masked[0]}" if masked else "its text is no single tensor")
         if (prompt, padded) not in self._compared:
