@@ -66,7 +66,7 @@ def test_apg_is_algorithm_1_on_x0(eta: float, beta: float, threshold: float, w: 
 
 
 def sd_cpp(seen: list[tuple[Array, Array, Array]], w: float, s: float, eta: float, beta: float, r: float) -> Array:
-    """One image after its predictions (u, c, n) so far: `AdaptiveProjectedGuidance::forward` of stable-diffusion.cpp."""
+    """One image after its predictions (u, c, n) so far, by stable-diffusion.cpp's `AdaptiveProjectedGuidance`."""
     buffer = np.zeros_like(seen[0][0])
     for u, c, n in seen:
         deltas = u - n if w == 1 else c + (u * (s - w) + n * (1 - s)) / (w - 1)
