@@ -21,8 +21,9 @@ class NAG(Transform):
 
     arXiv:2505.21179; hold shortens a position to `tau` times the L1 norm of Z+. The conditional prediction is made this
     way, so `1 | nag(s=5)` has a negative prompt where the model has no unconditional row; the second attention costs a
-    part of a row. Where text and image share one attention (SD 3, Flux, Qwen-Image, Z-Image), both texts go through the
-    network, the image is guided in every block, and the row costs two. SD 3, Flux and Wan are as the authors have them.
+    part of a row. Where text and image share one attention (SD 3, Flux, Chroma, Qwen-Image, Z-Image), both texts go
+    through the network, the image is guided in every block, and the row costs two. SD 3, Flux and Wan are as the
+    authors have them.
 
     Attributes:
         s: The scale of the extrapolation in attention, a finite number; 1 is none.

@@ -22,8 +22,9 @@ class VSF(Transform):
     arXiv:2508.10931. In joint attention these tokens have a second set of keys for that, and are carried through the
     network by reading themselves and the image; the own text does not read them. The conditional prediction is made
     this way, so `1 | vsf(prompt=blurry)` has a negative prompt at one row a step, a little longer than the others.
-    SD 3 and Wan are as published, there in 3.5 Large Turbo and 2.1 with CausVid; Flux, Qwen-Image and UNets follow the
-    same rule. Refused for Z-Image, whose image stands at another position for another length of the text.
+    SD 3 and Wan are as published, there in 3.5 Large Turbo and 2.1 with CausVid; Flux, Chroma, Qwen-Image and UNets
+    follow the same rule. Refused for Z-Image, whose image stands at another position for another length of the text,
+    and for the Wan 2.1 that starts from an image, whose text has a fixed length.
 
     Attributes:
         s: The factor of the flipped values, a finite number.

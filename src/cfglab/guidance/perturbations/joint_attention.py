@@ -6,7 +6,7 @@ positions, and it is known which of its tokens are the image.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -203,6 +203,18 @@ class Product:
             kept = self.mask & mask if self.mask.dtype == mask.dtype else self.mask.where(mask, -float("inf"))
         query = self.query if query is None else query
         return scaled_dot_product_attention(query, self.key, self.value, attn_mask=kept, **self.options)
+
+    def heads(self) -> "Iterator[Product]":
+        """The product of each head alone, whose logits take less memory than those of all.
+
+        Yields:
+            Products of one head.
+        """
+        for number in range(self.query.shape[1]):
+            one = slice(number, number + 1)
+            mask = self.mask if self.mask is None or self.mask.ndim < 4 or len(self.mask[0]) == 1 else self.mask[:, one]
+            query, key, value = (tensor[:, one] for tensor in (self.query, self.key, self.value))
+            yield replace(self, query=query, key=key, value=value, mask=mask)
 
     def logits(self) -> "Tensor":
         """The scaled products of queries and keys with the mask, (n, heads, tokens, keys), float32 or float64."""

@@ -64,13 +64,18 @@ class SparseAttention(UnchangedInputs):
         Returns:
             (n, heads, tokens, channels).
         """
+        import torch
+
         if product.text is None:
             return product.output()
-        logits, image, text = product.logits(), product.image, product.text
-        weights = logits.softmax(-1)
-        share = weights[:, :, image, text].sum(-1, keepdim=True)
-        weights[:, :, image, text] = share * self.weights(logits[:, :, image, text])
-        return weights.to(product.value.dtype) @ product.value
+        outputs, image, text = [], product.image, product.text
+        for head in product.heads():
+            logits = head.logits()
+            weights = logits.softmax(-1)
+            share = weights[:, :, image, text].sum(-1, keepdim=True)
+            weights[:, :, image, text] = share * self.weights(logits[:, :, image, text])
+            outputs.append(weights.to(head.value.dtype) @ head.value)
+        return torch.cat(outputs, 1)
 
     def weights(self, logits: "Tensor") -> "Tensor":
         """The weights of one attention.
