@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from cfglab.errors import InputError
 
@@ -89,6 +90,19 @@ def encoded(prompt: Any) -> dict[str, Any]:
     conditions = prompt[0]["model_conds"]
     names = {"context": "c_crossattn", "y": "y", "attention_mask": "attention_mask"}
     return {name: conditions[key].cond if key in conditions else None for name, key in names.items()}
+
+
+def without_zeros(text: Tensor) -> Tensor:
+    """A text without the zeros behind its last token.
+
+    Args:
+        text: (1, tokens, width).
+
+    Returns:
+        The same with as many tokens as it needs, one at least.
+    """
+    used = text[0].any(-1).nonzero()
+    return text[:, : int(used[-1]) + 1 if len(used) else 1]
 
 
 def refuse_masks(method: str, *texts: dict[str, Any]) -> None:

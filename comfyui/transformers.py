@@ -21,7 +21,7 @@ from cfglab.guidance.perturbations.shuffled_tokens import ShuffledTokens
 from cfglab.guidance.perturbations.skipped_layers import RandomBlocks, SkippedLayers
 from cfglab.guidance.perturbations.sparse_attention import LEVELS, SparseAttention
 
-from .layouts import LAYOUTS, Stack, encoded, refuse_masks, twice, with_names_of_diffusers
+from .layouts import LAYOUTS, Stack, encoded, refuse_masks, twice, with_names_of_diffusers, without_zeros
 
 PASSES = (
     *(IdentityAttention, BlurredQueries, ShuffledTokens, SkippedLayers, RandomBlocks, SparseAttention),
@@ -256,7 +256,7 @@ class TransformerPatches:
     def _end(self, text: int, length: int) -> int:
         """The end of the image, behind which Z-Image fills a sequence up."""
         tokens = prod(self._sizes())
-        return text + tokens if 0 < length - text - tokens < Z_MULTIPLE else length
+        return text + tokens if not self._texts and 0 < length - text - tokens < Z_MULTIPLE else length
 
     def _sizes(self) -> Grid:
         """The frames, rows and columns of the sample's tokens."""
@@ -302,7 +302,7 @@ class TransformerPatches:
                 "vsf on a NextDiT: there the image stands at another position for another length of the text, of which "
                 "the method says nothing; leave it out."
             )
-        tokens = self._lengthen(prompt, "vsf")
+        tokens = self._lengthen(prompt, "vsf", filled=False)
         attentions = self._cross_attentions() or self._chosen((), "vsf", text=True)
         self._replace(attentions, lambda product: wanted.of_product(product, tokens))
 
@@ -310,13 +310,20 @@ class TransformerPatches:
         """Every attention to the text alone, those outside of `LAYOUTS` too: the further text is in front of all."""
         return [module for name, module in self.network.named_modules() if name.endswith(".cross_attn")]
 
-    def _lengthen(self, prompt: Any, method: str) -> int:
+    def _lengthen(self, prompt: Any, method: str, *, filled: bool = True) -> int:
         """Put the tokens of the further prompt behind those of the own text.
+
+        Args:
+            prompt: Its conditions.
+            method: The kind of the transform, for messages.
+            filled: False to leave out the zeros by which Wan's text is filled up.
 
         Returns:
             Their number.
         """
         other = encoded(prompt)
+        if not filled:
+            other["context"] = without_zeros(other["context"])
 
         def longer(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
             refuse_masks(method, kwargs, other)

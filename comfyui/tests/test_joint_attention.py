@@ -326,7 +326,8 @@ def test_vsf_flips_the_values_of_a_text_behind_the_own_one(name: str) -> None:
     patched, further = beside(model, both)
     calls = (1, 3) if name == "Wan" else (0, 1, 2, 3)
     expected = oracle(name, patched, lambda: written(name, calls, flipped), None, lambda _: [further()])
-    ours = drawn(name, guided(model, "5 | vsf(s=1.7, offset=0.2, prompt=blurry)", prompts=(negative,)))
+    given = [[torch.nn.functional.pad(negative[0][0], (0, 0, 0, 5)), negative[0][1]]] if name == "Wan" else negative
+    ours = drawn(name, guided(model, "5 | vsf(s=1.7, offset=0.2, prompt=blurry)", prompts=(given,)))
     compared(name, "vsf", ours, expected, drawn(name, model, 5.0))
 
 
