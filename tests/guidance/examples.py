@@ -140,6 +140,8 @@ VALUES: list[Transform] = [
     PerPosition(map="0*8 1*8", base="linear(max=3, min=1)"),
     PerChannel(map="1 0.5 0.5 2", base=1.5),
 ]
+EDITING = [value for value in VALUES if hasattr(value.variation(STEP), "part")]
+"""Those that ask for rows without the image to edit, which only edit models have."""
 VIDEO: list[Transform] = [PerFrame(map="0 0.5 1 1", dim=1), PerFrame(map=[2, 1, 1, 0.5, 0, 1, 1, 1], base=4)]
 """Those that act on predictions of five dimensions only."""
 VALUES += [

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from cfglab.errors import InputError
-from cfglab.guidance import AutoGuidance, Guidance, ImageGuidance, PredictionNorm, Transform
+from cfglab.guidance import AutoGuidance, Guidance, PredictionNorm, Transform
 from cfglab.pipelines import guide
 from cfglab.pipelines.guider.guider import to_guider
-from tests.guidance.examples import VALUES
+from tests.guidance.examples import EDITING, VALUES
 from tests.pipelines.modular import MODULAR
 
 SDXL = MODULAR["SDXL"]
@@ -19,7 +19,7 @@ TWIN = [value for value in VALUES if isinstance(value, AutoGuidance) and value.m
 OTHERS = [
     value.model_copy(update={"layers": ("mid",)}) if getattr(value, "layers", ()) else value
     for value in VALUES
-    if value not in PROMPTED and value not in TWIN and not isinstance(value, ImageGuidance)
+    if value not in PROMPTED and value not in TWIN and value not in EDITING
 ]
 
 

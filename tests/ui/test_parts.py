@@ -85,6 +85,7 @@ def test_a_method_replaces_the_schedule_or_the_transform_of_its_kind() -> None:
     assert parse_guidance(text) == Guidance("7.5 | apg(norm_threshold=15) | rescale()")
     assert compose(text, methods()["cosine"], {"k": 0.3}).startswith("cosine(max=7.5, min=1, k=0.3) | apg(")
     assert parse_guidance(compose("not a guidance", methods()["apg"], {})) == Guidance(7.5, [APG()])
+    assert compose("5", methods()["seg"], {"sigma": "", "s": 2.0}) == "5 | seg(s=2)"  # an empty box is no value
 
 
 def test_a_prompt_in_a_field_cannot_leave_its_quotes() -> None:

@@ -67,7 +67,8 @@ class Method:
         parts = []
         for control in self.controls:
             value = values.get(control.name, control.default)
-            if value is not None and (control.required or value != control.default):
+            absent = value is None or (control.kind == "raw" and value == "")  # as a page has an empty box
+            if not absent and (control.required or value != control.default):
                 written = _written(control, value)
                 quoted = self.role == "schedule" and control.kind == "choice"  # as the text form of schedules has it
                 parts.append(f'{control.name}="{written}"' if quoted else f"{control.name}={written}")
