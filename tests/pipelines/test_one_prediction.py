@@ -12,7 +12,7 @@ from cfglab.errors import InputError
 from cfglab.pipelines import guide
 from cfglab.pipelines.interception.prompt_encoding import Encodings
 from tests.pipelines.families import Case, case
-from tests.pipelines.families.parts import PROMPT
+from tests.pipelines.families.parts import PROMPT, WIDTH
 
 CALLS: dict[str, dict[str, Any]] = {
     # name of the case, and what its call is given so that the pipeline makes one prediction
@@ -88,6 +88,19 @@ def test_a_prompt_without_padding_has_the_tokens_that_it_needs() -> None:
         "snow", {"encoder_hidden_states": torch.zeros(1, 512, 32)}
     )
     torch.testing.assert_close(whole["encoder_hidden_states"][:, : video.shape[1]], video)
+
+
+def test_another_prompt_brings_its_mask_to_chroma_and_the_image_is_read() -> None:
+    pipe = made("ChromaPipeline")[1]
+    own = {"encoder_hidden_states": torch.zeros(2, 24, WIDTH), "img_ids": torch.zeros(6, 3)}
+    own["attention_mask"] = torch.cat([torch.zeros(2, 24), torch.full((2, 6), 2.0)], 1)
+    tokens = len(pipe.tokenizer("snow").input_ids)
+    got = Encodings(pipe, {"max_sequence_length": 24}).insert("snow", own)
+    text = [1.0] * (tokens + 1) + [0.0] * (23 - tokens)  # the first of those that fill it up is read
+    assert got["attention_mask"].tolist() == [text + [2.0] * 6] * 2
+    short = Encodings(pipe, {"max_sequence_length": 24}).insert("snow", own, False)
+    assert short["encoder_hidden_states"].shape == (2, tokens, WIDTH)
+    assert short["attention_mask"].tolist() == [[1.0] * tokens + [2.0] * 6] * 2
 
 
 @pytest.mark.parametrize("name", ["ZImagePipeline", "FluxPipeline-embedded", "QwenImagePipeline"])
