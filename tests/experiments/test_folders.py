@@ -128,7 +128,7 @@ def test_the_size_is_that_of_the_denoiser_or_has_to_be_stated(folders: Any, tmp_
     assert model_facts(str(folders("FluxPipeline"))).width == 1024
     folder = Path(shutil.copytree(folders("StableDiffusion3Pipeline"), tmp_path / "model"))
     change(folder / "transformer" / "config.json", sample_size=None)
-    with pytest.raises(InputError, match="width: .* has no default size; state width"):
+    with pytest.raises(InputError, match=r"width: .* has no default size; state width"):
         Experiment.from_yaml(WITHOUT_SIZE, model=str(folder)).cells()
 
 
@@ -229,4 +229,3 @@ def test_a_sampler_of_noise_does_not_fit_a_flow(folders: Any) -> None:
         make_sampler("heun", {"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": True})
     with pytest.raises(InputError, match="compile: the transformer"):
         load(folders("StableDiffusion3Pipeline"), device="cpu", compiled=True)
-
