@@ -13,6 +13,9 @@ from torch import Tensor
 
 TIMES = ("timestep", "timesteps", "t", "r", "timestep_ratio")
 
+FURTHER = ("skip_layers", "spatio_temporal_guidance_blocks", "isolate_modalities")
+"""Arguments with which pipelines make a further pass of their own: of Stable Diffusion 3 and of LTX-2."""
+
 CACHES = ("kv_cache", "kv_caches")
 """Objects that a call fills and later calls read: a perturbed pass is given a copy."""
 

@@ -37,6 +37,14 @@ Z_IMAGE: dict[str, Any] = {
 }
 UNUSED: dict[str, Any] = {**TRANSFORMER, "variance": "half"}
 
+WITH_SOUND: dict[str, Any] = {
+    **TRANSFORMER,
+    "layout": "with sound",
+    "wide": True,
+    "off": None,
+    "fixed": (("guidance_scale", 2.0), ("audio_guidance_scale", 2.0)),
+}
+
 DEFAULTS: dict[str, Any] = {}
 GENERIC = """
 StableDiffusionImg2ImgPipeline StableDiffusionInpaintPipeline StableDiffusionDepth2ImgPipeline
@@ -161,6 +169,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "MochiPipeline": {**TRANSFORMER, "wide": True},
     "LTXPipeline LTXImageToVideoPipeline": {**TRANSFORMER, **RESCALED, "wide": True},
     "LTXConditionPipeline": {**TRANSFORMER, **RESCALED, "negated": True},
+    "LTX2Pipeline LTX2ImageToVideoPipeline LTX2ConditionPipeline LTX2InContextPipeline LTX2HDRPipeline": WITH_SOUND,
     "WanVideoToVideoPipeline ChronoEditPipeline HeliosPipeline SkyReelsV2Pipeline": TWO,
     "SkyReelsV2DiffusionForcingPipeline SkyReelsV2DiffusionForcingImageToVideoPipeline "
     "SkyReelsV2DiffusionForcingVideoToVideoPipeline": {

@@ -3,10 +3,6 @@
 ONE = "it makes one prediction a step and combines nothing"
 GUIDER = "it has a guider component: give it one, pipe.guider = to_guider(guidance)."
 PARTS = "it is made of two pipelines: guide the one inside, its prior_pipe or decoder_pipe."
-LTX2 = (
-    "it combines x0 of video and of sound with a scale each, and adds two further passes (blocks skipped, modalities "
-    "apart) and a rescale of the sum."
-)
 VERSATILE = "it swaps blocks of its network for those of text or image, and mixes both."
 
 _REASONS: dict[str, str] = {
@@ -43,7 +39,6 @@ _REASONS: dict[str, str] = {
         "it denoises the weights of a radiance field, and chunks a prediction of twice the width before it combines."
     ),
     # -- several terms of its own -------------------------------------------------------------------------------------
-    "LTX2Pipeline LTX2ImageToVideoPipeline LTX2ConditionPipeline LTX2InContextPipeline LTX2HDRPipeline": LTX2,
     "LEditsPPPipelineStableDiffusion LEditsPPPipelineStableDiffusionXL SemanticStableDiffusionPipeline": (
         "it adds one masked difference for each editing prompt: its batch has as many parts as prompts."
     ),
