@@ -23,18 +23,18 @@ class Sound(ConditionalPass):
 
     def applied(self, denoiser: Any) -> "AbstractContextManager[Any]":
         raise InputError(
-            f"audio_guidance() with a {type(denoiser).__name__}: this pipeline guides no sound beside a video, so there "
-            "is no second scale; leave it out, or use a pipeline that has audio_guidance_scale, such as LTX2Pipeline."
+            f"audio_guidance() with a {type(denoiser).__name__}: this pipeline guides no sound beside a video, so it has "
+            "no second scale; leave it out, or use a pipeline that has audio_guidance_scale, such as LTX2Pipeline."
         )
 
 
 class AudioGuidance(Transform):
     """A scale for the sound beside w for the video, of networks that predict both in one call (LTX-2).
 
-    The sound is guided by `u + w_a (c - u)` of its own predictions, and by the other methods of the guidance in numbers
-    of its own. Without this the sound keeps the pipeline's own `audio_guidance_scale` at every step. At a strength below
-    1 its scale is that share of the way from there to `w`. Where `w` is off, so is the guidance of the sound, whatever
-    the schedule of the video is. A pipeline that guides no sound refuses it.
+    The sound is guided by `u + w_a (c - u)` of its own predictions, and by the other methods of the guidance with its
+    own norms and memories. Without this the sound keeps the pipeline's own `audio_guidance_scale` at every step. At a
+    strength below 1 its scale is that share of the way from there to `w`. Where `w` is off, so is the guidance of the
+    sound, whatever the schedule of the video is. A pipeline that guides no sound refuses it.
 
     Attributes:
         w: The scale of the sound: a number, or the text of a schedule.

@@ -27,9 +27,9 @@ class Profile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     layout: Layout = "batched"
-    """"batched": one call a step; "with sound": the same, and its output is a video and its sound; "two calls": one for
-    each prediction; "embedded": the scale is an input; "one prediction": conditional rows alone, as a call of the others
-    with guidance off is run."""
+    """"batched": one call a step; "with sound": the same, and its output is a video and its sound; "two calls": one
+    for each prediction; "embedded": the scale is an input; "one prediction": conditional rows alone, as a call of the
+    others with guidance off is run."""
     parts: tuple[Part, ...] = ("uncond", "cond")
     """Rows of the batch, or calls of the step, in order. "perturbed" is PAG's; with "neither" (InstructPix2Pix)
     "uncond" has the image and not the text."""

@@ -49,7 +49,7 @@ DEFAULTS: dict[str, Any] = {}
 GENERIC = """
 StableDiffusionImg2ImgPipeline StableDiffusionInpaintPipeline StableDiffusionDepth2ImgPipeline
 StableDiffusionUpscalePipeline StableDiffusionImageVariationPipeline StableDiffusionAdapterPipeline
-LDMTextToImagePipeline KolorsPipeline KolorsImg2ImgPipeline
+LDMTextToImagePipeline KolorsPipeline KolorsImg2ImgPipeline AudioLDMPipeline AudioLDM2Pipeline MusicLDMPipeline
 """
 
 ROWS: dict[str, dict[str, Any]] = {
@@ -79,6 +79,15 @@ ROWS: dict[str, dict[str, Any]] = {
     "AllegroPipeline AuraFlowPipeline BriaFiboPipeline PRXPipeline StableAudioPipeline "
     "StableAudio3Pipeline": TRANSFORMER,
     "ErnieImagePipeline": TRANSFORMER,
+    "AceStepPipeline": {
+        **TRANSFORMER,
+        **COND_FIRST,
+        "refused": (
+            ("cfg_interval_start", 0.0, ".inside(...) of a schedule"),
+            ("cfg_interval_end", 1.0, ".inside(...) of a schedule"),
+            ("audio_cover_strength", 1.0, "a run of its own: with it the network is called for the other text, too"),
+        ),
+    },
     "PRXPixelPipeline": {**TRANSFORMER, "space": "x0"},
     "BriaPipeline": {**TRANSFORMER, "refused": (("normalize", False, "rescale"),)},
     "CogView3PlusPipeline": {**TRANSFORMER, "wide": True},

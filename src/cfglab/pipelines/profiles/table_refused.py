@@ -66,10 +66,6 @@ _REASONS: dict[str, str] = {
     "LTXI2VLongMultiPromptPipeline": (
         "its windows leave out steps of their sampler, and may change the prompt between them."
     ),
-    "AceStepPipeline": (
-        "its formula is APG with a memory over the steps and lengths over time, not u + g (c - u); its interval is its "
-        "own too."
-    ),
     # -- several calls, or other latents, a step ----------------------------------------------------------------------
     "StableDiffusionAttendAndExcitePipeline StableDiffusionPix2PixZeroPipeline StableDiffusionDiffEditPipeline": (
         "it runs the network at other times too, for gradients, maps or a mask."

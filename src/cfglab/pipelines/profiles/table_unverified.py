@@ -58,6 +58,4 @@ UNVERIFIED: dict[str, dict[str, Any]] = {
     "FluxControlNetInpaintPipeline": {**EMBEDDED, "helpers": ("controlnet",)},
     "BriaFibo2Pipeline": {**TWO, "wide": True},
     "VisualClozeGenerationPipeline": EMBEDDED,
-    # -- sound ---------------------------------------------------------------------------------------------------------
-    "AudioLDMPipeline AudioLDM2Pipeline MusicLDMPipeline": {},
 }
