@@ -16,6 +16,7 @@ BY_CLASS = {
     "StableDiffusionInstructPix2PixPipeline": "adds its three terms in another order",
     "StableDiffusionXLInstructPix2PixPipeline": "adds its three terms in another order",
     "OmniGenPipeline": "adds its three terms in another order",
+    "AceStepPipeline": "projects in float64",
 }
 BY_CLASS |= dict.fromkeys(
     (

@@ -80,7 +80,7 @@ def second() -> Any:
         transformers.GPT2Config(n_embd=WIDTH, n_head=2, n_layer=1, vocab_size=8, n_positions=16, bos_token_id=0, eos_token_id=1)
     )
     return diffusers.AudioLDM2Pipeline(
-        **components(parts.loud(unet, "attn2", "attentions")),
+        **components(parts.loud(unet, "attn2")),
         text_encoder=None,
         text_encoder_2=parts.t5(),
         projection_model=AudioLDM2ProjectionModel(WIDTH, parts.WIDTH, WIDTH),

@@ -30,6 +30,13 @@ def resolve_layout(pipe: Any, profile: Profile, arguments: dict[str, Any], specs
     Raises:
         InputError: Guidance is off in this call, or an argument cannot be kept.
     """
+    for name, neutral, reason in profile.excluded:
+        value = arguments.get(name, neutral)
+        if value is not None and not _equal(value, neutral):
+            raise InputError(
+                f"{name}={_short(value)} inside guide(): {type(pipe).__name__} {reason}; leave it at {_short(neutral)}, "
+                "or make this call outside of guide()."
+            )
     for name, neutral, replacement in profile.refused:
         neutral = _default(pipe, name) if neutral is ... else neutral
         value = arguments.get(name, neutral)

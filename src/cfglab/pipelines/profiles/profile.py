@@ -89,6 +89,8 @@ class Profile(BaseModel):
     """Arguments of the pipeline that are replaced, so that its formula gives p and `post_combine` is not done twice."""
     refused: tuple[tuple[str, Any, str], ...] = ()
     """Arguments that must be left at their neutral value: name, value, and what to use instead."""
+    excluded: tuple[tuple[str, Any, str], ...] = ()
+    """Arguments with which a call cannot be guided: name, neutral value, and why."""
 
     def __init__(self, **data: Any) -> None:
         try:

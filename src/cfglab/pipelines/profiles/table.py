@@ -85,7 +85,9 @@ ROWS: dict[str, dict[str, Any]] = {
         "refused": (
             ("cfg_interval_start", 0.0, ".inside(...) of a schedule"),
             ("cfg_interval_end", 1.0, ".inside(...) of a schedule"),
-            ("audio_cover_strength", 1.0, "a run of its own: with it the network is called for the other text, too"),
+        ),
+        "excluded": (
+            ("audio_cover_strength", 1.0, "then calls its network for another text as well, and mixes both predictions"),
         ),
     },
     "PRXPixelPipeline": {**TRANSFORMER, "space": "x0"},
@@ -135,6 +137,14 @@ ROWS: dict[str, dict[str, Any]] = {
     "QwenImagePipeline QwenImageImg2ImgPipeline QwenImageInpaintPipeline": QWEN,
     "QwenImageControlNetPipeline QwenImageControlNetInpaintPipeline": {**QWEN, **CONTROLLED},
     "QwenImageEditPipeline QwenImageEditPlusPipeline QwenImageEditInpaintPipeline": {**QWEN, "image_ids": "img_shapes"},
+    "GlmImagePipeline": {
+        **TWO,
+        "wide": True,
+        "whole": ("kv_caches",),
+        "excluded": (
+            ("image", None, "then calls its network before the first step too, to fill a cache that only one call reads"),
+        ),
+    },
     "CogView4Pipeline CogView4ControlPipeline": TWO,
     "Lumina2Pipeline": {
         **TWO,
@@ -146,6 +156,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "LongCatImagePipeline": {**TWO, "post_combine": "token ceiling", "fixed": (("enable_cfg_renorm", False),)},
     "LongCatImageEditPipeline": {**TWO, "image_ids": "img_ids"},
     "LongCatAudioDiTPipeline": TWO,
+    "BriaFibo2Pipeline": {**TWO, "wide": True},
     "BriaFiboEditPipeline": {**TRANSFORMER, "image_ids": "img_ids"},
     "QwenImage21Pipeline": {**TRUE, "image_ids": "img_last"},
     "QwenImageLayeredPipeline": {

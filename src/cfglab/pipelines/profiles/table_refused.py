@@ -56,10 +56,6 @@ _REASONS: dict[str, str] = {
     "AnyFlowFARPipeline": (
         "its network is called between the parts of a video too, to fill a cache that later calls read in rows."
     ),
-    "GlmImagePipeline": (
-        "its network is called for each image to be edited before the first step, and each call fills a cache that the "
-        "unconditional call reads in another mode."
-    ),
     "HeliosPyramidPipeline": (
         "each stage of its pyramid has another size, and its formula is CFG-Zero* where the weights ask for it."
     ),
