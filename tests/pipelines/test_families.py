@@ -83,7 +83,11 @@ def test_a_schedule_that_skips_rows(made: tuple[Case, Any]) -> None:
     case, pipe = made
     schedule, scales = half_off(case)
     wanted = moved(pipe, case, scales, steps=STEPS)
-    with guide(pipe, case.guidance(schedule)) as trace, counted(pipe, case.denoisers) as rows, counted(pipe, case.helpers) as helped:
+    with (
+        guide(pipe, case.guidance(schedule)) as trace,
+        counted(pipe, case.denoisers) as rows,
+        counted(pipe, case.helpers) as helped,
+    ):
         guided = case.call(pipe, wide(case), steps=STEPS)
     assert near(guided, wanted)
     assert not near(wanted, untouched(case, scales[0]), 1e-4)  # the scale moved

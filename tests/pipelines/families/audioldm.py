@@ -77,7 +77,9 @@ def music() -> Any:
 def second() -> Any:
     unet = AudioLDM2UNet2DConditionModel(**{**BLOCKS, "cross_attention_dim": [[None, WIDTH, parts.WIDTH]] * 2})
     gpt2 = transformers.GPT2LMHeadModel(
-        transformers.GPT2Config(n_embd=WIDTH, n_head=2, n_layer=1, vocab_size=8, n_positions=16, bos_token_id=0, eos_token_id=1)
+        transformers.GPT2Config(
+            n_embd=WIDTH, n_head=2, n_layer=1, vocab_size=8, n_positions=16, bos_token_id=0, eos_token_id=1
+        )
     )
     return diffusers.AudioLDM2Pipeline(
         **components(parts.loud(unet, "attn2")),

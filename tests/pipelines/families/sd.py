@@ -67,6 +67,18 @@ def adapter(unet: Any, tokens: int = 4) -> dict[str, dict[str, torch.Tensor]]:
 
 
 @seeded
+def boxes() -> Any:
+    return diffusers.StableDiffusionGLIGENPipeline(**components(attention_type="gated"), **UNCHECKED)
+
+
+@seeded
+def masked() -> Any:
+    return diffusers.StableDiffusionDiffEditPipeline(
+        **components(), inverse_scheduler=diffusers.DDIMInverseScheduler(), **UNCHECKED
+    )
+
+
+@seeded
 def image() -> Any:
     return diffusers.StableDiffusionImg2ImgPipeline(**components(), **UNCHECKED)
 
@@ -179,6 +191,27 @@ FAMILY = Family(
             calls(**LATENT, ip_adapter_image=pil(32)),
             prediction="epsilon",
             variant="IP-Adapter",
+        ),
+        Case(
+            "StableDiffusionGLIGENPipeline",
+            "sd",
+            boxes,
+            calls(**LATENT, gligen_phrases=["a fox"], gligen_boxes=[[0.1, 0.1, 0.6, 0.6]]),
+            prediction="epsilon",
+        ),
+        Case(
+            "StableDiffusionDiffEditPipeline",
+            "sd",
+            masked,
+            calls(
+                **LATENT,
+                mask_image=mask(8)[:, 0],
+                image_latents=picture(8, 4).repeat(3, 1, 1, 1)[None],
+                inpaint_strength=1.0,
+            ),
+            prediction="epsilon",
+            exact=False,
+            after="scheduler.step, then the rest of the image is put back",
         ),
         Case(
             "StableDiffusionImg2ImgPipeline",

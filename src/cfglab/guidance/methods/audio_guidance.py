@@ -23,8 +23,8 @@ class Sound(ConditionalPass):
 
     def applied(self, denoiser: Any) -> "AbstractContextManager[Any]":
         raise InputError(
-            f"audio_guidance() with a {type(denoiser).__name__}: this pipeline guides no sound beside a video, so it has "
-            "no second scale; leave it out, or use a pipeline that has audio_guidance_scale, such as LTX2Pipeline."
+            f"audio_guidance() with a {type(denoiser).__name__}: this pipeline guides no sound beside a video, so it "
+            "has no second scale; leave it out, or use a pipeline that has audio_guidance_scale, such as LTX2Pipeline."
         )
 
 

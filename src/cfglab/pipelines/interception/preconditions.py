@@ -34,8 +34,8 @@ def resolve_layout(pipe: Any, profile: Profile, arguments: dict[str, Any], specs
         value = arguments.get(name, neutral)
         if value is not None and not _equal(value, neutral):
             raise InputError(
-                f"{name}={_short(value)} inside guide(): {type(pipe).__name__} {reason}; leave it at {_short(neutral)}, "
-                "or make this call outside of guide()."
+                f"{name}={_short(value)} inside guide(): {type(pipe).__name__} {reason}; leave it at "
+                f"{_short(neutral)}, or make this call outside of guide()."
             )
     for name, neutral, replacement in profile.refused:
         neutral = _default(pipe, name) if neutral is ... else neutral

@@ -49,7 +49,8 @@ DEFAULTS: dict[str, Any] = {}
 GENERIC = """
 StableDiffusionImg2ImgPipeline StableDiffusionInpaintPipeline StableDiffusionDepth2ImgPipeline
 StableDiffusionUpscalePipeline StableDiffusionImageVariationPipeline StableDiffusionAdapterPipeline
-LDMTextToImagePipeline KolorsPipeline KolorsImg2ImgPipeline AudioLDMPipeline AudioLDM2Pipeline MusicLDMPipeline
+StableDiffusionGLIGENPipeline StableDiffusionDiffEditPipeline LDMTextToImagePipeline KolorsPipeline
+KolorsImg2ImgPipeline AudioLDMPipeline AudioLDM2Pipeline MusicLDMPipeline
 """
 
 ROWS: dict[str, dict[str, Any]] = {
@@ -87,7 +88,11 @@ ROWS: dict[str, dict[str, Any]] = {
             ("cfg_interval_end", 1.0, ".inside(...) of a schedule"),
         ),
         "excluded": (
-            ("audio_cover_strength", 1.0, "then calls its network for another text as well, and mixes both predictions"),
+            (
+                "audio_cover_strength",
+                1.0,
+                "then calls its network for another text as well, and mixes both predictions",
+            ),
         ),
     },
     "PRXPixelPipeline": {**TRANSFORMER, "space": "x0"},
@@ -142,7 +147,11 @@ ROWS: dict[str, dict[str, Any]] = {
         "wide": True,
         "whole": ("kv_caches",),
         "excluded": (
-            ("image", None, "then calls its network before the first step too, to fill a cache that only one call reads"),
+            (
+                "image",
+                None,
+                "then calls its network before the first step too, to fill a cache that only one call reads",
+            ),
         ),
     },
     "CogView4Pipeline CogView4ControlPipeline": TWO,
