@@ -81,12 +81,15 @@ What guidance replaces is honoured or refused by name, never dropped: `guidance_
 `image_guidance(s=...)` of the guidance, which may follow a schedule; `use_dynamic_cfg`, `min_guidance_scale` (of Stable
 Video Diffusion, where it is not the same as the other scale: `per_frame`), `guidance_scale_2`, `guidance_schedule`,
 `cfg_truncation`, `cfg_trunc_ratio`, `cfg_interval_start` and `cfg_interval_end` (of ACE-Step), `skip_guidance_layers`
-and `normalize` are refused, with what to write instead. Of LTX-2 the sound keeps `audio_guidance_scale`, unless the
-guidance says `audio_guidance(w=...)`, and `modality_guidance(...)` takes the place of `modality_scale` and
+and `normalize` are refused, with what to write instead. A callback that sets `pipe._guidance_scale` or
+`pipe._guidance_rescale` during a run is refused at the next step: a schedule says the same,
+`constant(7.5).inside(progress=(0.0, 0.6))` or `table([7, 6, 5, 1])`.
+
+**LTX-2** has a scale for the sound and further terms. The sound keeps `audio_guidance_scale`, unless the guidance says
+`audio_guidance(w=...)`; `modality_guidance(s=..., audio=...)` takes the place of `modality_scale` and
 `audio_modality_scale`; all of them may follow a schedule. `stg_scale` and `guidance_rescale`, and those of the sound,
-are the pipeline's own, one number for all steps. ACE-Step guides by an APG of its own, which is
-`7 | apg(as_in=ace_step)` here; a scale alone is plain guidance. A callback that sets `pipe._guidance_scale` or `pipe._guidance_rescale` during a run is refused at the next step: a
-schedule says the same, `constant(7.5).inside(progress=(0.0, 0.6))` or `table([7, 6, 5, 1])`.
+are the pipeline's own, one number for all steps. **ACE-Step** guides by an APG of its own: here it is
+`7 | apg(as_in=ace_step)`, and a scale alone is plain guidance.
 """
 
 CALLS = """

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from cfglab.errors import InputError
 from cfglab.pipelines import Profile, guide
-from cfglab.pipelines.profiles.table import RESCALED, TRANSFORMER, TWO, Z_IMAGE
+from cfglab.pipelines.profiles.table import Z_IMAGE
+from cfglab.pipelines.profiles.table_unverified import RESCALED, TRANSFORMER, TWO
 from tests.pipelines.families import flux2, ltx, parts, sd, stable_audio_3, z_image
 from tests.pipelines.families.parts import PROMPT, calls, picture, seeded
 

@@ -49,7 +49,7 @@ def test_lengths_are_over_the_dimensions_of_the_layout(name: str, channels: int,
     made = case(name)
     if made.requires:
         pytest.importorskip(made.requires)
-    whole = guided_by(made, "3 | prediction_norm(space=model)")
+    whole = guided_by(made, "3 | cfg_norm(space=model)")
     torch.testing.assert_close(whole, guided_by(made, Written(tuple(range(1, ndim)), ndim)), rtol=1e-4, atol=1e-5)
     every = guided_by(made, "3 | cfg_norm(axis=channel, space=model)")
     torch.testing.assert_close(every, guided_by(made, Written((channels,), ndim)), rtol=1e-4, atol=1e-5)

@@ -11,6 +11,7 @@ from cfglab.errors import InputError
 from cfglab.pipelines import guide
 from tests.pipelines.families import case, ltx2
 from tests.pipelines.results import ROUNDS
+from tests.pipelines.test_switches import set_at
 
 VIDEO = 4 * 3 * 4 * 4
 """The numbers of the video; those of the sound follow."""
@@ -143,3 +144,12 @@ def test_a_pipeline_without_sound_refuses_them(name: str, guidance: str, words: 
     with pytest.raises(InputError, match=words) as caught, guide(other, guidance):
         made.call(other, 5.0)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [("_audio_guidance_scale", r"audio_guidance\(w="), ("_modality_scale", r"modality_guidance\(s=")],
+)
+def test_a_callback_cannot_change_a_scale_that_the_guidance_decides(name: str, instead: str) -> None:
+    with guide(pipe(), "3"), pytest.raises(InputError, match=f"{name} of LTX2Pipeline .* {instead}"):
+        call(pipe(), 9.0, callback=set_at(name, 4.0))

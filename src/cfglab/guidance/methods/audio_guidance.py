@@ -44,8 +44,8 @@ class AudioGuidance(Transform):
 
     Examples:
         >>> from cfglab import Guidance
-        >>> print(Guidance("3 | audio_guidance(w='linear(max=7)')"))
-        3 | audio_guidance(w='linear(max=7)')
+        >>> print(Guidance("3 | audio_guidance(w='linear(max=7, min=1)')"))
+        3 | audio_guidance(w='linear(max=7, min=1)')
     """
 
     card: ClassVar[Card] = Card(

@@ -33,7 +33,7 @@ ROWS = frozenset(
         *("attention_mask", "encoder_attention_mask", "encoder_attention_mask_1", "encoder_attention_mask_2"),
         *("encoder_hidden_states_mask", "encoder_mask", "text_embedding_mask", "text_embedding_mask_t5"),
         *("hidden_states_masks", "padding_mask", "conditioning_mask", "image_noise_mask", "condition_mask", "img_mask"),
-        *("audio_encoder_attention_mask", "video_self_attention_mask", "video_keyframes_mask"),
+        *("audio_encoder_attention_mask", "video_self_attention_mask", "video_keyframes_mask", "perturbation_mask"),
         # sizes, conditions, images beside the sample
         *("timestep_cond", "added_time_ids", "guidance", "additional_t_cond", "image_meta_size", "style", "fps"),
         *("micro_conds",),

@@ -10,26 +10,26 @@ import torch
 from torch import Tensor
 
 from cfglab.denoising.duplicate_rows import EqualRows, take
-from cfglab.denoising.row_skipping import GuidedRows, shares_of
+from cfglab.denoising.row_skipping import Denoise, GuidedRows, shares_of
 from cfglab.denoising.step_reader import prediction_of
-from cfglab.guidance import AudioGuidance, Guidance, ModalityGuidance, Perturbation
+from cfglab.guidance import Guidance, Perturbation
 from cfglab.guidance.context import runs
+from cfglab.guidance.sound import guides_modalities, of_sound, of_video, with_modalities
 from cfglab.pipelines.interception.batched import ROWS, Batched
 from cfglab.pipelines.interception.denoiser_call import DenoiserCall
 from cfglab.pipelines.interception.row_sharing import all_rows
 from cfglab.pipelines.interception.run import GuidedRun
-from cfglab.schedules import Schedule, as_schedule
 
 SAMPLE = "audio_hidden_states"
 """The argument of the network that is the noisy sound."""
 SCALE = "audio_guidance_scale"
 """The argument of the pipeline that is the scale of the sound; None if it is that of the video."""
-MODALITIES: dict[str, Any] = {"s": "modality_scale", "audio": "audio_modality_scale"}
-"""The fields of modality guidance, and the pipeline's arguments that they take the place of."""
+MODALITIES = ("modality_scale", "audio_modality_scale")
+"""The arguments of the pipeline that are the scales of its own term of both modalities, of video and sound."""
 
 
 def taken_over(specs: Sequence[Any]) -> dict[str, float]:
-    """The pipeline's arguments that switch its own terms off, because the guidance has them.
+    """The pipeline's arguments that switch its own terms off, because a guidance has them.
 
     Args:
         specs: The guidances.
@@ -37,60 +37,7 @@ def taken_over(specs: Sequence[Any]) -> dict[str, float]:
     Returns:
         Name -> value.
     """
-    return dict.fromkeys(MODALITIES.values(), 1.0) if any(map(_modality_of, specs)) else {}
-
-
-def of_video(spec: Any, arguments: dict[str, Any], *, isolates: bool) -> Any:
-    """The guidance of the video.
-
-    Args:
-        spec: The guidance of the image.
-        arguments: The arguments of the pipeline call by name.
-        isolates: Whether another image has modality guidance, so that the pipeline leaves its own out.
-
-    Returns:
-        The guidance, with the pipeline's own modality guidance where it has none, and without that of the sound, which
-        a pipeline that makes no sound refuses; another object as it is.
-    """
-    if not isinstance(spec, Guidance):
-        return spec
-    transforms = [item for item in spec.transforms if not isinstance(item, AudioGuidance) or SCALE not in arguments]
-    if isolates and _modality_of(spec) is None:
-        own = {field: arguments.get(name) for field, name in MODALITIES.items()}
-        own["audio"] = own["audio"] or own["s"]  # as the pipeline does
-        transforms.append(ModalityGuidance(**own))
-    return Guidance(spec.schedule, transforms)
-
-
-def of_sound(spec: Any, arguments: dict[str, Any], *, isolates: bool) -> Any:
-    """The guidance of the sound: the same methods, with the scale of `audio_guidance` or the pipeline's own.
-
-    Args:
-        spec: The guidance of the image.
-        arguments: The arguments of the pipeline call by name.
-        isolates: As in `of_video`.
-
-    Returns:
-        The guidance; where that of the image is an object of another kind, the pipeline's own scale.
-    """
-    if SCALE not in arguments:
-        return Guidance(1.0)  # the sound is thrown away
-    own = arguments[SCALE] or arguments["guidance_scale"]
-    if not isinstance(spec, Guidance):
-        return Guidance(own)
-    schedule: Schedule = as_schedule(own) if arguments[SCALE] else spec.schedule
-    for transform in spec.transforms:
-        if isinstance(transform, AudioGuidance) and transform.strength > 0:
-            share = transform.strength
-            scale = as_schedule(transform.w)
-            schedule = scale if share == 1 else share * scale + (1 - share) * schedule
-    transforms = of_video(spec, arguments, isolates=isolates).transforms
-    return Guidance(schedule, [transform.of_sound() for transform in transforms])
-
-
-def _modality_of(spec: Any) -> ModalityGuidance | None:
-    transforms = spec.transforms if isinstance(spec, Guidance) else ()
-    return next((item for item in transforms if isinstance(item, ModalityGuidance) and item.strength > 0), None)
+    return dict.fromkeys(MODALITIES, 1.0) if any(map(guides_modalities, specs)) else {}
 
 
 class WithSound(Batched):
@@ -113,42 +60,53 @@ class WithSound(Batched):
         if run.rows is None:
             self._check(call)
         images = call.count // ROWS
-        video, sound = self._start(call, images)
+        video, sound = self._start(call, images)  # a pipeline that throws the sound away has no scale for it
         step = run.step(call)
         runs_all = run.runs_all_rows(call, step)
         labels = list(range(call.count)) if runs_all else self._equal.labels(call.sample, call.tensors())
         needed = video.needed_rows(step, reads_cond=True)
-        for perturbation, rows in sound.needed_rows(step, reads_cond=True).items():
-            needed[perturbation] = sorted({*needed.get(perturbation, ()), *rows})
+        for perturbation, numbers in sound.needed_rows(step, reads_cond=True).items():
+            needed[perturbation] = sorted({*needed.get(perturbation, ()), *numbers})
         passes = _Passes(run, call, labels, runs_all=runs_all)
         passes.run(None, needed[None])
-        outputs, records = [], []
+        of_both = []
         for index, (rows, sample) in enumerate(((video, call.sample), (sound, call.named[SAMPLE]))):
+            denoise = passes.of(index)
             guided, record = rows.predict(
-                step, sample, (), passes.of(index), lambda guided, _cond, _images: guided, labels=labels
+                step, sample, (), denoise, lambda guided, _cond, _images: guided, labels=labels
             )
-            cond = passes.of(index)(list(range(images, call.count)), None)
-            outputs.append(torch.cat([2 * cond - guided, cond]))
-            records.append((record, guided))
+            cond = denoise(list(range(images, call.count)), None)
+            of_both.append((torch.cat([2 * cond - guided, cond]), guided, record))
+        (seen, guided, record), (heard, *_) = of_both
         if runs_all:
-            counts = all_rows(records[0][0], ROWS, ROWS, passes.perturbed)
+            counts = all_rows(record, ROWS, ROWS, passes.perturbed)
         else:
             shares = shares_of(needed, labels)
             rows_run, saved = (round(sum(column)) for column in zip(*shares, strict=True))
             counts = {"rows_run": rows_run, "rows_saved": saved, "rows_varied": passes.perturbed, "shares": shares}
-        run.record(*records[0], **counts)
-        return (*outputs, *passes.rest)
+        run.record(record, guided, **counts)
+        return (seen, heard, *passes.rest)
 
     def _start(self, call: DenoiserCall, images: int) -> tuple[GuidedRows, GuidedRows]:
         """The rows of the video and of the sound."""
         run, specs = self._run, self._run.guidances(images)
-        isolates = bool(taken_over(specs))
-        video = run.start(call, images, [of_video(spec, run.arguments, isolates=isolates) for spec in specs])
+        makes_sound = SCALE in run.arguments
+        if taken_over(specs):  # the pipeline leaves its own term out for every image
+            own, audio = map(run.arguments.get, MODALITIES)
+            specs = [with_modalities(spec, own, audio or own) for spec in specs]
+        video = run.start(call, images, [of_video(spec) if makes_sound else spec for spec in specs])
         if self._sound is None:
-            guidances = [of_sound(spec, run.arguments, isolates=isolates) for spec in specs]
+            guidances = [self._of_sound(spec) if makes_sound else Guidance(1.0) for spec in specs]
             space = run.profile.space or prediction_of(run.pipe.scheduler)
             self._sound = GuidedRows(guidances, space, run.number, channel_dim=-1)
         return video, self._sound
+
+    def _of_sound(self, spec: Any) -> Guidance:
+        """The guidance of the sound: the pipeline's own scale where that of the image is an object of another kind."""
+        arguments = self._run.arguments
+        if isinstance(spec, Guidance):
+            return of_sound(spec, arguments[SCALE] or None)
+        return Guidance(arguments[SCALE] or arguments[self._run.profile.scale])
 
 
 class _Passes:
@@ -163,7 +121,7 @@ class _Passes:
         self.rest: tuple[Any, ...] = ()
         """What stands behind the two predictions in the output."""
 
-    def of(self, index: int) -> Any:
+    def of(self, index: int) -> Denoise:
         """The `Denoise` of the video, 0, or of the sound, 1."""
 
         def denoise(rows: list[int] | None, perturbation: Perturbation | None) -> Tensor:
