@@ -16,9 +16,10 @@
 - noise in the condition: `icg`, `cads`
 - `not_implemented`: the methods that are missing, with the reasons
 
-`guidance` is the value (Guidance), `guide` one run of it, `transform` the base class of methods, `context` the input of
-a hook, `parameterization` the conversion of predictions, `reductions` the sums over one image, `fields` the number
-types, `parser` the text form, `sound` the guidances of a video and of its sound. `perturbations/` holds the perturbed passes of the denoiser.
+`guidance` is the value (Guidance), `sound` those of a video and of its sound, `guide` one run of it, `transform` the
+base class of methods, `context` the input of a hook, `parameterization` the conversion of predictions, `reductions` the
+sums over one image, `fields` the number types, `parser` the text form. `perturbations/` holds the perturbed passes of
+the denoiser.
 """
 
 from cfglab.guidance.check import check_transform

@@ -60,7 +60,7 @@ class WithSound(Batched):
         if run.rows is None:
             self._check(call)
         images = call.count // ROWS
-        video, sound = self._start(call, images)  # a pipeline that throws the sound away has no scale for it
+        video, sound = self._start(call, images)
         step = run.step(call)
         runs_all = run.runs_all_rows(call, step)
         labels = list(range(call.count)) if runs_all else self._equal.labels(call.sample, call.tensors())
@@ -89,16 +89,19 @@ class WithSound(Batched):
 
     def _start(self, call: DenoiserCall, images: int) -> tuple[GuidedRows, GuidedRows]:
         """The rows of the video and of the sound."""
-        run, specs = self._run, self._run.guidances(images)
-        makes_sound = SCALE in run.arguments
+        run = self._run
+        if self._sound is not None:
+            return run.start(call, images), self._sound
+        specs = run.guidances(images)
+        makes_sound = SCALE in run.arguments  # else the pipeline throws it away
         if taken_over(specs):  # the pipeline leaves its own term out for every image
-            own, audio = map(run.arguments.get, MODALITIES)
-            specs = [with_modalities(spec, own, audio or own) for spec in specs]
+            own = run.arguments[MODALITIES[0]]
+            audio = run.arguments.get(MODALITIES[1]) or own
+            specs = [with_modalities(spec, own, audio) for spec in specs]
         video = run.start(call, images, [of_video(spec) if makes_sound else spec for spec in specs])
-        if self._sound is None:
-            guidances = [self._of_sound(spec) if makes_sound else Guidance(1.0) for spec in specs]
-            space = run.profile.space or prediction_of(run.pipe.scheduler)
-            self._sound = GuidedRows(guidances, space, run.number, channel_dim=-1)
+        guidances = [self._of_sound(spec) if makes_sound else Guidance(1.0) for spec in specs]
+        space = run.profile.space or prediction_of(run.pipe.scheduler)
+        self._sound = GuidedRows(guidances, space, run.number, channel_dim=-1)
         return video, self._sound
 
     def _of_sound(self, spec: Any) -> Guidance:
