@@ -58,7 +58,10 @@ _REASONS: dict[str, str] = {
         "its network reads one sequence of text, video, sound and action tokens without rows, and predicts three of "
         "them with one scale."
     ),
-    "Kandinsky6TI2VAPipeline": "its network predicts video and sound, and both are combined with one scale.",
+    "Kandinsky6TI2VAPipeline": (
+        "its network predicts video and sound in each of two calls, and only one prediction of a call can be held back "
+        "until the other call is made."
+    ),
     "DreamLitePipeline": (
         "it makes two parts, or three with an image, which has a scale of its own and is laid beside the latents."
     ),
