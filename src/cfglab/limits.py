@@ -123,6 +123,8 @@ MODEL_LAYERS = 64
 """Layers of a text encoder, and of one block; the largest CLIP has 32."""
 MODEL_TRANSFORMERS = 64
 """Layers of all down blocks of a network, with the transformer layers in each; Stable Diffusion 1.x has 8."""
+MODEL_STACK = 256
+"""Layers or blocks of a transformer or text encoder."""
 MODEL_CHANNELS = 16_384
 """Channels of a layer, width of an embedding."""
 MODEL_VOCABULARY = 1_000_000

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.hub import serve
+from tests.pipelines.families import case
 from tests.tiny import tiny_pipeline
 
 LOAD = """
@@ -31,10 +32,11 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProces
     model = tiny_pipeline(tmp_path_factory.mktemp("tiny") / "model")
     folder = tmp_path_factory.mktemp("hub")
     (folder / "empty").mkdir()
-    with serve({"someone/empty": folder / "empty"}) as hub:
+    case("StableDiffusion3Pipeline").build().save_pretrained(folder / "sd3")
+    with serve({"someone/empty": folder / "empty", "someone/sd3": folder / "sd3"}) as hub:
         environment = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HOME": str(folder / "cache")}
         environment |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"}
-        command = [sys.executable, "-c", LOAD, str(model), "someone/nothing", "someone/empty"]
+        command = [sys.executable, "-c", LOAD, str(model), "someone/nothing", "someone/empty", "someone/sd3"]
         return subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
 
 
@@ -42,6 +44,10 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProces
 def messages(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
     errors: dict[str, str] = json.loads(done.stdout)
     return errors
+
+
+def test_a_pipeline_of_another_class_is_downloaded(messages: dict[str, str]) -> None:
+    assert set(messages) == {"someone/nothing", "someone/empty"}
 
 
 def test_loading_is_quiet(done: subprocess.CompletedProcess[str]) -> None:

@@ -88,8 +88,8 @@ def test_unknown_models_are_said() -> None:
 def test_a_folder_that_is_no_pipeline(folder: Path) -> None:
     assert "is no pipeline: it is a folder without model_index.json" in said(folder / "unet")
     assert "it is a single file, not a folder" in said(folder / "model_index.json")
-    (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
-    assert "holds a StableDiffusionXLPipeline, which is not yet supported" in said(folder)
+    (folder / "model_index.json").write_text('{"_class_name": "LTXPipeline"}')
+    assert "holds a LTXPipeline, which is not yet supported: a run loads StableDiffusionPipeline, " in said(folder)
     (folder / "model_index.json").write_text("{")
     assert "model_index.json cannot be read as JSON" in said(folder)
 
@@ -216,7 +216,7 @@ def test_a_cached_hub_model_needs_no_network(folder: Path, monkeypatch: pytest.M
     ],
 )
 def test_faults_of_a_download(
-    fault: Exception, kind: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch
+    fault: Exception, kind: type[Exception], words: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import huggingface_hub
 
@@ -225,7 +225,7 @@ def test_faults_of_a_download(
     def download(*_: Any, **__: Any) -> None:
         raise fault
 
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: "model_index.json")
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: str(folder / "model_index.json"))
     monkeypatch.setattr(StableDiffusionPipeline, "download", download)
     with pytest.raises(kind, match=words):
         load("somebody/something-that-is-not-cached", device="cpu")

@@ -86,3 +86,17 @@ def test_a_model_that_is_not_there_or_does_not_fit_is_one_line_every_time(
 def test_a_prompt_that_is_too_long_for_the_encoder_names_what_is_lost(engine: Engine) -> None:
     with pytest.raises(CfglabError, match="would be lost"):
         list(engine.frames(ImageRequest("cat " * 200, (parse_guidance("7.5"),), steps=1)))
+
+
+def test_a_model_of_another_class(tmp_path: Path) -> None:
+    from tests.pipelines.families import case
+
+    flow = tmp_path / "sd3"
+    case("StableDiffusion3Pipeline").build().save_pretrained(flow)
+    frame = last(Engine(str(flow), "cpu"), ImageRequest("a cat", (parse_guidance("5"),), steps=2, sampler="euler"))
+    assert frame.done
+    assert pixels(frame.images[0]).shape == (16, 16, 3)  # type: ignore[index]
+    packed = tmp_path / "flux"
+    case("FluxPipeline").build().save_pretrained(packed)
+    with pytest.raises(CfglabError, match="a FluxPipeline, and the playground shows steps of StableDiffusionPipeline"):
+        last(Engine(str(packed), "cpu"), ImageRequest("a cat", (parse_guidance("5"),), steps=2, sampler="euler"))

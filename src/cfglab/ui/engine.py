@@ -22,6 +22,8 @@ STEPS = 150
 """The most steps of one image on the page."""
 PREVIEWS = 6
 """How often an image is decoded before it is complete."""
+PICTURED = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline")
+"""The pipelines whose latents are decoded between two steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,11 @@ class Engine:
             from cfglab.pipelines import load
 
             pipe = load(self.model, device=self.device, dtype=self.dtype, **self.hub)
+            if type(pipe).__name__ not in PICTURED:
+                raise InputError(
+                    f"model {self.model!r:.200}: a {type(pipe).__name__}, and the playground shows steps of "
+                    f"{', '.join(PICTURED)}; cfglab run generates with this one."
+                )
             pipe.set_progress_bar_config(disable=True)
             self._pipe, self._scheduler = pipe, pipe.scheduler
         return self._pipe
@@ -161,9 +168,10 @@ class Engine:
         self.use_sampler(request.sampler)
         count = len(request.guidances)
         factor = 2 ** (len(pipe.vae.config.block_out_channels) - 1)
-        size = pipe.unet.config.sample_size
+        denoiser = pipe.unet if hasattr(pipe, "unet") else pipe.transformer
+        size = denoiser.config.sample_size
         generators = [torch.Generator("cpu").manual_seed(request.seed) for _ in range(count)]
-        shape = (1, pipe.unet.config.in_channels, size, size)
+        shape = (1, denoiser.config.in_channels, size, size)
         noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
         every = max(1, -(-request.steps // PREVIEWS))
         begin = time.perf_counter()
@@ -183,7 +191,7 @@ class Engine:
                 width=size * factor,
                 num_inference_steps=request.steps,
                 guidance_scale=7.5,  # guide() sets the scale; this only has to be above 1
-                latents=noise.to(pipe.device, pipe.unet.dtype),
+                latents=noise.to(pipe.device, denoiser.dtype),
                 generator=generators,
                 output_type="latent",
                 callback_on_step_end=after_step,

@@ -5,36 +5,26 @@ only; `cfglab reproduce` says that it cannot load them.
 """
 
 import hashlib
-import inspect
 import json
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import torch
 
 from cfglab.errors import InputError
-from cfglab.experiments.backends.base import BatchResult
-from cfglab.experiments.backends.candidates import choose_candidates
-from cfglab.experiments.backends.pipeline import PipelineBackend, result
-from cfglab.experiments.spec.cell import Cell
+from cfglab.experiments.backends.text_to_image import TextToImageBackend
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.spec.models import IN_MEMORY, ModelFacts
-from cfglab.metrics.images import contrast, saturation
-from cfglab.pipelines import guide
 from cfglab.pipelines.profiles.lookup import profile_of
 
 Digests = dict[str, bytes]
 """Name of a tensor -> the SHA-256 of its content."""
 
 
-class InMemoryBackend(PipelineBackend):
+class InMemoryBackend(TextToImageBackend):
     """The backend of a pipeline in memory.
-
-    The images are those of `pipe(prompt, generator=torch.Generator("cpu").manual_seed(seed))` under `guide`.
 
     Args:
         pipe: a diffusers pipeline of any class that `guide` knows, which makes images of a prompt.
@@ -48,8 +38,7 @@ class InMemoryBackend(PipelineBackend):
     def __init__(
         self, pipe: Any, frozen: Digests | None = None, autocast: AbstractContextManager[Any] | None = None
     ) -> None:
-        super().__init__(pipe)
-        self._autocast = autocast or nullcontext()
+        super().__init__(pipe, autocast=autocast)
         self._frozen = {} if frozen is None else frozen
         self.denoiser = getattr(pipe, profile_of(pipe).denoisers[0])
 
@@ -90,59 +79,6 @@ class InMemoryBackend(PipelineBackend):
         experiment = experiment.model_copy(update=changed)
         self.check_experiment(experiment)
         return experiment
-
-    def check_prompts(self, prompts: Iterable[str], negative: str) -> None:
-        """Raise InputError if the one text encoder cannot read a prompt, or the pipeline has no negative prompt."""
-        if negative and "negative_prompt" not in inspect.signature(type(self.pipe).__call__).parameters:
-            raise InputError(f"negative {negative!r:.60}: a {type(self.pipe).__name__} has none; leave it out.")
-        if getattr(self.pipe, "tokenizer", None) is not None and not hasattr(self.pipe, "tokenizer_2"):
-            super().check_prompts(prompts, negative)
-
-    def generate(self, batch: Sequence[Cell]) -> BatchResult:
-        """Generate the images of one batch by one call of the pipeline.
-
-        Args:
-            batch: cells that have all fields in common except prompt, seed and guidance.
-
-        Returns:
-            The images, in the order of the cells. The pipeline clamps them, so they have no `clipped_share`.
-
-        Raises:
-            InputError: if the pipeline makes images of another size.
-            NotFinite: if a prediction is not finite.
-        """
-        first = batch[0]
-        with torch.no_grad(), self._autocast:
-            chosen = choose_candidates(self.pipe, batch, self._factor, self._arguments)
-            with guide(self.pipe, [cell.guidance for cell in batch]) as trace:
-                images = self.pipe(**self._arguments(batch, chosen.seeds)).images
-        pixels = np.asarray(images, np.float32).transpose(0, 3, 1, 2) * 2 - 1
-        if pixels.shape[2:] != (first.height, first.width):
-            raise InputError(
-                f"{first.width} x {first.height}: this {type(self.pipe).__name__} makes images of {pixels.shape[3]} x "
-                f"{pixels.shape[2]}; state width={pixels.shape[3]} and height={pixels.shape[2]}."
-            )
-        shown = np.nan_to_num(pixels)  # an image that is not finite fails; its metrics are not read
-        values = zip(saturation(shown).tolist(), contrast(shown).tolist(), strict=True)
-        metrics = tuple({"saturation": colour, "contrast": spread} for colour, spread in values)
-        return result(pixels, trace, chosen, metrics)
-
-    @property
-    def _factor(self) -> int:
-        return int(getattr(self.pipe, "vae_scale_factor", 8))
-
-    def _arguments(self, cells: Sequence[Cell], seeds: Sequence[int]) -> dict[str, Any]:
-        """The arguments of the pipeline for cells, with starting noises of these torch seeds."""
-        first = cells[0]
-        return {
-            "prompt": [cell.prompt for cell in cells],
-            **({"negative_prompt": [first.negative] * len(cells)} if first.negative else {}),
-            "width": first.width,
-            "height": first.height,
-            "num_inference_steps": first.steps,
-            "generator": [torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-            "output_type": "np",
-        }
 
 
 def weights_digest(pipe: Any, frozen: Digests | None = None) -> str:

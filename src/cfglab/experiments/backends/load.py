@@ -9,6 +9,7 @@ from cfglab.experiments.backends.mixture import MixtureBackend
 from cfglab.experiments.backends.pipeline import PipelineBackend
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.spec.models import is_mixture, model_facts
+from cfglab.pipelines.loading.text_to_image import SIDE, STABLE_DIFFUSION
 
 
 def load_backend(model: str, *, device: str, dtype: str, sampler: str, compiled: bool, **hub: Any) -> Backend:
@@ -35,7 +36,7 @@ def load_backend(model: str, *, device: str, dtype: str, sampler: str, compiled:
 
     pipe = load(model, device=device, dtype=dtype, sampler=sampler, compiled=compiled, **hub)
     pipe.set_progress_bar_config(disable=True)
-    return PipelineBackend(pipe)
+    return as_backend(pipe)
 
 
 def load_model(experiment: Experiment, device: str, hub: dict[str, Any], weights: str | None = None) -> Backend:
@@ -72,5 +73,11 @@ def load_model(experiment: Experiment, device: str, hub: dict[str, Any], weights
 
 
 def as_backend(model: Any) -> Backend:
-    """Return a backend as it is, and anything else (a diffusers pipeline) as a PipelineBackend."""
-    return model if isinstance(model, Backend) else PipelineBackend(model)
+    """Return a backend as it is, and a diffusers pipeline as the backend of its class."""
+    if isinstance(model, Backend):
+        return model
+    if type(model).__name__ in {*SIDE} - {STABLE_DIFFUSION}:
+        from cfglab.experiments.backends.text_to_image import TextToImageBackend
+
+        return TextToImageBackend(model)
+    return PipelineBackend(model)

@@ -74,6 +74,8 @@ class MixtureBackend:
             raise InputError(
                 f"sampler {experiment.sampler!r}: a mixture has {', '.join(MIXTURE_METHODS)}; name one of them."
             )
+        if experiment.arguments:
+            raise InputError("arguments: a mixture is no pipeline and has none; leave them out.")
         if experiment.width != experiment.height:
             raise InputError("width and height of a mixture's image are one size; leave them out.")
         refuse_same_noise(experiment.seeds, NOISES // MIXTURE_SAMPLES)

@@ -1,5 +1,6 @@
 """Generate a batch of cells with a diffusers pipeline. The only file of the experiments that runs torch."""
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfglab.experiments.backends.base import BatchResult
+from cfglab.experiments.spec.arguments import check_arguments
 from cfglab.experiments.spec.cell import Cell
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.storage.traces import cell_traces
@@ -16,6 +18,14 @@ if TYPE_CHECKING:
     from cfglab.experiments.backends.candidates import Candidates
 
 DECODED_AT_ONCE = 16
+SET_BY_A_RUN = frozenset(
+    (
+        *("self", "prompt", "negative_prompt", "prompt_embeds", "negative_prompt_embeds", "width", "height", "latents"),
+        *("num_inference_steps", "num_images_per_prompt", "timesteps", "sigmas", "generator", "output_type"),
+        *("return_dict", "callback_on_step_end", "callback_on_step_end_tensor_inputs"),
+    )
+)
+"""Arguments of a pipeline's call that an experiment cannot state under `arguments`."""
 
 
 class PipelineBackend:
@@ -34,7 +44,12 @@ class PipelineBackend:
         return self.pipe.device
 
     def check_experiment(self, experiment: Experiment) -> None:
-        """Raise InputError if a prompt does not fit the text encoder."""
+        """Raise InputError if a prompt does not fit the text encoder, or the pipeline has not these arguments."""
+        if experiment.arguments:
+            from cfglab.pipelines.profiles.lookup import profile_of
+
+            parameters = inspect.signature(type(self.pipe).__call__).parameters
+            check_arguments(experiment.arguments, parameters, {*SET_BY_A_RUN, profile_of(self.pipe).scale})
         self.check_prompts(experiment.prompts, experiment.negative)
 
     def check_prompts(self, prompts: Iterable[str], negative: str) -> None:
@@ -94,6 +109,7 @@ class PipelineBackend:
             "latents": noise.to(pipe.device, pipe.unet.dtype),
             "generator": generators,
             "output_type": "latent",
+            **{name: value for name, value in first.arguments.items() if name != "clip_skip"},
         }
 
     def _prompt_embeddings(self, batch: Sequence[Cell]) -> dict[str, Any]:
@@ -104,8 +120,9 @@ class PipelineBackend:
         embeddings: dict[str, Any] = {}
         for cell in batch:
             if cell.prompt not in embeddings:
+                skipped = {name: value for name, value in cell.arguments.items() if name == "clip_skip"}
                 embeddings[cell.prompt] = self.pipe.encode_prompt(
-                    [cell.prompt], self.pipe.device, 1, True, [cell.negative]
+                    [cell.prompt], self.pipe.device, 1, True, [cell.negative], **skipped
                 )
         positive, negative = zip(*(embeddings[cell.prompt] for cell in batch), strict=True)
         return {"prompt_embeds": torch.cat(positive), "negative_prompt_embeds": torch.cat(negative)}

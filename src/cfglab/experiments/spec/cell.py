@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from cfglab.experiments.spec.arguments import Arguments
 from cfglab.experiments.spec.content_hash import ContentHashed
 from cfglab.guidance import Guidance
 from cfglab.pipelines.candidates import EARLY
@@ -28,6 +29,7 @@ class Cell(ContentHashed):
         sampler_config: the scheduler configuration of the model.
         dtype: the dtype of the model.
         compile: whether the denoiser runs through torch.compile.
+        arguments: further arguments of the pipeline's call.
         guidance: the Guidance.
         best_of: candidates of the starting noise, with the seeds `candidate_seed(seed, 0)` and so on. The image has the
             one whose predictions differ most in the first steps; 1 is `seed` itself.
@@ -46,6 +48,7 @@ class Cell(ContentHashed):
     sampler_config: dict[str, Any]
     dtype: str
     compile: bool = False
+    arguments: Arguments = Field(default_factory=dict)
     guidance: Guidance
     best_of: int = 1
     early: int = EARLY
@@ -60,6 +63,7 @@ class Cell(ContentHashed):
 
 _SINCE: dict[str, Callable[[Cell], bool]] = {
     "compile": lambda cell: cell.compile,
+    "arguments": lambda cell: bool(cell.arguments),
     "best_of": lambda cell: cell.best_of > 1,
     "early": lambda cell: cell.best_of > 1,
 }

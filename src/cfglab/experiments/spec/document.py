@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, fi
 
 from cfglab import limits
 from cfglab.errors import InputError
+from cfglab.experiments.spec.arguments import Arguments
 from cfglab.experiments.spec.prompts import read_prompts, read_seeds
 from cfglab.experiments.spec.starting_noise import Noise
 from cfglab.file_input import read_text, user_path
@@ -127,6 +128,7 @@ class Document(BaseModel):
     height: Count | None = None
     dtype: str = "float32"
     compile: Annotated[bool, Clear] = False
+    arguments: Arguments = {}
     constants: dict[str, Scalar] = {}
     baseline: BaselineDocument
     groups: list[GroupDocument] = []

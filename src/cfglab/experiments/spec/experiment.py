@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
+    Field,
     SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
@@ -16,6 +17,7 @@ from pydantic import (
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from cfglab.errors import InputError, NotMatchable
+from cfglab.experiments.spec.arguments import Arguments
 from cfglab.experiments.spec.cell import Cell
 from cfglab.experiments.spec.content_hash import ContentHashed
 from cfglab.experiments.spec.cost import Cost, cost_of
@@ -72,6 +74,8 @@ class Experiment(ContentHashed):
         height: image height in pixels, a multiple of 8; None is the height of the model.
         dtype: the dtype of the model.
         compile: run the denoiser through torch.compile.
+        arguments: further arguments of the pipeline's call, the same for every image, such as
+            `{max_sequence_length: 77}`.
         baseline: the setting that all others are compared with.
         settings: all settings, the baseline first.
         left_out: settings that are not run, each with the reason.
@@ -97,6 +101,7 @@ class Experiment(ContentHashed):
     height: int | None = None
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     compile: bool = False
+    arguments: Arguments = Field(default_factory=dict)
     baseline: Setting
     settings: tuple[Setting, ...]
     left_out: tuple[ExcludedSettings, ...] = ()
@@ -123,7 +128,7 @@ class Experiment(ContentHashed):
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without the fields that older experiments lack, where the value is what those had: their id stays."""
-        before = {"noise": "crossed", "prompt_offset": 0}
+        before = {"noise": "crossed", "prompt_offset": 0, "arguments": {}}
         return {name: value for name, value in write(self).items() if before.get(name, self) != value}
 
     @model_validator(mode="after")
@@ -267,7 +272,7 @@ class Experiment(ContentHashed):
     def to_yaml(self) -> str:
         """Return the experiment as YAML with every setting expanded; `from_yaml` reads an equal value."""
         document = self.model_dump(mode="json", exclude={"settings", "baseline", "left_out"})
-        document = {name: value for name, value in document.items() if value not in ("", None)}
+        document = {name: value for name, value in document.items() if value not in ("", None, {})}
         document |= {"seeds": write_seeds(self.seeds), "noise": self.noise}
         document["baseline"] = written_setting(self.baseline, "name", "title")
         document["settings"] = [written_setting(setting, "name", "group", "title") for setting in self.settings[1:]]
@@ -351,6 +356,8 @@ class Experiment(ContentHashed):
         model = model or model_facts(self.model)
         width, height = self.width or model.width, self.height or model.height
         for name, size in (("width", width), ("height", height)):
+            if not size:
+                raise InputError(f"{name}: {self.model} has no default size; state {name}, such as 1024.")
             if size % model.factor:
                 raise InputError(f"{name} {size}: {self.model} draws multiples of {model.factor}; change {name}.")
         prompts, seeds = [prompt for prompt in self.prompts for _ in self.seeds], self.torch_seeds()
@@ -370,6 +377,7 @@ class Experiment(ContentHashed):
                     sampler_config=model.sampler_config,
                     dtype=self.dtype,
                     compile=self.compile,
+                    arguments=self.arguments,
                     guidance=setting.guidance,
                     best_of=setting.best_of,
                     early=setting.early,

@@ -38,8 +38,8 @@ class ModelFacts(BaseModel):
     Attributes:
         weights: the hash of the weights: 64 hex digits, or the commit (40) of a hub model.
         sampler_config: the scheduler configuration of the model.
-        width: the default image width in pixels.
-        height: the default image height in pixels.
+        width: the default image width in pixels; 0 if the model has none.
+        height: the default image height in pixels; 0 if the model has none.
         factor: pixels per latent along a side.
     """
 
@@ -86,8 +86,8 @@ def model_facts(
     return ModelFacts(
         weights=weights_hash(folder),
         sampler_config={key: value for key, value in configuration.scheduler.items() if key != "_diffusers_version"},
-        width=configuration.latent_width * configuration.factor,
-        height=configuration.latent_height * configuration.factor,
+        width=configuration.width,
+        height=configuration.height,
         factor=configuration.factor,
     )
 

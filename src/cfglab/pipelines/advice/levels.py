@@ -8,7 +8,7 @@ from cfglab.errors import InputError
 from cfglab.hosts.levels import Levels
 from cfglab.limits import STEPS
 from cfglab.pipelines.advice.family import Family
-from cfglab.pipelines.loading.samplers import SAMPLERS, make_sampler
+from cfglab.pipelines.loading.samplers import FLOW_SAMPLERS, SAMPLERS, make_sampler
 from cfglab.pipelines.model_levels import scheduler_levels
 from cfglab.schedules.fields import shown
 
@@ -41,9 +41,10 @@ def family_levels(family: Family, steps: int, sampler: str | None = None) -> Lev
     import diffusers
 
     settings, mu = facts.get("settings", {}), facts.get("mu")
-    if sampler is not None:
-        if family.prediction.value == "flow":
-            return scheduler_levels(family.name, _flow_sampler(family, sampler, settings, mu), steps)
+    flow = family.prediction.value == "flow"
+    if flow and sampler is not None and FLOW_SAMPLERS.get(sampler) != facts["class"]:
+        return scheduler_levels(family.name, _flow_sampler(family, sampler, settings, mu), steps)
+    if sampler is not None and not flow:
         return scheduler_levels(family.name, _noise_sampler(family, sampler, settings), steps)
     scheduler = getattr(diffusers, facts["class"]).from_config(dict(settings))
     timesteps: dict[str, Any] = {}
@@ -82,18 +83,10 @@ def _noise_sampler(family: Family, sampler: str, settings: dict[str, Any]) -> An
 
 def _flow_sampler(family: Family, sampler: str, settings: dict[str, Any], mu: float | None) -> Any:
     """A sampler that integrates a flow, at the family's shift."""
-    import diffusers
-
-    fitting = [name for name in SAMPLERS if _is_flow(getattr(diffusers, SAMPLERS[name]))]
-    if sampler in SAMPLERS and sampler not in fitting:
+    if sampler in SAMPLERS and sampler not in FLOW_SAMPLERS:
         raise InputError(
             f"sampler {sampler} for {family.name}, which predicts a flow: those that integrate one are "
-            f"{', '.join(fitting)}; name one of them, or leave it out."
+            f"{', '.join(FLOW_SAMPLERS)}; name one of them, or leave it out."
         )
     shift = settings.get("flow_shift", settings.get("shift", 1.0 if mu is None else math.exp(mu)))
-    flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": shift}
-    return make_sampler(sampler, flow)
-
-
-def _is_flow(scheduler: Any) -> bool:
-    return {"use_flow_sigmas", "flow_shift"} <= set(inspect.signature(scheduler.__init__).parameters)
+    return make_sampler(sampler, {"prediction_type": "flow_prediction", "shift": shift})

@@ -5,12 +5,13 @@ see `cfglab.limits`. What is not listed here is left to diffusers and transforme
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 
 from cfglab.errors import InputError
 from cfglab.file_input import read_json as read_any_json
@@ -23,10 +24,13 @@ from cfglab.limits import (
     MODEL_LAYERS,
     MODEL_NUMBER,
     MODEL_POSITIONS,
+    MODEL_STACK,
     MODEL_TIMESTEPS,
     MODEL_TRANSFORMERS,
     MODEL_VOCABULARY,
 )
+from cfglab.pipelines.loading.text_to_image import SIDE, STABLE_DIFFUSION
+from cfglab.pipelines.profiles.table import profiles
 
 _AGAIN = "copy the model's folder again."
 
@@ -63,6 +67,21 @@ CLASSES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "tokenizer": (("transformers", "CLIPTokenizer"), ("transformers", "CLIPTokenizerFast")),
 }
 """What a Stable Diffusion 1.x pipeline is made of; its scheduler is any of diffusers'. Nothing else is imported."""
+_SAFETY = ("safety_checker", "requires_safety_checker", "feature_extractor", "image_encoder")
+
+
+class _Class(RootModel[dict[str, tuple[Name, Name]]]):
+    """An entry of model_index.json."""
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        return next(iter(self.root.values()))
+
+
+class Denoiser(_Part):
+    """The configuration of the denoiser of a pipeline other than Stable Diffusion 1.x."""
+
+    sample_size: Latents | tuple[Latents, Latents] | None = None
 
 
 class UNet(_Part):
@@ -142,40 +161,129 @@ class Scheduler(_Part):
 class Configuration:
     """What the configuration of a pipeline says about its images, and its scheduler's as it stands in the file.
 
-    `factor` is pixels per latent along a side.
+    `width` and `height` are pixels, `factor` is pixels per latent along a side.
     """
 
-    latent_width: int
-    latent_height: int
+    width: int
+    height: int
     factor: int
     scheduler: dict[str, Any]
 
 
-def check_index(folder: Path) -> None:
-    """Raise InputError where model_index.json is of another pipeline than Stable Diffusion 1.x, or names another class
-    for one of its parts: nothing that a file names is imported because it is named there."""
+def read_parts(folder: Path) -> dict[str, tuple[str, str]]:
+    """The parts of a pipeline's folder as its model_index.json names them: part -> (library, class).
+
+    A safety checker and what belongs to it are left out. Nothing that a file names is imported because it is named
+    there: the parts of Stable Diffusion 1.x have one class each, and others are classes of diffusers or transformers.
+
+    Args:
+        folder: The folder of a pipeline.
+
+    Returns:
+        The parts, the scheduler among them.
+
+    Raises:
+        InputError: The pipeline is none that makes images of a text, or a part has another class.
+    """
     file = folder / "model_index.json"
     content = read_json(file)
-    kind = content.get("_class_name")
-    if kind != "StableDiffusionPipeline":
-        raise InputError(f"{folder} holds a {kind!s:.60}, which is not yet supported; give a StableDiffusionPipeline.")
-    index = _checked(file, content, Index)
-    for part, classes in CLASSES.items():
-        class_path = getattr(index, part)
-        if class_path not in classes:
+    kind = pipeline_class(folder)
+    if kind == STABLE_DIFFUSION:
+        index = _checked(file, content, Index)
+        parts = {part: getattr(index, part) for part in (*CLASSES, "scheduler")}
+    else:
+        named = {part: pair for part, pair in content.items() if isinstance(pair, list) and part not in _SAFETY}
+        parts = {
+            part: _checked(file, {part: pair}, _Class).pair for part, pair in named.items() if pair != [None, None]
+        }
+    for part, (library, name) in parts.items():
+        where = f"{file}: {part} is {library} {name!r}"
+        classes = CLASSES.get(part, ()) if kind == STABLE_DIFFUSION else ()
+        if classes and (library, name) not in classes:
             supported = " or ".join(" ".join(pair) for pair in classes)
-            raise InputError(
-                f"{file}: {part} is {' '.join(class_path)!r}, and {supported} is read; give such a pipeline."
-            )
-    library, name = index.scheduler
-    if library != "diffusers" or not name.isidentifier() or not name.endswith("Scheduler"):
+            raise InputError(f"{where}, and {supported} is read; give such a pipeline.")
+        if part == "scheduler" and not (library == "diffusers" and name.isidentifier() and name.endswith("Scheduler")):
+            raise InputError(f"{where}, and a scheduler of diffusers is read; name one.")
+        if library not in ("diffusers", "transformers") or not name.isidentifier():
+            raise InputError(f"{where}, and classes of diffusers and transformers are read; give another model.")
+    return parts
+
+
+def pipeline_class(folder: Path) -> str:
+    """The class of the pipeline in a folder.
+
+    Args:
+        folder: The folder of a pipeline.
+
+    Returns:
+        A name in `SIDE`.
+
+    Raises:
+        InputError: Its model_index.json cannot be read, or names another class.
+    """
+    kind = read_json(folder / "model_index.json").get("_class_name")
+    if not isinstance(kind, str) or kind not in SIDE:
         raise InputError(
-            f"{file}: scheduler is {' '.join(index.scheduler)!r}, and a scheduler of diffusers is read; name one."
+            f"{folder} holds a {kind!s:.60}, which is not yet supported: a run loads {', '.join(SIDE)}; give one of "
+            "them, or load it yourself and use run(experiment, folder, pipe=pipe)."
         )
+    return kind
 
 
 def read_configuration(folder: Path) -> Configuration:
-    """The configurations of a pipeline's folder, each within bounds and fitting the others. Raises InputError."""
+    """The configurations of a pipeline's folder, each within bounds.
+
+    Args:
+        folder: The folder of a pipeline.
+
+    Returns:
+        The configuration. A width and height of 0: no file states them.
+
+    Raises:
+        InputError: A file cannot be read, a number is out of bounds, or the parts of Stable Diffusion 1.x do not fit
+            one another.
+    """
+    file = folder / "scheduler" / "scheduler_config.json"
+    scheduler = read_json(file)
+    _checked(file, scheduler, Scheduler)
+    kind = pipeline_class(folder)
+    if kind == STABLE_DIFFUSION:
+        return _stable_diffusion(folder, scheduler)
+    for part in read_parts(folder):
+        if (folder / part / "config.json").is_file() and (deep := _deep(read_json(folder / part / "config.json"))):
+            raise InputError(f"{folder / part / 'config.json'}: {deep}; {_AGAIN}")
+    vae = read_json(folder / "vae" / "config.json")
+    file = folder / profiles()[kind].denoisers[0] / "config.json"
+    denoiser = _checked(file, read_json(file), Denoiser)
+    factor = _factor(vae)
+    size = SIDE[kind] or denoiser.sample_size or 0
+    height, width = size if isinstance(size, tuple) else (size, size)
+    per_latent = factor if SIDE[kind] is None else 1
+    return Configuration(width * per_latent, height * per_latent, factor, scheduler)
+
+
+def _factor(vae: Mapping[str, Any]) -> int:
+    """Pixels per latent along a side, as diffusers reads it from the autoencoder's blocks; 8 where it reads none."""
+    for name, halved in (("block_out_channels", -1), ("encoder_block_out_channels", -1), ("temperal_downsample", 0)):
+        blocks = vae.get(name)
+        if isinstance(blocks, list) and 1 <= len(blocks) <= MODEL_BLOCKS:
+            return int(2 ** (len(blocks) + halved))
+    return 8
+
+
+def _deep(content: Mapping[str, Any]) -> str | None:
+    """Which number of layers or blocks in a configuration is beyond what is built, in words."""
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            if found := _deep(value):
+                return found
+        elif re.search(r"layers|blocks|depth", name) and isinstance(value, int) and value > MODEL_STACK:
+            return f"{name} {value:,}: at most {MODEL_STACK} layers are built"
+    return None
+
+
+def _stable_diffusion(folder: Path, scheduler: dict[str, Any]) -> Configuration:
+    """The configurations of Stable Diffusion 1.x, which have to fit one another."""
     unet = _read_part(folder / "unet" / "config.json", UNet)
     vae = _read_part(folder / "vae" / "config.json", Autoencoder)
     file = folder / "text_encoder" / "config.json"
@@ -183,9 +291,6 @@ def read_configuration(folder: Path) -> Configuration:
     if isinstance(content.get("text_config"), dict):  # of a whole CLIP model
         content = content["text_config"]
     text = _checked(file, content, TextEncoder)
-    file = folder / "scheduler" / "scheduler_config.json"
-    scheduler = read_json(file)
-    _checked(file, scheduler, Scheduler)
     for kind, part in (("unet", unet), ("vae", vae)):
         for blocks in ("down_block_types", "up_block_types"):
             names = getattr(part, blocks)
@@ -212,7 +317,8 @@ def read_configuration(folder: Path) -> Configuration:
         )
     size = unet.sample_size or 64
     height, width = size if isinstance(size, tuple) else (size, size)
-    return Configuration(width, height, 2 ** (len(vae.block_out_channels) - 1), scheduler)
+    factor = 2 ** (len(vae.block_out_channels) - 1)
+    return Configuration(width * factor, height * factor, factor, scheduler)
 
 
 def read_json(path: Path, limit: int = CONFIG_BYTES) -> dict[str, Any]:
@@ -233,7 +339,7 @@ def _most(value: object) -> int:
     return max(map(_most, value)) if isinstance(value, list) else int(str(value))
 
 
-PartModel = TypeVar("PartModel", bound=_Part)
+PartModel = TypeVar("PartModel", bound=BaseModel)
 
 
 def _read_part(path: Path, kind: type[PartModel]) -> PartModel:

@@ -11,12 +11,23 @@ from safetensors.torch import load_file
 
 from cfglab.errors import InputError, MachineError, is_memory_error
 from cfglab.pipelines.loading.compiled_blocks import compile_in_blocks
-from cfglab.pipelines.loading.configuration import CLASSES
-from cfglab.pipelines.loading.model_folder import PARTS, locate, weights_count
-from cfglab.pipelines.loading.quiet import StableDiffusionPipeline, quiet
+from cfglab.pipelines.loading.configuration import pipeline_class, read_parts
+from cfglab.pipelines.loading.model_folder import locate, network_parts, weights_count
+from cfglab.pipelines.loading.quiet import DiffusionPipeline, quiet
 from cfglab.pipelines.loading.samplers import make_sampler
+from cfglab.pipelines.loading.text_to_image import STABLE_DIFFUSION
 from cfglab.schedules.fields import nearest
 
+_NO_SAFETY_CHECKER = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+_PART_CLASSES = (
+    diffusers.ModelMixin,
+    diffusers.SchedulerMixin,
+    transformers.PreTrainedModel,
+    transformers.PreTrainedTokenizerBase,
+    transformers.ProcessorMixin,
+    transformers.ImageProcessingMixin,
+    transformers.FeatureExtractionMixin,
+)
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -30,8 +41,11 @@ def load(
     revision: str | None = None,
     allow_pickle: bool = False,
     allow_download: bool = True,
-) -> StableDiffusionPipeline:
-    """Load a Stable Diffusion pipeline, ready to call. A safety checker is never loaded.
+) -> DiffusionPipeline:
+    """Load a text-to-image pipeline, ready to call. The safety checker of Stable Diffusion 1.x is never loaded.
+
+    The classes are those of `cfglab.pipelines.loading.text_to_image.SIDE`: Stable Diffusion 1.x, SDXL, Stable
+    Diffusion 3, Flux and others.
 
     Args:
         name: "scenes", the path of a model folder, or a hub id. A hub id is consent to download the model.
@@ -63,6 +77,8 @@ def load(
         pipe = _read_pipeline(folder, DTYPES[dtype], allow_pickle)
         if sampler is not None:
             pipe.scheduler = _sampler(folder, sampler, pipe.scheduler.config)
+    if compiled and not hasattr(pipe, "unet"):
+        raise InputError(f"compile: the transformer of a {type(pipe).__name__} is run as it is; leave it out.")
     if compiled:
         compile_in_blocks(pipe.unet)
     try:
@@ -115,7 +131,7 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def check_prompt(pipe: StableDiffusionPipeline, prompt: str, role: str = "prompt") -> None:
+def check_prompt(pipe: Any, prompt: str, role: str = "prompt") -> None:
     """Check that the text encoder reads the whole prompt.
 
     Args:
@@ -138,26 +154,34 @@ def check_prompt(pipe: StableDiffusionPipeline, prompt: str, role: str = "prompt
         )
 
 
-def _read_pipeline(folder: Path, dtype: torch.dtype, allow_pickle: bool) -> StableDiffusionPipeline:
+def _read_pipeline(folder: Path, dtype: torch.dtype, allow_pickle: bool) -> DiffusionPipeline:
     options = {"torch_dtype": dtype, "local_files_only": True}
+    kind, classes = pipeline_class(folder), read_parts(folder)
+    absent = dict(_NO_SAFETY_CHECKER) if kind == STABLE_DIFFUSION else {}
     try:
-        parts = {part: _part(folder / part, *CLASSES[part][0], options, allow_pickle) for part in PARTS}
-        return StableDiffusionPipeline.from_pretrained(
-            folder,
-            **parts,
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-            local_files_only=True,
-        )
+        for part, (library, name) in classes.items():
+            _check_class(folder, part, library, name)
+        networks = {part: _part(folder / part, *classes[part], options, allow_pickle) for part in network_parts(folder)}
+        return getattr(diffusers, kind).from_pretrained(folder, **networks, **absent, local_files_only=True)
     except InputError:
         raise
     except Exception as error:  # whatever a damaged file makes of diffusers and transformers
         if is_memory_error(error):
             raise _memory_error(folder) from error
+        name = "Stable Diffusion pipeline" if kind == STABLE_DIFFUSION else kind
         raise InputError(
-            f"{folder} cannot be read as a Stable Diffusion pipeline: {_first_line(error)}; copy or download it again."
+            f"{folder} cannot be read as a {name}: {_first_line(error)}; copy or download it again."
         ) from error
+
+
+def _check_class(folder: Path, part: str, library: str, name: str) -> None:
+    """Raise InputError where a part's class is none that pipelines are made of."""
+    known = getattr({"diffusers": diffusers, "transformers": transformers}[library], name, None)
+    if not (isinstance(known, type) and issubclass(known, _PART_CLASSES)):
+        raise InputError(
+            f"{folder / 'model_index.json'}: {part} is {library} {name!r}, and a network, tokenizer, processor or "
+            f"scheduler of the installed {library} is read; update it, or give another model."
+        )
 
 
 def _memory_error(folder: Path) -> MachineError:

@@ -10,15 +10,16 @@ from pathlib import Path
 from cfglab.errors import DownloadNeeded, InputError, MachineError, is_memory_error
 from cfglab.file_input import open_regular, user_path
 from cfglab.limits import CONFIG_BYTES, FOLDER_ENTRIES, TOKENIZER_BYTES, WEIGHTS_BYTES
-from cfglab.pipelines.loading.configuration import check_index, read_configuration
+from cfglab.pipelines.loading.configuration import pipeline_class, read_configuration, read_parts
 from cfglab.pipelines.loading.configuration import read_json as read_json
+from cfglab.pipelines.loading.text_to_image import STABLE_DIFFUSION
 from cfglab.scenes import folder as scenes_folder
 from cfglab.schedules.fields import nearest
 
 PARTS = ("unet", "vae", "text_encoder")
-"""The folders whose weights make the image."""
+"""The folders of Stable Diffusion 1.x whose weights make the image."""
 BUNDLED = ("scenes",)
-_VOCABULARIES = ("tokenizer.json", "vocab.json")
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
 _SHARDS = ("diffusion_pytorch_model.safetensors.index.json", "model.safetensors.index.json")
 _PICKLED = ("*.bin", "*.ckpt", "*.pt", "*.pth")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -29,7 +30,7 @@ def locate(
 ) -> Path:
     """Return the model folder of a name, after checking it.
 
-    The check covers the pipeline class (Stable Diffusion 1.x), that every weights file is complete, and that every
+    The check covers the pipeline class (one of `SIDE`), that every weights file is complete, and that every
     configuration is within bounds. A copy in the hub's cache is used without an update.
 
     Args:
@@ -71,7 +72,7 @@ def locate(
 
 
 def check_folder(folder: Path, allow_pickle: bool = False) -> None:
-    """Raise InputError unless `folder` is a Stable Diffusion pipeline whose weights can be read safely."""
+    """Raise InputError unless `folder` is a text-to-image pipeline whose weights can be read safely."""
     index = folder / "model_index.json"
     if not index.is_file():
         description = "a single file, not a folder" if folder.is_file() else "a folder without model_index.json"
@@ -80,21 +81,36 @@ def check_folder(folder: Path, allow_pickle: bool = False) -> None:
             "(model_index.json with unet, vae, text_encoder, tokenizer, scheduler)."
         )
     _check_entries(folder)
-    check_index(folder)
-    for part in (*PARTS, "tokenizer", "scheduler"):
+    parts = read_parts(folder)
+    for part in parts:
         if not (folder / part).is_dir():
-            raise InputError(
-                f"{folder} has no {part} folder: a pipeline needs {', '.join(PARTS)}, tokenizer and scheduler."
-            )
-        _check_entries(folder / part, TOKENIZER_BYTES if part == "tokenizer" else CONFIG_BYTES)
-    for part in PARTS:
+            raise InputError(f"{folder} has no {part} folder: its model_index.json names {', '.join(parts)}.")
+        _check_entries(folder / part, TOKENIZER_BYTES if part.startswith("tokenizer") else CONFIG_BYTES)
+    for part in network_parts(folder):
         _check_weights(folder / part, allow_pickle)
-    if not any((folder / "tokenizer" / name).is_file() for name in _VOCABULARIES):
-        raise InputError(
-            f"{folder / 'tokenizer'} holds no vocabulary: it has {' or '.join(_VOCABULARIES)}; copy the model's folder "
-            "again."
-        )
+    for tokenizer in (folder / part for part in parts if part.startswith("tokenizer")):
+        if not any((tokenizer / name).is_file() for name in _VOCABULARIES):
+            raise InputError(
+                f"{tokenizer} holds no vocabulary: it has {' or '.join(_VOCABULARIES)}; copy the model's folder again."
+            )
     read_configuration(folder)
+
+
+def network_parts(folder: Path) -> tuple[str, ...]:
+    """The parts of a pipeline that have weights.
+
+    Args:
+        folder: The folder of a pipeline.
+
+    Returns:
+        The names of their folders.
+
+    Raises:
+        InputError: Its model_index.json cannot be read.
+    """
+    if pipeline_class(folder) == STABLE_DIFFUSION:
+        return PARTS
+    return tuple(sorted(part for part in read_parts(folder) if (folder / part / "config.json").is_file()))
 
 
 def _check_entries(folder: Path, most_bytes: int = CONFIG_BYTES) -> None:
@@ -129,7 +145,7 @@ def weights_hash(folder: str | Path) -> str:
 
     Returns:
         Hexadecimal text: the commit for a folder in the hub's cache, else the SHA-256 of the names and contents of the
-        weights files of the UNet, the VAE and the text encoder.
+        weights files of its networks.
 
     Raises:
         InputError: if the folder holds no weights.
@@ -137,7 +153,8 @@ def weights_hash(folder: str | Path) -> str:
     path = Path(folder).absolute()
     if path.parent.name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", path.name):
         return path.name
-    files = [file for part in PARTS for file in _weights(path / part)]
+    parts = network_parts(path) if (path / "model_index.json").is_file() else ()
+    files = [file for part in parts for file in _weights(path / part)]
     if not files:
         raise InputError(f"{path} holds no weights: there is nothing to identify; give a pipeline's folder.")
     return _digest(path, tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files))
@@ -239,6 +256,7 @@ def _from_hub(name: str, revision: str | None, allow_pickle: bool, allow_downloa
 
 
 def _download(name: str, revision: str | None, allow_pickle: bool) -> Path:
+    import diffusers
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -247,18 +265,17 @@ def _download(name: str, revision: str | None, allow_pickle: bool) -> Path:
         RevisionNotFoundError,
     )
 
-    from cfglab.pipelines.loading.quiet import StableDiffusionPipeline, quiet
+    from cfglab.pipelines.loading.quiet import quiet
 
     at = f" at revision {revision!r}" if revision else ""
     try:
         with quiet():  # the hub shows its own progress; the safety checker stays there
-            hf_hub_download(name, "model_index.json", revision=revision)  # says what is missing; diffusers would not
-            folder = StableDiffusionPipeline.download(
-                name,
-                revision=revision,
-                use_safetensors=None if allow_pickle else True,
-                safety_checker=None,
-                feature_extractor=None,
+            # says what is missing; diffusers would not
+            index = hf_hub_download(name, "model_index.json", revision=revision)
+            kind = pipeline_class(Path(index).parent)
+            absent = dict.fromkeys(("safety_checker", "feature_extractor") if kind == STABLE_DIFFUSION else ())
+            folder = getattr(diffusers, kind).download(
+                name, revision=revision, use_safetensors=None if allow_pickle else True, **absent
             )
         return Path(folder)
     except LocalEntryNotFoundError:

@@ -33,6 +33,6 @@ def quiet() -> Iterator[None]:
 
 
 with quiet():
-    from diffusers import StableDiffusionPipeline
+    from diffusers import DiffusionPipeline, StableDiffusionPipeline
 
-__all__ = ["StableDiffusionPipeline", "quiet"]
+__all__ = ["DiffusionPipeline", "StableDiffusionPipeline", "quiet"]
