@@ -171,6 +171,13 @@ def variation() -> Any:
     )
 
 
+def edit_inside(pipe: Any, scale: float, *, steps: int = 3, **arguments: Any) -> torch.Tensor:
+    """DiffEdit with the latents of an image at every step."""
+    latents = picture(8, 4).repeat(steps, 1, 1, 1)[None]
+    fixed = {"mask_image": mask(8)[:, 0], "image_latents": latents, "inpaint_strength": 1.0}
+    return parts.run(pipe, scale, steps=steps, **{**LATENT, **fixed, **arguments})
+
+
 FAMILY = Family(
     "Stable Diffusion",
     (
@@ -203,12 +210,7 @@ FAMILY = Family(
             "StableDiffusionDiffEditPipeline",
             "sd",
             masked,
-            calls(
-                **LATENT,
-                mask_image=mask(8)[:, 0],
-                image_latents=picture(8, 4).repeat(3, 1, 1, 1)[None],
-                inpaint_strength=1.0,
-            ),
+            edit_inside,
             prediction="epsilon",
             exact=False,
             after="scheduler.step, then the rest of the image is put back",

@@ -198,7 +198,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "MochiPipeline": {**TRANSFORMER, "wide": True},
     "LTXPipeline LTXImageToVideoPipeline": {**TRANSFORMER, **RESCALED, "wide": True},
     "LTXConditionPipeline": {**TRANSFORMER, **RESCALED, "negated": True},
-    "LTX2Pipeline LTX2ImageToVideoPipeline LTX2ConditionPipeline LTX2InContextPipeline LTX2HDRPipeline": WITH_SOUND,
+    "LTX2Pipeline LTX2ImageToVideoPipeline LTX2ConditionPipeline LTX2InContextPipeline": WITH_SOUND,
+    "LTX2HDRPipeline": {**WITH_SOUND, "fixed": (("guidance_scale", 2.0),)},
     "WanVideoToVideoPipeline ChronoEditPipeline HeliosPipeline SkyReelsV2Pipeline": TWO,
     "SkyReelsV2DiffusionForcingPipeline SkyReelsV2DiffusionForcingImageToVideoPipeline "
     "SkyReelsV2DiffusionForcingVideoToVideoPipeline": {
