@@ -21,8 +21,8 @@ READS_NUMBERS = {"adaptive"}
 """What runs next depends on a number: it is read when the next step is planned."""
 DRAWS_NOISE = {"cads", "icg", "tsg"}
 """Noise that depends on the sample, drawn on the CPU so that it is the same on every device."""
-OWN_ROWS = {"image_guidance"}
-"""It asks for rows that only edit models have."""
+OWN_ROWS = {"image_guidance", "audio_guidance", "modality_guidance"}
+"""They ask for rows that only edit models have, or for a sound."""
 SCALES = {"feedback": 1.0}
 UNETS = ("Stable Diffusion 1.5", "SDXL")
 
