@@ -1,5 +1,6 @@
 """What binds every registered transform, whoever wrote it: contracts (a), (b), (c) and (e), and the life of a value."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -7,9 +8,11 @@ import torch
 from torch import Tensor
 
 import cfglab.guidance as g
+from cfglab.errors import InputError
 from cfglab.guidance import TRANSFORMS, Guidance, Space, Transform, parse_guidance
 from cfglab.guidance.parameterization import convert
 from cfglab.method_card import Card
+from cfglab.step import Step
 from tests.guidance.examples import (
     CHANGE_EQUAL,
     NEXT,
@@ -213,3 +216,28 @@ def test_the_card_is_whole(kind: type[Transform]) -> None:
 
 def _has(value: Transform, hook: str) -> bool:
     return getattr(type(value), hook) is not getattr(Transform, hook)
+
+
+FLOW = [Step(i, 4, 1000 * t, t / (1 - t) if t < 1 else math.inf, None, 1 - t) for i, t in enumerate((1, 0.8, 0.5, 0.2))]
+"""A flow begins at pure noise: sigma is infinite and alpha 0."""
+
+
+@pytest.mark.parametrize("value", VALUES, ids=str)
+def test_from_pure_noise_on_it_is_finite_or_says_which_parameterization_helps(value: Transform) -> None:
+    messages = []
+    try:
+        guided = _through_a_flow(value)
+    except InputError as error:
+        messages.append(str(error))
+        guided = _through_a_flow(with_(value, space="model"))
+    assert all('use space="model"' in message and "step 0" in message for message in messages)
+    assert all(torch.isfinite(prediction).all() for prediction in guided)
+
+
+def _through_a_flow(value: Transform) -> list[Tensor]:
+    """The guided predictions of a run that begins at pure noise."""
+    guide, guided = Guidance(3, [value]).start("flow"), []
+    for number, step in enumerate(FLOW):
+        u, c, x = (as_predictions(value, tensor) for tensor in batch(seed=number))
+        guided.append(guide.combine(u, c, step, x, dict.fromkeys(guide.plan(step).passes, (u + c) / 2)))
+    return guided
