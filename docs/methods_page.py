@@ -56,6 +56,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "dng",
         "dual_cfg",
         "image_guidance",
+        "audio_guidance",
+        "modality_guidance",
         "nag",
         "vsf",
         "pladis",
@@ -183,8 +185,9 @@ SPACES = {"epsilon": "epsilon", "x0": "x0", "v": "v", "flow": "flow", "model": "
 METHODS = [name for names in GROUPS.values() for name in names]
 """Every method of the page, in its order."""
 
-SHOWN = [name for name in METHODS if name not in ("per_frame", "image_guidance")]
-"""Those that the bundled model can show: it makes no videos and edits no images."""
+HIDDEN = ("per_frame", "image_guidance", "audio_guidance", "modality_guidance")
+SHOWN = [name for name in METHODS if name not in HIDDEN]
+"""Those that the bundled model can show: it makes no videos, has no sound and edits no images."""
 
 
 def methods_page() -> str:

@@ -16,6 +16,7 @@ Need = Literal[
     "image",
     "frames",
     "image to edit",
+    "sound of a video",
     "weak model",
 ]
 """What a method changes in a further pass of the network, or asks of the host, besides the two predictions."""
@@ -51,5 +52,5 @@ class Card:
     prompt; "timestep": the embedding of the timestep; "layers": blocks to leave out; "self-attention" and
     "cross-attention": such layers, apart from each other or in known joint ones; "attention to the text": the second,
     and a further prompt; "longer text": its tokens behind those of the prompt, too; "image": a sample with height and
-    width; "frames": those of a video; "image to edit": rows without it in the pipeline's own batch; "weak model": a
-    weaker network."""
+    width; "frames": those of a video; "image to edit": rows without it in the pipeline's own batch; "sound of a video":
+    a network that predicts both; "weak model": a weaker network."""

@@ -15,6 +15,7 @@ from cfglab.experiments.execution.outcome import generate_in_pieces
 from cfglab.experiments.execution.reproduce import reproduce
 from cfglab.experiments.spec.cell import Cell
 from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.png import read_record, to_bytes
 
 Small = Callable[..., Experiment]
@@ -99,15 +100,36 @@ def test_a_failed_attempt_holds_nothing_while_its_halves_are_drawn(
     assert all(error.endswith("OutOfMemoryError: 1 are too many\n") for error in errors)
 
 
-def test_what_was_asked_for_wrongly_ends_the_run_at_once(
-    batch: tuple[Cell, ...], monkeypatch: pytest.MonkeyPatch
+def test_a_stop_ends_the_run_at_once(batch: tuple[Cell, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+    monkeypatch.setattr(PipelineBackend, "generate", failing(lambda _: True, KeyboardInterrupt(), tried))
+    with pytest.raises(KeyboardInterrupt):
+        list(generate_in_pieces(PipelineBackend(None), batch))
+    assert tried == [7]
+
+
+def test_a_setting_that_the_model_refuses_fails_alone_and_a_refused_baseline_ends_the_run(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for error in (InputError("no such thing"), KeyboardInterrupt()):
-        tried: list[int] = []
-        monkeypatch.setattr(PipelineBackend, "generate", failing(lambda _: True, error, tried))
-        with pytest.raises(type(error)):
-            list(generate_in_pieces(PipelineBackend(None), batch))
-        assert tried == [7]
+    experiment = small()
+    other, base = experiment.settings[1], experiment.baseline
+
+    def refusing(setting: Setting) -> Any:
+        return failing(
+            lambda cells: any(cell.guidance == setting.guidance for cell in cells), InputError("no layer 'mid'"), []
+        )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PipelineBackend, "generate", refusing(other))
+        run = running.run(experiment, tmp_path / "run", "cpu", score=False)
+        wrong = {result.setting for result in run.store.results() if result.status == "failed"}
+        assert wrong == {other.name}
+        assert {result.error for result in run.store.results() if result.error} == {"no layer 'mid'"}
+        patch.setattr(PipelineBackend, "generate", refusing(base))
+        with pytest.raises(InputError, match="no layer 'mid'"):
+            running.run(experiment, tmp_path / "other", "cpu", score=False)
+    again = running.run(experiment, tmp_path / "run", "cpu", score=False)
+    assert again.failed == 0
 
 
 def test_a_cell_that_cannot_be_drawn_fails_alone_and_is_tried_again(

@@ -28,6 +28,7 @@ from cfglab.guidance import (
     AdaptiveGuidance,
     AndSalt,
     AndTopk,
+    AudioGuidance,
     AutoGuidance,
     CFGNorm,
     CFGZeroStar,
@@ -43,6 +44,7 @@ from cfglab.guidance import (
     ImagenThreshold,
     MagnitudeAware,
     MimicThreshold,
+    ModalityGuidance,
     MomentumGuidance,
     PerChannel,
     PerFrame,
@@ -72,6 +74,7 @@ VALUES: list[Transform] = [
     APG(as_in="diffusers", eta=0.2, momentum=-0.75, norm_threshold=3),
     APG(as_in="comfyui", eta=0.2, momentum=0.5),
     APG(image=1.5, norm_threshold=2.5),
+    APG(as_in="ace_step", eta=0.3),
     CFGNorm(),
     CFGNorm(reference="uncond"),
     CFGNorm(axis="channel", max=1, space="x0"),
@@ -136,6 +139,8 @@ VALUES: list[Transform] = [
     PLADIS(s=1.5, sparse="sparsemax", layers="mid"),
     VSF(s=2, offset=0.2, prompt="blue"),
     ImageGuidance(s="linear(max=3, min=1)"),
+    AudioGuidance(w="linear(max=7)"),
+    ModalityGuidance(s=2, audio="linear(max=3, min=1)"),
     PerPosition(map="0 1; 0.5 1.5"),
     PerPosition(map="0*8 1*8", base="linear(max=3, min=1)"),
     PerChannel(map="1 0.5 0.5 2", base=1.5),
@@ -149,6 +154,8 @@ VALUES += [
 ]
 # where the fields ask for more than guidance: a length other than the reference's
 CHANGE_EQUAL = {CFGNorm(times=0.7, min=0.1, max=1)}
+# what acts on the sound of a video, and leaves the prediction of the video alone
+OF_SOUND = {"audio_guidance"}
 # where equal predictions come back to the last digit only, because a mean of cosines is not exactly 1
 ROUNDED = {"mahiro"}
 

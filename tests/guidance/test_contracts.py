@@ -1,5 +1,6 @@
 """What binds every registered transform, whoever wrote it: contracts (a), (b), (c) and (e), and the life of a value."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -7,12 +8,15 @@ import torch
 from torch import Tensor
 
 import cfglab.guidance as g
+from cfglab.errors import InputError
 from cfglab.guidance import TRANSFORMS, Guidance, Space, Transform, parse_guidance
 from cfglab.guidance.parameterization import convert
 from cfglab.method_card import Card
+from cfglab.step import Step
 from tests.guidance.examples import (
     CHANGE_EQUAL,
     NEXT,
+    OF_SOUND,
     ROUNDED,
     STEP,
     VALUES,
@@ -116,6 +120,9 @@ def test_a_transform_that_acts_says_so_and_its_strength_is_a_blend(value: Transf
     hooks = [name for name in ("conditional", "unconditional", "update", "prediction") if _has(value, name)]
     for space in spaces_of(value):
         none, some, full = (run(with_(value, strength=s, space=space), "v", 3, *seen)[-1] for s in (0, 0.25, 1))  # type: ignore[arg-type]
+        if value.kind in OF_SOUND:
+            assert torch.equal(none, full)
+            continue
         assert not torch.allclose(none, full)
         if len(hooks) == 1 and "momentum" not in value.kind:  # several hooks are blended each on its own
             torch.testing.assert_close(some, 0.75 * none + 0.25 * full, rtol=1e-9, atol=1e-9)
@@ -209,3 +216,28 @@ def test_the_card_is_whole(kind: type[Transform]) -> None:
 
 def _has(value: Transform, hook: str) -> bool:
     return getattr(type(value), hook) is not getattr(Transform, hook)
+
+
+FLOW = [Step(i, 4, 1000 * t, t / (1 - t) if t < 1 else math.inf, None, 1 - t) for i, t in enumerate((1, 0.8, 0.5, 0.2))]
+"""A flow begins at pure noise: sigma is infinite and alpha 0."""
+
+
+@pytest.mark.parametrize("value", VALUES, ids=str)
+def test_from_pure_noise_on_it_is_finite_or_says_which_parameterization_helps(value: Transform) -> None:
+    messages = []
+    try:
+        guided = _through_a_flow(value)
+    except InputError as error:
+        messages.append(str(error))
+        guided = _through_a_flow(with_(value, space="model"))
+    assert all('use space="model"' in message and "step 0" in message for message in messages)
+    assert all(torch.isfinite(prediction).all() for prediction in guided)
+
+
+def _through_a_flow(value: Transform) -> list[Tensor]:
+    """The guided predictions of a run that begins at pure noise."""
+    guide, guided = Guidance(3, [value]).start("flow"), []
+    for number, step in enumerate(FLOW):
+        u, c, x = (as_predictions(value, tensor) for tensor in batch(seed=number))
+        guided.append(guide.combine(u, c, step, x, dict.fromkeys(guide.plan(step).passes, (u + c) / 2)))
+    return guided

@@ -178,6 +178,8 @@ def test_a_function_is_a_schedule() -> None:
         (lambda: parse_guidance("7.5 | prediction_norm(0.5)"), "is not written as a transform is"),
         (lambda: parse_guidance("7.5 | prediction_norm(strength=2*3)"), "is not written as a transform is"),
         (lambda: parse_guidance("7.5 | __import__('os')"), "is not written as a transform is"),
+        (lambda: parse_guidance("4 | pag(layers=single.3, s=1.5)"), "is written in quotes; write 'single.3'"),
+        (lambda: parse_guidance("4 | pag(s=1.5, layers=(3, 7-9))"), "is written in quotes; write '7-9'"),
         (lambda: parse_guidance("7.5 | "), "is not written as a transform is"),
         (lambda: parse_guidance("7.5 | full_nrm()"), "did you mean full_norm?"),
         (lambda: parse_guidance("prediction_norm()"), "prediction_norm"),

@@ -287,7 +287,7 @@ def test_tcfg_of_two_at_right_angles_keeps_the_longer_and_stays_where_none_leads
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("6 | apg(as_in=forge)", "apg(as_in='forge'): input should be 'paper', 'diffusers' or 'comfyui'"),
+        ("6 | apg(as_in=forge)", "apg(as_in='forge'): input should be 'paper', 'diffusers', 'comfyui' or 'ace_step'"),
         ("6 | apg(image=2, as_in=diffusers)", "the image's scale is stable-diffusion.cpp's, whose formula is c + (w"),
         ("6 | apg(eta=2)", "apg(eta=2): it must be between 0 and 1"),
         ("6 | apg(momentum=-1)", "apg(momentum=-1): it must be between -1 and 1, both left out"),

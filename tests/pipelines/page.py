@@ -80,9 +80,16 @@ What guidance replaces is honoured or refused by name, never dropped: `guidance_
 `image_guidance_scale` (`img_guidance_scale` of OmniGen) and `pag_scale` are done here as the pipeline does them, or by
 `image_guidance(s=...)` of the guidance, which may follow a schedule; `use_dynamic_cfg`, `min_guidance_scale` (of Stable
 Video Diffusion, where it is not the same as the other scale: `per_frame`), `guidance_scale_2`, `guidance_schedule`,
-`cfg_truncation`, `cfg_trunc_ratio`, `skip_guidance_layers` and `normalize` are refused, with what to write instead. A
-callback that sets `pipe._guidance_scale` or `pipe._guidance_rescale` during a run is refused at the next step: a
-schedule says the same, `constant(7.5).inside(progress=(0.0, 0.6))` or `table([7, 6, 5, 1])`.
+`cfg_truncation`, `cfg_trunc_ratio`, `cfg_interval_start` and `cfg_interval_end` (of ACE-Step), `skip_guidance_layers`
+and `normalize` are refused, with what to write instead. A callback that sets `pipe._guidance_scale` or
+`pipe._guidance_rescale` during a run is refused at the next step: a schedule says the same,
+`constant(7.5).inside(progress=(0.0, 0.6))` or `table([7, 6, 5, 1])`.
+
+**LTX-2** has a scale for the sound and further terms. The sound keeps `audio_guidance_scale`, unless the guidance says
+`audio_guidance(w=...)`; `modality_guidance(s=..., audio=...)` takes the place of `modality_scale` and
+`audio_modality_scale`; all of them may follow a schedule. `stg_scale` and `guidance_rescale`, and those of the sound,
+are the pipeline's own, one number for all steps. **ACE-Step** guides by an APG of its own: here it is
+`7 | apg(as_in=ace_step)`, and a scale alone is plain guidance.
 """
 
 CALLS = """
@@ -230,6 +237,8 @@ def _layout(profile: Profile) -> tuple[str, str]:
         layout = f"two calls, {profile.parts[0]} first"
     elif profile.layout == "embedded":
         layout = f"the input `{profile.embedded}`"
+    elif profile.layout == "with sound":
+        layout = f"[{'; '.join(profile.parts)}], a video and its sound"
     else:
         layout = f"[{'; '.join(profile.parts)}]" + (", python lists" if profile.lists else "")
     if profile.layout != "embedded" and profile.embedded:
@@ -265,8 +274,10 @@ def _beyond(profile: Profile) -> Iterator[str]:
         yield "two networks"
     if "perturbed" in profile.parts or "neither" in profile.parts:
         yield "the third part is kept, every row is run"
-    if profile.refused:
-        yield "; ".join(f"`{name}` is refused" for name, *_ in profile.refused)
+    if profile.layout == "with sound":
+        yield "its further passes and `guidance_rescale` are kept"
+    if refused := (*profile.refused, *profile.excluded):
+        yield "; ".join(f"`{name}` is refused" for name, *_ in refused)
 
 
 def rule(source: Source) -> str:

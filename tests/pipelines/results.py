@@ -16,7 +16,18 @@ BY_CLASS = {
     "StableDiffusionInstructPix2PixPipeline": "adds its three terms in another order",
     "StableDiffusionXLInstructPix2PixPipeline": "adds its three terms in another order",
     "OmniGenPipeline": "adds its three terms in another order",
+    "AceStepPipeline": "projects in float64",
 }
+BY_CLASS |= dict.fromkeys(
+    (
+        "LTX2Pipeline",
+        "LTX2ImageToVideoPipeline",
+        "LTX2ConditionPipeline",
+        "LTX2InContextPipeline",
+        "LTX2HDRPipeline",
+    ),
+    "it combines x0, here the velocity",
+)
 BY_FORMULA = {
     "lerp": "torch.lerp rounds otherwise",
     "c + g (c - u)": "its formula is c + g (c - u)",

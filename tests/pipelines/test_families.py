@@ -54,7 +54,7 @@ def test_the_same_scale_gives_the_same_picture(made: tuple[Case, Any]) -> None:
     case, pipe = made
     low = case.scales[0]
     plain = untouched(case, low)
-    with guide(pipe, low + case.offset) as trace:
+    with guide(pipe, case.guidance(low + case.offset)) as trace:
         guided = case.call(pipe, wide(case), steps=STEPS)
     if cause(case):
         assert near(guided, plain, ROUNDS)
@@ -71,7 +71,7 @@ def test_another_rounding_grows_no_further_than_a_last_bit_of_the_pipelines_own(
         pytest.skip("bit for bit")
     steps, scale = 8, 9.0
     plain = case.call(pipe, scale, steps=steps)
-    with guide(pipe, scale + case.offset):
+    with guide(pipe, case.guidance(scale + case.offset)):
         guided = case.call(pipe, wide(case), steps=steps)
     with a_last_bit_more(pipe, case.denoisers):
         nudged = case.call(pipe, scale, steps=steps)
@@ -83,7 +83,11 @@ def test_a_schedule_that_skips_rows(made: tuple[Case, Any]) -> None:
     case, pipe = made
     schedule, scales = half_off(case)
     wanted = moved(pipe, case, scales, steps=STEPS)
-    with guide(pipe, schedule) as trace, counted(pipe, case.denoisers) as rows, counted(pipe, case.helpers) as helped:
+    with (
+        guide(pipe, case.guidance(schedule)) as trace,
+        counted(pipe, case.denoisers) as rows,
+        counted(pipe, case.helpers) as helped,
+    ):
         guided = case.call(pipe, wide(case), steps=STEPS)
     assert near(guided, wanted)
     assert not near(wanted, untouched(case, scales[0]), 1e-4)  # the scale moved
@@ -112,7 +116,7 @@ def test_every_image_has_its_own_guidance(made: tuple[Case, Any]) -> None:
         pytest.skip(f"one video a call: {error}")
     if case.accepts("num_videos_per_prompt") and len(each[0]) == len(case.call(pipe, scales[0], steps=2)):
         pytest.skip("one video a call, whatever is asked")
-    with guide(pipe, [scale + case.offset for scale in scales]):
+    with guide(pipe, [case.guidance(scale + case.offset) for scale in scales]):
         guided = case.call(pipe, wide(case), steps=2, images=2)
     for image, alone in enumerate(each):
         parts = guided.chunk(2)[image], alone.chunk(2)[image]

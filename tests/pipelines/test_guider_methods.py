@@ -16,10 +16,12 @@ from tests.pipelines.modular import MODULAR
 SDXL = MODULAR["SDXL"]
 PROMPTED = [value for value in VALUES if hasattr(value, "prompt")]
 TWIN = [value for value in VALUES if isinstance(value, AutoGuidance) and value.model]
+REFUSED = ("image_guidance", "audio_guidance", "modality_guidance")
+"""They ask for rows or outputs that this model does not have."""
 OTHERS = [
     value.model_copy(update={"layers": ("mid",)}) if getattr(value, "layers", ()) else value
     for value in VALUES
-    if value not in PROMPTED and value not in TWIN and value not in EDITING
+    if value not in PROMPTED and value not in TWIN and value not in EDITING and value.kind not in REFUSED
 ]
 
 
@@ -51,9 +53,17 @@ def test_a_transform_through_a_guider_and_through_guide(
     assert [record.w for record in guider.trace.steps] == [pytest.approx(record.w, 1e-3) for record in trace.steps]
 
 
-def test_the_scale_of_an_image_to_edit_is_refused(pipes: tuple[Any, Any]) -> None:
-    with pytest.raises(InputError, match="no rows without the image to edit"):
-        SDXL.run(SDXL.use(pipes[1], to_guider("4 | image_guidance()")))
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("image_guidance", "no rows without the image to edit"),
+        ("audio_guidance", "guides no sound"),
+        ("modality_guidance", "called without 'isolate_modalities'"),
+    ],
+)
+def test_a_scale_of_another_condition_is_refused(pipes: tuple[Any, Any], kind: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        SDXL.run(SDXL.use(pipes[1], to_guider(f"4 | {kind}()")))
 
 
 @pytest.mark.parametrize("value", PROMPTED, ids=str)

@@ -120,6 +120,7 @@ PASSES = {
     "longer text": {"FlippedValues"},
     "image": {"CroppedSample"},
     "image to edit": {"WithoutImage"},
+    "sound of a video": {"Sound", "IsolatedModalities"},
     "weak model": {"WeakModelPass", "SkippedLayers"},
 }
 """What a card may say -> the classes of the passes that it means."""

@@ -1,10 +1,13 @@
 """What guide() refuses, in one clear line, and that the pipeline is whole afterwards."""
 
 import copy
+import inspect
 import pickle
+import warnings
 from functools import cache
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from torch import Tensor
@@ -13,8 +16,12 @@ from cfglab.errors import InputError
 from cfglab.guidance import APG, Guidance, PredictionNorm
 from cfglab.pipelines import Profile, attach, detach, guide
 from cfglab.pipelines.profiles.lookup import profile_of
+from cfglab.pipelines.profiles.source_check import read_source
 from cfglab.pipelines.profiles.table import profiles
+from cfglab.pipelines.profiles.table_refused import GUIDER, REFUSED
 from tests.pipelines.families import Case, case
+from tests.pipelines.families.parts import pil
+from tests.pipelines.refused import TRIES, Try, tried
 
 
 @cache
@@ -93,6 +100,9 @@ def test_transforms_on_an_embedded_scale() -> None:
         ("Lumina2Pipeline", {"cfg_trunc_ratio": 0.5}, r"cfg_trunc_ratio=0.5 .*inside\("),
         ("CogVideoXPipeline", {"use_dynamic_cfg": True}, "use_dynamic_cfg=True .*leave it at False"),
         ("StableVideoDiffusionPipeline", {"min_guidance_scale": 2.0}, r"min_guidance_scale=2.0 .*per_frame\("),
+        ("AceStepPipeline", {"cfg_interval_end": 0.5}, r"cfg_interval_end=0.5 .*inside\("),
+        ("AceStepPipeline", {"audio_cover_strength": 0.5}, "audio_cover_strength=0.5 .*for another text as well"),
+        ("GlmImagePipeline", {"image": [pil()]}, "image=.* to fill a cache .*leave it at None, or make this call"),
         ("WanPipeline", {"guidance_scale_2": 2.0}, "guidance_scale_2=2.0 .*over both experts"),
         ("Ideogram4Pipeline", {"guidance_schedule": [3.0] * 3}, r"guidance_schedule=.* use table\("),
     ],
@@ -262,3 +272,63 @@ def test_profiles_say_what_is_wrong_with_them() -> None:
         Profile(layout="both")
     with pytest.raises(InputError, match="denoiser"):
         Profile(denoiser=("unet",))
+
+
+SAYS = {
+    "AnyFlowFARPipeline": "kv_cache",
+    "Cosmos2_5_TransferPipeline": "num_chunks",
+    "Cosmos3OmniPipeline": "preds_action",
+    "CycleDiffusionPipeline": "source_guidance_scale",
+    "DreamLitePipeline": "image_guidance_scale",
+    "HeliosPyramidPipeline": "is_cfg_zero_star",
+    "Kandinsky6TI2VAPipeline": "zip(noise_pred, noise_pred_uncond)",
+    "LEditsPPPipelineStableDiffusion": "edit_guidance_scale",
+    "LEditsPPPipelineStableDiffusionXL": "edit_guidance_scale",
+    "LTXI2VLongMultiPromptPipeline": "skip_steps_sigma_threshold",
+    "RFD4ProteinaPipeline": "atom",
+    "SanaWMPipeline": "camera",
+    "SemanticStableDiffusionPipeline": "edit_guidance_scale",
+    "ShapEPipeline": "split(",
+    "ShapEImg2ImgPipeline": "split(",
+    "StableDiffusionAttendAndExcitePipeline": "enable_grad",
+    "StableDiffusionGLIGENTextImagePipeline": "noise_pred_uncond, _ =",
+    "StableDiffusionPanoramaPipeline": "views",
+    "StableDiffusionParadigmsPipeline": "parallel",
+    "StableDiffusionPipelineSafe": "sld_guidance_scale",
+    "StableDiffusionPix2PixZeroPipeline": "requires_grad",
+    "StableDiffusionSAGPipeline": "sag_scale",
+    "StableUnCLIPPipeline": "prior_guidance_scale",
+    "TextToVideoZeroPipeline": "backward_loop",
+    "TextToVideoZeroSDXLPipeline": "backward_loop",
+    "UnCLIPImageVariationPipeline": "super_res_first",
+    "UnCLIPPipeline": "super_res_first",
+    "UniDiffuserPipeline": "_infer_mode",
+    "VersatileDiffusionDualGuidedPipeline": "dual_attention",
+    "VersatileDiffusionImageVariationPipeline": "image_unet",
+    "VersatileDiffusionTextToImagePipeline": "image_unet",
+    "ZImageOmniPipeline": "x_combined",
+}
+"""Of each class that combines predictions in a way of its own: what stands in its source because of that."""
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_the_reason_of_a_refusal_holds_in_the_source(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kind = getattr(diffusers, name)
+    reason, source = REFUSED[name], read_source(kind)
+    if reason == GUIDER:
+        assert "guider" in inspect.signature(kind.__init__).parameters
+    elif "made of two pipelines" in reason:
+        assert "_pipe = " in inspect.getsource(kind.__init__)
+    elif name in SAYS:
+        assert SAYS[name] in inspect.getsource(kind)
+    else:  # it combines nothing
+        assert not source.formula
+        assert not source.parts
+
+
+def test_what_is_tried_is_refused() -> None:
+    assert set(TRIES) <= set(REFUSED)
+    guided = case("StableDiffusionPipeline")
+    assert tried(Try(guided.build, guided.call)) == "rows of the network's calls: 2 2 2; differs by 0.0e+00"

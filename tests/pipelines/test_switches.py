@@ -43,14 +43,22 @@ KEPT = {
 """What is done here, where `after` of the profile says so."""
 
 
+WITH_SOUND = {
+    "audio_guidance_scale",  # audio_guidance, or the pipeline's own
+    *("stg_scale", "audio_stg_scale", "spatio_temporal_guidance_blocks"),  # terms that the pipeline adds itself
+    *("guidance_rescale", "audio_guidance_rescale"),
+}
+"""Of LTX-2, which is given c and u, and keeps its own further terms."""
 UNREAD = {"ChromaInpaintPipeline": {"true_cfg_scale"}}
 """What a pipeline takes and never reads: nothing is lost that was there."""
 
 
 def undecided(kind: Any, profile: Profile) -> set[str]:
     """The switches of a class of which nothing was said."""
-    named = {profile.scale, profile.image_scale, *(name for name, *_ in profile.refused), *OTHER}
+    excluded = (name for name, *_ in (*profile.refused, *profile.excluded))
+    named = {profile.scale, profile.image_scale, *excluded, *OTHER}
     named |= {name for name, after in KEPT.items() if profile.post_combine in after}
+    named |= WITH_SOUND if profile.layout == "with sound" else set()
     named |= UNREAD.get(kind.__name__, set())
     return {name for name in inspect.signature(kind.__call__).parameters if SWITCH.search(name)} - named
 

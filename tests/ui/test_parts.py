@@ -75,7 +75,7 @@ def test_bounds_are_those_of_the_fields() -> None:
     assert (control("apg", "eta").low, control("apg", "eta").high) == (0, 1)
     assert (control("apg", "momentum").low, control("apg", "momentum").high) == (-0.99, 0.99)
     assert control("apg", "momentum").default == -0.5
-    assert control("apg", "as_in").choices == ("paper", "diffusers", "comfyui")
+    assert control("apg", "as_in").choices == ("paper", "diffusers", "comfyui", "ace_step")
     assert control("cosine", "k").low > 0
     assert control("wang_linear", "w0").required
 

@@ -119,12 +119,19 @@ def train(which: int, plan: Plan, minutes: float, device: torch.device) -> bool:
     run = Run(f"classifier{which}", network, optimizer, device, plan)
     vae = frozen(device) if (work() / "vae.pt").exists() else None
     labeller = Labeller(100_000 * which + run.step)
+    kept: tuple[Tensor, dict[str, Tensor]] | None = None
     for step in run.steps(minutes):
         pictures, answers = labeller.pictures(plan.batch, device)
         pixels = to_pixels(pictures)
         if vae is not None:
             some = plan.batch // 4
-            pixels[:some] = rebuilt(vae, pixels[:some], 0.25)
+            if (
+                kept is None or step % 2 == 0
+            ):  # shown twice, softened in other ways: the autoencoder is half of the work
+                kept = (rebuilt(vae, pixels[:some], 0.25), {part: row[:some].clone() for part, row in answers.items()})
+            pixels[:some] = kept[0]
+            for part, row in kept[1].items():
+                answers[part][:some] = row
         order = torch.randperm(plan.batch, device=device)
         with autocast(device):
             logits = network(soften(pixels[order]).contiguous(memory_format=torch.channels_last))

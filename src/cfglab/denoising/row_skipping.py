@@ -209,7 +209,7 @@ class GuidedRows:
             _lengths(pairs),
             rows_varied=sum(count for key, count in rows_run.items() if key is not None),
             ranges=tuple(ranges),
-            shares=_shares(rows_by_pass, labels),
+            shares=shares_of(rows_by_pass, labels),
         )
         return self._in_image_order(guided_parts), record
 
@@ -347,8 +347,16 @@ def _norm(prediction: Tensor) -> Tensor:
     return torch.linalg.vector_norm(prediction.float().flatten(1), dim=1)
 
 
-def _shares(needed: dict[Perturbation | None, list[int]], labels: list[int]) -> tuple[tuple[float, float], ...]:
-    """(rows run, rows saved) of each image: each of k equal rows costs 1 / k."""
+def shares_of(needed: dict[Perturbation | None, list[int]], labels: list[int]) -> tuple[tuple[float, float], ...]:
+    """What each image costs: each of k equal rows costs 1 / k.
+
+    Args:
+        needed: The rows of each perturbation, as `GuidedRows.needed_rows` returns them.
+        labels: A label per row, equal for equal rows.
+
+    Returns:
+        (rows run, rows saved) of each image.
+    """
     images = len(labels) // 2
     rows_run, rows_planned = [0.0] * images, [2.0] * images
     for perturbation, rows in needed.items():

@@ -8,7 +8,7 @@
 - past steps: `momentum`, `higs`, `smc_cfg`, `self_guidance`; factors of epsilon: `epsilon_scaling`, `tsr`
 - w from the predictions: `mambo_g`, `beta_cfg`, `feedback`; w as a map: `scale_maps`
 - fewer unconditional rows: `adaptive_guidance`, `reuse_update`
-- one more condition: `image_guidance`
+- one more condition: `image_guidance`; a second output: `audio_guidance`, `modality_guidance`
 - one more prompt: `perp_neg`, `composed_prompts`, `salience`, `contrastive_cfg`, `dng`, `dual_cfg` (over
   `second_prompt`); inside attention: `nag`, `vsf`, `pladis`
 - a weak prediction: `autoguidance`, `pag`, `seg`, `sag`, `tpg`, `swg`, `skip_layers`, `s2_guidance`, `tsg`,
@@ -16,9 +16,10 @@
 - noise in the condition: `icg`, `cads`
 - `not_implemented`: the methods that are missing, with the reasons
 
-`guidance` is the value (Guidance), `guide` one run of it, `transform` the base class of methods, `context` the input of
-a hook, `parameterization` the conversion of predictions, `reductions` the sums over one image, `fields` the number
-types, `parser` the text form. `perturbations/` holds the perturbed passes of the denoiser.
+`guidance` is the value (Guidance), `sound` those of a video and of its sound, `guide` one run of it, `transform` the
+base class of methods, `context` the input of a hook, `parameterization` the conversion of predictions, `reductions` the
+sums over one image, `fields` the number types, `parser` the text form. `perturbations/` holds the perturbed passes of
+the denoiser.
 """
 
 from cfglab.guidance.check import check_transform
@@ -28,6 +29,7 @@ from cfglab.guidance.guide import Guide
 from cfglab.guidance.methods.adaptive_guidance import AdaptiveGuidance
 from cfglab.guidance.methods.adg import ADG
 from cfglab.guidance.methods.apg import APG
+from cfglab.guidance.methods.audio_guidance import AudioGuidance
 from cfglab.guidance.methods.autoguidance import AutoGuidance
 from cfglab.guidance.methods.beta_cfg import UpdatePower
 from cfglab.guidance.methods.cads import CADS
@@ -48,6 +50,7 @@ from cfglab.guidance.methods.imagen_threshold import ImagenThreshold
 from cfglab.guidance.methods.mahiro import MaHiRo
 from cfglab.guidance.methods.mambo_g import MagnitudeAware
 from cfglab.guidance.methods.mimic_threshold import MimicThreshold
+from cfglab.guidance.methods.modality_guidance import ModalityGuidance
 from cfglab.guidance.methods.momentum import MomentumGuidance
 from cfglab.guidance.methods.nag import NAG
 from cfglab.guidance.methods.norms import FullNorm, PredictionNorm, UpdateNorm
@@ -107,6 +110,7 @@ __all__ = [
     "AndSalt",
     "AndTopk",
     "AnyTransform",
+    "AudioGuidance",
     "AutoGuidance",
     "CFGNorm",
     "CFGZeroStar",
@@ -125,6 +129,7 @@ __all__ = [
     "MaHiRo",
     "MagnitudeAware",
     "MimicThreshold",
+    "ModalityGuidance",
     "MomentumGuidance",
     "PerChannel",
     "PerFrame",

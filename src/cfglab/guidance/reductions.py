@@ -86,13 +86,28 @@ def channel_norm(a: Tensor, dim: int = 1) -> Tensor:
     return channel_dot(a, a, dim).sqrt()
 
 
+def position_dot(a: Tensor, b: Tensor, dim: int = 1) -> Tensor:
+    """<a, b> of every channel, over the positions.
+
+    Args:
+        a: (n, channels, ...), or another layout with its `dim`; float32 or float64.
+        b: The same shape.
+        dim: The dimension of the channels, as `StepContext.channel_dim` has it.
+
+    Returns:
+        The same shape, with 1 for every dimension but the images and the channels.
+    """
+    return a.mul(b).sum([other for other in range(1, a.ndim) if other != dim % a.ndim], keepdim=True)
+
+
 def along(a: Tensor, b: Tensor, product: Callable[[Tensor, Tensor], Tensor] = dot) -> Tensor:
     """The part of a that is parallel to b; 0 where b is 0.
 
     Args:
         a: (n, ...), float32 or float64.
         b: The same shape.
-        product: `dot` for one part an image, a `channel_dot` for one at every position.
+        product: `dot` for one part an image, `channel_dot` for one at every position, `position_dot` for one of every
+            channel.
 
     Returns:
         A tensor of the same shape.

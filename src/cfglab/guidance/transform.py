@@ -205,6 +205,14 @@ class Transform(BaseModel):
         """
         return None
 
+    def of_sound(self) -> "Transform":
+        """The transform that guides the sound of a video, where a network predicts both.
+
+        Returns:
+            The transform itself, which acts on the sound as on the video, unless it has fields for the sound.
+        """
+        return self
+
     def is_zero(self, step: Step) -> bool:  # noqa: ARG002
         """Whether the guided prediction is zero in its space at this step.
 

@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 import diffusers
 
+from cfglab.guidance import Guidance
+
 Pipe = Any
 Style = Literal["batched", "lists", "three parts", "two calls", "embedded"]
 Order = Literal["uncond cond", "cond uncond", "other"]
@@ -46,6 +48,7 @@ class Case:
     order: Order = "uncond cond"  # rows of a batch, or calls of a step
     combine: Combine = "u + g (c - u)"
     prediction: Prediction = "flow"
+    transforms: str = ""  # the methods that its own formula is made of beyond the scale
     variance: Literal["none", "discarded", "used"] = "none"  # a second half of the channels
     before: str = ""  # what is done to u and c before they are combined
     after: str = ""  # what is done to the combined prediction before scheduler.step
@@ -64,6 +67,10 @@ class Case:
     def name(self) -> str:
         """The class, with its variant."""
         return f"{self.cls}-{self.variant}" if self.variant else self.cls
+
+    def guidance(self, schedule: Any) -> Guidance:
+        """The guidance that is its own formula with these scales, in our meaning of the word."""
+        return Guidance(schedule, Guidance(f"1 | {self.transforms}").transforms if self.transforms else ())
 
     def accepts(self, argument: str) -> bool:
         """Whether the pipeline takes this argument (callback_on_step_end, num_images_per_prompt, negative_prompt)."""

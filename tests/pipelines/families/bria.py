@@ -3,9 +3,10 @@
 from typing import Any
 
 import diffusers
+import torch
 
-from tests.pipelines.families import Case, Family, parts
-from tests.pipelines.families.parts import PROMPT, calls, pil, seeded
+from tests.pipelines.families import Case, Family, flux2, parts
+from tests.pipelines.families.parts import PROMPT, calls, pil, seeded, told
 
 
 @seeded
@@ -71,6 +72,35 @@ def fibo_parts() -> dict[str, Any]:
     }
 
 
+@seeded
+def second() -> Any:
+    transformer = diffusers.BriaFibo2Transformer2DModel(
+        in_channels=4,
+        dim=32,
+        n_layers=2,
+        n_refiner_layers=1,
+        n_heads=2,
+        cap_feat_dim=parts.WIDTH,
+        injection_layer_ids=(1,),
+        perceiver_num_layers=1,
+        min_num_gist_tokens=4,
+        max_num_gist_tokens=8,
+        gist_step=2,
+        gist_min_text_len=8,
+        gist_max_text_len=32,
+        axes_dims=(4, 6, 6),
+        axes_lens=(64, 32, 32),
+    )
+    return diffusers.BriaFibo2Pipeline(
+        transformer=parts.loud(parts.awake(transformer), "cap_embedder", "context", "injection"),
+        text_encoder=None,
+        processor=None,
+        **flux2.components(),
+    )
+
+
+STATES = 2
+"""Layers of the text encoder that the second Fibo reads."""
 TEXT: dict[str, Any] = {"prompt": PROMPT, "output_type": "latent", "height": 16, "width": 16, "max_sequence_length": 24}
 
 FAMILY = Family(
@@ -108,6 +138,21 @@ FAMILY = Family(
             denoisers=("transformer",),
             after="keeps the first tokens (the rest are the image to be edited)",
             exact=False,
+        ),
+        Case(
+            "BriaFibo2Pipeline",
+            "bria_fibo2",
+            second,
+            calls(
+                **{name: torch.stack([value] * STATES, dim=1) for name, value in told().items()},
+                output_type="latent",
+                height=32,
+                width=32,
+            ),
+            denoisers=("transformer",),
+            style="two calls",
+            order="cond uncond",
+            before="to float32",
         ),
     ),
 )

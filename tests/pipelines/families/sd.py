@@ -67,6 +67,18 @@ def adapter(unet: Any, tokens: int = 4) -> dict[str, dict[str, torch.Tensor]]:
 
 
 @seeded
+def boxes() -> Any:
+    return diffusers.StableDiffusionGLIGENPipeline(**components(attention_type="gated"), **UNCHECKED)
+
+
+@seeded
+def masked() -> Any:
+    return diffusers.StableDiffusionDiffEditPipeline(
+        **components(), inverse_scheduler=diffusers.DDIMInverseScheduler(), **UNCHECKED
+    )
+
+
+@seeded
 def image() -> Any:
     return diffusers.StableDiffusionImg2ImgPipeline(**components(), **UNCHECKED)
 
@@ -159,6 +171,13 @@ def variation() -> Any:
     )
 
 
+def edit_inside(pipe: Any, scale: float, *, steps: int = 3, **arguments: Any) -> torch.Tensor:
+    """DiffEdit with the latents of an image at every step."""
+    latents = picture(8, 4).repeat(steps, 1, 1, 1)[None]
+    fixed = {"mask_image": mask(8)[:, 0], "image_latents": latents, "inpaint_strength": 1.0}
+    return parts.run(pipe, scale, steps=steps, **{**LATENT, **fixed, **arguments})
+
+
 FAMILY = Family(
     "Stable Diffusion",
     (
@@ -179,6 +198,22 @@ FAMILY = Family(
             calls(**LATENT, ip_adapter_image=pil(32)),
             prediction="epsilon",
             variant="IP-Adapter",
+        ),
+        Case(
+            "StableDiffusionGLIGENPipeline",
+            "sd",
+            boxes,
+            calls(**LATENT, gligen_phrases=["a fox"], gligen_boxes=[[0.1, 0.1, 0.6, 0.6]]),
+            prediction="epsilon",
+        ),
+        Case(
+            "StableDiffusionDiffEditPipeline",
+            "sd",
+            masked,
+            edit_inside,
+            prediction="epsilon",
+            exact=False,
+            after="scheduler.step, then the rest of the image is put back",
         ),
         Case(
             "StableDiffusionImg2ImgPipeline",

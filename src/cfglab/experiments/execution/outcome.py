@@ -35,6 +35,7 @@ class Outcome:
         file: the PNG file of the image, None if the cell failed.
         error: the error, None if there is an image.
         settled: False if another attempt may succeed.
+        refused: True if the model cannot run the guidance of the cell, or nothing of the experiment.
         metrics: metrics of the image.
         rows_run: denoiser rows that were run: this image's even share of its batch.
         rows_saved: denoiser rows that were saved: this image's even share of its batch.
@@ -46,6 +47,7 @@ class Outcome:
     file: bytes | None = None
     error: str | None = None
     settled: bool = True
+    refused: bool = False
     metrics: Mapping[str, float] = field(default_factory=dict)
     rows_run: float = 0.0
     rows_saved: float = 0.0
@@ -101,9 +103,6 @@ def generate_batch(backend: Backend, batch: Batch) -> list[Outcome]:
 
     Returns:
         One outcome for each cell; a failure is an outcome, too.
-
-    Raises:
-        InputError: for an input that fails in every attempt.
     """
     outcomes: list[Outcome] = []
     for piece, result in generate_in_pieces(backend, batch):
@@ -111,6 +110,8 @@ def generate_batch(backend: Backend, batch: Batch) -> list[Outcome]:
             outcomes += [Outcome(cell, error=result, settled=False) for cell in piece]
         elif isinstance(result, NotFinite):
             outcomes += [Outcome(cell, error=str(result)) for cell in piece]
+        elif isinstance(result, InputError):
+            outcomes += [Outcome(cell, error=str(result), settled=False, refused=True) for cell in piece]
         else:
             outcomes += _outcomes(piece, result)
     return outcomes
@@ -118,13 +119,13 @@ def generate_batch(backend: Backend, batch: Batch) -> list[Outcome]:
 
 def generate_in_pieces(
     backend: Backend, batch: Sequence[Cell]
-) -> Iterator[tuple[Sequence[Cell], BatchResult | str | NotFinite]]:
+) -> Iterator[tuple[Sequence[Cell], BatchResult | str | InputError]]:
     """Generate a batch as one piece, or in halves, and those again, if the model fails.
 
-    So a batch that does not fit into memory goes on with what fits, and a cell that the model cannot generate fails
-    alone. Every batch is first tried whole: the result depends on the batch and the machine, not on earlier batches.
-    An image of a smaller piece is within 1e-4 of that of the whole batch before it is rounded to bytes, because
-    kernels round differently at other batch sizes.
+    So a batch that does not fit into memory goes on with what fits, and a cell that the model cannot generate (its
+    guidance names a layer that this network does not have) fails alone. Every batch is first tried whole: the result
+    depends on the batch and the machine, not on earlier batches. An image of a smaller piece is within 1e-4 of that of
+    the whole batch before it is rounded to bytes, because kernels round differently at other batch sizes.
 
     Args:
         backend: the loaded model.
@@ -132,13 +133,10 @@ def generate_in_pieces(
 
     Yields:
         Each piece with its result. A text is the traceback of a single cell; NotFinite is that of a single cell
-        whose prediction is not finite in any attempt.
-
-    Raises:
-        InputError: for an input that fails in every attempt.
+        whose prediction is not finite in any attempt, and InputError that of one which the model refuses.
     """
     result = _try_whole(backend, batch)
-    if isinstance(result, str | NotFinite) and len(batch) > 1:  # the failed attempt has released its tensors
+    if isinstance(result, str | InputError) and len(batch) > 1:  # the failed attempt has released its tensors
         half = (len(batch) + 1) // 2
         yield from generate_in_pieces(backend, batch[:half])
         yield from generate_in_pieces(backend, batch[half:])
@@ -146,13 +144,11 @@ def generate_in_pieces(
         yield batch, result
 
 
-def _try_whole(backend: Backend, batch: Sequence[Cell]) -> BatchResult | str | NotFinite:
+def _try_whole(backend: Backend, batch: Sequence[Cell]) -> BatchResult | str | InputError:
     try:
         return backend.generate(batch)
-    except NotFinite as error:
+    except InputError as error:  # NotFinite is one
         return error.with_traceback(None)
-    except InputError:
-        raise
     except Exception as error:
         return "".join(traceback.format_exception(error))
 

@@ -357,6 +357,7 @@ def _draw_all(
         scorer = stack.enter_context(Scorer(store)) if score else None
         advance = stack.enter_context(progress_bar(sum(map(len, todo)), quiet))
         for outcomes in workers.draw(todo):
+            _check_baseline(store.experiment, outcomes, placements)
             written = [row for outcome in outcomes for row in _written(store.folder, outcome, placements, infotext)]
             rows = [row for row in written if row.result.image or row.result.position not in intact]
             try:
@@ -370,6 +371,14 @@ def _draw_all(
             progress = replace(progress, done=progress.done + len(outcomes))
             watch(progress)
     return drawn
+
+
+def _check_baseline(experiment: Experiment, outcomes: Sequence[Outcome], placements: Placements) -> None:
+    """Raise InputError if the model refuses the baseline: nothing can be compared then, and the fault is rarely in one
+    guidance. Another setting that the model refuses (it names a layer of other networks) fails for itself."""
+    for outcome in outcomes:
+        if outcome.refused and any(setting == experiment.baseline for _, setting, _ in placements[outcome.cell.id]):
+            raise InputError(str(outcome.error))
 
 
 def _written(folder: Path, outcome: Outcome, placements: Placements, infotext: bool) -> Iterator[ResultRow]:

@@ -7,6 +7,7 @@ from cfglab.guidance.context import StepContext
 from cfglab.guidance.fields import Inside, NotNegative
 from cfglab.guidance.methods.second_prompt import SecondPromptTransform
 from cfglab.guidance.names import Space
+from cfglab.guidance.posterior import over_signal, transition
 from cfglab.method_card import Card
 from cfglab.schedules.fields import Real
 
@@ -71,13 +72,13 @@ class DNG(SecondPromptTransform):
         step, memory = context.step, context.memory
         if context.extra is None:
             return guided
-        if context.latents is None or step.sigma is None or not step.alpha:
+        z = over_signal(context)
+        if z is None:
             raise InputError(
                 f"dng at step {step.index} without latents, sigma or alpha: it compares the sample with what was "
                 "predicted; call combine(uncond, cond, step, latents) with a whole step."
             )
         if memory.get("step") != step.index:
-            z = context.latents / step.alpha
             memory["p"] = self._posterior_at(z, context)
             memory.update(step=step.index, z=z, sigma=step.sigma, uncond=context.uncond, negative=context.extra)
         p: Tensor = memory["p"]
@@ -85,20 +86,15 @@ class DNG(SecondPromptTransform):
 
     def _posterior_at(self, z: "Tensor", context: StepContext) -> "Tensor":
         """The posterior of each image, (n, 1, ...), after the step from the sample before to z = x0 + sigma epsilon."""
-        from cfglab.guidance.reductions import dot
-
         memory, step = context.memory, context.step
         if "p" not in memory:
             return z.new_full((len(z), *[1] * (z.ndim - 1)), self.prior)
         before: Tensor = memory["p"]
-        s, s_next = memory["sigma"] ** 2, float(step.sigma or 0.0) ** 2
-        if not 0 < s_next < s:
+        sigma = float(step.sigma or 0.0)
+        if not 0 < sigma < memory["sigma"]:
             return before
-        share, variance = s_next / s, (s - s_next) * s_next / s
-        errors = []
-        for clean in (memory["negative"], memory["uncond"]):
-            error = z - share * memory["z"] - (1 - share) * clean
-            errors.append(dot(error, error))
+        seen = (memory["negative"], memory["uncond"])
+        errors, variance = transition(z, memory["z"], memory["sigma"], sigma, seen)
         offset = self.offset / float(step.alpha or 1.0) ** 2  # z is x / alpha, and so is its variance
         grown = (offset - self.temperature * (errors[0] - errors[1])) / (2 * variance)
         return (before.log() + grown).exp().clamp(LEAST, self.max)

@@ -9,6 +9,7 @@ from cfglab.errors import InputError
 from cfglab.guidance.context import StepContext
 from cfglab.guidance.fields import Inside, NotNegative, Positive
 from cfglab.guidance.names import Space
+from cfglab.guidance.posterior import over_signal, transition
 from cfglab.guidance.transform import Transform
 from cfglab.method_card import Card, Implementation
 
@@ -70,30 +71,24 @@ class FeedbackGuidance(Transform):
 
     def scale(self, w: "float | Tensor", context: StepContext) -> "float | Tensor":
         step, memory = context.step, context.memory
-        if context.latents is None or step.sigma is None or step.alpha is None:
+        z = over_signal(context)
+        if z is None:
             raise InputError(
                 f"{self.kind} at step {step.index} without latents, sigma or alpha: it compares the sample with what "
                 "was predicted; call combine(uncond, cond, step, latents) with a whole step."
             )
         if memory.get("step") != step.index:
-            z = context.latents / step.alpha
             memory["log"] = self._log_posterior(z, w, context)
             memory.update(step=step.index, z=z, sigma=step.sigma, cond=context.cond, uncond=context.uncond)
         p = memory["log"].exp()
         return w + p / (p - (1 - self.pi)) - 1
 
     def _log_posterior(self, z: "Tensor", w: "float | Tensor", context: StepContext) -> "Tensor":
-        from cfglab.guidance.reductions import dot
-
         memory, sigma = context.memory, float(context.step.sigma or 0)
         if "log" not in memory:
             return z.new_zeros(len(z), *[1] * (z.ndim - 1))
-        s, s_next = memory["sigma"] ** 2, sigma**2
-        share, variance = s_next / s, (s - s_next) * s_next / s
-        errors = []
-        for clean in (memory["cond"], memory["uncond"]):
-            error = z - share * memory["z"] - (1 - share) * clean
-            errors.append(dot(error, error))
+        seen = (memory["cond"], memory["uncond"])
+        errors, variance = transition(z, memory["z"], memory["sigma"], sigma, seen)
         log = memory["log"] - self.tau / (2 * variance) * (errors[0] - errors[1]) + self._delta(context.step.count)
         most = self.max + 1 - w
         on_device = not isinstance(most, float | int) and most.device.type != "cpu"  # NaN, which the run's end reports

@@ -21,7 +21,8 @@ class SEG(WeakPrediction):
     Attributes:
         s: The scale of the perturbed pass, 0 or more.
         sigma: The standard deviation of the blur, in positions of the layer, above 0; None is infinite.
-        layers: The layers that are perturbed: `mid`, dotted names, numbers of blocks, `7-9`, `single.3`, `d2.2-9`.
+        layers: The layers that are perturbed: `mid`, dotted names, numbers of blocks, `'7-9'`, `'single.3'`,
+            `'d2.2-9'`.
         start: The fraction of the run from which it acts, 0 to 1.
         stop: The fraction of the run at which it stops, above `start`.
 

@@ -20,7 +20,7 @@ class SkipLayers(WeakPrediction):
 
     Attributes:
         s: The scale of the perturbed pass, 0 or more.
-        layers: The layers that are left out: `mid`, dotted names, numbers of blocks, `7-9`, or `single.3`.
+        layers: The layers that are left out: `mid`, dotted names, numbers of blocks, `'7-9'`, or `'single.3'`.
         start: The fraction of the run from which it acts, 0 to 1.
         stop: The fraction of the run at which it stops, above `start`.
 

@@ -20,7 +20,7 @@ class TPG(WeakPrediction):
 
     Attributes:
         s: The scale of the perturbed pass, 0 or more.
-        layers: The layers whose transformer blocks are perturbed, such as `mid`, `d2.2-9`, `7-9` or `single.3`.
+        layers: The layers whose transformer blocks are perturbed, such as `mid`, `'d2.2-9'`, `'7-9'` or `'single.3'`.
         seed: The seed of the orders, a whole number, 0 or more.
         start: The fraction of the run from which it acts, 0 to 1.
         stop: The fraction of the run at which it stops, above `start`.

@@ -156,6 +156,8 @@ def _need(family: Family, need: Need) -> tuple[bool | None, str]:
             return False, "here predictions have no frames"
         case "image to edit" if (profile := profile_of_family(family)) is None or "neither" not in profile.parts:
             return False, "the pipeline has no rows without the image to edit"
+        case "sound of a video" if (profile := profile_of_family(family)) is None or profile.layout != "with sound":
+            return False, "the network predicts no sound beside a video"
         case "weak model":
             return True, "with a weaker network of the same kind, or layers to skip"
         case "layers":

@@ -13,6 +13,9 @@ from torch import Tensor
 
 TIMES = ("timestep", "timesteps", "t", "r", "timestep_ratio")
 
+FURTHER = ("skip_layers", "spatio_temporal_guidance_blocks", "isolate_modalities")
+"""Arguments with which pipelines make a further pass of their own: of Stable Diffusion 3 and of LTX-2."""
+
 CACHES = ("kv_cache", "kv_caches")
 """Objects that a call fills and later calls read: a perturbed pass is given a copy."""
 
@@ -30,7 +33,7 @@ ROWS = frozenset(
         *("attention_mask", "encoder_attention_mask", "encoder_attention_mask_1", "encoder_attention_mask_2"),
         *("encoder_hidden_states_mask", "encoder_mask", "text_embedding_mask", "text_embedding_mask_t5"),
         *("hidden_states_masks", "padding_mask", "conditioning_mask", "image_noise_mask", "condition_mask", "img_mask"),
-        *("audio_encoder_attention_mask", "video_self_attention_mask", "video_keyframes_mask"),
+        *("audio_encoder_attention_mask", "video_self_attention_mask", "video_keyframes_mask", "perturbation_mask"),
         # sizes, conditions, images beside the sample
         *("timestep_cond", "added_time_ids", "guidance", "additional_t_cond", "image_meta_size", "style", "fps"),
         *("micro_conds",),

@@ -47,8 +47,6 @@ class Batched:
     def call(self, call: DenoiserCall, _name: str) -> Any:
         """The output of the call of one step; see `CallStyle.call`."""
         run, parts = self._run, len(self._parts)
-        if call.kwargs.get("skip_layers") is not None:  # a further call of Stable Diffusion 3, not of this batch
-            return call.run()
         if run.rows is None:
             self._check(call)
         images = call.count // parts

@@ -75,8 +75,8 @@ def channel_dim(module: nn.Module, sample: Any) -> int:
     """
     shape = tuple(sample.shape) if isinstance(sample, Tensor) else ()
     candidates = {3: (-1, 1), 5: (1, 2)}.get(len(shape), ())
-    channels = _configured(module, "in_channels") or _configured(module, "latent_dim")
-    return next((dim for dim in candidates if shape[dim] == channels), 1)
+    channels = {_configured(module, name) for name in ("in_channels", "latent_dim", "audio_acoustic_hidden_dim")}
+    return next((dim for dim in candidates if shape[dim] in channels), 1)
 
 
 def same_shape(module: nn.Module) -> bool:

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from cfglab.denoising.duplicate_rows import take
 from cfglab.errors import InputError
 from cfglab.guidance import Perturbation
-from cfglab.pipelines.interception.arguments import CACHES, TIMES, kind_of, unknown_arguments
+from cfglab.pipelines.interception.arguments import CACHES, FURTHER, TIMES, kind_of, unknown_arguments
 from cfglab.pipelines.interception.wrapped_modules import core_of, names_of
 from cfglab.pipelines.profiles.profile import Profile
 
@@ -73,11 +73,17 @@ class DenoiserCall:
 
     @property
     def timestep(self) -> float | None:
-        """The first number of the timestep argument. Waits for the device."""
+        """The first number of the timestep argument, the largest where every token has its own: those of a condition
+        have less noise. Waits for the device."""
         value = next((self.named[name] for name in TIMES if name in self.named), None)
         if isinstance(value, Tensor):
-            return float(value.reshape(-1)[0]) if value.numel() else None
+            return float(value.max() if value.ndim > 1 else value.reshape(-1)[0]) if value.numel() else None
         return None if value is None else float(value)
+
+    @property
+    def is_further(self) -> bool:
+        """Whether it is a further pass of the pipeline's own beside its batch, with a changed network."""
+        return any(self.kwargs.get(name) for name in FURTHER)
 
     @property
     def unknown(self) -> str:

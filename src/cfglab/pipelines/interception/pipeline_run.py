@@ -40,6 +40,7 @@ from cfglab.pipelines.interception.run_checks import (
     check_steps,
 )
 from cfglab.pipelines.interception.two_calls import TwoCalls
+from cfglab.pipelines.interception.with_sound import WithSound, taken_over
 from cfglab.pipelines.interception.wrapped_modules import core_of
 from cfglab.pipelines.profiles.profile import Layout
 from cfglab.step import Step
@@ -50,6 +51,7 @@ _OPEN_RUNS: "list[PipelineRun]" = []
 
 _STYLES: dict[Layout, Callable[[GuidedRun], CallStyle]] = {
     "batched": Batched,
+    "with sound": WithSound,
     "two calls": TwoCalls,
     "embedded": Embedded,
     "one prediction": OnePrediction,
@@ -82,7 +84,8 @@ def run_pipeline(
     check_networks(guided.pipe, guided.profile.denoisers)
     check_steps(guided.pipe, complete.arguments)
     if layout == guided.profile.layout:
-        bound.arguments.update({name: value for name, value in guided.profile.fixed if name in signature.parameters})
+        fixed = dict(guided.profile.fixed) | (taken_over(guided.specs) if layout == "with sound" else {})
+        bound.arguments.update({name: value for name, value in fixed.items() if name in signature.parameters})
     run = PipelineRun(guided, layout, complete.arguments)
     with run.opened():
         return _enter(run, call, bound)
@@ -203,8 +206,11 @@ class PipelineRun:
         Raises:
             InputError: The call does not fit the profile, or guidance was switched off or changed during the run.
         """
+        if call.is_further and self.rows is not None:
+            self._count_further(call)
+            return call.run()
         self._call_count += name not in self.profile.helpers
-        if self.layout in ("batched", "two calls"):
+        if self.layout in ("batched", "with sound", "two calls"):
             if self.rows is None:
                 check_on(self.pipe, self.profile, self.arguments)
             elif self._is_switched_off():
@@ -370,6 +376,19 @@ class PipelineRun:
             record = StepRecord(self.number, step, scales, call.count, rows_saved, shares=shares)
             self.record(record, prediction(output))
         return output
+
+    def _count_further(self, call: DenoiserCall) -> None:
+        """Add a further pass of the pipeline's own to the record of its step."""
+        assert self.rows is not None
+        steps, per_image = self.guided.trace.steps, call.count / self.rows.images
+        last = next(index for index in reversed(range(len(steps))) if steps[index].run == self.number)
+        record = steps[last]
+        steps[last] = replace(
+            record,
+            rows_run=record.rows_run + call.count,
+            rows_varied=record.rows_varied + call.count,
+            shares=tuple((rows_run + per_image, saved) for rows_run, saved in record.shares),
+        )
 
     def _not_finite(self, step: Step) -> NotFinite:
         return NotFinite(

@@ -30,6 +30,13 @@ def resolve_layout(pipe: Any, profile: Profile, arguments: dict[str, Any], specs
     Raises:
         InputError: Guidance is off in this call, or an argument cannot be kept.
     """
+    for name, neutral, reason in profile.excluded:
+        value = arguments.get(name, neutral)
+        if value is not None and not _equal(value, neutral):
+            raise InputError(
+                f"{name}={_short(value)} inside guide(): {type(pipe).__name__} {reason}; leave it at "
+                f"{_short(neutral)}, or make this call outside of guide()."
+            )
     for name, neutral, replacement in profile.refused:
         neutral = _default(pipe, name) if neutral is ... else neutral
         value = arguments.get(name, neutral)
@@ -142,9 +149,12 @@ class Switches:
                 )
 
 
-_SWITCH = re.compile(r"_(?!pag_|image_guidance_scale$)\w*(guidance_scale|guidance_rescale|cfg)\w*")
+_SWITCH = re.compile(r"_(?!pag_|image_guidance_scale$)\w*(guidance_scale|guidance_rescale|modality_scale|cfg)\w*")
 """Attributes that a pipeline's loop reads. Those of a third part of the batch are read at every step here, too."""
 _INSTEAD = {
+    "_modality_scale": "as modality_guidance(s=...)",
+    "_audio_modality_scale": "as modality_guidance(audio=...)",
+    "_audio_guidance_scale": "as audio_guidance(w=...)",
     "_guidance_rescale": "as rescale(...) or by guidance_rescale in the pipeline's call",
     "_guidance_scale": "as a schedule: constant(7.5).inside(...) switches it off, table([...]) has a scale a step",
 }

@@ -27,8 +27,9 @@ from cfglab.pipelines.interception.trusted_code import (
 STATELESS = ("layerwise_casting", "peft_autocast_disable", "group_offloading", "layer_execution_tracker", "layer_skip")
 """diffusers' hooks that neither keep anything over the steps nor look at more than a row; in names of hooks."""
 
-MIXING = re.compile(r"PAG|Perturbed|Store|CrossFrame|AttendExcite|Pix2PixZero|LEDITS")
-"""Attention processors of diffusers that count on a batch of a certain layout, or keep what they saw."""
+MIXING = re.compile(r"PAG|(?<!LTX2)Perturbed|Store|CrossFrame|AttendExcite|Pix2PixZero|LEDITS")
+"""Attention processors of diffusers that count on a batch of a certain layout, or keep what they saw. LTX-2's perturbs
+the rows that it is told to."""
 
 SHARES = ("dropout", "dropout_p", "dropout_prob", "attention_dropout")
 """Attributes of layers that are a share of values to leave out, in training."""

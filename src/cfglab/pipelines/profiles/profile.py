@@ -9,7 +9,7 @@ from cfglab.guidance.names import Space
 from cfglab.schedules.fields import explain
 
 Part = Literal["uncond", "cond", "perturbed", "neither"]
-Layout = Literal["batched", "two calls", "embedded", "one prediction"]
+Layout = Literal["batched", "with sound", "two calls", "embedded", "one prediction"]
 
 
 class Profile(BaseModel):
@@ -27,8 +27,9 @@ class Profile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     layout: Layout = "batched"
-    """"batched": one call a step; "two calls": one for each prediction; "embedded": the scale is an input;
-    "one prediction": conditional rows alone, as a call of the others with guidance off is run."""
+    """"batched": one call a step; "with sound": the same, and its output is a video and its sound; "two calls": one
+    for each prediction; "embedded": the scale is an input; "one prediction": conditional rows alone, as a call of the
+    others with guidance off is run."""
     parts: tuple[Part, ...] = ("uncond", "cond")
     """Rows of the batch, or calls of the step, in order. "perturbed" is PAG's; with "neither" (InstructPix2Pix)
     "uncond" has the image and not the text."""
@@ -88,6 +89,8 @@ class Profile(BaseModel):
     """Arguments of the pipeline that are replaced, so that its formula gives p and `post_combine` is not done twice."""
     refused: tuple[tuple[str, Any, str], ...] = ()
     """Arguments that must be left at their neutral value: name, value, and what to use instead."""
+    excluded: tuple[tuple[str, Any, str], ...] = ()
+    """Arguments with which a call cannot be guided: name, neutral value, and why."""
 
     def __init__(self, **data: Any) -> None:
         try:

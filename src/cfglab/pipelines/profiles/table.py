@@ -37,11 +37,20 @@ Z_IMAGE: dict[str, Any] = {
 }
 UNUSED: dict[str, Any] = {**TRANSFORMER, "variance": "half"}
 
+WITH_SOUND: dict[str, Any] = {
+    **TRANSFORMER,
+    "layout": "with sound",
+    "wide": True,
+    "off": None,
+    "fixed": (("guidance_scale", 2.0), ("audio_guidance_scale", 2.0)),
+}
+
 DEFAULTS: dict[str, Any] = {}
 GENERIC = """
 StableDiffusionImg2ImgPipeline StableDiffusionInpaintPipeline StableDiffusionDepth2ImgPipeline
 StableDiffusionUpscalePipeline StableDiffusionImageVariationPipeline StableDiffusionAdapterPipeline
-LDMTextToImagePipeline KolorsPipeline KolorsImg2ImgPipeline
+StableDiffusionGLIGENPipeline StableDiffusionDiffEditPipeline LDMTextToImagePipeline KolorsPipeline
+KolorsImg2ImgPipeline AudioLDMPipeline AudioLDM2Pipeline MusicLDMPipeline
 """
 
 ROWS: dict[str, dict[str, Any]] = {
@@ -71,6 +80,21 @@ ROWS: dict[str, dict[str, Any]] = {
     "AllegroPipeline AuraFlowPipeline BriaFiboPipeline PRXPipeline StableAudioPipeline "
     "StableAudio3Pipeline": TRANSFORMER,
     "ErnieImagePipeline": TRANSFORMER,
+    "AceStepPipeline": {
+        **TRANSFORMER,
+        **COND_FIRST,
+        "refused": (
+            ("cfg_interval_start", 0.0, ".inside(...) of a schedule"),
+            ("cfg_interval_end", 1.0, ".inside(...) of a schedule"),
+        ),
+        "excluded": (
+            (
+                "audio_cover_strength",
+                1.0,
+                "then calls its network for another text as well, and mixes both predictions",
+            ),
+        ),
+    },
     "PRXPixelPipeline": {**TRANSFORMER, "space": "x0"},
     "BriaPipeline": {**TRANSFORMER, "refused": (("normalize", False, "rescale"),)},
     "CogView3PlusPipeline": {**TRANSFORMER, "wide": True},
@@ -118,6 +142,18 @@ ROWS: dict[str, dict[str, Any]] = {
     "QwenImagePipeline QwenImageImg2ImgPipeline QwenImageInpaintPipeline": QWEN,
     "QwenImageControlNetPipeline QwenImageControlNetInpaintPipeline": {**QWEN, **CONTROLLED},
     "QwenImageEditPipeline QwenImageEditPlusPipeline QwenImageEditInpaintPipeline": {**QWEN, "image_ids": "img_shapes"},
+    "GlmImagePipeline": {
+        **TWO,
+        "wide": True,
+        "whole": ("kv_caches",),
+        "excluded": (
+            (
+                "image",
+                None,
+                "then calls its network before the first step too, to fill a cache that only one call reads",
+            ),
+        ),
+    },
     "CogView4Pipeline CogView4ControlPipeline": TWO,
     "Lumina2Pipeline": {
         **TWO,
@@ -129,6 +165,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "LongCatImagePipeline": {**TWO, "post_combine": "token ceiling", "fixed": (("enable_cfg_renorm", False),)},
     "LongCatImageEditPipeline": {**TWO, "image_ids": "img_ids"},
     "LongCatAudioDiTPipeline": TWO,
+    "BriaFibo2Pipeline": {**TWO, "wide": True},
     "BriaFiboEditPipeline": {**TRANSFORMER, "image_ids": "img_ids"},
     "QwenImage21Pipeline": {**TRUE, "image_ids": "img_last"},
     "QwenImageLayeredPipeline": {
@@ -161,6 +198,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "MochiPipeline": {**TRANSFORMER, "wide": True},
     "LTXPipeline LTXImageToVideoPipeline": {**TRANSFORMER, **RESCALED, "wide": True},
     "LTXConditionPipeline": {**TRANSFORMER, **RESCALED, "negated": True},
+    "LTX2Pipeline LTX2ImageToVideoPipeline LTX2ConditionPipeline LTX2InContextPipeline": WITH_SOUND,
+    "LTX2HDRPipeline": {**WITH_SOUND, "fixed": (("guidance_scale", 2.0),)},
     "WanVideoToVideoPipeline ChronoEditPipeline HeliosPipeline SkyReelsV2Pipeline": TWO,
     "SkyReelsV2DiffusionForcingPipeline SkyReelsV2DiffusionForcingImageToVideoPipeline "
     "SkyReelsV2DiffusionForcingVideoToVideoPipeline": {

@@ -56,8 +56,5 @@ UNVERIFIED: dict[str, dict[str, Any]] = {
     "KandinskyPriorPipeline": {"denoisers": ("prior",)},
     "FluxControlImg2ImgPipeline FluxControlInpaintPipeline SanaSprintImg2ImgPipeline": EMBEDDED,
     "FluxControlNetInpaintPipeline": {**EMBEDDED, "helpers": ("controlnet",)},
-    "BriaFibo2Pipeline": {**TWO, "wide": True},
     "VisualClozeGenerationPipeline": EMBEDDED,
-    # -- sound ---------------------------------------------------------------------------------------------------------
-    "AudioLDMPipeline AudioLDM2Pipeline MusicLDMPipeline": {},
 }
