@@ -104,14 +104,14 @@ def _value(node: ast.expr, text: str) -> Any:
     raise _unreadable(text)
 
 
-_BARE = re.compile(r"[=(,] ?(?=\w)(?!\d*\.?\d*(?:e-?\d+)?[,) ])(\w++[.-][\w.-]*+)[,) ]", re.IGNORECASE)
-"""A name with a dot or a dash that is not in quotes, such as single.3 or 7-9; no number is one."""
+_BARE = re.compile(r"[=(,] ?((?:[a-z]\w*+[.-]|\d++-)[\w.-]*+)[,) ]", re.IGNORECASE)
+"""A name with a dot or a dash that is not in quotes, such as single.3 or 7-9."""
 
 
 def _unreadable(text: str) -> InputError:
     if bare := _BARE.search(text):
         return InputError(
-            f"{shown(text.strip(), 80)}: a name with a dot or a dash is written in quotes; write '{bare[1]}'."
+            f"{shown(text.strip(), 80)}: a name with a dot or a dash is written in quotes; write '{bare[1]:.40}'."
         )
     return InputError(
         f"{shown(text.strip(), 80)} is not written as a transform is: a kind with named fields; write "
