@@ -19,7 +19,7 @@ from cfglab.errors import InputError, MachineError
 from cfglab.pipelines import SAMPLERS, check_prompt, load, locate, weights_hash
 from cfglab.pipelines.loading.load import load_without_prefix
 from cfglab.pipelines.loading.model_folder import read_json
-from cfglab.pipelines.loading.quiet import quiet
+from cfglab.pipelines.loading.quiet import StableDiffusionPipeline, quiet
 from cfglab.pipelines.loading.samplers import make_sampler
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -220,8 +220,6 @@ def test_faults_of_a_download(
 ) -> None:
     import huggingface_hub
 
-    from cfglab.pipelines.loading.quiet import StableDiffusionPipeline
-
     def download(*_: Any, **__: Any) -> None:
         raise fault
 
@@ -229,6 +227,24 @@ def test_faults_of_a_download(
     monkeypatch.setattr(StableDiffusionPipeline, "download", download)
     with pytest.raises(kind, match=words):
         load("somebody/something-that-is-not-cached", device="cpu")
+
+
+def test_weights_in_half_precision_alone_are_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on the hub: `diffusion_pytorch_model.fp16.safetensors`, and no file without the fp16."""
+    import huggingface_hub
+
+    for file in folder.glob("*/*.safetensors"):
+        file.rename(file.with_name(file.name.replace(".safetensors", ".fp16.safetensors")))
+    assert load(folder, device="cpu", dtype="float16").unet.dtype == torch.float16
+
+    def download(*_: Any, variant: str | None = None, **__: Any) -> str:
+        if variant != "fp16":
+            raise OSError("Could not find the necessary `safetensors` weights in ...")
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: str(folder / "model_index.json"))
+    monkeypatch.setattr(StableDiffusionPipeline, "download", download)
+    assert load("somebody/half", device="cpu").unet.dtype == torch.float32
 
 
 def test_a_prompt_longer_than_the_text_encoder(loaded: Any) -> None:

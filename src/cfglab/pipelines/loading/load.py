@@ -1,5 +1,7 @@
 """A StableDiffusionPipeline from a name, quietly, with every fault as one line."""
 
+import inspect
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,13 @@ from cfglab.pipelines.loading.samplers import make_sampler
 from cfglab.pipelines.loading.text_to_image import STABLE_DIFFUSION
 from cfglab.schedules.fields import nearest
 
-_NO_SAFETY_CHECKER = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+_LEFT_OUT = {
+    "safety_checker": None,
+    "feature_extractor": None,
+    "image_encoder": None,
+    "requires_safety_checker": False,
+}
+"""Parts that are not loaded, where a class has them: what checks images, and what reads images as prompts."""
 _PART_CLASSES = (
     diffusers.ModelMixin,
     diffusers.SchedulerMixin,
@@ -28,6 +36,7 @@ _PART_CLASSES = (
     transformers.ImageProcessingMixin,
     transformers.FeatureExtractionMixin,
 )
+_WEIGHTS_FILE = re.compile(r"(?:diffusion_pytorch_)?model(?:\.(?P<variant>[a-z0-9_]+))?(?:-\d+-of-\d+)?\.safetensors")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -157,12 +166,14 @@ def check_prompt(pipe: Any, prompt: str, role: str = "prompt") -> None:
 def _read_pipeline(folder: Path, dtype: torch.dtype, allow_pickle: bool) -> DiffusionPipeline:
     options = {"torch_dtype": dtype, "local_files_only": True}
     kind, classes = pipeline_class(folder), read_parts(folder)
-    absent = dict(_NO_SAFETY_CHECKER) if kind == STABLE_DIFFUSION else {}
+    pipeline = getattr(diffusers, kind)
+    accepted = inspect.signature(pipeline.__init__).parameters
+    absent = {name: value for name, value in _LEFT_OUT.items() if name in accepted}
     try:
         for part, (library, name) in classes.items():
             _check_class(folder, part, library, name)
         networks = {part: _part(folder / part, *classes[part], options, allow_pickle) for part in network_parts(folder)}
-        return getattr(diffusers, kind).from_pretrained(folder, **networks, **absent, local_files_only=True)
+        return pipeline.from_pretrained(folder, **networks, **absent, local_files_only=True)
     except InputError:
         raise
     except Exception as error:  # whatever a damaged file makes of diffusers and transformers
@@ -195,7 +206,9 @@ def _part(folder: Path, library: str, kind: str, options: dict[str, Any], allow_
     )  # left open, diffusers complains before it reads a pickle
     network_class = getattr({"diffusers": diffusers, "transformers": transformers}[library], kind)
     _check_size(folder, network_class)
-    network, report = network_class.from_pretrained(folder, output_loading_info=True, use_safetensors=safe, **options)
+    network, report = network_class.from_pretrained(
+        folder, output_loading_info=True, use_safetensors=safe, variant=_variant(folder), **options
+    )
     missing = sorted(report["missing_keys"])
     if missing and not load_without_prefix(network, folder):
         raise InputError(
@@ -203,6 +216,12 @@ def _part(folder: Path, library: str, kind: str, options: dict[str, Any], allow_
             "or download it again."
         )
     return network
+
+
+def _variant(folder: Path) -> str | None:
+    """The variant of the weights, such as "fp16", where a folder holds no others: `model.fp16.safetensors`."""
+    found = [groups for file in sorted(folder.glob("*.safetensors")) if (groups := _WEIGHTS_FILE.fullmatch(file.name))]
+    return None if any(groups["variant"] is None for groups in found) or not found else found[0]["variant"]
 
 
 def load_without_prefix(network: Any, folder: Path) -> bool:

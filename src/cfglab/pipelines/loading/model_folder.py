@@ -3,7 +3,8 @@
 import errno
 import hashlib
 import re
-from functools import lru_cache
+from contextlib import suppress
+from functools import lru_cache, partial
 from math import prod
 from pathlib import Path
 
@@ -274,10 +275,16 @@ def _download(name: str, revision: str | None, allow_pickle: bool) -> Path:
             index = hf_hub_download(name, "model_index.json", revision=revision)
             kind = pipeline_class(Path(index).parent)
             absent = dict.fromkeys(("safety_checker", "feature_extractor") if kind == STABLE_DIFFUSION else ())
-            folder = getattr(diffusers, kind).download(
-                name, revision=revision, use_safetensors=None if allow_pickle else True, **absent
-            )
-        return Path(folder)
+            safe = None if allow_pickle else True
+            download = partial(getattr(diffusers, kind).download, name, revision=revision, **absent)
+            try:
+                return Path(download(use_safetensors=safe))
+            except OSError as error:
+                if "safetensors" not in str(error):
+                    raise
+                with suppress(OSError):  # there may be weights in half precision alone
+                    return Path(download(use_safetensors=safe, variant="fp16"))
+                raise
     except LocalEntryNotFoundError:
         raise _unreachable(name) from None
     except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:
