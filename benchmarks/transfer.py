@@ -1,14 +1,15 @@
-"""A guidance transferred from 25 steps against what tuning at the new number of steps finds, on `scenes`.
+"""A guidance transferred from 25 steps against what tuning at the new number of steps finds, on a bundled model.
 
     python -m benchmarks.transfer --prompts 171 --seeds 3      # 290,000 denoiser rows, about half an hour on two cores
 
-The same curve over sigma at 8, 12, 25 and 50 DDIM steps, with w - 1 times 0.7, 1 and 1.4: 1 is the transfer, the best
+The same curve over sigma at 8, 12, 25 and 50 steps (DDIM; `--sampler euler` for a model that predicts a flow), with w - 1 times 0.7, 1 and 1.4: 1 is the transfer, the best
 of the three is what tuning finds. Alignment by classifier 2; the same prompts and starting noise everywhere, so that
 differences are paired; 95 % intervals by the bootstrap over prompts.
 """
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,27 +19,37 @@ from cfglab.experiments.spec.prompts import prompt_set
 from cfglab.metrics.alignment import prompt_alignment
 from cfglab.scenes.classifier import SceneClassifier
 
-SCHEDULE, SOURCE, COUNTS, FACTORS = "linear(max=8, min=2)", 25, (8, 12, 25, 50), (0.7, 1.0, 1.4)
+SOURCE, COUNTS, FACTORS = 25, (8, 12, 25, 50), (0.7, 1.0, 1.4)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="scenes", help="a model of the world of scenes: a name or a folder")
+    parser.add_argument("--sampler", default="ddim")
+    parser.add_argument("--schedule", default="linear(max=8, min=2)", help="the schedule at 25 steps")
+    parser.add_argument("--steps", type=int, nargs="+", default=COUNTS, help="the numbers of steps")
     parser.add_argument("--prompts", type=int, default=48, help="held-out prompts")
     parser.add_argument("--seeds", type=int, default=1, help="images of each prompt")
     parser.add_argument("--batch", type=int, default=16, help="images in a call of the pipeline")
     options = parser.parse_args()
     prompts = prompt_set(f"scenes:{options.prompts}")
-    source = cfglab.levels("scenes", SOURCE, sampler="ddim")
-    print(f"{SCHEDULE} at {SOURCE} steps, DDIM, {len(prompts)} prompts, {options.seeds} seeds\n", flush=True)
+    source = cfglab.levels(options.model, SOURCE, sampler=options.sampler)
+    print(
+        f"{options.model}: {options.schedule} at {SOURCE} steps, {options.sampler}, {len(prompts)} prompts, "
+        f"{options.seeds} seeds\n",
+        flush=True,
+    )
     print(
         "| steps | w times 0.7 | transferred | w times 1.4 | tuning over transferred |\n|---|---|---|---|---|",
         flush=True,
     )
-    for count in COUNTS:
-        target = cfglab.levels("scenes", count, sampler="ddim")
-        guidance = cfglab.Guidance(SCHEDULE).transferred(source, target)
+    pipe = cfglab.load(options.model, sampler=options.sampler, device="cpu")
+    pipe.set_progress_bar_config(disable=True)
+    for count in options.steps:
+        target = cfglab.levels(options.model, count, sampler=options.sampler)
+        guidance = cfglab.Guidance(options.schedule).transferred(source, target)
         scores = np.array(
-            [score(prompts * options.seeds, guidance, factor, count, options.batch) for factor in FACTORS]
+            [score(pipe, prompts * options.seeds, guidance, factor, count, options.batch) for factor in FACTORS]
         )
         scores = scores.reshape(len(FACTORS), options.seeds, len(prompts)).mean(1)
         best = int(scores.mean(1).argmax())
@@ -51,10 +62,13 @@ def main() -> None:
         )
 
 
-def score(prompts: Sequence[str], guidance: cfglab.Guidance, factor: float, count: int, batch: int) -> list[float]:
+def score(
+    pipe: Any, prompts: Sequence[str], guidance: cfglab.Guidance, factor: float, count: int, batch: int
+) -> list[float]:
     """The alignment of one image of each prompt in the list, each with a starting noise of its own.
 
     Args:
+        pipe: The pipeline.
         prompts: The prompts; a prompt may stand there several times.
         guidance: The transferred guidance.
         factor: The factor of w - 1.
@@ -64,8 +78,6 @@ def score(prompts: Sequence[str], guidance: cfglab.Guidance, factor: float, coun
     Returns:
         One value per image, 0 to 1.
     """
-    pipe = cfglab.load("scenes", sampler="ddim", device="cpu")
-    pipe.set_progress_bar_config(disable=True)
     classifier, scaled, values = SceneClassifier.load(2), guidance.schedule.scaled(factor), []
     for start in range(0, len(prompts), batch):
         part = list(prompts[start : start + batch])
