@@ -3,8 +3,8 @@
     python -m benchmarks.transfer --prompts 171 --seeds 3      # 290,000 denoiser rows, about half an hour on two cores
 
 The same curve over sigma at 8, 12, 25 and 50 steps (DDIM; `--sampler euler` for a model that predicts a flow), with
-w - 1 times 0.7, 1 and 1.4: 1 is the transfer, the best of the three is what tuning finds. Alignment by classifier 2; the
-same prompts and starting noise everywhere, so that differences are paired; 95 % intervals by the bootstrap over
+w - 1 times 0.7, 1 and 1.4: 1 is the transfer, the best of the three is what tuning finds. Alignment by classifier 2.
+Prompts and starting noise are the same everywhere, so that differences are paired; 95 % intervals by the bootstrap over
 prompts.
 """
 
