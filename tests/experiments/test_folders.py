@@ -162,6 +162,20 @@ def test_arguments_that_the_pipeline_does_not_take(
     assert "\n" not in str(error.value)
 
 
+def test_a_prompt_that_no_text_encoder_reads_whole(folders: Any, tmp_path: Path) -> None:
+    """SDXL has CLIP alone; in Stable Diffusion 3 a T5 reads on."""
+    long = " ".join(["cat"] * 90)
+    with pytest.raises(InputError, match="would be lost; shorten it"):
+        run(
+            Experiment.from_yaml(EXPERIMENT, model=str(folders("StableDiffusionXLPipeline")), prompts=[long]),
+            tmp_path / "xl",
+            "cpu",
+            score=False,
+        )
+    flow = Experiment.from_yaml(EXPERIMENT, model=str(folders("StableDiffusion3Pipeline")), prompts=[long], seeds=0)
+    assert run(flow, tmp_path / "flow", "cpu", score=False).failed == 0
+
+
 def test_a_mixture_has_no_arguments(tmp_path: Path) -> None:
     document = WITHOUT_SIZE.replace("a cat, a dog", "left, right")
     experiment = Experiment.from_yaml(document, model="mixture:tree", arguments={"clip_skip": 1})

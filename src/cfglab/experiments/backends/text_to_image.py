@@ -33,10 +33,16 @@ class TextToImageBackend(PipelineBackend):
         self._autocast = autocast or nullcontext()
 
     def check_prompts(self, prompts: Iterable[str], negative: str) -> None:
-        """Raise InputError if the one text encoder cannot read a prompt, or the pipeline has no negative prompt."""
+        """Raise InputError if no text encoder can read the whole of a prompt, or there is no negative prompt.
+
+        Beside a T5, which reads long texts, those of CLIP (77 tokens) may lose the end of a prompt, as in Stable
+        Diffusion 3; alone, as in SDXL, they may not.
+        """
         if negative and "negative_prompt" not in inspect.signature(type(self.pipe).__call__).parameters:
             raise InputError(f"negative {negative!r:.60}: a {type(self.pipe).__name__} has none; leave it out.")
-        if getattr(self.pipe, "tokenizer", None) is not None and not hasattr(self.pipe, "tokenizer_2"):
+        tokenizers = [getattr(self.pipe, name, None) for name in ("tokenizer", "tokenizer_2", "tokenizer_3")]
+        kinds = [type(tokenizer).__name__ for tokenizer in tokenizers if tokenizer is not None]
+        if kinds and (len(kinds) == 1 or all(kind.startswith("CLIP") for kind in kinds)):
             super().check_prompts(prompts, negative)
 
     def generate(self, batch: Sequence[Cell]) -> BatchResult:
