@@ -16,7 +16,7 @@ from cfglab.experiments.execution.run import run
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.storage.png import read_pixels
 from cfglab.pipelines import guide, load, locate
-from cfglab.pipelines.loading.samplers import FLOW_SAMPLERS, make_sampler
+from cfglab.pipelines.loading.samplers import FLOW_SAMPLERS, OWN, make_sampler
 from cfglab.pipelines.loading.text_to_image import SIDE
 from cfglab.pipelines.profiles.table import profiles
 from tests.pipelines.families import case
@@ -73,13 +73,14 @@ def test_a_run_draws_what_the_guided_pipeline_draws(
     name: str, arguments: dict[str, Any], folders: Any, tmp_path: Path
 ) -> None:
     folder = folders(name)
-    experiment = Experiment.from_yaml(EXPERIMENT, model=str(folder), arguments=arguments)
+    sampler = OWN if name == "CogView3PlusPipeline" else "euler"
+    experiment = Experiment.from_yaml(EXPERIMENT, model=str(folder), arguments=arguments, sampler=sampler)
     finished = run(experiment, tmp_path / "run", "cpu", score=False)
     rows = list(finished.store.rows())
     assert [row.result.error for row in rows if row.result.status != "done"] == []
     assert all("clipped_share" in row.result.metrics for row in rows)
     wanted = [row.result for row in rows if row.result.setting == "cosine"]
-    pipe = load(folder, device="cpu", sampler="euler")
+    pipe = load(folder, device="cpu", sampler=sampler)
     pipe.set_progress_bar_config(disable=True)
     prompts = [result.prompt for result in wanted]
     switched = {"negative_prompt": [""] * len(prompts)} if "negative_prompt" in profiles()[name].negatives else {}

@@ -65,6 +65,15 @@ def test_every_sampler_keeps_the_noise_schedule_and_the_prediction(tiny_v_folder
     assert sampler.config.prediction_type == "v_prediction"
 
 
+def test_a_sampler_that_would_drop_what_shapes_the_noise_levels_is_refused() -> None:
+    """As Playground 2.5, whose scheduler has the preconditioning of EDM."""
+    edm = {"_class_name": "EDMEulerScheduler", "sigma_data": 0.5, "sigma_min": 0.002, "sigma_max": 80.0}
+    with pytest.raises(InputError, match="sampler euler: it does not read sigma_data"):
+        make_sampler("euler", edm)
+    with pytest.raises(InputError, match="sampler ddim: it does not read snr_shift_scale"):
+        make_sampler("ddim", {"_class_name": "CogVideoXDDIMScheduler", "snr_shift_scale": 3.0})
+
+
 @pytest.mark.parametrize(
     ("kwargs", "words"),
     [

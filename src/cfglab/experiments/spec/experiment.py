@@ -44,7 +44,7 @@ from cfglab.experiments.spec.setting import (
     written_setting,
 )
 from cfglab.experiments.spec.starting_noise import Noise, torch_seed
-from cfglab.pipelines.loading.samplers import SAMPLERS, TWICE
+from cfglab.pipelines.loading.samplers import OWN, SAMPLERS, TWICE
 from cfglab.schedules.fields import nearest, shown
 from cfglab.yaml_text import write_yaml
 
@@ -69,7 +69,8 @@ class Experiment(ContentHashed):
         prompt_offset: the position of the first prompt if the prompts are a part of a longer list, 0 or more. The part
             then has the same noises as in the whole list.
         steps: sampling steps.
-        sampler: a name in SAMPLERS; for a pipeline in memory the class of its scheduler.
+        sampler: a name in SAMPLERS, or "own", the scheduler that the model comes with; for a pipeline in memory the
+            class of its scheduler.
         width: image width in pixels, a multiple of 8; None is the width of the model.
         height: image height in pixels, a multiple of 8; None is the height of the model.
         dtype: the dtype of the model.
@@ -141,9 +142,9 @@ class Experiment(ContentHashed):
                 f"prompts {shown(file_name)}: @ names a file of prompts, which is read from a command line or a YAML "
                 "file; give its prompts, or read_prompts([…])."
             )
-        if self.sampler not in SAMPLERS and not self.imported and not self.in_memory:
+        if self.sampler not in (OWN, *SAMPLERS) and not self.imported and not self.in_memory:
             hint = nearest(self.sampler, SAMPLERS) or " name one."
-            raise InputError(f"sampler {self.sampler!r}: there are {', '.join(SAMPLERS)};{hint}")
+            raise InputError(f"sampler {self.sampler!r}: there are {', '.join((OWN, *SAMPLERS))};{hint}")
         for name, size in (("width", self.width), ("height", self.height)):
             if size is not None and (size < 8 or size % 8) and not self.imported:
                 raise InputError(f"{name} {size}: a size is a multiple of 8; leave it out for the model's own.")

@@ -11,7 +11,7 @@ from cfglab.limits import LARGEST_SEED
 from cfglab.mixtures import toys
 from cfglab.pipelines.loading.configuration import read_configuration
 from cfglab.pipelines.loading.model_folder import locate, weights_hash
-from cfglab.pipelines.loading.samplers import SAMPLERS
+from cfglab.pipelines.loading.samplers import OWN, SAMPLERS
 from cfglab.schedules.fields import nearest, shown
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def mixture_facts(model: str) -> ModelFacts:
 
 def sampler_names(model: str) -> tuple[str, ...]:
     """Return the names of the samplers that a model runs with."""
-    return tuple(MIXTURE_METHODS if is_mixture(model) else SAMPLERS)
+    return tuple(MIXTURE_METHODS if is_mixture(model) else (OWN, *SAMPLERS))
 
 
 def largest_seed(model: str) -> int:

@@ -1,6 +1,5 @@
 """The noise levels of a family at a number of steps: from the catalogue's scheduler, without the model's files."""
 
-import inspect
 import math
 from typing import Any
 
@@ -11,9 +10,6 @@ from cfglab.pipelines.advice.family import Family
 from cfglab.pipelines.loading.samplers import FLOW_SAMPLERS, SAMPLERS, make_sampler
 from cfglab.pipelines.model_levels import scheduler_levels
 from cfglab.schedules.fields import shown
-
-SHAPING = ("snr_shift_scale", "sigma_data", "sigma_min", "sigma_max")
-"""Settings of schedulers that shape the noise levels and that other schedulers ignore."""
 
 
 def family_levels(family: Family, steps: int, sampler: str | None = None) -> Levels:
@@ -45,7 +41,7 @@ def family_levels(family: Family, steps: int, sampler: str | None = None) -> Lev
     if flow and sampler is not None and FLOW_SAMPLERS.get(sampler) != facts["class"]:
         return scheduler_levels(family.name, _flow_sampler(family, sampler, settings, mu), steps)
     if sampler is not None and not flow:
-        return scheduler_levels(family.name, _noise_sampler(family, sampler, settings), steps)
+        return scheduler_levels(family.name, make_sampler(sampler, settings), steps)
     scheduler = getattr(diffusers, facts["class"]).from_config(dict(settings))
     timesteps: dict[str, Any] = {}
     if facts.get("even_sigmas"):
@@ -66,19 +62,6 @@ def check_steps(steps: Any) -> None:
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= STEPS:
         raise InputError(f"{shown(steps)} steps: a run has 1 to {STEPS:,}, a whole number; write 50.")
-
-
-def _noise_sampler(family: Family, sampler: str, settings: dict[str, Any]) -> Any:
-    """A sampler with the family's betas. One that would drop what shapes the levels is refused."""
-    import diffusers
-
-    accepted = inspect.signature(getattr(diffusers, SAMPLERS.get(sampler, "DDIMScheduler")).__init__).parameters
-    if dropped := [name for name in SHAPING if name in settings and name not in accepted]:
-        raise InputError(
-            f"sampler {sampler} for {family.name}: it does not read {dropped[0]}, on which the noise levels of this "
-            "family depend; leave it out."
-        )
-    return make_sampler(sampler, settings)
 
 
 def _flow_sampler(family: Family, sampler: str, settings: dict[str, Any], mu: float | None) -> Any:

@@ -16,7 +16,7 @@ from cfglab.pipelines.loading.compiled_blocks import compile_in_blocks
 from cfglab.pipelines.loading.configuration import pipeline_class, read_parts
 from cfglab.pipelines.loading.model_folder import locate, network_parts, weights_count
 from cfglab.pipelines.loading.quiet import DiffusionPipeline, quiet
-from cfglab.pipelines.loading.samplers import make_sampler
+from cfglab.pipelines.loading.samplers import OWN, make_sampler
 from cfglab.pipelines.loading.text_to_image import STABLE_DIFFUSION
 from cfglab.schedules.fields import nearest
 
@@ -60,7 +60,7 @@ def load(
         name: "scenes", the path of a model folder, or a hub id. A hub id is consent to download the model.
         device: a torch device, or "auto": CUDA if present, else Apple's GPU, else the CPU.
         dtype: "float32", "float16" or "bfloat16".
-        sampler: one of SAMPLERS; None keeps the sampler of the model.
+        sampler: one of SAMPLERS; None or "own" keeps the sampler of the model.
         compiled: run the denoiser through torch.compile in blocks of a fixed size: slower to start, faster afterwards.
         revision: the revision of the hub model.
         allow_pickle: accept pickled weights; they are then read with weights-only loading.
@@ -84,8 +84,8 @@ def load(
     folder = locate(name, revision, allow_pickle, allow_download)
     with quiet():
         pipe = _read_pipeline(folder, DTYPES[dtype], allow_pickle)
-        if sampler is not None:
-            pipe.scheduler = _sampler(folder, sampler, pipe.scheduler.config)
+        if sampler not in (None, OWN):
+            pipe.scheduler = _sampler(folder, str(sampler), pipe.scheduler.config)
     if compiled and not hasattr(pipe, "unet"):
         raise InputError(f"compile: the transformer of a {type(pipe).__name__} is run as it is; leave it out.")
     if compiled:

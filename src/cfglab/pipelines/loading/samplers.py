@@ -1,5 +1,6 @@
 """Samplers by name. Loads no torch."""
 
+import inspect
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ SAMPLERS: dict[str, str] = {
     "unipc": "UniPCMultistepScheduler",
 }
 """Name -> the scheduler class of diffusers that it is."""
+OWN = "own"
+"""The name of the scheduler that a model comes with, whatever it is."""
 FLOW_SAMPLERS: dict[str, str] = {
     "deis": "DEISMultistepScheduler",
     "dpm++2m": "DPMSolverMultistepScheduler",
@@ -39,6 +42,8 @@ FLOW_SAMPLERS: dict[str, str] = {
     "unipc": "UniPCMultistepScheduler",
 }
 """The same for a model that predicts a flow."""
+_SHAPING = ("snr_shift_scale", "sigma_data", "sigma_min", "sigma_max")
+"""Settings of schedulers that shape the noise levels and that other schedulers ignore."""
 TWICE = ("heun", "kdpm2", "kdpm2-a")
 """Those that call the denoiser twice a step, but for the last."""
 
@@ -77,7 +82,14 @@ def make_sampler(name: str, config: Mapping[str, Any]) -> "SchedulerMixin":
 
     settings = _SETTINGS.get(name, {})
     if not is_flow(config):
-        return getattr(diffusers, SAMPLERS[name]).from_config(config, **settings)
+        scheduler = getattr(diffusers, SAMPLERS[name])
+        read = inspect.signature(scheduler.__init__).parameters
+        if dropped := [key for key in _SHAPING if config.get(key) is not None and key not in read]:
+            raise InputError(
+                f"sampler {name}: it does not read {dropped[0]}, on which the noise levels of this model depend; "
+                f"write {OWN}, which is the scheduler that the model comes with."
+            )
+        return scheduler.from_config(config, **settings)
     if name not in FLOW_SAMPLERS:
         raise InputError(
             f"sampler {name}: the model predicts a flow, and the samplers for it are {', '.join(FLOW_SAMPLERS)}; name "

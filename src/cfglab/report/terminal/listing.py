@@ -9,6 +9,7 @@ from cfglab.guidance import TRANSFORMS
 from cfglab.metrics import METRICS
 from cfglab.mixtures.toys import TOYS
 from cfglab.pipelines import SAMPLERS
+from cfglab.pipelines.loading.samplers import OWN
 from cfglab.schedules import PUBLISHED, SHAPES
 
 Rows = list[tuple[str, str]]
@@ -45,7 +46,7 @@ def presets() -> Rows:
 
 def samplers() -> Rows:
     """Every sampler by name, with the scheduler of diffusers that it is."""
-    return [(name, sampler) for name, sampler in SAMPLERS.items()]
+    return [(OWN, "the scheduler that the model comes with"), *SAMPLERS.items()]
 
 
 def metrics() -> Rows:
