@@ -125,9 +125,8 @@ def train(which: int, plan: Plan, minutes: float, device: torch.device) -> bool:
         pixels = to_pixels(pictures)
         if vae is not None:
             some = plan.batch // 4
-            if (
-                kept is None or step % 2 == 0
-            ):  # shown twice, softened in other ways: the autoencoder is half of the work
+            # shown twice, softened in other ways: the autoencoder is half of the work
+            if kept is None or step % 2 == 0:
                 kept = (rebuilt(vae, pixels[:some], 0.25), {part: row[:some].clone() for part, row in answers.items()})
             pixels[:some] = kept[0]
             for part, row in kept[1].items():

@@ -51,6 +51,26 @@ def contrast(pixels: Any) -> FloatArray:
     return luma.std(axis=(1, 2))
 
 
+def pixel_metrics(pixels: Any, *, clamped: bool = False) -> list[dict[str, float]]:
+    """The metrics of this module for each image.
+
+    Args:
+        pixels: (n, 3, h, w); n may be 0.
+        clamped: Whether the pixels were clamped, so that there is no `clipped_share`.
+
+    Returns:
+        Values by the names of the functions, one dict for each image.
+
+    Raises:
+        InputError: pixels that are no finite float array (n, 3, h, w).
+    """
+    if not len(pixels):
+        return []
+    functions = {"saturation": saturation, "contrast": contrast} | ({} if clamped else {"clipped_share": clipped_share})
+    columns = {name: measure(pixels).tolist() for name, measure in functions.items()}
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
 def _checked(pixels: Any) -> FloatArray:
     """float64 (n, 3, h, w). A torch tensor is moved by its own methods, so torch is not imported here."""
     array = np.asarray(pixels.detach().cpu().float().numpy() if hasattr(pixels, "detach") else pixels)

@@ -23,15 +23,7 @@ def build() -> Any:
         **SIZES, num_hidden_layers=2, in_channels=12, audio_acoustic_hidden_dim=4
     )
     return diffusers.AceStepPipeline(
-        vae=diffusers.AutoencoderOobleck(
-            encoder_hidden_size=6,
-            downsampling_ratios=[1, 2],
-            decoder_channels=3,
-            decoder_input_channels=4,
-            audio_channels=2,
-            channel_multiples=[2, 4],
-            sampling_rate=4,
-        ),
+        vae=parts.sound_vae(),
         text_encoder=parts.language("Qwen3"),
         tokenizer=parts.tokenizer(512),
         transformer=parts.loud(parts.awake(transformer), "cross_attn"),

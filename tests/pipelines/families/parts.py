@@ -266,6 +266,19 @@ def shown(**fixed: Any) -> Callable[..., Tensor]:
     return call
 
 
+def sound_vae() -> Any:
+    """The autoencoder of stereo sound that Stable Audio and ACE-Step have."""
+    return diffusers.AutoencoderOobleck(
+        encoder_hidden_size=6,
+        downsampling_ratios=[1, 2],
+        decoder_channels=3,
+        decoder_input_channels=4,
+        audio_channels=2,
+        channel_multiples=[2, 4],
+        sampling_rate=4,
+    )
+
+
 def flux_vae(channels: int = 4, **more: Any) -> Any:
     """The autoencoder of SD3 and Flux: shifted latents, no quantisation layers."""
     shifted = {"use_quant_conv": False, "use_post_quant_conv": False, "shift_factor": 0.06, "scaling_factor": 1.5}

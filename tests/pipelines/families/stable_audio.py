@@ -27,15 +27,7 @@ def text() -> Any:
     return diffusers.StableAudioPipeline(
         **parts_video.text(),
         transformer=parts.loud(transformer, "attn2", "cross_attention_proj"),
-        vae=diffusers.AutoencoderOobleck(
-            encoder_hidden_size=6,
-            downsampling_ratios=[1, 2],
-            decoder_channels=3,
-            decoder_input_channels=4,
-            audio_channels=2,
-            channel_multiples=[2, 4],
-            sampling_rate=4,
-        ),
+        vae=parts.sound_vae(),
         projection_model=diffusers.StableAudioProjectionModel(
             text_encoder_dim=parts.WIDTH, conditioning_dim=parts.WIDTH, min_value=0, max_value=32
         ),

@@ -76,7 +76,8 @@ def as_backend(model: Any) -> Backend:
     """Return a backend as it is, and a diffusers pipeline as the backend of its class."""
     if isinstance(model, Backend):
         return model
-    if type(model).__name__ in {*SIDE} - {STABLE_DIFFUSION}:
+    kind = type(model).__name__
+    if kind in SIDE and kind != STABLE_DIFFUSION:
         from cfglab.experiments.backends.text_to_image import TextToImageBackend
 
         return TextToImageBackend(model)

@@ -13,7 +13,7 @@ from cfglab.experiments.backends.base import BatchResult
 from cfglab.experiments.backends.candidates import choose_candidates
 from cfglab.experiments.backends.pipeline import PipelineBackend, result
 from cfglab.experiments.spec.cell import Cell
-from cfglab.metrics.images import clipped_share, contrast, saturation
+from cfglab.metrics.images import pixel_metrics
 from cfglab.pipelines import guide
 from cfglab.pipelines.profiles.lookup import profile_of
 
@@ -126,10 +126,6 @@ def _decoded(pipe: Any) -> Iterator[list[torch.Tensor]]:
 
 def _metrics(pixels: np.ndarray, decoded: list[torch.Tensor]) -> tuple[Mapping[str, float], ...]:
     """The metrics of each image; of one that is not finite, which fails, they are not read."""
-    functions = {"saturation": saturation, "contrast": contrast}
-    if decoded and all(image.ndim == 4 and image.shape[1] == 3 for image in decoded):
-        pixels = torch.cat(decoded).numpy()
-        functions["clipped_share"] = clipped_share
-    shown = np.nan_to_num(pixels)
-    values = {name: function(shown).tolist() for name, function in functions.items()}
-    return tuple({name: column[index] for name, column in values.items()} for index in range(len(shown)))
+    unclamped = bool(decoded) and all(image.ndim == 4 and image.shape[1] == 3 for image in decoded)
+    shown = torch.cat(decoded).numpy() if unclamped else pixels
+    return tuple(pixel_metrics(np.nan_to_num(shown), clamped=not unclamped))

@@ -20,7 +20,7 @@ from cfglab.experiments.spec.starting_noise import candidate_seed
 from cfglab.experiments.storage.png import encode, to_bytes
 from cfglab.experiments.storage.results import CANDIDATE
 from cfglab.experiments.storage.session import WorkerState
-from cfglab.metrics.images import clipped_share, contrast, saturation
+from cfglab.metrics.images import pixel_metrics
 
 NOT_FINITE = "the image has values that are not finite (NaN or infinity); try dtype float32 or a smaller scale"
 Batch = tuple[Cell, ...]
@@ -157,7 +157,7 @@ def _outcomes(piece: Sequence[Cell], result: BatchResult) -> Iterator[Outcome]:
     finite: NDArray[np.bool_] = np.all(np.isfinite(result.pixels), axis=(1, 2, 3))
     files = encode(to_bytes(np.nan_to_num(result.pixels)), piece, versions())
     if result.metrics is None:
-        metrics = _pixel_metrics(result.pixels[finite])
+        metrics = iter(pixel_metrics(result.pixels[finite]))
     else:
         metrics = iter([dict(values) for values, good in zip(result.metrics, finite, strict=True) if good])
     run, saved = result.rows_run / len(piece), result.rows_saved / len(piece)
@@ -168,12 +168,3 @@ def _outcomes(piece: Sequence[Cell], result: BatchResult) -> Iterator[Outcome]:
             yield Outcome(cell, file, metrics=values, rows_run=run, rows_saved=saved, trace=trace, candidate=candidate)
         else:
             yield Outcome(cell, error=NOT_FINITE)
-
-
-def _pixel_metrics(pixels: np.ndarray) -> Iterator[dict[str, float]]:
-    """Metrics of each image of `(n, 3, h, w)`, measured before clamping."""
-    if not len(pixels):
-        return iter(())
-    functions = {"saturation": saturation, "clipped_share": clipped_share, "contrast": contrast}
-    columns = {name: measure(pixels).tolist() for name, measure in functions.items()}
-    return iter([dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)])

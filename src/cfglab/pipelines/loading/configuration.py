@@ -187,7 +187,7 @@ def read_parts(folder: Path) -> dict[str, tuple[str, str]]:
     """
     file = folder / "model_index.json"
     content = read_json(file)
-    kind = pipeline_class(folder)
+    kind = _class_in(folder, content)
     if kind == STABLE_DIFFUSION:
         index = _checked(file, content, Index)
         parts = {part: getattr(index, part) for part in (*CLASSES, "scheduler")}
@@ -221,7 +221,11 @@ def pipeline_class(folder: Path) -> str:
     Raises:
         InputError: Its model_index.json cannot be read, or names another class.
     """
-    kind = read_json(folder / "model_index.json").get("_class_name")
+    return _class_in(folder, read_json(folder / "model_index.json"))
+
+
+def _class_in(folder: Path, index: Mapping[str, Any]) -> str:
+    kind = index.get("_class_name")
     if not isinstance(kind, str) or kind not in SIDE:
         raise InputError(
             f"{folder} holds a {kind!s:.60}, which is not yet supported: a run loads {', '.join(SIDE)}; give one of "
