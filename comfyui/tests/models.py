@@ -97,6 +97,21 @@ def patcher(kind: ModelType, network: torch.nn.Module | None = None, pooled: boo
     return comfy.model_patcher.ModelPatcher(model, CPU, CPU)
 
 
+FLUX: dict[str, Any] = {
+    "context_in_dim": WIDTH,
+    "hidden_size": 64,
+    "mlp_ratio": 2.0,
+    "num_heads": 4,
+    "depth": 2,
+    "depth_single_blocks": 2,
+    "axes_dim": [4, 6, 6],
+    "theta": 10000,
+    "patch_size": 2,
+    "qkv_bias": True,
+}
+"""The sizes of Flux and of Chroma."""
+
+
 def transformer(name: str) -> Any:
     """A MODEL of one of ComfyUI's transformers: its real layout at a small size."""
     ops: dict[str, Any] = {"dtype": torch.float32, "device": CPU, "operations": comfy.ops.disable_weight_init}
@@ -106,16 +121,7 @@ def transformer(name: str) -> Any:
                 in_channels=4,
                 out_channels=4,
                 vec_in_dim=WIDTH,
-                context_in_dim=WIDTH,
-                hidden_size=64,
-                mlp_ratio=2.0,
-                num_heads=4,
-                depth=2,
-                depth_single_blocks=2,
-                axes_dim=[4, 6, 6],
-                theta=10000,
-                patch_size=2,
-                qkv_bias=True,
+                **FLUX,
                 guidance_embed=False,
                 **ops,
             )
@@ -124,16 +130,7 @@ def transformer(name: str) -> Any:
             network = comfy.ldm.chroma.model.Chroma(
                 in_channels=4 * 4,
                 out_channels=4 * 4,
-                context_in_dim=WIDTH,
-                hidden_size=64,
-                mlp_ratio=2.0,
-                num_heads=4,
-                depth=2,
-                depth_single_blocks=2,
-                axes_dim=[4, 6, 6],
-                theta=10000,
-                patch_size=2,
-                qkv_bias=True,
+                **FLUX,
                 in_dim=64,
                 out_dim=64,
                 hidden_dim=32,

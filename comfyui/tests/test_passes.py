@@ -1,6 +1,6 @@
 """Perturbed passes inside ComfyUI's own UNet, against the same change written into its modules by hand."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -150,6 +150,16 @@ def test_pladis_mixes_the_weights_of_cross_attention_in_both_predictions() -> No
     assert difference(sample(model, 5.0), oracle) > 0
 
 
+@contextmanager
+def replaced(blocks: list[Any], forward: Callable[[Any], Any]) -> Iterator[None]:
+    """Each of the blocks runs `forward(block)` in place of its own."""
+    for block in blocks:
+        block.forward = forward(block)
+    yield
+    for block in blocks:
+        del block.forward
+
+
 def test_nag_extrapolates_inside_every_cross_attention() -> None:
     model, negative = patcher(ModelType.EPS), FURTHER[0][0]
     guidance = Guidance("5 | nag(s=4, tau=2, alpha=0.5, prompt=blurry)")
@@ -168,15 +178,7 @@ def test_nag_extrapolates_inside_every_cross_attention() -> None:
 
         return guided_attention
 
-    @contextmanager
-    def around() -> Iterator[None]:
-        for block in blocks:
-            block.forward = forward(block)
-        yield
-        for block in blocks:
-            del block.forward
-
-    oracle = by_hand(model, 5.0, 0.0, around, replaces=True)
+    oracle = by_hand(model, 5.0, 0.0, lambda: replaced(blocks, forward), replaces=True)
     ours = sample(guided(model, str(guidance), prompts=(FURTHER,)))
     note("b", "nag, written by hand", difference(ours, oracle))
     assert difference(ours, oracle) < CLOSE
@@ -202,15 +204,7 @@ def test_vsf_flips_the_values_of_a_text_behind_the_own_one() -> None:
 
         return flipped
 
-    @contextmanager
-    def around() -> Iterator[None]:
-        for block in blocks:
-            block.forward = forward(block)
-        yield
-        for block in blocks:
-            del block.forward
-
-    oracle = by_hand(model, 5.0, 0.0, around, replaces=True)
+    oracle = by_hand(model, 5.0, 0.0, lambda: replaced(blocks, forward), replaces=True)
     ours = sample(guided(model, "5 | vsf(s=1.7, offset=0.2, prompt=blurry)", prompts=(FURTHER,)))
     note("b", "vsf, written by hand", difference(ours, oracle))
     assert difference(ours, oracle) < CLOSE
