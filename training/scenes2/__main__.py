@@ -23,9 +23,9 @@ PLANS: dict[str, dict[str, Plan]] = {
     "cpu": {
         "autoencoder": Plan(8, 2e-3, 6000),
         "decoder": Plan(4, 1e-3, 4000),
-        "classifier1": Plan(64, 2e-3, 3000),
-        "classifier2": Plan(64, 2e-3, 3000),
-        "denoiser": Plan(64, 1e-3, 12_000),
+        "classifier1": Plan(64, 2e-3, 2000),
+        "classifier2": Plan(64, 2e-3, 2000),
+        "denoiser": Plan(64, 1e-3, 7600),
         "flow": Plan(64, 1e-3, 12_000),
         "denoiser-twin": Plan(32, 1e-3, 1500),
         "flow-twin": Plan(32, 1e-3, 1500),
