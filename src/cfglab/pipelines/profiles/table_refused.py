@@ -59,8 +59,8 @@ _REASONS: dict[str, str] = {
         "its network is called between the parts of a video too, to fill a cache that later calls read in rows."
     ),
     "HeliosPyramidPipeline": (
-        "each stage of its pyramid has another size and steps of its own, so that a schedule has no run to follow, and its "
-        "formula is CFG-Zero* where the weights ask for it."
+        "each stage of its pyramid has another size and steps of its own, so that a schedule has no run to follow, and "
+        "its formula is CFG-Zero* where the weights ask for it."
     ),
     "LTXI2VLongMultiPromptPipeline": (
         "its windows leave out steps of their sampler, and may change the prompt between them."
