@@ -4,7 +4,7 @@ Of two architectures and with other seeds, so that numbers are reported with one
 blind spots. They learn from drawn scenes and damaged ones (`spoil.py`). A quarter of each batch is shown as the
 autoencoder gives it back from slightly noisy latents, so that its blur is not read as damage. Besides the answers they
 learn to name what each of 8×8 cells shows, or that it is part of a damaged object: one bit for a whole image says too
-little of where the damage is. The head that names cells does not ship.
+little of where the damage is.
 """
 
 import torch
@@ -22,6 +22,7 @@ from training.scenes2.vae import Autoencoder
 
 FEATURES = 128
 NAMING = 4.0  # the weight of naming cells
+DAMAGED_CELLS = 3  # so many cells have a say in whether every object is whole
 TEST_SEED = 9_000_000
 
 
@@ -83,34 +84,32 @@ class Attentive(nn.Module):
 
 
 class Network(nn.Module):
-    """A body that gives 128 features, and one linear head for each part; class 0 of a head is "none of these"."""
+    """A body that gives 128 features, and one linear head for each part; class 0 of a head is "none of these".
+
+    A further head names what each of 8×8 cells shows: a background, a sprite, or last, part of a damaged object. The
+    cells that are most probably damaged have a say in `whole`.
+    """
 
     def __init__(self, which: int) -> None:
         super().__init__()
         self.body = Grid() if which == 1 else Attentive()
         self.heads = nn.ModuleDict({part: nn.Linear(FEATURES, 1 + len(names)) for part, names in PARTS.items()})
-
-    def answers(self, inner: Tensor) -> dict[str, Tensor]:
-        features = functional.relu(self.body.pooled(inner))
-        return {part: head(features) for part, head in self.heads.items()}
-
-    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        return self.answers(self.body.inner(pixels))
-
-
-class Learner(nn.Module):
-    """A network with the head that names cells: the eight backgrounds, the sprites, and last "of a damaged object"."""
-
-    def __init__(self, which: int) -> None:
-        super().__init__()
-        self.network = Network(which)
         inner = 128 if which == 1 else 96
         self.cells = nn.Sequential(nn.Conv2d(inner, 128, 1), nn.ReLU(), nn.Conv2d(128, SHOWN + 1, 1))
+        self.damage = nn.Linear(DAMAGED_CELLS, 2, bias=False)
 
-    def forward(self, pixels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """The answers, and the names of cells `(n, SHOWN + 1, 8, 8)`."""
-        inner = self.network.body.inner(pixels)
-        return self.network.answers(inner), self.cells(functional.adaptive_avg_pool2d(inner, draw.CELLS))
+    def read(self, pixels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The logits of every part, and of what each cell shows `(n, SHOWN + 1, 8, 8)`."""
+        inner = self.body.inner(pixels)
+        features = functional.relu(self.body.pooled(inner))
+        logits = {part: head(features) for part, head in self.heads.items()}
+        cells = self.cells(functional.adaptive_avg_pool2d(inner, draw.CELLS))
+        odds = cells[:, -1] - cells[:, :-1].logsumexp(1)
+        logits["whole"] = logits["whole"] + self.damage(odds.flatten(1).topk(DAMAGED_CELLS).values)
+        return logits, cells
+
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        return self.read(pixels)[0]
 
 
 @torch.no_grad()
@@ -144,9 +143,9 @@ def soften(pixels: Tensor) -> Tensor:
 def train(which: int, plan: Plan, minutes: float, device: torch.device) -> bool:
     """Train on for some minutes; True when the plan is done."""
     set_up(device, 100 + which)
-    learner = Learner(which).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = Muon(learner, lambda name: "heads" in name or name.endswith((".0.0.weight", "cells.2.weight")))
-    run = Run(f"classifier{which}", learner, optimizer, device, plan)
+    network = Network(which).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = Muon(network, lambda name: "heads" in name or name.endswith((".0.0.weight", "cells.2.weight")))
+    run = Run(f"classifier{which}", network, optimizer, device, plan)
     vae = frozen(device) if (work() / "vae.pt").exists() else None
     labeller = Labeller(100_000 * which + run.step)
     kept: tuple[Tensor, dict[str, Tensor]] | None = None
@@ -164,7 +163,7 @@ def train(which: int, plan: Plan, minutes: float, device: torch.device) -> bool:
                 answers[part][:some] = row
         order = torch.randperm(plan.batch, device=device)
         with autocast(device):
-            logits, named = learner(soften(pixels[order]).contiguous(memory_format=torch.channels_last))
+            logits, named = network.read(soften(pixels[order]).contiguous(memory_format=torch.channels_last))
         losses = [
             functional.cross_entropy(logits[part].float(), answers[part][order], ignore_index=ASK_NOT)
             for part in PARTS
@@ -181,9 +180,9 @@ def train(which: int, plan: Plan, minutes: float, device: torch.device) -> bool:
 
 def trained(which: int, weights: dict[str, Tensor] | None = None) -> Network:
     name = f"classifier{which}"
-    learner = Learner(which)
-    learner.load_state_dict(need(f"{name}.pt", name)["averages"][0] if weights is None else weights)
-    return learner.network.eval().requires_grad_(False)
+    network = Network(which)
+    network.load_state_dict(need(f"{name}.pt", name)["averages"][0] if weights is None else weights)
+    return network.eval().requires_grad_(False)
 
 
 @torch.no_grad()
