@@ -151,6 +151,10 @@ def test_what_stands_for_a_schedule():
         ({"kind": "cosine", "k": -1}, r"cosine\(k=-1\): it must be above 0"),
         ({"kind": "inverted", "base": {"kind": "cosine", "k": -1}}, r"cosine\(k=-1\): it must be above 0"),
         ({}, "a schedule of kind None"),
+        (b"75", r"b'75' is no list of scales: a bytes holds bytes"),
+        (bytearray(b"75"), "a bytearray holds bytes"),
+        ({7, 5}, "a set holds no order"),
+        (frozenset([7]), "a frozenset holds no order"),
     ]:
         with pytest.raises(InputError, match=message):
             as_schedule(wrong)

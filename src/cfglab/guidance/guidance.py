@@ -223,6 +223,9 @@ class Guidance(BaseModel):
         Returns:
             The live run; it holds all memory between the steps.
 
+        Raises:
+            InputError: There is no such parameterization.
+
         Examples:
             >>> from cfglab import Guidance, steps
             >>> guide = Guidance(7.5).start("v")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from cfglab.errors import InputError
 from cfglab.guidance.context import Perturbation, StepContext, runs
-from cfglab.guidance.names import Space
+from cfglab.guidance.names import Space, check_space
 from cfglab.guidance.transform import Transform
 from cfglab.plugins import is_outside
 from cfglab.schedules import Schedule
@@ -101,6 +101,8 @@ class Guide:
     """
 
     def __init__(self, guidance: Spec, prediction: Space = "epsilon", model: Space | None = None) -> None:
+        check_space("prediction", prediction)
+        check_space("model", model)
         self.guidance = guidance
         self.prediction = prediction
         self.model = prediction if model is None else model
