@@ -28,10 +28,16 @@ def test_axes_are_a_product_and_templates_are_filled() -> None:
     assert experiment.baseline.group == "baseline"
 
 
-def test_constants_fill_baseline_and_groups() -> None:
-    text = SMALL.replace("baseline:", "constants: {best: 3}\nbaseline:").replace('"7.5"', '"{best}"')
-    experiment = Experiment.from_yaml(text, set={"constants.best": 4})
+def test_constants_fill_baseline_groups_and_settings() -> None:
+    text = SMALL.replace("baseline:", "constants: {best: 3, n: 2}\nbaseline:").replace('"7.5"', '"{best}"')
+    listed = {"name": "b", "guidance": "{best} | apg()", "best_of": "{n}", "title": "{n} of {best}"}
+    experiment = Experiment.from_yaml(
+        text, set={"constants.best": 4, "settings": [listed], "baseline.best_of": "{n}", "noise": "nested"}
+    )
     assert str(experiment.baseline.guidance) == "4"
+    setting = experiment.settings[1]
+    assert (str(setting.guidance), setting.best_of, setting.title) == ("4 | apg()", 2, "2 of 4")
+    assert experiment.baseline.best_of == 2
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -153,6 +159,16 @@ def test_what_differs_between_two_experiments_is_named() -> None:
         ({"baseline.guidance": "10x2"}, "a list of 10 scales for 11 steps"),
         ({"baseline.name": "real"}, "setting 'real': results keep that name"),
         ({"groups": "all"}, "groups: 'all': input should be a valid list"),
+        ({"groups.0.guidance": "5"}, r"groups.falling.axes.k: no \{k\} is in its guidance, best_of or early"),
+        ({"prompts": ["a", 1984]}, "prompts.1: 1984: input should be a valid string"),
+        ({"prompts": 1984}, "prompts: 1984: input should be a valid string or list"),
+        ({"arguments": {"a": {"b": 1}}}, "arguments.a: .*input should be a valid boolean, integer, number, string or"),
+        ({"baseline.guidance": {"w": 1}}, "baseline.guidance: .*boolean, integer, number, string or tuple"),
+        ({"baseline.name": " a"}, "baseline.name: ' a': a name is one line of text"),
+        ({"baseline.name": ""}, "baseline.name: '': a name is one line of text"),
+        ({"settings": [{"name": "a\nb", "guidance": 5}]}, r"settings.0.name: 'a\\nb': a name is one line of text"),
+        ({"settings": [5]}, "settings.0: 5: a mapping of fields such as `name:` is needed"),
+        ({"settings": [{"name": "a", "guidance": "linear(max=7", "min=1)": None}]}, "a comma ends a value; put text"),
     ],
 )
 def test_bad_experiments_are_refused_in_one_line(changes: dict[str, object], words: str) -> None:
