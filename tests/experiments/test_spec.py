@@ -2,13 +2,18 @@
 
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cfglab.errors import InputError
+from cfglab.experiments.execution.run import run
 from cfglab.experiments.spec.difference import describe_difference
 from cfglab.experiments.spec.experiment import Experiment, preset_names, read_assignments
 from cfglab.experiments.spec.setting import Setting
+from cfglab.experiments.storage.store import Store
+from cfglab.report import report
 from tests.experiments.examples import SMALL
 
 
@@ -203,6 +208,37 @@ def test_settings_and_experiments_in_python() -> None:
         experiment.setting("othr")
     with pytest.raises(InputError, match="the baseline is the first of them"):
         Experiment(name="own", prompts=("a cat",), seeds=(0,), baseline=base, settings=(other, base))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (
+            lambda folder: run("k-decay", folder),
+            "experiment 'k-decay': an Experiment is needed",
+        ),
+        (lambda _: run(Experiment.from_yaml(SMALL), None), "path None: it is a NoneType, and a path is text"),
+        (lambda _: Store.open(5), "path 5: it is a int, and a path is text"),
+        (lambda _: Store.create("", Experiment.from_yaml(SMALL)), "path '': it is empty"),
+        (lambda _: report(5), "path 5: it is a int"),
+        (lambda _: Setting(name="a", guidance=3), "setting 'a': group: is missing"),
+        (lambda _: Setting(name="a", group="a", title="a", guidance=3, best_off=2), "there is no field 'best_off'"),
+    ],
+)
+def test_values_of_another_kind_in_python_are_one_line(tmp_path: Path, make: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        make(tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_home_folder_is_found_in_python_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    Store.create("~/run", Experiment.from_yaml(SMALL)).close()
+    assert (tmp_path / "run" / "results.sqlite").is_file()
+    assert not (tmp_path / "~").exists()
 
 
 def test_reading_and_planning_load_no_torch() -> None:

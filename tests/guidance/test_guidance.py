@@ -1,5 +1,7 @@
 """Guidance as a value, as text and as JSON; Guide in the pipeline's own dtype; errors in one line."""
 
+from typing import Any
+
 import pytest
 import torch
 from pydantic import BaseModel
@@ -199,6 +201,23 @@ def test_faults_are_one_line_with_the_value_and_the_rule(make: object, said: str
     with pytest.raises(InputError) as error:
         make()  # type: ignore[operator]
     assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("guidance", ["3", "3 | update_norm()"])
+@pytest.mark.parametrize(
+    ("prediction", "step", "said"),
+    [
+        (torch.ones(1, 2), 0, "step 0: a Step is needed"),
+        (torch.ones(1, 2), None, "step None: a Step is needed"),
+        (torch.ones(1, 2).numpy(), STEP, "a prediction that is a ndarray of float32"),
+        (torch.ones(1, 2, dtype=torch.int64), STEP, r"a prediction that is a Tensor of torch.int64"),
+        ([[1.0, 1.0]], STEP, "a prediction that is a list at step"),
+    ],
+)
+def test_values_of_another_kind_are_said(guidance: str, prediction: Any, step: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said) as error:
+        Guidance(guidance).start().combine(prediction, prediction, step)
     assert "\n" not in str(error.value)
 
 

@@ -310,6 +310,28 @@ def test_a_level_has_the_dimensions_that_the_denoiser_takes(shape: tuple[int, ..
     torch.testing.assert_close(mine(x, torch.full(shape, 2.0), y=y), 2 * x + 3 * y)
 
 
+def test_arguments_have_the_names_that_the_denoiser_has_for_them() -> None:
+    def denoise(z: Tensor, sigma: Any, level: Tensor, x: Tensor) -> Tensor:
+        return z * sigma + (level + x).reshape(-1, 1, 1, 1)
+
+    mine = cl.guided(denoise, 3, uncond={"x": torch.zeros(1), "level": torch.zeros(1)}, levels=[2.0, 1.0, 0.0])
+    z, one = sample(2), torch.ones(2)
+    for args, names in (
+        ((z, 2.0), {"level": one, "x": one}),
+        ((z,), {"sigma": 2.0, "level": one, "x": one}),
+        ((), {"x": one, "sigma": 2.0, "z": z, "level": one}),
+        ((z, 2.0, one), {"x": one}),
+        ((z, 2.0, one, one), {}),
+    ):
+        torch.testing.assert_close(mine(*args, **names), 2 * z + 6, **EXACT)
+    compiled = cl.guided(torch.compile(Network().double(), backend="eager"), 3, uncond={"y": NONE}, levels=SIGMAS)
+    wanted = cl.guided(Network().double(), 3, uncond={"y": NONE}, levels=SIGMAS)
+    level = torch.full((3,), SIGMAS[0])
+    torch.testing.assert_close(compiled(sample(), level, CLASSES), wanted(sample(), level, y=CLASSES), **EXACT)
+    with pytest.raises(InputError, match="1 of a sample and a noise level: denoise takes z and sigma"):
+        mine(z, level=one, x=one)
+
+
 @pytest.mark.parametrize("number", [float, np.float32, np.int64, torch.tensor])
 def test_a_list_of_numbers_of_any_library_is_a_scale_for_each_step(number: Any) -> None:
     mine = cl.guided(conditioned, [number(3), number(5)], uncond={"cond": torch.zeros(1)}, levels=[2.0, 1.0, 0.0])

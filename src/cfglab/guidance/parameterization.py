@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from cfglab.errors import InputError
-from cfglab.guidance.names import Space
+from cfglab.guidance.names import Space, check_space
 from cfglab.step import Step
 
 
@@ -42,6 +42,8 @@ def convert(tensor: Tensor, latents: Tensor | None, step: Step, source: Space, t
         InputError: The latents, sigma or alpha are missing, the shapes differ, or one parameterization does not
             determine the other (x0 without noise, epsilon at pure noise).
     """
+    check_space("source", source)
+    check_space("target", target)
     tensor = upcast(tensor)
     if source == target:
         return tensor

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from cfglab.denoising.duplicate_rows import take
+from cfglab.errors import InputError
+from cfglab.schedules.fields import shown
 
 _WHOLE = (str, bytes, bool, int, float, complex, type(None), torch.dtype, torch.device, torch.Generator)
 
@@ -148,3 +150,41 @@ def tensors(value: Any) -> list[Tensor]:
     found: list[Tensor] = []
     mapped(lambda tensor: found.append(tensor) or tensor, value)  # type: ignore[func-returns-value]
     return found
+
+
+def check_sample(x: Any) -> None:
+    """Check the sample of a call.
+
+    Args:
+        x: The sample.
+
+    Raises:
+        InputError: It is no tensor of rows.
+    """
+    if not isinstance(x, Tensor) or x.ndim < 2 or len(x) == 0:
+        got = (
+            f"a sample of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a sample that is a {type(x).__name__}"
+        )
+        raise InputError(
+            f"{got}: a torch tensor is needed with one row for each image and at least one more dimension; give "
+            f"{'x[:, None]' if isinstance(x, Tensor) else 'torch.as_tensor(x)'}."
+        )
+
+
+def check_rows(name: str, uncond: Any, cond: Any, images: int) -> None:
+    """Check that an unconditional argument has the rows of the conditional one.
+
+    Args:
+        name: The name of the argument.
+        uncond: The unconditional one, with one row as n.
+        cond: The conditional one.
+        images: The number of images.
+
+    Raises:
+        InputError: It is a tensor of another number of rows.
+    """
+    if is_rows(cond, images) and isinstance(uncond, Tensor) and uncond.ndim and len(uncond) != images:
+        raise InputError(
+            f"uncond={{{shown(name)}: …}} of shape {tuple(uncond.shape)} for {images} images: it has one row, or "
+            f"{images} as the conditional one; give one row for all."
+        )

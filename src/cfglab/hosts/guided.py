@@ -82,14 +82,13 @@ class GuidedDenoiser:
         or more, and one with another number of images begin one by themselves."""
         self._rows = None
 
-    def __call__(self, x: Tensor, level: Any, *args: Any, **conditioning: Any) -> Any:
+    def __call__(self, *args: Any, **conditioning: Any) -> Any:
         """The guided prediction, in the form that the denoiser gives.
 
         Args:
-            x: The sample, (n, ...).
-            level: The noise level as the denoiser takes it: one for all images, or (n,) equal ones.
-            *args: The conditional arguments in the denoiser's order.
-            **conditioning: The conditional arguments by name.
+            *args: The arguments in the denoiser's order: the sample, (n, ...), its noise level as the denoiser takes it
+                (one for all images, or (n,) equal ones), and the conditional arguments.
+            **conditioning: Those that are given by the names that the denoiser has for them.
 
         Returns:
             The guided prediction, (n, ...). Of a denoiser that gives a tuple, a tuple with None behind the prediction.
@@ -97,8 +96,8 @@ class GuidedDenoiser:
         Raises:
             InputError: The levels differ between the images, or an argument cannot be used.
         """
-        _check_sample(x)
-        cond = self._named(args, conditioning)
+        x, level, cond = self._named(args, conditioning)
+        arguments.check_sample(x)
         value = _level(level)
         step = self._step(value, len(x))
         call = _Call(self, x, level, cond)
@@ -110,17 +109,25 @@ class GuidedDenoiser:
         self.trace.steps.append(call.counted(record))
         return call.like_output(-guided if self._negated else guided)
 
-    def _named(self, args: tuple[Any, ...], conditioning: dict[str, Any]) -> dict[str, Any]:
-        """The conditional arguments by name."""
-        if not args:
-            return conditioning
+    def _named(self, args: tuple[Any, ...], conditioning: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+        """The sample, the noise level, and the conditional arguments by name."""
         names = _parameters(self._denoise)
-        if len(names) < len(args) or any(name.kind is name.VAR_POSITIONAL for name in names[: len(args)]):
+        first = [name.name for name in names[:2] if name.kind is name.POSITIONAL_OR_KEYWORD] or ["x", "level"]
+        given = [*args[:2], *(conditioning[name] for name in first[len(args) : 2] if name in conditioning)]
+        if len(given) < 2:
             raise InputError(
-                f"{len(args)} arguments behind the noise level: {_title(self._denoise)} does not name them; give the "
-                "conditioning by name, as in (x, sigma, cond=...)."
+                f"{len(given)} of a sample and a noise level: {_title(self._denoise)} takes {' and '.join(first)}; "
+                "give both."
             )
-        return {**{name.name: value for name, value in zip(names, args, strict=False)}, **conditioning}
+        cond = {name: value for name, value in conditioning.items() if name not in first[len(args) : 2]}
+        further, names = args[2:], names[2:]
+        if len(names) < len(further) or any(name.kind is name.VAR_POSITIONAL for name in names[: len(further)]):
+            raise InputError(
+                f"{len(further)} arguments behind the noise level: {_title(self._denoise)} does not name them; give "
+                "the conditioning by name, as in (x, sigma, cond=...)."
+            )
+        named = {name.name: value for name, value in zip(names, further, strict=False)}
+        return given[0], given[1], named | cond
 
     def _step(self, value: float, images: int) -> Step:
         """The Step of this call; makes the rows of a new run."""
@@ -158,7 +165,7 @@ class _Call:
         uncond = {**cond, **host._uncond} if isinstance(host._uncond, Mapping) else dict(cond)
         self._halves = (arguments.expanded(uncond, images), cond)
         for name in cond:
-            _check_rows(name, self._halves[0][name], cond[name], images)
+            arguments.check_rows(name, self._halves[0][name], cond[name], images)
         self.joined = isinstance(host._uncond, Mapping) and arguments.is_joinable(*self._halves, images)
         self._joint = arguments.joined(*self._halves, images) if self.joined else None
 
@@ -264,7 +271,8 @@ def guided(
         guidance: A guidance, its text or a number; or a list with a guidance or text for each image (a list of numbers
             is one schedule with a scale for each step).
         uncond: The arguments of the unconditional prediction by name, such as `{"y": null_labels}`, which replace the
-            conditional ones; tensors of n rows or of one. Or another denoiser, which gets the conditional ones.
+            conditional ones; tensors of n rows or of one, also in dicts, lists and tuples. Or another denoiser, which
+            gets the conditional ones.
         levels: The levels of the run: `levels("dit", 250)`, SigmaSteps, or the n + 1 sigmas of x0 + sigma e.
         prediction: What the denoiser gives; None is that of the levels, and x0 for a list of sigmas.
         model: What the network inside predicts, if `denoise` converts; None is the same.
@@ -326,23 +334,6 @@ def guided(
     )
 
 
-def _check_sample(x: Any) -> None:
-    if not isinstance(x, Tensor) or x.ndim < 2 or len(x) == 0:
-        got = f"a sample of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a sample that is a {_kind(x)}"
-        raise InputError(
-            f"{got}: a torch tensor is needed with one row for each image and at least one more dimension; give "
-            f"{'x[:, None]' if isinstance(x, Tensor) else 'torch.as_tensor(x)'}."
-        )
-
-
-def _check_rows(name: str, uncond: Any, cond: Any, images: int) -> None:
-    if arguments.is_rows(cond, images) and isinstance(uncond, Tensor) and uncond.ndim and len(uncond) != images:
-        raise InputError(
-            f"uncond={{{shown(name)}: …}} of shape {tuple(uncond.shape)} for {images} images: it has one row, or "
-            f"{images} as the conditional one; give one row for all."
-        )
-
-
 def _level(level: Any) -> float:
     """The noise level of a call as a number."""
     if not isinstance(level, Tensor) and (getattr(level, "ndim", 0) or not hasattr(level, "__float__")):
@@ -365,7 +356,7 @@ def _check_uncond(denoise: Denoiser, uncond: Mapping[str, Any]) -> None:
             "uncond={}: it replaces no argument, so both predictions would be equal, and nothing would be guided; "
             "write uncond={'y': null_labels}."
         )
-    names = _parameters(denoise)
+    names = _parameters(denoise)[2:]
     if any(name.kind is name.VAR_KEYWORD for name in names):
         return
     known = [name.name for name in names if name.kind in (name.POSITIONAL_OR_KEYWORD, name.KEYWORD_ONLY)]
@@ -379,10 +370,11 @@ def _check_uncond(denoise: Denoiser, uncond: Mapping[str, Any]) -> None:
 
 
 def _parameters(denoise: Denoiser) -> list[inspect.Parameter]:
-    """The parameters of a denoiser behind the sample and its noise level; none where they cannot be read."""
+    """The parameters of a denoiser; none where they cannot be read."""
+    denoise = getattr(denoise, "_orig_mod", denoise)  # of a compiled module
     try:
         own = denoise.forward if isinstance(denoise, torch.nn.Module) else denoise
-        return list(inspect.signature(own).parameters.values())[2:]
+        return list(inspect.signature(own).parameters.values())
     except (TypeError, ValueError):
         return []
 
