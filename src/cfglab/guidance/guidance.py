@@ -271,7 +271,7 @@ def as_guidance(value: Any) -> Any:
         >>> as_guidance("7.5 | pag()")
         Guidance(Constant(7.5), (PAG(),))
     """
-    if isinstance(value, Guidance) or (hasattr(value, "start") and not isinstance(value, type | str)):
+    if isinstance(value, Guidance) or (callable(getattr(value, "start", None)) and not isinstance(value, type)):
         return value
     return Guidance(value)
 

@@ -102,6 +102,8 @@ class Guide:
     """
 
     def __init__(self, guidance: Spec, prediction: Space = "epsilon", model: Space | None = None) -> None:
+        if not hasattr(guidance, "schedule") or not hasattr(guidance, "transforms"):
+            raise InputError(f"{shown(guidance)} is no Guidance: a run has one; write Guidance(7.5).start().")
         check_space("prediction", prediction)
         check_space("model", model)
         self.guidance = guidance

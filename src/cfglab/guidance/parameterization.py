@@ -44,6 +44,10 @@ def convert(tensor: Tensor, latents: Tensor | None, step: Step, source: Space, t
     """
     check_space("source", source)
     check_space("target", target)
+    if not isinstance(tensor, Tensor):
+        raise InputError(
+            f"a prediction that is a {type(tensor).__name__}: a tensor is needed; torch.as_tensor makes one."
+        )
     tensor = upcast(tensor)
     if source == target:
         return tensor

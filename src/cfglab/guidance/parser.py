@@ -32,6 +32,8 @@ def parse_parts(text: str) -> tuple[Schedule, list[Transform]]:
     Raises:
         InputError: As `parse_guidance` does.
     """
+    if not isinstance(text, str):
+        raise InputError(f"{shown(text)} is no text: parse_guidance reads text; give other values to Guidance.")
     if len(text) > limits.TEXT_LETTERS:
         raise InputError(f"{shown(text)}: a guidance has at most {limits.TEXT_LETTERS} letters; write a shorter one.")
     schedule, *transforms = _split(text)

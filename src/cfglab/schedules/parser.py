@@ -49,7 +49,8 @@ def parse(text: str) -> Schedule:
         The schedule.
 
     Raises:
-        InputError: The text is empty, too long or not an expression of this language, or a name or value is not valid.
+        InputError: The text is no text, empty, too long or not an expression of this language, or a name or value is
+            not valid.
         NotMatchable: `matched_to` with `sigmas` cannot reach its dose.
 
     Examples:
@@ -61,6 +62,8 @@ def parse(text: str) -> Schedule:
         [6.0, 6.0, 6.0, 5.0]
     """
     quoted = shown(text, 80)
+    if not isinstance(text, str):
+        raise InputError(f"{quoted} is no text: parse reads text; give other values to as_schedule.")
     if not text.strip() or len(text) > limits.TEXT_LETTERS:
         raise InputError(
             f"{quoted} is no schedule: it has 1 to {limits.TEXT_LETTERS} letters; write 7.5 or cosine(max=7.5, min=1)."

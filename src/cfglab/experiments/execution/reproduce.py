@@ -81,9 +81,9 @@ def reproduce(
         result = reproduce(image_path, "again.png", device="cpu")
         print(result.notes)
     """
+    image, out = given_path(image), given_path(out)
     record, before = read_picture(image)
-    out = given_path(out)
-    _check_target(out, given_path(image))
+    _check_target(out, image)
     result = replay(image, record, device, allow_pickle=allow_pickle, allow_download=allow_download)
     pixels = to_bytes(result.pixels)
     seed = candidate_seed(record.cell.seed, result.candidates[record.index] if result.candidates else 0)

@@ -156,6 +156,8 @@ def read_yaml(source: Path | str) -> dict[str, Any]:
     Raises:
         InputError: with line and column, if it is no YAML mapping.
     """
+    if not isinstance(source, str | Path):
+        raise InputError(f"experiment {shown(source)}: a path or YAML text is needed; give 'experiment.yaml'.")
     name, text = "experiment", str(source)
     if isinstance(source, Path) or ("\n" not in text and text.endswith((".yaml", ".yml"))):
         name = text
