@@ -26,7 +26,7 @@ def check_space(argument: str, value: Any) -> None:
         >>> check_space("prediction", "v")
     """
     names = get_args(Space)
-    if value is not None and value not in names:
+    if value is not None and not (isinstance(value, str) and value in names):
         elsewhere = _ELSEWHERE.get(value) if isinstance(value, str) else None
         hint = f" write {elsewhere}." if elsewhere else nearest(str(value), names) or " name one of them."
         raise InputError(f"{argument}={shown(value)}: a parameterization is {', '.join(names)};{hint}")

@@ -45,9 +45,7 @@ def convert(tensor: Tensor, latents: Tensor | None, step: Step, source: Space, t
     check_space("source", source)
     check_space("target", target)
     if not isinstance(tensor, Tensor):
-        raise InputError(
-            f"a prediction that is a {type(tensor).__name__}: a tensor is needed; torch.as_tensor makes one."
-        )
+        raise InputError(f"a prediction that is a {type(tensor).__name__}: give torch.as_tensor(…).")
     tensor = upcast(tensor)
     if source == target:
         return tensor

@@ -14,13 +14,11 @@ Wan and Qwen-Image are `flow`. Loads no torch.
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from cfglab.errors import InputError
 from cfglab.mixtures.noise_paths import Path
-from cfglab.schedules.fields import shown
-from cfglab.step import Step, steps
+from cfglab.step import Step, noise_levels, steps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,7 +68,7 @@ class SigmaSteps:
             raise InputError(f"path {path!r}: there are ve, vp, flow; name one of them.")
         self.path, self.unit = path, unit or ("t" if path == "flow" else "sigma")
         self._sigma_data, self._timestep = sigma_data, timestep
-        self._hosts = _numbers(sigmas)
+        self._hosts = noise_levels(sigmas)
         if len(self._hosts) < 2:
             raise InputError(
                 f"{len(self._hosts)} sigmas: a run of n steps has n + 1, the last being its end; add the end, often 0."
@@ -154,13 +152,3 @@ class SigmaSteps:
         sigma = self.noise_over_signal(host)
         time = None if self._timestep is None else self._timestep(host)
         return Step(step.index, step.count, time, sigma, step.next_sigma, self.alpha(sigma), host)
-
-
-def _numbers(sigmas: Any) -> list[float]:
-    if not isinstance(sigmas, str):
-        with suppress(TypeError, ValueError):
-            return [float(sigma) for sigma in sigmas]
-    raise InputError(
-        f"sigmas {shown(sigmas)}: the n + 1 falling noise levels of a run are needed; write [14.6, 3.2, 0.0], or a run "
-        "by its name, levels('edm', 32)."
-    )
