@@ -2,21 +2,27 @@
 
 Of two architectures and with other seeds, so that numbers are reported with one and nothing is tuned to the other's
 blind spots. They learn from drawn scenes and damaged ones (`spoil.py`). A quarter of each batch is shown as the
-autoencoder gives it back from slightly noisy latents, so that its blur is not read as damage.
+autoencoder gives it back from slightly noisy latents, so that its blur is not read as damage. Besides the answers they
+learn to name what each of 8×8 cells shows, or that it is part of a damaged object: one bit for a whole image says too
+little of where the damage is.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.scenes2 import draw
 from training.scenes2.autoencoder import to_pixels
 from training.scenes2.common import Muon, Plan, Run, autocast, log, need, set_up, work
 from training.scenes2.draw import SIZE
+from training.scenes2.generator import SHOWN
 from training.scenes2.latents import SCALING, frozen
 from training.scenes2.spoil import ASK_NOT, PARTS, Labeller
 from training.scenes2.vae import Autoencoder
 
 FEATURES = 128
+NAMING = 4.0  # the weight of naming cells
+DAMAGED_CELLS = 3  # so many cells have a say in whether every object is whole
 TEST_SEED = 9_000_000
 
 
@@ -37,8 +43,12 @@ class Grid(nn.Module):
         )
         self.features = nn.Linear(160 * 16, FEATURES)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.features(self.body(pixels).flatten(1))
+    def inner(self, pixels: Tensor) -> Tensor:
+        """The map before the last convolution, `(n, 128, 8, 8)`."""
+        return self.body[:-1](pixels)
+
+    def pooled(self, inner: Tensor) -> Tensor:
+        return self.features(self.body[-1](inner).flatten(1))
 
 
 class Attentive(nn.Module):
@@ -59,28 +69,47 @@ class Attentive(nn.Module):
         self.values = nn.Conv2d(width + 2, width, 1)
         self.features = nn.Linear(width * questions, FEATURES)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        place = self.place.expand(len(pixels), -1, -1, -1)
-        x = self.stem(torch.cat([pixels, place], 1))
+    def inner(self, pixels: Tensor) -> Tensor:
+        """The map that is pooled, `(n, width, 16, 16)`."""
+        x = self.stem(torch.cat([pixels, self.place.expand(len(pixels), -1, -1, -1)], 1))
         for block in self.blocks:
             x = torch.relu(x + block(x))
-        attention = self.questions(x).flatten(2).softmax(-1)
-        coarse = functional.avg_pool2d(place, SIZE // x.shape[-1])
-        values = self.values(torch.cat([x, coarse], 1)).flatten(2)
+        return x
+
+    def pooled(self, inner: Tensor) -> Tensor:
+        attention = self.questions(inner).flatten(2).softmax(-1)
+        coarse = functional.avg_pool2d(self.place, SIZE // inner.shape[-1]).expand(len(inner), -1, -1, -1)
+        values = self.values(torch.cat([inner, coarse], 1)).flatten(2)
         return self.features((attention @ values.transpose(1, 2)).flatten(1))
 
 
 class Network(nn.Module):
-    """A body that gives 128 features, and one linear head for each part; class 0 of a head is "none of these"."""
+    """A body that gives 128 features, and one linear head for each part; class 0 of a head is "none of these".
+
+    A further head names what each of 8×8 cells shows: a background, a sprite, or last, part of a damaged object. The
+    cells that are most probably damaged have a say in `whole`.
+    """
 
     def __init__(self, which: int) -> None:
         super().__init__()
         self.body = Grid() if which == 1 else Attentive()
         self.heads = nn.ModuleDict({part: nn.Linear(FEATURES, 1 + len(names)) for part, names in PARTS.items()})
+        inner = 128 if which == 1 else 96
+        self.cells = nn.Sequential(nn.Conv2d(inner, 128, 1), nn.ReLU(), nn.Conv2d(128, SHOWN + 1, 1))
+        self.damage = nn.Linear(DAMAGED_CELLS, 2, bias=False)
+
+    def read(self, pixels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The logits of every part, and of what each cell shows `(n, SHOWN + 1, 8, 8)`."""
+        inner = self.body.inner(pixels)
+        features = functional.relu(self.body.pooled(inner))
+        logits = {part: head(features) for part, head in self.heads.items()}
+        cells = self.cells(functional.adaptive_avg_pool2d(inner, draw.CELLS))
+        odds = cells[:, -1] - cells[:, :-1].logsumexp(1)
+        logits["whole"] = logits["whole"] + self.damage(odds.flatten(1).topk(DAMAGED_CELLS).values)
+        return logits, cells
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        features = functional.relu(self.body(pixels))
-        return {part: head(features) for part, head in self.heads.items()}
+        return self.read(pixels)[0]
 
 
 @torch.no_grad()
@@ -115,13 +144,14 @@ def train(which: int, plan: Plan, minutes: float, device: torch.device) -> bool:
     """Train on for some minutes; True when the plan is done."""
     set_up(device, 100 + which)
     network = Network(which).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = Muon(network, lambda name: "heads" in name or name.endswith("body.0.0.weight"))
+    optimizer = Muon(network, lambda name: "heads" in name or name.endswith((".0.0.weight", "cells.2.weight")))
     run = Run(f"classifier{which}", network, optimizer, device, plan)
     vae = frozen(device) if (work() / "vae.pt").exists() else None
     labeller = Labeller(100_000 * which + run.step)
     kept: tuple[Tensor, dict[str, Tensor]] | None = None
     for step in run.steps(minutes):
-        pictures, answers = labeller.pictures(plan.batch, device)
+        pictures, answers, cells = labeller.pictures_with_cells(plan.batch, device)
+        answers["cells"] = cells.long().clamp(max=SHOWN)
         pixels = to_pixels(pictures)
         if vae is not None:
             some = plan.batch // 4
@@ -133,23 +163,24 @@ def train(which: int, plan: Plan, minutes: float, device: torch.device) -> bool:
                 answers[part][:some] = row
         order = torch.randperm(plan.batch, device=device)
         with autocast(device):
-            logits = network(soften(pixels[order]).contiguous(memory_format=torch.channels_last))
+            logits, named = network.read(soften(pixels[order]).contiguous(memory_format=torch.channels_last))
         losses = [
             functional.cross_entropy(logits[part].float(), answers[part][order], ignore_index=ASK_NOT)
             for part in PARTS
             if bool((answers[part] != ASK_NOT).any())
         ]
+        naming = functional.cross_entropy(named.float(), answers["cells"][order])
         loss = torch.stack(losses).sum()
-        run.learn(loss, limit=5.0)
-        run.record(50, loss=loss)
+        run.learn(loss + NAMING * naming, limit=5.0)
+        run.record(50, loss=loss, naming=naming)
         if run.progress >= 1 or (step + 1) % 500 == 0:
             report(trained(which, run.averages.shadows[0]).to(device), f"classifier{which}", step + 1)
     return run.progress >= 1
 
 
 def trained(which: int, weights: dict[str, Tensor] | None = None) -> Network:
-    network = Network(which)
     name = f"classifier{which}"
+    network = Network(which)
     network.load_state_dict(need(f"{name}.pt", name)["averages"][0] if weights is None else weights)
     return network.eval().requires_grad_(False)
 

@@ -158,9 +158,9 @@ def draw(layouts: list[Layout], device: str | torch.device = "cpu", sprites: Ten
 def draw_with_cells(
     layouts: list[Layout], device: str | torch.device = "cpu", sprites: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Images, and what each of 8×8 cells shows: uint8 `(n, 8, 8)`, a background, or a sprite counted after those."""
+    """Images, and what each of 8×8 cells shows: int16 `(n, 8, 8)`, a background, or a sprite counted after those."""
     bank_ = (bank().sprites if sprites is None else sprites).to(device)
-    cells = torch.tensor([layout.background for layout in layouts], device=device, dtype=torch.uint8)
+    cells = torch.tensor([layout.background for layout in layouts], device=device, dtype=torch.int16)
     cells = cells[:, None, None].expand(-1, CELLS, CELLS).clone()
     ground = torch.tensor([layout.colour for layout in layouts], device=device)[:, :, None, None]
     shade = torch.tensor([layout.shade for layout in layouts], device=device)[:, None, None, None]
@@ -179,7 +179,7 @@ def draw_with_cells(
         colour = torch.minimum(layer[:, :3].clamp(min=0), alpha)
         index = torch.tensor(which, device=device)
         canvas[index] = colour + (1 - alpha) * canvas[index]
-        shown = (rows + len(BACKGROUNDS)).to(torch.uint8)[:, None, None]
+        shown = (rows + len(BACKGROUNDS)).to(torch.int16)[:, None, None]
         cells[index] = torch.where(functional.avg_pool2d(alpha, SIZE // CELLS)[:, 0] > 0.4, shown, cells[index])
     return (canvas * 255).round().to(torch.uint8), cells
 

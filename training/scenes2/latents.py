@@ -76,7 +76,7 @@ def encode(vae: Autoencoder, chunk: int, device: torch.device) -> dict[str, Tens
         with autocast(device):
             mean = vae.encode(to_pixels(pictures))[0]
         latents.append((mean.float() * SCALING).half().cpu())
-        cells.append(shown.cpu())
+        cells.append(shown.to(torch.uint8).cpu())
     return {
         "latents": torch.cat(latents).contiguous(),
         "cells": torch.cat(cells),

@@ -133,7 +133,7 @@ class Labeller:
     """A seeded stream of layouts with answers and the damaged sprites they use. Held-out compositions occur too."""
 
     KINDS = ("real", "damaged", "third", "swapped", "empty")
-    SHARES = (0.60, 0.28, 0.05, 0.04, 0.03)
+    SHARES = (0.50, 0.37, 0.06, 0.04, 0.03)
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
@@ -144,6 +144,10 @@ class Labeller:
 
     def pictures(self, count: int, device: torch.device) -> tuple[Tensor, dict[str, Tensor]]:
         """Images uint8 `(count, 3, 128, 128)` and the class numbers of every part `(count,)`."""
+        return self.pictures_with_cells(count, device)[:2]
+
+    def pictures_with_cells(self, count: int, device: torch.device) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """The same, and what each of 8×8 cells shows, as `draw_with_cells` counts; damaged sprites come last."""
         layouts, answers = [], []
         extra: list[Tensor] = []
         for _ in range(count):
@@ -153,7 +157,8 @@ class Labeller:
             answers.append(found)
         bank = torch.cat([draw.bank().sprites, *(sprite[None] for sprite in extra)])
         table = {part: torch.tensor([found[part] for found in answers], device=device) for part in PARTS}
-        return draw.draw(layouts, device, bank), table
+        pictures, cells = draw.draw_with_cells(layouts, device, bank)
+        return pictures, table, cells
 
     def _labelled(self, scene: Scene, layout: Layout, extra: list[Tensor]) -> tuple[Layout, Answer]:
         random, found = self.random, answer(layout, scene)
