@@ -299,6 +299,21 @@ def test_names_beside_a_tensor_belong_to_their_images() -> None:
     torch.testing.assert_close(output, x + 3 * torch.tensor([1.0, 4.0]).reshape(2, 1, 1, 1), **EXACT)
 
 
+@pytest.mark.parametrize("length", [1, 3, 4, 5])
+def test_a_tensor_of_another_length_is_the_same_for_every_row(length: int) -> None:
+    """Also one of as many rows as both halves have."""
+
+    def denoise(x: Tensor, _t: Any, cond: Tensor, table: Tensor) -> Tensor:
+        assert len(table) == length
+        return x + (cond * table.sum()).reshape(-1, 1, 1, 1)
+
+    x, table = sample(2), torch.arange(1.0, length + 1)
+    mine = cl.guided(denoise, ["3", "1"], uncond={"cond": torch.zeros(1)}, levels=SIGMAS)
+    wanted = x + (torch.tensor([3.0, 1.0]) * table.sum()).reshape(2, 1, 1, 1)
+    torch.testing.assert_close(mine(x, SIGMAS[0], cond=torch.ones(2), table=table), wanted, **EXACT)
+    assert mine.trace.steps[-1].rows_run == 3
+
+
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1), (3,), (3, 1)])
 def test_a_level_has_the_dimensions_that_the_denoiser_takes(shape: tuple[int, ...]) -> None:
     def denoise(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:

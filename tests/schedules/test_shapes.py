@@ -108,7 +108,7 @@ def test_functions_are_called_with_the_step():
     for answer in (True, np.bool_(True), "5", [5]):
         with pytest.raises(InputError, match="a schedule gives one number"):
             Function(lambda _, answer=answer: answer).values(2)
-    assert Function(lambda _: np.float32(5)).values(1) == [5]
+    assert Function(lambda _: np.float32(5)).values(1) == [5]  # type: ignore[arg-type,return-value]
     assert as_schedule(max) == Function(max)  # a builtin, whose arguments cannot be read
     for function in (lambda: 5, lambda step, count: 5, lambda *, step: 5):  # noqa: ARG005
         with pytest.raises(InputError, match="it is called with one Step"):

@@ -76,22 +76,27 @@ def is_joinable(uncond: Any, cond: Any, images: int) -> bool:
     return uncond is cond or (isinstance(cond, _WHOLE) and bool(uncond == cond))
 
 
-def joined(uncond: Any, cond: Any, images: int) -> Any:
+def joined(uncond: Any, cond: Any, images: int, change: Callable[[Tensor], Tensor]) -> Any:
     """Both halves of a joinable argument in one.
 
     Args:
         uncond: That of the unconditional prediction.
         cond: That of the conditional prediction.
         images: The number of images.
+        change: What is done to both halves of a tensor of n rows, (2 n, ...).
 
     Returns:
-        The argument with its tensors of n rows as (2 n, ...).
+        The argument; what is no tensor of n rows is as it was.
+
+    Examples:
+        >>> joined({"y": torch.zeros(1), "table": (t := torch.ones(2))}, {"y": torch.ones(1), "table": t}, 1, len)
+        {'y': 2, 'table': tensor([1., 1.])}
     """
     if type(cond) is dict:
-        return {key: joined(uncond[key], cond[key], images) for key in cond}
+        return {key: joined(uncond[key], cond[key], images, change) for key in cond}
     if type(cond) in (list, tuple):
-        return type(cond)(joined(one, other, images) for one, other in zip(uncond, cond, strict=True))
-    return torch.cat([uncond, cond]) if is_rows(cond, images) else cond
+        return type(cond)(joined(one, other, images, change) for one, other in zip(uncond, cond, strict=True))
+    return change(torch.cat([uncond, cond])) if is_rows(cond, images) else cond
 
 
 def mapped(change: Callable[[Tensor], Tensor], value: Any) -> Any:
@@ -111,18 +116,18 @@ def mapped(change: Callable[[Tensor], Tensor], value: Any) -> Any:
     return change(value) if isinstance(value, Tensor) else value
 
 
-def cut(value: Any, rows: list[int], total: int) -> Any:
-    """Rows of an argument.
+def cut(value: Any, rows: list[int], images: int) -> Any:
+    """Rows of an argument of one prediction.
 
     Args:
         value: The argument.
-        rows: Row numbers, 0 to total - 1.
-        total: The number of rows that its tensors have.
+        rows: Row numbers, 0 to images - 1.
+        images: The number of images.
 
     Returns:
-        The argument with its tensors of so many rows cut.
+        The argument with its tensors of n rows cut.
     """
-    return mapped(lambda tensor: take(tensor, rows) if is_rows(tensor, total) else tensor, value)
+    return mapped(lambda tensor: take(tensor, rows) if is_rows(tensor, images) else tensor, value)
 
 
 def expanded(value: Any, images: int) -> Any:
@@ -136,20 +141,6 @@ def expanded(value: Any, images: int) -> Any:
         The argument, its tensors as views.
     """
     return mapped(lambda tensor: tensor.expand(images, *tensor.shape[1:]) if is_rows(tensor, 1) else tensor, value)
-
-
-def tensors(value: Any) -> list[Tensor]:
-    """The tensors of an argument.
-
-    Args:
-        value: The argument.
-
-    Returns:
-        They, in its order.
-    """
-    found: list[Tensor] = []
-    mapped(lambda tensor: found.append(tensor) or tensor, value)  # type: ignore[func-returns-value]
-    return found
 
 
 def check_sample(x: Any) -> None:

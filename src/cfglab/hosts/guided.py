@@ -167,14 +167,18 @@ class _Call:
         for name in cond:
             arguments.check_rows(name, self._halves[0][name], cond[name], images)
         self.joined = isinstance(host._uncond, Mapping) and arguments.is_joinable(*self._halves, images)
-        self._joint = arguments.joined(*self._halves, images) if self.joined else None
 
     def comparable(self) -> list[Tensor]:
         """The tensors of 2 n rows by which equal rows are found."""
-        if not self.joined:
-            return []
-        rows = 2 * len(self._x)
-        return [tensor for tensor in arguments.tensors(self._joint) if arguments.is_rows(tensor, rows)]
+        found: list[Tensor] = []
+
+        def noted(both: Tensor) -> Tensor:
+            found.append(both)
+            return both
+
+        if self.joined:
+            arguments.joined(*self._halves, len(self._x), noted)
+        return found
 
     def run(self, rows: list[int] | None, variation: Perturbation | None) -> Tensor:
         """The predictions of these rows, or of all; under a perturbed pass those of the changed network."""
@@ -207,11 +211,14 @@ class _Call:
         If it is not known which parts of the arguments are rows, it runs all rows of the half.
         """
         images = len(self._x)
-        values = self._joint if half is None else self._halves[half]
-        known = half is None or arguments.is_known(values)
-        run = rows if known else [half * images + image for image in range(images)]
+        run = rows
+        if half is not None and not arguments.is_known(self._halves[half]):
+            run = [half * images + image for image in range(images)]
         places = [row % images for row in run]
-        cut = arguments.cut(values, run, 2 * images) if half is None else arguments.cut(values, places, images)
+        if half is None:
+            cut = arguments.joined(*self._halves, images, lambda both: take(both, run))
+        else:
+            cut = arguments.cut(self._halves[half], places, images)
         level = self._level
         if isinstance(level, Tensor) and level.ndim:
             level = take(level, places) if len(level) == images else level.expand(len(run), *level.shape[1:])
@@ -316,7 +323,7 @@ def guided(
         _check_uncond(denoise, uncond)
     check_space("prediction", prediction)
     check_space("model", model)
-    if network is not None and not isinstance(network, torch.nn.Module) and network is not denoise:
+    if module not in (None, "self") and not isinstance(module, torch.nn.Module):
         raise InputError(
             f"module={shown(module)}: a torch.nn.Module is needed, or 'self' if it is the denoiser itself."
         )
@@ -336,7 +343,7 @@ def guided(
 
 def _level(level: Any) -> float:
     """The noise level of a call as a number."""
-    if not isinstance(level, Tensor) and (getattr(level, "ndim", 0) or not hasattr(level, "__float__")):
+    if not isinstance(level, Tensor) and (bool(getattr(level, "ndim", 0)) or not hasattr(level, "__float__")):
         raise InputError(
             f"a noise level that is a {_kind(level)}: a number or a tensor is needed; give torch.tensor([2.0])."
         )
