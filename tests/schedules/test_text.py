@@ -117,7 +117,10 @@ MISTAKES = [
     ("1e308 * 10", "constant(value=inf): a finite number is needed"),
     ("cosine().warmed_up(0)", "warmed_up(over=0): a whole step (1 or more) or a fraction between 0 and 1 is needed"),
     ("cosine().warmed_up(0.5)", "warmed_up(steps=0.5): steps are whole, a fraction is between 0 and 1;"),
-    ("cosine().inside(sigma=(0.1, 2)).matched_to(3, sigmas=5)", ".matched_to(): "),
+    (
+        "cosine().inside(sigma=(0.1, 2)).matched_to(3, sigmas=5)",
+        "sigmas 5: the falling noise levels of a run are needed",
+    ),
     ("-" * 100_000 + "1", "is not written as a schedule is"),
     ("(" * 100_000, "is not written as a schedule is"),
     ("cosine(" * 150 + ")" * 150, "parts inside parts more than 100 deep"),
