@@ -11,6 +11,7 @@ from cfglab.method_card import Card
 from cfglab.schedules import PUBLISHED, SHAPES
 from cfglab.schedules.printer import number
 from cfglab.schedules.published.cards import CARDS
+from docs.oracles import ORACLES, TESTS, measured
 
 PAGE = Path(__file__).parent / "methods.md"
 IMAGES = "images/methods"
@@ -79,7 +80,8 @@ Schedules say what w is; any number of transforms follows, each after a bar: `li
 What its symbols mean is in its docstring: `help(cfglab.guidance.APG)`. Every transform has `strength` (0 is plain
 guidance) and may be used in another `space` where that has a meaning. A method *asks for* what has no default: the
 paper chooses it per model, or it could not be checked. Where a method begins and ends, counted against the code of its
-authors, is [one table](#first-and-last-steps); what could not be had at all stands [at the end](#not-here).
+authors, is [one table](#first-and-last-steps); what it was compared with, and by how much it differs,
+[another one](#oracles); what could not be had at all stands [at the end](#not-here).
 
 This page is written by `make docs` from the code; the images by `python docs/methods_images.py`.
 """
@@ -136,6 +138,16 @@ HHU-MMBS/swg_bmvc2025_official: the same | as it is |
 as it is |
 | `nag` | at every s | the authors' processor: only where s > 1 | s above 1 |
 | `vsf` | every step | weathon/VSF: the same | as it is |
+"""
+
+ORACLES_HEAD = """\
+## Oracles
+
+What each method was compared with, and the largest difference, as a part of the largest expected value (in pipelines:
+of the norm of the result). "Written out" is published code that the test has again, in numbers of its own. Numbers are
+float64, where a last bit is about 1e-16 and a few operations make 1e-15 of it, or float32 where it is said, with 1e-7
+and 1e-6. 0 is every bit. Measured on diffusers 0.42.1 by `python -m docs.oracles`, which runs the tests of the last
+column with every comparison noted; `make test` runs the same tests.
 """
 
 RECIPES = {
@@ -197,7 +209,7 @@ def methods_page() -> str:
         parts.append(f"## {group}\n")
         parts.append(_overview(names))
         parts += [_section(name) for name in names]
-    parts += [_recipes(), BEST_OF, TOKENS, STEPS, _not_here()]
+    parts += [_recipes(), BEST_OF, TOKENS, STEPS, _oracles(), _not_here()]
     return "\n".join(parts)
 
 
@@ -208,6 +220,17 @@ def _recipes() -> str:
         cell = text.replace("|", "&#124;")
         lines.append(f"| {title} | `{cell}` | [arXiv:{paper}](https://arxiv.org/abs/{paper}) | {says} |")
     return "\n".join([*lines, ""])
+
+
+def _oracles() -> str:
+    """What every method was compared with."""
+    lines = ["| method | compared with | largest difference | tests |", "|---|---|---|---|"]
+    found = measured()
+    for name in METHODS:
+        for index, (oracle, difference) in enumerate(zip(ORACLES[name], found[name], strict=True)):
+            method = f"`{name}`" if not index else ""
+            lines.append(f"| {method} | {oracle.what} | {difference:g} | `{TESTS.name}/{oracle.file}` |")
+    return "\n".join([ORACLES_HEAD, *lines, ""])
 
 
 def card_of(name: str) -> Card:

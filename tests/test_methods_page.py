@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+import torch
 from sympy import Max, Symbol
 from sympy.parsing.sympy_parser import (
     convert_xor,
@@ -21,6 +23,7 @@ from cfglab.method_card import Card
 from cfglab.schedules import PUBLISHED, SHAPES, parse
 from cfglab.schedules.published.cards import CARDS
 from cfglab.step import Step
+from docs.oracles import Differences
 
 READ = (*standard_transformations, convert_xor, implicit_multiplication)
 DOCS = Path(__file__).parents[1] / "docs"
@@ -48,11 +51,36 @@ def test_every_method_is_on_the_page_once(page: ModuleType) -> None:
     text = page.methods_page()
     anchors = re.findall(r"\]\(#([^)]+)\)", text)
     headings = [page.anchor(line.removeprefix("### ")) for line in text.splitlines() if line.startswith("### ")]
-    assert [one for one in anchors if one not in {*headings, "not-here", "first-and-last-steps"}] == []
+    assert [one for one in anchors if one not in {*headings, "not-here", "first-and-last-steps", "oracles"}] == []
     for recipe, _, _ in page.RECIPES.values():
         assert parse_guidance(recipe).start().plan(Step(0, 10)).on
     pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
     assert [one for one in pictures if not (DOCS / one).exists()] == []
+
+
+def test_every_method_has_an_oracle_whose_tests_are_there_and_whose_difference_is_measured(page: ModuleType) -> None:
+    assert list(page.ORACLES) == page.METHODS == list(page.measured())
+    for name, several in page.ORACLES.items():
+        assert len(several) == len(page.measured()[name])
+        for oracle, difference in zip(several, page.measured()[name], strict=True):
+            text = (page.TESTS / oracle.file).read_text(encoding="utf-8")
+            assert [test for test in oracle.tests if f"def {test}(" not in text] == [], name
+            assert 0 <= difference <= (1e-5 if "float32" in oracle.what or "digits" in oracle.what else 1e-9), name
+
+
+def test_the_largest_comparison_that_holds_is_what_is_measured() -> None:
+    noted = Differences()
+    with noted.recording():
+        noted.test = "a"
+        numbers, other = [2.0, 4.0], 3.0
+        assert numbers == pytest.approx([2.0, 4.00000001], rel=1e-6)
+        assert other != pytest.approx(1, abs=0.1)
+        np.testing.assert_allclose(np.ones(2), np.ones(2))
+        noted.test = "b"
+        torch.testing.assert_close(torch.tensor([1e-9, 2.0]), torch.tensor([0.0, 2.0]))
+        assert not torch.equal(torch.zeros(1), torch.ones(1))
+        assert torch.equal(torch.ones(1), torch.ones(1))
+    assert noted.largest == pytest.approx({"a": 2.5e-9, "b": 5e-10}, rel=1e-5)
 
 
 def test_every_published_schedule_has_a_card() -> None:

@@ -22,7 +22,7 @@ from cfglab.guidance.perturbations.joint_attention import token_order
 from cfglab.pipelines.advice.catalogue import families, read_catalogue, sources
 from cfglab.pipelines.advice.family import Fact, Family
 from cfglab.pipelines.advice.levels import family_levels
-from cfglab.pipelines.advice.methods import JOINT, methods_for, not_guided, profile_of_family
+from cfglab.pipelines.advice.methods import APART, JOINT, methods_for, not_guided, profile_of_family
 from cfglab.pipelines.advice.starting_points import starting_points
 from cfglab.step import Step
 from docs import advise_page
@@ -45,8 +45,8 @@ def call_of(pipeline: str) -> Any:
     return inspect.signature(inspect.unwrap(getattr(diffusers, pipeline).__call__)).parameters
 
 
-def test_at_least_forty_families_are_known() -> None:
-    assert len(NAMES) >= 40
+def test_a_hundred_families_are_known() -> None:
+    assert len(NAMES) >= 100
 
 
 def test_the_defaults_of_every_family_are_those_of_the_installed_signature() -> None:
@@ -75,15 +75,17 @@ def test_the_classes_of_every_family_are_pipelines_of_diffusers() -> None:
 
 
 def test_every_convention_agrees_with_the_profile_that_guides_the_class() -> None:
+    formulas = {one.cls: one.combine for one in cases()}
     for name, family in families().items():
         profile = profile_of_family(family)
         if profile is None:
             continue
+        one_less = formulas.get(family.pipeline) == "c + g (c - u)" or profile.off == 0.0
         if family.convention.value == "w - 1":
-            assert profile.off == 0.0 or profile.injected == "quarter", name
+            assert one_less or profile.injected == "quarter", name
         if family.convention.value == "w":
             assert profile.layout != "embedded", name
-            assert profile.off != 0.0, name
+            assert not one_less, name
             assert profile.injected == "", name
             assert family.default.argument == profile.scale, name
         if family.convention.value == "embedded":
@@ -195,6 +197,25 @@ def test_the_networks_of_joint_attention_that_the_advice_knows_are_those_that_th
         network = getattr(made[pipeline].build(), made[pipeline].denoisers[0])
         file = joint[pipeline].attention.source.rpartition("/")[2]
         assert (token_order(network) is not None) == (file in JOINT), pipeline
+
+
+def test_attention_apart_from_the_image_is_found_where_the_advice_says_so() -> None:
+    made = {one.cls: one for one in cases()}
+    apart = {
+        family.attention.source.rpartition("/")[2]: family.pipeline
+        for family in families().values()
+        if family.attention.value == "separate" and family.pipeline in made
+    }
+    assert len(apart) > 12
+    for file, pipeline in apart.items():
+        network = getattr(made[pipeline].build(), made[pipeline].denoisers[0])
+        if file in APART:
+            with pytest.raises(InputError, match="no cross-attention in"):
+                cross_attentions(network, "nag")
+        else:
+            assert cross_attentions(network, "nag"), pipeline
+    nag = {method.name: method for method in cl.advise("ltx-video", 4).methods}["nag"]
+    assert (nag.applies, nag.reason) == (False, "the layers in which the network attends to its text are not known")
 
 
 def test_a_scale_that_is_an_input_of_the_network_leaves_what_reads_one_prediction() -> None:

@@ -116,7 +116,7 @@ def test_beta_is_the_density(a, b):
     schedule = Beta(scale=7.5, a=a, b=b)
     expected = 7.5 * beta_distribution.pdf([i / 39 for i in range(40)], a, b)
     assert schedule.values(40) == pytest.approx(list(expected), rel=1e-9, abs=1e-200)
-    assert schedule.dose(4000) == pytest.approx(7.5, rel=1e-3)
+    assert abs(schedule.dose(4000) - 7.5) < 0.0075
     assert math.isfinite(schedule.values(1)[0])
 
 

@@ -75,6 +75,7 @@ class GuidedRows:
         run: The number of the run, 0 or more.
         channels: Returns the number of leading channels that are guided, given the number of all channels. The
             remaining channels (a learned variance) follow the conditional prediction. None guides all channels.
+        guided_dim: The dimension in which they are leading.
         channel_dim: The dimension of the channels: 1; -1 for packed tokens, (rows, tokens, channels); 2 for
             (rows, frames, channels, height, width).
         shaped: False if a prediction may have another shape than the sample. The shape is then taken from a
@@ -99,13 +100,14 @@ class GuidedRows:
         *,
         model: Space | None = None,
         channels: Callable[[int], int] | None = None,
+        guided_dim: int = 1,
         channel_dim: int = 1,
         shaped: bool = True,
         claims: list[Tensor] | None = None,
     ) -> None:
         self.images = len(guidances)
         self.run = run
-        self._channels, self._shaped = channels, shaped
+        self._channels, self._guided_dim, self._shaped = channels, guided_dim, shaped
         self._groups = _grouped(guidances, (prediction,) if model is None else (prediction, model))
         for group in self._groups:
             if isinstance(group.guide, Guide):
@@ -271,11 +273,15 @@ class GuidedRows:
         if finish is not None and cond is not None:
             guided = finish(guided, cond, images)
         if self._channels is not None and all_channels is not None:
-            guided = torch.cat([guided, all_channels[:, guided.shape[1] :].to(guided.dtype)], dim=1)
+            dim, taken = self._guided_dim, guided.shape[self._guided_dim]
+            rest = all_channels.narrow(dim, taken, all_channels.shape[dim] - taken)
+            guided = torch.cat([guided, rest.to(guided.dtype)], dim=dim)
         return guided, uncond, cond
 
     def _guided_channels(self, prediction: Tensor) -> Tensor:
-        return prediction if self._channels is None else prediction[:, : self._channels(prediction.shape[1])]
+        if self._channels is None:
+            return prediction
+        return prediction.narrow(self._guided_dim, 0, self._channels(prediction.shape[self._guided_dim]))
 
     def _cond_rows(self, images: list[int]) -> list[int]:
         return [self.images + image for image in images]

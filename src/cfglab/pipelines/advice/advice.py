@@ -136,7 +136,7 @@ def advise(model: str, steps: int | None = None, *, sampler: str | None = None) 
 
 
 def usual_steps(family: Family) -> int:
-    """The largest recommended number of steps, else that of the signature.
+    """The largest recommended number of steps, else that of the signature, else 50.
 
     Args:
         family: The family.
@@ -145,7 +145,7 @@ def usual_steps(family: Family) -> int:
         The number of steps.
     """
     value = family.recommended_steps.value
-    return int((value[-1] if isinstance(value, list) else value) or family.default.steps)
+    return int((value[-1] if isinstance(value, list) else value) or family.default.steps or 50)
 
 
 def text_of(advice: Advice) -> list[str]:

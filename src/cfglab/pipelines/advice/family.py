@@ -52,14 +52,14 @@ class Default(BaseModel):
     Attributes:
         argument: The argument that holds the scale; None if there is none.
         scale: Its default; None for no number.
-        steps: The default of `num_inference_steps`.
+        steps: The default of `num_inference_steps`; None where the weights decide.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     argument: str | None
     scale: float | None
-    steps: int
+    steps: int | None
 
 
 def _as_names(value: Any) -> Any:

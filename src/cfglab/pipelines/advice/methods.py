@@ -18,6 +18,13 @@ JOINT = (
     "transformer_chroma.py",
 )
 """The files of diffusers whose joint attention is known (`joint_attention.ORDERS`)."""
+APART = (
+    "transformer_ltx.py",
+    "transformer_ltx2.py",
+    "transformer_longcat_audio_dit.py",
+    "transformer_stable_audio3.py",
+)
+"""The files whose attention to the text is apart, in classes that do not say so (`hooks.cross_attentions`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +151,8 @@ def _need(family: Family, need: Need) -> tuple[bool | None, str]:
             return False, "here text and image share one attention, and which tokens are the image is not known"
         case "cross-attention" if attention == "joint" and not _is_known(family, JOINT):
             return False, "here text and image share one attention, and which tokens are the text is not known"
+        case "cross-attention" | "attention to the text" | "longer text" if _is_known(family, APART):
+            return False, "the layers in which the network attends to its text are not known"
         case "longer text" if _is_known(family, ("transformer_z_image.py",)):
             return False, "the image stands at another position for another length of the text"
         case "attention to the text" | "longer text" if attention == "joint" and not _is_known(family, JOINT):

@@ -31,8 +31,9 @@ def facts_of(family: Family) -> list[tuple[str, str, str]]:
     """
     default = family.default
     signature = "no scale" if default.scale is None else f"{default.argument}={default.scale:g}"
+    steps = "steps that the weights decide" if default.steps is None else f"{default.steps} steps"
     rows = [
-        ("default", f"{signature}, {default.steps} steps", f"the signature, {sources()['diffusers']['title']}"),
+        ("default", f"{signature}, {steps}", f"the signature, {sources()['diffusers']['title']}"),
         *((NAMES.get(name, name), fact_text(family, name, fact), origin_of(fact)) for name, fact in _facts(family)),
     ]
     profile = profile_of_family(family)

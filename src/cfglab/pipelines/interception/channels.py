@@ -27,7 +27,7 @@ def guided_channels(profile: Profile, call: DenoiserCall) -> Callable[[int], int
         return lambda width: min(width, tokens)
     if isinstance(variance, int):
         return lambda _: variance
-    if variance == "half":
+    if variance in ("half", "last half"):
         return lambda width: width // 2
     if variance == "twice":
         channels = call.sample.shape[1]
@@ -75,7 +75,8 @@ def channel_dim(module: nn.Module, sample: Any) -> int:
     """
     shape = tuple(sample.shape) if isinstance(sample, Tensor) else ()
     candidates = {3: (-1, 1), 5: (1, 2)}.get(len(shape), ())
-    channels = {_configured(module, name) for name in ("in_channels", "latent_dim", "audio_acoustic_hidden_dim")}
+    names = ("in_channels", "latent_dim", "audio_acoustic_hidden_dim", "embedding_dim")
+    channels = {_configured(module, name) for name in names}
     return next((dim for dim in candidates if shape[dim] in channels), 1)
 
 

@@ -70,9 +70,9 @@ class Profile(BaseModel):
     """The argument that tells how many leading tokens are guided; behind them is an image to be edited. "img_layers":
     `img_shapes`, of which all but the last are made; "img_last": only the last, behind text and images to be edited."""
 
-    variance: Literal["", "half", "twice"] | int = ""
-    """Channels that are not guided but follow c: "half" of them, "twice" as many as the sample's if there are so many
-    (then half), or a number: only so many are guided."""
+    variance: Literal["", "half", "last half", "twice"] | int = ""
+    """Channels that are not guided but follow c: "half" of them, "last half" if they are the last dimension, "twice" as
+    many as the sample's if there are so many (then half), or a number: only so many are guided."""
     wide: bool = False
     """The pipeline converts the predictions to float32 before it combines them."""
     negated: bool = False

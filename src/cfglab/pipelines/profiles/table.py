@@ -49,7 +49,7 @@ DEFAULTS: dict[str, Any] = {}
 GENERIC = """
 StableDiffusionImg2ImgPipeline StableDiffusionInpaintPipeline StableDiffusionDepth2ImgPipeline
 StableDiffusionUpscalePipeline StableDiffusionImageVariationPipeline StableDiffusionAdapterPipeline
-StableDiffusionGLIGENPipeline StableDiffusionDiffEditPipeline LDMTextToImagePipeline KolorsPipeline
+StableDiffusionGLIGENPipeline StableUnCLIPPipeline StableDiffusionDiffEditPipeline LDMTextToImagePipeline KolorsPipeline
 KolorsImg2ImgPipeline AudioLDMPipeline AudioLDM2Pipeline MusicLDMPipeline
 """
 
@@ -129,6 +129,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "KandinskyPipeline KandinskyV22Pipeline KandinskyV22Img2ImgPipeline KandinskyV22InpaintPipeline "
     "KandinskyV22ControlnetPipeline KandinskyV22ControlnetImg2ImgPipeline": {"variance": "half"},
     "KandinskyV22PriorPipeline KandinskyV22PriorEmb2EmbPipeline": {"denoisers": ("prior",)},
+    "ShapEPipeline ShapEImg2ImgPipeline": {"denoisers": ("prior",), "variance": "last half"},
     "Kandinsky3Pipeline Kandinsky3Img2ImgPipeline": {"injected": "quarter", "fixed": (("guidance_scale", 3.0),)},
     "StableCascadePriorPipeline WuerstchenPriorPipeline": {**COND_FIRST, "denoisers": ("prior",)},
     "StableCascadeDecoderPipeline WuerstchenDecoderPipeline": {**COND_FIRST, "denoisers": ("decoder",)},
@@ -151,6 +152,16 @@ ROWS: dict[str, dict[str, Any]] = {
                 "image",
                 None,
                 "then calls its network before the first step too, to fill a cache that only one call reads",
+            ),
+        ),
+    },
+    "Kandinsky6TI2VAPipeline": {
+        **TWO,
+        "excluded": (
+            (
+                "sample_audio",
+                False,
+                "then predicts the sound beside the video in each of two calls, of which one prediction can be held",
             ),
         ),
     },

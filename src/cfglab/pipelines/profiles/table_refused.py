@@ -1,12 +1,9 @@
 """Pipeline classes that guide() refuses, and why.
 
-Tried on diffusers 0.42.1: these were built tiny, run, and guided all the same by the rule that their source suggests,
-which refused the call or gave another result than the untouched pipeline (`python -m tests.pipelines.refused`): DDIM,
-DDPM, ScoreSdeVe, ConsistencyModel, LatentConsistencyModel, Flux2KleinKV, StableAudio3AudioToAudio, MarigoldDepth,
-SemanticStableDiffusion, StableDiffusionPipelineSafe, CycleDiffusion, LTXI2VLongMultiPrompt, StableDiffusionSAG,
-StableDiffusionAttendAndExcite, StableDiffusionPanorama, StableDiffusionParadigms, TextToVideoZero and ZImageOmni. The
-pipelines of HunyuanVideo 1.5 are run with their guiders. All others were read only; of every class a test reads the
-fact that its reason states in the installed source.
+tests/pipelines/refused.json says which of them were built tiny on diffusers 0.42.1, run, and guided all the same by the
+rule that their source suggests, and what happened (`python -m tests.pipelines.refused`). HunyuanImage and HunyuanVideo
+1.5 are run with their guiders. The others were read only; of every class a test reads the fact that its reason states
+in the installed source.
 """
 
 ONE = "it makes one prediction a step and combines nothing"
@@ -44,9 +41,6 @@ _REASONS: dict[str, str] = {
     # -- not diffusion of an image, video or sound --------------------------------------------------------------------
     "DiffusionGemmaPipeline LLaDA2Pipeline": "it writes text, token by token; guidance here combines real numbers.",
     "RFD4ProteinaPipeline": "it makes the atoms of a protein, with guidance of its own on their coordinates.",
-    "ShapEPipeline ShapEImg2ImgPipeline": (
-        "it denoises the weights of a radiance field, and chunks a prediction of twice the width before it combines."
-    ),
     # -- several terms of its own -------------------------------------------------------------------------------------
     "LEditsPPPipelineStableDiffusion LEditsPPPipelineStableDiffusionXL SemanticStableDiffusionPipeline": (
         "it adds one masked difference for each editing prompt: its batch has as many parts as prompts."
@@ -58,10 +52,6 @@ _REASONS: dict[str, str] = {
         "its network reads one sequence of text, video, sound and action tokens without rows, and predicts three of "
         "them with one scale."
     ),
-    "Kandinsky6TI2VAPipeline": (
-        "its network predicts video and sound in each of two calls, and only one prediction of a call can be held back "
-        "until the other call is made."
-    ),
     "DreamLitePipeline": (
         "it makes two parts, or three with an image, which has a scale of its own and is laid beside the latents."
     ),
@@ -69,7 +59,8 @@ _REASONS: dict[str, str] = {
         "its network is called between the parts of a video too, to fill a cache that later calls read in rows."
     ),
     "HeliosPyramidPipeline": (
-        "each stage of its pyramid has another size, and its formula is CFG-Zero* where the weights ask for it."
+        "each stage of its pyramid has another size and steps of its own, so that a schedule has no run to follow, and "
+        "its formula is CFG-Zero* where the weights ask for it."
     ),
     "LTXI2VLongMultiPromptPipeline": (
         "its windows leave out steps of their sampler, and may change the prompt between them."
@@ -82,7 +73,7 @@ _REASONS: dict[str, str] = {
     "StableDiffusionPanoramaPipeline StableDiffusionParadigmsPipeline TextToVideoZeroPipeline "
     "TextToVideoZeroSDXLPipeline": ("it denoises several windows, steps or frames at a time in loops of its own."),
     "StableDiffusionGLIGENTextImagePipeline": ("it makes two calls of both rows and uses one row of each."),
-    "StableUnCLIPPipeline UnCLIPPipeline UnCLIPImageVariationPipeline": (
+    "UnCLIPPipeline UnCLIPImageVariationPipeline": (
         "it runs a prior, a decoder or a super-resolution network one after the other in one call, each with a scale "
         "and a sampler of its own."
     ),
