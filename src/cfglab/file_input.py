@@ -12,6 +12,8 @@ import stat
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from cfglab.errors import InputError
+
 _KINDS = (
     (stat.S_ISDIR, errno.EISDIR, "it is a folder"),
     (stat.S_ISFIFO, errno.EINVAL, "it is a pipe (FIFO), not a file"),
@@ -92,8 +94,11 @@ def last_line(text: str) -> str:
 def user_path(text: str | Path) -> Path:
     """A path as a person writes it: `~` is the home folder, also where no shell has replaced it, as in --out=~/x.
 
-    Raises OSError for an empty one, one that cannot be a path, and the home of somebody unknown.
+    Raises OSError for what is no text and no Path, an empty one, what cannot be a path, and the home of a person who
+    is not known.
     """
+    if not isinstance(text, str | os.PathLike):
+        raise OSError(errno.EINVAL, f"it is a {type(text).__name__}, and a path is text", str(text))
     if not str(text):
         raise OSError(errno.ENOENT, "it is empty", "")
     if "\0" in str(text):
@@ -102,6 +107,28 @@ def user_path(text: str | Path) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:
         raise OSError(errno.ENOENT, "there is no such home folder", str(text)) from error
+
+
+def given_path(value: Any) -> Path:
+    """A path that is given in Python, as `user_path` reads it.
+
+    Args:
+        value: Text or a Path.
+
+    Returns:
+        The path, with `~` replaced.
+
+    Raises:
+        InputError: It is none.
+
+    Examples:
+        >>> given_path("runs/mine").name
+        'mine'
+    """
+    try:
+        return user_path(value)
+    except OSError as error:
+        raise InputError(f"path {repr(value)[:60]}: {error.strerror}; give one such as runs/mine.") from None
 
 
 def _refuse_others(status: os.stat_result, path: Path | str) -> None:

@@ -18,6 +18,8 @@ def read_json(text: str | bytes, name: str = "JSON") -> Any:
     Raises:
         InputError: no JSON, a key that is given twice, NaN or Infinity, or something beyond a limit.
     """
+    if not isinstance(text, str | bytes):
+        raise InputError(f"{name}: it is a {type(text).__name__}, and JSON is text; give json.dumps(…) of it.")
     if len(text) > limits.DOCUMENT_BYTES:
         raise InputError(
             f"{name}: {len(text):,} bytes; at most {limits.DOCUMENT_BYTES:,} are read, give a shorter one."

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from sys import float_info
+from typing import Any
 
 from cfglab.errors import InputError
 
@@ -68,7 +70,7 @@ def steps(count: int, sigmas: Sequence[float] | None = None) -> list[Step]:
         raise InputError(f"{count!r} steps: a run has at least one step, a whole number; ask for 1 or more.")
     if sigmas is None:
         return [Step(index, count) for index in range(count)]
-    levels = [float(sigma) for sigma in sigmas]
+    levels = noise_levels(sigmas)
     if len(levels) == count:
         levels.append(0.0)
     if len(levels) != count + 1:
@@ -83,6 +85,31 @@ def steps(count: int, sigmas: Sequence[float] | None = None) -> list[Step]:
                 "step to step; give them in the order of sampling, for a flow model as t / (1 - t)."
             )
     return [Step(index, count, sigma=levels[index], next_sigma=levels[index + 1]) for index in range(count)]
+
+
+def noise_levels(sigmas: Any) -> list[float]:
+    """Noise levels as numbers.
+
+    Args:
+        sigmas: A list, an array or a tensor of them.
+
+    Returns:
+        The numbers, in their order.
+
+    Raises:
+        InputError: They are no numbers.
+
+    Examples:
+        >>> noise_levels((14.6, 0))
+        [14.6, 0.0]
+    """
+    if not isinstance(sigmas, str | bytes):
+        with suppress(TypeError, ValueError):
+            return [float(sigma) for sigma in sigmas]
+    raise InputError(
+        f"sigmas {sigmas!r:.60}: the falling noise levels of a run are needed; write [14.6, 3.2, 0.0], or in a loop of "
+        "your own a run by its name, levels('edm', 32)."
+    )
 
 
 def step_weights(sigmas: Sequence[float], s: float = 1.0) -> list[float]:
@@ -110,6 +137,7 @@ def step_weights(sigmas: Sequence[float], s: float = 1.0) -> list[float]:
         raise InputError(
             f"s = {s!r}: the size of structure is above 0, in the units of the latents; 1 is their spread."
         )
+    sigmas = noise_levels(sigmas)
     if len(sigmas) < 2:
         raise InputError(
             f"{len(sigmas)} sigmas: n steps have n + 1 levels, the last being where the run ends; add the end, often 0."

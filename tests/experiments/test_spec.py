@@ -2,13 +2,18 @@
 
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cfglab.errors import InputError
+from cfglab.experiments.execution.run import run
 from cfglab.experiments.spec.difference import describe_difference
 from cfglab.experiments.spec.experiment import Experiment, preset_names, read_assignments
 from cfglab.experiments.spec.setting import Setting
+from cfglab.experiments.storage.store import Store
+from cfglab.report import report
 from tests.experiments.examples import SMALL
 
 
@@ -28,10 +33,16 @@ def test_axes_are_a_product_and_templates_are_filled() -> None:
     assert experiment.baseline.group == "baseline"
 
 
-def test_constants_fill_baseline_and_groups() -> None:
-    text = SMALL.replace("baseline:", "constants: {best: 3}\nbaseline:").replace('"7.5"', '"{best}"')
-    experiment = Experiment.from_yaml(text, set={"constants.best": 4})
+def test_constants_fill_baseline_groups_and_settings() -> None:
+    text = SMALL.replace("baseline:", "constants: {best: 3, n: 2}\nbaseline:").replace('"7.5"', '"{best}"')
+    listed = {"name": "b", "guidance": "{best} | apg()", "best_of": "{n}", "title": "{n} of {best}"}
+    experiment = Experiment.from_yaml(
+        text, set={"constants.best": 4, "settings": [listed], "baseline.best_of": "{n}", "noise": "nested"}
+    )
     assert str(experiment.baseline.guidance) == "4"
+    setting = experiment.settings[1]
+    assert (str(setting.guidance), setting.best_of, setting.title) == ("4 | apg()", 2, "2 of 4")
+    assert experiment.baseline.best_of == 2
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -153,6 +164,16 @@ def test_what_differs_between_two_experiments_is_named() -> None:
         ({"baseline.guidance": "10x2"}, "a list of 10 scales for 11 steps"),
         ({"baseline.name": "real"}, "setting 'real': results keep that name"),
         ({"groups": "all"}, "groups: 'all': input should be a valid list"),
+        ({"groups.0.guidance": "5"}, r"groups.falling.axes.k: no \{k\} is in its guidance, best_of or early"),
+        ({"prompts": ["a", 1984]}, "prompts.1: 1984: input should be a valid string"),
+        ({"prompts": 1984}, "prompts: 1984: input should be a valid string or list"),
+        ({"arguments": {"a": {"b": 1}}}, "arguments.a: .*input should be a valid boolean, integer, number, string or"),
+        ({"baseline.guidance": {"w": 1}}, "baseline.guidance: .*boolean, integer, number, string or tuple"),
+        ({"baseline.name": " a"}, "baseline.name: ' a': a name is one line of text"),
+        ({"baseline.name": ""}, "baseline.name: '': a name is one line of text"),
+        ({"settings": [{"name": "a\nb", "guidance": 5}]}, r"settings.0.name: 'a\\nb': a name is one line of text"),
+        ({"settings": [5]}, "settings.0: 5: a mapping of fields such as `name:` is needed"),
+        ({"settings": [{"name": "a", "guidance": "linear(max=7", "min=1)": None}]}, "a comma ends a value; put text"),
     ],
 )
 def test_bad_experiments_are_refused_in_one_line(changes: dict[str, object], words: str) -> None:
@@ -187,6 +208,37 @@ def test_settings_and_experiments_in_python() -> None:
         experiment.setting("othr")
     with pytest.raises(InputError, match="the baseline is the first of them"):
         Experiment(name="own", prompts=("a cat",), seeds=(0,), baseline=base, settings=(other, base))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (
+            lambda folder: run("k-decay", folder),
+            "experiment 'k-decay': an Experiment is needed",
+        ),
+        (lambda _: run(Experiment.from_yaml(SMALL), None), "path None: it is a NoneType, and a path is text"),
+        (lambda _: Store.open(5), "path 5: it is a int, and a path is text"),
+        (lambda _: Store.create("", Experiment.from_yaml(SMALL)), "path '': it is empty"),
+        (lambda _: report(5), "path 5: it is a int"),
+        (lambda _: Setting(name="a", guidance=3), "setting 'a': group: is missing"),
+        (lambda _: Setting(name="a", group="a", title="a", guidance=3, best_off=2), "there is no field 'best_off'"),
+    ],
+)
+def test_values_of_another_kind_in_python_are_one_line(tmp_path: Path, make: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        make(tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_home_folder_is_found_in_python_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    Store.create("~/run", Experiment.from_yaml(SMALL)).close()
+    assert (tmp_path / "run" / "results.sqlite").is_file()
+    assert not (tmp_path / "~").exists()
 
 
 def test_reading_and_planning_load_no_torch() -> None:

@@ -1,5 +1,7 @@
 """Guidance as a value, as text and as JSON; Guide in the pipeline's own dtype; errors in one line."""
 
+from typing import Any
+
 import pytest
 import torch
 from pydantic import BaseModel
@@ -175,9 +177,19 @@ def test_a_function_is_a_schedule() -> None:
         (lambda: Guidance(7.5, [{"kind": "prediction_norn"}]), "did you mean prediction_norm?"),
         (lambda: Guidance(7.5, [3]), "3 is no transform"),
         (lambda: Guidance(object()), "is no schedule"),
-        (lambda: parse_guidance("7.5 | prediction_norm(0.5)"), "is not written as a transform is"),
+        (
+            lambda: parse_guidance("7.5 | prediction_norm(0.5)"),
+            "values are given by name; prediction_norm takes strength, space, write prediction_norm(strength=…).",
+        ),
+        (lambda: parse_guidance("5 | nag(s=5, prompt=a cat)"), "text is written in quotes; write prompt='a cat'"),
+        (lambda: parse_guidance("5 | nag(s=5, prompt=ü 🐈)"), "text is written in quotes; write prompt='ü 🐈'"),
         (lambda: parse_guidance("7.5 | prediction_norm(strength=2*3)"), "is not written as a transform is"),
-        (lambda: parse_guidance("7.5 | __import__('os')"), "is not written as a transform is"),
+        (lambda: parse_guidance("7.5 | __import__('os')"), "no transform '__import__'"),
+        (
+            lambda: Guidance(5).start("v_prediction"),
+            "prediction='v_prediction': a parameterization is epsilon, x0, v, flow, logits, model; write v.",
+        ),
+        (lambda: Guidance(5).start("v", "sample"), "logits, model; write x0."),
         (lambda: parse_guidance("4 | pag(layers=single.3, s=1.5)"), "is written in quotes; write 'single.3'"),
         (lambda: parse_guidance("4 | pag(s=1.5, layers=(3, 7-9))"), "is written in quotes; write '7-9'"),
         (lambda: parse_guidance("7.5 | "), "is not written as a transform is"),
@@ -189,6 +201,23 @@ def test_faults_are_one_line_with_the_value_and_the_rule(make: object, said: str
     with pytest.raises(InputError) as error:
         make()  # type: ignore[operator]
     assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("guidance", ["3", "3 | update_norm()"])
+@pytest.mark.parametrize(
+    ("prediction", "step", "said"),
+    [
+        (torch.ones(1, 2), 0, "step 0: a Step is needed"),
+        (torch.ones(1, 2), None, "step None: a Step is needed"),
+        (torch.ones(1, 2).numpy(), STEP, "a prediction that is a ndarray of float32"),
+        (torch.ones(1, 2, dtype=torch.int64), STEP, r"a prediction that is a Tensor of torch.int64"),
+        ([[1.0, 1.0]], STEP, "a prediction that is a list at step"),
+    ],
+)
+def test_values_of_another_kind_are_said(guidance: str, prediction: Any, step: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said) as error:
+        Guidance(guidance).start().combine(prediction, prediction, step)
     assert "\n" not in str(error.value)
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -95,6 +96,12 @@ def test_pure_noise_has_a_picture_in_every_space_but_epsilon(source: str, target
     got = convert(there[source], seen, step, source, target)  # type: ignore[arg-type]
     torch.testing.assert_close(got, there[target], rtol=1e-12, atol=1e-12)
     assert ratio(step, source, target) == -1  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("source", "target"), [("eps", "x0"), ("x0", "eps"), ("eps", "eps")])
+def test_names_of_other_programs_are_said(source: Any, target: Any) -> None:
+    with pytest.raises(InputError, match=r"='eps': a parameterization is .*; write epsilon"):
+        convert(torch.ones(1, 4), None, Step(0, 1, sigma=1.0, alpha=0.5), source, target)
 
 
 def test_latents_of_another_shape_are_said() -> None:

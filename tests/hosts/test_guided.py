@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -248,6 +249,112 @@ def test_arguments_that_do_not_fit_into_one_batch_run_apart() -> None:
     assert calls == [3, 3, 3, 3]
 
 
+def conditioned(x: Tensor, t: Any, cond: Any) -> Tensor:
+    """x plus the mean of an image's conditioning, which a code base may have in many forms."""
+    match cond:
+        case {"context": context}:
+            return conditioned(x, t, context)
+        case [context, *_] | (context, *_) if isinstance(context, Tensor):
+            return conditioned(x, t, context)
+        case list() | np.ndarray():
+            values = torch.tensor([float(len(part)) if isinstance(part, str) else float(part) for part in cond])
+            return x + values.to(x).reshape(-1, 1, 1, 1)
+    return x + cond.reshape(len(cond), -1).mean(1).reshape(-1, 1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("cond", "uncond"),
+    [
+        ({"context": torch.tensor([1.0, 2.0, 4.0])}, {"context": torch.zeros(1)}),
+        ({"context": [torch.tensor([1.0, 2.0, 4.0]), 7]}, {"context": [torch.zeros(3), 7]}),
+        ((torch.tensor([[1.0], [2.0], [4.0]]), None), (torch.zeros(1, 1), None)),
+        (["a", "of", "four"], ["", "", ""]),
+        (np.array([1.0, 2.0, 4.0]), np.zeros(3)),
+    ],
+)
+@pytest.mark.parametrize("guidance", [3, ["3", "1", "constant(2).inside(steps=(1, 2))"]])
+def test_conditioning_may_be_a_tree_of_tensors_or_hold_what_cannot_be_cut(
+    cond: Any, uncond: Any, guidance: Any
+) -> None:
+    """Images with equal noise too: they differ in their conditioning alone."""
+    x = sample(1).expand(3, -1, -1, -1)
+    mine = cl.guided(conditioned, guidance, uncond={"cond": uncond}, levels=SIGMAS)
+    scales = torch.tensor([3.0, 3, 3] if guidance == 3 else [3.0, 1, 1], dtype=x.dtype)
+    wanted = x + (scales * torch.tensor([1.0, 2.0, 4.0])).reshape(3, 1, 1, 1)
+    torch.testing.assert_close(mine(x, SIGMAS[0], cond=cond), wanted, **EXACT)
+    record = mine.trace.steps[-1]
+    cuttable = not isinstance(cond, list | np.ndarray)
+    assert record.rows_run == (4 if cuttable else 6)  # three with their conditioning, one without
+    assert record.rows_run + record.rows_saved == 6
+
+
+def test_names_beside_a_tensor_belong_to_their_images() -> None:
+    def denoise(x: Tensor, _t: Any, cond: Tensor, names: list[str]) -> Tensor:
+        lengths = torch.tensor([float(len(name)) for name in names]).to(x)
+        return x + (cond * lengths).reshape(-1, 1, 1, 1)
+
+    x = sample(1).expand(2, -1, -1, -1)
+    mine = cl.guided(denoise, 3, uncond={"cond": torch.zeros(1)}, levels=SIGMAS)
+    output = mine(x, SIGMAS[0], cond=torch.ones(2), names=["a", "four"])
+    torch.testing.assert_close(output, x + 3 * torch.tensor([1.0, 4.0]).reshape(2, 1, 1, 1), **EXACT)
+
+
+@pytest.mark.parametrize("length", [1, 3, 4, 5])
+def test_a_tensor_of_another_length_is_the_same_for_every_row(length: int) -> None:
+    """Also one of as many rows as both halves have."""
+
+    def denoise(x: Tensor, _t: Any, cond: Tensor, table: Tensor) -> Tensor:
+        assert len(table) == length
+        return x + (cond * table.sum()).reshape(-1, 1, 1, 1)
+
+    x, table = sample(2), torch.arange(1.0, length + 1)
+    mine = cl.guided(denoise, ["3", "1"], uncond={"cond": torch.zeros(1)}, levels=SIGMAS)
+    wanted = x + (torch.tensor([3.0, 1.0]) * table.sum()).reshape(2, 1, 1, 1)
+    torch.testing.assert_close(mine(x, SIGMAS[0], cond=torch.ones(2), table=table), wanted, **EXACT)
+    assert mine.trace.steps[-1].rows_run == 3
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1), (3,), (3, 1)])
+def test_a_level_has_the_dimensions_that_the_denoiser_takes(shape: tuple[int, ...]) -> None:
+    def denoise(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
+        assert sigma.ndim == len(shape)
+        return x * (sigma.reshape(-1, 1) if sigma.ndim == 1 else sigma) + y
+
+    x, y = torch.ones(3, 2), torch.tensor([[1.0], [2.0], [4.0]])
+    mine = cl.guided(denoise, 3, uncond={"y": torch.zeros(1, 1)}, levels=SIGMAS)
+    torch.testing.assert_close(mine(x, torch.full(shape, 2.0), y=y), 2 * x + 3 * y)
+
+
+def test_arguments_have_the_names_that_the_denoiser_has_for_them() -> None:
+    def denoise(z: Tensor, sigma: Any, level: Tensor, x: Tensor) -> Tensor:
+        return z * sigma + (level + x).reshape(-1, 1, 1, 1)
+
+    mine = cl.guided(denoise, 3, uncond={"x": torch.zeros(1), "level": torch.zeros(1)}, levels=[2.0, 1.0, 0.0])
+    z, one = sample(2), torch.ones(2)
+    for args, names in (
+        ((z, 2.0), {"level": one, "x": one}),
+        ((z,), {"sigma": 2.0, "level": one, "x": one}),
+        ((), {"x": one, "sigma": 2.0, "z": z, "level": one}),
+        ((z, 2.0, one), {"x": one}),
+        ((z, 2.0, one, one), {}),
+    ):
+        torch.testing.assert_close(mine(*args, **names), 2 * z + 6, **EXACT)
+    compiled = cl.guided(torch.compile(Network().double(), backend="eager"), 3, uncond={"y": NONE}, levels=SIGMAS)
+    wanted = cl.guided(Network().double(), 3, uncond={"y": NONE}, levels=SIGMAS)
+    level = torch.full((3,), SIGMAS[0])
+    torch.testing.assert_close(compiled(sample(), level, CLASSES), wanted(sample(), level, y=CLASSES), **EXACT)
+    with pytest.raises(InputError, match="1 of a sample and a noise level: denoise takes z and sigma"):
+        mine(z, level=one, x=one)
+
+
+@pytest.mark.parametrize("number", [float, np.float32, np.int64, torch.tensor])
+def test_a_list_of_numbers_of_any_library_is_a_scale_for_each_step(number: Any) -> None:
+    mine = cl.guided(conditioned, [number(3), number(5)], uncond={"cond": torch.zeros(1)}, levels=[2.0, 1.0, 0.0])
+    x = sample(2)
+    torch.testing.assert_close(mine(x, 2.0, cond=torch.ones(2)), x + 3, **EXACT)
+    torch.testing.assert_close(mine(x, 1.0, cond=torch.ones(2)), x + 5, **EXACT)
+
+
 def test_each_image_has_a_memory_of_its_own_and_a_run_begins_anew(network: Network) -> None:
     text, levels = "4 | apg(norm_threshold=1, momentum=-0.7)", cl.levels("repa", 4)
 
@@ -417,3 +524,45 @@ def test_a_denoiser_without_names_or_with_another_output_is_one_line() -> None:
         cl.guided(lambda x, _: x, 3, uncond=[NONE], levels=SIGMAS)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="1 or more leading channels"):
         cl.guided(lambda x, _: x, 3, uncond={}, levels=SIGMAS, channels=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"uncond": {}}, "both predictions would be equal"),
+        ({"uncond": {"labels": NONE}}, "labels.*has no such argument, it takes y"),
+        ({"levels": "edm"}, r"levels\('edm', 32\)"),
+        ({"levels": 28}, "falling noise levels of a run are needed"),
+        ({"levels": None}, "falling noise levels of a run are needed"),
+        ({"prediction": "v_prediction"}, "write v"),
+        ({"model": "sample"}, "write x0"),
+        ({"model": "epsilom"}, "did you mean epsilon"),
+        ({"channels": 2.5}, "whole number"),
+        ({"channels": "3"}, "whole number"),
+        ({"module": "net"}, "torch.nn.Module"),
+    ],
+)
+def test_an_argument_of_another_kind_is_one_line(network: Network, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        cl.guided(network, 3, **{"uncond": {"y": NONE}, "levels": SIGMAS} | changes)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("x", "level", "y", "words"),
+    [
+        (sample().numpy(), 1.0, CLASSES, "torch tensor"),
+        (torch.ones(3), 1.0, CLASSES, "one more dimension"),
+        (torch.ones(0, 4, 4, 4), 1.0, CLASSES[:0], "one row for each image"),
+        (sample(), np.ones(3), CLASSES, "a number or a tensor"),
+        (sample(), None, CLASSES, "a number or a tensor"),
+        (sample(), 1.0, CLASSES, r"shape \(2,\) for 3 images"),
+    ],
+)
+def test_a_sample_a_level_or_labels_of_another_kind_are_one_line(
+    network: Network, x: Any, level: Any, y: Tensor, words: str
+) -> None:
+    mine = cl.guided(network, 3, uncond={"y": NONE.expand(2) if "images" in words else NONE}, levels=SIGMAS)
+    with pytest.raises(InputError, match=words) as caught:
+        mine(x, level, y=y)
+    assert "\n" not in str(caught.value)

@@ -41,7 +41,14 @@ def test_without_best_of_it_is_a_guided_call(pipe: Any) -> None:
         ({"best_of": 0}, "best_of=0: it is a whole number from 1 to 64; write best_of=1."),
         ({"best_of": 2, "count": 3}, "count=3: it is a whole number from 1 to 2; write count=1."),
         ({"best_of": 2, "early": 0}, "early=0: it is a whole number 1 or more; write early=1."),
-        ({"best_of": 2, "seed": -1}, "seed=-1: it is a whole number 0 or more; write seed=0."),
+        ({"best_of": 2, "seed": -1}, "seed=-1: it is a whole number from 0 to 18446744073709551614; write seed=0."),
+        (
+            {"best_of": 2, "seed": 2**64 - 1},
+            "seed=18446744073709551615: it is a whole number from 0 to 18446744073709551614",
+        ),
+        ({"prompt": ["a cat", "a dog"]}, "prompt ['a cat', 'a dog']: generate makes images of one prompt, a text;"),
+        ({"prompt": None}, "prompt None: generate makes images of one prompt, a text;"),
+        ({"best_of": 2, "latents": None}, "generate(latents=…): generate sets it itself"),
         ({"generator": None}, "generate(generator=…): generate sets it itself; leave it out, or call the pipeline."),
         (
             {"best_of": 2, "guidance": 1},
@@ -51,6 +58,6 @@ def test_without_best_of_it_is_a_guided_call(pipe: Any) -> None:
 )
 def test_what_it_cannot_do_is_one_line(pipe: Any, arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError) as error:
-        generate(pipe, "a cat", **arguments, **ARGUMENTS)
+        generate(pipe, **{"prompt": "a cat", **arguments}, **ARGUMENTS)
     assert str(error.value).startswith(said)
     assert "\n" not in str(error.value)

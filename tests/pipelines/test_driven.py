@@ -59,6 +59,21 @@ def test_a_lora_strength_follows_its_schedule_and_is_restored(name: str, compone
     detach(pipe)
 
 
+def test_an_adapter_that_is_deleted_during_a_run_is_said_and_stays_deleted() -> None:
+    made, pipe = with_lora("StableDiffusionPipeline", "unet")
+
+    def callback(_pipe: Any, index: int, _time: Any, values: dict[str, Any]) -> dict[str, Any]:
+        if index == 0:
+            pipe.unet.delete_adapters("fast")
+        return values
+
+    with guide(pipe, 3.0, also={"lora:fast": list(STRENGTHS)}), pytest.raises(InputError, match="deleted during a run"):
+        made.call(pipe, 5.0, steps=3, callback_on_step_end=callback)
+    assert not any("fast" in getattr(layer, "scaling", {}) for layer in pipe.unet.modules())
+    with pytest.raises(InputError, match="none is loaded"):
+        guide(pipe, 3.0, also={"lora:fast": 1})
+
+
 def test_strengths_are_restored_when_a_run_fails() -> None:
     made, pipe = with_lora("StableDiffusionPipeline", "unet")
     scaling = [dict(layer.scaling) for layer in pipe.unet.modules() if hasattr(layer, "scaling")]

@@ -47,10 +47,12 @@ def test_a_request_of_the_hub_that_fails_prints_nothing_while_a_model_is_loaded(
     assert hub_logging.get_verbosity() == verbosity
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-def test_dtype_and_sampler(tiny_folder: Path, dtype: str) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "float16", torch.bfloat16])
+def test_dtype_and_sampler(tiny_folder: Path, dtype: str | torch.dtype) -> None:
     pipe = load(tiny_folder, device="cpu", dtype=dtype, sampler="dpm++2m-sde")
-    assert {pipe.unet.dtype, pipe.vae.dtype, pipe.text_encoder.dtype} == {getattr(torch, dtype)}
+    assert {pipe.unet.dtype, pipe.vae.dtype, pipe.text_encoder.dtype} == {
+        getattr(torch, str(dtype).removeprefix("torch."))
+    }
     assert type(pipe.scheduler).__name__ == "DPMSolverMultistepScheduler"
     assert pipe.scheduler.config.algorithm_type == "sde-dpmsolver++"
     assert pipe.safety_checker is None
@@ -82,6 +84,8 @@ def test_a_sampler_that_would_drop_what_shapes_the_noise_levels_is_refused() -> 
         ({"device": "gpu"}, "no device 'gpu'"),
         ({"device": "cuda:7"}, "device 'cuda:7': this machine has none; use auto or cpu"),
         ({"revision": "main"}, "only hub models have revisions"),
+        ({"dtype": torch.int8}, "no dtype 'int8'"),
+        ({"dtype": 16}, "no dtype '16'"),
     ],
 )
 def test_wrong_options_are_said(tiny_folder: Path, kwargs: dict[str, Any], words: str) -> None:
@@ -92,6 +96,7 @@ def test_wrong_options_are_said(tiny_folder: Path, kwargs: dict[str, Any], words
 def test_unknown_models_are_said() -> None:
     assert "no model 'scens': it is no folder here; known by name: scenes; did you mean scenes?" in said("scens")
     assert "give one of them, a folder, or a hub id" in said("./nowhere/model")
+    assert "it is a int, and a path is text" in said(5)
 
 
 def test_a_folder_that_is_no_pipeline(folder: Path) -> None:

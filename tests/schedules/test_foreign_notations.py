@@ -42,6 +42,12 @@ REFUSED = {
     "٣x4": "is not written as a schedule is",
     "0:(7.5), 10:(5)": "is not written as a schedule is",
     "7.5 # was 8\n9": "is not written as a schedule is",
+    "5.inside(progress=(0, 0.5))": "write constant(5).inside(…)",
+    "12.then(3, at=2)": "write constant(12).then(…)",
+    "5 | apg()": "leave out the first bar and what follows",
+    "linear(max=7 | 3)": "leave out the first bar and what follows",
+    "cfg_skip(w=5, mode='erly', ratio=0.7)": "did you mean early?",
+    "linear(max='7')": "numbers without quotes",
 }
 
 

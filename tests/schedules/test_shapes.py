@@ -3,10 +3,11 @@
 import math
 import random
 
+import numpy as np
 import pytest
 
 from cfglab.errors import InputError
-from cfglab.schedules import Constant, Cosine, Function, Linear, Power, Table
+from cfglab.schedules import Constant, Cosine, Function, Linear, Power, Table, as_schedule
 from cfglab.step import Step
 
 GOLDEN = {  # k: g at steps 0, 1, 5, 10, 25, 40, 49, the mean, the mean of the inverted (N = 50, max 7.5, min 1)
@@ -104,6 +105,14 @@ def test_functions_are_called_with_the_step():
     assert Function(lambda step: 10 * step.progress).values(5) == [0, 2, 4, 6, 8]
     with pytest.raises(InputError, match=r"gave None at step 0: a schedule gives one number; return w\."):
         Function(lambda _: None).values(2)  # type: ignore[return-value]
+    for answer in (True, np.bool_(True), "5", [5]):
+        with pytest.raises(InputError, match="a schedule gives one number"):
+            Function(lambda _, answer=answer: answer).values(2)
+    assert Function(lambda _: np.float32(5)).values(1) == [5]  # type: ignore[arg-type,return-value]
+    assert as_schedule(max) == Function(max)  # a builtin, whose arguments cannot be read
+    for function in (lambda: 5, lambda step, count: 5, lambda *, step: 5):  # noqa: ARG005
+        with pytest.raises(InputError, match="it is called with one Step"):
+            as_schedule(function)
     with pytest.raises(InputError, match=r"w = inf at step 0 of function\(<lambda>\): w is finite"):
         Function(lambda _: math.inf).values(2)
 

@@ -117,7 +117,10 @@ MISTAKES = [
     ("1e308 * 10", "constant(value=inf): a finite number is needed"),
     ("cosine().warmed_up(0)", "warmed_up(over=0): a whole step (1 or more) or a fraction between 0 and 1 is needed"),
     ("cosine().warmed_up(0.5)", "warmed_up(steps=0.5): steps are whole, a fraction is between 0 and 1;"),
-    ("cosine().inside(sigma=(0.1, 2)).matched_to(3, sigmas=5)", ".matched_to(): "),
+    (
+        "cosine().inside(sigma=(0.1, 2)).matched_to(3, sigmas=5)",
+        "sigmas 5: the falling noise levels of a run are needed",
+    ),
     ("-" * 100_000 + "1", "is not written as a schedule is"),
     ("(" * 100_000, "is not written as a schedule is"),
     ("cosine(" * 150 + ")" * 150, "parts inside parts more than 100 deep"),
@@ -151,6 +154,10 @@ def test_what_stands_for_a_schedule():
         ({"kind": "cosine", "k": -1}, r"cosine\(k=-1\): it must be above 0"),
         ({"kind": "inverted", "base": {"kind": "cosine", "k": -1}}, r"cosine\(k=-1\): it must be above 0"),
         ({}, "a schedule of kind None"),
+        (b"75", r"b'75' is no list of scales: a bytes holds bytes"),
+        (bytearray(b"75"), "a bytearray holds bytes"),
+        ({7, 5}, "a set holds no order"),
+        (frozenset([7]), "a frozenset holds no order"),
     ]:
         with pytest.raises(InputError, match=message):
             as_schedule(wrong)

@@ -223,6 +223,9 @@ class Guidance(BaseModel):
         Returns:
             The live run; it holds all memory between the steps.
 
+        Raises:
+            InputError: There is no such parameterization.
+
         Examples:
             >>> from cfglab import Guidance, steps
             >>> guide = Guidance(7.5).start("v")
@@ -268,7 +271,7 @@ def as_guidance(value: Any) -> Any:
         >>> as_guidance("7.5 | pag()")
         Guidance(Constant(7.5), (PAG(),))
     """
-    if isinstance(value, Guidance) or (hasattr(value, "start") and not isinstance(value, type | str)):
+    if isinstance(value, Guidance) or (callable(getattr(value, "start", None)) and not isinstance(value, type)):
         return value
     return Guidance(value)
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from cfglab.errors import InputError
 from cfglab.guidance.context import Perturbation, StepContext, runs
-from cfglab.guidance.names import Space
+from cfglab.guidance.names import Space, check_space
 from cfglab.guidance.transform import Transform
 from cfglab.plugins import is_outside
 from cfglab.schedules import Schedule
+from cfglab.schedules.fields import shown
 from cfglab.step import Step
 
 if TYPE_CHECKING:
@@ -101,6 +102,10 @@ class Guide:
     """
 
     def __init__(self, guidance: Spec, prediction: Space = "epsilon", model: Space | None = None) -> None:
+        if not hasattr(guidance, "schedule") or not hasattr(guidance, "transforms"):
+            raise InputError(f"{shown(guidance)} is no Guidance: a run has one; write Guidance(7.5).start().")
+        check_space("prediction", prediction)
+        check_space("model", model)
         self.guidance = guidance
         self.prediction = prediction
         self.model = prediction if model is None else model
@@ -126,7 +131,7 @@ class Guide:
             The plan; the same one until `combine` is called.
 
         Raises:
-            InputError: The schedule raises at this step.
+            InputError: The schedule raises at this step, or it is no Step.
 
         Examples:
             >>> from cfglab import Guidance, Step
@@ -135,6 +140,10 @@ class Guide:
             (5.0, True, True, 3)
         """
         if self._plan is None or self._plan.step is not step:
+            if not isinstance(step, Step):
+                raise InputError(
+                    f"step {shown(step)}: a Step is needed, as steps(20)[0] or StepReader(scheduler).next() gives it."
+                )
             self._plan = self._planned(step)
         return self._plan
 
@@ -285,7 +294,15 @@ class Guide:
                 "plan(step).passes and pass combine(..., extras={one_pass: its prediction}); where the denoiser cannot "
                 "be run again, leave the transform out."
             )
-        shapes = [tuple(tensor.shape) for tensor in (uncond, cond, *extras.values()) if tensor is not None]
+        tensors = [tensor for tensor in (uncond, cond, *extras.values()) if tensor is not None]
+        for tensor in tensors:
+            if not hasattr(tensor, "is_floating_point") or not tensor.is_floating_point():
+                kind = type(tensor).__name__ + (f" of {tensor.dtype}" if hasattr(tensor, "dtype") else "")
+                raise InputError(
+                    f"a prediction that is a {kind} {where}: torch tensors of a floating "
+                    "dtype are combined; give torch.as_tensor(prediction).float()."
+                )
+        shapes = [tuple(tensor.shape) for tensor in tensors]
         if len(set(shapes)) > 1:
             raise InputError(
                 f"predictions of shape {' and '.join(map(str, shapes))}: the unconditional and the conditional one "

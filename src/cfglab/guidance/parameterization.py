@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from cfglab.errors import InputError
-from cfglab.guidance.names import Space
+from cfglab.guidance.names import Space, check_space
 from cfglab.step import Step
 
 
@@ -42,6 +42,10 @@ def convert(tensor: Tensor, latents: Tensor | None, step: Step, source: Space, t
         InputError: The latents, sigma or alpha are missing, the shapes differ, or one parameterization does not
             determine the other (x0 without noise, epsilon at pure noise).
     """
+    check_space("source", source)
+    check_space("target", target)
+    if not isinstance(tensor, Tensor):
+        raise InputError(f"a prediction that is a {type(tensor).__name__}: give torch.as_tensor(…).")
     tensor = upcast(tensor)
     if source == target:
         return tensor

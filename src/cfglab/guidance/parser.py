@@ -13,7 +13,7 @@ from cfglab.errors import InputError
 from cfglab.guidance.registry import read
 from cfglab.guidance.transform import Transform, transform_class
 from cfglab.schedules import Schedule, parse
-from cfglab.schedules.fields import shown
+from cfglab.schedules.fields import inline, shown
 from cfglab.schedules.parser import Unreadable, expression
 
 _PIECE = re.compile(r"""(\|)|'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|[^'"|]++|(['"])""", re.DOTALL)
@@ -32,6 +32,8 @@ def parse_parts(text: str) -> tuple[Schedule, list[Transform]]:
     Raises:
         InputError: As `parse_guidance` does.
     """
+    if not isinstance(text, str):
+        raise InputError(f"{shown(text)} is no text: parse_guidance reads text; give other values to Guidance.")
     if len(text) > limits.TEXT_LETTERS:
         raise InputError(f"{shown(text)}: a guidance has at most {limits.TEXT_LETTERS} letters; write a shorter one.")
     schedule, *transforms = _split(text)
@@ -88,6 +90,12 @@ def parse_transform(text: str) -> Transform:
                     f"{shown(text.strip())}: {shown(duplicate)} is given twice; a field has one value, leave one out."
                 )
             return transform_class(kind)(**fields)
+        case ast.Call(func=ast.Name(id=kind), args=[_, *_]):
+            names = [name for name in transform_class(kind).model_fields if name != "kind"]
+            raise InputError(
+                f"{shown(text.strip(), 80)}: values are given by name; {kind} takes {', '.join(names)}, write "
+                f"{kind}({names[0]}=…)."
+            )
     raise _unreadable(text)
 
 
@@ -108,10 +116,19 @@ _BARE = re.compile(r"[=(,] ?((?:[a-z]\w*+[.-]|\d++-)[\w.-]*+)[,) ]", re.IGNORECA
 """A name with a dot or a dash that is not in quotes, such as single.3 or 7-9."""
 
 
+_UNQUOTED = re.compile(r"([a-z_]{1,40}+) ?= ?([^\s'\"(),=\d+.-][^'\"(),=]*+)[,)]")
+"""A field and its words, such as prompt=a cat."""
+
+
 def _unreadable(text: str) -> InputError:
     if bare := _BARE.search(text):
         return InputError(
             f"{shown(text.strip(), 80)}: a name with a dot or a dash is written in quotes; write '{bare[1]:.40}'."
+        )
+    if (unquoted := _UNQUOTED.search(text)) and not unquoted[2].isidentifier():
+        return InputError(
+            f"{shown(text.strip(), 80)}: text is written in quotes; write {inline(unquoted[1])}="
+            f"'{inline(unquoted[2].strip(), 40)}'."
         )
     return InputError(
         f"{shown(text.strip(), 80)} is not written as a transform is: a kind with named fields; write "

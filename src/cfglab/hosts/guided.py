@@ -4,6 +4,8 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
+from numbers import Number
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
@@ -11,19 +13,22 @@ from torch import Tensor
 
 from cfglab.denoising.duplicate_rows import take
 from cfglab.denoising.row_skipping import GuidedRows
-from cfglab.denoising.trace import Trace
+from cfglab.denoising.trace import StepRecord, Trace
 from cfglab.errors import InputError
 from cfglab.guidance import Guidance, Perturbation, Space
 from cfglab.guidance.guidance import as_guidance
+from cfglab.guidance.names import check_space
 from cfglab.guidance.perturbations.cropped_sample import CroppedSample
 from cfglab.guidance.perturbations.self_attention import BlurredQueries, IdentityAttention
 from cfglab.guidance.perturbations.shuffled_tokens import ShuffledTokens
 from cfglab.guidance.perturbations.skipped_layers import RandomBlocks, SkippedLayers
 from cfglab.guidance.perturbations.sparse_attention import SparseAttention
 from cfglab.guidance.perturbations.weak_models import WeakModelPass
+from cfglab.hosts import arguments
 from cfglab.hosts.capabilities import Host
 from cfglab.hosts.levels import Levels
 from cfglab.hosts.sigma_steps import SigmaSteps
+from cfglab.schedules.fields import nearest, shown
 from cfglab.step import Step
 
 if TYPE_CHECKING:
@@ -77,14 +82,13 @@ class GuidedDenoiser:
         or more, and one with another number of images begin one by themselves."""
         self._rows = None
 
-    def __call__(self, x: Tensor, level: Any, *args: Any, **conditioning: Any) -> Any:
+    def __call__(self, *args: Any, **conditioning: Any) -> Any:
         """The guided prediction, in the form that the denoiser gives.
 
         Args:
-            x: The sample, (n, ...).
-            level: The noise level as the denoiser takes it: one for all images, or (n,) equal ones.
-            *args: The conditional arguments in the denoiser's order.
-            **conditioning: The conditional arguments by name.
+            *args: The arguments in the denoiser's order: the sample, (n, ...), its noise level as the denoiser takes it
+                (one for all images, or (n,) equal ones), and the conditional arguments.
+            **conditioning: Those that are given by the names that the denoiser has for them.
 
         Returns:
             The guided prediction, (n, ...). Of a denoiser that gives a tuple, a tuple with None behind the prediction.
@@ -92,7 +96,8 @@ class GuidedDenoiser:
         Raises:
             InputError: The levels differ between the images, or an argument cannot be used.
         """
-        cond = self._named(args, conditioning)
+        x, level, cond = self._named(args, conditioning)
+        arguments.check_sample(x)
         value = _level(level)
         step = self._step(value, len(x))
         call = _Call(self, x, level, cond)
@@ -101,24 +106,28 @@ class GuidedDenoiser:
         guided, record = self._rows.predict(
             step, torch.cat([seen, seen]), call.comparable(), call.run, separate=not call.joined
         )
-        self.trace.steps.append(record)
+        self.trace.steps.append(call.counted(record))
         return call.like_output(-guided if self._negated else guided)
 
-    def _named(self, args: tuple[Any, ...], conditioning: dict[str, Any]) -> dict[str, Any]:
-        """The conditional arguments by name."""
-        if not args:
-            return conditioning
-        try:
-            own = self._denoise.forward if isinstance(self._denoise, torch.nn.Module) else self._denoise
-            names = list(inspect.signature(own).parameters.values())[2:]
-        except (TypeError, ValueError):
-            names = []
-        if len(names) < len(args) or any(name.kind is name.VAR_POSITIONAL for name in names[: len(args)]):
+    def _named(self, args: tuple[Any, ...], conditioning: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+        """The sample, the noise level, and the conditional arguments by name."""
+        names = _parameters(self._denoise)
+        first = [name.name for name in names[:2] if name.kind is name.POSITIONAL_OR_KEYWORD] or ["x", "level"]
+        given = [*args[:2], *(conditioning[name] for name in first[len(args) : 2] if name in conditioning)]
+        if len(given) < 2:
             raise InputError(
-                f"{len(args)} arguments behind the noise level: {_title(self._denoise)} does not name them; give the "
-                "conditioning by name, as in (x, sigma, cond=...)."
+                f"{len(given)} of a sample and a noise level: {_title(self._denoise)} takes {' and '.join(first)}; "
+                "give both."
             )
-        return {**{name.name: value for name, value in zip(names, args, strict=False)}, **conditioning}
+        cond = {name: value for name, value in conditioning.items() if name not in first[len(args) : 2]}
+        further, names = args[2:], names[2:]
+        if len(names) < len(further) or any(name.kind is name.VAR_POSITIONAL for name in names[: len(further)]):
+            raise InputError(
+                f"{len(further)} arguments behind the noise level: {_title(self._denoise)} does not name them; give "
+                "the conditioning by name, as in (x, sigma, cond=...)."
+            )
+        named = {name.name: value for name, value in zip(names, further, strict=False)}
+        return given[0], given[1], named | cond
 
     def _step(self, value: float, images: int) -> Step:
         """The Step of this call; makes the rows of a new run."""
@@ -152,17 +161,24 @@ class _Call:
         self._host, self._x, self._level = host, x, level
         self._output: Any = None
         images = len(x)
+        self._unneeded = 0
         uncond = {**cond, **host._uncond} if isinstance(host._uncond, Mapping) else dict(cond)
-        self._halves = ({name: _expanded(value, images) for name, value in uncond.items()}, cond)
-        self.joined = isinstance(host._uncond, Mapping) and uncond.keys() == cond.keys()
-        self.joined = self.joined and all(_joinable(self._halves[0][name], cond[name], images) for name in cond)
+        self._halves = (arguments.expanded(uncond, images), cond)
+        for name in cond:
+            arguments.check_rows(name, self._halves[0][name], cond[name], images)
+        self.joined = isinstance(host._uncond, Mapping) and arguments.is_joinable(*self._halves, images)
 
     def comparable(self) -> list[Tensor]:
         """The tensors of 2 n rows by which equal rows are found."""
-        if not self.joined:
-            return []
-        uncond, cond = self._halves
-        return [torch.cat([uncond[name], cond[name]]) for name in cond if _is_rows(cond[name], len(self._x))]
+        found: list[Tensor] = []
+
+        def noted(both: Tensor) -> Tensor:
+            found.append(both)
+            return both
+
+        if self.joined:
+            arguments.joined(*self._halves, len(self._x), noted)
+        return found
 
     def run(self, rows: list[int] | None, variation: Perturbation | None) -> Tensor:
         """The predictions of these rows, or of all; under a perturbed pass those of the changed network."""
@@ -190,30 +206,46 @@ class _Call:
         return changed if host._denoise is host._module else host._denoise
 
     def _batch(self, denoise: Denoiser, rows: list[int], half: int | None) -> Tensor:
-        """One call of the denoiser for rows of both halves, or of one."""
-        images, (uncond, cond) = len(self._x), self._halves
-        places = [row % images for row in rows]
-        arguments = {}
-        for name, value in (uncond if half == 0 else cond).items():
-            if not _is_rows(value, images):
-                arguments[name] = value
-            elif half is None:
-                arguments[name] = take(torch.cat([uncond[name], value]), rows)
-            else:
-                arguments[name] = take(value, places)
+        """One call of the denoiser for rows of both halves, or of one.
+
+        If it is not known which parts of the arguments are rows, it runs all rows of the half.
+        """
+        images = len(self._x)
+        run = rows
+        if half is not None and not arguments.is_known(self._halves[half]):
+            run = [half * images + image for image in range(images)]
+        places = [row % images for row in run]
+        if half is None:
+            cut = arguments.joined(*self._halves, images, lambda both: take(both, run))
+        else:
+            cut = arguments.cut(self._halves[half], places, images)
         level = self._level
         if isinstance(level, Tensor) and level.ndim:
-            level = take(level, places) if len(level) == images else level.expand(len(rows))
-        output = denoise(take(self._x, places), level, **arguments)
+            level = take(level, places) if len(level) == images else level.expand(len(run), *level.shape[1:])
+        output = denoise(take(self._x, places), level, **cut)
         self._output = output
+        self._unneeded += len(run) - len(rows)
         tensor = output[0] if isinstance(output, tuple | list) else output
-        if not isinstance(tensor, Tensor) or len(tensor) != len(rows):
+        if not isinstance(tensor, Tensor) or tensor.ndim == 0 or len(tensor) != len(run):
             shape = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
             raise InputError(
-                f"{_title(denoise)} gives {shape} for {len(rows)} rows: a denoiser gives a tensor with one row a row, "
+                f"{_title(denoise)} gives {shape} for {len(run)} rows: a denoiser gives a tensor with one row a row, "
                 "or a tuple that begins with it; wrap it in a function that does."
             )
+        tensor = tensor if run == rows else take(tensor, [run.index(row) for row in rows])
         return -tensor if self._host._negated else tensor
+
+    def counted(self, record: StepRecord) -> StepRecord:
+        """The record with the rows that were run because the arguments could not be cut."""
+        if not self._unneeded:
+            return record
+        each = self._unneeded / len(self._x)
+        return replace(
+            record,
+            rows_run=record.rows_run + self._unneeded,
+            rows_saved=record.rows_saved - self._unneeded,
+            shares=tuple((rows_run + each, saved - each) for rows_run, saved in record.shares),
+        )
 
     def like_output(self, guided: Tensor) -> Any:
         """In the form of the denoiser's own output."""
@@ -246,7 +278,8 @@ def guided(
         guidance: A guidance, its text or a number; or a list with a guidance or text for each image (a list of numbers
             is one schedule with a scale for each step).
         uncond: The arguments of the unconditional prediction by name, such as `{"y": null_labels}`, which replace the
-            conditional ones; tensors of n rows or of one. Or another denoiser, which gets the conditional ones.
+            conditional ones; tensors of n rows or of one, also in dicts, lists and tuples. Or another denoiser, which
+            gets the conditional ones.
         levels: The levels of the run: `levels("dit", 250)`, SigmaSteps, or the n + 1 sigmas of x0 + sigma e.
         prediction: What the denoiser gives; None is that of the levels, and x0 for a list of sigmas.
         model: What the network inside predicts, if `denoise` converts; None is the same.
@@ -277,14 +310,24 @@ def guided(
             f"guided({_title(denoise)}, uncond={_title(uncond)}): a function of (x, sigma), and uncond as a dict of "
             "arguments or as another denoiser; write uncond={'y': null_labels}."
         )
-    if channels is not None and channels < 1:
-        raise InputError(f"channels {channels}: 1 or more leading channels are guided; leave it out for all.")
+    if channels is not None and (isinstance(channels, bool) or not isinstance(channels, int) or channels < 1):
+        raise InputError(
+            f"channels {shown(channels)}: a whole number of 1 or more leading channels; leave it out for all."
+        )
     if channel_dim not in (1, 2, -1) or (channel_dim != 1 and channels is not None):
         raise InputError(
             f"channel_dim {channel_dim}: it is 1, or without channels= 2 for (n, frames, channels, h, w) and -1 for "
             "packed tokens; write one of them."
         )
-    several = isinstance(guidance, list | tuple) and any(not isinstance(part, int | float) for part in guidance)
+    if isinstance(uncond, Mapping):
+        _check_uncond(denoise, uncond)
+    check_space("prediction", prediction)
+    check_space("model", model)
+    if module not in (None, "self") and not isinstance(module, torch.nn.Module):
+        raise InputError(
+            f"module={shown(module)}: a torch.nn.Module is needed, or 'self' if it is the denoiser itself."
+        )
+    several = isinstance(guidance, list | tuple) and not all(map(_is_number, guidance))
     guidances = [as_guidance(part) for part in guidance] if several else [as_guidance(guidance)]
     reader: Levels | SigmaSteps = levels if isinstance(levels, Levels | SigmaSteps) else SigmaSteps(levels)
     own: Space = reader.prediction if isinstance(reader, Levels) else "x0"
@@ -300,6 +343,10 @@ def guided(
 
 def _level(level: Any) -> float:
     """The noise level of a call as a number."""
+    if not isinstance(level, Tensor) and (bool(getattr(level, "ndim", 0)) or not hasattr(level, "__float__")):
+        raise InputError(
+            f"a noise level that is a {_kind(level)}: a number or a tensor is needed; give torch.tensor([2.0])."
+        )
     values = [float(level)] if not isinstance(level, Tensor) else level.detach().double().reshape(-1).tolist()
     if not values or any(value != values[0] for value in values) or not math.isfinite(values[0]):
         raise InputError(
@@ -309,21 +356,42 @@ def _level(level: Any) -> float:
     return values[0]
 
 
-def _is_rows(value: Any, images: int) -> bool:
-    return isinstance(value, Tensor) and value.ndim > 0 and len(value) == images
+def _check_uncond(denoise: Denoiser, uncond: Mapping[str, Any]) -> None:
+    """Refuse what would leave the unconditional prediction equal to the conditional one, or names that do not exist."""
+    if not uncond:
+        raise InputError(
+            "uncond={}: it replaces no argument, so both predictions would be equal, and nothing would be guided; "
+            "write uncond={'y': null_labels}."
+        )
+    names = _parameters(denoise)[2:]
+    if any(name.kind is name.VAR_KEYWORD for name in names):
+        return
+    known = [name.name for name in names if name.kind in (name.POSITIONAL_OR_KEYWORD, name.KEYWORD_ONLY)]
+    for name in uncond:
+        if names and name not in known:
+            hint = nearest(str(name), known) or " name one of them."
+            raise InputError(
+                f"uncond={{{shown(name)}: …}}: {_title(denoise)} has no such argument, it takes "
+                f"{', '.join(known)} behind the noise level;{hint}"
+            )
 
 
-def _expanded(value: Any, images: int) -> Any:
-    """A tensor of one row as n equal rows."""
-    one_row = isinstance(value, Tensor) and value.ndim > 0 and len(value) == 1 and images > 1
-    return value.expand(images, *value.shape[1:]) if one_row else value
+def _parameters(denoise: Denoiser) -> list[inspect.Parameter]:
+    """The parameters of a denoiser; none where they cannot be read."""
+    denoise = getattr(denoise, "_orig_mod", denoise)  # of a compiled module
+    try:
+        own = denoise.forward if isinstance(denoise, torch.nn.Module) else denoise
+        return list(inspect.signature(own).parameters.values())
+    except (TypeError, ValueError):
+        return []
 
 
-def _joinable(uncond: Any, cond: Any, images: int) -> bool:
-    """Whether an argument of both predictions goes into one call."""
-    if _is_rows(uncond, images) and _is_rows(cond, images):
-        return bool(uncond.shape == cond.shape and uncond.dtype == cond.dtype)
-    return uncond is cond or (not isinstance(cond, Tensor) and type(uncond) is type(cond) and bool(uncond == cond))
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Number) or getattr(value, "ndim", None) == 0
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__
 
 
 def _title(value: Any) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cfglab.errors import InputError
 from cfglab.mixtures.noise_paths import Path
-from cfglab.step import Step, steps
+from cfglab.step import Step, noise_levels, steps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,7 +68,7 @@ class SigmaSteps:
             raise InputError(f"path {path!r}: there are ve, vp, flow; name one of them.")
         self.path, self.unit = path, unit or ("t" if path == "flow" else "sigma")
         self._sigma_data, self._timestep = sigma_data, timestep
-        self._hosts = [float(sigma) for sigma in sigmas]
+        self._hosts = noise_levels(sigmas)
         if len(self._hosts) < 2:
             raise InputError(
                 f"{len(self._hosts)} sigmas: a run of n steps has n + 1, the last being its end; add the end, often 0."

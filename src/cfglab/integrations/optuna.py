@@ -16,6 +16,7 @@ from cfglab.experiments.tuning.objective import Draw, Objective, SharedModel
 from cfglab.experiments.tuning.search import SEARCH, Search, as_stored, check_folder
 from cfglab.experiments.tuning.search_space import Parameter, SearchSpace, Value
 from cfglab.experiments.tuning.verdict import MeasuredPoint, Side, Tuned, evaluate_held_out, evenly_spaced
+from cfglab.file_input import given_path
 from cfglab.guidance import Guidance
 from cfglab.integrations.metric_models import metric_models_of
 from cfglab.metrics.registry import METRICS
@@ -59,7 +60,7 @@ def tune(
         raise InputError(f"trials {trials}: at least one is needed; write 40.")
     if rows is not None and rows < 1:
         raise InputError(f"rows {rows}: at least one is needed; write 100000, or leave it out.")
-    folder = Path(folder)
+    folder = given_path(folder)
     search = as_stored(folder, search)
     known = check_folder(folder, search)
     if draw is None:

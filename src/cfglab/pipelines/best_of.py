@@ -10,6 +10,7 @@ from cfglab.denoising.trace import Trace
 from cfglab.errors import InputError
 from cfglab.pipelines.candidates import EARLY, check_candidates, check_number
 from cfglab.pipelines.interception.guide import guide
+from cfglab.schedules.fields import shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,10 @@ class Generated:
     seeds: tuple[int, ...]
     differences: Mapping[int, float]
     rows_run: int
+
+
+_OWN = {"prompt", "prompt_embeds", "generator", "latents", "callback_on_step_end", "num_images_per_prompt"}
+"""Arguments that `generate` sets, or that would take the choice from the seeds."""
 
 
 class _EnoughSteps(Exception):
@@ -57,14 +62,15 @@ def generate(
         best_of: the number of candidates, 1 to 64; they have the seeds `seed` to `seed + best_of - 1`.
         count: the number of images, 1 to `best_of`.
         early: the number of steps that the candidates run, 1 or more.
-        seed: the first seed, a whole number, 0 or more.
+        seed: the first seed, a whole number, 0 or more; the last one is below 2**64.
         **arguments: further arguments of the pipeline, such as `num_inference_steps`.
 
     Returns:
         The images, their seeds and the differences.
 
     Raises:
-        InputError: a number is out of range, an argument is set by this function, the pipeline has no callback, or the
+        InputError: the prompt is no text, a number is out of range, an argument is set by this function, the pipeline
+            has no callback, or the
             guidance does not run both predictions in the first steps.
 
     Reference:
@@ -76,8 +82,12 @@ def generate(
     """
     check_candidates(best_of, early)
     check_number("count", count, 1, best_of)
-    check_number("seed", seed, 0, None)
-    if own := sorted({"prompt", "generator", "callback_on_step_end", "num_images_per_prompt"} & set(arguments)):
+    check_number("seed", seed, 0, 2**64 - best_of)
+    if not isinstance(prompt, str):
+        raise InputError(
+            f"prompt {shown(prompt)}: generate makes images of one prompt, a text; call it once for each prompt."
+        )
+    if own := sorted(_OWN & set(arguments)):
         raise InputError(f"generate({own[0]}=…): generate sets it itself; leave it out, or call the pipeline.")
     seeds = list(range(seed, seed + best_of))
     differences: dict[int, float] = {}

@@ -1,9 +1,11 @@
 """levels(model, steps): the noise levels of a run, of a code base by name or of a diffusers model by its scheduler."""
 
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from cfglab.errors import InputError
+from cfglab.file_input import given_path
 from cfglab.hosts.code_bases import PATHS, path_levels, vp_alpha
 from cfglab.hosts.levels import Levels
 from cfglab.limits import STEPS
@@ -34,6 +36,9 @@ def levels(model: str, steps: int, *, sampler: str | None = None, allow_download
         >>> window.steps[0].timestep, window.steps[-1].timestep
         (261.0, 100.0)
     """
+    if not isinstance(model, str | PathLike):
+        raise InputError(f"{shown(model)} is no model: name a path such as dit, a model folder, or scenes.")
+    model = str(model)
     if model in PATHS:
         if sampler is not None:
             raise InputError(f"sampler {shown(sampler)}: {model} has levels of its own; leave it out.")
@@ -48,7 +53,7 @@ def _scheduler(model: str, sampler: str | None, allow_download: bool) -> Any:
     from cfglab.pipelines.loading.model_folder import locate
     from cfglab.pipelines.loading.samplers import make_sampler
 
-    folder = Path(model).expanduser()
+    folder = given_path(model)
     if not (folder / "scheduler" / "scheduler_config.json").is_file():
         if "/" not in model and model != "scenes" and not folder.exists():
             path_levels(model, 2)  # raises, with the names that there are

@@ -36,12 +36,13 @@ def report(folder: Path | str, *, most: int = MOST, live: bool | None = None) ->
     from cfglab.experiments.storage.checkpoints import checkpoint_folders
     from cfglab.experiments.storage.files import write_whole
     from cfglab.experiments.storage.store import DATABASE, Store
+    from cfglab.file_input import given_path
     from cfglab.report import exports
     from cfglab.report.page import paged_data as pages
     from cfglab.report.page.render import render
     from cfglab.report.summary.tables import build
 
-    folder = Path(folder)
+    folder = given_path(folder)
     if not (folder / DATABASE).is_file() and (checkpoints := checkpoint_folders(folder)):
         from cfglab.report.training import render_training
 

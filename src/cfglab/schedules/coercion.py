@@ -1,7 +1,7 @@
 """The values that stand for a schedule: numbers, text, lists, JSON objects and functions."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any
 
 from cfglab import limits
@@ -49,6 +49,11 @@ def as_schedule(value: Any) -> Schedule:
         raise InputError(f"{value.__name__} is a class: a schedule is a value; write {value.__name__}(…).")
     if callable(value):
         return Function(value)
+    if isinstance(value, bytes | bytearray | memoryview | Set):
+        raise InputError(
+            f"{shown(value)} is no list of scales: a {type(value).__name__} holds "
+            f"{'no order' if isinstance(value, Set) else 'bytes'}; write [8, 6, 4], or text."
+        )
     if isinstance(value, Iterable) and getattr(value, "ndim", 1) == 1:
         return Table(tuple(itertools.islice(value, limits.SCALES + 1)))
     if isinstance(value, bool) or not hasattr(value, "__float__"):

@@ -198,17 +198,17 @@ def shown(value: Any, most: int = 60) -> str:
     return text if len(text) <= most + 3 else text[:most] + "…"
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
+def nearest(name: object, names: Iterable[str]) -> str:
     """A suggestion for a misspelled name.
 
     Args:
-        name: The name that was given.
+        name: The name that was given; nothing is near to a value of another kind.
         names: The valid names.
 
     Returns:
         " did you mean …?" with the nearest of the names; the empty text if none is near or the name is very long.
     """
-    if len(name) > limits.NAME_LETTERS:
+    if not isinstance(name, str) or len(name) > limits.NAME_LETTERS:
         return ""
     candidates = [valid for valid in itertools.islice(names, limits.NAMES) if len(valid) <= limits.NAME_LETTERS]
     closest = difflib.get_close_matches(name, candidates, n=1, cutoff=0.5)

@@ -31,6 +31,7 @@ _MORE = re.compile(r"[\w.]")
 _OPERATOR = re.compile(r"\s*+[+*-]")
 _DIGITS = re.compile(r"[0-9]++")
 _DECIMAL = re.compile(rb"(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+")
+_NUMBER_WITH_WORD = re.compile(r"(?<![\w.])([0-9]{1,9}+)\.([A-Za-z]\w{2,30}+)")
 _TWO_SIGNS = re.compile(r"[+-][+-]")
 
 
@@ -48,7 +49,8 @@ def parse(text: str) -> Schedule:
         The schedule.
 
     Raises:
-        InputError: The text is empty, too long or not an expression of this language, or a name or value is not valid.
+        InputError: The text is no text, empty, too long or not an expression of this language, or a name or value is
+            not valid.
         NotMatchable: `matched_to` with `sigmas` cannot reach its dose.
 
     Examples:
@@ -60,6 +62,8 @@ def parse(text: str) -> Schedule:
         [6.0, 6.0, 6.0, 5.0]
     """
     quoted = shown(text, 80)
+    if not isinstance(text, str):
+        raise InputError(f"{quoted} is no text: parse reads text; give other values to as_schedule.")
     if not text.strip() or len(text) > limits.TEXT_LETTERS:
         raise InputError(
             f"{quoted} is no schedule: it has 1 to {limits.TEXT_LETTERS} letters; write 7.5 or cosine(max=7.5, min=1)."
@@ -76,6 +80,12 @@ def parse(text: str) -> Schedule:
     except InputError as error:
         raise InputError(f"{quoted}: {_short(str(error), 400)}") from None
     except (ValueError, OverflowError):
+        if number_with_word := _NUMBER_WITH_WORD.search(text):
+            digits, word = number_with_word.groups()
+            raise InputError(
+                f"{quoted}: {inline(number_with_word[0])} is read as a number with a point; write "
+                f"constant({digits}).{word}(…)."
+            ) from None
         raise InputError(
             f"{quoted} is not written as a schedule is: numbers, shapes with named fields, words after a dot, + - *; "
             "write 7.5 or cosine(max=7.5, min=1, k=0.3).inverted()."
@@ -215,6 +225,15 @@ def _read(node: ast.AST) -> Any:
             return number
         case ast.Constant(value=str() as word) if word in QUOTED:
             return word
+        case ast.Constant(value=str() as word):
+            known = sorted(filter(str.isidentifier, QUOTED))
+            hint = nearest(word, known) or " write one of them, and numbers without quotes."
+            raise InputError(f"{shown(word)}: the words in quotes are {', '.join(known)};{hint}")
+        case ast.BinOp(op=ast.BitOr()):
+            raise InputError(
+                f"{_short(ast.unparse(node))}: transforms follow a bar, and here a schedule alone is read; leave out "
+                "the first bar and what follows."
+            )
         case ast.List(elts=parts):
             return [_read(part) for part in parts]
         case ast.Tuple(elts=parts):

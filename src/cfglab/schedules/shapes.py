@@ -5,15 +5,17 @@ above it. `p = (i - W) / (N - W)` is the elapsed fraction after the warm-up, a l
 `max` at step W. `inverted()` makes them rise.
 """
 
+import inspect
 import itertools
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from cfglab.errors import InputError
-from cfglab.schedules.fields import Cycles, Exponent, Real, Scales, Whole, settled
+from cfglab.schedules.fields import Cycles, Exponent, Real, Scales, Whole, settled, shown
 from cfglab.schedules.printer import NUMBER, PARTS, WORD, number, text_of
 from cfglab.schedules.schedule import Schedule
 from cfglab.step import Step
@@ -238,6 +240,16 @@ def _refuse(function: Callable[..., Any]) -> Any:
 def _callable(value: Any) -> Any:
     if not callable(value):
         raise ValueError("a function Step -> w is needed; write lambda step: 7.5 * (1 - step.progress).")
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):  # of a builtin
+        return value
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise ValueError(
+            f"it is called with one Step ({error}); write lambda step: 7.5 * (1 - step.progress)."
+        ) from None
     return value
 
 
@@ -270,13 +282,13 @@ class Function(Schedule):
 
     def _w(self, step: Step) -> float:
         w = self.function(step)
-        try:
-            return float(w)
-        except (TypeError, ValueError):
-            raise InputError(
-                f"{function_name(self.function)} gave {w!r} at step {step.index}: a schedule gives one number; "
-                "return w."
-            ) from None
+        if not isinstance(w, bool | str | bytes) and "bool" not in str(getattr(w, "dtype", "")):
+            with suppress(TypeError, ValueError):
+                return float(w)
+        raise InputError(
+            f"{function_name(self.function)} gave {shown(w)} at step {step.index}: a schedule gives one number; "
+            "return w."
+        )
 
 
 @text_of.register

@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 from cfglab.errors import CfglabError, InputError
 from cfglab.experiments.storage.session import request_stop
 from cfglab.experiments.storage.store import DATABASE, Store
-from cfglab.file_input import open_regular
+from cfglab.file_input import given_path, open_regular
 from cfglab.terminal import inline
 from cfglab.viewer.continuation import Continuation
 from cfglab.viewer.run_state import RunState, read_state
@@ -301,7 +301,7 @@ def start(folder: Path | str, host: str = HOME, port: int | None = None, options
         if port is not None:
             raise
         listening = listen(host, 0)
-    viewer = RunViewer(Path(folder), options)
+    viewer = RunViewer(given_path(folder), options)
     hosts = frozenset({"127.0.0.1", "localhost", "::1", host.strip("[]")}) if is_loopback(host) else None
     handler = type("Handler", (_Handler,), {"viewer": viewer, "hosts": hosts})
     server = _Server(listening.getsockname()[:2], handler, bind_and_activate=False)

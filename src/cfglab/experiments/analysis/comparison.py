@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from cfglab.experiments.analysis.paired import Difference, Resampled, Variance
+from cfglab.file_input import given_path
 from cfglab.metrics.estimate import Estimate
 from cfglab.metrics.registry import Better
 from cfglab.terminal import inline, visible
@@ -106,7 +107,7 @@ class Comparison(BaseModel):
             cfglab.Run("runs/k-decay").compare("alignment").save("table.tex")
         """
         layer_above = "cfglab.report.saving"  # looked up by name on request; nothing here depends on it
-        return Path(import_module(layer_above).save_comparison(self, Path(path), width))
+        return Path(import_module(layer_above).save_comparison(self, given_path(path), width))
 
     def _repr_mimebundle_(
         self, include: Collection[str] | None = None, exclude: Collection[str] | None = None

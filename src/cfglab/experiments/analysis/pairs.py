@@ -147,7 +147,7 @@ def _refuse_unknown_metric(metric: str, measured: Iterable[str]) -> None:
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    close = get_close_matches(name, known, n=1)
+    close = get_close_matches(str(name), known, n=1)
     hint = f"; did you mean '{close[0]}'?" if close else ";"
     return f"{hint} Known: {join_names(known)}"
 

@@ -18,6 +18,7 @@ from cfglab.experiments.storage.png import add_infotext, encode, has_infotext, r
 from cfglab.experiments.storage.record import Record, check_model
 from cfglab.experiments.storage.store import Store
 from cfglab.experiments.storage.traces import CellTrace, stored_traces
+from cfglab.file_input import given_path
 from cfglab.terminal import inline
 
 
@@ -80,9 +81,9 @@ def reproduce(
         result = reproduce(image_path, "again.png", device="cpu")
         print(result.notes)
     """
+    image, out = given_path(image), given_path(out)
     record, before = read_picture(image)
-    out = Path(out)
-    _check_target(out, Path(image))
+    _check_target(out, image)
     result = replay(image, record, device, allow_pickle=allow_pickle, allow_download=allow_download)
     pixels = to_bytes(result.pixels)
     seed = candidate_seed(record.cell.seed, result.candidates[record.index] if result.candidates else 0)

@@ -25,9 +25,10 @@ from cfglab.experiments.storage.files import write_whole
 from cfglab.experiments.storage.png import add_infotext
 from cfglab.experiments.storage.session import Session
 from cfglab.experiments.storage.store import DATABASE, INFOTEXT, Result, ResultRow, Store
-from cfglab.file_input import read_bytes
+from cfglab.file_input import given_path, read_bytes
 from cfglab.limits import IMAGE_BYTES
 from cfglab.progress import progress_bar
+from cfglab.schedules.fields import shown
 from cfglab.terminal import inline
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class Run:
             cfglab.Run("runs/k-decay").save_images("sheet.png", rows="seed", columns="k", at={"group": "k-decay"})
         """
         layer_above = "cfglab.report.saving"
-        return Path(import_module(layer_above).save_images(self.folder, Path(path), **options))
+        return Path(import_module(layer_above).save_images(self.folder, given_path(path), **options))
 
     def _repr_mimebundle_(
         self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
@@ -220,7 +221,12 @@ def run(
         ...         print(done.drawn, [result.status for result in store.results()])
         1 ['done']
     """
-    folder = Path(folder)
+    folder = given_path(folder)
+    if not isinstance(experiment, Experiment):
+        raise InputError(
+            f"experiment {shown(experiment)}: an Experiment is needed; write Experiment.preset('k-decay') or "
+            "Experiment.from_yaml('experiment.yaml')."
+        )
     hub: dict[str, Any] = {
         "revision": revision,
         "allow_pickle": allow_pickle,

@@ -17,6 +17,7 @@ from cfglab.experiments.spec.document import ExcludedSettings
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.spec.models import IMPORTED
 from cfglab.experiments.spec.setting import Setting
+from cfglab.file_input import given_path
 from cfglab.limits import IMPORT_CELLS, IMPORT_FILES
 from cfglab.progress import progress_bar
 from cfglab.schedules.fields import nearest
@@ -73,7 +74,7 @@ def import_images(
         InputError: a folder does not exist, no image can be used, or no pair is in two configurations.
         MachineError: the run folder cannot be written.
     """
-    out = Path(out)
+    out = given_path(out)
     left_out: dict[str, list[str]] = defaultdict(list)
     images = list(_read(_files(folders, out), left_out, quiet))
     images = _one_size(images, left_out)

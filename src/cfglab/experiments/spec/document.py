@@ -156,6 +156,8 @@ def read_yaml(source: Path | str) -> dict[str, Any]:
     Raises:
         InputError: with line and column, if it is no YAML mapping.
     """
+    if not isinstance(source, str | Path):
+        raise InputError(f"experiment {shown(source)}: a path or YAML text is needed; give 'experiment.yaml'.")
     name, text = "experiment", str(source)
     if isinstance(source, Path) or ("\n" not in text and text.endswith((".yaml", ".yml"))):
         name = text
@@ -211,6 +213,7 @@ def check(document: Mapping[str, Any]) -> Document:
     except ValidationError as error:
         raise InputError(one_line(error, Document)) from None
     check_steps(checked.steps)
+    _check_names(checked)
     for name in ("width", "height"):
         if (size := getattr(checked, name)) is not None and size > limits.PIXELS:
             raise InputError(f"{name} {shown(size)}: an image has at most {limits.PIXELS} pixels a side; write 512.")
@@ -223,6 +226,17 @@ def check(document: Mapping[str, Any]) -> Document:
     return checked
 
 
+def _check_names(document: Document) -> None:
+    names = {"baseline.name": document.baseline.name}
+    names |= {f"settings.{place}.name": setting.name for place, setting in enumerate(document.settings)}
+    for where, name in names.items():
+        if not name or name != name.strip() or any(ord(letter) < 32 for letter in name):
+            raise InputError(
+                f"{where}: {shown(name)}: a name is one line of text without a space at its ends; write one such as "
+                "steep."
+            )
+
+
 def one_line(error: ValidationError, model: type[BaseModel]) -> str:
     """Return the first fault of a pydantic error as one line: the value, the rule, the next step.
 
@@ -230,25 +244,46 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
         error: the error.
         model: the model that was validated, whose fields are suggested.
     """
-    fault = error.errors(include_url=False)[0]
+    faults = error.errors(include_url=False)
+    of_one_value = [other for other in faults if _path(other["loc"])[:1] == _path(faults[0]["loc"])[:1]]
+    fault = max(of_one_value, key=lambda other: len(_path(other["loc"])))  # of a union, the branch that went deepest
     cause = fault.get("ctx", {}).get("error")
     if isinstance(cause, InputError):
         return str(cause)
-    path = ".".join(
-        inline(str(part))
-        for part in fault["loc"]
-        if part not in ("bool", "int", "float", "str", "function-before") and "[" not in str(part)
-    )
+    path = ".".join(_path(fault["loc"]))
     fields = _fields_at(model, fault["loc"])
     if fault["type"] == "extra_forbidden":
         name = str(fault["loc"][-1])
+        if any(sign in name for sign in "=()|'"):
+            return (
+                f"{'.'.join(_path(fault['loc'][:-1]))}: {shown(name)} is no field: inside of braces a comma ends a "
+                'value; put text with commas in quotes, guidance: "linear(max=7, min=1)".'
+            )
         hint = nearest(name, fields) or " use one."
         return f"{path}: there is no field {shown(name)}; it has {', '.join(fields)};{hint}"
     if fault["type"] == "missing":
         return f"{path}: is missing; write it, as a preset does."
     if cause is not None:
         return f"{path}: {shown(fault['input'])}: {cause}."
-    return f"{path}: {shown(fault['input'])}: {fault['msg'].lower()}; compare it with a preset."
+    if fault["type"] == "model_type":
+        return (
+            f"{path}: {shown(fault['input'])}: a mapping of fields such as `name:` is needed; compare it with a preset."
+        )
+    branches = [other["msg"].lower() for other in of_one_value if _path(other["loc"]) == _path(fault["loc"])]
+    kinds = list(dict.fromkeys(message.removeprefix(_EXPECTED) for message in branches))
+    several = len(kinds) > 1 and all(message.startswith(_EXPECTED) for message in branches)
+    rule = f"{_EXPECTED}{', '.join(kinds[:-1])} or {kinds[-1]}" if several else fault["msg"].lower()
+    return f"{path}: {shown(fault['input'])}: {rule}; compare it with a preset."
+
+
+_EXPECTED = "input should be a valid "
+_BRANCHES = ("bool", "int", "float", "str", "function-before")
+
+
+def _path(where: tuple[int | str, ...]) -> list[str]:
+    """Where a fault is, without the branches of unions that pydantic names."""
+    names = (str(part) for part in where if part not in _BRANCHES)
+    return [inline(name) for name in names if "[" not in name and not name.startswith("constrained-")]
 
 
 def _fields_at(model: type[BaseModel], where: tuple[int | str, ...]) -> list[str]:
@@ -281,13 +316,9 @@ def expand_grid(document: Document) -> tuple[SettingDocument, list[SettingDocume
     Raises:
         InputError: if a template names no axis, an axis has no values, or it has the name of a constant.
     """
-    plain, names = document.baseline, document.constants
-    baseline = SettingDocument(**dict(plain), group="baseline")
-    if names:
-        filled = {"title": fill(plain.title, names, "baseline.title", label)}
-        filled |= {"guidance": fill(text(plain.guidance), names, "baseline.guidance")}
-        baseline = baseline.model_copy(update=filled)
-    settings = list(document.settings)
+    names = document.constants
+    baseline = _filled(SettingDocument(**dict(document.baseline), group="baseline"), names, "baseline")
+    settings = [_filled(setting, names, f"settings.{place}") for place, setting in enumerate(document.settings)]
     for group in document.groups:
         axes = group.axes
         for name, values in axes.items():
@@ -313,7 +344,23 @@ def expand_grid(document: Document) -> tuple[SettingDocument, list[SettingDocume
                     axes=chosen,
                 )
             )
+        for name in axes:
+            if f"{{{name}}}" not in f"{text(group.guidance)} {text(group.best_of)} {text(group.early)}":
+                raise InputError(
+                    f"groups.{group.name}.axes.{name}: no {{{name}}} is in its guidance, best_of or early, so all its "
+                    "values would give the same images; write it there, or leave the axis out."
+                )
     return baseline, settings
+
+
+def _filled(setting: SettingDocument, names: Mapping[str, Value], where: str) -> SettingDocument:
+    """A setting that is written out, with the constants in its templates."""
+    if not names:
+        return setting
+    filled = {"title": fill(setting.title, names, f"{where}.title", label)}
+    for field in ("guidance", "best_of", "early"):
+        filled[field] = fill(text(getattr(setting, field)), names, f"{where}.{field}")
+    return setting.model_copy(update=filled)
 
 
 def fill(template: str, names: Mapping[str, Value], where: str, write: Callable[[Value], str] | None = None) -> str:

@@ -8,13 +8,14 @@ from pydantic import (
     ConfigDict,
     SerializationInfo,
     SerializerFunctionWrapHandler,
+    ValidationError,
     field_validator,
     model_serializer,
     model_validator,
 )
 
 from cfglab.errors import InputError, NotMatchable
-from cfglab.experiments.spec.document import AxisValue, SettingDocument, Value, axes_in_name, text
+from cfglab.experiments.spec.document import AxisValue, SettingDocument, Value, axes_in_name, one_line, text
 from cfglab.experiments.spec.starting_noise import Noise
 from cfglab.guidance import Guidance
 from cfglab.guidance.guidance import parse_guidance
@@ -46,6 +47,12 @@ class Setting(BaseModel):
     axes: dict[str, AxisValue] = {}
     best_of: int = 1
     early: int = EARLY
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise InputError(f"setting {shown(data.get('name'))}: {one_line(error, Setting)}") from None
 
     @model_validator(mode="before")
     @classmethod

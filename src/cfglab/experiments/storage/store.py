@@ -37,6 +37,7 @@ from cfglab.experiments.storage.reader import StoreReader
 from cfglab.experiments.storage.results import Result as Result
 from cfglab.experiments.storage.results import ResultRow as ResultRow
 from cfglab.experiments.storage.results import results_csv
+from cfglab.file_input import given_path
 from cfglab.metrics.estimate import Estimate as Estimate
 
 SCORED = "scored"
@@ -79,7 +80,7 @@ class Store(StoreReader):
             with Store.open("runs/k-decay") as store:
                 results = store.results()
         """
-        folder = Path(folder)
+        folder = given_path(folder)
         path = folder / DATABASE
         if not path.is_file():
             raise InputError(f"{folder}: holds no run, there is no {DATABASE}; give a folder that `cfglab run` wrote.")
@@ -102,7 +103,7 @@ class Store(StoreReader):
         Raises:
             InputError: if the folder holds another experiment, or files that are no run.
         """
-        folder = Path(folder)
+        folder = given_path(folder)
         if _is_new(folder, experiment):
             return False
         with cls.open(folder) as store:
@@ -121,7 +122,7 @@ class Store(StoreReader):
             InputError: if the folder holds another experiment or other files, or has another writer.
             MachineError: if the folder cannot be written.
         """
-        folder = Path(folder)
+        folder = given_path(folder)
         _is_new(folder, experiment)  # nothing is made in a folder of something else
         with plain_errors(folder), ExitStack() as stack:
             stack.enter_context(only_writer(folder))

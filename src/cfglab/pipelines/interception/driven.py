@@ -118,11 +118,17 @@ class _LoraStrength:
 
     def set(self, value: float) -> None:
         for layer in self._layers:
+            if self._name not in layer.scaling:
+                raise InputError(
+                    f"also 'lora:{self._name}': it was deleted during a run, as by a callback; delete it after "
+                    "the run, or give it the strength 0 from that step on."
+                )
             layer.set_scale(self._name, value)
 
     def restore(self) -> None:
         for layer, scaling in zip(self._layers, self._before, strict=True):
-            layer.scaling[self._name] = scaling
+            if self._name in layer.scaling:
+                layer.scaling[self._name] = scaling
 
 
 class _AdapterScale:

@@ -12,6 +12,7 @@ from cfglab.pipelines.interception.driven import read
 from cfglab.pipelines.interception.guided_pipeline import GuidedPipeline, Span
 from cfglab.pipelines.profiles.lookup import profile_of
 from cfglab.pipelines.profiles.profile import Profile
+from cfglab.schedules.fields import shown
 
 
 def guide(
@@ -143,6 +144,10 @@ def _guided(
 ) -> GuidedPipeline:
     if span not in get_args(Span):
         raise InputError(f"span={span!r}: a schedule spans each 'call' or the whole 'trajectory'; give one of these.")
+    if profile is not None and not isinstance(profile, Profile):
+        raise InputError(f"profile={shown(profile)}: a Profile is needed; write profile=Profile(layout='two calls').")
+    if share_rows not in (None, True, False):
+        raise InputError(f"share_rows={shown(share_rows)}: True, False or None is needed; leave it out.")
     layout = profile_of(pipe) if profile is None else profile
     check_free(pipe)
     several = isinstance(guidance, list | tuple)

@@ -44,7 +44,7 @@ def load(
     name: str | Path = "scenes",
     *,
     device: str = "auto",
-    dtype: str = "float32",
+    dtype: str | torch.dtype = "float32",
     sampler: str | None = None,
     compiled: bool = False,
     revision: str | None = None,
@@ -59,7 +59,7 @@ def load(
     Args:
         name: "scenes", the path of a model folder, or a hub id. A hub id is consent to download the model.
         device: a torch device, or "auto": CUDA if present, else Apple's GPU, else the CPU.
-        dtype: "float32", "float16" or "bfloat16".
+        dtype: "float32", "float16" or "bfloat16", or torch's dtype of this name.
         sampler: one of SAMPLERS; None or "own" keeps the sampler of the model.
         compiled: run the denoiser through torch.compile in blocks of a fixed size: slower to start, faster afterwards.
         revision: the revision of the hub model.
@@ -78,6 +78,7 @@ def load(
         pipe = cfglab.load("scenes", device="cpu")
         image = pipe("a red circle").images[0]
     """
+    dtype = str(dtype).removeprefix("torch.")
     if dtype not in DTYPES:
         raise InputError(f"no dtype {dtype!r}: there are {', '.join(DTYPES)};{nearest(dtype, DTYPES) or ' name one.'}")
     target = find_device(device)

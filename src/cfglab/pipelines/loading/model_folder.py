@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 
 from cfglab.errors import DownloadNeeded, InputError, MachineError, is_memory_error
-from cfglab.file_input import open_regular, user_path
+from cfglab.file_input import given_path, open_regular, user_path
 from cfglab.limits import CONFIG_BYTES, FOLDER_ENTRIES, TOKENIZER_BYTES, WEIGHTS_BYTES
 from cfglab.pipelines.loading.configuration import pipeline_class, read_configuration, read_parts
 from cfglab.pipelines.loading.configuration import read_json as read_json
@@ -151,7 +151,7 @@ def weights_hash(folder: str | Path) -> str:
     Raises:
         InputError: if the folder holds no weights.
     """
-    path = Path(folder).absolute()
+    path = given_path(folder).absolute()
     if path.parent.name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", path.name):
         return path.name
     parts = network_parts(path) if (path / "model_index.json").is_file() else ()
