@@ -28,7 +28,7 @@ def test_every_cell_is_drawn_once_and_settings_of_one_noise_stand_together() -> 
 
 
 def test_equal_cells_of_two_settings_are_drawn_once() -> None:
-    text = Experiment.preset("part5", set={"groups.0.guidance": "7.5", "groups.0.axes": {"w": [1, 2]}})
+    text = Experiment.preset("part5", set={"groups.0.guidance": "{w}", "groups.0.axes": {"w": [7.5, "constant(7.5)"]}})
     listed, plan = planned(text)
     assert len(listed) == 16 * (1 + 2 + 9)
     assert sum(map(len, plan)) == 16 * (1 + 9)

@@ -29,6 +29,7 @@ OTHER = {
     "pag_scale": "of the third part of the batch, which is kept",
     "pag_adaptive_scale": "of the third part of the batch, which is kept",
     "clip_value": "done to the guided prediction by the pipeline",
+    "prior_guidance_scale": "of the prior of StableUnCLIP, which is left as it is",
     "truncation_rate": "done to the guided prediction by the pipeline",
     "input_frames_guidance": "which frames of the unconditional prediction's input are those that are given",
 }

@@ -230,7 +230,7 @@ def _check_names(document: Document) -> None:
     names = {"baseline.name": document.baseline.name}
     names |= {f"settings.{place}.name": setting.name for place, setting in enumerate(document.settings)}
     for where, name in names.items():
-        if not name or name != name.strip() or any(ord(letter) < 32 for letter in name):
+        if name != name.strip() or len(name.splitlines()) != 1:
             raise InputError(
                 f"{where}: {shown(name)}: a name is one line of text without a space at its ends; write one such as "
                 "steep."
