@@ -345,7 +345,7 @@ def _level(level: Any) -> float:
     """The noise level of a call as a number."""
     if not isinstance(level, Tensor) and (bool(getattr(level, "ndim", 0)) or not hasattr(level, "__float__")):
         raise InputError(
-            f"a noise level that is a {_kind(level)}: a number or a tensor is needed; give torch.tensor([2.0])."
+            f"a noise level that is a {type(level).__name__}: a number or a tensor is needed; give torch.tensor([2.0])."
         )
     values = [float(level)] if not isinstance(level, Tensor) else level.detach().double().reshape(-1).tolist()
     if not values or any(value != values[0] for value in values) or not math.isfinite(values[0]):
@@ -388,10 +388,6 @@ def _parameters(denoise: Denoiser) -> list[inspect.Parameter]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, Number) or getattr(value, "ndim", None) == 0
-
-
-def _kind(value: Any) -> str:
-    return type(value).__name__
 
 
 def _title(value: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from cfglab.denoising.trace import Trace
 from cfglab.errors import InputError
+from cfglab.limits import LARGEST_SEED
 from cfglab.pipelines.candidates import EARLY, check_candidates, check_number
 from cfglab.pipelines.interception.guide import guide
 from cfglab.schedules.fields import shown
@@ -70,8 +71,7 @@ def generate(
 
     Raises:
         InputError: the prompt is no text, a number is out of range, an argument is set by this function, the pipeline
-            has no callback, or the
-            guidance does not run both predictions in the first steps.
+            has no callback, or the guidance does not run both predictions in the first steps.
 
     Reference:
         arXiv:2505.23343; WSX20003/CFG-Rejection, `generate_sd1.5.py`.
@@ -82,7 +82,7 @@ def generate(
     """
     check_candidates(best_of, early)
     check_number("count", count, 1, best_of)
-    check_number("seed", seed, 0, 2**64 - best_of)
+    check_number("seed", seed, 0, LARGEST_SEED + 1 - best_of)
     if not isinstance(prompt, str):
         raise InputError(
             f"prompt {shown(prompt)}: generate makes images of one prompt, a text; call it once for each prompt."
