@@ -53,7 +53,7 @@ def pipeline(one: Experiment) -> Any:
 
 
 def noise(pipe: Any, cell: Cell) -> Tensor:
-    """A cell's starting noise, (1, 4, h, w)."""
+    """A cell's starting noise, (1, channels, h, w)."""
     size = pipe.unet.config.sample_size
     shape = (1, pipe.unet.config.in_channels, size, size)
     return torch.randn(shape, generator=torch.Generator().manual_seed(cell.seed))

@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--sampler", default="ddim")
     parser.add_argument("--schedule", default="linear(max=8, min=2)", help="the schedule at 25 steps")
     parser.add_argument("--steps", type=int, nargs="+", default=COUNTS, help="the numbers of steps")
-    parser.add_argument("--prompts", type=int, default=48, help="held-out prompts")
+    parser.add_argument("--prompts", type=int, default=48, help="prompts, every second one of a held-out composition")
     parser.add_argument("--seeds", type=int, default=1, help="images of each prompt")
     parser.add_argument("--batch", type=int, default=16, help="images in a call of the pipeline")
     options = parser.parse_args()

@@ -90,7 +90,7 @@ def draw(methods: list[Point]) -> bytes:
     whole, corner = figure.subplots(1, 2)
     for axes in (whole, corner):
         _dots(axes, methods)
-        axes.set_xlabel("FID against real scenes (64 features of the reader): lower is better")
+        axes.set_xlabel("FID against real scenes (features of the classifier): lower is better")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.2)
     whole.set_ylabel("prompts drawn right (%)")

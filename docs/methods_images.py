@@ -51,7 +51,7 @@ EXAMPLES = {
     "dng": "4 | dng(prompt='a green background')",
     "vsf": "4 | vsf(prompt='a green background')",
     "per_position": "8 | per_position(map='0 1')",
-    "per_channel": "6 | per_channel(map='1 1 0.5 0')",
+    "per_channel": "6 | per_channel(map='1*4 0.5*2 0*2')",
 }
 """Where the comparison has no setting of a method, or another one shows it better."""
 
@@ -69,7 +69,7 @@ def _comparison() -> Experiment:
 
 
 def draw(pipe: Any, guidance: str, steps: int) -> tuple[np.ndarray, Trace]:
-    """(6, 64, 64, 3) between 0 and 1, and what was run."""
+    """(6, 128, 128, 3) between 0 and 1, and what was run."""
     prompts = [prompt for prompt in PROMPTS for _ in SEEDS]
     generators = [torch.Generator().manual_seed(seed) for _ in PROMPTS for seed in SEEDS]
     with guide(pipe, guidance) as trace:
@@ -80,8 +80,8 @@ def draw(pipe: Any, guidance: str, steps: int) -> tuple[np.ndarray, Trace]:
 def sheet(name: str, guidance: str, ours: tuple[np.ndarray, Trace], plain: tuple[np.ndarray, Trace]) -> bytes:
     """The image of one method, a PNG."""
     rows = ours[1].rows_run / len(ours[0])
-    strips = np.concatenate([_strip(plain[0]), _strip(ours[0])]).repeat(2, 0).repeat(2, 1)
-    width, height = 1060, strips.shape[0] + 36  # in pixels, so that every one of an image's is four
+    strips = np.concatenate([_strip(plain[0]), _strip(ours[0])])
+    width, height = 1060, strips.shape[0] + 36  # in pixels: the images keep their size
     figure = Figure(figsize=(width / 100, height / 100), dpi=100)
     figure.text(30 / width, 1 - 22 / height, guidance, fontsize=10, family="monospace")
     figure.text(1 - 8 / width, 1 - 22 / height, f"{rows:.0f} rows an image", fontsize=8, ha="right", color="0.3")
@@ -107,13 +107,13 @@ def sheet(name: str, guidance: str, ours: tuple[np.ndarray, Trace], plain: tuple
 
 
 def _strip(images: np.ndarray) -> np.ndarray:
-    """Side by side on white, 2 pixels apart, 6 between the prompts."""
-    white = np.ones((images.shape[1], 2, 3))
+    """Side by side on white, 4 pixels apart, 12 between the prompts."""
+    white = np.ones((images.shape[1], 4, 3))
     parts: list[np.ndarray] = []
     for index, image in enumerate(images):
         parts += [image, *[white] * (3 if index % len(SEEDS) == len(SEEDS) - 1 else 1)]
     row = np.concatenate(parts[:-3], axis=1)
-    return np.concatenate([row, np.ones((2, *row.shape[1:]))])
+    return np.concatenate([row, np.ones((4, *row.shape[1:]))])
 
 
 def _mean(values: tuple[float | None, ...]) -> float:

@@ -43,8 +43,8 @@ run
 # %% [markdown]
 # ## Read the interval, not the mean
 #
-# `alignment` is 1 where a classifier finds exactly the objects, the relation and the background that the prompt asks
-# for, and 0 otherwise.
+# `alignment` is 1 where a classifier finds exactly the objects, the relation, the colours and the background that the
+# prompt asks for, and every object whole; it is 0 otherwise.
 
 # %%
 comparison = run.compare("alignment")
@@ -55,6 +55,7 @@ comparison
 #
 # 1. **The interval.** The bar is where the true difference may lie. It is computed over prompts, because the images
 #    of one prompt succeed and fail together. Treating these images as independent would give a bar that is too narrow.
+#    A row without a bar has the same difference on every prompt: its spread is unknown, not zero.
 # 2. **Whether it touches zero.** If it does, this experiment does not know. That is not the same as "no difference".
 # 3. **What it could have found.** The comparison states the smallest difference that it would find in 80 of 100 such
 #    experiments.
@@ -64,8 +65,8 @@ comparison
 
 # %%
 for row in comparison.rows:
-    difference, low, high = (100 * value for value in (row.difference, row.low, row.high))
-    print(f"{row.setting:8} {difference:+5.1f} points ({low:+.0f} to {high:+.0f}), p = {row.p_holm:.3f}")
+    interval = "no interval" if row.low is None else f"{100 * row.low:+.0f} to {100 * row.high:+.0f}"
+    print(f"{row.setting:8} {100 * row.difference:+5.1f} points ({interval}), p = {row.p_holm:.3f}")
 
 # %% [markdown]
 # ## The winner's curse
@@ -105,10 +106,10 @@ print(run.report())
 # cfglab run dispute --out runs/dispute
 # ```
 #
-# and [Early or late](https://cfglab.github.io/cfglab/findings/dispute/) is what it said: at a mean scale of 4 rising
-# schedules lose 9 to 27 points, and no gain of falling ones is shown. An earlier version of that page said it was.
-# New prompts and new noises took the gain away, and the page says so at its top. That, too, is what an experiment you
-# can believe looks like.
+# and [Early or late](https://cfglab.github.io/cfglab/findings/dispute/) is what it said on the first edition of
+# `scenes`: at a mean scale of 4 rising schedules lost 9 to 27 points, and no gain of falling ones was shown. An earlier
+# version of that page said it was. New prompts and new noises took the gain away, and the page says so at its top.
+# That, too, is what an experiment you can believe looks like.
 #
 # [Statistics](https://cfglab.github.io/cfglab/statistics/) has the formulas, and how often the intervals hold in
 # simulations.

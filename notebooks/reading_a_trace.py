@@ -96,10 +96,11 @@ trace
 
 # %% [markdown]
 # NFE is 1 from the second step on: guidance was switched off before it began. The cosine line of the first card says
-# why. On this model the cosine is largest at the first step, where everything is noise, and it never falls below 0.99:
-# the threshold was passed at once. No error, no warning, half the price, and this:
+# why. On this model the cosine never falls below 0.99, neither at the first step, where everything is noise, nor at the
+# peak: the threshold was passed at once. No error, no warning, half the price, and an image without guidance, on the
+# right:
 
-# %% alt="Left: a frog next to a car, with guidance. Right: something else, without"
+# %% alt="Left: a frog next to a car, with guidance at all steps. Right: from the same noise, without guidance"
 make_image_grid([image, stopped], rows=1, cols=2, resize=192)
 
 # %% [markdown]

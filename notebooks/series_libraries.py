@@ -77,7 +77,7 @@ pipeline = MinimalDiffusion("scenes", "cpu", torch.float32, generator=torch.manu
 pipeline.load()
 pipeline.pipe.set_progress_bar_config(disable=True)
 PROMPT = "a photograph of an astronaut riding a horse"
-show_image(pipeline.generate(PROMPT, steps=50), scale=3, plot=False)
+show_image(pipeline.generate(PROMPT, steps=50), scale=2, plot=False)
 
 # %% [markdown]
 # And under the four schedules, from the same noise:

@@ -70,8 +70,8 @@ baseline = {"title": "constant 7.5", "schedule": [7.5] * STEPS}
 image_grid(run([baseline, *expts]), rows=2, width=190, height=190, title=[expt["title"] for expt in [baseline, *expts]])
 
 # %% [markdown]
-# The original saw what you may see, too: most changes keep the composition and move details; the warm-ups change it,
-# more with every step. It concluded that warm-ups are lovely, that a maximum of 10 hurts, and, further down, that a
+# The original saw what you may see, too: most changes keep the composition and move details; the warm-ups change more,
+# here the background. It concluded that warm-ups are lovely, that a maximum of 10 hurts, and, further down, that a
 # higher maximum is promising. One image can carry all three conclusions, because one image carries none.
 #
 # ## What the eye cannot subtract
@@ -95,8 +95,9 @@ cl.curves(
 )
 
 # %% [markdown]
-# With 64 prompts and 8 noises each, at the same dose, warm-ups *lose*: 3.5 points of alignment after a tenth of the
-# run, 17 points over the whole run ([k-decay](https://cfglab.github.io/cfglab/findings/k-decay/)). The lovely image
-# does not survive the count. `cfglab run part1` is this sweep with sixteen seeds and intervals.
+# With 64 prompts and 8 noises each on the first edition of `scenes`, at the same dose, warm-ups *lost*: 3.5 points of
+# alignment after a tenth of the run, 17 points over the whole run
+# ([k-decay](https://cfglab.github.io/cfglab/findings/k-decay/)). The lovely image did not survive the count. `cfglab
+# run part1` is this sweep with sixteen seeds and intervals.
 #
 # Next: [Part 2, normalizations](https://cfglab.github.io/cfglab/notebooks/series_part2/).

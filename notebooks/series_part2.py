@@ -62,11 +62,11 @@ cosine = get_cos_sched(num_steps=STEPS, max_val=7.5, min_val=1.0, k_decay=0.2)
 plot_grid([effective, cosine], width=340, height=230, titles=["0.15 | update_norm()", "cosine, k = 0.2"])
 
 # %% [markdown]
-# A "tiny" 0.15 is a scale of 10 in the first step, of 2 a quarter of the run later, and of 1 at the end. On this
-# model the new kind of guidance is an old acquaintance: a cosine that falls at once, as with k = 0.2. It looks like
-# it, too: after the first steps there is hardly any guidance left, and the horse is lost. On another model ‖u‖ and ‖c
-# − u‖ differ, and so does the curve. That is the weak point of a scale that means something else everywhere, and the
-# trace is how to see what it means on yours.
+# A "tiny" 0.15 is a scale of 7 in the first step, of 2 where the two predictions differ most, of 5 and more in the
+# middle of the run, and of 1.4 at the end: it guides least where the prompt decides the layout. On another model ‖u‖
+# and ‖c − u‖ differ, and so does the curve: on the first edition of `scenes` it fell from 10 to 1, like the cosine
+# beside it. That is the weak point of a scale that means something else everywhere, and the trace is how to see what
+# it means on yours.
 #
 # ## The cards
 #
@@ -77,9 +77,9 @@ plot_grid([effective, cosine], width=340, height=230, titles=["0.15 | update_nor
 cl.Guidance("0.15 | full_norm()")
 
 # %% [markdown]
-# On 512 images neither the prediction norm at 7.5 (−0.4 points, −2.9 to +2.0) nor the full norm at 0.3 (+1.2, −1.2 to
-# +3.5) is distinguishable from plain guidance at its own best scale ([Every
+# On 512 images of the first edition of `scenes` neither the prediction norm at 7.5 (−0.4 points, −2.9 to +2.0) nor the
+# full norm at 0.3 (+1.2, −1.2 to +3.5) was distinguishable from plain guidance at its own best scale ([Every
 # method](https://cfglab.github.io/cfglab/findings/methods/)). They change the image. Whether for the better, four
-# images cannot say, and neither can five hundred.
+# images cannot say, and neither could five hundred.
 #
 # Next: [Part 3, both together](https://cfglab.github.io/cfglab/notebooks/series_part3/).

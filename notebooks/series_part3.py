@@ -52,8 +52,8 @@ for schedule_name in schedules(**LARGE):
 image_grid(images, rows=3, width=240, height=240, title=titles)
 
 # %% [markdown]
-# Read one row, then one column. The columns differ more than the rows: the length of the update decides the
-# composition here, the schedule decides the details. That is an observation about one prompt and one noise.
+# Read one row, then one column. Which of them differ more: does the length of the update decide, or the schedule?
+# Whatever you see is an observation about one prompt and one noise.
 #
 # ## The same grid as an experiment
 #

@@ -95,14 +95,14 @@ image_grid(images, rows=2, width=200, height=200, title=titles)
 # %% [markdown]
 # ## The answer, 512 images later
 #
-# At the same mean scale, on 64 prompts with 8 noises each
+# At the same mean scale, on 64 prompts with 8 noises each, on the first edition of `scenes`
 # ([k-decay](https://cfglab.github.io/cfglab/findings/k-decay/)):
 #
-# - **Late is worse**, and it is not close: inverse k = 0.3 loses 6 points of alignment, inverse k = 1 loses 23.
-#   "Early enough" stands.
+# - **Late is worse**, and it is not close: inverse k = 0.3 lost 6 points of alignment, inverse k = 1 lost 23. "Early
+#   enough" stands.
 # - **Early is not shown to be better** than constant. The first run of the experiment said +4.7 points for k = 0.7;
 #   new prompts and noises said +0.7 (−0.6 to +2.0). One unlucky noise had made the difference.
-# - **A smooth warm-up or a straight one?** The original asked and never ran it. No difference: both lose, by how late
+# - **A smooth warm-up or a straight one?** The original asked and never ran it. No difference: both lost, by how late
 #   they arrive.
 #
 # The whole notebook of 2022, all fifteen cells, is

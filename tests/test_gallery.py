@@ -29,7 +29,7 @@ def test_every_method_has_one_small_image() -> None:
     assert sum(path.stat().st_size for path in FOLDER.glob("*")) < 600_000
     for path in FOLDER.glob("*"):
         with Image.open(path) as image:
-            assert image.size == (64 + gallery.GAP + 64, 64)
+            assert image.size == (128 + gallery.GAP + 128, 128)
 
 
 def test_the_high_scale_is_three_times_the_default() -> None:
@@ -51,7 +51,7 @@ def test_plain_guidance_is_what_diffusers_generates_with_that_prompt_and_seed() 
     expected = pipe(gallery.PROMPT, num_inference_steps=gallery.STEPS, guidance_scale=4.0, generator=generator).images[
         0
     ]
-    image = Image.open(io.BytesIO((FOLDER / "constant.webp").read_bytes())).convert("RGB").crop((0, 0, 64, 64))
+    image = Image.open(io.BytesIO((FOLDER / "constant.webp").read_bytes())).convert("RGB").crop((0, 0, 128, 128))
     difference = np.abs(np.asarray(image, dtype=float) - np.asarray(expected, dtype=float))
     assert difference.mean() < 6, "the model changed: run `make gallery`"
 

@@ -23,7 +23,7 @@ assert Path(cfglab.__file__).is_relative_to(sys.argv[1]), cfglab.__file__
 pipe = cfglab.load("scenes")
 with cfglab.guide(pipe, cfglab.Cosine(max=5, min=1, k=0.3).inverted()) as trace:
     image = pipe("a photograph of an astronaut riding a horse", num_inference_steps=4).images[0]
-assert image.size == (64, 64) and len(image.getcolors(64 * 64)) > 100
+assert image.size == (128, 128) and len(image.getcolors(128 * 128)) > 100
 assert trace.rows_run > 0
 print(Path(cfglab.__file__).parent)
 """

@@ -1,93 +1,156 @@
-"""Train the autoencoder of `scenes`: 64×64×3 pixels to 16×16×4 latents, the `AutoencoderKL` of SD 1.x in miniature.
+"""Train the autoencoder: 128×128×3 pixels to 16×16×8 latents, `AutoencoderKL` with a thin full resolution.
 
-    python -m training.autoencoder --steps 9500 --whole-from 0.45
-
-Trains on 32×32 crops of scenes (four times the steps of whole images at one cost; the network is convolutional),
-later on whole ones. Resumes from its last checkpoint.
+Learns from crops of 64×64 (the network is convolutional), in the last part from whole images. The loss is squared and
+absolute error, the absolute error of edges at three scales (sharp outlines of sprites), and a little KL.
 """
 
-import argparse
-import time
+from random import Random
 
 import torch
-from diffusers import AutoencoderKL
+from torch import Tensor, nn
+from torch.nn import functional
 
-from training.common import WORK, Ema, checkpoint, log, one_cycle, resume, to_tensor
-from training.data import SceneSource
+from cfglab.scenes import png, renderer
+from cfglab.scenes.vocabulary import SIZE
+from training.common import Muon, Plan, Run, autocast, log, need, set_up, work
+from training.source import SceneSource
+from training.vae import Autoencoder
 
-CHANNELS = (24, 48, 64)
-KL_WEIGHT = 1e-6  # at 1e-5 one of the four channels collapsed to the prior
+CHANNELS, LAYERS, LATENT = (16, 32, 64, 128), 1, 8
+KL_WEIGHT = 2e-3  # for one nat a pixel
+WHOLE_FROM = 0.6
+DECODER_NOISE = 0.15  # at most, as a share of the deviation of the latents
 
 
-def build() -> AutoencoderKL:
-    """A fresh autoencoder; the residual branches start at zero, so that at first the network is nearly linear."""
-    model = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * len(CHANNELS),
-        up_block_types=("UpDecoderBlock2D",) * len(CHANNELS),
-        block_out_channels=CHANNELS,
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=8,
-        mid_block_add_attention=False,
-        sample_size=64,
-    )
+def build() -> Autoencoder:
+    """A fresh autoencoder; residual branches start at zero, so that at first the network is nearly linear."""
+    model = Autoencoder(CHANNELS, LAYERS, LATENT)
     for name, value in model.named_parameters():
         if ".resnets." in name and ".conv2." in name:
             torch.nn.init.zeros_(value)
     return model
 
 
-def batch(source: SceneSource, whole: bool, size: int) -> torch.Tensor:
-    """`size` crops of 32×32, or a quarter as many whole images."""
-    pictures = to_tensor(source.pictures(size if not whole else size // 4))
+def to_pixels(pictures: Tensor) -> Tensor:
+    """uint8 to float32 in [-1, 1]."""
+    return pictures.float().div(127.5).sub(1).contiguous(memory_format=torch.channels_last)
+
+
+def to_bytes(pixels: Tensor) -> Tensor:
+    return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def batch(source: SceneSource, crops: int, whole: bool, device: torch.device) -> Tensor:
+    """`crops` crops of 64×64, two from each image, or a quarter as many whole images."""
+    scenes = [source.scene() for _ in range(crops // 4 if whole else crops // 2)]
+    pixels = to_pixels(renderer.draw_scenes(scenes, source.random, device))
     if whole:
-        return pictures
-    rng = source.rng
-    corners = rng.integers(0, 33, (size, 2))
-    return torch.stack([p[:, y : y + 32, x : x + 32] for p, (y, x) in zip(pictures, corners, strict=True)])
+        return pixels
+    random, half = source.random, SIZE // 2
+    corners = [(random.randint(0, half), random.randint(0, half)) for _ in range(crops)]
+    pieces = [pixels[i // 2, :, y : y + half, x : x + half] for i, (y, x) in enumerate(corners)]
+    return torch.stack(pieces).contiguous(memory_format=torch.channels_last)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=1e9)
-    parser.add_argument("--steps", type=int, default=9500)
-    parser.add_argument("--whole-from", type=float, default=0.45, help="the share of the steps done on crops")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--crops", type=int, default=12, help="a batch: that many crops, or a quarter as many images")
-    parser.add_argument("--peak", type=float, default=2e-3)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    model = build().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=options.peak, betas=(0.9, 0.99), weight_decay=0)
-    ema = Ema(model, 0.998)
-    path = WORK / "autoencoder.pt"
-    step = resume(path, model, optimizer, ema)
-    source, start, total = SceneSource(seed=1000 + step), time.time(), 0.0
-    while step < options.steps and time.time() - start < 60 * options.minutes:
-        whole = step >= options.whole_from * options.steps
-        pixels = batch(source, whole, options.crops).contiguous(memory_format=torch.channels_last)
-        for group in optimizer.param_groups:
-            group["lr"] = one_cycle(step, options.steps, options.peak)
-        posterior = model.encode(pixels).latent_dist
-        error = model.decode(posterior.sample()).sample - pixels
-        rate = KL_WEIGHT * posterior.kl().mean() * (32 * 32) / pixels[0, 0].numel()
-        loss = error.square().mean() + 0.3 * error.abs().mean() + rate
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        ema.update(model, step)
-        step += 1
-        total += error.detach().square().mean().item()
-        if step % 50 == 0:
-            minutes = round((time.time() - start) / 60, 2)
-            log(WORK / "autoencoder.log", step=step, mse=round(total / 50, 5), minutes=minutes)
-            total = 0.0
-        if step % 250 == 0:
-            checkpoint(path, model, optimizer, ema, step)
-    checkpoint(path, model, optimizer, ema, step)
+def edges(error: Tensor) -> Tensor:
+    """Mean absolute differences between neighbours of the error, at full, half and quarter resolution."""
+    total = error.new_zeros(())
+    for _ in range(3):
+        total = total + error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
+        error = functional.avg_pool2d(error, 2)
+    return total / 3
 
 
-if __name__ == "__main__":
-    main()
+def decibels(squared: float) -> float:
+    """Peak signal-to-noise ratio for a mean squared error on [-1, 1]."""
+    return 10 * float(torch.tensor(4 / squared).log10())
+
+
+def loss_of(rebuilt: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What an image rebuilt badly costs, its squared and its absolute error."""
+    error = rebuilt.float() - pixels
+    squared, absolute = error.square().mean(), error.abs().mean()
+    return squared + 0.3 * absolute + 0.3 * edges(error), squared, absolute
+
+
+def train(plan: Plan, minutes: float, device: torch.device) -> bool:
+    """Train on for some minutes; True when the plan is done. `plan.batch` counts crops."""
+    set_up(device, 0)
+    model = build().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    ends = ("encoder.conv_in", "decoder.conv_out", "quant_conv")
+    run = Run("autoencoder", model, Muon(model, lambda name: name.startswith(ends), 0.0), device, plan)
+    if device.type == "cuda":
+        model.compile()
+    source = SceneSource(1000 + run.step)
+    for step in run.steps(minutes):
+        pixels = batch(source, plan.batch, run.progress >= WHOLE_FROM, device)
+        with autocast(device):
+            rebuilt, mean, logvar = model(pixels)
+        kl = 0.5 * (mean.float() ** 2 + logvar.float().exp() - 1 - logvar.float()).sum() / pixels[:, 0].numel()
+        loss, squared, absolute = loss_of(rebuilt, pixels)
+        run.learn(loss + KL_WEIGHT * kl)
+        run.record(50, squared=squared, absolute=absolute, nats=kl)
+        if (step + 1) % 500 == 0:
+            report(trained(run.averages.shadows[0]).to(device), "autoencoder", step + 1)
+    return run.progress >= 1
+
+
+def after_latents(vae: Autoencoder) -> nn.ModuleDict:
+    """What turns latents into pixels."""
+    return nn.ModuleDict({"post_quant_conv": vae.post_quant_conv, "decoder": vae.decoder})
+
+
+def train_decoder(vae: Autoencoder, plan: Plan, minutes: float, device: torch.device) -> bool:
+    """Train on what comes after the frozen latents, for sharper images; nothing that a model draws in changes.
+
+    A little noise in the latents makes it forgive what a model draws not quite right.
+    """
+    set_up(device, 5)
+    vae.requires_grad_(False)
+    model = after_latents(vae).requires_grad_(True)
+    run = Run("decoder", model, Muon(model, lambda name: name.startswith("decoder.conv_out"), 0.0), device, plan)
+    function = torch.compile(vae.decode) if device.type == "cuda" else vae.decode
+    source = SceneSource(5000 + run.step)
+    for step in run.steps(minutes):
+        pixels = batch(source, 4 * plan.batch, True, device)
+        with torch.no_grad(), autocast(device):
+            mean = vae.encode(pixels)[0].float()
+            spread = DECODER_NOISE * torch.rand(len(mean), 1, 1, 1, device=device) * mean.std((0, 2, 3), keepdim=True)
+            latents = mean + spread * torch.randn_like(mean)
+        with autocast(device):
+            rebuilt = function(latents)
+        loss, squared, absolute = loss_of(rebuilt, pixels)
+        run.learn(loss)
+        run.record(50, squared=squared, absolute=absolute)
+        if (step + 1) % 500 == 0:
+            kept = {name: value.clone() for name, value in model.state_dict().items()}
+            model.load_state_dict(run.averages.shadows[0])
+            report(vae, "decoder", step + 1)
+            model.load_state_dict(kept)
+    return run.progress >= 1
+
+
+def trained(weights: dict[str, Tensor] | None = None) -> Autoencoder:
+    """The autoencoder with averaged weights, by default those of the last checkpoint."""
+    model = build()
+    model.load_state_dict(need("autoencoder.pt", "autoencoder")["averages"][0] if weights is None else weights)
+    return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+@torch.no_grad()
+def report(model: Autoencoder, name: str, step: int, count: int = 32) -> None:
+    """The error on images never trained on, held-out compositions, and a sheet: scenes above what comes back."""
+    device = next(model.parameters()).device
+    source = SceneSource(7, held_out=True)
+    pixels = to_pixels(renderer.draw_scenes([source.scene() for _ in range(count)], Random(7), device))
+    with autocast(device):
+        rebuilt = torch.cat([model.decode(model.encode(chunk)[0]) for chunk in pixels.split(16)])
+    error = (rebuilt.float().clamp(-1, 1) - pixels).square()
+    box = (pixels - pixels[:, :, :, :1]).abs().amax(1, keepdim=True) > 0.06  # the sprites, where a person looks
+    inside = (error * box).sum() / (3 * box.sum())
+    whole = error.mean().item()
+    log(f"{name}.log", step=step, psnr=round(decibels(whole), 2), psnr_sprites=round(decibels(inside.item()), 2))
+    pairs = torch.cat(
+        [torch.cat([to_bytes(a), to_bytes(b)], 1) for a, b in zip(pixels[:16], rebuilt[:16], strict=True)], 2
+    )
+    png.write(work() / f"{name}-{step:06d}.png", torch.cat(list(pairs.chunk(2, dim=2)), 1))

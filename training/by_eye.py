@@ -1,97 +1,220 @@
-"""Does the reader see what a person sees? Sheets of images to label by eye, and the agreement with the reader.
+"""Do the classifiers see what a person sees? Sheets of images to label by eye, and the agreement with the labels.
 
-    python -m training.by_eye sheets runs/scale --out eye/     # eye/sheet-1.png …, eye/labels.csv to fill in
-    python -m training.by_eye agree runs/scale --out eye/      # after column `eye` holds 1 (all right) or 0
+python -m training.by_eye sheets RUN --out eye     # eye/sheet-01.png …, and eye/labels.csv to fill in
+python -m training.by_eye agree RUN --out eye      # when labels.csv has 1 or 0 beside the numbers
 
-The images are drawn at random from the settings w = 1, 3 and 15, mixed, and shown with their prompt alone: whoever
-labels sees neither the scale nor the reader's answer.
+The images of a finished run are picked at random, as many of each setting as of any other, and shown in random order
+with their prompt alone: whoever labels sees neither the setting nor what a classifier finds. A label is 1 if everything
+that the prompt states is there, whole and recognizable, and nothing else; otherwise it is 0. `key.csv` says which image
+of the run has which number.
 """
 
 import argparse
 import csv
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import eq
 from pathlib import Path
+from random import Random
+from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
+from cfglab.experiments.scoring.scorer import as_floats
+from cfglab.experiments.storage.png import read_pixels
+from cfglab.experiments.storage.results import Result
 from cfglab.experiments.storage.store import Store
+from cfglab.metrics.alignment import prompt_alignment
+from cfglab.scenes.classifier import SceneClassifier
+from cfglab.scenes.vocabulary import read_caption
 
-SETTINGS = {"no guidance": 34, "constant w=3": 33, "constant w=15": 33}
-COLUMNS, ROWS, SIDE, TEXT = 5, 5, 192, 44
+KEY, LABELS = "key.csv", "labels.csv"
+GAP, FONT_SIZE, LINES = 12, 14, 3
+CLASSIFIERS: tuple[Literal[1, 2], ...] = (1, 2)
 
 
-def pictures(folder: Path) -> list[dict[str, str]]:
-    """The drawn images: number, setting, prompt, seed, image."""
-    rng = np.random.default_rng(0)
-    rows = []
-    with Store.open(folder) as store:
-        results = store.results()
-    for setting, count in SETTINGS.items():
-        of_setting = [result for result in results if result.setting == setting and result.image]
-        rows += [of_setting[i] for i in rng.choice(len(of_setting), count, replace=False)]
-    order = rng.permutation(len(rows))
+@dataclass(frozen=True)
+class Judged:
+    """An image with a label.
+
+    Attributes:
+        number: The number on the sheets.
+        setting: The setting that made it.
+        eye: The label by eye.
+        found: Of each of the two classifiers, whether it finds what the prompt states.
+    """
+
+    number: int
+    setting: str
+    eye: bool
+    found: tuple[bool, ...]
+
+
+def pick(results: Sequence[Result], count: int, seed: int) -> list[Result]:
+    """Images of a run, evenly over its settings, in random order.
+
+    Args:
+        results: The results of the run; those without an image or without a prompt of the world are left out.
+        count: How many; all of them if there are fewer.
+        seed: The seed of the choice.
+    """
+    random = Random(seed)
+    by_setting: dict[str, list[Result]] = {}
+    for result in results:
+        if result.image is not None and read_caption(result.prompt) is not None:
+            by_setting.setdefault(result.setting, []).append(result)
+    shuffled = [random.sample(rows, len(rows)) for rows in by_setting.values()]
+    random.shuffle(shuffled)  # settings that get one image more than others are chosen at random, too
+    rounds = max(map(len, shuffled), default=0)
+    chosen = [rows[i] for i in range(rounds) for rows in shuffled if i < len(rows)][:count]
+    random.shuffle(chosen)
+    return chosen
+
+
+def sheet(images: Sequence[tuple[int, Image.Image, str]], pixels: int, columns: int) -> Image.Image:
+    """One sheet: numbered images, each with its prompt under it.
+
+    Args:
+        images: Number, image and prompt of each.
+        pixels: The side of an image on the sheet.
+        columns: How many stand side by side.
+    """
+    font = ImageFont.load_default(FONT_SIZE)
+    width, height = pixels + GAP, pixels + (LINES + 1) * (FONT_SIZE + 4)
+    rows = -(-len(images) // columns)
+    made = Image.new("RGB", (columns * width + GAP, rows * height + GAP), "white")
+    draw = ImageDraw.Draw(made)
+    for place, (number, image, prompt) in enumerate(images):
+        x, y = GAP + place % columns * width, GAP + place // columns * height
+        made.paste(image.resize((pixels, pixels), Image.Resampling.LANCZOS), (x, y))
+        text = textwrap.fill(f"{number}. {prompt}", max(10, pixels // 8), max_lines=LINES)
+        draw.multiline_text((x, y + pixels + 4), text, "black", font)
+    return made
+
+
+def sheets(run: Path, out: Path, *, pixels: int, columns: int, rows: int, seed: int, count: int) -> int:
+    """Write the sheets, `key.csv` and an empty `labels.csv`, and return how many images there are.
+
+    Args:
+        run: A run folder.
+        out: The folder of the sheets; labels that are there already are not overwritten.
+        pixels: The side of an image on a sheet.
+        columns: Images side by side.
+        rows: Images one below the other.
+        seed: The seed of the choice.
+        count: How many images.
+    """
+    with Store.open(run) as store:
+        chosen = pick(store.results(), count, seed)
+    if not chosen:
+        raise SystemExit(f"{run}: no image of a prompt of the world of scenes")
+    if (out / LABELS).exists():
+        raise SystemExit(f"{out / LABELS}: labels are there already; give another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    for first in range(0, len(chosen), columns * rows):
+        part = enumerate(chosen[first : first + columns * rows], first + 1)
+        images = [(n, Image.fromarray(read_pixels(run / str(result.image))), result.prompt) for n, result in part]
+        sheet(images, pixels, columns).save(out / f"sheet-{first // (columns * rows) + 1:02d}.png")
+    numbered = list(enumerate(chosen, 1))
+    _write(out / KEY, ("number", "cell", "setting"), [(n, result.cell, result.setting) for n, result in numbered])
+    _write(out / LABELS, ("number", "label"), [(n, "") for n, _ in numbered])
+    return len(chosen)
+
+
+def judged(run: Path, out: Path, labels: Path) -> list[Judged]:
+    """The images that have a label, with what both classifiers find.
+
+    Args:
+        run: The run folder.
+        out: The folder with `key.csv`.
+        labels: The labels; a number whose label is empty is left out.
+    """
+    eye = {row["number"]: row["label"].strip() for row in _read(labels)}
+    if wrong := sorted(number for number, label in eye.items() if label not in ("", "0", "1")):
+        raise SystemExit(f"{labels}: a label is 1, 0 or empty; read number {', '.join(wrong)} again")
+    key = [row for row in _read(out / KEY) if eye.get(row["number"])]
+    if not key:
+        raise SystemExit(f"{labels}: no label yet")
+    with Store.open(run) as store:
+        of_cell = {result.cell: result for result in store.results()}
+    chosen = [of_cell[row["cell"]] for row in key]
+    pixels = as_floats(np.stack([read_pixels(run / str(result.image)) for result in chosen]))
+    found = [
+        [
+            prompt_alignment(result.prompt, scene)["alignment"] == 1
+            for result, scene in zip(chosen, SceneClassifier.load(which).classify(pixels), strict=True)
+        ]
+        for which in CLASSIFIERS
+    ]
     return [
-        {"number": str(n + 1), "setting": rows[i].setting, "prompt": rows[i].prompt, "seed": str(rows[i].seed)}
-        | {"image": str(rows[i].image), "reader": str(int(rows[i].metrics["alignment"]))}
-        for n, i in enumerate(order)
+        Judged(int(row["number"]), row["setting"], eye[row["number"]] == "1", both)
+        for row, both in zip(key, zip(*found, strict=True), strict=True)
     ]
 
 
-def sheets(folder: Path, out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    rows = pictures(folder)
-    for first in range(0, len(rows), COLUMNS * ROWS):
-        sheet = Image.new("RGB", (COLUMNS * (SIDE + 12), ROWS * (SIDE + TEXT)), "white")
-        draw = ImageDraw.Draw(sheet)
-        for place, row in enumerate(rows[first : first + COLUMNS * ROWS]):
-            x, y = (place % COLUMNS) * (SIDE + 12), (place // COLUMNS) * (SIDE + TEXT)
-            picture = Image.open(folder / row["image"]).convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-            sheet.paste(picture, (x, y))
-            draw.text((x, y + SIDE + 2), f"{row['number']}. {wrapped(row['prompt'])}", fill="black")
-        sheet.save(out / f"sheet-{first // (COLUMNS * ROWS) + 1}.png")
-    with (out / "labels.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("number", "prompt", "eye"))
-        writer.writerows((row["number"], row["prompt"], "") for row in rows)
+def kappa(eye: Sequence[bool], found: Sequence[bool]) -> float:
+    """Cohen's kappa of two judges; NaN where both give one and the same answer throughout."""
+    n, one, other = len(eye), sum(eye), sum(found)
+    agreed, chance = n * sum(map(eq, eye, found)), one * other + (n - one) * (n - other)
+    return (agreed - chance) / (n * n - chance) if chance < n * n else float("nan")
 
 
-def wrapped(prompt: str, width: int = 30) -> str:
-    lines = [""]
-    for word in prompt.removeprefix("a photograph of ").removeprefix("an image of ").split():
-        if len(lines[-1]) + len(word) > width:
-            lines.append("")
-        lines[-1] += f"{word} "
+def report(images: Sequence[Judged]) -> str:
+    """The agreement by setting and in all, a table in Markdown, and the numbers of the images in dispute."""
+    lines = [
+        "| setting | n | right by eye | classifier | right | agreement | kappa | classifier only | eye only |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    settings = sorted({image.setting for image in images})
+    for setting in (*settings, None):
+        rows = [image for image in images if setting in (image.setting, None)]
+        eye = [image.eye for image in rows]
+        for which in CLASSIFIERS:
+            found = [image.found[which - 1] for image in rows]
+            agreed = float(np.mean(np.equal(eye, found)))
+            only = [sum(a and not b for a, b in zip(*pair, strict=True)) for pair in ((found, eye), (eye, found))]
+            lines.append(
+                f"| {setting or 'all'} | {len(rows)} | {np.mean(eye):.0%} | {which} | {np.mean(found):.0%} "
+                f"| {agreed:.0%} | {kappa(eye, found):.2f} | {only[0]} | {only[1]} |"
+            )
+    for which in CLASSIFIERS:
+        for name, right in (("classifier", False), ("eye", True)):
+            numbers = [str(i.number) for i in images if i.eye is right and i.found[which - 1] is not right]
+            lines.append(f"\nclassifier {which}, right for the {name} only: {', '.join(numbers) or 'none'}")
     return "\n".join(lines)
 
 
-def agree(folder: Path, out: Path) -> None:
-    """Print the agreement for each setting, and Cohen's kappa over all; write what was compared to by-eye.csv."""
-    with (out / "labels.csv").open(newline="") as file:
-        eye = {row["number"]: int(row["eye"]) for row in csv.DictReader(file)}
-    rows = [row | {"eye": str(eye[row["number"]])} for row in pictures(folder)]
-    with (out / "by-eye.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, ("number", "setting", "prompt", "seed", "reader", "eye"), extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-    for setting in (*SETTINGS, "all"):
-        both = [(int(row["reader"]), int(row["eye"])) for row in rows if setting in (row["setting"], "all")]
-        reader, person = np.array(both).T
-        print(
-            f"{setting}: n = {len(both)}, agree {np.mean(reader == person):.0%}; right for the reader "
-            f"{reader.mean():.0%}, for the eye {person.mean():.0%}; reader only {np.sum(reader > person)}, "
-            f"eye only {np.sum(person > reader)}"
-        )
-    chance = reader.mean() * person.mean() + (1 - reader.mean()) * (1 - person.mean())
-    print(f"kappa {(np.mean(reader == person) - chance) / (1 - chance):.2f}")
+def _write(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([columns, *rows])
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", choices=("sheets", "agree"))
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
-    {"sheets": sheets, "agree": agree}[options.task](options.folder, options.out)
+    tasks = parser.add_subparsers(dest="task", required=True)
+    make, compare = tasks.add_parser("sheets"), tasks.add_parser("agree")
+    for task in (make, compare):
+        task.add_argument("run", type=Path, help="the folder of a finished run")
+        task.add_argument("--out", type=Path, required=True, help="the folder of the sheets")
+    make.add_argument("--pixels", type=int, default=256, help="the side of an image on a sheet")
+    make.add_argument("--columns", type=int, default=4)
+    make.add_argument("--rows", type=int, default=3)
+    make.add_argument("--seed", type=int, default=0, help="of the choice")
+    make.add_argument("--count", type=int, default=120, help="how many images")
+    compare.add_argument("--labels", type=Path, help="by default labels.csv beside the sheets")
+    given = parser.parse_args()
+    if given.task == "sheets":
+        layout = {name: getattr(given, name) for name in ("pixels", "columns", "rows", "seed", "count")}
+        print(f"{sheets(given.run, given.out, **layout)} images in {given.out}")
+    else:
+        print(report(judged(given.run, given.out, given.labels or given.out / LABELS)))
 
 
 if __name__ == "__main__":

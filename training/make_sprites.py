@@ -1,4 +1,4 @@
-"""Draw the sprites of `scenes` from Noto Color Emoji (SIL OFL 1.1) into the package, once.
+"""Draw the sprites of `scenes` from Noto Color Emoji (SIL OFL 1.1), once; needs Pillow and the font.
 
 python -m training.make_sprites [FONT]      # Debian: apt-get install fonts-noto-color-emoji
 """
@@ -6,15 +6,18 @@ python -m training.make_sprites [FONT]      # Debian: apt-get install fonts-noto
 import sys
 from pathlib import Path
 
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from cfglab.scenes import png
 from cfglab.scenes.vocabulary import OBJECTS
 
 DRAWN = (
     *("🧑\u200d🚀", "🐎", "🚀", "🍎", "🐈", "🐕", "🌳", "🏠", "🚗", "🌞", "🌙", "⭐"),
     *("🎈", "🐟", "🌹", "🍌", "🍄", "🐸", "🐥", "🦋", "🍰", "🐢", "🐘", "🛸"),
+    *("🌷", "☂️", "📕", "🐦", "🐧", "🦕", "🤖", "🐖"),
 )  # in the order of OBJECTS
-SIDE = 64  # pixels of the longer side; the renderer only ever shrinks
+SIDE = 96  # pixels of the longer side; the renderer only ever shrinks
 FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 
 
@@ -29,10 +32,11 @@ def draw(text: str, font: ImageFont.FreeTypeFont) -> Image.Image:
 
 def main() -> None:
     font = ImageFont.truetype(sys.argv[1] if len(sys.argv) > 1 else FONT, 109)
-    folder = Path(__file__).parents[1] / "src/cfglab/scenes/sprites"
-    folder.mkdir(exist_ok=True)
+    folder = Path(png.__file__).parent / "sprites"
     for name, text in zip(OBJECTS, DRAWN, strict=True):
-        draw(text, font).save(folder / f"{name}.png", optimize=True)
+        sprite = draw(text, font)
+        pixels = torch.frombuffer(bytearray(sprite.tobytes()), dtype=torch.uint8).view(sprite.height, sprite.width, 4)
+        png.write(folder / f"{name}.png", (pixels * (pixels[..., 3:] > 0)).permute(2, 0, 1))
 
 
 if __name__ == "__main__":

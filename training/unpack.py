@@ -1,39 +1,59 @@
-"""Bring the shipped weights back into the training folder, so that training can go on where no checkpoint is left.
+"""Make checkpoints of the package's weights, so that training goes on from them where no checkpoint is left.
 
-    python -m training.unpack --step 8200
+python -m training.unpack
+python -m training denoiser --steps 12000      # for example
 
-Writes the frozen autoencoder, freshly encoded latents, `denoiser.pt` at that step and `twin.pt`: the shipped averages,
-rounded to float16 as they are, with an optimizer that has seen nothing.
+Nothing that exists is written over. The heads that name cells did not ship; they begin anew.
 """
 
-import argparse
+from pathlib import Path
+from typing import Any
 
-import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextModel
+from safetensors.torch import load_file
+from torch import Tensor
 
-from training.common import WORK, Ema, checkpoint, save
-from training.denoiser import TextToImage, optimizer_of
-from training.export import WEIGHTS
-from training.latents import encode
-from training.tokenizer import build
+from cfglab.scenes.classifier_network import Network
+from training.__main__ import make
+from training.common import PowerAverages, log, save, work
+from training.export import STEPS, WEIGHTS, read_steps
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--step", type=int, required=True, help="how far the shipped denoiser was trained")
-    parser.add_argument("--count", type=int, default=30_000)
-    options = parser.parse_args()
-    shipped = WEIGHTS / "scenes"
-    model = TextToImage(build())
-    model.unet.load_state_dict(UNet2DConditionModel.from_pretrained(shipped / "unet").float().state_dict())
-    model.text.load_state_dict(CLIPTextModel.from_pretrained(shipped / "text_encoder").float().state_dict())
-    checkpoint(WORK / "denoiser.pt", model, optimizer_of(model), Ema(model, 0.0), options.step)
-    twin = UNet2DConditionModel.from_pretrained(WEIGHTS / "twin").float()
-    model.unet.load_state_dict(twin.state_dict())
-    save(WORK / "twin.pt", {"ema": model.state_dict(), "step": options.step})
-    vae = AutoencoderKL.from_pretrained(shipped / "vae").float().eval()
-    encode(vae.to(memory_format=torch.channels_last), options.count)
+def _read(folder: Path) -> dict[str, Tensor]:
+    (file,) = sorted(folder.glob("*.safetensors"))
+    return {key: value.float() if value.is_floating_point() else value for key, value in load_file(file).items()}
+
+
+def text_state(folder: Path) -> dict[str, Tensor]:
+    """Versions of transformers differ in whether the names begin with `text_model.`."""
+    return {f"text.text_model.{key.removeprefix('text_model.')}": value for key, value in _read(folder).items()}
+
+
+def states(weights: Path) -> dict[str, dict[str, Tensor]]:
+    """Stage -> the weights that the package has of it."""
+    text = text_state(weights / "scenes/text_encoder")
+    found: dict[str, dict[str, Tensor]] = {"autoencoder": _read(weights / "scenes/vae")}
+    for stage, folder in (("denoiser", weights / "scenes/unet"), ("denoiser-twin", weights / "twin")):
+        unet = {f"unet.{key}": value for key, value in _read(folder).items()}
+        found[stage] = make(stage).state_dict() | text | unet
+    for number in (1, 2):
+        file = weights / f"classifiers/classifier{number}.safetensors"
+        found[f"classifier{number}"] = Network(number).state_dict() | load_file(file)
+    return found
+
+
+def main(weights: Path = WEIGHTS) -> None:
+    steps = read_steps(weights / STEPS)
+    for stage, state in states(weights).items():
+        state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+        averages = [{key: value.clone() for key, value in state.items()} for _ in PowerAverages.SIGMAS]
+        checkpoint: dict[str, Any] = {"model": state, "averages": averages, "first": 0, "minutes": 0.0, "done": True}
+        for path, content in (
+            (work() / f"{stage}.pt", checkpoint | {"step": steps[stage]}),
+            *([(work() / "vae.pt", {"model": state})] if stage == "autoencoder" else []),
+        ):
+            if not path.exists():
+                save(path, content)
+                log("build.log", unpacked=path.name, step=steps[stage])
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from .server import page_of, serving
 from .workflows import WORKFLOWS
 
 PACK = Path(__file__).parents[1]
-SHOTS = PACK.parent / "docs" / "pictures" / "comfyui"
+SHOTS = PACK.parent / "docs" / "images" / "comfyui"
 
 
 def main() -> None:

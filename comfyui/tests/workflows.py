@@ -19,7 +19,7 @@ def _scenes(prompt: str = "a photograph of an astronaut riding a horse") -> Prom
         "1": _node("CfglabScenes", "Load scenes (cfglab)"),
         "2": _node("CLIPTextEncode", "Prompt", text=prompt, clip=["1", 1]),
         "3": _node("CLIPTextEncode", "Negative prompt", text="", clip=["1", 1]),
-        "4": _node("EmptyLatentImage", "64 x 64 pixels", width=128, height=128, batch_size=1),
+        "4": _node("EmptyLatentImage", "128 x 128 pixels", width=128, height=128, batch_size=1),
     }
 
 

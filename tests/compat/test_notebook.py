@@ -63,7 +63,7 @@ def test_it_runs(steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     k_pictures, inverse_pictures = cells["k_runs"]["images"], cells["inv_k_runs"]["images"]
     everything = [*cells["baseline"]["images"], *k_pictures, *inverse_pictures]
     assert len(cells["baseline_expts"][0]["schedule"]) == steps
-    assert {picture.size for picture in everything} == {(64, 64)}
+    assert {picture.size for picture in everything} == {(128, 128)}
     assert len({picture.tobytes() for picture in everything}) == 21
     assert cells["k_runs"]["titles"][:2] == ["k_decay = 0.1", "k_decay = 0.2"]
     assert cells["inv_k_runs"]["titles"][-1] == "inverse k_decay = 5"

@@ -52,10 +52,8 @@ class Coarse:
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
         self.looked += len(pixels)
-        return (
-            pixels.reshape(len(pixels), 4, 16, 4, 16, 3).mean(axis=(2, 4), dtype=np.float32).reshape(len(pixels), -1)
-            / 255
-        )
+        coarse = pixels.reshape(len(pixels), 4, 32, 4, 32, 3).mean(axis=(2, 4), dtype=np.float32)
+        return coarse.reshape(len(pixels), -1) / 255
 
 
 @pytest.fixture
@@ -138,7 +136,7 @@ def test_real_pictures_can_be_ones_own(many: Path, tmp_path: Path) -> None:
     (real / "notes.txt").write_text("no image")
     random = np.random.default_rng(0)
     for number in range(128):
-        Image.fromarray(random.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(real / f"{number}.png")
+        Image.fromarray(random.integers(0, 256, (128, 128, 3), dtype=np.uint8)).save(real / f"{number}.png")
     with opened(many) as store:
         measure(store, Coarse(), real)
         sets = store.set_metrics()
@@ -151,7 +149,7 @@ def test_some_of_many_real_pictures_against_the_others_are_the_floor(many: Path,
     real.mkdir()
     random = np.random.default_rng(0)
     for number in range(300):
-        Image.fromarray(random.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(real / f"{number}.png")
+        Image.fromarray(random.integers(0, 256, (128, 128, 3), dtype=np.uint8)).save(real / f"{number}.png")
     with opened(many) as store:
         assert measure(store, eye := Coarse(), real) == 256
         assert eye.looked == 256 + 300

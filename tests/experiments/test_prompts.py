@@ -1,40 +1,46 @@
 """Prompt sets, files of prompts, seeds."""
 
+from collections import Counter
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from cfglab.errors import InputError
 from cfglab.experiments.spec.prompts import expand_prompts, prompt_set, read_prompts, read_seeds, write_seeds
-from cfglab.scenes.vocabulary import read_caption
+from cfglab.scenes.vocabulary import BACKGROUNDS, RELATIONS, read_caption
 
 
-def test_a_set_is_half_seen_half_held_out_with_every_relation_and_some_backgrounds() -> None:
+def test_a_set_is_half_seen_half_held_out_with_every_relation_and_every_background() -> None:
     scenes = [read_caption(prompt) for prompt in prompt_set("scenes:64")]
     assert all(scene is not None for scene in scenes)
     known = [scene for scene in scenes if scene is not None]
-    assert sum(scene.held_out for scene in known) == 32
-    assert {scene.triple for scene in known if scene.held_out}.isdisjoint(
-        scene.triple for scene in known if not scene.held_out
-    )
-    assert len({scene.triple for scene in known}) == 64
-    for held_out in (False, True):
-        kind = [scene for scene in known if scene.held_out == held_out]
-        assert sum(scene.background is not None for scene in kind) == 16
-        assert {scene.relation for scene in kind} == {"riding", "next to", "above"}
-    assert {scene.background for scene in known if scene.background} == {
-        *("white", "blue", "green", "pink", "yellow", "purple")
-    }
+    assert [scene.held_out for scene in known] == [False, True] * 32
+    assert len({replace(scene, background=None) for scene in known}) == 64, "they differ in more than the background"
+    kinds = Counter((scene.held_out, scene.relation, scene.background is not None) for scene in known)
+    assert set(kinds) == set(product((False, True), RELATIONS, (False, True)))
+    assert set(kinds.values()) == {4}
+    assert Counter(scene.background for scene in known) == {None: 32, **dict.fromkeys(BACKGROUNDS, 4)}
+    for scene in known:
+        coloured = scene.relation == "and"
+        assert (scene.colour_a is not None, scene.colour_b is not None) == (coloured, coloured)
 
 
 def test_a_set_is_always_the_same_and_short_ones_begin_long_ones() -> None:
     assert prompt_set("scenes:64")[:16] == prompt_set("scenes:16")
     assert prompt_set("scenes:3") == (
-        "a photograph of a cat riding a cake",
-        "a photograph of a tree riding a ufo",
-        "a photograph of a house next to an elephant on a white background",
+        "a photograph of a rocket riding a dog",
+        "a photograph of a bird riding a robot",
+        "a photograph of a tree next to a balloon on a white background",
     )
-    assert expand_prompts(["a cat", "scenes:1"]) == ("a cat", "a photograph of a cat riding a cake")
+    assert expand_prompts(["a cat", "scenes:1"]) == ("a cat", "a photograph of a rocket riding a dog")
+
+
+def test_a_set_ends_where_a_kind_has_no_further_composition() -> None:
+    assert len(set(prompt_set("scenes:371"))) == 371
+    with pytest.raises(InputError, match=r"'scenes:372': there are only 371 such compositions; ask for scenes:371"):
+        prompt_set("scenes:372")
 
 
 @pytest.mark.parametrize("text", ["scenes:", "scenes:many", "scenes:0", "scenes:9999"])

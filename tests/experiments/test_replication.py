@@ -18,8 +18,8 @@ from cfglab.experiments.replication.plan import Plan
 from cfglab.experiments.replication.replicate import RESULT, Replication, equivalence_p, replicate
 from cfglab.experiments.spec.experiment import preset_names
 from cfglab.report.replication_markdown import PAGE
+from cfglab.scenes.vocabulary import read_caption
 from tests.tiny import tiny_pipeline
-from training.scenes2.world import read_caption
 
 SMALL = """
 name: small
@@ -202,6 +202,8 @@ def test_the_prompts_of_the_plan_were_used_nowhere_and_half_of_them_were_never_s
     choosing, reporting = whole.choosing(), Experiment.from_yaml(yaml.safe_dump(_document(whole)))
     used = {prompt for name in preset_names() for prompt in Experiment.preset(name).prompts}
     assert not used & {*choosing.prompts, *reporting.prompts}
+    unknown = [prompt for prompt in (*choosing.prompts, *reporting.prompts) if read_caption(prompt) is None]
+    assert unknown == [], "they are no sentences of the world of scenes"
     scenes = [read_caption(prompt) for prompt in reporting.prompts]
     assert len(scenes) == 64
     assert sum(scene is not None and scene.held_out for scene in scenes) == 32

@@ -2,8 +2,11 @@
 
 import hashlib
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,11 +22,11 @@ from cfglab.experiments.storage.feature_cache import FeatureCache, ImageFeatures
 from cfglab.experiments.storage.png import encode
 from cfglab.experiments.storage.results import Result, ResultRow
 from cfglab.experiments.storage.store import Store
-from cfglab.scenes.classifier import SceneClassifier, SceneLabels
+from cfglab.scenes.classifier import SceneClassifier
 from cfglab.scenes.renderer import render
-from cfglab.scenes.vocabulary import Scene, read_caption
+from cfglab.scenes.vocabulary import Scene, SceneLabels, read_caption
 
-FACTS = ModelFacts(weights="0" * 64, sampler_config={}, width=64, height=64, factor=4)
+FACTS = ModelFacts(weights="0" * 64, sampler_config={}, width=128, height=128, factor=8)
 YAML = """
 name: judged
 prompts: [a photograph of a cat riding a dog, a photograph of a frog on a blue background, something else]
@@ -42,12 +45,13 @@ class Judge:
     def classify(self, pixels: np.ndarray) -> list[SceneLabels]:
         Judge.calls += 1
         Judge.seen.append(len(pixels))
-        return [SceneLabels("cat", "riding", "dog", "blue")] * len(pixels)
+        found = SceneLabels(whole=True, a="cat", arranged="riding", b="dog", background="blue")
+        return [found] * len(pixels)
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
         assert pixels.dtype == np.float32
         assert np.abs(pixels).max() <= 1
-        coarse = pixels.reshape(len(pixels), 3, 4, 16, 4, 16).mean(axis=(3, 5))
+        coarse = pixels.reshape(len(pixels), 3, 4, 32, 4, 32).mean(axis=(3, 5))
         return coarse.reshape(len(pixels), -1)
 
 
@@ -76,8 +80,9 @@ def fill(folder: Path, experiment: Experiment, picture: Callable[[str, str, np.r
 
 def scene_or_noise(setting: str, prompt: str, rng: np.random.Generator) -> np.ndarray:
     if setting == "noise":
-        return rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    return render(read_caption(prompt) or Scene(a="cat"), rng)
+        return rng.integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    (image,) = render([read_caption(prompt) or Scene(a="cat")], Random(int(rng.integers(2**32))))
+    return image
 
 
 def test_alignment_is_what_the_judge_read_and_other_prompts_are_left_alone(tmp_path: Path) -> None:
@@ -88,9 +93,14 @@ def test_alignment_is_what_the_judge_read_and_other_prompts_are_left_alone(tmp_p
         by_prompt = {result.prompt: result.metrics for result in store.results()}
         sets = store.set_metrics()
     riding, frog, other = experiment.prompts
-    parts = ("alignment", "alignment_a", "alignment_b", "alignment_relation", "alignment_seen")
-    assert by_prompt[riding] == dict.fromkeys(parts, 1.0)
-    assert by_prompt[frog] == {"alignment": 0.0, "alignment_a": 0.0, "alignment_background": 1.0}
+    parts = ("whole", "a", "b", "relation", "seen")
+    assert by_prompt[riding] == {"alignment": 1.0, **{f"alignment_{part}": 1.0 for part in parts}}
+    assert by_prompt[frog] == {
+        "alignment": 0.0,
+        "alignment_whole": 1.0,
+        "alignment_a": 0.0,
+        "alignment_background": 1.0,
+    }
     assert by_prompt[other] == {}
     # eight images a setting: too few for distances to real scenes, two prompts: too few for intervals
     assert set(sets) == {"real scenes", "noise", "real"}
@@ -135,7 +145,7 @@ def test_scores_are_kept_and_made_anew_when_pictures_came_in(tmp_path: Path) -> 
         assert store.results()[0].metrics["alignment"] == 1.0
         image = tmp_path / str(bare[0].result.image)
         cell = experiment.cells(FACTS)[0][1]
-        (file,) = encode(np.zeros((1, 64, 64, 3), np.uint8), [cell], {})
+        (file,) = encode(np.zeros((1, 128, 128, 3), np.uint8), [cell], {})
         image.write_bytes(file)
         other = {"sha256": hashlib.sha256(file).hexdigest()}
         store.record([row.model_copy(update=other) for row in bare])  # another image in its place
@@ -144,11 +154,26 @@ def test_scores_are_kept_and_made_anew_when_pictures_came_in(tmp_path: Path) -> 
         assert Judge.seen[-1] == 1
 
 
+def test_a_run_that_is_scored_is_found_scored_without_torch(tmp_path: Path) -> None:
+    experiment = Experiment.from_yaml(YAML)
+    fill(tmp_path, experiment, scene_or_noise)
+    with Store.create(tmp_path, experiment) as store:
+        scoring.score(store)
+    code = (
+        "import sys; from cfglab.experiments.scoring.scorer import score; from cfglab.experiments import Store\n"
+        "with Store.open(sys.argv[1]) as stored: experiment = stored.experiment\n"
+        "with Store.create(sys.argv[1], experiment) as store: score(store)\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_a_missing_judge_is_said_and_the_run_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def missing(_: int) -> None:
-        raise InputError("reader2.safetensors: not here")
+        raise InputError("classifier2.safetensors: not here")
 
     monkeypatch.setattr(SceneClassifier, "load", missing)
     experiment = Experiment.from_yaml(YAML)
@@ -157,7 +182,7 @@ def test_a_missing_judge_is_said_and_the_run_goes_on(
         scoring.score(store)
         assert store.set_metrics() == {}
     assert [record.getMessage() for record in caplog.records] == [
-        "no alignment and no set metrics: reader2.safetensors: not here"
+        "no alignment and no set metrics: classifier2.safetensors: not here"
     ]
 
 
@@ -165,12 +190,11 @@ def test_pictures_of_another_size_and_other_worlds_need_no_judge(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(SceneClassifier, "load", lambda _: pytest.fail("the judge was asked"))
-    large = Experiment.from_yaml(YAML)
-    fill(tmp_path / "large", large, lambda *_: np.zeros((128, 128, 3), np.uint8))
-    other = Experiment.from_yaml(YAML, prompts=["something else"])
-    fill(tmp_path / "other", other, lambda *_: np.zeros((64, 64, 3), np.uint8))
-    for folder, experiment in (("large", large), ("other", other)):
-        with Store.create(tmp_path / folder, experiment) as store:
+    scenes, others = Experiment.from_yaml(YAML), Experiment.from_yaml(YAML, prompts=["something else"])
+    for experiment, side in ((scenes, 64), (scenes, 256), (others, 128)):
+        folder = tmp_path / f"{len(experiment.prompts)}-{side}"
+        fill(folder, experiment, lambda *_, side=side: np.zeros((side, side, 3), np.uint8))
+        with Store.create(folder, experiment) as store:
             scoring.score(store)
             assert store.set_metrics() == {}
 
@@ -218,7 +242,7 @@ def test_chance_takes_prompts_that_differ_in_more_than_the_background(
 ) -> None:
     class Cat(Judge):
         def classify(self, pixels: np.ndarray) -> list[SceneLabels]:
-            return [SceneLabels("cat", None, None, "blue")] * len(pixels)
+            return [SceneLabels(whole=True, a="cat", count=1, background="blue")] * len(pixels)
 
     monkeypatch.setattr(SceneClassifier, "load", lambda _: Cat())
     experiment = Experiment.from_yaml(YAML, prompts=prompts, seeds="0..1")

@@ -10,7 +10,7 @@ from cfglab.experiments.analysis.paired import Difference
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.metrics.estimate import Estimate
 from cfglab.step import steps
-from tests.report.runs import make
+from tests.report.runs import make, noise
 
 EVIL = """<script>alert(1)</script></svg><img src=x onerror=alert(2)>"'"""
 YAML = """
@@ -70,7 +70,7 @@ def experiment() -> Experiment:
 
 
 def run(folder: Path) -> Run:
-    return Run(make(folder / "run <script>alert(1)<", experiment(), side=16))
+    return Run(make(folder / "run <script>alert(1)<", experiment(), side=16, picture=noise))
 
 
 def objects(folder: Path) -> dict[str, Any]:

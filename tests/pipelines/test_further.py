@@ -25,7 +25,7 @@ CLOSE: dict[str, Any] = {"rtol": 0, "atol": 2e-3}
 def draw(
     pipe: Any, guidance: Any, prompt: str | list[str] = "a cat", seeds: Sequence[int] = (0,), **kwargs: Any
 ) -> tuple[Tensor, Trace]:
-    """Final latents (B, 4, 16, 16) and the trace."""
+    """Final latents (B, channels, 16, 16) and the trace."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     kwargs = {"num_inference_steps": 4, "output_type": "latent", **kwargs}
     with guide(pipe, guidance) as trace:
@@ -169,7 +169,7 @@ def test_autoguidance_with_the_twin_extrapolates_from_it(scenes: Any) -> None:
     with torch.no_grad():
         text, _ = scenes.encode_prompt("a red apple", "cpu", 1, False)
         scheduler.set_timesteps(3)
-        x = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)) * scheduler.init_noise_sigma
+        x = torch.randn(1, 8, 16, 16, generator=torch.Generator().manual_seed(0)) * scheduler.init_noise_sigma
         for t in scheduler.timesteps:
             seen = scheduler.scale_model_input(x, t)
             good, bad = (unet(seen, t, encoder_hidden_states=text).sample for unet in (scenes.unet, weak))

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import numpy as np
 from PIL import Image
@@ -15,12 +16,12 @@ from cfglab.experiments.storage.results import Result, ResultRow
 from cfglab.experiments.storage.store import Store
 from cfglab.experiments.storage.traces import CellTrace
 from cfglab.metrics.images import clipped_share, contrast, saturation
-from cfglab.scenes.renderer import render
 from cfglab.scenes.vocabulary import Scene, read_caption
 from cfglab.step import steps
 
 Chance = Callable[[Setting], float]
 Score = Callable[[Setting, str, int], dict[str, float]]
+Picture = Callable[[Setting, str, int], np.ndarray]
 PARTS = ("alignment_a", "alignment_b", "alignment_relation")
 
 
@@ -52,6 +53,21 @@ def random_score(chance: float, pixels: np.ndarray, rng: np.random.Generator) ->
     return {"alignment": float(right), **parts} | {name: float(law(batch)[0]) for name, law in measured.items()}
 
 
+def rendered(setting: Setting, prompt: str, seed: int) -> np.ndarray:
+    """A scene of the prompt, float (128, 128, 3) in [-1, 1] or beyond: faded by a low dose, burnt by a high one."""
+    from cfglab.scenes.renderer import render  # it loads torch, which `noise` does without
+
+    dose = dose_of(setting)
+    scene = read_caption(prompt) or Scene(a="frog", relation="next to", b="mushroom")
+    pixels = render([scene], Random(seed))[0].astype(np.float64) / 127.5 - 1
+    return (0.4 + 0.16 * dose) * pixels + 0.9 / (1 + dose) * noise(setting, prompt, seed)
+
+
+def noise(_setting: Setting, _prompt: str, seed: int) -> np.ndarray:
+    """Noise of the size of `rendered`."""
+    return np.random.default_rng(seed).normal(size=(128, 128, 3))
+
+
 def make(
     folder: Path,
     of: Experiment,
@@ -63,8 +79,12 @@ def make(
     score: Score | None = None,
     side: int = 64,
     traced: bool = True,
+    picture: Picture = rendered,
 ) -> Path:
-    """Write a run of `of` into `folder`: every cell, except the positions that `fail` and those from `stop` on."""
+    """Write a run of `of` into `folder`: every cell, except the positions that `fail` and those from `stop` on.
+
+    Its images have `side` pixels a side, fewer than those of the bundled model: pages are made and read in less time.
+    """
     rows, position = [], 0
     with Store.create(folder, of) as store:
         for setting in of.settings:
@@ -72,7 +92,10 @@ def make(
                 for seed in of.seeds:
                     if stop is None or position < stop:
                         rows.append(
-                            _row(folder, setting, prompt, seed, position, chance, fail, message, score, side, traced)
+                            _row(
+                                *(folder, setting, prompt, seed, position),
+                                *(chance, fail, message, score, side, traced, picture),
+                            )
                         )
                     position += 1
         store.record(rows)
@@ -93,13 +116,14 @@ def _row(
     score: Score | None,
     side: int,
     traced: bool,
+    picture: Picture,
 ) -> ResultRow:
     cell = hashlib.sha256(json.dumps([str(setting.guidance), prompt, seed]).encode()).hexdigest()
     where = {"cell": cell, "position": position, "setting": setting.name, "prompt": prompt, "seed": seed}
     if position in fail:
         return ResultRow(result=Result(**where, status="failed", error=message), settled=False)
     rng = np.random.default_rng(int(cell[:8], 16))
-    pixels = _picture(setting, prompt, seed)
+    pixels = picture(setting, prompt, seed)
     metrics = score(setting, prompt, seed) if score else random_score(chance(setting), pixels, rng)
     image = f"images/{cell}.png"
     to_bytes = np.clip((pixels + 1) * 127.5, 0, 255).astype(np.uint8)
@@ -125,13 +149,3 @@ def trace(setting: Setting, seed: int, count: int = 50) -> CellTrace:
             *(gap, 1 - 0.002 * gap**2, 2 - saved, saved),
         )
     return CellTrace(table)
-
-
-def _picture(setting: Setting, prompt: str, seed: int) -> np.ndarray:
-    """A scene of the prompt, float (64, 64, 3) in [-1, 1] or beyond: faded by a low dose, burnt by a high one."""
-    dose = dose_of(setting)
-    rng = np.random.default_rng(seed)
-    scene = read_caption(prompt) or Scene(a="frog", relation="next to", b="mushroom")
-    pixels = render(scene, rng).astype(np.float64) / 127.5 - 1
-    noise = rng.normal(size=pixels.shape)
-    return (0.4 + 0.16 * dose) * pixels + 0.9 / (1 + dose) * noise

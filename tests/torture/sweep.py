@@ -17,6 +17,8 @@ name: sweep
 prompts: {prompts}
 seeds: {seeds}
 steps: 2
+width: 128
+height: 128
 baseline: {{name: constant, guidance: 3}}
 groups:
   - {{name: falling, guidance: "cosine(max=7.5, min=1, k={{k}})", axes: {{k: [0.3, 1]}}}}

@@ -1,15 +1,15 @@
-"""The networks of the second edition compute what those of diffusers and transformers do, from the same state dict."""
+"""The networks that are trained compute what those of diffusers and transformers do, from the same state dict."""
 
 import torch
 from diffusers import AutoencoderKL, SD3Transformer2DModel, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from training.scenes2 import tokens
-from training.scenes2.clip import TextEncoder
-from training.scenes2.mmdit import Transformer
-from training.scenes2.unet import Unet
-from training.scenes2.vae import Autoencoder
+from training import tokens
+from training.clip import TextEncoder
+from training.mmdit import Transformer
+from training.unet import Unet
+from training.vae import Autoencoder
 
 
 def scrambled(model: nn.Module) -> nn.Module:

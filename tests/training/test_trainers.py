@@ -1,5 +1,6 @@
-"""The trainers of the second edition: each stage works from what the one before it left, and resumes."""
+"""The trainers: each stage works from what the one before it left, and resumes."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.scenes2 import autoencoder, common, draw, generator, latents, tokens
-from training.scenes2.common import Muon, Plan, PowerAverages, gamma_of, orthogonal
-from training.scenes2.denoiser import Denoiser
-from training.scenes2.flow import Flow
-from training.scenes2.generator import Options
-from training.scenes2.vae import Autoencoder
-from training.scenes2.world import Scene
+from cfglab.scenes import renderer
+from cfglab.scenes.vocabulary import Scene
+from training import autoencoder, common, generator, latents, tokens
+from training.common import Muon, Plan, PowerAverages, gamma_of, orthogonal
+from training.denoiser import Denoiser
+from training.flow import Flow
+from training.generator import Options
+from training.vae import Autoencoder
 
 CPU = torch.device("cpu")
 
@@ -99,12 +101,12 @@ def test_wrong_and_empty_captions_come_as_often_as_asked_for(small):
 
 
 def test_cells_name_the_sprite_or_the_background_that_a_cell_shows():
-    layout = draw.Layout((draw.Placed(draw.bank().rows["car", "red"], 96, 96, 60),), (244, 244, 244), 0, 5)
-    _, cells = draw.draw_with_cells([layout])
+    layout = renderer.Layout((renderer.Placed(renderer.bank().rows["car", "red"], 96, 96, 60),), (244, 244, 244), 0, 5)
+    _, cells = renderer.draw_with_cells([layout])
     assert cells[0, :4].eq(5).all()
     assert cells[0, :, :4].eq(5).all()
-    assert (cells[0] == draw.bank().rows["car", "red"] + 8).sum() >= 4
-    assert int(cells.max()) < generator.SHOWN
+    assert (cells[0] == renderer.bank().rows["car", "red"] + 8).sum() >= 4
+    assert int(cells.max()) < renderer.SHOWN
 
 
 def test_noise_is_what_the_denoiser_is_asked_for_and_velocity_the_flow(monkeypatch):
@@ -185,20 +187,25 @@ def test_power_averages_are_the_weighted_means_of_their_definition():
 
 
 def test_the_trainers_need_torch_alone():
-    """What a bare machine with a GPU has: no numpy, Pillow, safetensors, diffusers, transformers, pydantic, cfglab."""
+    """What a bare machine with a GPU has: no numpy, Pillow, safetensors, diffusers, transformers, pydantic."""
     code = (
         "import sys\n"
-        "for name in ('numpy', 'PIL', 'safetensors', 'diffusers', 'transformers', 'pydantic', 'cfglab'):\n"
+        "for name in ('numpy', 'PIL', 'safetensors', 'diffusers', 'transformers', 'pydantic'):\n"
         "    sys.modules[name] = None\n"
-        "import training.scenes2.__main__ as main\n"
-        "from training.scenes2 import draw\n"
-        "from training.scenes2.world import Scene\n"
+        "import training.__main__ as main\n"
+        "from cfglab.scenes import renderer\n"
+        "from cfglab.scenes.vocabulary import Scene\n"
         "from random import Random\n"
-        "print(draw.render([Scene('cat')], Random(0)).shape, main.make('denoiser').name)\n"
+        "print(renderer.draw_scenes([Scene('cat')], Random(0)).shape, main.make('denoiser').name)\n"
     )
-    root = Path(draw.__file__).parents[2]
+    root = Path(common.__file__).parents[1]
     found = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], cwd=root, capture_output=True, text=True, check=True
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root / "src")},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert found.stdout.split() == ["torch.Size([1,", "3,", "128,", "128])", "denoiser"]
     assert Scene("cat").count == 1

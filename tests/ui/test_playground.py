@@ -151,7 +151,7 @@ def test_enter_in_the_prompt_generates_step_by_step(visit: Any) -> None:
     assert any(state.startswith("step ") for state in states[:-1])
     assert states[-1].endswith(" s")
     assert page.locator("#view figcaption span").first.inner_text() == "a photograph of a cat"
-    assert page.evaluate("document.querySelector('#view img').naturalWidth") == 64
+    assert page.evaluate("document.querySelector('#view img').naturalWidth") == 128
     assert page.locator("#trace .cl-spark").count() == 4
     assert "8 calls · 16 denoiser rows run, 0 saved" in page.locator("#trace").inner_text()
     assert page.locator("#curve svg .curve, #curve svg path").count() > 2
@@ -273,7 +273,9 @@ def test_a_sweep_fills_its_grid_and_its_run_can_be_reported_and_continued(visit:
     page.click("#sweep-start")
     page.wait_for_selector("text=6 of 6 images · complete")
     assert page.locator("#sweep-grid td img").count() == 6
-    page.wait_for_function("[...document.querySelectorAll('#sweep-grid td img')].every((it) => it.naturalWidth === 64)")
+    page.wait_for_function(
+        "[...document.querySelectorAll('#sweep-grid td img')].every((it) => it.naturalWidth === 128)"
+    )
     page.click("#sweep-report")
     page.frame_locator("#sweep-page iframe").locator("h1").first.wait_for()
     tab(page, "Runs")

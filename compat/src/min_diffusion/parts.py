@@ -98,4 +98,10 @@ def load_better_vae(name: str, pipe: StableDiffusionPipeline) -> AutoencoderKL:
             f"better_vae={name!r} makes {factor} pixels of one latent, this model's own {pipe.vae_scale_factor}: "
             "they have to be the same; '' takes the model's own."
         )
+    channels, own = vae.config.latent_channels, pipe.vae.config.latent_channels
+    if channels != own:
+        raise InputError(
+            f"better_vae={name!r} has latents of {channels} channels, this model's own {own}: they have to be the "
+            "same; '' takes the model's own."
+        )
     return vae.to(pipe.device)

@@ -1,48 +1,48 @@
-"""Whether the image shows what the prompt states: the scene of the prompt beside the scene that a classifier reads."""
+"""Whether the image shows what the prompt states: the scene of the prompt beside the labels of a classifier."""
 
-from typing import Protocol
+from cfglab.scenes.vocabulary import UNORDERED, Scene, SceneLabels, read_caption
 
-from cfglab.scenes.vocabulary import Scene, read_caption
-
-UNORDERED = "next to"
-
-
-class ReadScene(Protocol):
-    """The answer of a classifier for one image; None where it finds no word of the vocabulary."""
-
-    @property
-    def a(self) -> str | None: ...
-    @property
-    def relation(self) -> str | None: ...
-    @property
-    def b(self) -> str | None: ...
-    @property
-    def background(self) -> str | None: ...
+ARRANGED = {"riding": ("riding",), "above": ("above",), "next to": ("beside",)}
+"""Relation -> the arrangements that show it; `and` is shown by any."""
 
 
-def alignment(stated: Scene, read: ReadScene) -> dict[str, float]:
+def alignment(stated: Scene, found: SceneLabels) -> dict[str, float]:
     """Score an image against its prompt: 1.0 or 0.0 for each part, and `alignment` for all parts together.
 
-    `alignment` is 1.0 only if the image also has no second object or relation where the prompt states one object. The
-    relation `next to` has no order: if either relation is `next to`, the two objects are matched in the better order. A
-    background that the prompt does not state is not scored.
+    `alignment` is 1.0 only if every object is whole, and nothing is there that the prompt does not state: a second
+    object, or more of the first. `next to` and `and` have no order, and neither have two objects that are side by side
+    or apart: the two objects are then matched in the better order. A background or a colour that the prompt does not
+    state is not scored.
 
     Args:
         stated: the scene of the prompt.
-        read: the scene that the classifier reads in the image.
+        found: what the classifier found in the image.
 
     Returns:
-        Values by key: `alignment`, `alignment_a`, and if stated `alignment_b`, `alignment_relation` and
-        `alignment_background`.
+        Values by key: `alignment`, `alignment_whole`, `alignment_a`, and if stated `alignment_b`,
+        `alignment_relation`, `alignment_count`, `alignment_colours` and `alignment_background`.
+
+    Examples:
+        >>> found = SceneLabels(whole=True, a="car", colour_a="blue", count=1)
+        >>> alignment(Scene("car", colour_a="red"), found)
+        {'alignment': 0.0, 'alignment_whole': 1.0, 'alignment_a': 1.0, 'alignment_colours': 0.0}
     """
-    first, second = _objects(stated, read)
-    parts = {"alignment_a": first == stated.a}
+    (first, second), expected = _objects(stated, found), (stated.a, stated.b)
+    parts = {"alignment_whole": found.whole, "alignment_a": first[0] == stated.a}
+    nothing_else = True
     if stated.relation is not None:
-        parts |= {"alignment_b": second == stated.b, "alignment_relation": stated.relation == read.relation}
+        shown = found.arranged is not None and found.arranged in ARRANGED.get(stated.relation, (found.arranged,))
+        parts |= {"alignment_b": second[0] == stated.b, "alignment_relation": shown}
+    else:
+        nothing_else = found.b is None and found.count == stated.count
+    if stated.count > 1:
+        parts["alignment_count"] = found.b is None and found.count == stated.count
+    colours = [(stated.colour_a, first, expected[0]), (stated.colour_b, second, expected[1])]
+    if any(colour is not None for colour, *_ in colours):
+        parts["alignment_colours"] = all(colour is None or seen == (name, colour) for colour, seen, name in colours)
     if stated.background is not None:
-        parts["alignment_background"] = stated.background == read.background
-    no_other_object = stated.relation is not None or (read.relation is None and read.b is None)
-    return {"alignment": float(no_other_object and all(parts.values()))} | {
+        parts["alignment_background"] = stated.background == found.background
+    return {"alignment": float(nothing_else and all(parts.values()))} | {
         name: float(right) for name, right in parts.items()
     }
 
@@ -55,31 +55,41 @@ def by_composition(stated: Scene, aligned: float) -> dict[str, float]:
         aligned: its alignment, 0 or 1.
 
     Returns:
-        `{"alignment_unseen": aligned}` for the one in ten compositions of two objects that no training image showed
-        (`Scene.held_out`), else `{"alignment_seen": aligned}`; empty for a prompt of one object.
+        `{"alignment_unseen": aligned}` for what no training image showed (`Scene.held_out`): one in ten compositions of
+        two objects, of two coloured objects, and of an object in a number; else `{"alignment_seen": aligned}`. Empty
+        for a prompt of one object.
     """
-    if stated.relation is None:
+    if stated.relation is None and stated.count == 1:
         return {}
     return {"alignment_unseen" if stated.held_out else "alignment_seen": aligned}
 
 
-def prompt_alignment(prompt: str, read: ReadScene) -> dict[str, float]:
+def prompt_alignment(prompt: str, found: SceneLabels) -> dict[str, float]:
     """Return the alignment of a prompt.
 
     Args:
         prompt: the prompt.
-        read: the scene that the classifier reads in the image.
+        found: what the classifier found in the image.
 
     Returns:
         The values of `alignment`; empty for a prompt that is not a sentence of the vocabulary.
     """
     stated = read_caption(prompt)
-    return {} if stated is None else alignment(stated, read)
+    return {} if stated is None else alignment(stated, found)
 
 
-def _objects(stated: Scene, read: ReadScene) -> tuple[str | None, str | None]:
-    """The read objects, in the order in which they are held against the asked ones."""
-    straight, swapped = (read.a, read.b), (read.b, read.a)
-    if UNORDERED not in (stated.relation, read.relation):
-        return straight
-    return max((straight, swapped), key=lambda pair: (pair[0] == stated.a) + (pair[1] == stated.b))
+_Object = tuple[str | None, str | None]
+
+
+def _objects(stated: Scene, found: SceneLabels) -> tuple[_Object, _Object]:
+    """The objects that were found, with their colours, in the order in which they are held against the stated ones."""
+    first, second = (found.a, found.colour_a), (found.b, found.colour_b)
+    if stated.relation not in UNORDERED and found.arranged not in ("beside", "apart"):
+        return first, second
+
+    def fit(pair: tuple[_Object, _Object]) -> tuple[int, int]:
+        asked = ((stated.a, stated.colour_a), (stated.b, stated.colour_b))
+        named = sum(seen[0] == one[0] for seen, one in zip(pair, asked, strict=True))
+        return named, sum(seen == one for seen, one in zip(pair, asked, strict=True))
+
+    return max(((first, second), (second, first)), key=fit)

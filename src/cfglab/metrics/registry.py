@@ -63,12 +63,15 @@ class Metric(BaseModel):
 
 
 _ALIGNMENT = (
-    ("alignment", "Alignment", "The classifier finds everything that the prompt states."),
+    ("alignment", "Alignment", "The classifier finds everything that the prompt states, whole, and nothing else."),
+    ("alignment_whole", "Whole", "The classifier finds every object whole: no part missing, doubled or melted."),
     ("alignment_a", "First object", "The classifier finds the first object of the prompt."),
     ("alignment_b", "Second object", "The classifier finds the second object of the prompt."),
-    ("alignment_relation", "Relation", "The classifier finds the relation of the prompt: riding, next to, above."),
+    ("alignment_relation", "Relation", "The classifier finds the relation of the prompt: riding, next to, above, and."),
+    ("alignment_count", "Count", "The classifier finds as many objects as the prompt states: two or three."),
+    ("alignment_colours", "Colours", "The classifier finds every colour that the prompt states, on its object."),
     ("alignment_background", "Background", "The classifier finds the background of the prompt."),
-    ("alignment_seen", "Alignment, seen", "Alignment on compositions of two objects that training images showed."),
+    ("alignment_seen", "Alignment, seen", "Alignment on compositions that training images showed."),
     ("alignment_unseen", "Alignment, unseen", "Alignment on the compositions that no training image showed."),
 )
 

@@ -14,7 +14,7 @@ def folder() -> Path:
 
 
 def twin_folder() -> Path:
-    """The weak twin: an early snapshot of the bundled denoiser.
+    """The weak twin: a smaller denoiser, trained for a short time.
 
     Returns:
         A folder of one `UNet2DConditionModel`.
@@ -31,4 +31,4 @@ def classifier_file(number: int) -> Path:
     Returns:
         A safetensors file.
     """
-    return Path(str(files("cfglab.scenes") / "weights" / "readers" / f"reader{number}.safetensors"))
+    return Path(str(files("cfglab.scenes") / "weights" / "classifiers" / f"classifier{number}.safetensors"))

@@ -1,22 +1,33 @@
-"""The world of `scenes`: its objects, relations and backgrounds, and the captions that name them.
+"""The world of `scenes`: objects, colours, counts, relations and backgrounds, and the captions that name them.
 
-A scene is one object, or two in a relation, on a background. Captions are made from scenes and read back into
-scenes by one small grammar, so the content of a prompt is known exactly.
+A scene is one object, two or three of one kind, or two objects in a relation, on a background. These are the six
+kinds of GenEval (2310.11513): one object, two objects, counting, colours, position, colour of each of two. Captions
+are made from scenes and read back into scenes by one small grammar, so the content of a prompt is known exactly.
 """
 
 import hashlib
 import itertools
 import re
-from typing import Literal
+from dataclasses import asdict, dataclass
 
-from pydantic import BaseModel, ConfigDict
+from cfglab.errors import InputError
 
+SIZE = 128  # pixels of the side of an image
 OBJECTS: tuple[str, ...] = (
     *("astronaut", "horse", "rocket", "apple", "cat", "dog", "tree", "house"),
     *("car", "sun", "moon", "star", "balloon", "fish", "rose", "banana"),
     *("mushroom", "frog", "chick", "butterfly", "cake", "turtle", "elephant", "ufo"),
+    *("flower", "umbrella", "book", "bird", "penguin", "dinosaur", "robot", "pig"),
 )
-RELATIONS: tuple[str, ...] = ("riding", "next to", "above")
+COLOURS: tuple[str, ...] = ("red", "yellow", "green", "blue", "purple")
+COLOURED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("car", "balloon", "umbrella", "book", "bird", "fish", "butterfly"), COLOURS),
+    "flower": ("red", "yellow", "blue", "purple"),
+    "apple": ("red", "yellow", "green"),
+    "rose": ("red", "yellow", "purple"),
+}
+RELATIONS: tuple[str, ...] = ("riding", "next to", "above", "and")
+COUNTS: dict[str, int] = {"two": 2, "three": 3}
 BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "white": (244, 244, 244),
     "blue": (140, 190, 245),
@@ -24,50 +35,115 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "pink": (250, 180, 205),
     "yellow": (250, 230, 130),
     "purple": (190, 160, 230),
+    "grey": (198, 198, 203),
+    "black": (42, 44, 52),
 }
 PREFIXES: tuple[str, ...] = ("a photograph of", "an image of", "a drawing of")
+PLURALS: dict[str, str] = {"fish": "fish", "butterfly": "butterflies"}
 HELD_OUT_ONE_IN = 10
+UNORDERED = ("next to", "and")
 
-Relation = Literal["riding", "next to", "above"]
 
-
-class Scene(BaseModel):
-    """The content of an image.
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """The content of an image, or of a prompt, which may leave parts of it open.
 
     Attributes:
         a: The first object, one of OBJECTS.
         relation: One of RELATIONS; None with one object.
         b: The second object; None with one object.
         background: One of BACKGROUNDS; None if it is not stated.
+        count: How many of `a`: 1, 2 or 3; 1 if there is a second object.
+        colour_a: The colour of `a`, one of `COLOURED[a]`; None if it is not stated, or `a` comes in one colour.
+        colour_b: The colour of `b`.
+
+    Raises:
+        InputError: A part is not in this world, or a relation stands without a second object.
+
+    Examples:
+        >>> Scene("car", "next to", "balloon", colour_a="red").triple
+        ('balloon', 'next to', 'car')
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     a: str
-    relation: Relation | None = None
+    relation: str | None = None
     b: str | None = None
     background: str | None = None
+    count: int = 1
+    colour_a: str | None = None
+    colour_b: str | None = None
+
+    def __post_init__(self) -> None:
+        known = {"a": OBJECTS, "relation": RELATIONS, "b": OBJECTS, "background": BACKGROUNDS, "count": (1, 2, 3)}
+        for part, values in known.items():
+            value = getattr(self, part)
+            if value not in values and (value is not None or part in ("a", "count")):
+                raise InputError(
+                    f"{part} {value!r}: is not in the world of scenes; give one of {', '.join(map(str, values))}."
+                )
+        if (self.relation is None) != (self.b is None) or (self.count > 1 and self.b is not None):
+            raise InputError(f"{asdict(self)}: a relation and a second object go together, and a count with neither.")
+        for name, colour in ((self.a, self.colour_a), (self.b, self.colour_b)):
+            if colour is not None and colour not in COLOURED.get(str(name), ()):
+                colours = ", ".join(COLOURED.get(str(name), ())) or "no colour"
+                raise InputError(f"{colour} {name}: does not exist in the world of scenes; {name} comes in {colours}.")
 
     @property
     def triple(self) -> tuple[str, str | None, str | None]:
-        """(object, relation, object); `next to` has no order, so its two objects are sorted."""
-        if self.relation == "next to" and self.b is not None:
-            smaller, larger = sorted((self.a, self.b))
-            return smaller, self.relation, larger
+        """(object, relation, object); where a relation has no order, its two objects are sorted."""
+        if self.b is not None and self.relation in UNORDERED:
+            first, second = sorted((self.a, self.b))
+            return first, self.relation, second
         return self.a, self.relation, self.b
 
     @property
     def held_out(self) -> bool:
-        """True for the one in ten two-object triples that no training scene shows."""
-        if self.relation is None:
-            return False
-        digest = hashlib.sha256("|".join(str(part) for part in self.triple).encode()).digest()
-        return digest[0] % HELD_OUT_ONE_IN == 0
+        """True for what no training scene shows: one in ten pairs in a relation, one in ten pairs of coloured objects
+        in any relation, and one in ten objects in each count above one.
+        """
+        keys = []
+        if self.relation is not None:
+            keys.append("|".join(str(part) for part in self.triple))
+        if self.colour_a is not None and self.colour_b is not None:
+            keys.append("|".join(sorted((f"{self.colour_a} {self.a}", f"{self.colour_b} {self.b}"))))
+        if self.count > 1:
+            keys.append(f"{self.count}|{self.a}")
+        return any(hashlib.sha256(key.encode()).digest()[0] % HELD_OUT_ONE_IN == 0 for key in keys)
+
+
+@dataclass(frozen=True, slots=True)
+class SceneLabels:
+    """What a classifier finds in an image; None means "none of these".
+
+    Attributes:
+        whole: Whether every object is whole: no part is missing, doubled or melted.
+        a: The first object: the rider, the upper one, or the left one of two that are side by side or apart.
+        colour_a: Its colour; None for an object that comes in one colour.
+        arranged: How two objects are arranged: `riding`, `beside`, `above` or `apart`; None for one object.
+        b: The second object.
+        colour_b: Its colour.
+        count: The number of `a`; None with a second object.
+        background: One of BACKGROUNDS.
+    """
+
+    whole: bool = False
+    a: str | None = None
+    colour_a: str | None = None
+    arranged: str | None = None
+    b: str | None = None
+    colour_b: str | None = None
+    count: int | None = None
+    background: str | None = None
 
 
 def _article(noun: str) -> str:
     vowel = noun[0] in "aeiou" and not noun.startswith("ufo")
     return f"{'an' if vowel else 'a'} {noun}"
+
+
+def plural(noun: str) -> str:
+    """The plural of an object's name."""
+    return PLURALS.get(noun, f"{noun}s")
 
 
 def caption(scene: Scene, prefix: str = "a photograph of") -> str:
@@ -81,22 +157,33 @@ def caption(scene: Scene, prefix: str = "a photograph of") -> str:
         The prompt.
 
     Examples:
-        >>> caption(Scene(a="astronaut", relation="riding", b="horse", background="green"))
-        'a photograph of an astronaut riding a horse on a green background'
+        >>> caption(Scene("car", "next to", "balloon", "white", colour_a="red", colour_b="blue"))
+        'a photograph of a red car next to a blue balloon on a white background'
+        >>> caption(Scene("butterfly", count=3))
+        'a photograph of three butterflies'
     """
-    parts = [prefix, _article(scene.a)]
+    first = f"{scene.colour_a} {scene.a}" if scene.colour_a else scene.a
+    if scene.count > 1:
+        number = next(word for word, count in COUNTS.items() if count == scene.count)
+        parts = [prefix, number, *([scene.colour_a] if scene.colour_a else []), plural(scene.a)]
+    else:
+        parts = [prefix, _article(first)]
     if scene.relation is not None and scene.b is not None:
-        parts += [scene.relation, _article(scene.b)]
+        parts += [scene.relation, _article(f"{scene.colour_b} {scene.b}" if scene.colour_b else scene.b)]
     if scene.background is not None:
         parts += ["on", _article(scene.background), "background"]
     return " ".join(part for part in parts if part)
 
 
-_ANY_OBJECT = "|".join(OBJECTS)
+_OBJECT = "|".join(OBJECTS)
+_COLOUR = "|".join(COLOURS)
+_SINGULAR = {plural(name): name for name in OBJECTS}
 _GRAMMAR = re.compile(
-    rf"\b(?:an?|the) (?P<a>{_ANY_OBJECT})"
-    rf"(?: (?P<relation>{'|'.join(RELATIONS)}) (?:an?|the) (?P<b>{_ANY_OBJECT}))?"
-    rf"(?: on an? (?P<background>{'|'.join(BACKGROUNDS)}) background)?\s*\.?$"
+    rf"(?:^|(?<=\s))(?:"
+    rf"(?:an?|the) (?:(?P<colour_a>{_COLOUR}) )?(?P<a>{_OBJECT})"
+    rf"(?: (?P<relation>{'|'.join(RELATIONS)}) (?:an?|the) (?:(?P<colour_b>{_COLOUR}) )?(?P<b>{_OBJECT}))?"
+    rf"|(?P<number>{'|'.join(COUNTS)}) (?:(?P<colour>{_COLOUR}) )?(?P<many>{'|'.join(_SINGULAR)})"
+    rf")(?: on an? (?P<background>{'|'.join(BACKGROUNDS)}) background)?\s*\.?$"
 )
 
 
@@ -110,15 +197,31 @@ def read_caption(prompt: str) -> Scene | None:
         The scene; None if the prompt does not end in a sentence of this world.
 
     Examples:
-        >>> read_caption("a photograph of a cat riding a dog").triple
-        ('cat', 'riding', 'dog')
+        >>> read_caption("mdjrny-v4 style two yellow umbrellas")
+        Scene(a='umbrella', relation=None, b=None, background=None, count=2, colour_a='yellow', colour_b=None)
     """
-    match = _GRAMMAR.search(" ".join(prompt.lower().split()))
-    return Scene(**match.groupdict()) if match else None
+    found = _GRAMMAR.search(" ".join(prompt.lower().split()))
+    if found is None:
+        return None
+    part = found.groupdict()
+    try:
+        if part["number"]:
+            name, count = _SINGULAR[part["many"]], COUNTS[part["number"]]
+            return Scene(name, background=part["background"], count=count, colour_a=part["colour"])
+        return Scene(
+            part["a"],
+            part["relation"],
+            part["b"],
+            part["background"],
+            colour_a=part["colour_a"],
+            colour_b=part["colour_b"],
+        )
+    except InputError:  # a colour that the object does not come in
+        return None
 
 
 def triples(relations: tuple[str | None, ...] = (None, *RELATIONS)) -> list[Scene]:
-    """Every scene without a background, in a fixed order; the objects of a pair differ.
+    """Every object and every pair in a relation, without colours, counts and backgrounds, in a fixed order.
 
     Args:
         relations: The relations; None for single objects.
@@ -129,10 +232,7 @@ def triples(relations: tuple[str | None, ...] = (None, *RELATIONS)) -> list[Scen
     scenes = []
     for relation in relations:
         if relation is None:
-            scenes += [Scene(a=a) for a in OBJECTS]
+            scenes += [Scene(name) for name in OBJECTS]
         else:
-            scenes += [
-                Scene.model_validate({"a": a, "relation": relation, "b": b})
-                for a, b in itertools.permutations(OBJECTS, 2)
-            ]
+            scenes += [Scene(a, relation, b) for a, b in itertools.permutations(OBJECTS, 2)]
     return scenes

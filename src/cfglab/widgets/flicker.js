@@ -37,8 +37,9 @@ function render({ model, el }) {
       addresses[index] = URL.createObjectURL(new Blob([model.get(name)], { type: "image/png" }));
       images[index].src = addresses[index];
     });
-    stage.style.width = `${Math.max(192, model.get("width"))}px`;
-    for (const image of images) image.style.imageRendering = model.get("width") < 192 ? "pixelated" : "auto";
+    const width = model.get("width"), times = Math.max(1, Math.ceil(192 / width));
+    stage.style.width = `${times * width}px`;
+    for (const image of images) image.style.imageRendering = times > 1 ? "pixelated" : "auto";
   }
 
   function drawState() {

@@ -1,7 +1,7 @@
 """What the classifier of scenes read in a run's images, compared with prompts: their own, or others. Loads no torch."""
 
 import hashlib
-from typing import Literal, NamedTuple
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -10,19 +10,10 @@ from cfglab.experiments.storage.store import Store
 from cfglab.metrics.alignment import alignment, by_composition
 from cfglab.metrics.estimate import Estimate
 from cfglab.scenes import classifier_file
-from cfglab.scenes.vocabulary import Scene, read_caption
+from cfglab.scenes.vocabulary import Scene, SceneLabels, read_caption
 
 CLASSIFIER: Literal[1, 2] = 2
 """The classifier that scores. Classifier 1 was used while the model was trained, classifier 2 was not."""
-
-
-class _Labels(NamedTuple):
-    """The labels of an image, as the cache keeps them."""
-
-    a: str | None
-    relation: str | None
-    b: str | None
-    background: str | None
 
 
 def prompt_scenes(store: Store) -> dict[str, Scene]:
@@ -33,7 +24,7 @@ def prompt_scenes(store: Store) -> dict[str, Scene]:
 def classifier_key(classifier: Literal[1, 2]) -> str:
     """Return the key under which features are kept: the hash of the classifier's weights."""
     weights = classifier_file(classifier)
-    return hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else f"reader{classifier}"
+    return hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else f"classifier{classifier}"
 
 
 def image_alignment(scene: Scene, features: ImageFeatures) -> dict[str, float]:
@@ -46,7 +37,7 @@ def image_alignment(scene: Scene, features: ImageFeatures) -> dict[str, float]:
     Returns:
         Metric -> 0.0 or 1.0: `alignment`, its parts, and `alignment_seen` or `alignment_unseen` for a composition.
     """
-    metrics = alignment(scene, _Labels(**features.labels))  # type: ignore[arg-type]
+    metrics = alignment(scene, SceneLabels(**cast("dict[str, Any]", features.labels)))
     return metrics | by_composition(scene, metrics["alignment"])
 
 

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
+from random import Random
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -24,20 +25,19 @@ from cfglab.metrics.byprompt import Reference, set_metrics
 from cfglab.metrics.estimate import Estimate
 from cfglab.metrics.jackknife import Jackknife
 from cfglab.progress import working
-from cfglab.scenes.renderer import SIZE, render
-from cfglab.scenes.vocabulary import Scene
+from cfglab.scenes.vocabulary import SIZE, Scene
 
 if TYPE_CHECKING:
     from cfglab.scenes.classifier import SceneClassifier
 
 ENOUGH = 128
-"""Images of a setting from which on its distance to real scenes is measured: twice the 64 features."""
+"""Images of a setting from which on its distance to real scenes is measured: as many as the features."""
 REFERENCE = 10_000
 """Real scenes of the reference, the same for every setting."""
 PROMPTS_FOR_INTERVAL = 8
 WITHIN_PROMPT = ("vendi", "pairwise_distance")
 SET_METRICS = ("kid", "fid", "precision", "recall", "density", "coverage", *WITHIN_PROMPT)
-VERSION = 2
+VERSION = 3
 """The version of what is computed here; a run with another version is scored again."""
 Sets = Mapping[str, Mapping[str, Sequence[np.ndarray] | np.ndarray]]
 """Setting -> prompt -> features of its images."""
@@ -184,7 +184,7 @@ class Scorer:
 
     def _real(self, scene: Scene, count: int, stream: int) -> np.ndarray:
         assert self._classifier is not None
-        key = hashlib.sha256(f"{scene.model_dump_json()}|{count}|{stream}".encode()).hexdigest()
+        key = hashlib.sha256(f"{scene!r}|{count}|{stream}".encode()).hexdigest()
         cached = self._cache.get(self.key, [key]).get(key)
         if cached is None:
             cached = ImageFeatures(real_features(self._classifier, scene, count, stream), {})
@@ -256,13 +256,15 @@ def real_images(scene: Scene, count: int, stream: int) -> list[np.ndarray]:
     Returns:
         uint8 (h, w, 3) each.
     """
-    digest = hashlib.sha256(scene.model_dump_json().encode()).digest()
-    rng = np.random.default_rng([stream, int.from_bytes(digest[:8])])
-    return [render(scene, rng) for _ in range(count)]
+    from cfglab.scenes.renderer import render  # it loads torch
+
+    digest = hashlib.sha256(f"{scene!r}|{stream}".encode()).digest()
+    random = Random(int.from_bytes(digest[:8]))
+    return [image for part in chunks(range(count), 64) for image in render([scene] * len(part), random)]
 
 
 def real_features(classifier: "SceneClassifier", scene: Scene, count: int, stream: int) -> np.ndarray:
-    """Return the features of `real_images`, (count, 64)."""
+    """Return the features of `real_images`, (count, 128)."""
     images = real_images(scene, count, stream)
     return np.concatenate([classifier.features(as_floats(np.stack(part))) for part in chunks(images)])
 

@@ -3,12 +3,14 @@
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import combinations, product
 from typing import Any
 
 from cfglab.errors import InputError
 from cfglab.file_input import lines_of, read_text, user_path
 from cfglab.limits import DOCUMENT_BYTES, LARGEST_SEED, PROMPT_CHARACTERS, PROMPTS
-from cfglab.scenes.vocabulary import BACKGROUNDS, RELATIONS, Scene, caption, triples
+from cfglab.scenes.vocabulary import BACKGROUNDS, COLOURED, RELATIONS, Scene, caption, triples
 from cfglab.schedules.fields import shown
 
 _SET = re.compile(r"scenes:([0-9]{1,9})")
@@ -21,8 +23,9 @@ NOISES = 2**32  # seeds that torch's generator of the CPU tells apart
 def prompt_set(text: str) -> tuple[str, ...]:
     """Return the N prompts of `scenes:N`: N compositions of two objects from the world of scenes.
 
-    They are always the same. Compositions of the training set and held-out ones alternate, the relations rotate, and
-    half of the prompts of each kind state a background. `scenes:16` begins with the same prompts as `scenes:64`.
+    They are always the same. Compositions of the training set and held-out ones alternate, the relations rotate
+    (riding, next to, above, and two coloured objects), and half of the prompts of each kind state a background.
+    `scenes:16` begins with the same prompts as `scenes:64`.
 
     Args:
         text: such as `scenes:64`.
@@ -48,25 +51,30 @@ def prompt_set(text: str) -> tuple[str, ...]:
         scene = next(pools[index % 2 == 1, RELATIONS[index // 2 % len(RELATIONS)]], None)
         if scene is None:
             raise InputError(f"prompts {text!r}: there are only {index} such compositions; ask for scenes:{index}.")
-        colours = list(BACKGROUNDS)
-        background = colours[index // 4 % len(colours)] if index // 2 % 2 else None
-        prompts.append(caption(scene.model_copy(update={"background": background})))
+        names = list(BACKGROUNDS)
+        background = names[index // 4 % len(names)] if (index // 2 + index // 8) % 2 else None
+        prompts.append(caption(replace(scene, background=background)))
     if not prompts:
         raise InputError(f"prompts {text!r}: at least one prompt is needed; write scenes:16.")
     return tuple(prompts)
 
 
 def _compositions(held_out: bool, relation: str) -> Iterable[Scene]:
-    """One scene for every pair in a relation; of an unordered pair only the first order."""
-    scenes: dict[tuple[str, str | None, str | None], Scene] = {}
-    for scene in triples((relation,)):
-        if scene.held_out == held_out:
-            scenes.setdefault(scene.triple, scene)
-    return scenes.values()
+    """One scene for every pair in a relation, of an unordered pair only the first order; for `and`, coloured pairs."""
+    if relation == "and":
+        pairs = combinations(COLOURED, 2)
+        scenes = [
+            Scene(a, relation, b, colour_a=colour_a, colour_b=colour_b)
+            for a, b in pairs
+            for colour_a, colour_b in product(COLOURED[a], COLOURED[b])
+        ]
+    else:
+        scenes = list({scene.triple: scene for scene in reversed(triples((relation,)))}.values())
+    return [scene for scene in scenes if scene.held_out == held_out]
 
 
 def _shuffled(scene: Scene) -> bytes:
-    return hashlib.sha256(f"prompt set|{caption(scene)}".encode()).digest()
+    return hashlib.sha256(f"scenes:N|{caption(scene)}".encode()).digest()
 
 
 def expand_prompts(entries: str | Sequence[str]) -> tuple[str, ...]:

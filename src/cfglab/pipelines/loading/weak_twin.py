@@ -9,13 +9,13 @@ from diffusers import UNet2DConditionModel
 from cfglab.errors import InputError
 from cfglab.pipelines.loading.compiled_blocks import compile_in_blocks
 from cfglab.pipelines.loading.quiet import quiet
-from cfglab.scenes import twin_folder
+from cfglab.scenes import folder, twin_folder
 
 
 def twin(denoiser: Any) -> UNet2DConditionModel:
     """The twin on the device and in the dtype of `denoiser`, compiled where that is, read once. Raises InputError for
     another network than the bundled model's."""
-    config = UNet2DConditionModel.load_config(twin_folder())
+    config = UNet2DConditionModel.load_config(folder() / "unet")
     ours = {key: value for key, value in config.items() if not key.startswith("_")}
     theirs = dict(getattr(denoiser, "config", {}))
     if any(theirs.get(key) != _frozen(value, theirs.get(key)) for key, value in ours.items()):

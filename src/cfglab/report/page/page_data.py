@@ -18,7 +18,10 @@ from cfglab.report.summary.tables import Tables
 EXACT = 2**53
 """Whole numbers up to which JavaScript reads them exactly; larger ones are given as text."""
 
-PARTS = ("alignment_a", "alignment_b", "alignment_relation", "alignment_background")
+PARTS = (
+    *("alignment_whole", "alignment_a", "alignment_b", "alignment_relation"),
+    *("alignment_count", "alignment_colours", "alignment_background"),
+)
 """What a prompt may state; the other alignments are of the whole."""
 
 

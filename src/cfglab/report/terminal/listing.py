@@ -32,7 +32,7 @@ def transforms() -> Rows:
 def models() -> Rows:
     """What `--model` takes."""
     return [
-        ("scenes", "The bundled text-to-image model: 64 x 64 scenes of emoji-style objects, on any machine."),
+        ("scenes", "The bundled text-to-image model: 128 x 128 scenes of emoji-style objects, on any machine."),
         ("FOLDER", "A text-to-image pipeline of diffusers that was saved to disk: docs/runs.md, Models."),
         ("mixture:NAME", f"Exact samples instead of images, prompts: 'class 0'. NAME is one of {', '.join(TOYS)}."),
         ("OWNER/NAME", "A hub id, such as prompthero/openjourney; naming it is consent to download it."),

@@ -1,6 +1,0 @@
-"""The second edition of `scenes`, and `scenes-flow`: a larger world at 128×128 pixels, and two models that draw it.
-
-    python -m training.scenes2 --minutes 60
-
-does what is missing next, and resumes. Needs torch and nothing else, so a bare machine with a GPU can run it.
-"""
