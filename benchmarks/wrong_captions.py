@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cfglab.errors import InputError
-from cfglab.experiments.analysis.paired import Difference, FloatArray, Key, holm, paired
+from cfglab.experiments.analysis.paired import Difference, FloatArray, differences, holm
 from cfglab.experiments.analysis.scores import Scores
 from cfglab.experiments.replication.replicate import equivalence_p
 from cfglab.experiments.storage.store import Store
@@ -61,13 +61,6 @@ def slope(shares: list[float], values: list[FloatArray]) -> FloatArray:
     return np.tensordot(centred, np.stack(values), 1) / float(centred @ centred)
 
 
-def against_zero(values: FloatArray) -> Difference:
-    table: dict[Key, float] = {
-        (f"{prompt}", seed): float(value) for prompt, row in enumerate(values) for seed, value in enumerate(row)
-    }
-    return paired(table, dict.fromkeys(table, 0.0))
-
-
 def hypotheses(runs: Mapping[float, Scores]) -> list[Test]:
     """C1 to C4, from the scores of one run for each share of wrong captions, in points."""
     shares = sorted(runs)
@@ -76,20 +69,18 @@ def hypotheses(runs: Mapping[float, Scores]) -> list[Test]:
     shapes = {
         shape: [mean_over_scales(runs[share], shape) for share in shares] for shape in ("constant", "falling", "rising")
     }
-    early = [a - b for a, b in zip(shapes["falling"], shapes["constant"], strict=True)]
-    late = [a - b for a, b in zip(shapes["constant"], shapes["rising"], strict=True)]
-    slopes = {
-        "C1": ("gain of guidance", [gain(runs[share]) for share in shares]),
-        "C2": ("falling minus constant", early),
-        "C3": ("constant minus rising", late),
+    contrasts = {
+        f"{better} minus {worse}": [a - b for a, b in zip(shapes[better], shapes[worse], strict=True)]
+        for better, worse in (("falling", "constant"), ("constant", "rising"))
     }
+    growing = {"gain of guidance": [gain(runs[share]) for share in shares], **contrasts}
     tests = []
-    for name, (says, values) in slopes.items():
-        difference = against_zero(slope(shares, values))
+    for name, (says, values) in zip(("C1", "C2", "C3"), growing.items(), strict=True):
+        (difference,) = differences(slope(shares, values)[None], [0])
         tests.append(Test(name, f"slope of {says}", difference, difference.p))
     if shares[0] == 0:
-        for says, values in (("falling minus constant", early), ("constant minus rising", late)):
-            difference = against_zero(values[0])
+        for says, values in contrasts.items():
+            (difference,) = differences(values[0][None], [0])
             tests.append(Test("C4", f"{says} at 0 %", difference, equivalence_p(difference, MARGIN)))
     return tests
 

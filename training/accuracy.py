@@ -8,11 +8,9 @@ scenes with one kind of damage as called damaged.
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from random import Random
 from typing import Literal
 
 import torch
@@ -26,14 +24,13 @@ from cfglab.scenes.vocabulary import COLOURED, Scene, SceneLabels
 from training import spoil
 from training.autoencoder import to_bytes, to_pixels
 from training.source import SceneSource
-from training.spoil import DAMAGES, SYMMETRIC, Labeller
+from training.spoil import DAMAGES, SYMMETRIC, Damage, Labeller
 
 PAGE = Path(__file__).parents[1] / "docs/classifier.md"
 START, END = "<!-- table -->", "<!-- end of table -->"
 CLASSIFIERS: tuple[Literal[1, 2], ...] = (1, 2)
 PARTS = tuple(field.name for field in fields(SceneLabels))
 SEED = 9_100_000  # far from those that anything learned from
-Damage = Callable[[Tensor, Random], Tensor]
 Labelled = tuple[Tensor, list[SceneLabels]]
 """Images, uint8 `(n, 3, 128, 128)`, and what each shows."""
 
@@ -99,25 +96,14 @@ class OneKind(Labeller):
     """A seeded stream of images of one kind."""
 
     def __init__(self, seed: int, kind: Kind) -> None:
-        super().__init__(seed)
+        super().__init__(seed, tuple(float(name == kind.name) for name in self.KINDS), kind.damages)
         self.kind = kind
-        self.SHARES = tuple(float(name == kind.name) for name in self.KINDS)  # type: ignore[assignment]
 
     def scene(self) -> Scene:
         while True:
             scene = super().scene()
             if self.kind.fits(scene):
                 return scene
-
-
-@contextmanager
-def _only(damages: tuple[Damage, ...]) -> Iterator[None]:
-    """Let `spoil` do these damages alone."""
-    kept, spoil.DAMAGES = spoil.DAMAGES, damages
-    try:
-        yield
-    finally:
-        spoil.DAMAGES = kept
 
 
 def of_kind(kind: Kind, count: int, seed: int = SEED) -> Labelled:
@@ -128,8 +114,7 @@ def of_kind(kind: Kind, count: int, seed: int = SEED) -> Labelled:
         count: How many.
         seed: The seed of the stream.
     """
-    with _only(kind.damages):
-        pictures, answers = OneKind(seed, kind).pictures(count, torch.device("cpu"))
+    pictures, answers = OneKind(seed, kind).pictures(count, torch.device("cpu"))
     rows = [{part: max(0, int(column[i])) for part, column in answers.items()} for i in range(count)]
     return pictures, [labels_of(row) for row in rows]
 

@@ -53,6 +53,12 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | Non
     return torch.load(path, map_location=device, weights_only=True) if path.exists() else None
 
 
+def checkpoint(weights: dict[str, Tensor], step: int, minutes: float, done: bool) -> dict[str, Any]:
+    """A run's checkpoint of weights alone: without the optimizer's state, each average with memory of its own."""
+    averages = [{key: value.clone() for key, value in weights.items()} for _ in PowerAverages.SIGMAS]
+    return {"model": weights, "averages": averages, "step": step, "first": 0, "minutes": minutes, "done": done}
+
+
 def need(name: str, command: str) -> dict[str, Any]:
     state = load(work() / name)
     if state is None:
@@ -66,6 +72,14 @@ def log(name: str, **values: float | int | str) -> None:
     with (work() / name).open("a") as file:
         file.write(line + "\n")
     print(line, flush=True)
+
+
+def sheet(pictures: Tensor, columns: int) -> Tensor:
+    """uint8 `(n, 3, h, w)` to one image, row by row."""
+    missing = -len(pictures) % columns
+    pictures = torch.cat([pictures, pictures.new_full((missing, *pictures.shape[1:]), 255)])
+    rows = [torch.cat(list(row), -1) for row in pictures.split(columns)]
+    return torch.cat(rows, -2)
 
 
 def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:

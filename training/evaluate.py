@@ -6,25 +6,17 @@ python -m training.evaluate denoiser --w 1 3 5 7.5 --prompts 64
 import argparse
 
 import torch
-from torch import Tensor
 
 from cfglab.metrics.alignment import alignment
-from cfglab.scenes import png, renderer
-from cfglab.scenes.classifier_network import PARTS, Network, labels_of
-from cfglab.scenes.vocabulary import SceneLabels, caption
+from cfglab.scenes import png
+from cfglab.scenes.classifier import SceneClassifier
+from cfglab.scenes.vocabulary import caption
 from training import classifier
-from training.__main__ import make
 from training.autoencoder import to_bytes, to_pixels
-from training.common import device_of, load, log, need, set_up, work
+from training.common import device_of, log, set_up, sheet, work
 from training.latents import SCALING, frozen
+from training.posthoc import trained
 from training.source import SceneSource
-
-
-def labels(network: Network, pictures: Tensor) -> list[SceneLabels]:
-    """What each image shows."""
-    logits = [network(chunk) for chunk in to_pixels(pictures).split(64)]
-    numbers = {part: torch.cat([each[part] for each in logits]).argmax(1).tolist() for part in PARTS}
-    return [labels_of({part: numbers[part][i] for part in PARTS}) for i in range(len(pictures))]
 
 
 @torch.no_grad()
@@ -38,11 +30,9 @@ def main() -> None:
     chosen = parser.parse_args()
     device = device_of()
     set_up(device, 0)
-    model = make(chosen.stage)
-    final = load(work() / f"{chosen.stage}-final.pt")
-    model.load_state_dict(final["model"] if final else need(f"{chosen.stage}.pt", chosen.stage)["averages"][1])
-    model.eval().to(device)
-    networks = [classifier.trained(which).to(device) for which in (1, 2) if (work() / f"classifier{which}.pt").exists()]
+    model = trained(chosen.stage).to(device)
+    numbers = [number for number in (1, 2) if (work() / f"classifier{number}.pt").exists()]
+    classifiers = [SceneClassifier(classifier.trained(number)) for number in numbers]
     vae, half = frozen(device), chosen.prompts // 2
     sources = [SceneSource(chosen.seed + 500), SceneSource(chosen.seed + 501, held_out=True)]
     scenes = [source.scene() for source in sources for _ in range(half)]
@@ -52,11 +42,12 @@ def main() -> None:
         latents = [model.sample(prompts[i : i + 16], w, chosen.steps, generator) for i in range(0, len(prompts), 16)]
         pictures = torch.cat([to_bytes(vae.decode(chunk / SCALING)) for chunk in latents])
         shares: dict[str, float] = {}
-        for i, network in enumerate(networks, 1):
-            right = [alignment(*pair)["alignment"] for pair in zip(scenes, labels(network, pictures), strict=True)]
+        for i, judge in enumerate(classifiers, 1):
+            found = judge.classify(to_pixels(pictures))
+            right = [alignment(*pair)["alignment"] for pair in zip(scenes, found, strict=True)]
             shares |= {f"seen{i}": round(sum(right[:half]) / half, 3), f"unseen{i}": round(sum(right[half:]) / half, 3)}
         log("evaluate.log", stage=chosen.stage, w=w, prompts=len(prompts), steps=chosen.steps, **shares)
-        png.write(work() / f"evaluate-{chosen.stage}-{w:g}.png", renderer.sheet(pictures.cpu(), 8))
+        png.write(work() / f"evaluate-{chosen.stage}-{w:g}.png", sheet(pictures.cpu(), 8))
 
 
 if __name__ == "__main__":

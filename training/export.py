@@ -35,16 +35,15 @@ from transformers import (
 )
 
 from training import autoencoder, classifier, denoiser, flow, generator, latents, tokens
-from training.__main__ import make
 from training.clip import TextEncoder
-from training.common import load, need, work
+from training.common import need, work
 from training.denoiser import Denoiser
 from training.flow import Flow
 from training.latents import SCALING
+from training.posthoc import trained
 from training.unet import Unet
 from training.vae import Autoencoder
 
-CARDS = Path(__file__).parent / "cards"
 STEPS = "steps.json"  # beside the weights: how far each stage was trained
 WEIGHTS = Path(__file__).parents[1] / "src/cfglab/scenes/weights"
 PACKAGED = {
@@ -182,21 +181,18 @@ def scenes_flow(model: Flow, vae: AutoencoderKL) -> StableDiffusion3Pipeline:
     )
 
 
-def trained(stage: str) -> Any:
-    """A model with the weights of `posthoc.py`, or else with the wider of its two averages."""
-    model = make(stage)
-    final = load(work() / f"{stage}-final.pt")
-    model.load_state_dict(final["model"] if final else need(f"{stage}.pt", stage)["averages"][1])
-    return model.eval()
-
-
 def write(pipeline: Any, folder: Path) -> None:
-    """A pipeline's folder in float16, whole or not at all; beside each tokenizer.json the two files of SD 1.x."""
+    """A pipeline's folder in float16, whole or not at all; beside each tokenizer.json the two files of SD 1.x.
+
+    A model card that the folder has stays in it.
+    """
     part_ = folder.with_name(folder.name + ".part")
     shutil.rmtree(part_, ignore_errors=True)
     pipeline.to(torch.float16).save_pretrained(part_, safe_serialization=True)
     for place in [*part_.glob("tokenizer"), *part_.glob("tokenizer_2")]:
         tokenizer().backend_tokenizer.model.save(str(place))
+    if (folder / "README.md").exists():
+        shutil.copyfile(folder / "README.md", part_ / "README.md")
     shutil.rmtree(folder, ignore_errors=True)
     part_.rename(folder)
 
@@ -213,7 +209,7 @@ def read_steps(path: Path) -> dict[str, int]:
 
 
 def export(stage: str, folder: Path) -> None:
-    """Write what a stage trained: a pipeline's folder with its card, the folder of a twin, or a classifier's file."""
+    """Write what a stage trained: the folder of a pipeline or of a twin, or a classifier's file."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     if stage.startswith("classifier"):
         save_file(classifier_state(int(stage[-1])), folder.with_suffix(".safetensors"))
@@ -227,8 +223,6 @@ def export(stage: str, folder: Path) -> None:
         latents.frozen(torch.device("cpu")), autoencoder.CHANNELS, autoencoder.LATENT, None if is_unet else 0.0
     )
     write(scenes(model, vae) if is_unet else scenes_flow(model, vae), folder)
-    card = CARDS / f"{'scenes' if is_unet else 'scenes-flow'}.md"
-    shutil.copyfile(card, folder / "README.md")
 
 
 def main() -> None:

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cfglab.scenes import png, renderer
+from cfglab.scenes import png
 from cfglab.scenes.renderer import SHOWN
 from training import tokens
 from training.autoencoder import to_bytes
-from training.common import Muon, Plan, Run, autocast, load, need, set_up, work
+from training.common import Muon, Plan, Run, autocast, load, need, set_up, sheet, work
 from training.latents import SCALING, Batch, Batches, frozen
 
 LATENT, SIDE = 8, 16
@@ -125,7 +125,7 @@ def picture(model: Generator, weights: dict[str, Tensor], device: torch.device, 
         generator = torch.Generator(device).manual_seed(0)
         latents = model.sample(list(PROMPTS), w, SHEET_STEPS, generator)
         rows.append(to_bytes(vae.decode(latents / SCALING)).cpu())
-    png.write(work() / name, renderer.sheet(torch.cat(rows), len(PROMPTS)))
+    png.write(work() / name, sheet(torch.cat(rows), len(PROMPTS)))
     model.load_state_dict(kept)
 
 

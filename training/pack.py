@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from training.common import PowerAverages, load, need, save, work
+from training.common import checkpoint, load, need, save, work
 from training.posthoc import average
 
 PIECE = 15 * 2**20
@@ -44,10 +44,7 @@ def unpack(folder: Path) -> None:
         data = b"".join(piece.read_bytes() for piece in pieces)
         small = torch.load(io.BytesIO(data), weights_only=True)
         weights = {key: value.float() for key, value in small["weights"].items()}
-        state = {key: small[key] for key in ("step", "minutes", "done")}
-        copies = [{key: value.clone() for key, value in weights.items()} for _ in PowerAverages.SIGMAS]
-        state |= {"model": weights, "averages": copies, "first": 0}
-        save(work() / f"{first.stem}.pt", state)
+        save(work() / f"{first.stem}.pt", checkpoint(weights, small["step"], small["minutes"], small["done"]))
         if "vae" in small:
             save(work() / "vae.pt", {"model": {key: value.float() for key, value in small["vae"].items()}})
 

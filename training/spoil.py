@@ -101,16 +101,17 @@ def _chimera(sprite: Tensor, random: Random) -> Tensor:
     return torch.where(first if random.random() < 0.5 else first[:, None], sprite, other)
 
 
-DAMAGES: tuple[Callable[[Tensor, Random], Tensor], ...] = (_erased, _doubled, _two_headed, _melted, _chimera)
+Damage = Callable[[Tensor, Random], Tensor]
+DAMAGES: tuple[Damage, ...] = (_erased, _doubled, _two_headed, _melted, _chimera)
 SYMMETRIC = {"sun", "star", "frog", "robot", "tree", "mushroom", "astronaut", "umbrella", "chick", "balloon", "rose"}
 SYMMETRIC |= {"apple", "flower", "house", "butterfly"}  # two halves of one side look whole
 
 
-def damaged(row: int, random: Random) -> Tensor:
+def damaged(row: int, random: Random, damages: tuple[Damage, ...]) -> Tensor:
     """A sprite that a person calls wrong: it differs on more than a fifth of what is seen."""
     sprite = renderer.bank().sprites[row]
     while True:
-        damage = random.choice(DAMAGES)
+        damage = random.choice(damages)
         if damage is _two_headed and SPRITES[row][0] in SYMMETRIC:
             continue
         made = damage(sprite, random).clamp(0, 1)
@@ -126,7 +127,8 @@ class Labeller:
     KINDS = ("real", "damaged", "third", "swapped", "empty")
     SHARES = (0.50, 0.37, 0.06, 0.04, 0.03)
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, shares: tuple[float, ...] = SHARES, damages: tuple[Damage, ...] = DAMAGES) -> None:
+        self.shares, self.damages = shares, damages
         self.random = Random(seed)
         self.seen, self.held_out = SceneSource(seed), SceneSource(seed + 1, held_out=True)
 
@@ -153,7 +155,7 @@ class Labeller:
 
     def _labelled(self, scene: Scene, layout: Layout, extra: list[Tensor]) -> tuple[Layout, Answer]:
         random, found = self.random, answer(layout, scene)
-        kind = random.choices(self.KINDS, self.SHARES)[0]
+        kind = random.choices(self.KINDS, self.shares)[0]
         if kind == "real":
             return layout, found
         if kind == "empty":
@@ -164,7 +166,7 @@ class Labeller:
             return replace(layout, sprites=(*layout.sprites, placed)), wrong
         which = random.randrange(len(layout.sprites))
         placed = layout.sprites[which]
-        made = self._two_colours(placed.sprite) if kind == "swapped" else damaged(placed.sprite, random)
+        made = self._two_colours(placed.sprite) if kind == "swapped" else damaged(placed.sprite, random, self.damages)
         extra.append(made)
         sprites = list(layout.sprites)
         sprites[which] = replace(placed, sprite=len(SPRITES) + len(extra) - 1)
@@ -175,10 +177,8 @@ class Labeller:
         name, colour = SPRITES[row]
         others = [other for other in COLOURED.get(name, ()) if other != colour]
         if not others:
-            return damaged(row, self.random)
-        one, other = (
-            renderer.bank().sprites[row],
-            renderer.bank().sprites[renderer.bank().rows[name, self.random.choice(others)]],
-        )
+            return damaged(row, self.random, self.damages)
+        bank = renderer.bank()
+        one, other = bank.sprites[row], bank.sprites[bank.rows[name, self.random.choice(others)]]
         first = torch.arange(one.shape[-1]) < one.shape[-1] / 2 + self.random.uniform(-12, 12)
         return torch.where(first if self.random.random() < 0.5 else first[:, None], one, other)

@@ -7,19 +7,18 @@ Nothing that exists is written over. The heads that name cells did not ship; the
 """
 
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cfglab.scenes.classifier_network import Network
 from training.__main__ import make
-from training.common import PowerAverages, log, save, work
+from training.common import checkpoint, log, save, work
 from training.export import STEPS, WEIGHTS, read_steps
 
 
-def _read(folder: Path) -> dict[str, Tensor]:
-    (file,) = sorted(folder.glob("*.safetensors"))
+def _read(place: Path) -> dict[str, Tensor]:
+    """The weights of a file, or of a folder with one file, in float32."""
+    (file,) = place.glob("*.safetensors") if place.is_dir() else (place,)
     return {key: value.float() if value.is_floating_point() else value for key, value in load_file(file).items()}
 
 
@@ -37,23 +36,18 @@ def states(weights: Path) -> dict[str, dict[str, Tensor]]:
         found[stage] = make(stage).state_dict() | text | unet
     for number in (1, 2):
         file = weights / f"classifiers/classifier{number}.safetensors"
-        found[f"classifier{number}"] = Network(number).state_dict() | load_file(file)
+        found[f"classifier{number}"] = _read(file)
     return found
 
 
 def main(weights: Path = WEIGHTS) -> None:
-    steps = read_steps(weights / STEPS)
-    for stage, state in states(weights).items():
-        state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
-        averages = [{key: value.clone() for key, value in state.items()} for _ in PowerAverages.SIGMAS]
-        checkpoint: dict[str, Any] = {"model": state, "averages": averages, "first": 0, "minutes": 0.0, "done": True}
-        for path, content in (
-            (work() / f"{stage}.pt", checkpoint | {"step": steps[stage]}),
-            *([(work() / "vae.pt", {"model": state})] if stage == "autoencoder" else []),
-        ):
-            if not path.exists():
-                save(path, content)
-                log("build.log", unpacked=path.name, step=steps[stage])
+    steps, found = read_steps(weights / STEPS), states(weights)
+    files = {f"{stage}.pt": checkpoint(state, steps[stage], 0.0, True) for stage, state in found.items()}
+    files["vae.pt"] = {"model": found["autoencoder"]}
+    for name, content in files.items():
+        if not (work() / name).exists():
+            save(work() / name, content)
+            log("build.log", unpacked=name)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def test_damaged_objects_are_not_whole(classifier):
     for _ in range(300):
         scene = Scene(*random.choice(SPRITES)[:1])
         layout = renderer.arrange(scene, random)
-        sprites.append(spoil.damaged(layout.sprites[0].sprite, random)[None])
+        sprites.append(spoil.damaged(layout.sprites[0].sprite, random, spoil.DAMAGES)[None])
         placed = renderer.Placed(len(SPRITES) + len(layouts), 64, 64, layout.sprites[0].side)
         layouts.append(renderer.Layout((placed,), layout.colour, layout.shade, layout.background))
     images = renderer.draw(layouts, sprites=torch.cat(sprites))

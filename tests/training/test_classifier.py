@@ -74,7 +74,7 @@ def test_a_damaged_sprite_stays_a_sprite(damage):
 def test_damage_is_visible_and_symmetric_objects_are_not_halved():
     random = Random(0)
     for row in range(0, len(SPRITES), 5):
-        made, sprite = spoil.damaged(row, random), renderer.bank().sprites[row]
+        made, sprite = spoil.damaged(row, random, spoil.DAMAGES), renderer.bank().sprites[row]
         seen = torch.maximum(made[3], sprite[3]) > 0.3
         assert float(((made - sprite).abs().sum(0) > 0.35)[seen].float().mean()) > 0.2
         assert float((made[:3] - made[3:]).max()) < 1e-6

@@ -5,7 +5,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from cfglab.scenes import folder, twin_folder
 from cfglab.scenes.classifier import SceneClassifier
-from training import classifier, export, generator, latents, unpack
+from training import classifier, generator, latents, posthoc, unpack
 from training.common import load
 
 
@@ -16,7 +16,7 @@ def test_the_package_becomes_checkpoints_that_make_its_models_again(tmp_path, mo
     assert all(generator.finished(stage) for stage in stages)
     for stage, place in (("denoiser", folder() / "unet"), ("denoiser-twin", twin_folder())):
         shipped = UNet2DConditionModel.from_pretrained(place, torch_dtype=torch.float32).state_dict()
-        found = export.trained(stage).unet.state_dict()
+        found = posthoc.trained(stage).unet.state_dict()
         assert all(torch.equal(found[key], value) for key, value in shipped.items())
         assert load(tmp_path / f"{stage}.pt")["step"] > 0
     vae = AutoencoderKL.from_pretrained(folder() / "vae", torch_dtype=torch.float32).eval()

@@ -29,20 +29,18 @@ def alignment(stated: Scene, found: SceneLabels) -> dict[str, float]:
     """
     (first, second), expected = _objects(stated, found), (stated.a, stated.b)
     parts = {"alignment_whole": found.whole, "alignment_a": first[0] == stated.a}
-    nothing_else = True
+    alone = found.b is None and found.count == stated.count
     if stated.relation is not None:
         shown = found.arranged is not None and found.arranged in ARRANGED.get(stated.relation, (found.arranged,))
         parts |= {"alignment_b": second[0] == stated.b, "alignment_relation": shown}
-    else:
-        nothing_else = found.b is None and found.count == stated.count
     if stated.count > 1:
-        parts["alignment_count"] = found.b is None and found.count == stated.count
+        parts["alignment_count"] = alone
     colours = [(stated.colour_a, first, expected[0]), (stated.colour_b, second, expected[1])]
     if any(colour is not None for colour, *_ in colours):
         parts["alignment_colours"] = all(colour is None or seen == (name, colour) for colour, seen, name in colours)
     if stated.background is not None:
         parts["alignment_background"] = stated.background == found.background
-    return {"alignment": float(nothing_else and all(parts.values()))} | {
+    return {"alignment": float((alone or stated.relation is not None) and all(parts.values()))} | {
         name: float(right) for name, right in parts.items()
     }
 

@@ -221,12 +221,7 @@ def arrange(scene: Scene, random: Random) -> Layout:
 
 def _many(row: int, count: int, random: Random) -> list[Placed]:
     """Two or three of one kind that do not touch."""
-    if count == 2:
-        ways = PAIRS
-        low, high = 46, 56
-    else:
-        ways = TRIPLES
-        low, high = 42, 52
+    ways, low, high = (PAIRS, 46, 56) if count == 2 else (TRIPLES, 42, 52)
     places = random.choice(ways)
     side = random.uniform(low, high)
     return [
@@ -248,9 +243,7 @@ def _pair(a: int, b: int, relation: str, random: Random) -> list[Placed]:
         ]
     if random.random() < 0.5:
         a, b = b, a
-    if relation == "next to":
-        return [_clamped(a, near, 66 + slide + down, first), _clamped(b, far, 66 + slide - down, second)]
-    kind = random.choice(("beside", "over", "rising", "falling"))
+    kind = "beside" if relation == "next to" else random.choice(("beside", "over", "rising", "falling"))
     if kind == "beside":
         return [_clamped(a, near, 66 + slide + down, first), _clamped(b, far, 66 + slide - down, second)]
     if kind == "over":
@@ -300,11 +293,3 @@ def render(scenes: list[Scene], random: Random) -> "np.ndarray":
         (2, 128, 128, 3)
     """
     return draw_scenes(scenes, random).permute(0, 2, 3, 1).contiguous().numpy()
-
-
-def sheet(pictures: Tensor, columns: int) -> Tensor:
-    """uint8 `(n, 3, h, w)` to one image, row by row."""
-    missing = -len(pictures) % columns
-    pictures = torch.cat([pictures, pictures.new_full((missing, *pictures.shape[1:]), 255)])
-    rows = [torch.cat(list(row), -1) for row in pictures.split(columns)]
-    return torch.cat(rows, -2)
