@@ -22,7 +22,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Two threads that wait for each other on a busy machine lose more than they gain. Compiled Python is stored whatever the
 # environment says: the tests start Python some eighty times.
 CALM := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive PYTHONDONTWRITEBYTECODE=
-RECIPE := pyproject.toml constraints.txt compat/pyproject.toml
+RECIPE := pyproject.toml constraints.txt compat/pyproject.toml models/pyproject.toml
 
 .PHONY: help run setup test test-all lowest torture check bench gpu docs gallery notebooks site pipelines comfyui
 .DELETE_ON_ERROR:
@@ -97,7 +97,7 @@ $(BIN)/python:
 
 # What running needs, and no more; the stamps keep a second call from installing again.
 .venv/.run: $(RECIPE) | $(BIN)/python
-	$(PIP) install --quiet -c constraints.txt -e . -e compat
+	$(PIP) install --quiet -c constraints.txt -e . -e compat -e models
 	@touch $@
 
 # The tools of development. `pip install --group` needs a pip of 2025.

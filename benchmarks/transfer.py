@@ -9,7 +9,7 @@ prompts.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 import cfglab
 from cfglab.experiments.spec.prompts import prompt_set
 from cfglab.metrics.alignment import prompt_alignment
+from cfglab.scenes import ARGUMENTS
 from cfglab.scenes.classifier import SceneClassifier
 
 SOURCE, COUNTS, FACTORS = 25, (8, 12, 25, 50), (0.7, 1.0, 1.4)
@@ -46,11 +47,15 @@ def main() -> None:
     )
     pipe = cfglab.load(options.model, sampler=options.sampler, device="cpu")
     pipe.set_progress_bar_config(disable=True)
+    arguments = ARGUMENTS.get(options.model, {})
     for count in options.steps:
         target = cfglab.levels(options.model, count, sampler=options.sampler)
         guidance = cfglab.Guidance(options.schedule).transferred(source, target)
         scores = np.array(
-            [score(pipe, prompts * options.seeds, guidance, factor, count, options.batch) for factor in FACTORS]
+            [
+                score(pipe, prompts * options.seeds, guidance, factor, count, options.batch, arguments)
+                for factor in FACTORS
+            ]
         )
         scores = scores.reshape(len(FACTORS), options.seeds, len(prompts)).mean(1)
         best = int(scores.mean(1).argmax())
@@ -64,7 +69,13 @@ def main() -> None:
 
 
 def score(
-    pipe: Any, prompts: Sequence[str], guidance: cfglab.Guidance, factor: float, count: int, batch: int
+    pipe: Any,
+    prompts: Sequence[str],
+    guidance: cfglab.Guidance,
+    factor: float,
+    count: int,
+    batch: int,
+    arguments: Mapping[str, Any],
 ) -> list[float]:
     """The alignment of one image of each prompt in the list, each with a starting noise of its own.
 
@@ -75,6 +86,7 @@ def score(
         factor: The factor of w - 1.
         count: The number of steps.
         batch: Images in one call.
+        arguments: Further arguments of the pipeline's call.
 
     Returns:
         One value per image, 0 to 1.
@@ -84,7 +96,7 @@ def score(
         part = list(prompts[start : start + batch])
         generators = [torch.Generator().manual_seed(start + index) for index in range(len(part))]
         with cfglab.guide(pipe, scaled):
-            images = pipe(part, num_inference_steps=count, generator=generators, output_type="np").images
+            images = pipe(part, num_inference_steps=count, generator=generators, output_type="np", **arguments).images
         labels = classifier.classify(torch.from_numpy(images).permute(0, 3, 1, 2).float() * 2 - 1)
         values += [prompt_alignment(prompt, label)["alignment"] for prompt, label in zip(part, labels, strict=True)]
     return values

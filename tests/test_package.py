@@ -82,9 +82,10 @@ def test_the_installed_command_answers(installed: Path) -> None:
 def test_one_version_everywhere() -> None:
     version = PROJECT["project"]["version"]
     assert cfglab.__version__ == version
-    compat = tomllib.loads((ROOT / "compat" / "pyproject.toml").read_text(encoding="utf-8"))
-    assert compat["project"]["version"] == version
-    assert compat["project"]["dependencies"][0] == f"cfglab>={version.rpartition('.')[0]},<1"
+    for place in ("compat", "models"):
+        project = tomllib.loads((ROOT / place / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        assert project["version"] == version
+        assert project["dependencies"][0] == f"cfglab>={version.rpartition('.')[0]},<1"
     assert f"version: {version}" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 

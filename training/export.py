@@ -1,6 +1,6 @@
 """Write trained models in the on-disk layouts of diffusers, float16 safetensors; needs the package installed.
 
-python -m training.export                          # into the package: scenes, its twin, the classifiers
+python -m training.export                          # into the packages: both models, their twins, the classifiers
 python -m training.export flow models/scenes-flow  # one stage, or a branch of one such as denoiser-w40, anywhere
 """
 
@@ -45,13 +45,17 @@ from training.unet import Unet
 from training.vae import Autoencoder
 
 STEPS = "steps.json"  # beside the weights: how far each stage was trained
-WEIGHTS = Path(__file__).parents[1] / "src/cfglab/scenes/weights"
-PACKAGED = {
-    "denoiser": WEIGHTS / "scenes",
-    "denoiser-twin": WEIGHTS / "twin",
-    "classifier1": WEIGHTS / "classifiers/classifier1",
-    "classifier2": WEIGHTS / "classifiers/classifier2",
+ROOT = Path(__file__).parents[1]
+WEIGHTS = {
+    ROOT / "src/cfglab/scenes/weights": {
+        "denoiser": "scenes",
+        "denoiser-twin": "scenes-twin",
+        "classifier1": "classifiers/classifier1",
+        "classifier2": "classifiers/classifier2",
+    },
+    ROOT / "models/src/cfglab_models/weights": {"flow": "scenes-flow", "flow-twin": "scenes-flow-twin"},
 }
+"""The folders of weights of the packages -> stage -> where its weights are in there."""
 
 
 def vae_of(model: Autoencoder, channels: tuple[int, ...], latent: int, shift: float | None) -> AutoencoderKL:
@@ -235,15 +239,17 @@ def main() -> None:
     if chosen.stage is not None:
         export(chosen.stage, chosen.folder)
         return
-    steps = read_steps(WEIGHTS / STEPS)
-    for stage, folder in PACKAGED.items():
-        if (work() / f"{stage}.pt").exists():
-            export(stage, folder)
-            steps[stage] = need(f"{stage}.pt", stage)["step"]
-    steps["autoencoder"] = need("autoencoder.pt", "autoencoder")["step"]
-    (WEIGHTS / STEPS).write_text(json.dumps(steps, indent=1) + "\n")
-    for path in sorted(WEIGHTS.rglob("*.safetensors")):
-        print(f"{path.stat().st_size / 2**20:7.2f} MB  {path.relative_to(WEIGHTS)}")
+    for weights, stages in WEIGHTS.items():
+        steps = read_steps(weights / STEPS)
+        for stage, place in stages.items():
+            if (work() / f"{stage}.pt").exists():
+                export(stage, weights / place)
+                steps[stage] = need(f"{stage}.pt", stage)["step"]
+        if "autoencoder" in steps:
+            steps["autoencoder"] = need("autoencoder.pt", "autoencoder")["step"]
+        (weights / STEPS).write_text(json.dumps(steps, indent=1) + "\n")
+        for path in sorted(weights.rglob("*.safetensors")):
+            print(f"{path.stat().st_size / 2**20:7.2f} MB  {path.relative_to(weights)}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from training import tokens
 from training.clip import TextEncoder
+from training.common import attention
 from training.generator import LATENT, SIDE, Generator, prompt_tokens
 from training.latents import Batch
 from training.mmdit import Transformer
@@ -47,7 +48,8 @@ class Flow(Generator):
         share = level[:, None, None, None]
         noisy = (1 - share) * clean + share * noise
         states, pooled = self.states(batch.tokens)
-        predicted, inner = self.transformer(noisy, 1000 * level, states, pooled, 256 if padded else 1, NAMED_AFTER)
+        with attention(clean.device):
+            predicted, inner = self.transformer(noisy, 1000 * level, states, pooled, 256 if padded else 1, NAMED_AFTER)
         error = (predicted.float() - (noise - clean)).square().mean((1, 2, 3))
         return error, error, inner
 

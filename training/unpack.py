@@ -22,26 +22,45 @@ def _read(place: Path) -> dict[str, Tensor]:
     return {key: value.float() if value.is_floating_point() else value for key, value in load_file(file).items()}
 
 
-def text_state(folder: Path) -> dict[str, Tensor]:
-    """Versions of transformers differ in whether the names begin with `text_model.`."""
-    return {f"text.text_model.{key.removeprefix('text_model.')}": value for key, value in _read(folder).items()}
+def text_state(folder: Path, name: str) -> dict[str, Tensor]:
+    """The weights of a text encoder as the part `name`.
+
+    Versions of transformers differ in whether the names begin with `text_model.`.
+    """
+    state = {key.removeprefix("text_model."): value for key, value in _read(folder).items()}
+    return {
+        f"{name}.{key}" if key.startswith("text_projection") else f"{name}.text_model.{key}": value
+        for key, value in state.items()
+    }
 
 
-def states(weights: Path) -> dict[str, dict[str, Tensor]]:
-    """Stage -> the weights that the package has of it."""
-    text = text_state(weights / "scenes/text_encoder")
-    found: dict[str, dict[str, Tensor]] = {"autoencoder": _read(weights / "scenes/vae")}
-    for stage, folder in (("denoiser", weights / "scenes/unet"), ("denoiser-twin", weights / "twin")):
-        unet = {f"unet.{key}": value for key, value in _read(folder).items()}
-        found[stage] = make(stage).state_dict() | text | unet
+def _network(stage: str, folder: Path, text: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The weights of a stage: its text encoders, and the network in `folder` as the part `name`."""
+    return make(stage).state_dict() | text | {f"{name}.{key}": value for key, value in _read(folder).items()}
+
+
+def states() -> dict[str, dict[str, Tensor]]:
+    """Stage -> the weights that the packages have of it."""
+    scenes, flow = WEIGHTS
+    found: dict[str, dict[str, Tensor]] = {"autoencoder": _read(scenes / "scenes/vae")}
+    text = text_state(scenes / "scenes/text_encoder", "text")
+    found["denoiser"] = _network("denoiser", scenes / "scenes/unet", text, "unet")
+    found["denoiser-twin"] = _network("denoiser-twin", scenes / "scenes-twin", text, "unet")
+    texts = text_state(flow / "scenes-flow/text_encoder", "text") | text_state(
+        flow / "scenes-flow/text_encoder_2", "text_2"
+    )
+    found["flow"] = _network("flow", flow / "scenes-flow/transformer", texts, "transformer")
+    found["flow-twin"] = _network("flow-twin", flow / "scenes-flow-twin", texts, "transformer")
     for number in (1, 2):
-        file = weights / f"classifiers/classifier{number}.safetensors"
-        found[f"classifier{number}"] = _read(file)
+        found[f"classifier{number}"] = _read(scenes / f"classifiers/classifier{number}.safetensors")
     return found
 
 
-def main(weights: Path = WEIGHTS) -> None:
-    steps, found = read_steps(weights / STEPS), states(weights)
+def main() -> None:
+    steps: dict[str, int] = {}
+    for weights in WEIGHTS:
+        steps |= read_steps(weights / STEPS)
+    found = states()
     files = {f"{stage}.pt": checkpoint(state, steps[stage], 0.0, True) for stage, state in found.items()}
     files["vae.pt"] = {"model": found["autoencoder"]}
     for name, content in files.items():

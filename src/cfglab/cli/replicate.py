@@ -9,6 +9,7 @@ import typer
 from cfglab.cli.consent import with_download_consent
 from cfglab.cli.options import AllowDownload, AllowPickle, Compile, Device, Dtype, Quiet, Revision, integer, path
 from cfglab.errors import InputError
+from cfglab.scenes import MODELS
 
 
 def replicate(
@@ -63,7 +64,7 @@ def replicate(
     from cfglab.report.replication_markdown import write
 
     document = Plan.read(plan)
-    if model != "scenes" and metric is None and document.metric.startswith("alignment"):
+    if model not in MODELS and metric is None and document.metric.startswith("alignment"):
         raise InputError(
             f"--model {model}: {document.metric} is a classifier for scenes; give --metric pick_score, or another "
             "metric of cfglab list metrics."
@@ -88,7 +89,7 @@ def replicate(
             ),
             measure=partial(_measure, metric or document.metric, device, quiet),
         ),
-        allow_download or model != "scenes",
+        allow_download or model not in MODELS,
     )
     for finding in done.findings:
         print(f"{finding.hypothesis.id}: {finding.verdict}. {finding.hypothesis.statement}")

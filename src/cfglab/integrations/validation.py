@@ -162,7 +162,7 @@ def validation(
             at the first call: call it once with step 0 before the loop.
 
     Examples:
-        validate = cfglab.validation(pipe, ["5", "7.5 | apg()"], ["a red circle"], out="runs/lora/validation")
+        validate = cfglab.validation(pipe, ["5", "7.5 | apg()"], ["a red apple"], out="runs/lora/validation")
         validate(0)
         ...
         if accelerator.is_main_process and global_step % 500 == 0:

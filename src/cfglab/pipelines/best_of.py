@@ -77,7 +77,7 @@ def generate(
         arXiv:2505.23343; WSX20003/CFG-Rejection, `generate_sd1.5.py`.
 
     Examples:
-        found = cfglab.generate(pipe, "a red circle", 5, best_of=8)
+        found = cfglab.generate(pipe, "a red apple", 5, best_of=8)
         found.images[0].save("circle.png")
     """
     check_candidates(best_of, early)

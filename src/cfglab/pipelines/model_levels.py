@@ -10,6 +10,7 @@ from cfglab.hosts.code_bases import PATHS, path_levels, vp_alpha
 from cfglab.hosts.levels import Levels
 from cfglab.limits import STEPS
 from cfglab.pipelines.loading.configuration import read_json
+from cfglab.scenes import MODELS
 from cfglab.schedules.fields import shown
 
 
@@ -18,7 +19,7 @@ def levels(model: str, steps: int, *, sampler: str | None = None, allow_download
 
     Args:
         model: The name of a code base (dit, adm, iddpm-cosine, sd, edm, edm2, flow, repa, repa-sde, sit, sit-gvp,
-            lightningdit), or "scenes", the folder of a diffusers model, or a hub id.
+            lightningdit), or "scenes", "scenes-flow", the folder of a diffusers model, or a hub id.
         steps: The number of steps.
         sampler: A name in SAMPLERS for a diffusers model; None is its own scheduler.
         allow_download: Allow the download of a hub model.
@@ -55,7 +56,7 @@ def _scheduler(model: str, sampler: str | None, allow_download: bool) -> Any:
 
     folder = given_path(model)
     if not (folder / "scheduler" / "scheduler_config.json").is_file():
-        if "/" not in model and model != "scenes" and not folder.exists():
+        if "/" not in model and model not in MODELS and not folder.exists():
             path_levels(model, 2)  # raises, with the names that there are
         folder = locate(model, None, False, allow_download)
     config = read_json(folder / "scheduler" / "scheduler_config.json")

@@ -13,11 +13,12 @@ from cfglab.errors import CfglabError, InputError, MachineError, is_memory_error
 from cfglab.experiments.spec.document import check_steps
 from cfglab.guidance import Guidance
 from cfglab.pipelines.loading.samplers import SAMPLERS, make_sampler
+from cfglab.scenes import ARGUMENTS
 from cfglab.schedules.fields import nearest, shown
 
 MODEL_SAMPLER = "the model's"
-SAMPLER = "lms"
-"""The sampler that the page begins with: the one of experiments."""
+SAMPLER = "euler"
+"""The sampler that the page begins with: models that predict the noise and those that predict a flow have it."""
 STEPS = 150
 """The most steps of one image on the page."""
 PREVIEWS = 6
@@ -74,7 +75,7 @@ class Engine:
     """A model that is loaded when it is first needed.
 
     Attributes:
-        model: "scenes", a model folder, or a hub id.
+        model: "scenes", "scenes-flow", a model folder, or a hub id.
         device: a torch device, or "auto".
         dtype: "float32", "float16" or "bfloat16".
         hub: the options `revision` and `allow_pickle` of `cfglab.load`.
@@ -195,6 +196,7 @@ class Engine:
                 generator=generators,
                 output_type="latent",
                 callback_on_step_end=after_step,
+                **ARGUMENTS.get(self.model, {}),
             ).images
             images = decoded(pipe, latents)
         put(Frame(request.steps, request.steps, images, trace, time.perf_counter() - begin, done=True))

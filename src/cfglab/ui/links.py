@@ -30,7 +30,7 @@ def to_query(state: PageState) -> str:
 
     Examples:
         >>> to_query(PageState(prompt="a cat", guidance="7.5 | apg()"))
-        '?prompt=a+cat&guidance=7.5+%7C+apg%28%29&seed=0&steps=20&sampler=lms'
+        '?prompt=a+cat&guidance=7.5+%7C+apg%28%29&seed=0&steps=20&sampler=euler'
     """
     return f"?{urlencode(asdict(state))}"
 

@@ -25,7 +25,7 @@ class Settings:
     """What `cfglab ui` was told.
 
     Attributes:
-        model: "scenes", a model folder, or a hub id.
+        model: "scenes", "scenes-flow", a model folder, or a hub id.
         device: a torch device, or "auto".
         dtype: the dtype of the model.
         host: the address to bind; 127.0.0.1 is this computer only.

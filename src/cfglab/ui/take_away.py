@@ -2,6 +2,7 @@
 
 from cfglab.errors import InputError
 from cfglab.guidance.guidance import parse_guidance
+from cfglab.scenes import ARGUMENTS
 from cfglab.ui.engine import MODEL_SAMPLER
 from cfglab.ui.links import PageState, to_query
 from cfglab.yaml_text import write_yaml
@@ -42,12 +43,13 @@ def taken(form: str, state: PageState, model: str, address: str = "") -> str:
 
 def _python(guidance: str, state: PageState, model: str) -> str:
     sampler = "" if state.sampler == MODEL_SAMPLER else f", sampler={state.sampler!r}"
+    arguments = "".join(f"        {name}={value!r},\n" for name, value in ARGUMENTS.get(model, {}).items())
     return (
         "import cfglab\nimport torch\n\n"
         f"pipe = cfglab.load({model!r}{sampler})\n"
         f"with cfglab.guide(pipe, {guidance!r}) as trace:\n"
         f"    image = pipe(\n        {state.prompt!r},\n        num_inference_steps={state.steps},\n"
-        f'        generator=torch.Generator("cpu").manual_seed({state.seed}),\n    ).images[0]\n'
+        f'        generator=torch.Generator("cpu").manual_seed({state.seed}),\n{arguments}    ).images[0]\n'
         'image.save("image.png")\nprint(trace.table())\n'
     )
 

@@ -59,8 +59,8 @@ class Experiment(ContentHashed):
         name: the name of the experiment.
         title: a title for reports.
         question: the question that the experiment answers.
-        model: "scenes", the path of a model folder, a hub id or a mixture; "imported:NAME" in a run of imported
-            images, "memory:NAME" in a run of a pipeline in memory.
+        model: "scenes", "scenes-flow", the path of a model folder, a hub id or a mixture; "imported:NAME" in a run of
+            imported images, "memory:NAME" in a run of a pipeline in memory.
         prompts: distinct prompts, at least one.
         negative: the negative prompt of all cells.
         seeds: distinct seeds, at least one.
@@ -378,7 +378,7 @@ class Experiment(ContentHashed):
                     sampler_config=model.sampler_config,
                     dtype=self.dtype,
                     compile=self.compile,
-                    arguments=self.arguments,
+                    arguments={**model.arguments, **self.arguments},
                     guidance=setting.guidance,
                     best_of=setting.best_of,
                     early=setting.early,

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from cfglab import scenes
 from cfglab.errors import InputError
+from cfglab.experiments.spec.arguments import Arguments
 from cfglab.limits import LARGEST_SEED
 from cfglab.mixtures import toys
 from cfglab.pipelines.loading.configuration import read_configuration
@@ -41,6 +43,7 @@ class ModelFacts(BaseModel):
         width: the default image width in pixels; 0 if the model has none.
         height: the default image height in pixels; 0 if the model has none.
         factor: pixels per latent along a side.
+        arguments: further arguments of the pipeline's call, unless an experiment states them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,6 +53,7 @@ class ModelFacts(BaseModel):
     width: int
     height: int
     factor: int
+    arguments: Arguments = {}
 
 
 def model_facts(
@@ -58,7 +62,7 @@ def model_facts(
     """Read the facts about a model.
 
     Args:
-        name: `scenes`, a model folder, a hub id, or a mixture such as `mixture:tree`.
+        name: `scenes`, `scenes-flow`, a model folder, a hub id, or a mixture such as `mixture:tree`.
         revision: the revision of a hub model.
         allow_pickle: accept pickled weights.
         allow_download: allow the download of a hub model that is not on this machine.
@@ -89,6 +93,7 @@ def model_facts(
         width=configuration.width,
         height=configuration.height,
         factor=configuration.factor,
+        arguments=dict(scenes.ARGUMENTS.get(name, {})),
     )
 
 

@@ -55,10 +55,10 @@ def guide(
 
     Examples:
         with cfglab.guide(pipe, "cosine(max=7.5) | prediction_norm()") as trace:
-            image = pipe("a red circle").images[0]
+            image = pipe("a red apple").images[0]
         print(trace.table())
         with cfglab.guide(pipe, "[5, 5, 1, 1]", also={"lora:lightning": "[0, 0, 1, 1]"}):
-            image = pipe("a red circle", num_inference_steps=4).images[0]
+            image = pipe("a red apple", num_inference_steps=4).images[0]
     """
     return Guiding(lambda: _guided(pipe, guidance, profile, share_rows=share_rows, span=span, also=also), pipe)
 
@@ -90,7 +90,7 @@ def attach(
 
     Examples:
         trace = cfglab.attach(pipe, "linear(max=7.5)")
-        image = pipe("a red circle").images[0]
+        image = pipe("a red apple").images[0]
         cfglab.detach(pipe)
     """
     guided = _guided(pipe, guidance, profile, keep=False, share_rows=share_rows, span=span, also=also)

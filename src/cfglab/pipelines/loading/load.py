@@ -57,7 +57,8 @@ def load(
     Diffusion 3, Flux and others.
 
     Args:
-        name: "scenes", the path of a model folder, or a hub id. A hub id is consent to download the model.
+        name: "scenes", "scenes-flow", the path of a model folder, or a hub id. A hub id is consent to download the
+            model.
         device: a torch device, or "auto": CUDA if present, else Apple's GPU, else the CPU.
         dtype: "float32", "float16" or "bfloat16", or torch's dtype of this name.
         sampler: one of SAMPLERS; None or "own" keeps the sampler of the model.
@@ -76,7 +77,7 @@ def load(
 
     Examples:
         pipe = cfglab.load("scenes", device="cpu")
-        image = pipe("a red circle").images[0]
+        image = pipe("a red apple").images[0]
     """
     dtype = str(dtype).removeprefix("torch.")
     if dtype not in DTYPES:

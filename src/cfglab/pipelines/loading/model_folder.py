@@ -8,18 +8,17 @@ from functools import lru_cache, partial
 from math import prod
 from pathlib import Path
 
+from cfglab import scenes
 from cfglab.errors import DownloadNeeded, InputError, MachineError, is_memory_error
 from cfglab.file_input import given_path, open_regular, user_path
 from cfglab.limits import CONFIG_BYTES, FOLDER_ENTRIES, TOKENIZER_BYTES, WEIGHTS_BYTES
 from cfglab.pipelines.loading.configuration import pipeline_class, read_configuration, read_parts
 from cfglab.pipelines.loading.configuration import read_json as read_json
 from cfglab.pipelines.loading.text_to_image import STABLE_DIFFUSION
-from cfglab.scenes import folder as scenes_folder
 from cfglab.schedules.fields import nearest
 
 PARTS = ("unet", "vae", "text_encoder")
 """The folders of Stable Diffusion 1.x whose weights make the image."""
-BUNDLED = ("scenes",)
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
 _SHARDS = ("diffusion_pytorch_model.safetensors.index.json", "model.safetensors.index.json")
 _PICKLED = ("*.bin", "*.ckpt", "*.pt", "*.pth")
@@ -35,7 +34,8 @@ def locate(
     configuration is within bounds. A copy in the hub's cache is used without an update.
 
     Args:
-        name: "scenes", the path of a model folder, or a hub id. A hub id is downloaded if the cache does not hold it.
+        name: "scenes", "scenes-flow", the path of a model folder, or a hub id. A hub id is downloaded if the cache does
+            not hold it.
         revision: the revision of the hub model.
         allow_pickle: accept pickled weights.
         allow_download: False for a name that was read from a file: the network is then not used.
@@ -54,16 +54,16 @@ def locate(
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no file's name"
         raise InputError(f"no model {str(name)[:200]!r}: {reason}; give scenes, a folder or a hub id.") from error
-    if str(name) == "scenes":
-        path = scenes_folder()
+    if str(name) in scenes.MODELS:
+        path = scenes.folder(str(name))
     elif not exists:
         if not _HUB_ID.fullmatch(str(name)) or str(name).startswith("."):
             hint = (
-                nearest(str(name), BUNDLED)
+                nearest(str(name), scenes.MODELS)
                 or " give one of them, a folder, or a hub id such as prompthero/openjourney."
             )
             raise InputError(
-                f"no model {str(name)[:200]!r}: it is no folder here; known by name: {', '.join(BUNDLED)};{hint}"
+                f"no model {str(name)[:200]!r}: it is no folder here; known by name: {', '.join(scenes.MODELS)};{hint}"
             )
         path = _from_hub(str(name), revision, allow_pickle, allow_download)
     elif revision is not None:

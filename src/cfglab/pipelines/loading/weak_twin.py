@@ -1,30 +1,43 @@
-"""The weak twin of the bundled denoiser, which `autoguidance(model=twin)` asks for."""
+"""The weak twins of the models of `cfglab.scenes`, which `autoguidance(model=twin)` asks for."""
 
 from functools import lru_cache
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import UNet2DConditionModel
 
+from cfglab import scenes
 from cfglab.errors import InputError
 from cfglab.pipelines.loading.compiled_blocks import compile_in_blocks
 from cfglab.pipelines.loading.quiet import quiet
-from cfglab.scenes import folder, twin_folder
+
+_DENOISERS: dict[str, tuple[str, Any]] = {
+    "scenes": ("unet", diffusers.UNet2DConditionModel),
+    "scenes-flow": ("transformer", diffusers.SD3Transformer2DModel),
+}
+"""Name of a model -> the folder of its denoiser, and the class."""
 
 
-def twin(denoiser: Any) -> UNet2DConditionModel:
+def twin(denoiser: Any) -> Any:
     """The twin on the device and in the dtype of `denoiser`, compiled where that is, read once. Raises InputError for
-    another network than the bundled model's."""
-    config = UNet2DConditionModel.load_config(folder() / "unet")
+    the network of another model."""
+    for name in scenes.installed():
+        if _is_of(denoiser, name):
+            parameter = next(denoiser.parameters())
+            return _twin(name, parameter.device, parameter.dtype, hasattr(denoiser, "uncompiled"))
+    raise InputError(
+        f"model=twin: {' and '.join(scenes.installed())} have a twin, and this {type(denoiser).__name__} is of another "
+        "model; register a weaker version of yours with register_weak_model(name, model)."
+    )
+
+
+def _is_of(denoiser: Any, name: str) -> bool:
+    """Whether a network has the configuration of a model's denoiser."""
+    part, kind = _DENOISERS[name]
+    config = kind.load_config(scenes.folder(name) / part)
     ours = {key: value for key, value in config.items() if not key.startswith("_")}
     theirs = dict(getattr(denoiser, "config", {}))
-    if any(theirs.get(key) != _frozen(value, theirs.get(key)) for key, value in ours.items()):
-        raise InputError(
-            f"model=twin: it is the twin of the bundled model, and this {type(denoiser).__name__} is another; register "
-            "a weaker version of yours with register_weak_model(name, model)."
-        )
-    parameter = next(denoiser.parameters())
-    return _twin(parameter.device, parameter.dtype, hasattr(denoiser, "uncompiled"))
+    return all(theirs.get(key) == _frozen(value, theirs.get(key)) for key, value in ours.items())
 
 
 def _frozen(value: Any, like: Any) -> Any:
@@ -33,10 +46,11 @@ def _frozen(value: Any, like: Any) -> Any:
 
 
 @lru_cache(maxsize=2)
-def _twin(device: torch.device, dtype: torch.dtype, compiled: bool) -> UNet2DConditionModel:
+def _twin(name: str, device: torch.device, dtype: torch.dtype, compiled: bool) -> Any:
     with quiet():
-        network = UNet2DConditionModel.from_pretrained(
-            twin_folder(), torch_dtype=dtype, use_safetensors=True, local_files_only=True
+        _, kind = _DENOISERS[name]
+        network = kind.from_pretrained(
+            scenes.twin_folder(name), torch_dtype=dtype, use_safetensors=True, local_files_only=True
         )
     network = network.to(device).requires_grad_(False).eval()
     if compiled:

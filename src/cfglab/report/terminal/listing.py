@@ -10,6 +10,7 @@ from cfglab.metrics import METRICS
 from cfglab.mixtures.toys import TOYS
 from cfglab.pipelines import SAMPLERS
 from cfglab.pipelines.loading.samplers import OWN
+from cfglab.scenes import installed
 from cfglab.schedules import PUBLISHED, SHAPES
 
 Rows = list[tuple[str, str]]
@@ -29,10 +30,16 @@ def transforms() -> Rows:
     return [(f"{kind}(…)", _first(transform)) for kind, transform in sorted(TRANSFORMS.items())]
 
 
+_MODELS = {
+    "scenes": "The bundled text-to-image model: 128 x 128 scenes of emoji-style objects, on any machine. A U-Net.",
+    "scenes-flow": "A second model of the same scenes: flow matching, a transformer with joint attention, as in SD3.",
+}
+
+
 def models() -> Rows:
     """What `--model` takes."""
     return [
-        ("scenes", "The bundled text-to-image model: 128 x 128 scenes of emoji-style objects, on any machine."),
+        *((name, _MODELS[name]) for name in installed()),
         ("FOLDER", "A text-to-image pipeline of diffusers that was saved to disk: docs/runs.md, Models."),
         ("mixture:NAME", f"Exact samples instead of images, prompts: 'class 0'. NAME is one of {', '.join(TOYS)}."),
         ("OWNER/NAME", "A hub id, such as prompthero/openjourney; naming it is consent to download it."),
