@@ -75,7 +75,7 @@ def train(which: int, plan: Plan, minutes: float, device: torch.device) -> bool:
                 answers[part][:some] = row
         order = torch.randperm(plan.batch, device=device)
         with autocast(device):
-            logits, named = network.read(soften(pixels[order]).contiguous(memory_format=torch.channels_last))
+            _, logits, named = network.read(soften(pixels[order]).contiguous(memory_format=torch.channels_last))
         losses = [
             functional.cross_entropy(logits[part].float(), answers[part][order], ignore_index=ASK_NOT)
             for part in PARTS

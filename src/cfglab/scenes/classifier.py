@@ -80,13 +80,7 @@ class SceneClassifier:
         Raises:
             InputError: `pixels` has another shape or dtype.
         """
-        labels: list[SceneLabels] = []
-        for chunk, count in self._chunks(pixels):
-            usable = chunk.isfinite().flatten(1).all(1)
-            logits = self.network(chunk.nan_to_num())
-            columns = {part: (logits[part].argmax(1) * usable).tolist() for part in PARTS}
-            labels += [labels_of({part: columns[part][i] for part in PARTS}) for i in range(count)]
-        return labels
+        return self.read(pixels)[1]
 
     def features(self, pixels: Tensor | np.ndarray) -> np.ndarray:
         """The features of images: the layer before the heads.
@@ -100,8 +94,29 @@ class SceneClassifier:
         Raises:
             InputError: `pixels` has another shape or dtype.
         """
-        rows = [self.network.embedding(chunk.nan_to_num()).numpy()[:count] for chunk, count in self._chunks(pixels)]
-        return np.concatenate([np.empty((0, FEATURES), np.float32), *rows])
+        return self.read(pixels)[0]
+
+    def read(self, pixels: Tensor | np.ndarray) -> tuple[np.ndarray, list[SceneLabels]]:
+        """Features and labels of images, in one pass of the network.
+
+        Args:
+            pixels: (n, 3, 128, 128), floating, in [-1, 1].
+
+        Returns:
+            What `features` and `classify` return.
+
+        Raises:
+            InputError: `pixels` has another shape or dtype.
+        """
+        rows = [np.empty((0, FEATURES), np.float32)]
+        labels: list[SceneLabels] = []
+        for chunk, count in self._chunks(pixels):
+            usable = chunk.isfinite().flatten(1).all(1)
+            features, logits, _ = self.network.read(chunk.nan_to_num())
+            rows.append(features.numpy()[:count])
+            columns = {part: (logits[part].argmax(1) * usable).tolist() for part in PARTS}
+            labels += [labels_of({part: columns[part][i] for part in PARTS}) for i in range(count)]
+        return np.concatenate(rows), labels
 
     @staticmethod
     def _chunks(pixels: Tensor | np.ndarray) -> Iterator[tuple[Tensor, int]]:

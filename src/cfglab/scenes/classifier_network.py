@@ -94,25 +94,19 @@ class Network(nn.Module):
         self.cells = nn.Sequential(nn.Conv2d(inner, 128, 1), nn.ReLU(), nn.Conv2d(128, SHOWN + 1, 1))
         self.damage = nn.Linear(DAMAGED_CELLS, 2, bias=False)
 
-    def embedding(self, pixels: Tensor) -> Tensor:
-        """The features before the heads, `(n, 128)`."""
-        return self._embedding(self.body.inner(pixels))
-
-    def _embedding(self, inner: Tensor) -> Tensor:
-        return functional.relu(self.body.pooled(inner))
-
-    def read(self, pixels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """The logits of every part, and of what each cell shows `(n, SHOWN + 1, 8, 8)`."""
+    def read(self, pixels: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """The features before the heads `(n, 128)`, the logits of every part, and those of what each cell shows
+        `(n, SHOWN + 1, 8, 8)`."""
         inner = self.body.inner(pixels)
-        features = self._embedding(inner)
+        features = functional.relu(self.body.pooled(inner))
         logits = {part: head(features) for part, head in self.heads.items()}
         cells = self.cells(functional.adaptive_avg_pool2d(inner, CELLS))
         odds = cells[:, -1] - cells[:, :-1].logsumexp(1)
         logits["whole"] = logits["whole"] + self.damage(odds.flatten(1).topk(DAMAGED_CELLS).values)
-        return logits, cells
+        return features, logits, cells
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        return self.read(pixels)[0]
+        return self.read(pixels)[1]
 
 
 def labels_of(numbers: dict[str, int]) -> SceneLabels:

@@ -176,8 +176,7 @@ class Scorer:
         """Features and labels of each image, from the cache if it has them."""
 
         def classify(images: np.ndarray) -> list[ImageFeatures]:
-            pixels = as_floats(images)
-            pairs = zip(classifier.features(pixels), classifier.classify(pixels), strict=True)
+            pairs = zip(*classifier.read(as_floats(images)), strict=True)
             return [ImageFeatures(features, dataclasses.asdict(labels)) for features, labels in pairs]
 
         return self._cache.extract(self.key, rows, self.store.folder, classify)
