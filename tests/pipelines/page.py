@@ -162,18 +162,18 @@ REFUSED_HEAD = """
 
 The last column is a try on diffusers 0.42.1, of a tiny pipeline of the class: the rows of each call of its network, and
 what became of a call under `guide()` with the profile that its source suggests: **refused** in one line, another result
-than the untouched pipeline's, or an error of the pipeline. Of pipelines made of two the one inside was guided, with the
-same result as the untouched one (`HeliosPyramidPipeline` has that at one scale, which no schedule could follow).
-`python -m tests.pipelines.refused` tries them again. What is *read* was not run; a test reads its fact in the installed
-source:
+than the untouched pipeline's, or an error of the pipeline. Of pipelines made of two one inside was guided (VisualCloze:
+both), with the same result as the untouched one; so were those with a guider component, given `to_guider`, beside
+diffusers' own guider of that scale. `HeliosPyramidPipeline` has the same result at one scale, which no schedule could
+follow. `python -m tests.pipelines.refused` tries them again. What is *read* was not run; a test reads its fact in the
+installed source:
 
-- text and proteins: the formula is of another kind of number, or another formula, whatever the size of the network;
-- upsamplers and decoders: they do not denoise, or in pixels, of videos of 256 x 256 at least;
-- DreamLite, LTX-2 DFR, Cosmos 2.5 Transfer, Cosmos 3, SANA-WM and VisualCloze: networks with encoders, keyframes,
-  cameras, ControlNets or grids of images of their own, for which no tiny one was built;
-- unCLIP, UniDiffuser and Versatile Diffusion: several networks, with schedulers under names of their own;
-- pipelines with a guider component: HunyuanImage and HunyuanVideo 1.5 are run with `to_guider` by other tests, the
-  others have the same component.
+- DiffusionGemma and proteins: the formula is of another kind of number, or another formula, whatever the size of the
+  network;
+- Kandinsky 6 SR, LTX-2 DFR's temporal refinement and LTX-2's diffusion decoder: upsamplers and a decoder, on attention
+  that has to be compiled, or of what two other pipelines have made;
+- Cosmos 3: a network that packs text, video, sound and action tokens in a layout of its own, for which no tiny one was
+  built.
 
 | class | why, or how it is guided otherwise | tried |
 |---|---|---|

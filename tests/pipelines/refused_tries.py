@@ -26,13 +26,14 @@ ONE_PREDICTION = Profile(off=None)
 class Try:
     """One class: how it is built and called, and the layout that its source suggests.
 
-    `inside` is the pipeline in it that is guided in its place.
+    `inside` are the pipelines in it that are guided in its place; one with a `guider` is given `to_guider` for it.
     """
 
     build: Callable[[], Any]
     call: Callable[..., Any]
     profile: Profile = GENERIC
     inside: str = ""
+    guider: bool = False
 
 
 def stable_diffusion(cls: str, unet: dict[str, Any] | None = None, **more: Any) -> Callable[[], Any]:

@@ -12,7 +12,10 @@ from typing import Any
 from cfglab.errors import InputError
 from cfglab.pipelines.profiles.profile import Profile
 
-NETWORKS = ("unet", "transformer", "transformer_2", "unconditional_transformer", "current_model", "prior", "decoder")
+NETWORKS = (
+    *("unet", "image_unet", "transformer", "transformer_2", "unconditional_transformer"),
+    *("current_model", "prior", "decoder"),
+)
 UNCOND = ("uncond", "neg", "null")
 
 

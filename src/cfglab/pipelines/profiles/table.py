@@ -119,10 +119,16 @@ ROWS: dict[str, dict[str, Any]] = {
         "off": None,
         "whole": ("input_img_latents", "input_image_sizes"),
     },
+    "DreamLitePipeline": {
+        "off": None,
+        "variance": "last half",
+        "excluded": (("image", None, "then has a third part, and the image beside the latents"),),
+    },
     "DiTPipeline": {**UNUSED, **COND_FIRST},
     "LuminaPipeline": {**TRANSFORMER, **COND_FIRST, "variance": 3, "negated": True},
     "ZImagePipeline ZImageImg2ImgPipeline ZImageInpaintPipeline": Z_IMAGE,
     "ZImageControlNetPipeline ZImageControlNetInpaintPipeline": {**Z_IMAGE, **CONTROLLED},
+    "VersatileDiffusionTextToImagePipeline VersatileDiffusionImageVariationPipeline": {"denoisers": ("image_unet",)},
     # -- pixels, priors, cascades --------------------------------------------------------------------------------------
     "IFPipeline IFImg2ImgPipeline IFInpaintingPipeline IFSuperResolutionPipeline IFImg2ImgSuperResolutionPipeline "
     "IFInpaintingSuperResolutionPipeline": {"variance": "half"},
@@ -209,6 +215,12 @@ ROWS: dict[str, dict[str, Any]] = {
     "MochiPipeline": {**TRANSFORMER, "wide": True},
     "LTXPipeline LTXImageToVideoPipeline": {**TRANSFORMER, **RESCALED, "wide": True},
     "LTXConditionPipeline": {**TRANSFORMER, **RESCALED, "negated": True},
+    "SanaWMPipeline": {
+        **TRANSFORMER,
+        "negated": True,
+        "rows": ("camera_conditions", "chunk_plucker", "mask"),
+        "whole": ("img_hw",),
+    },
     "LTX2Pipeline LTX2ImageToVideoPipeline LTX2ConditionPipeline LTX2InContextPipeline": WITH_SOUND,
     "LTX2HDRPipeline": {**WITH_SOUND, "fixed": (("guidance_scale", 2.0),)},
     "WanVideoToVideoPipeline ChronoEditPipeline HeliosPipeline SkyReelsV2Pipeline": TWO,
@@ -220,6 +232,7 @@ ROWS: dict[str, dict[str, Any]] = {
     },
     "CosmosTextToWorldPipeline CosmosVideoToWorldPipeline Cosmos2TextToImagePipeline Cosmos2VideoToWorldPipeline "
     "Cosmos2_5_PredictBasePipeline": TWO,
+    "Cosmos2_5_TransferPipeline": {**TWO, **CONTROLLED},  # run by tests/pipelines/test_cosmos_transfer.py
     "WanPipeline WanImageToVideoPipeline WanVACEPipeline": EXPERTS,
     "StableVideoDiffusionPipeline": {
         "scale": "max_guidance_scale",

@@ -1,15 +1,13 @@
 """Pipeline classes that guide() refuses, and why.
 
 tests/pipelines/refused.json says which of them were built tiny on diffusers 0.42.1, run, and guided all the same by the
-rule that their source suggests, and what happened (`python -m tests.pipelines.refused`). HunyuanImage and HunyuanVideo
-1.5 are run with their guiders. The others were read only; of every class a test reads the fact that its reason states
-in the installed source.
+rule that their source suggests or by their guider component, and what happened (`python -m tests.pipelines.refused`).
+The others were read only; of every class a test reads the fact that its reason states in the installed source.
 """
 
 ONE = "it makes one prediction a step and combines nothing"
 GUIDER = "it has a guider component: give it one, pipe.guider = to_guider(guidance)."
 PARTS = "it is made of two pipelines: guide the one inside, its prior_pipe or decoder_pipe."
-VERSATILE = "it swaps blocks of its network for those of text or image, and mixes both."
 
 _REASONS: dict[str, str] = {
     # -- guided in another way ----------------------------------------------------------------------------------------
@@ -52,9 +50,6 @@ _REASONS: dict[str, str] = {
         "its network reads one sequence of text, video, sound and action tokens without rows, and predicts three of "
         "them with one scale."
     ),
-    "DreamLitePipeline": (
-        "it makes two parts, or three with an image, which has a scale of its own and is laid beside the latents."
-    ),
     "AnyFlowFARPipeline": (
         "its network is called between the parts of a video too, to fill a cache that later calls read in rows."
     ),
@@ -77,11 +72,8 @@ _REASONS: dict[str, str] = {
         "it runs a prior, a decoder or a super-resolution network one after the other in one call, each with a scale "
         "and a sampler of its own."
     ),
-    "VersatileDiffusionDualGuidedPipeline VersatileDiffusionImageVariationPipeline "
-    "VersatileDiffusionTextToImagePipeline": VERSATILE,
-    "SanaWMPipeline": "each token has a noise level of its own, and its condition is a camera's path.",
-    "Cosmos2_5_TransferPipeline": (
-        "its video is made in chunks of ControlNet calls whose number is that of its frames, not of its steps."
+    "VersatileDiffusionDualGuidedPipeline": (
+        "diffusers 0.42.1 cannot run it: the blocks of its UNet hand a mask to attention that does not take one."
     ),
     "ZImageOmniPipeline": "its rows are lists of images, those to be edited before that which is made.",
 }
