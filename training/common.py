@@ -231,6 +231,7 @@ class Plan:
     minutes: float = math.inf
     fall: float = 0.3  # the last share of the run, over which the learning rate falls to nothing
     warmup: int = 100
+    true: float = 0.0  # the first share of the run, in which no caption is another scene's
     partial: bool = False  # a shorter run than is planned: the stage is not done at its end
 
     def rate(self, step: int, progress: float) -> float:

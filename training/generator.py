@@ -92,10 +92,12 @@ def train(model: Generator, plan: Plan, minutes: float, device: torch.device, op
     begin = model.name if options.branch else None
     run = Run(options.run_name(model.name), model, optimizer, device, plan, begin)
     torch.manual_seed(1000 * model.seed + run.step)
-    batches = iter(Batches(device, plan.batch, options.wrong, 1000 * model.seed + run.step + 1))
+    source = Batches(device, plan.batch, options.wrong, 1000 * model.seed + run.step + 1)
+    batches = iter(source)
     function = torch.compile(model.loss) if device.type == "cuda" else model.loss
     snapshots = _marks(run, SHEETS)
     for step in run.steps(minutes):
+        source.wrong = options.wrong if options.branch or run.progress >= plan.true else 0.0
         batch = next(batches)
         with autocast(device, on_cpu=True):
             weighted, error, inner = function(batch, step % 4 == 3)

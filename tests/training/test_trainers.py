@@ -80,6 +80,20 @@ def test_a_chunk_is_a_function_of_its_number_and_its_latents_are_normal():
     assert values.mean((0, 2, 3)).abs().max() < 0.6
 
 
+@pytest.mark.usefixtures("small")
+def test_the_first_share_of_a_run_has_true_captions_alone(monkeypatch):
+    autoencoder.train(Plan(4, 1e-3, 1), 1, CPU)
+    latents.train(16, 1, CPU)
+    asked, chance = [], latents.Batches._chance
+    monkeypatch.setattr(latents.Batches, "_chance", lambda self, share: (asked.append(share), chance(self, share))[1])
+    plan = Plan(4, 1e-3, 4, true=0.5)
+    generator.train(tiny("flow"), plan, 1, CPU, Options(wrong=0.7))
+    assert asked[::2] == [0, 0, 0.7, 0.7], "every second chance is that of an empty caption"
+    asked.clear()
+    generator.train(tiny("flow"), plan, 1, CPU, Options(wrong=0.7, branch="more"))
+    assert asked[::2] == [0.7] * 4
+
+
 def test_wrong_and_empty_captions_come_as_often_as_asked_for(small):
     autoencoder.train(Plan(4, 1e-3, 1), 1, CPU)
     latents.train(16, 1, CPU)
