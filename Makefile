@@ -31,8 +31,8 @@ help:
 	@sed -n 's/^#   //p' Makefile
 
 run: .venv/.run
-	@echo "336 images of 21 guidances on scenes in 25 steps: a first report within a minute, all within about five, in $(OUT)/report.html"
-	$(BIN)/cfglab run k-decay --model scenes --steps 25 --out $(OUT)
+	@echo "336 images of 21 guidances on scenes: a first report within a minute, all within about five, in $(OUT)/report.html"
+	$(BIN)/cfglab run k-decay --model scenes --out $(OUT)
 
 setup: .venv/.run .venv/.dev
 
