@@ -94,7 +94,7 @@ def test_wrong_options_are_said(tiny_folder: Path, kwargs: dict[str, Any], words
 
 
 def test_unknown_models_are_said() -> None:
-    assert "no model 'scens': it is no folder here; known by name: scenes; did you mean scenes?" in said("scens")
+    assert "no model 'scens': it is no folder here; known by name: scenes, scenes-flow; did you" in said("scens")
     assert "give one of them, a folder, or a hub id" in said("./nowhere/model")
     assert "it is a int, and a path is text" in said(5)
 
