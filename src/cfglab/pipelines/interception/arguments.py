@@ -45,6 +45,7 @@ ROWS = frozenset(
         *("latents_history_long", "control_context"),
         # control networks
         *(
+            "latents",  # beside those of the control
             "controlnet_cond",
             "controlnet_mode",
             "control_type",
