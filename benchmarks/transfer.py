@@ -20,6 +20,7 @@ from cfglab.experiments.spec.prompts import prompt_set
 from cfglab.metrics.alignment import prompt_alignment
 from cfglab.scenes import ARGUMENTS
 from cfglab.scenes.classifier import SceneClassifier
+from cfglab.scenes.vocabulary import SceneLabels
 
 SOURCE, COUNTS, FACTORS = 25, (8, 12, 25, 50), (0.7, 1.0, 1.4)
 
@@ -91,15 +92,31 @@ def score(
     Returns:
         One value per image, 0 to 1.
     """
-    classifier, scaled, values = SceneClassifier.load(2), guidance.schedule.scaled(factor), []
+    found = drawn(pipe, prompts, guidance.schedule.scaled(factor), batch, num_inference_steps=count, **arguments)
+    return [prompt_alignment(prompt, label)["alignment"] for prompt, label in zip(prompts, found, strict=True)]
+
+
+def drawn(pipe: Any, prompts: Sequence[str], guidance: Any, batch: int, **arguments: Any) -> list[SceneLabels]:
+    """What classifier 2 sees in one image of each prompt in the list, each with a starting noise of its own.
+
+    Args:
+        pipe: The pipeline.
+        prompts: The prompts; a prompt may stand there several times.
+        guidance: What `cfglab.guide` takes.
+        batch: Images in one call.
+        **arguments: Further arguments of the pipeline's call.
+
+    Returns:
+        The labels, in the order of the prompts.
+    """
+    classifier, labels = SceneClassifier.load(2), []
     for start in range(0, len(prompts), batch):
         part = list(prompts[start : start + batch])
         generators = [torch.Generator().manual_seed(start + index) for index in range(len(part))]
-        with cfglab.guide(pipe, scaled):
-            images = pipe(part, num_inference_steps=count, generator=generators, output_type="np", **arguments).images
-        labels = classifier.classify(torch.from_numpy(images).permute(0, 3, 1, 2).float() * 2 - 1)
-        values += [prompt_alignment(prompt, label)["alignment"] for prompt, label in zip(part, labels, strict=True)]
-    return values
+        with cfglab.guide(pipe, guidance):
+            images = pipe(part, generator=generators, output_type="np", **arguments).images
+        labels += classifier.classify(torch.from_numpy(images).permute(0, 3, 1, 2).float() * 2 - 1)
+    return labels
 
 
 def interval(differences: np.ndarray, draws: int = 10_000) -> tuple[float, float]:

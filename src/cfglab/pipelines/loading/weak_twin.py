@@ -33,11 +33,17 @@ def twin(denoiser: Any) -> Any:
 
 def _is_of(denoiser: Any, name: str) -> bool:
     """Whether a network has the configuration of a model's denoiser."""
-    part, kind = _DENOISERS[name]
-    config = kind.load_config(scenes.folder(name) / part)
-    ours = {key: value for key, value in config.items() if not key.startswith("_")}
+    ours = _configuration(name)
     theirs = dict(getattr(denoiser, "config", {}))
     return all(theirs.get(key) == _frozen(value, theirs.get(key)) for key, value in ours.items())
+
+
+@lru_cache(maxsize=len(_DENOISERS))
+def _configuration(name: str) -> dict[str, Any]:
+    """That of a model's denoiser, read once: the twin is asked for at every step."""
+    part, kind = _DENOISERS[name]
+    config = kind.load_config(scenes.folder(name) / part)
+    return {key: value for key, value in config.items() if not key.startswith("_")}
 
 
 def _frozen(value: Any, like: Any) -> Any:
