@@ -2,6 +2,7 @@
 
 python -m training.by_eye sheets RUN --out eye     # eye/sheet-01.png …, and eye/labels.csv to fill in
 python -m training.by_eye agree RUN --out eye      # when labels.csv has 1 or 0 beside the numbers
+python -m training.by_eye repeat eye/labels.csv eye/second.csv     # the same images labelled a second time
 
 The images of a finished run are picked at random, as many of each setting as of any other, and shown in random order
 with their prompt alone: whoever labels sees neither the setting nor what a classifier finds. A label is 1 if everything
@@ -131,12 +132,8 @@ def judged(run: Path, out: Path, labels: Path) -> list[Judged]:
         out: The folder with `key.csv`.
         labels: The labels; a number whose label is empty is left out.
     """
-    eye = {row["number"]: row["label"].strip() for row in _read(labels)}
-    if wrong := sorted(number for number, label in eye.items() if label not in ("", "0", "1")):
-        raise SystemExit(f"{labels}: a label is 1, 0 or empty; read number {', '.join(wrong)} again")
-    key = [row for row in _read(out / KEY) if eye.get(row["number"])]
-    if not key:
-        raise SystemExit(f"{labels}: no label yet")
+    eye = read_labels(labels)
+    key = [row for row in _read(out / KEY) if row["number"] in eye]
     with Store.open(run) as store:
         of_cell = {result.cell: result for result in store.results()}
     chosen = [of_cell[row["cell"]] for row in key]
@@ -149,9 +146,38 @@ def judged(run: Path, out: Path, labels: Path) -> list[Judged]:
         for which in CLASSIFIERS
     ]
     return [
-        Judged(int(row["number"]), row["setting"], eye[row["number"]] == "1", both)
+        Judged(int(row["number"]), row["setting"], eye[row["number"]], both)
         for row, both in zip(key, zip(*found, strict=True), strict=True)
     ]
+
+
+def read_labels(path: Path) -> dict[str, bool]:
+    """Labels by number; a number whose label is empty is left out."""
+    eye = {row["number"]: row["label"].strip() for row in _read(path)}
+    if wrong := sorted(number for number, label in eye.items() if label not in ("", "0", "1")):
+        raise SystemExit(f"{path}: a label is 1, 0 or empty; read number {', '.join(wrong)} again")
+    if not any(eye.values()):
+        raise SystemExit(f"{path}: no label yet")
+    return {number: label == "1" for number, label in eye.items() if label}
+
+
+def repeated(first: dict[str, bool], second: dict[str, bool]) -> str:
+    """How two readings of the same images agree, a table in Markdown: the most that a classifier can reach.
+
+    Args:
+        first: The labels of one reading.
+        second: The labels of the other; numbers that only one of them has are left out.
+    """
+    both = [(first[number], second[number]) for number in first if number in second]
+    if not both:
+        raise SystemExit("no number has a label in both files; label the same images a second time")
+    one, other = zip(*both, strict=True)
+    return (
+        "| n | right, first reading | right, second | agreement | kappa | first only | second only |\n"
+        "|---|---|---|---|---|---|---|\n"
+        f"| {len(both)} | {np.mean(one):.0%} | {np.mean(other):.0%} | {np.mean(np.equal(one, other)):.0%} "
+        f"| {kappa(one, other):.2f} | {both.count((True, False))} | {both.count((False, True))} |"
+    )
 
 
 def kappa(eye: Sequence[bool], found: Sequence[bool]) -> float:
@@ -209,8 +235,13 @@ def main() -> None:
     make.add_argument("--seed", type=int, default=0, help="of the choice")
     make.add_argument("--count", type=int, default=120, help="how many images")
     compare.add_argument("--labels", type=Path, help="by default labels.csv beside the sheets")
+    again = tasks.add_parser("repeat")
+    again.add_argument("first", type=Path, help="labels.csv of one reading")
+    again.add_argument("second", type=Path, help="labels.csv of another reading of the same images")
     given = parser.parse_args()
-    if given.task == "sheets":
+    if given.task == "repeat":
+        print(repeated(read_labels(given.first), read_labels(given.second)))
+    elif given.task == "sheets":
         layout = {name: getattr(given, name) for name in ("pixels", "columns", "rows", "seed", "count")}
         print(f"{sheets(given.run, given.out, **layout)} images in {given.out}")
     else:

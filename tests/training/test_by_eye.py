@@ -149,6 +149,17 @@ def test_what_is_missing_or_wrong_is_said_and_labels_are_not_overwritten(run, tm
         call(monkeypatch, "agree", run, "--out", out)
 
 
+def test_two_readings_are_compared_on_the_images_that_both_label(tmp_path, monkeypatch, capsys):
+    first, second = tmp_path / "first.csv", tmp_path / "second.csv"
+    first.write_text("number,label\n1,1\n2,1\n3,0\n4,0\n5,1\n6,\n")
+    second.write_text("number,label\n4,0\n3,1\n2,1\n1,0\n6,1\n")
+    call(monkeypatch, "repeat", first, second)
+    assert capsys.readouterr().out.splitlines()[2] == "| 4 | 50% | 50% | 50% | 0.00 | 1 | 1 |"
+    second.write_text("number,label\n9,1\n")
+    with pytest.raises(SystemExit, match="no number has a label in both files"):
+        call(monkeypatch, "repeat", first, second)
+
+
 def test_kappa_is_zero_for_chance_and_not_defined_where_nothing_varies():
     assert by_eye.kappa([True, True, False, False], [True, False, True, False]) == 0
     assert by_eye.kappa([True, False], [False, True]) == -1
