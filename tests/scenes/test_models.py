@@ -1,11 +1,13 @@
 """The models that are known by name: where they are, how large they are, what is set for them, and what they draw."""
 
+import math
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
 import torch
-from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
+from diffusers import AutoencoderKL, SD3Transformer2DModel, StableDiffusion3Pipeline
 
 import cfglab
 from cfglab import scenes
@@ -15,6 +17,8 @@ from cfglab.experiments.storage.store import Store
 from cfglab.pipelines.loading.model_folder import locate, weights_hash
 from cfglab.pipelines.loading.weak_twin import twin
 from cfglab.report.terminal.listing import models
+from cfglab.scenes.renderer import draw_scenes
+from cfglab.scenes.vocabulary import OBJECTS, Scene
 
 PROMPT = "a red car next to a blue balloon"
 TWO = f"""
@@ -106,3 +110,18 @@ def test_the_twin_of_scenes_flow_is_a_smaller_transformer(flow: StableDiffusion3
     with cfglab.guide(flow, "1 | autoguidance(w=2, model=twin)") as trace:
         flow(PROMPT, num_inference_steps=2, max_sequence_length=1, generator=noise())
     assert [record.rows_run for record in trace.steps] == [2, 2]
+
+
+@pytest.mark.parametrize("name", ["scenes", "scenes-flow"])
+def test_the_autoencoder_gives_scenes_back_in_their_own_colours(name: str) -> None:
+    """A decoder that expects latents of another scale gives more contrast than there was."""
+    random = Random(5)
+    stated = [Scene(a, "and", b) for a, b in zip(OBJECTS[:12], OBJECTS[12:24], strict=True)]
+    pixels = draw_scenes(stated, random).float() / 127.5 - 1
+    vae = AutoencoderKL.from_pretrained(scenes.folder(name) / "vae").eval()
+    with torch.no_grad():
+        rebuilt = vae.decode(vae.encode(pixels).latent_dist.mean).sample.clamp(-1, 1)
+    contrast = ((pixels - pixels.mean()) * (rebuilt - rebuilt.mean())).mean() / pixels.var()
+    assert float(contrast) == pytest.approx(1, abs=0.03)
+    error = float((rebuilt - pixels).square().mean())
+    assert 10 * math.log10(4 / error) > 30
