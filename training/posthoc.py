@@ -25,13 +25,14 @@ def coefficients(kept: list[tuple[float, float]], sigma: float, end: float) -> T
     gammas = [(gamma_of(each), step) for each, step in kept]
     gram = torch.tensor([[_product(*a, *b) for b in gammas] for a in gammas], dtype=torch.float64)
     wanted = torch.tensor([_product(*a, gamma_of(sigma), end) for a in gammas], dtype=torch.float64)
-    return torch.linalg.lstsq(gram, wanted[:, None], driver="gelsd").solution[:, 0]
+    shares = torch.linalg.lstsq(gram, wanted[:, None], driver="gelsd").solution[:, 0]
+    return shares / shares.sum()  # of few snapshots the least squares lose some percent
 
 
 def average(name: str, sigma: float) -> dict[str, Tensor]:
     """The averaged weights of a finished or unfinished run at its last snapshot or checkpoint."""
     last = need(f"{name}.pt", name)
-    states = [load(path) for path in sorted((work() / "snapshots").glob(f"{name}-*.pt"))]
+    states = [load(path) for path in sorted((work() / "snapshots").glob(f"{name}-[0-9]*.pt"))]
     snapshots = [state for state in states if state is not None and state["step"] < last["step"]] + [last]
     kept = [(each, float(state["step"])) for state in snapshots for each in PowerAverages.SIGMAS]
     shares = coefficients(kept, sigma, float(last["step"]))
