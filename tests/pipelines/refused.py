@@ -19,12 +19,13 @@ from cfglab.errors import InputError
 from cfglab.pipelines import guide, to_guider
 from cfglab.pipelines.profiles.lookup import profile_of
 from tests.pipelines.refused_guiders import WITH_GUIDER
+from tests.pipelines.refused_media import MEDIA
 from tests.pipelines.refused_networks import NETWORKS
 from tests.pipelines.refused_others import OTHERS
 from tests.pipelines.refused_tries import TRIES, Try
 
 WRITTEN = Path(__file__).parent / "refused.json"
-EVERY = TRIES | OTHERS | NETWORKS | WITH_GUIDER
+EVERY = TRIES | OTHERS | NETWORKS | MEDIA | WITH_GUIDER
 """Class -> how it is tried."""
 
 

@@ -96,8 +96,7 @@ def image_and_text() -> Any:
 
 def grid_of_images() -> Any:
     """VisualCloze, which fills the gap in a grid of images and then makes it larger."""
-    components = flux.components(48, embedded=True)
-    pipe = seeded(lambda: diffusers.VisualClozePipeline(**components, resolution=16))()
+    pipe = seeded(lambda: diffusers.VisualClozePipeline(**flux.components(48, embedded=True), resolution=16))()
     for inside in (pipe.generation_pipe, pipe.upsampling_pipe):
         inside.set_progress_bar_config(disable=True)
     return pipe

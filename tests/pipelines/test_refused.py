@@ -10,18 +10,21 @@ from typing import Any
 import diffusers
 import pytest
 import torch
+from diffusers.pipelines.cosmos.pipeline_cosmos3_omni import CosmosActionCondition
 from torch import Tensor
 
 from cfglab.errors import InputError
 from cfglab.guidance import APG, Guidance, PredictionNorm
 from cfglab.pipelines import Profile, attach, detach, guide
+from cfglab.pipelines.interception.wrapped_modules import names_of
 from cfglab.pipelines.profiles.lookup import profile_of
 from cfglab.pipelines.profiles.source_check import read_source
 from cfglab.pipelines.profiles.table import profiles
 from cfglab.pipelines.profiles.table_refused import GUIDER, REFUSED
 from tests.pipelines.families import Case, case
-from tests.pipelines.families.parts import pil
+from tests.pipelines.families.parts import calls, pil
 from tests.pipelines.refused import EVERY, outcomes, tried
+from tests.pipelines.refused_media import OMNI, omni
 from tests.pipelines.refused_tries import Try
 
 
@@ -285,7 +288,6 @@ SAYS = {
     "LEditsPPPipelineStableDiffusion": "edit_guidance_scale",
     "LEditsPPPipelineStableDiffusionXL": "edit_guidance_scale",
     "LTXI2VLongMultiPromptPipeline": "skip_steps_sigma_threshold",
-    "RFD4ProteinaPipeline": "atom",
     "SemanticStableDiffusionPipeline": "edit_guidance_scale",
     "StableDiffusionAttendAndExcitePipeline": "enable_grad",
     "StableDiffusionGLIGENTextImagePipeline": "noise_pred_uncond, _ =",
@@ -322,8 +324,8 @@ def test_the_reason_of_a_refusal_holds_in_the_source(name: str) -> None:
         assert not source.parts
 
 
-def test_what_is_tried_is_refused() -> None:
-    assert set(EVERY) == set(outcomes()) <= set(REFUSED)
+def test_what_is_refused_is_tried() -> None:
+    assert set(EVERY) == set(outcomes()) == set(REFUSED)
     inside = {name for name, attempt in EVERY.items() if attempt.inside or attempt.guider}
     one_scale = {"HeliosPyramidPipeline"}  # whose stages a schedule could not follow
     assert {name for name, said in outcomes().items() if said.endswith("the same")} == inside | one_scale
@@ -334,6 +336,23 @@ def test_what_is_tried_is_refused() -> None:
 @pytest.mark.parametrize("name", ["DDIMPipeline", "SemanticStableDiffusionPipeline", "KandinskyV22CombinedPipeline"])
 def test_what_a_try_says_is_what_happens(name: str) -> None:
     assert tried(EVERY[name]) == outcomes()[name]
+
+
+def test_what_cosmos_3_lacks_is_a_name_for_its_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the video as its sample in place of the text a video alone is the same, one with actions beside it not."""
+    video = EVERY["Cosmos3OmniPipeline"]
+
+    def video_first(kind: Any) -> tuple[str, ...]:
+        return ("vision_tokens", *(name for name in names_of(kind) if name != "vision_tokens"))
+
+    policy = CosmosActionCondition("policy", chunk_size=4, domain_name="pusht", resolution_tier=256, image=pil(32))
+    with_actions = Try(omni(action_dim=2, action_gen=True), calls(**OMNI, action=policy), video.profile)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert tried(video) == outcomes()["Cosmos3OmniPipeline"]
+        monkeypatch.setattr("cfglab.pipelines.interception.denoiser_call.names_of", video_first)
+        assert tried(video).endswith("the same")
+        assert tried(with_actions).endswith("another result")
 
 
 @pytest.mark.slow

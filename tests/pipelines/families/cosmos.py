@@ -1,10 +1,12 @@
 """Cosmos: both predictions are made x0, or given the known frames, before they are combined as c + g (c - u)."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
 import torch
-from torch import nn
+from diffusers.models.controlnets import controlnet_cosmos
+from torch import Tensor, nn
 
 from tests.pipelines.families import Case, Family, parts, parts_video, qwenimage
 from tests.pipelines.families.parts import PROMPT, pil, seeded
@@ -114,6 +116,35 @@ def predict() -> Any:
     )
 
 
+def resized(mask: Tensor, size: list[int], **_: Any) -> Tensor:
+    """In place of torchvision's function, which the ControlNet makes its mask smaller with."""
+    return nn.functional.interpolate(mask, size)
+
+
+@seeded
+def transfer() -> Any:
+    """Version 2.5 with a ControlNet, which makes a long video chunk by chunk."""
+    controlnet_cosmos.transforms = SimpleNamespace(
+        functional=SimpleNamespace(resize=resized), InterpolationMode=SimpleNamespace(NEAREST="nearest")
+    )
+    width = 2 * parts.WIDTH
+    controlnet = diffusers.CosmosControlNetModel(
+        n_controlnet_blocks=1,
+        in_channels=18,
+        latent_channels=18,
+        model_channels=32,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        mlp_ratio=1,
+        text_embed_dim=width,
+        adaln_lora_dim=4,
+        max_size=(4, 32, 32),
+    )
+    others = predict().components
+    others["transformer"] = transformer(17, width, controlnet_block_every_n=1)
+    return diffusers.Cosmos2_5_TransferPipeline(**others, controlnet=parts.awake(controlnet, 0.3))
+
+
 def case(cls: str, build: Any, call: Any, **more: Any) -> Case:
     return Case(
         cls,
@@ -132,6 +163,16 @@ def case(cls: str, build: Any, call: Any, **more: Any) -> Case:
         },
     )
 
+
+TRANSFER = case(
+    "Cosmos2_5_TransferPipeline",
+    transfer,
+    video_calls(**{**CALL, "max_sequence_length": 320}, controls=[pil(32)] * 9, num_frames=9, num_frames_per_chunk=5),
+    helpers=("controlnet",),
+    runs=2,
+    single=True,
+)
+"""Not among the cases, whose tests it is too slow for: tests/pipelines/test_cosmos_transfer.py runs it."""
 
 FAMILY = Family(
     "Cosmos",

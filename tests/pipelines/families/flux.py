@@ -5,7 +5,7 @@ from typing import Any
 import diffusers
 
 from tests.pipelines.families import Case, Family, parts
-from tests.pipelines.families.parts import PROMPT, awake, calls, mask, picture, seeded
+from tests.pipelines.families.parts import PROMPT, awake, calls, mask, picture, pil, seeded
 
 NETWORK: dict[str, Any] = {
     "patch_size": 1,
@@ -35,8 +35,8 @@ def components(channels: int = 16, *, embedded: bool = False) -> dict[str, Any]:
     }
 
 
-def build(cls: str, *, channels: int = 16, embedded: bool = False, beside: bool = False) -> Any:
-    """A builder of this class, with a ControlNet if `beside`."""
+def build(cls: str, *, channels: int = 16, embedded: bool = False, beside: bool = False, **more: Any) -> Any:
+    """A builder of this class, with a ControlNet if `beside`; `more` is what else its constructor takes."""
 
     @seeded
     def made() -> Any:
@@ -44,7 +44,7 @@ def build(cls: str, *, channels: int = 16, embedded: bool = False, beside: bool 
         if beside:
             network = diffusers.FluxControlNetModel(**NETWORK, in_channels=16, guidance_embeds=embedded)
             aside = {"controlnet": awake(network, 0.2)}
-        return getattr(diffusers, cls)(**components(channels, embedded=embedded), **aside)
+        return getattr(diffusers, cls)(**components(channels, embedded=embedded), **aside, **more)
 
     return made
 
@@ -52,6 +52,11 @@ def build(cls: str, *, channels: int = 16, embedded: bool = False, beside: bool 
 TEXT: dict[str, Any] = {"prompt": PROMPT, "output_type": "latent", "height": 16, "width": 16, "max_sequence_length": 24}
 IMAGE: dict[str, Any] = {**TEXT, "image": picture(), "strength": 0.7}
 CONTROL: dict[str, Any] = {"control_image": picture()}
+GRID: dict[str, Any] = {
+    **{"task_prompt": "an edit", "content_prompt": PROMPT, "image": [[pil(), pil()], [pil(), None]]},
+    **{"output_type": "latent", "max_sequence_length": 24},
+}
+"""Two rows of images, of which the last image is to be made."""
 TRUE: dict[str, Any] = {"scale_argument": "true_cfg_scale", "negative": "grey"}
 
 
@@ -69,11 +74,13 @@ def true(cls: str, facts: dict[str, Any], beside: bool = False, **fixed: Any) ->
     )
 
 
-def scalar(cls: str, *, channels: int = 16, beside: bool = False, **fixed: Any) -> Case:
+def scalar(
+    cls: str, *, channels: int = 16, beside: bool = False, more: dict[str, Any] | None = None, **fixed: Any
+) -> Case:
     return Case(
         cls,
         "flux",
-        build(cls, channels=channels, embedded=True, beside=beside),
+        build(cls, channels=channels, embedded=True, beside=beside, **(more or {})),
         calls(**fixed),
         off=None,
         denoisers=("transformer",),
@@ -107,5 +114,6 @@ FAMILY = Family(
         scalar("FluxControlPipeline", channels=32, **TEXT, **CONTROL),
         scalar("FluxFillPipeline", channels=16 + 16 + 16, **TEXT, image=picture(), mask_image=mask()),
         scalar("FluxControlNetImg2ImgPipeline", beside=True, **IMAGE, **CONTROL),
+        scalar("VisualClozeGenerationPipeline", channels=16 + 16 + 16, more={"resolution": 16}, **GRID),
     ),
 )

@@ -206,7 +206,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "refused": (("guidance_schedule", ..., "table([...]) with a scale a step"),),
     },
     # -- the scale is an input -----------------------------------------------------------------------------------------
-    "FluxControlPipeline FluxFillPipeline Flux2Pipeline SanaSprintPipeline": EMBEDDED,
+    "FluxControlPipeline FluxFillPipeline Flux2Pipeline SanaSprintPipeline VisualClozeGenerationPipeline": EMBEDDED,
     "FluxControlNetImg2ImgPipeline": {**EMBEDDED, **CONTROLLED},
     # -- video ---------------------------------------------------------------------------------------------------------
     "AnimateDiffPipeline AnimateDiffVideoToVideoPipeline": {"blocks": ("encoder_hidden_states",)},
@@ -232,7 +232,7 @@ ROWS: dict[str, dict[str, Any]] = {
     },
     "CosmosTextToWorldPipeline CosmosVideoToWorldPipeline Cosmos2TextToImagePipeline Cosmos2VideoToWorldPipeline "
     "Cosmos2_5_PredictBasePipeline": TWO,
-    "Cosmos2_5_TransferPipeline": {**TWO, **CONTROLLED},  # run by tests/pipelines/test_cosmos_transfer.py
+    "Cosmos2_5_TransferPipeline": {**TWO, **CONTROLLED},
     "WanPipeline WanImageToVideoPipeline WanVACEPipeline": EXPERTS,
     "StableVideoDiffusionPipeline": {
         "scale": "max_guidance_scale",

@@ -1,8 +1,8 @@
 """Pipeline classes that guide() refuses, and why.
 
-tests/pipelines/refused.json says which of them were built tiny on diffusers 0.42.1, run, and guided all the same by the
-rule that their source suggests or by their guider component, and what happened (`python -m tests.pipelines.refused`).
-The others were read only; of every class a test reads the fact that its reason states in the installed source.
+Each of them was built tiny on diffusers 0.42.1, run, and guided all the same by the rule that its source suggests or by
+its guider component; tests/pipelines/refused.json says what happened (`python -m tests.pipelines.refused`). Of every
+class a test reads the fact that its reason states in the installed source.
 """
 
 ONE = "it makes one prediction a step and combines nothing"
@@ -26,9 +26,10 @@ _REASONS: dict[str, str] = {
         f"{ONE}: the scale is an embedding that the network adds to its time."
     ),
     "Flux2KleinKVPipeline DreamLiteMobilePipeline StableAudio3InpaintPipeline StableAudio3AudioToAudioPipeline "
-    "Kandinsky6SRPipeline LTX2DFRPipeline LTX2DFRTemporalRefinePipeline": (
+    "LTX2DFRPipeline LTX2DFRTemporalRefinePipeline": (
         f"{ONE}: it is for weights distilled without guidance, and has no scale."
     ),
+    "Kandinsky6SRPipeline": f"{ONE}: it makes a given video larger, without a text and without a scale.",
     "MarigoldDepthPipeline MarigoldNormalsPipeline MarigoldIntrinsicsPipeline": (
         f"{ONE}: its text is empty and its condition is an image, to be measured."
     ),
@@ -37,8 +38,8 @@ _REASONS: dict[str, str] = {
         "it upsamples or decodes what another pipeline has made: guide that one."
     ),
     # -- not diffusion of an image, video or sound --------------------------------------------------------------------
-    "DiffusionGemmaPipeline LLaDA2Pipeline": "it writes text, token by token; guidance here combines real numbers.",
-    "RFD4ProteinaPipeline": "it makes the atoms of a protein, with guidance of its own on their coordinates.",
+    "DiffusionGemmaPipeline LLaDA2Pipeline": f"{ONE}: it writes text, a block of tokens at a time, and has no scale.",
+    "RFD4ProteinaPipeline": f"{ONE}: it makes the atoms of a protein, and has no scale.",
     # -- several terms of its own -------------------------------------------------------------------------------------
     "LEditsPPPipelineStableDiffusion LEditsPPPipelineStableDiffusionXL SemanticStableDiffusionPipeline": (
         "it adds one masked difference for each editing prompt: its batch has as many parts as prompts."
@@ -47,8 +48,8 @@ _REASONS: dict[str, str] = {
     "CycleDiffusionPipeline": "its batch has four parts, of a source and a target prompt, which it combines apart.",
     "UniDiffuserPipeline": "its network predicts image and text together, and which pair it makes decides the formula.",
     "Cosmos3OmniPipeline": (
-        "its network reads one sequence of text, video, sound and action tokens without rows, and predicts three of "
-        "them with one scale."
+        "its network reads one sequence of text, video, sound and action tokens, the text first and in another length "
+        "in each of its two calls, and predicts the other three with one scale."
     ),
     "AnyFlowFARPipeline": (
         "its network is called between the parts of a video too, to fill a cache that later calls read in rows."

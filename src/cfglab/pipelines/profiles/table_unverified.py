@@ -56,5 +56,4 @@ UNVERIFIED: dict[str, dict[str, Any]] = {
     "KandinskyPriorPipeline": {"denoisers": ("prior",)},
     "FluxControlImg2ImgPipeline FluxControlInpaintPipeline SanaSprintImg2ImgPipeline": EMBEDDED,
     "FluxControlNetInpaintPipeline": {**EMBEDDED, "helpers": ("controlnet",)},
-    "VisualClozeGenerationPipeline": EMBEDDED,
 }
