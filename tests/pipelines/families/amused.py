@@ -85,5 +85,12 @@ FAMILY = Family(
             calls(**PLACES),
             denoisers=("transformer",),
         ),
+        Case(
+            "AmusedImg2ImgPipeline",
+            "amused",
+            amused("AmusedImg2ImgPipeline"),
+            calls(**IMAGE | {"strength": 0.7}),
+            denoisers=("transformer",),
+        ),
     ),
 )

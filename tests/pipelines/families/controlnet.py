@@ -65,6 +65,21 @@ def adapter_xl() -> Any:
     return diffusers.StableDiffusionXLAdapterPipeline(**sdxl.components(), adapter=aside)
 
 
+def crossed(cls: str) -> Any:
+    """A builder of this class of ControlNet-XS, whose network is one with the UNet."""
+
+    @seeded
+    def made() -> Any:
+        two = {"layers_per_block": 2}  # it takes them two by two
+        like = sdxl.components(**two) if "XL" in cls else sd.components(**two) | sd.UNCHECKED
+        aside = diffusers.ControlNetXSAdapter.from_unet(
+            like["unet"], size_ratio=0.5, conditioning_embedding_out_channels=(8, 16)
+        )
+        return getattr(diffusers, cls)(**like, controlnet=awake(aside, 0.3))
+
+    return made
+
+
 LATENT: dict[str, Any] = {"prompt": PROMPT, "output_type": "latent"}
 TEXT: dict[str, Any] = {**LATENT, "image": picture(), "height": 16, "width": 16}
 ONLY: dict[str, Any] = {**LATENT, "control_image": picture(), "height": 16, "width": 16}
@@ -113,6 +128,10 @@ FAMILY = Family(
         ),
         case("StableDiffusionXLControlNetUnionImg2ImgPipeline", "union", **IMAGE, **UNION),
         case("StableDiffusionXLControlNetUnionInpaintPipeline", "union", **INPAINT, **UNION),
+        *(
+            Case(cls, "controlnet_xs", crossed(cls), calls(**TEXT), prediction="epsilon")
+            for cls in ("StableDiffusionControlNetXSPipeline", "StableDiffusionXLControlNetXSPipeline")
+        ),
         Case("StableDiffusionAdapterPipeline", "t2i_adapter", adapter, calls(**TEXT), prediction="epsilon"),
         Case(
             "StableDiffusionXLAdapterPipeline",

@@ -115,5 +115,8 @@ FAMILY = Family(
         scalar("FluxFillPipeline", channels=16 + 16 + 16, **TEXT, image=picture(), mask_image=mask()),
         scalar("FluxControlNetImg2ImgPipeline", beside=True, **IMAGE, **CONTROL),
         scalar("VisualClozeGenerationPipeline", channels=16 + 16 + 16, more={"resolution": 16}, **GRID),
+        scalar("FluxControlImg2ImgPipeline", channels=32, **IMAGE, **CONTROL),
+        scalar("FluxControlInpaintPipeline", channels=32, **IMAGE, **CONTROL, mask_image=mask()),
+        scalar("FluxControlNetInpaintPipeline", beside=True, **IMAGE, **CONTROL, mask_image=mask()),
     ),
 )

@@ -91,6 +91,11 @@ def image() -> Any:
 
 
 @seeded
+def skyreels() -> Any:
+    return diffusers.HunyuanSkyreelsImageToVideoPipeline(**components(embedded=False, channels=8))
+
+
+@seeded
 def scalar() -> Any:
     return diffusers.HunyuanVideoPipeline(**components(embedded=True))
 
@@ -153,6 +158,17 @@ FAMILY = Family(
             "hunyuan_video",
             image,
             video_calls(**TEXT | {"prompt_template": IMAGE_TEMPLATE, "max_sequence_length": 32}, **TRUE, image=pil(16)),
+            scale_argument="true_cfg_scale",
+            single=True,  # the image is not repeated
+            style="two calls",
+            order="cond uncond",
+            **FACTS,
+        ),
+        Case(
+            "HunyuanSkyreelsImageToVideoPipeline",
+            "hunyuan_video",
+            skyreels,
+            video_calls(**TEXT, **TRUE, image=pil(16)),
             scale_argument="true_cfg_scale",
             single=True,  # the image is not repeated
             style="two calls",

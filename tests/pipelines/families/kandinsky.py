@@ -62,28 +62,35 @@ def decoder(cls: str, channels: int = 4, added: str = "image", read: str = "imag
     return made
 
 
-@seeded
-def first() -> Any:
-    """Kandinsky 2.1: the UNet reads the words too, of a text encoder of its own."""
-    config = MCLIPConfig(
-        numDims=parts.WIDTH,
-        transformerDimensions=parts.WIDTH,
-        hidden_size=parts.WIDTH,
-        intermediate_size=37,
-        num_attention_heads=4,
-        num_hidden_layers=2,
-        vocab_size=parts.VOCABULARY,
-        max_position_embeddings=96,
-        pad_token_id=0,
-    )
-    made = decoder("KandinskyV22Pipeline", added="text_image", read="text_image_proj")()
-    return diffusers.KandinskyPipeline(
-        text_encoder=MultilingualCLIP(config),
-        tokenizer=parts.tokenizer(parts.TOKENS, start=True, end=True),
-        unet=made.unet,
-        scheduler=diffusers.DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1),
-        movq=made.movq,
-    )
+def old(cls: str, channels: int = 4) -> Any:
+    """A builder of this class of Kandinsky 2.1: the UNet reads the words too, of a text encoder of its own."""
+
+    @seeded
+    def made() -> Any:
+        config = MCLIPConfig(
+            numDims=parts.WIDTH,
+            transformerDimensions=parts.WIDTH,
+            hidden_size=parts.WIDTH,
+            intermediate_size=37,
+            num_attention_heads=4,
+            num_hidden_layers=2,
+            vocab_size=parts.VOCABULARY,
+            max_position_embeddings=96,
+            pad_token_id=0,
+        )
+        like = decoder("KandinskyV22Pipeline", channels, added="text_image", read="text_image_proj")()
+        return getattr(diffusers, cls)(
+            text_encoder=MultilingualCLIP(config),
+            tokenizer=parts.tokenizer(parts.TOKENS, start=True, end=True),
+            unet=like.unet,
+            scheduler=diffusers.DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1),
+            movq=like.movq,
+        )
+
+    return made
+
+
+first = old("KandinskyPipeline")
 
 
 def prior(cls: str) -> Any:
@@ -152,6 +159,7 @@ PAIR: dict[str, Any] = {
     "output_type": "latent",
     "negative": OMIT,
 }
+OLD: dict[str, Any] = {**PAIR, "output_type": "pt", "negative": "grey", "prompt": PROMPT}
 USED: dict[str, Any] = {"prediction": "epsilon", "variance": "used"}
 PRIOR: dict[str, Any] = {"prediction": "sample", "denoisers": ("prior",)}
 THREE: dict[str, Any] = {"prediction": "epsilon", "combine": "c + g (c - u)", "offset": 1.0}
@@ -193,8 +201,30 @@ FAMILY = Family(
             "KandinskyPipeline",
             "kandinsky",
             first,
-            calls(**PAIR | {"output_type": "pt", "negative": "grey"}, prompt=PROMPT),
+            calls(**OLD),
             **USED | {"variance": "discarded"},
+        ),
+        Case(
+            "KandinskyImg2ImgPipeline",
+            "kandinsky",
+            old("KandinskyImg2ImgPipeline"),
+            calls(**OLD, image=pil(16), strength=0.7),
+            scales=(3.0, 15.0),
+            **USED | {"variance": "discarded"},
+        ),
+        Case(
+            "KandinskyInpaintPipeline",
+            "kandinsky",
+            old("KandinskyInpaintPipeline", 9),
+            calls(**OLD, image=pil(16), mask_image=mask(16)[0, 0].numpy()),
+            **USED | {"variance": "discarded"},
+        ),
+        Case(
+            "KandinskyPriorPipeline",
+            "kandinsky",
+            prior("KandinskyPriorPipeline"),
+            calls(prompt=PROMPT),
+            **PRIOR,
         ),
         Case(
             "KandinskyV22PriorPipeline",

@@ -155,6 +155,18 @@ FAMILY = Family(
                     {**TEXT, "intermediate_timesteps": None, "negative": OMIT},
                     {"prediction": "v", **SPRINT},
                 ),
+                (
+                    "SanaSprintImg2ImgPipeline",
+                    {"sprint": True},
+                    {
+                        **TEXT,
+                        "intermediate_timesteps": None,
+                        "negative": OMIT,
+                        "image": picture(32),
+                        "strength": 0.7,
+                    },
+                    {"prediction": "v", **SPRINT},
+                ),
             )
         ),
     ),

@@ -26,18 +26,28 @@ def build(cls: str) -> Any:
     return made
 
 
-def components() -> dict[str, Any]:
+@seeded
+def image() -> Any:
+    return diffusers.SkyReelsV2ImageToVideoPipeline(
+        **components(36, image_dim=parts.WIDTH),
+        image_encoder=parts.clip_vision(),
+        image_processor=parts.clip_pictures(),
+    )
+
+
+def components(channels: int = 16, **more: Any) -> dict[str, Any]:
     transformer = diffusers.SkyReelsV2Transformer3DModel(
         patch_size=(1, 2, 2),
         num_attention_heads=2,
         attention_head_dim=12,
-        in_channels=16,
+        in_channels=channels,
         out_channels=16,
         text_dim=parts.WIDTH,
         freq_dim=32,
         ffn_dim=32,
         num_layers=2,
         rope_max_seq_len=32,
+        **more,
     )
     return {
         **parts_video.text(),
@@ -58,7 +68,7 @@ FAMILY = Family(
         Case(
             cls,
             "skyreels_v2",
-            build(cls),
+            image if cls == "SkyReelsV2ImageToVideoPipeline" else build(cls),
             video_calls(**call),
             denoisers=("transformer",),
             style="two calls",
@@ -67,6 +77,11 @@ FAMILY = Family(
         )
         for cls, call, facts in (
             ("SkyReelsV2Pipeline", CALL, {}),
+            (
+                "SkyReelsV2ImageToVideoPipeline",
+                {**CALL, "image": parts.pil(16)},
+                {"single": True},  # the image is not repeated
+            ),
             ("SkyReelsV2DiffusionForcingPipeline", FORCING, APART),
             (
                 "SkyReelsV2DiffusionForcingPipeline",

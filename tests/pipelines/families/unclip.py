@@ -45,10 +45,26 @@ def shape(cls: str, **reader: Any) -> Any:
     return built
 
 
-@seeded
-def image_after_prior() -> Any:
+def noised() -> dict[str, Any]:
+    """What reads an image's encoding, and how noise is added to it."""
     from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
 
+    return {
+        "image_normalizer": StableUnCLIPImageNormalizer(embedding_dim=parts.WIDTH),
+        "image_noising_scheduler": diffusers.DDPMScheduler(beta_schedule="squaredcos_cap_v2"),
+        **sd.components(class_embed_type="projection", projection_class_embeddings_input_dim=2 * parts.WIDTH),
+    }
+
+
+@seeded
+def image_after_image() -> Any:
+    return diffusers.StableUnCLIPImg2ImgPipeline(
+        feature_extractor=parts.clip_pictures(), image_encoder=parts.clip_vision(), **noised()
+    )
+
+
+@seeded
+def image_after_prior() -> Any:
     return diffusers.StableUnCLIPPipeline(
         prior_tokenizer=parts.clip_tokenizer(),
         prior_text_encoder=parts.clip_text(projection=parts.WIDTH),
@@ -56,9 +72,7 @@ def image_after_prior() -> Any:
         prior_scheduler=diffusers.DDPMScheduler(
             variance_type="fixed_small_log", prediction_type="sample", beta_schedule="squaredcos_cap_v2"
         ),
-        image_normalizer=StableUnCLIPImageNormalizer(embedding_dim=parts.WIDTH),
-        image_noising_scheduler=diffusers.DDPMScheduler(beta_schedule="squaredcos_cap_v2"),
-        **sd.components(class_embed_type="projection", projection_class_embeddings_input_dim=2 * parts.WIDTH),
+        **noised(),
     )
 
 
@@ -95,6 +109,13 @@ FAMILY = Family(
             "stable_unclip",
             image_after_prior,
             calls(prompt=PROMPT, output_type="latent", height=16, width=16, prior_num_inference_steps=2),
+            prediction="epsilon",
+        ),
+        Case(
+            "StableUnCLIPImg2ImgPipeline",
+            "stable_unclip",
+            image_after_image,
+            calls(prompt=PROMPT, image=pil(32), output_type="latent", height=16, width=16),
             prediction="epsilon",
         ),
     ),

@@ -5,7 +5,7 @@ from typing import Any
 import diffusers
 
 from tests.pipelines.families import Case, Family, parts, parts_video
-from tests.pipelines.families.parts import PROMPT, pil, seeded
+from tests.pipelines.families.parts import OMIT, PROMPT, pil, seeded
 from tests.pipelines.families.parts_video import video_calls, wan_vae
 
 CALL = {
@@ -98,9 +98,67 @@ def video() -> Any:
     return diffusers.WanVideoToVideoPipeline(**components())
 
 
+@seeded
+def edit() -> Any:
+    return diffusers.LucyEditPipeline(**components(transformer=transformer(in_channels=32), transformer_2=None))
+
+
+@seeded
+def animate() -> Any:
+    """A character that moves as in one video and has the face of another."""
+    return diffusers.WanAnimatePipeline(
+        **components(
+            transformer=transformer(
+                kind=diffusers.WanAnimateTransformer3DModel,
+                in_channels=36,
+                latent_channels=16,
+                image_dim=parts.WIDTH,
+                motion_encoder_channel_sizes={"4": 8, "8": 8, "16": 8},
+                motion_encoder_size=16,
+                motion_style_dim=8,
+                motion_dim=4,
+                motion_encoder_dim=16,
+                face_encoder_hidden_dim=16,
+                face_encoder_num_heads=2,
+                inject_face_latents_blocks=2,
+            ),
+            image_encoder=parts.clip_vision(),
+            image_processor=parts.clip_pictures(),
+        )
+    )
+
+
+ANIMATE: dict[str, Any] = {
+    "image": pil(16),
+    "pose_video": [pil(16)] * 9,
+    "face_video": [pil(16)] * 9,
+    "segment_frame_length": 5,
+}
+"""Two segments, the second of which begins with the last frame of the first."""
+
 FAMILY = Family(
     "Wan",
     (
+        Case(
+            "WanAnimatePipeline",
+            "wan",
+            animate,
+            video_calls(**CALL | {"num_frames": OMIT}, **ANIMATE),
+            denoisers=("transformer",),
+            style="two calls",
+            order="cond uncond",
+            runs=2,
+        ),
+        Case(
+            "LucyEditPipeline",
+            "lucy",
+            edit,
+            video_calls(**CALL, video=[pil(16)] * 5),
+            denoisers=("transformer",),
+            style="two calls",
+            order="cond uncond",
+            single=True,  # the video is not repeated
+        ),
         Case(
             "WanPipeline",
             "wan",
@@ -154,7 +212,7 @@ FAMILY = Family(
             "WanVideoToVideoPipeline",
             "wan",
             video,
-            video_calls(**{**CALL, "num_frames": parts.OMIT}, video=[pil(16)] * 5, strength=0.7),
+            video_calls(**{**CALL, "num_frames": OMIT}, video=[pil(16)] * 5, strength=0.7),
             denoisers=("transformer",),
             style="two calls",
             order="cond uncond",

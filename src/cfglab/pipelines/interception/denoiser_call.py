@@ -195,13 +195,21 @@ class DenoiserCall:
             elif name in dims and isinstance(value, Tensor):
                 self._check(name, value.shape[dims[name]])
                 changed[name] = change(value, dims[name], 1)
-            elif name in profile.blocks and isinstance(value, Tensor):
-                self._check(name, len(value) % self.count or self.count)
-                changed[name] = change(value, 0, len(value) // self.count)
+            elif name in profile.blocks:
+                changed[name] = self._changed_blocks(name, value, change)
             else:
                 kind = True if name == self.sample_name else kind_of(name)
                 changed[name] = self._walk(name, value, kind, change, rows)
         return changed
+
+    def _changed_blocks(self, name: str, value: Any, change: Callable[[Tensor, int, int], Tensor]) -> Any:
+        """`value` with its tensors changed, each of which repeats every row several times."""
+        if isinstance(value, Tensor):
+            self._check(name, len(value) % self.count or self.count)
+            return change(value, 0, len(value) // self.count)
+        if isinstance(value, list | tuple):
+            return type(value)(self._changed_blocks(name, item, change) for item in value)
+        return value
 
     def _walk(
         self, name: str, value: Any, kind: Any, change: Callable[[Tensor, int, int], Tensor], rows: list[int] | None

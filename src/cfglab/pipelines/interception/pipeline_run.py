@@ -351,8 +351,15 @@ class PipelineRun:
         )
 
     def _length(self) -> int | None:
-        """The number of timesteps that the pipeline reports for its run."""
-        return getattr(self.pipe, "_num_timesteps", None) or getattr(self.pipe, "num_timesteps", None)
+        """The number of timesteps of the run: what the pipeline reports, or what `strength` leaves of them.
+
+        Pipelines of tokens report nothing, and neither their scheduler nor their network is given the first timestep.
+        """
+        reported = getattr(self.pipe, "_num_timesteps", None) or getattr(self.pipe, "num_timesteps", None)
+        strength = self.arguments.get("strength")
+        if reported is None and strength is not None and self.profile.space == "logits":
+            return int(len(self.pipe.scheduler.timesteps) * strength)
+        return reported
 
     def _follow_scheduler(self) -> None:
         """A replaced scheduler starts another count."""

@@ -10,6 +10,7 @@ from cfglab.pipelines.profiles.table_unverified import (
     EMBEDDED,
     EXPERTS,
     RESCALED,
+    TOKENS,
     TRANSFORMER,
     TRUE,
     TWO,
@@ -19,6 +20,7 @@ from cfglab.pipelines.profiles.table_unverified import (
 CONTROLLED: dict[str, Any] = {"helpers": ("controlnet",)}
 COND_FIRST: dict[str, Any] = {"parts": ("cond", "uncond")}
 PERTURBED: dict[str, Any] = {"parts": ("uncond", "cond", "perturbed"), "third_from": ("pag_scale",)}
+FRAMES: dict[str, Any] = {"blocks": ("encoder_hidden_states",)}
 PIX2PIX: dict[str, Any] = {"parts": ("cond", "uncond", "neither"), "alike": False}
 SKIPPED = ("skip_guidance_layers", None, "a transform that skips layers")
 SD3: dict[str, Any] = {**TRANSFORMER, "refused": (SKIPPED,)}
@@ -49,19 +51,26 @@ DEFAULTS: dict[str, Any] = {}
 GENERIC = """
 StableDiffusionImg2ImgPipeline StableDiffusionInpaintPipeline StableDiffusionDepth2ImgPipeline
 StableDiffusionUpscalePipeline StableDiffusionImageVariationPipeline StableDiffusionAdapterPipeline
-StableDiffusionGLIGENPipeline StableUnCLIPPipeline StableDiffusionDiffEditPipeline LDMTextToImagePipeline KolorsPipeline
-KolorsImg2ImgPipeline AudioLDMPipeline AudioLDM2Pipeline MusicLDMPipeline
+StableDiffusionGLIGENPipeline StableUnCLIPPipeline StableUnCLIPImg2ImgPipeline StableDiffusionDiffEditPipeline
+LDMTextToImagePipeline KolorsPipeline KolorsImg2ImgPipeline AudioLDMPipeline AudioLDM2Pipeline MusicLDMPipeline
+TextToVideoSDPipeline VideoToVideoSDPipeline I2VGenXLPipeline StableDiffusionControlNetXSPipeline
+StableDiffusionXLControlNetXSPipeline PaintByExamplePipeline BlipDiffusionPipeline AltDiffusionImg2ImgPipeline
+StableDiffusionModelEditingPipeline
 """
 
 ROWS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(GENERIC.split(), DEFAULTS),
     # -- Stable Diffusion and SDXL -------------------------------------------------------------------------------------
     "StableDiffusionPipeline StableDiffusionXLPipeline StableDiffusionXLImg2ImgPipeline "
-    "StableDiffusionXLInpaintPipeline StableDiffusionXLAdapterPipeline": RESCALED,
+    "StableDiffusionXLInpaintPipeline StableDiffusionXLAdapterPipeline StableDiffusionLDM3DPipeline "
+    "AltDiffusionPipeline": RESCALED,
+    "StableDiffusionInpaintPipelineLegacy": {
+        "excluded": (("add_predicted_noise", False, "then reads the unconditional prediction after the combine"),)
+    },
     "StableDiffusionControlNetPipeline StableDiffusionControlNetImg2ImgPipeline "
     "StableDiffusionControlNetInpaintPipeline StableDiffusionXLControlNetPipeline "
     "StableDiffusionXLControlNetImg2ImgPipeline StableDiffusionXLControlNetUnionPipeline "
-    "StableDiffusionXLControlNetUnionImg2ImgPipeline": CONTROLLED,
+    "StableDiffusionXLControlNetUnionImg2ImgPipeline BlipDiffusionControlNetPipeline": CONTROLLED,
     "StableDiffusionXLControlNetInpaintPipeline StableDiffusionXLControlNetUnionInpaintPipeline": {
         **CONTROLLED,
         **RESCALED,
@@ -75,7 +84,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "StableDiffusionControlNetPAGPipeline StableDiffusionControlNetPAGInpaintPipeline "
     "StableDiffusionXLControlNetPAGPipeline StableDiffusionXLControlNetPAGImg2ImgPipeline": {**PERTURBED, **CONTROLLED},
     # -- tokens --------------------------------------------------------------------------------------------------------
-    "AmusedPipeline AmusedInpaintPipeline": AMUSED,
+    "AmusedPipeline AmusedImg2ImgPipeline AmusedInpaintPipeline": AMUSED,
+    "VQDiffusionPipeline": TOKENS,
     # -- batched transformers ------------------------------------------------------------------------------------------
     "AllegroPipeline AuraFlowPipeline BriaFiboPipeline PRXPipeline StableAudioPipeline "
     "StableAudio3Pipeline": TRANSFORMER,
@@ -132,16 +142,17 @@ ROWS: dict[str, dict[str, Any]] = {
     # -- pixels, priors, cascades --------------------------------------------------------------------------------------
     "IFPipeline IFImg2ImgPipeline IFInpaintingPipeline IFSuperResolutionPipeline IFImg2ImgSuperResolutionPipeline "
     "IFInpaintingSuperResolutionPipeline": {"variance": "half"},
-    "KandinskyPipeline KandinskyV22Pipeline KandinskyV22Img2ImgPipeline KandinskyV22InpaintPipeline "
-    "KandinskyV22ControlnetPipeline KandinskyV22ControlnetImg2ImgPipeline": {"variance": "half"},
-    "KandinskyV22PriorPipeline KandinskyV22PriorEmb2EmbPipeline": {"denoisers": ("prior",)},
+    "KandinskyPipeline KandinskyImg2ImgPipeline KandinskyInpaintPipeline KandinskyV22Pipeline "
+    "KandinskyV22Img2ImgPipeline KandinskyV22InpaintPipeline KandinskyV22ControlnetPipeline "
+    "KandinskyV22ControlnetImg2ImgPipeline": {"variance": "half"},
+    "KandinskyPriorPipeline KandinskyV22PriorPipeline KandinskyV22PriorEmb2EmbPipeline": {"denoisers": ("prior",)},
     "ShapEPipeline ShapEImg2ImgPipeline": {"denoisers": ("prior",), "variance": "last half"},
     "Kandinsky3Pipeline Kandinsky3Img2ImgPipeline": {"injected": "quarter", "fixed": (("guidance_scale", 3.0),)},
     "StableCascadePriorPipeline WuerstchenPriorPipeline": {**COND_FIRST, "denoisers": ("prior",)},
     "StableCascadeDecoderPipeline WuerstchenDecoderPipeline": {**COND_FIRST, "denoisers": ("decoder",)},
     # -- two calls a step ----------------------------------------------------------------------------------------------
     "FluxPipeline FluxImg2ImgPipeline FluxInpaintPipeline HunyuanVideoPipeline HunyuanVideoImageToVideoPipeline "
-    "HunyuanVideoFramepackPipeline": FLUX,
+    "HunyuanVideoFramepackPipeline HunyuanSkyreelsImageToVideoPipeline": FLUX,
     "FluxControlNetPipeline": {**FLUX, **CONTROLLED},
     "FluxKontextPipeline FluxKontextInpaintPipeline": {**FLUX, "image_ids": "img_ids"},
     "Flux2KleinPipeline Flux2KleinInpaintPipeline": {**TWO, "image_ids": "img_ids"},
@@ -206,10 +217,18 @@ ROWS: dict[str, dict[str, Any]] = {
         "refused": (("guidance_schedule", ..., "table([...]) with a scale a step"),),
     },
     # -- the scale is an input -----------------------------------------------------------------------------------------
-    "FluxControlPipeline FluxFillPipeline Flux2Pipeline SanaSprintPipeline VisualClozeGenerationPipeline": EMBEDDED,
-    "FluxControlNetImg2ImgPipeline": {**EMBEDDED, **CONTROLLED},
+    "FluxControlPipeline FluxControlImg2ImgPipeline FluxControlInpaintPipeline FluxFillPipeline Flux2Pipeline "
+    "SanaSprintPipeline SanaSprintImg2ImgPipeline VisualClozeGenerationPipeline": EMBEDDED,
+    "FluxControlNetImg2ImgPipeline FluxControlNetInpaintPipeline": {**EMBEDDED, **CONTROLLED},
     # -- video ---------------------------------------------------------------------------------------------------------
-    "AnimateDiffPipeline AnimateDiffVideoToVideoPipeline": {"blocks": ("encoder_hidden_states",)},
+    "AnimateDiffPipeline AnimateDiffVideoToVideoPipeline PIAPipeline": FRAMES,
+    "AnimateDiffControlNetPipeline AnimateDiffVideoToVideoControlNetPipeline AnimateDiffSparseControlNetPipeline": {
+        "blocks": (*FRAMES["blocks"], "down_block_additional_residuals", "mid_block_additional_residual")
+    },
+    "AnimateDiffSDXLPipeline": {**FRAMES, **RESCALED},
+    "AnimateDiffPAGPipeline": {**FRAMES, **PERTURBED},
+    "AnyFlowPipeline": TRANSFORMER,
+    "EasyAnimatePipeline EasyAnimateInpaintPipeline": {**TRANSFORMER, **RESCALED},
     "CogVideoXPipeline CogVideoXImageToVideoPipeline CogVideoXVideoToVideoPipeline "
     "CogVideoXFunControlPipeline": COGVIDEO,
     "MochiPipeline": {**TRANSFORMER, "wide": True},
@@ -223,7 +242,9 @@ ROWS: dict[str, dict[str, Any]] = {
     },
     "LTX2Pipeline LTX2ImageToVideoPipeline LTX2ConditionPipeline LTX2InContextPipeline": WITH_SOUND,
     "LTX2HDRPipeline": {**WITH_SOUND, "fixed": (("guidance_scale", 2.0),)},
-    "WanVideoToVideoPipeline ChronoEditPipeline HeliosPipeline SkyReelsV2Pipeline": TWO,
+    "WanVideoToVideoPipeline WanAnimatePipeline ChronoEditPipeline HeliosPipeline SkyReelsV2Pipeline "
+    "SkyReelsV2ImageToVideoPipeline Kandinsky5T2VPipeline Kandinsky5I2VPipeline Kandinsky5T2IPipeline "
+    "Kandinsky5I2IPipeline": TWO,
     "SkyReelsV2DiffusionForcingPipeline SkyReelsV2DiffusionForcingImageToVideoPipeline "
     "SkyReelsV2DiffusionForcingVideoToVideoPipeline": {
         **TWO,
@@ -233,7 +254,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "CosmosTextToWorldPipeline CosmosVideoToWorldPipeline Cosmos2TextToImagePipeline Cosmos2VideoToWorldPipeline "
     "Cosmos2_5_PredictBasePipeline": TWO,
     "Cosmos2_5_TransferPipeline": {**TWO, **CONTROLLED},
-    "WanPipeline WanImageToVideoPipeline WanVACEPipeline": EXPERTS,
+    "WanPipeline WanImageToVideoPipeline WanVACEPipeline LucyEditPipeline": EXPERTS,
     "StableVideoDiffusionPipeline": {
         "scale": "max_guidance_scale",
         "alike": False,
