@@ -141,7 +141,8 @@ round as another size of batch does): **bit** for bit, or, for the cause given, 
 three steps at the scale 3. Larger scales and more steps make a last bit grow, up to 1e-4 in ten steps at the scale
 15; whatever they are, the difference is at most {times} times what the untouched pipeline changes by when each of its
 predictions changes by one last bit. A schedule that leaves rows out is within 1e-5 of the pipeline's own formula with
-a moving scale (other sizes of batch round differently). Rows of ControlNets are left out with those of the denoiser.
+a moving scale (other sizes of batch round differently). Rows of ControlNets are left out with those of the denoiser,
+except AnimateDiff's: these have a row for each frame, and all are run.
 The attention of `ControlNetUnionModel` reads the rows of its batch as a sequence, so with it all rows are run.
 
 | class | family | layout | beyond the generic rule | same |
@@ -164,7 +165,8 @@ READ = """
 ## Not run: profiles read from the source
 
 Guided by these profiles, which the first call of a run checks against the tensors. Compare once with the untouched
-pipeline before you rely on one.
+pipeline before you rely on one. diffusers 0.42.1 itself cannot run `EasyAnimateControlPipeline`: it calls its
+`encode_prompt` with an argument that does not exist.
 
 | class | layout | beyond the generic rule |
 |---|---|---|
@@ -304,7 +306,8 @@ def _beyond(profile: Profile) -> Iterator[str]:
     if profile.dims:
         yield ", ".join(f"rows of `{name}` on dimension {dim}" for name, dim in profile.dims)
     if profile.blocks:
-        yield ", ".join(f"`{name}` repeats every row" for name in profile.blocks)
+        names = ", ".join(f"`{name}`" for name in profile.blocks)
+        yield f"{names} {'repeats' if len(profile.blocks) == 1 else 'repeat'} every row"
     if profile.networks:
         yield "two networks"
     if "perturbed" in profile.parts or "neither" in profile.parts:

@@ -60,6 +60,7 @@ def test_guidance_rescale(name: str) -> None:
         ("BriaPipeline", "clip_value", (0.4, None), True),
         ("StableDiffusionPAGPipeline", "pag_adaptive_scale", (0.003, 0.0), True),
         ("StableDiffusionPAGPipeline", "pag_scale", (0.0, 2.0), True),
+        ("AnimateDiffPAGPipeline", "pag_scale", (0.0, 2.0), True),
     ],
 )
 def test_arguments_that_change_the_combine(name: str, argument: str, values: Any, exact: bool) -> None:

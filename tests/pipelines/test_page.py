@@ -54,6 +54,12 @@ def test_what_the_generic_rule_would_do_is_said_right_of_what_is_run() -> None:
             assert profile.denoisers == ("unet",) or f'denoisers=("{profile.denoisers[0]}",)' in said
 
 
+def test_a_class_that_diffusers_itself_cannot_run() -> None:
+    kind = diffusers.EasyAnimateControlPipeline
+    assert "text_encoder_index=" in inspect.getsource(kind.__call__)
+    assert "text_encoder_index" not in inspect.signature(kind.encode_prompt).parameters
+
+
 def test_no_class_is_refused_without_a_reason() -> None:
     known = dict(page.classes())
     assert not known.keys() - profiles().keys() - REFUSED.keys()

@@ -106,6 +106,11 @@ def test_transforms_on_an_embedded_scale() -> None:
         ("StableVideoDiffusionPipeline", {"min_guidance_scale": 2.0}, r"min_guidance_scale=2.0 .*per_frame\("),
         ("AceStepPipeline", {"cfg_interval_end": 0.5}, r"cfg_interval_end=0.5 .*inside\("),
         ("AceStepPipeline", {"audio_cover_strength": 0.5}, "audio_cover_strength=0.5 .*for another text as well"),
+        (
+            "StableDiffusionInpaintPipelineLegacy",
+            {"add_predicted_noise": True},
+            "add_predicted_noise=True .*unconditional prediction .*leave it at False",
+        ),
         ("GlmImagePipeline", {"image": [pil()]}, "image=.* to fill a cache .*leave it at None, or make this call"),
         ("DreamLitePipeline", {"image": pil()}, "image=.* third part, .*leave it at None, or make this call"),
         ("Kandinsky6TI2VAPipeline", {"sample_audio": True}, "sample_audio=True .*the sound beside .*leave it at False"),

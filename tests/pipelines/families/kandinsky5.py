@@ -3,6 +3,7 @@
 from typing import Any
 
 import diffusers
+import torch
 
 from tests.pipelines.families import Case, Family, parts, qwenimage
 from tests.pipelines.families.parts import PROMPT, calls, pil, seeded
@@ -63,7 +64,7 @@ READ: dict[str, Any] = {
     for name, value in (
         ("embeds_qwen", parts.words(seed)),
         ("embeds_clip", parts.words(seed + 2)[:, 0]),
-        ("cu_seqlens", parts.torch.tensor([0, 8])),
+        ("cu_seqlens", torch.tensor([0, 8])),
     )
 }
 """The encodings of a prompt and of a negative one, for the edit, whose text encoder sees the image too."""
