@@ -7,7 +7,7 @@ import transformers
 from torch import Tensor
 
 from cfglab.pipelines import Profile
-from cfglab.pipelines.profiles.table_unverified import TRANSFORMER
+from cfglab.pipelines.profiles.table import TRANSFORMER
 from tests.pipelines.families import parts, parts_video, qwenimage
 from tests.pipelines.families.parts import pil, seeded, told
 from tests.pipelines.modular import hunyuan

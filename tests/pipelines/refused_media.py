@@ -11,7 +11,7 @@ from diffusers.pipelines.ltx2.latent_upsampler import LTX2LatentUpsamplerModel
 from torch import Tensor
 
 from cfglab.pipelines import Profile
-from cfglab.pipelines.profiles.table_unverified import TRANSFORMER, TWO
+from cfglab.pipelines.profiles.table import TRANSFORMER, TWO
 from tests.pipelines.families import ltx2, parts, parts_video
 from tests.pipelines.families.parts import PROMPT, calls, picture, seeded
 from tests.pipelines.refused_networks import ENCODED, SIZE, sampled

@@ -11,7 +11,7 @@ from diffusers.pipelines.ltx2.latent_upsampler import LTX2LatentUpsamplerModel
 from torch import Tensor
 
 from cfglab.pipelines import Profile
-from cfglab.pipelines.profiles.table_unverified import TRANSFORMER
+from cfglab.pipelines.profiles.table import TRANSFORMER
 from tests.pipelines.families import dreamlite, flux, ltx2, parts, unclip, versatile_diffusion
 from tests.pipelines.families.parts import PROMPT, calls, pil, seeded
 from tests.pipelines.refused_tries import ONE_PREDICTION, Try, small_unet, without_scale

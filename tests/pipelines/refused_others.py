@@ -11,7 +11,7 @@ from diffusers.pipelines.ltx.modeling_latent_upsampler import LTXLatentUpsampler
 from torch import Tensor, nn
 
 from cfglab.pipelines import Profile
-from cfglab.pipelines.profiles.table_unverified import TRANSFORMER, TWO
+from cfglab.pipelines.profiles.table import TRANSFORMER, TWO
 from tests.pipelines.families import helios, ltx, parts, parts_video, sd, sdxl
 from tests.pipelines.families.parts import PROMPT, calls, pil, seeded
 from tests.pipelines.refused_tries import LATENT, Try, stable_diffusion

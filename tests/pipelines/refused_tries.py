@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from cfglab.pipelines import Profile
-from cfglab.pipelines.profiles.table import Z_IMAGE
-from cfglab.pipelines.profiles.table_unverified import RESCALED, TRANSFORMER, TWO
+from cfglab.pipelines.profiles.table import RESCALED, TRANSFORMER, TWO, Z_IMAGE
 from tests.pipelines.families import cascade, flux2, kandinsky, ltx, parts, sd, stable_audio_3, z_image
 from tests.pipelines.families.parts import PROMPT, calls, mask, picture, pil, seeded
 

@@ -4,18 +4,24 @@ from functools import cache
 from typing import Any
 
 from cfglab.pipelines.profiles.profile import Profile
-from cfglab.pipelines.profiles.table_unverified import (
-    AMUSED,
-    COGVIDEO,
-    EMBEDDED,
-    EXPERTS,
-    RESCALED,
-    TOKENS,
-    TRANSFORMER,
-    TRUE,
-    TWO,
-    UNVERIFIED,
-)
+
+RESCALED: dict[str, Any] = {"post_combine": "rescale", "fixed": (("guidance_rescale", 0.0),)}
+TRANSFORMER: dict[str, Any] = {"denoisers": ("transformer",)}
+TWO: dict[str, Any] = {**TRANSFORMER, "layout": "two calls", "parts": ("cond", "uncond")}
+TRUE: dict[str, Any] = {**TWO, "scale": "true_cfg_scale", "negatives": ("negative_prompt", "negative_prompt_embeds")}
+EMBEDDED: dict[str, Any] = {**TRANSFORMER, "layout": "embedded", "embedded": "guidance", "off": None}
+COGVIDEO: dict[str, Any] = {
+    **TRANSFORMER,
+    "wide": True,
+    "refused": (("use_dynamic_cfg", False, "a schedule of the scale"),),
+}
+EXPERTS: dict[str, Any] = {
+    **TWO,
+    "denoisers": ("transformer", "transformer_2"),
+    "refused": (("guidance_scale_2", None, "a schedule over both experts, such as constant(4).then(3, at=0.5)"),),
+}
+TOKENS: dict[str, Any] = {**TRANSFORMER, "space": "logits"}
+AMUSED: dict[str, Any] = {**TOKENS, "rows": ("micro_conds", "pooled_text_emb")}
 
 CONTROLLED: dict[str, Any] = {"helpers": ("controlnet",)}
 COND_FIRST: dict[str, Any] = {"parts": ("cond", "uncond")}
@@ -262,6 +268,12 @@ ROWS: dict[str, dict[str, Any]] = {
             ("min_guidance_scale", 1.0, "per_frame(map='...', dim=1), with a share of the scale for each frame"),
         ),
     },
+}
+
+# Read from diffusers' source, run by no test, and checked against the tensors at the first call as all are.
+UNVERIFIED: dict[str, dict[str, Any]] = {
+    "ConsisIDPipeline": COGVIDEO,
+    "EasyAnimateControlPipeline": {**TRANSFORMER, **RESCALED},
 }
 
 
