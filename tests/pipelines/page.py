@@ -183,10 +183,6 @@ diffusers' own guider of that scale. `HeliosPyramidPipeline` has the same result
 follow. `python -m tests.pipelines.refused` tries them again. Of every class a test reads the fact that its reason
 states in the installed source. Where the last column needs more words:
 
-- **Cosmos 3** has two calls a step and one scale, but `guide()` takes the first argument of a network for the sample.
-  Here that is the text, of 114 and of 121 tokens in the try, and no `Profile` can name another argument. A test takes
-  `vision_tokens` for the sample instead: a video alone is then the same as the untouched one, a video with actions is
-  not, because their prediction beside that of the video is not guided.
 - **LTX-2's diffusion decoder** has no rows because its pipeline calls `decode` of the network, which takes its steps
   inside (three in the try), and never reads its scheduler.
 - **RFD4-Proteina** and **unCLIP** have samplers under other names than `scheduler`, one for each quantity or network.
@@ -289,6 +285,8 @@ def _beyond(profile: Profile) -> Iterator[str]:
         yield variance.get(str(profile.variance), f"guides {profile.variance} channels, the rest follow c")
     if profile.image_ids:
         yield "guides the tokens of the new image only"
+    if profile.sample:
+        yield f"its sample is `{profile.sample}`"
     if profile.wide:
         yield "combined in float32"
     if profile.negated:
@@ -311,7 +309,8 @@ def _beyond(profile: Profile) -> Iterator[str]:
     if profile.networks:
         yield "two networks"
     if "perturbed" in profile.parts or "neither" in profile.parts:
-        yield "the third part is kept, every row is run"
+        given = ", ".join(f"`{name}`" for name in profile.third_from if "neither" in profile.parts)
+        yield f"{f'with {given} ' if given else ''}the third part is kept, every row is run"
     if profile.layout == "with sound":
         yield "its further passes and `guidance_rescale` are kept"
     if refused := (*profile.refused, *profile.excluded):

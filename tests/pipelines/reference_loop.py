@@ -84,7 +84,7 @@ def counted(pipe: Any, names: Sequence[str]) -> Iterator[list[int]]:
     rows: list[int] = []
 
     def before(_module: Any, args: Any, named: dict[str, Any]) -> None:
-        samples = [*args, *(named[name] for name in ("sample", "hidden_states") if name in named)]
+        samples = [*args, *(named[name] for name in ("sample", "hidden_states", "vision_tokens") if name in named)]
         rows.append(len(samples[0]))
 
     before.row_independent = True  # type: ignore[attr-defined]

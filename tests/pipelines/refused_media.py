@@ -1,7 +1,6 @@
-"""Classes that guide() refuses and that make something else than an image from a text: text, the atoms of a protein,
-a video with sound and actions; or that make a given video larger, longer, or decode it."""
+"""Classes that guide() refuses and that make something else than an image from a text (text, the atoms of a protein),
+or that make a given video larger, longer, or decode it."""
 
-from collections.abc import Callable
 from typing import Any
 
 import diffusers
@@ -11,9 +10,9 @@ from diffusers.pipelines.ltx2.latent_upsampler import LTX2LatentUpsamplerModel
 from torch import Tensor
 
 from cfglab.pipelines import Profile
-from cfglab.pipelines.profiles.table import TRANSFORMER, TWO
-from tests.pipelines.families import ltx2, parts, parts_video
-from tests.pipelines.families.parts import PROMPT, calls, picture, seeded
+from cfglab.pipelines.profiles.table import TRANSFORMER
+from tests.pipelines.families import ltx2, parts
+from tests.pipelines.families.parts import PROMPT, picture, seeded
 from tests.pipelines.refused_networks import ENCODED, SIZE, sampled
 from tests.pipelines.refused_tries import Try, without_scale
 
@@ -83,36 +82,6 @@ def atoms() -> Any:
     )
 
 
-def omni(**more: Any) -> Callable[[], Any]:
-    """A builder of Cosmos 3, whose network reads one sequence of text and video; `more` is what else it reads."""
-
-    @seeded
-    def built() -> Any:
-        transformer = diffusers.Cosmos3OmniTransformer(
-            head_dim=8,
-            hidden_size=parts.WIDTH,
-            intermediate_size=37,
-            latent_channel=16,
-            patch_latent_dim=64,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            num_hidden_layers=2,
-            rope_axes_dim=(2, 1, 1),
-            vocab_size=parts.VOCABULARY,
-            **more,
-        )
-        return diffusers.Cosmos3OmniPipeline(
-            transformer=parts.loud(transformer, "embed_tokens"),
-            text_tokenizer=parts.tokenizer(512),
-            vae=parts_video.wan_vae(),
-            scheduler=diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True),
-            enable_safety_checker=False,
-            default_use_system_prompt=False,
-        )
-
-    return built
-
-
 @seeded
 def larger_video() -> Any:
     """Kandinsky 6's super-resolution, whose sparse attention runs as it is on tiles of 8x8 tokens."""
@@ -176,13 +145,10 @@ def noise(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
 
 
-OMNI: dict[str, Any] = {"prompt": PROMPT, "negative": "grey", "output_type": "latent"}
-VIDEO: dict[str, Any] = {**OMNI, "height": 32, "width": 32, "num_frames": 5}
 TOKENS = torch.ones(1, 6).bool()
 """Six tokens of a protein, all of them to be made."""
 
 MEDIA: dict[str, Try] = {
-    "Cosmos3OmniPipeline": Try(omni(), calls(**VIDEO), Profile(**TWO)),
     "DiffusionGemmaPipeline": Try(
         blocks_of_text,
         without_scale(prompt=PROMPT, gen_length=8, confidence_threshold=None, output_type="seq"),

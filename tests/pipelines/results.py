@@ -10,15 +10,16 @@ TIMES = 4
 """The difference of such a class over what one last bit more in every prediction makes of the untouched pipeline, at
 any scale and after any number of steps; between 0.5 and 1.1 where it was measured."""
 
-BY_CLASS = {
+BY_CASE = {
     "StableDiffusionLatentUpscalePipeline": "preconditions u and c apart, here their combination",
     "Ideogram4Pipeline": "its formula is g c + (1 - g) u",
     "StableDiffusionInstructPix2PixPipeline": "adds its three terms in another order",
     "StableDiffusionXLInstructPix2PixPipeline": "adds its three terms in another order",
     "OmniGenPipeline": "adds its three terms in another order",
+    "DreamLitePipeline-edit": "with an image it adds its three terms in another order",
     "AceStepPipeline": "projects in float64",
 }
-BY_CLASS |= dict.fromkeys(
+BY_CASE |= dict.fromkeys(
     (
         "LTX2Pipeline",
         "LTX2ImageToVideoPipeline",
@@ -36,4 +37,4 @@ BY_FORMULA = {
 
 def cause(case: Case) -> str:
     """Why guide() at the same scale differs in the last bits; "" where it does not."""
-    return BY_CLASS.get(case.cls, BY_FORMULA.get(case.combine, ""))
+    return BY_CASE.get(case.name, BY_CASE.get(case.cls, BY_FORMULA.get(case.combine, "")))

@@ -175,7 +175,7 @@ UNDECIDED = (
 def test_every_argument_of_the_networks_of_the_table_is_decided() -> None:
     """Of the installed diffusers: the networks that its guided pipelines name, by their annotations."""
     left: dict[str, set[str]] = {}
-    stated = {name for profile in profiles().values() for name in (*profile.rows, *profile.whole)}
+    stated = {name for profile in profiles().values() for name in (*profile.rows, *profile.whole, profile.sample)}
     for network in networks():
         names = list(inspect.signature(network.forward).parameters.items())[2:]
         for name, parameter in names:

@@ -84,6 +84,7 @@ def test_arguments_that_change_the_combine(name: str, argument: str, values: Any
         "CogView3PlusPipeline",
         "CogView4Pipeline",
         "IFPipeline",
+        "Cosmos3OmniPipeline",
     ],
 )
 def test_half_precision_bit_for_bit(name: str) -> None:
@@ -134,6 +135,8 @@ NOTED: list[Any] = []
         ("Ideogram4Pipeline", "flow", None),
         ("StableVideoDiffusionPipeline", "v", None),
         ("WanImageToVideoPipeline", "flow", None),
+        ("Cosmos3OmniPipeline", "flow", (1, 1, 16, 2, 4, 4)),
+        ("DreamLitePipeline-edit", "flow", (1, 4, 8, 8)),
     ],
 )
 def test_predictions_and_latents_have_one_shape(name: str, prediction: str, shape: tuple[int, ...] | None) -> None:
@@ -184,7 +187,7 @@ def test_a_transform_is_not_told_of_the_tokens_of_the_picture_that_is_edited() -
 CHANNELS = {
     **dict.fromkeys(("StableDiffusionPipeline", "WanPipeline", "AnimateDiffPipeline", "StableAudioPipeline"), 1),
     **dict.fromkeys(("FluxPipeline", "QwenImagePipeline", "LTXPipeline", "LongCatAudioDiTPipeline"), -1),
-    **dict.fromkeys(("CogVideoXPipeline", "StableVideoDiffusionPipeline"), 2),
+    **dict.fromkeys(("CogVideoXPipeline", "StableVideoDiffusionPipeline", "Cosmos3OmniPipeline"), 2),
 }
 
 

@@ -16,16 +16,16 @@ from torch import Tensor
 from cfglab.errors import InputError
 from cfglab.guidance import APG, Guidance, PredictionNorm
 from cfglab.pipelines import Profile, attach, detach, guide
-from cfglab.pipelines.interception.wrapped_modules import names_of
 from cfglab.pipelines.profiles.lookup import profile_of
 from cfglab.pipelines.profiles.source_check import read_source
 from cfglab.pipelines.profiles.table import profiles
 from cfglab.pipelines.profiles.table_refused import GUIDER, REFUSED
 from tests.pipelines.families import Case, case
-from tests.pipelines.families.parts import calls, pil
+from tests.pipelines.families.parts import pil
 from tests.pipelines.refused import EVERY, outcomes, tried
-from tests.pipelines.refused_media import OMNI, omni
 from tests.pipelines.refused_tries import Try
+
+POLICY = CosmosActionCondition("policy", chunk_size=4, domain_name="pusht", resolution_tier=256, image=pil(32))
 
 
 @cache
@@ -95,6 +95,11 @@ def test_transforms_on_an_embedded_scale() -> None:
     refused("Flux2Pipeline", "3 | prediction_norm()", "one prediction, and what acts on cond - uncond has nothing")
 
 
+def test_noise_in_a_network_of_one_sequence() -> None:
+    refused("Cosmos3OmniPipeline", "3 | tsg(w=2, s=1)", "8 embeddings of the time step for 1 rows")
+    refused("Cosmos3OmniPipeline", "3 | cads()", "no encoding of a text among input_ids")
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "words"),
     [
@@ -112,7 +117,8 @@ def test_transforms_on_an_embedded_scale() -> None:
             "add_predicted_noise=True .*unconditional prediction .*leave it at False",
         ),
         ("GlmImagePipeline", {"image": [pil()]}, "image=.* to fill a cache .*leave it at None, or make this call"),
-        ("DreamLitePipeline", {"image": pil()}, "image=.* third part, .*leave it at None, or make this call"),
+        ("Cosmos3OmniPipeline", {"enable_sound": True}, "enable_sound=True .*the sound beside .*leave it at False"),
+        ("Cosmos3OmniPipeline", {"action": POLICY}, "action=.* actions beside the video, .*leave it at None"),
         ("Kandinsky6TI2VAPipeline", {"sample_audio": True}, "sample_audio=True .*the sound beside .*leave it at False"),
         ("WanPipeline", {"guidance_scale_2": 2.0}, "guidance_scale_2=2.0 .*over both experts"),
         ("Ideogram4Pipeline", {"guidance_schedule": [3.0] * 3}, r"guidance_schedule=.* use table\("),
@@ -182,6 +188,11 @@ def test_a_subclass_with_the_same_call_is_its_parent() -> None:
             "2 rows in the first denoiser call",
         ),
         ("StableDiffusionPipeline", Profile(denoisers=("vae",)), "did not call its vae"),
+        (
+            "StableDiffusionPipeline",
+            Profile(sample="latents"),
+            "UNet2DConditionModel was called without 'latents', which is the sample",
+        ),
         ("FluxPipeline", profiles()["SanaPipeline"], "1 rows in the first denoiser call"),
         (
             "HiDreamImagePipeline",
@@ -287,7 +298,6 @@ def test_profiles_say_what_is_wrong_with_them() -> None:
 
 SAYS = {
     "AnyFlowFARPipeline": "kv_cache",
-    "Cosmos3OmniPipeline": "preds_action",
     "CycleDiffusionPipeline": "source_guidance_scale",
     "HeliosPyramidPipeline": "is_cfg_zero_star",
     "LEditsPPPipelineStableDiffusion": "edit_guidance_scale",
@@ -341,23 +351,6 @@ def test_what_is_refused_is_tried() -> None:
 @pytest.mark.parametrize("name", ["DDIMPipeline", "SemanticStableDiffusionPipeline", "KandinskyV22CombinedPipeline"])
 def test_what_a_try_says_is_what_happens(name: str) -> None:
     assert tried(EVERY[name]) == outcomes()[name]
-
-
-def test_what_cosmos_3_lacks_is_a_name_for_its_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the video as its sample in place of the text a video alone is the same, one with actions beside it not."""
-    video = EVERY["Cosmos3OmniPipeline"]
-
-    def video_first(kind: Any) -> tuple[str, ...]:
-        return ("vision_tokens", *(name for name in names_of(kind) if name != "vision_tokens"))
-
-    policy = CosmosActionCondition("policy", chunk_size=4, domain_name="pusht", resolution_tier=256, image=pil(32))
-    with_actions = Try(omni(action_dim=2, action_gen=True), calls(**OMNI, action=policy), video.profile)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        assert tried(video) == outcomes()["Cosmos3OmniPipeline"]
-        monkeypatch.setattr("cfglab.pipelines.interception.denoiser_call.names_of", video_first)
-        assert tried(video).endswith("the same")
-        assert tried(with_actions).endswith("another result")
 
 
 @pytest.mark.slow

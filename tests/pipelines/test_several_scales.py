@@ -23,7 +23,7 @@ def pipe_of(name: str) -> Any:
 
 
 PIX2PIX = "StableDiffusionInstructPix2PixPipeline"
-EDIT = (PIX2PIX, "StableDiffusionXLInstructPix2PixPipeline", "OmniGenPipeline")
+EDIT = (PIX2PIX, "StableDiffusionXLInstructPix2PixPipeline", "OmniGenPipeline", "DreamLitePipeline-edit")
 ROUNDS = 1e-6
 """The untouched pipeline adds its three terms in another order."""
 
@@ -32,7 +32,7 @@ ROUNDS = 1e-6
 @pytest.mark.parametrize("scale", [1.0, 1.5, 4.0])
 def test_the_image_scale_is_that_of_the_untouched_pipeline(name: str, scale: float) -> None:
     made, pipe = case(name), pipe_of(name)
-    untouched = made.call(pipe, 3.0, **{profiles()[name].image_scale: scale})
+    untouched = made.call(pipe, 3.0, **{profiles()[made.cls].image_scale: scale})
     with guide(pipe, f"3 | image_guidance(s={scale})") as trace:
         guided = made.call(pipe, 5.0)
     assert float((guided - untouched).norm() / untouched.norm()) == pytest.approx(0, abs=ROUNDS)

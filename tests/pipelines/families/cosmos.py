@@ -1,4 +1,6 @@
-"""Cosmos: both predictions are made x0, or given the known frames, before they are combined as c + g (c - u)."""
+"""Cosmos: both predictions are made x0, or given the known frames, before they are combined as c + g (c - u).
+
+Cosmos 3 combines as u + g (c - u), and its network reads one sequence of text and video."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -145,6 +147,33 @@ def transfer() -> Any:
     return diffusers.Cosmos2_5_TransferPipeline(**others, controlnet=parts.awake(controlnet, 0.3))
 
 
+@seeded
+def omni() -> Any:
+    """Cosmos 3, whose network can make sound and actions beside the video."""
+    transformer = diffusers.Cosmos3OmniTransformer(
+        head_dim=8,
+        hidden_size=parts.WIDTH,
+        intermediate_size=37,
+        latent_channel=16,
+        patch_latent_dim=64,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_hidden_layers=2,
+        rope_axes_dim=(2, 1, 1),
+        vocab_size=parts.VOCABULARY,
+        action_dim=2,
+        action_gen=True,
+    )
+    return diffusers.Cosmos3OmniPipeline(
+        transformer=parts.loud(transformer, "embed_tokens"),
+        text_tokenizer=parts.tokenizer(512),
+        vae=wan_vae(),
+        scheduler=diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True),
+        enable_safety_checker=False,
+        default_use_system_prompt=False,
+    )
+
+
 def case(cls: str, build: Any, call: Any, **more: Any) -> Case:
     return Case(
         cls,
@@ -161,6 +190,21 @@ def case(cls: str, build: Any, call: Any, **more: Any) -> Case:
             "exact": False,
             **more,
         },
+    )
+
+
+def third(variant: str = "", **more: Any) -> Case:
+    """Cosmos 3 from a text, and from what else `more` gives it."""
+    call = {name: value for name, value in VIDEO.items() if name != "max_sequence_length"}
+    return case(
+        "Cosmos3OmniPipeline",
+        omni,
+        parts.calls(**{**call, **more}),
+        offset=0.0,
+        combine="u + g (c - u)",
+        before="converted to float32, given zeros at the known frames",
+        exact=True,
+        variant=variant,
     )
 
 
@@ -195,5 +239,9 @@ FAMILY = Family(
             predict,
             video_calls(**{**VIDEO, "max_sequence_length": 320}, video=[pil(32)] * 5, num_latent_conditional_frames=1),
         ),
+        third(),
+        third("one frame", num_frames=1),
+        third("image", image=pil(32)),
+        third("video", video=[pil(32)] * 5, condition_frame_indexes_vision=(0,)),
     ),
 )

@@ -7,7 +7,7 @@ import diffusers
 import transformers
 
 from tests.pipelines.families import Case, Family, krea2, parts
-from tests.pipelines.families.parts import PROMPT, calls, seeded
+from tests.pipelines.families.parts import PROMPT, calls, pil, seeded
 from tests.pipelines.families.qwenimage_edit import Sight
 
 
@@ -81,6 +81,21 @@ FAMILY = Family(
             before="keeps the left half of u and c (the right half is the image to be edited)",
             exact=False,
             single=True,  # the size is not repeated
+        ),
+        Case(
+            "DreamLitePipeline",
+            "dreamlite",
+            build("DreamLitePipeline"),
+            calls(**TEXT, image=pil(16), image_guidance_scale=1.5),
+            off=None,
+            style="three parts",
+            order="other",
+            combine="three parts",
+            variance="discarded",
+            before="keeps the left half of each part (the right half is the image to be edited)",
+            exact=False,
+            single=True,
+            variant="edit",
         ),
     ),
 )

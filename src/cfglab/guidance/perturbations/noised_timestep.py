@@ -49,7 +49,9 @@ class NoisedTimestep(ConditionalPass):
         seeds: list[str] = []
 
         def record_sample(_: "Module", args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            sample = next(value for value in (*args, *kwargs.values()) if hasattr(value, "shape"))
+            sample = next(
+                value for value in (*args, *kwargs.values()) if hasattr(value, "shape") or isinstance(value, list)
+            )
             seeds[:] = row_seeds(sample, self.seed, self.index)
 
         def noised(_: "Module", __: Any, embedding: "Tensor") -> "Tensor":

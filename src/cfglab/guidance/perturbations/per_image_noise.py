@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 
 
-def signatures(sample: Tensor) -> list[int]:
+def signatures(sample: Tensor | list[Tensor]) -> list[int]:
     """32 bits per row: the signs of fixed projections of at most 4096 of its values, which rounding does not change.
 
     Args:
-        sample: (n, ...), any floating dtype.
+        sample: (n, ...), any floating dtype, or a list of n tensors of one shape.
 
     Returns:
         n whole numbers.
     """
-    rows = sample.detach().flatten(1)
+    rows = (torch.stack(sample) if isinstance(sample, list) else sample).detach().flatten(1)
     rows = rows[:, :: max(1, rows.shape[1] // 4096)][:, :4096].float().cpu()
     bits = (rows @ _directions(rows.shape[1]) > 0).int().tolist()
     return [sum(bit << position for position, bit in enumerate(row)) for row in bits]
@@ -27,11 +27,11 @@ def _directions(length: int) -> Tensor:
     return torch.randn(length, 32, generator=torch.Generator().manual_seed(0))
 
 
-def row_seeds(sample: Tensor, seed: int, index: int) -> list[str]:
+def row_seeds(sample: Tensor | list[Tensor], seed: int, index: int) -> list[str]:
     """The seed of each row's noise at a step.
 
     Args:
-        sample: (n, ...), any floating dtype.
+        sample: (n, ...), any floating dtype, or a list of n tensors of one shape.
         seed: The seed of the transform.
         index: The step's index.
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-TIMES = ("timestep", "timesteps", "t", "r", "timestep_ratio")
+TIMES = ("timestep", "timesteps", "t", "r", "timestep_ratio", "vision_timesteps")
 
 FURTHER = ("skip_layers", "spatio_temporal_guidance_blocks", "isolate_modalities")
 """Arguments with which pipelines make a further pass of their own: of Stable Diffusion 3 and of LTX-2."""

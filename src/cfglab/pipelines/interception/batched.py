@@ -37,7 +37,7 @@ class Batched:
         self._parts: tuple[Part, ...] = run.profile.parts
         given = [run.arguments.get(name, True) for name in run.profile.third_from]
         if any(value is None or (isinstance(value, int | float) and value == 0) for value in given):
-            self._parts = _two_parts(self._parts)
+            self._parts = two_parts(self._parts)
 
     @property
     def waiting(self) -> bool:
@@ -103,7 +103,8 @@ class Batched:
                 f"{'; '.join(self._parts)}; call it with guidance on, or pass profile=Profile(parts=...)."
             )
         chunks = sample.chunk(parts)
-        if self._run.profile.alike and not all(torch.equal(chunks[0], chunk) for chunk in chunks[1:]):
+        alike = self._run.profile.alike or self._parts != self._run.profile.parts  # without an image there is no other
+        if alike and not all(torch.equal(chunks[0], chunk) for chunk in chunks[1:]):
             raise InputError(
                 f"the {parts} parts of the batch of {kind} start from different samples, so it is not laid out as the "
                 "profile says: is its guidance on? Otherwise this diffusers is not the one cfglab knows; pass "
@@ -124,7 +125,7 @@ class Batched:
 
         def finish(guided: Tensor, cond: Tensor, images: list[int]) -> Tensor:
             if not _reads_third_part(specs[images[0]], step):  # the images of one guidance
-                guided = guided + take(third, images)[:, : guided.shape[1]]
+                guided = guided + take(third, images)[tuple(slice(size) for size in guided.shape)]
             return guided if post_combine is None else post_combine(guided, cond)
 
         return finish
@@ -150,8 +151,15 @@ class Batched:
         return torch.cat([guided] * len(self._parts))
 
 
-def _two_parts(parts: tuple[Part, ...]) -> tuple[Part, ...]:
-    """The parts of a batch that leaves the third out: without perturbed rows, or without an image."""
+def two_parts(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """The parts of a batch that leaves the third out: without perturbed rows, or without an image.
+
+    Args:
+        parts: The parts of the whole batch, in order.
+
+    Returns:
+        "uncond" and "cond" in the order of that batch; without an image the rows with neither are the unconditional.
+    """
     if "neither" not in parts:
         return tuple(part for part in parts if part != "perturbed")
     return tuple("uncond" if part == "neither" else part for part in parts if part != "uncond")

@@ -71,11 +71,11 @@ def channel_dim(module: nn.Module, sample: Any) -> int:
 
     Returns:
         What the configuration of the denoiser tells: -1 for packed tokens, (rows, tokens, channels), 2 for
-        (rows, frames, channels, height, width), else 1.
+        (rows, frames, channels, height, width) and for (rows, 1, channels, frames, height, width), else 1.
     """
     shape = tuple(sample.shape) if isinstance(sample, Tensor) else ()
-    candidates = {3: (-1, 1), 5: (1, 2)}.get(len(shape), ())
-    names = ("in_channels", "latent_dim", "audio_acoustic_hidden_dim", "embedding_dim")
+    candidates = {3: (-1, 1), 5: (1, 2), 6: (2,)}.get(len(shape), ())
+    names = ("in_channels", "latent_channel", "latent_dim", "audio_acoustic_hidden_dim", "embedding_dim")
     channels = {_configured(module, name) for name in names}
     return next((dim for dim in candidates if shape[dim] in channels), 1)
 

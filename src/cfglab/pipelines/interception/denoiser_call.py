@@ -50,7 +50,7 @@ class DenoiserCall:
                 "given cannot be told apart; set the pipeline's component to the network inside (its .module)."
             )
         self.named = dict(zip(names, self.args, strict=False)) | self.kwargs
-        self.sample_name = names[0]
+        self.sample_name = self.profile.sample or names[0]
         if self.sample_name not in self.named:
             raise InputError(
                 f"{type(self.module).__name__} was called without {self.sample_name!r}, which is the sample "

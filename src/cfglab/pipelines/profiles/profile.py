@@ -53,6 +53,8 @@ class Profile(BaseModel):
     embedded: str = ""
     """The denoiser's argument that holds the scale: the layout's, or the other way of a pipeline that has two."""
 
+    sample: str = ""
+    """The denoiser's argument that is the sample, if it is not the first."""
     rows: tuple[str, ...] = ()
     """Arguments of the denoiser, and keys of dicts among them, that hold rows on their first dimension and that cfglab
     does not know (those of diffusers' own denoisers it knows)."""

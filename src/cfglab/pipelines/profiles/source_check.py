@@ -96,7 +96,10 @@ def check_source(kind: Any, profile: Profile) -> None:
     plain = [part for part in source.parts if part in ("uncond", "cond")]
     expected = [part for part in profile.parts if part in ("uncond", "cond")]
     has_third_part = "neither" in profile.parts  # whose names mean something else
-    if source.layout != profile.layout or (source.parts and len(source.parts) != len(profile.parts)):
+    counts = {len(profile.parts)}
+    if has_third_part and profile.third_from:  # the source may have a branch for each
+        counts.add(2)
+    if source.layout != profile.layout or (source.parts and len(source.parts) not in counts):
         layout = f"{profile.layout}, {len(profile.parts)} parts"
     elif source.layout == "batched" and len(plain) == 2 and plain != expected and not has_third_part:
         layout = f"[{'; '.join(profile.parts)}]"

@@ -20,6 +20,24 @@ EXPERTS: dict[str, Any] = {
     "denoisers": ("transformer", "transformer_2"),
     "refused": (("guidance_scale_2", None, "a schedule over both experts, such as constant(4).then(3, at=0.5)"),),
 }
+COSMOS3: dict[str, Any] = {
+    **TWO,
+    "sample": "vision_tokens",
+    "wide": True,
+    "whole": (
+        *("input_ids", "text_indexes", "position_ids", "vision_sequence_indexes", "vision_mse_loss_indexes"),
+        *("vision_token_shapes", "vision_noisy_frame_indexes"),
+        *("sound_tokens", "sound_token_shapes", "sound_sequence_indexes", "sound_mse_loss_indexes"),
+        *("sound_timesteps", "sound_noisy_frame_indexes"),
+        *("action_tokens", "action_token_shapes", "action_sequence_indexes", "action_mse_loss_indexes"),
+        *("action_timesteps", "action_noisy_frame_indexes", "action_domain_ids"),
+    ),
+    "excluded": (
+        ("enable_sound", False, "then predicts the sound beside the video, and only one prediction of a call is held"),
+        ("action", None, "then predicts actions beside the video, and only one prediction of a call is held"),
+    ),
+}
+"""The network reads one sequence of text, video, sound and actions, of one sample."""
 TOKENS: dict[str, Any] = {**TRANSFORMER, "space": "logits"}
 AMUSED: dict[str, Any] = {**TOKENS, "rows": ("micro_conds", "pooled_text_emb")}
 
@@ -136,9 +154,11 @@ ROWS: dict[str, dict[str, Any]] = {
         "whole": ("input_img_latents", "input_image_sizes"),
     },
     "DreamLitePipeline": {
+        "parts": ("neither", "uncond", "cond"),
+        "third_from": ("image",),
         "off": None,
         "variance": "last half",
-        "excluded": (("image", None, "then has a third part, and the image beside the latents"),),
+        "alike": False,
     },
     "DiTPipeline": {**UNUSED, **COND_FIRST},
     "LuminaPipeline": {**TRANSFORMER, **COND_FIRST, "variance": 3, "negated": True},
@@ -260,6 +280,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "CosmosTextToWorldPipeline CosmosVideoToWorldPipeline Cosmos2TextToImagePipeline Cosmos2VideoToWorldPipeline "
     "Cosmos2_5_PredictBasePipeline": TWO,
     "Cosmos2_5_TransferPipeline": {**TWO, **CONTROLLED},
+    "Cosmos3OmniPipeline": COSMOS3,
     "WanPipeline WanImageToVideoPipeline WanVACEPipeline LucyEditPipeline": EXPERTS,
     "StableVideoDiffusionPipeline": {
         "scale": "max_guidance_scale",

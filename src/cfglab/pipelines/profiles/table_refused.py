@@ -47,10 +47,6 @@ _REASONS: dict[str, str] = {
     "StableDiffusionPipelineSafe": "its third part, a safety concept, changes the scale at every position.",
     "CycleDiffusionPipeline": "its batch has four parts, of a source and a target prompt, which it combines apart.",
     "UniDiffuserPipeline": "its network predicts image and text together, and which pair it makes decides the formula.",
-    "Cosmos3OmniPipeline": (
-        "its network reads one sequence of text, video, sound and action tokens, the text first and in another length "
-        "in each of its two calls, and predicts the other three with one scale."
-    ),
     "AnyFlowFARPipeline": (
         "its network is called between the parts of a video too, to fill a cache that later calls read in rows."
     ),
