@@ -25,10 +25,10 @@ PLANS: dict[str, dict[str, Plan]] = {
         "decoder": Plan(4, 1e-3, 4000),
         "classifier1": Plan(64, 2e-3, 1600),
         "classifier2": Plan(64, 2e-3, 2000),
-        "denoiser": Plan(64, 1.5e-3, 7600),
-        "flow": Plan(64, 5e-3, 6700, fall=0.4, true=0.5),
-        "denoiser-twin": Plan(64, 1e-3, 700),
-        "flow-twin": Plan(64, 5e-3, 700),
+        "denoiser": Plan(64, 1.5e-3, 10_700),
+        "flow": Plan(64, 5e-3, 11_300, true=0.3),
+        "denoiser-twin": Plan(64, 1e-3, 900),
+        "flow-twin": Plan(64, 5e-3, 900),
     },
     "cuda": {
         "autoencoder": Plan(256, 2e-3, 20_000, minutes=2.5),
@@ -41,7 +41,7 @@ PLANS: dict[str, dict[str, Plan]] = {
         "flow-twin": Plan(512, 1.5e-3, 2000, minutes=0.5),
     },
 }
-SCENES = {"cpu": 40_000, "cuda": 200_000}
+SCENES = {"cpu": 80_000, "cuda": 200_000}
 STAGES = (
     "autoencoder",
     "latents",
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--device", choices=("cpu", "cuda"))
     parser.add_argument("--steps", type=int, help="end the stage after so many steps instead of what its plan says")
-    parser.add_argument("--wrong", type=float, default=0.2, help="the share of captions that are another scene's")
+    parser.add_argument("--wrong", type=float, default=0.1, help="the share of captions that are another scene's")
     parser.add_argument("--naming", type=float, default=0.1, help="the weight of naming cells from an inner layer")
     parser.add_argument("--branch", default="", help="a name: go on from the stage's checkpoint, apart from it")
     chosen = parser.parse_args()

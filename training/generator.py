@@ -68,7 +68,7 @@ class Generator(nn.Module, ABC):
 class Options:
     """What a run may vary: the share of wrong captions, the weight of naming cells, the run it branches from."""
 
-    wrong: float = 0.2
+    wrong: float = 0.1
     naming: float = 0.1
     branch: str = ""
 

@@ -55,6 +55,7 @@ class Profile(BaseModel):
 
     sample: str = ""
     """The denoiser's argument that is the sample, if it is not the first."""
+
     rows: tuple[str, ...] = ()
     """Arguments of the denoiser, and keys of dicts among them, that hold rows on their first dimension and that cfglab
     does not know (those of diffusers' own denoisers it knows)."""
