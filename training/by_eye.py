@@ -134,6 +134,8 @@ def judged(run: Path, out: Path, labels: Path) -> list[Judged]:
     """
     eye = read_labels(labels)
     key = [row for row in _read(out / KEY) if row["number"] in eye]
+    if not key:
+        raise SystemExit(f"{labels}: no number of it is in {out / KEY}; give the folder with the key of these images")
     with Store.open(run) as store:
         of_cell = {result.cell: result for result in store.results()}
     chosen = [of_cell[row["cell"]] for row in key]

@@ -147,6 +147,9 @@ def test_what_is_missing_or_wrong_is_said_and_labels_are_not_overwritten(run, tm
     (out / "labels.csv").write_text("number,label\n1,1\n2,yes\n3,\n")
     with pytest.raises(SystemExit, match="a label is 1, 0 or empty; read number 2 again"):
         call(monkeypatch, "agree", run, "--out", out)
+    (out / "labels.csv").write_text("number,label\n9,1\n")
+    with pytest.raises(SystemExit, match=r"labels.csv: no number of it is in .*key.csv"):
+        call(monkeypatch, "agree", run, "--out", out)
 
 
 def test_two_readings_are_compared_on_the_images_that_both_label(tmp_path, monkeypatch, capsys):

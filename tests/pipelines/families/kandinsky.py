@@ -9,6 +9,7 @@ from torch import nn
 
 from tests.pipelines.families import Case, Family, parts
 from tests.pipelines.families.parts import OMIT, PROMPT, calls, mask, picture, pil, seeded
+from tests.pipelines.families.parts_text import MULTILINGUAL
 
 
 def movq() -> Any:
@@ -70,13 +71,7 @@ def old(cls: str, channels: int = 4) -> Any:
         config = MCLIPConfig(
             numDims=parts.WIDTH,
             transformerDimensions=parts.WIDTH,
-            hidden_size=parts.WIDTH,
-            intermediate_size=37,
-            num_attention_heads=4,
-            num_hidden_layers=2,
-            vocab_size=parts.VOCABULARY,
-            max_position_embeddings=96,
-            pad_token_id=0,
+            **MULTILINGUAL,
         )
         like = decoder("KandinskyV22Pipeline", channels, added="text_image", read="text_image_proj")()
         return getattr(diffusers, cls)(

@@ -7,7 +7,7 @@ import torch
 
 from tests.pipelines.families import Case, Family, parts, qwenimage
 from tests.pipelines.families.parts import PROMPT, calls, pil, seeded
-from tests.pipelines.families.parts_video import hunyuan_vae, video_calls
+from tests.pipelines.families.parts_video import KANDINSKY, hunyuan_vae, video_calls
 
 
 class Reader:
@@ -27,16 +27,7 @@ def build(cls: str, *, video: bool, beside: bool = False) -> Any:
     @seeded
     def made() -> Any:
         transformer = diffusers.Kandinsky5Transformer3DModel(
-            in_visual_dim=4,
-            out_visual_dim=4,
-            in_text_dim=parts.WIDTH,
-            in_text_dim2=parts.WIDTH,
-            time_dim=16,
-            model_dim=12,
-            ff_dim=16,
-            num_text_blocks=1,
-            num_visual_blocks=1,
-            axes_dims=(4, 4, 4),
+            **KANDINSKY,
             visual_cond=beside,
         )
         pipe = getattr(diffusers, cls)(

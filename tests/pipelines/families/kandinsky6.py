@@ -6,22 +6,13 @@ import diffusers
 
 from tests.pipelines.families import Case, Family, parts
 from tests.pipelines.families.parts import seeded, told
-from tests.pipelines.families.parts_video import hunyuan_vae, video_calls
+from tests.pipelines.families.parts_video import KANDINSKY, hunyuan_vae, video_calls
 
 
 @seeded
 def build() -> Any:
     transformer = diffusers.Kandinsky6Transformer3DModel(
-        in_visual_dim=4,
-        out_visual_dim=4,
-        in_text_dim=parts.WIDTH,
-        in_text_dim2=parts.WIDTH,
-        time_dim=16,
-        model_dim=12,
-        ff_dim=16,
-        num_text_blocks=1,
-        num_visual_blocks=1,
-        axes_dims=(4, 4, 4),
+        **KANDINSKY,
         in_audio_dim=4,
         out_audio_dim=4,
     )

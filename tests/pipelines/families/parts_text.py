@@ -26,6 +26,16 @@ PLAIN = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 SPECIAL = ["<pad>", "</s>", "<s>", "<unk>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
 SPECIAL += ["<|image_pad|>", "<|video_pad|>", "<|endoftext|>"]
 VOCABULARY = 256 + len(SPECIAL)
+MULTILINGUAL: dict[str, Any] = {
+    "hidden_size": WIDTH,
+    "intermediate_size": 37,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 96,
+    "pad_token_id": 0,
+}
+"""The configuration of a text encoder of RoBERTa's kind: of Kandinsky 2.1 and AltDiffusion."""
 IMAGE_TOKEN, VIDEO_TOKEN, VISION_START, VISION_END = 8, 9, 6, 7  # places in SPECIAL
 
 

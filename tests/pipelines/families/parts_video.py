@@ -8,6 +8,17 @@ from torch import Tensor
 
 from tests.pipelines.families import parts
 
+KANDINSKY: dict[str, Any] = {
+    **dict.fromkeys(("in_visual_dim", "out_visual_dim"), 4),
+    **dict.fromkeys(("in_text_dim", "in_text_dim2"), parts.WIDTH),
+    **dict.fromkeys(("num_text_blocks", "num_visual_blocks"), 1),
+    "time_dim": 16,
+    "model_dim": 12,
+    "ff_dim": 16,
+    "axes_dims": (4, 4, 4),
+}
+"""The transformers of Kandinsky 5 and 6."""
+
 
 def video_calls(images_argument: str = "num_videos_per_prompt", /, **fixed: Any) -> Callable[..., Tensor]:
     """As `parts.calls`, for pipelines that count the videos (or waveforms) of a prompt under another name."""

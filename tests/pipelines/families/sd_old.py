@@ -7,6 +7,7 @@ import transformers
 
 from tests.pipelines.families import Case, Family, parts, sd
 from tests.pipelines.families.parts import OMIT, calls, mask, picture, pil, seeded
+from tests.pipelines.families.parts_text import MULTILINGUAL
 
 
 def build(cls: str, **more: Any) -> Any:
@@ -29,14 +30,8 @@ def roberta() -> Any:
 
     return RobertaSeriesModelWithTransformation(
         RobertaSeriesConfig(
-            hidden_size=parts.WIDTH,
             project_dim=parts.WIDTH,
-            intermediate_size=37,
-            num_attention_heads=4,
-            num_hidden_layers=2,
-            vocab_size=parts.VOCABULARY,
-            max_position_embeddings=96,
-            pad_token_id=0,
+            **MULTILINGUAL,
         )
     )
 
