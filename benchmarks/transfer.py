@@ -17,8 +17,8 @@ import torch
 
 import cfglab
 from cfglab.experiments.spec.prompts import prompt_set
-from cfglab.metrics.alignment import prompt_alignment
 from cfglab.scenes import ARGUMENTS
+from cfglab.scenes.alignment import prompt_alignment
 from cfglab.scenes.classifier import SceneClassifier
 from cfglab.scenes.vocabulary import SceneLabels
 

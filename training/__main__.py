@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import torch
 
-from training import autoencoder, classifier, generator, latents
+from training import autoencoder, classifier, drawn, generator, latents
 from training.common import Plan, device_of, log, need
 from training.denoiser import TWIN_CHANNELS, Denoiser
 from training.flow import TWIN, Flow
@@ -23,8 +23,8 @@ PLANS: dict[str, dict[str, Plan]] = {
     "cpu": {
         "autoencoder": Plan(8, 2e-3, 6000),
         "decoder": Plan(4, 1e-3, 4000),
-        "classifier1": Plan(64, 2e-3, 1600),
-        "classifier2": Plan(64, 2e-3, 2000),
+        "classifier1": Plan(64, 2e-3, 2400),
+        "classifier2": Plan(64, 2e-3, 2800),
         "denoiser": Plan(64, 1.5e-3, 10_700),
         "flow": Plan(64, 5e-3, 11_300, true=0.3),
         "denoiser-twin": Plan(64, 1e-3, 900),
@@ -42,14 +42,16 @@ PLANS: dict[str, dict[str, Plan]] = {
     },
 }
 SCENES = {"cpu": 80_000, "cuda": 200_000}
+DRAWN = {"cpu": 24, "cuda": 16}  # chunks of images of both models
 STAGES = (
     "autoencoder",
     "latents",
     "denoiser",
     "decoder",
+    "flow",
+    "drawn",
     "classifier1",
     "classifier2",
-    "flow",
     "denoiser-twin",
     "flow-twin",
 )
@@ -68,6 +70,13 @@ def make(stage: str) -> generator.Generator:
     return model
 
 
+def trained(stage: str) -> generator.Generator:
+    """The model of a stage with what it learned."""
+    model = make(stage)
+    model.load_state_dict(generator.learned(stage))
+    return model.eval()
+
+
 def run(stage: str, minutes: float, device: torch.device, options: generator.Options, steps: int | None) -> bool:
     """Work on one stage; True when it is done."""
     plans = PLANS[device.type]
@@ -77,6 +86,8 @@ def run(stage: str, minutes: float, device: torch.device, options: generator.Opt
         return autoencoder.train(plans[stage], minutes, device)
     if stage == "latents":
         return latents.train(SCENES[device.type], minutes, device)
+    if stage == "drawn":
+        return drawn.train(DRAWN[device.type], minutes, device, trained)
     if stage == "decoder":
         vae = autoencoder.trained(need("vae.pt", "latents")["model"]).to(device)
         return autoencoder.train_decoder(vae, plans[stage], minutes, device)
@@ -91,6 +102,8 @@ def run(stage: str, minutes: float, device: torch.device, options: generator.Opt
 def done(stage: str, device: torch.device) -> bool:
     if stage == "latents":
         return latents.path_of(SCENES[device.type] // latents.CHUNK - 1).exists()
+    if stage == "drawn":
+        return drawn.path_of(DRAWN[device.type] - 1).exists()
     return generator.finished(stage)
 
 

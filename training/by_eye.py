@@ -27,7 +27,7 @@ from cfglab.experiments.scoring.scorer import as_floats
 from cfglab.experiments.storage.png import read_pixels
 from cfglab.experiments.storage.results import Result
 from cfglab.experiments.storage.store import Store
-from cfglab.metrics.alignment import prompt_alignment
+from cfglab.scenes.alignment import prompt_alignment
 from cfglab.scenes.classifier import SceneClassifier
 from cfglab.scenes.vocabulary import read_caption
 

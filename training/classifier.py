@@ -1,19 +1,23 @@
 """The two classifiers: what does this image show, and is every object whole?
 
 Of two architectures and with other seeds, so that numbers are reported with one and nothing is tuned to the other's
-blind spots. They learn from drawn scenes and damaged ones (`spoil.py`). A quarter of each batch is shown as the
-autoencoder gives it back from slightly noisy latents, so that its blur is not read as damage. Besides the answers they
-learn to name what each of 8×8 cells shows, or that it is part of a damaged object: one bit for a whole image says too
-little of where the damage is.
+blind spots. They learn from rendered scenes and damaged ones (`spoil.py`), and from images of the models (`drawn.py`).
+A quarter of each batch is shown as the autoencoder gives it back from slightly noisy latents, so that its blur is not
+read as damage. Besides the answers they learn to name what each of 8×8 cells shows, or that it is part of a damaged
+object: one bit for a whole image says too little of where the damage is.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cfglab.scenes.classifier_network import PARTS, Network
+from cfglab.scenes.alignment import alignment
+from cfglab.scenes.classifier_network import PARTS, Network, labels_of
 from cfglab.scenes.renderer import SHOWN
-from cfglab.scenes.vocabulary import SIZE
+from cfglab.scenes.vocabulary import SIZE, Scene
+from training import drawn
 from training.autoencoder import to_pixels
 from training.common import Muon, Plan, Run, autocast, log, need, set_up, work
 from training.latents import SCALING, frozen
@@ -52,6 +56,14 @@ def soften(pixels: Tensor) -> Tensor:
     return pixels.clamp(-1, 1)
 
 
+def as_asked(logits: dict[str, Tensor], scenes: Sequence[Scene]) -> Tensor:
+    """Which images show what was asked, for all that the network finds in them but damage: bool `(n,)`."""
+    found = {part: rows.argmax(1).tolist() for part, rows in logits.items()}
+    labels = [labels_of({part: rows[i] for part, rows in found.items()} | {"whole": 1}) for i in range(len(scenes))]
+    right = [alignment(scene, label)["alignment"] for scene, label in zip(scenes, labels, strict=True)]
+    return torch.tensor(right, device=logits["whole"].device) > 0
+
+
 def train(which: int, plan: Plan, minutes: float, device: torch.device) -> bool:
     """Train on for some minutes; True when the plan is done."""
     set_up(device, 100 + which)
@@ -60,6 +72,7 @@ def train(which: int, plan: Plan, minutes: float, device: torch.device) -> bool:
     run = Run(f"classifier{which}", network, optimizer, device, plan)
     vae = frozen(device) if (work() / "vae.pt").exists() else None
     labeller = Labeller(100_000 * which + run.step)
+    of_models = drawn.batches(plan.batch * 3 // 8, 100_000 * which + run.step)
     kept: tuple[Tensor, dict[str, Tensor]] | None = None
     for step in run.steps(minutes):
         pictures, answers, cells = labeller.pictures_with_cells(plan.batch, device)
@@ -73,15 +86,28 @@ def train(which: int, plan: Plan, minutes: float, device: torch.device) -> bool:
             pixels[:some] = kept[0]
             for part, row in kept[1].items():
                 answers[part][:some] = row
+        if of_models is not None:
+            shown, scenes, whole, model_cells = next(of_models)
+            pixels[-len(scenes) :] = to_pixels(shown.to(device))
+            for part in PARTS:
+                answers[part][-len(scenes) :] = ASK_NOT
         order = torch.randperm(plan.batch, device=device)
         with autocast(device):
             _, logits, named = network.read(soften(pixels[order]).contiguous(memory_format=torch.channels_last))
+        back = order.argsort()
+        logits, named = {part: rows[back].float() for part, rows in logits.items()}, named[back].float()
         losses = [
-            functional.cross_entropy(logits[part].float(), answers[part][order], ignore_index=ASK_NOT)
+            functional.cross_entropy(logits[part], answers[part], ignore_index=ASK_NOT)
             for part in PARTS
             if bool((answers[part] != ASK_NOT).any())
         ]
-        naming = functional.cross_entropy(named.float(), answers["cells"][order])
+        if of_models is not None:  # whether an object is damaged is only known where it is the one that was asked for
+            asked = as_asked({part: rows[-len(scenes) :] for part, rows in logits.items()}, scenes)
+            answers["cells"][-len(scenes) :] = torch.where(asked[:, None, None], model_cells.to(device), ASK_NOT)
+            if bool(asked.any()):
+                target = torch.stack([1 - whole, whole], 1).to(device)
+                losses.append(functional.cross_entropy(logits["whole"][-len(scenes) :][asked], target[asked]))
+        naming = functional.cross_entropy(named, answers["cells"], ignore_index=ASK_NOT)
         loss = torch.stack(losses).sum()
         run.learn(loss + NAMING * naming, limit=5.0)
         run.record(50, loss=loss, naming=naming)

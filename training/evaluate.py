@@ -7,15 +7,15 @@ import argparse
 
 import torch
 
-from cfglab.metrics.alignment import alignment
 from cfglab.scenes import png
+from cfglab.scenes.alignment import alignment
 from cfglab.scenes.classifier import SceneClassifier
 from cfglab.scenes.vocabulary import caption
 from training import classifier
+from training.__main__ import trained
 from training.autoencoder import to_bytes, to_pixels
 from training.common import device_of, log, set_up, sheet, work
 from training.latents import SCALING, frozen
-from training.posthoc import trained
 from training.source import SceneSource
 
 

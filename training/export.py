@@ -35,12 +35,12 @@ from transformers import (
 )
 
 from training import autoencoder, classifier, denoiser, flow, generator, latents, tokens
+from training.__main__ import trained
 from training.clip import TextEncoder
 from training.common import need, work
 from training.denoiser import Denoiser
 from training.flow import Flow
 from training.latents import SCALING
-from training.posthoc import trained
 from training.unet import Unet
 from training.vae import Autoencoder
 

@@ -138,3 +138,10 @@ def prompt_tokens(prompts: list[str], device: torch.device) -> Tensor:
 def finished(name: str) -> bool:
     state = load(work() / f"{name}.pt")
     return state is not None and bool(state.get("done"))
+
+
+def learned(name: str) -> dict[str, Tensor]:
+    """The weights that `training.posthoc` made of a run, or else the wider of its two averages."""
+    final = load(work() / f"{name}-final.pt")
+    weights: dict[str, Tensor] = final["model"] if final else need(f"{name}.pt", name)["averages"][1]
+    return weights

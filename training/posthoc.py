@@ -4,12 +4,10 @@ python -m training.posthoc denoiser --sigma 0.08
 """
 
 import argparse
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from training.__main__ import make
 from training.common import PowerAverages, gamma_of, load, need, save, work
 
 
@@ -42,14 +40,6 @@ def average(name: str, sigma: float) -> dict[str, Tensor]:
         for key, value in shadow.items():
             total[key] = total.get(key, torch.zeros_like(value, dtype=torch.float32)) + share * value.float()
     return total
-
-
-def trained(stage: str) -> Any:
-    """A model with the weights of this file's command, or else with the wider of its two averages."""
-    model = make(stage)
-    final = load(work() / f"{stage}-final.pt")
-    model.load_state_dict(final["model"] if final else need(f"{stage}.pt", stage)["averages"][1])
-    return model.eval()
 
 
 def main() -> None:

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from cfglab.errors import InputError
-from cfglab.metrics.alignment import alignment
 from cfglab.scenes import classifier as module
 from cfglab.scenes import classifier_file, renderer
+from cfglab.scenes.alignment import alignment
 from cfglab.scenes.classifier import SceneClassifier
 from cfglab.scenes.renderer import SPRITES, render
 from cfglab.scenes.vocabulary import Scene, SceneLabels

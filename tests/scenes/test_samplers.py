@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from cfglab.metrics.alignment import prompt_alignment
 from cfglab.pipelines import guide, load
+from cfglab.scenes.alignment import prompt_alignment
 from cfglab.scenes.classifier import SceneClassifier
 
 PROMPTS = ["a rose", "a cat above a car", "a frog next to a mushroom on a green background", "a moon"]

@@ -5,12 +5,12 @@ from random import Random
 import pytest
 import torch
 
-from cfglab.metrics.alignment import alignment
 from cfglab.scenes import renderer
+from cfglab.scenes.alignment import alignment
 from cfglab.scenes.classifier_network import PARTS, labels_of
 from cfglab.scenes.renderer import SPRITES
 from cfglab.scenes.vocabulary import Scene, SceneLabels
-from training import classifier, common, spoil
+from training import classifier, common, drawn, spoil
 from training.common import Plan
 from training.source import SceneSource
 from training.spoil import Labeller
@@ -105,3 +105,28 @@ def test_a_classifier_trains_without_an_autoencoder_and_resumes(which, tmp_path,
     network = classifier.trained(which)
     found = network(torch.zeros(2, 3, 128, 128))
     assert {part: rows.shape[1] for part, rows in found.items()} == {p: 1 + len(n) for p, n in PARTS.items()}
+
+
+def test_a_classifier_learns_damage_from_images_of_models_that_show_what_was_asked(tmp_path, monkeypatch):
+    monkeypatch.setenv("CFGLAB_TRAINING2", str(tmp_path))
+    assert drawn.batches(4, 0) is None
+    scenes = [Scene("sun", background="blue"), Scene("star", count=2, background="pink")]
+    pictures = renderer.draw_scenes(scenes * 4, Random(1))
+    common.save(drawn.path_of(0), drawn.judged(pictures, scenes * 4)._asdict())
+    shown, asked, whole, cells = next(drawn.batches(6, 0))
+    assert shown.shape == (6, 3, 128, 128)
+    assert set(asked) == set(scenes)
+    assert whole.tolist() == [1.0] * 6
+    assert cells.max() > 0
+
+    answers = [spoil.answer(renderer.arrange(scene, Random(2)), scene) for scene in scenes]
+    logits = {part: torch.zeros(2, 1 + len(names)) for part, names in PARTS.items()}
+    for row, answer in enumerate(answers):
+        for part, number in answer.items():
+            logits[part][row, number] = 1
+    logits["whole"] = -logits["whole"]  # damaged, or not: it does not count
+    assert classifier.as_asked(logits, scenes).tolist() == [True, True]
+    assert classifier.as_asked(logits, scenes[::-1]).tolist() == [False, False]
+
+    assert classifier.train(1, Plan(16, 1e-3, 2), 1, CPU)
+    assert common.load(tmp_path / "classifier1.pt")["step"] == 2

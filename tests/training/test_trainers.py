@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from cfglab.scenes import renderer
 from cfglab.scenes.vocabulary import Scene
-from training import autoencoder, common, generator, latents, tokens
+from training import autoencoder, common, drawn, generator, latents, tokens
 from training.common import Muon, Plan, PowerAverages, gamma_of, orthogonal
 from training.denoiser import Denoiser
 from training.flow import Flow
@@ -223,3 +224,18 @@ def test_the_trainers_need_torch_alone():
     )
     assert found.stdout.split() == ["torch.Size([1,", "3,", "128,", "128])", "denoiser"]
     assert Scene("cat").count == 1
+
+
+@pytest.mark.usefixtures("small")
+def test_models_draw_for_the_classifiers_in_chunks_that_are_kept(monkeypatch):
+    monkeypatch.setattr(drawn, "CHUNK", 2)
+    monkeypatch.setattr(drawn, "STEPS", (1,))
+    monkeypatch.setattr(drawn, "frozen", lambda _: SimpleNamespace(decode=lambda x: torch.zeros(len(x), 3, 128, 128)))
+    assert not drawn.train(1, -1, CPU, tiny)
+    assert drawn.train(2, 1, CPU, tiny)
+    kept = [common.load(drawn.path_of(chunk)) for chunk in range(2)]
+    assert [each["pictures"].shape for each in kept] == [(2, 3, 128, 128)] * 2
+    assert kept[0]["captions"] != kept[1]["captions"]
+    assert torch.equal(drawn.draw(0, tiny("denoiser"), CPU).whole, kept[0]["whole"])
+    monkeypatch.setattr(drawn, "draw", None)
+    assert drawn.train(2, 1, CPU, tiny)

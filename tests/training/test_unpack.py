@@ -6,7 +6,8 @@ from transformers import CLIPTextModelWithProjection
 
 from cfglab.scenes import folder, twin_folder
 from cfglab.scenes.classifier import SceneClassifier
-from training import classifier, generator, latents, posthoc, unpack
+from training import classifier, generator, latents, unpack
+from training.__main__ import trained
 from training.common import load
 
 
@@ -17,15 +18,15 @@ def test_the_package_becomes_checkpoints_that_make_its_models_again(tmp_path, mo
     assert all(generator.finished(stage) for stage in stages)
     for stage, place in (("denoiser", folder() / "unet"), ("denoiser-twin", twin_folder())):
         shipped = UNet2DConditionModel.from_pretrained(place, torch_dtype=torch.float32).state_dict()
-        found = posthoc.trained(stage).unet.state_dict()
+        found = trained(stage).unet.state_dict()
         assert all(torch.equal(found[key], value) for key, value in shipped.items())
         assert load(tmp_path / f"{stage}.pt")["step"] > 0
     for stage, place in (("flow", folder("scenes-flow") / "transformer"), ("flow-twin", twin_folder("scenes-flow"))):
         shipped = SD3Transformer2DModel.from_pretrained(place, torch_dtype=torch.float32).state_dict()
-        found = posthoc.trained(stage).transformer.state_dict()
+        found = trained(stage).transformer.state_dict()
         assert all(torch.equal(found[key], value) for key, value in shipped.items())
     read = CLIPTextModelWithProjection.from_pretrained(folder("scenes-flow") / "text_encoder_2", dtype=torch.float32)
-    projection = posthoc.trained("flow").text_2.text_projection.weight
+    projection = trained("flow").text_2.text_projection.weight
     assert torch.equal(projection, read.text_projection.weight)
     vae = AutoencoderKL.from_pretrained(folder() / "vae", torch_dtype=torch.float32).eval()
     noise = torch.randn((1, 8, 4, 4), generator=torch.Generator().manual_seed(0))

@@ -144,14 +144,29 @@ def _kernel(distance: Tensor) -> Tensor:
     return torch.where(d < 1, near, torch.where(d < 2, far, 0.0))
 
 
-def _weights(centre: Tensor, side: Tensor) -> Tensor:
-    """Resize matrices `(n, 128, 108)` of sprites `side` pixels long whose middle lies at `centre`."""
-    scale = (side / SIDE)[:, None, None]
-    pixel = torch.arange(SIZE, device=centre.device)[None, :, None] + 0.5
-    source = torch.arange(SIDE + 2 * MARGIN, device=centre.device)[None, None, :] + 0.5
-    at = (pixel - centre[:, None, None]) / scale + SIDE / 2 + MARGIN
-    weights = _kernel((at - source) * scale.clamp(max=1))
-    return weights / weights.sum(-1, keepdim=True).clamp(min=1e-2)
+def weights(centre: Tensor, side: Tensor, halved: int = 1) -> Tensor:
+    """Resize matrices `(n, 128, 108)` of sprites `side` pixels long whose middle lies at `centre`; with `halved=2` both
+    the image and the stored sprites have half as many pixels.
+    """
+    scale = (halved * side / SIDE)[:, None, None]
+    pixel = torch.arange(SIZE // halved, device=centre.device)[None, :, None] + 0.5
+    source = torch.arange((SIDE + 2 * MARGIN) // halved, device=centre.device)[None, None, :] + 0.5
+    at = (pixel - centre[:, None, None]) / scale + (SIDE / 2 + MARGIN) / halved
+    shares = _kernel((at - source) * scale.clamp(max=1))
+    return shares / shares.sum(-1, keepdim=True).clamp(min=1e-2)
+
+
+def layers(rows: Tensor, table: Tensor, sprites: Tensor, halved: int = 1) -> Tensor:
+    """One sprite each on nothing, `(n, 4, 128, 128)` with premultiplied alpha, of half the side with `halved=2`.
+
+    `rows`: their rows in `sprites`. `table`: `(n, 3)`, the centre and the longer side in pixels.
+    """
+    across, down = weights(table[:, 0], table[:, 2], halved), weights(table[:, 1], table[:, 2], halved)
+    flat = sprites[rows].transpose(1, 2).flatten(2)  # (n, height, 4 * width)
+    tall = (down @ flat).unflatten(2, (4, -1))  # (n, 128, 4, width)
+    layer = (tall.flatten(1, 2) @ across.transpose(1, 2)).unflatten(1, (-1, 4)).transpose(1, 2)
+    alpha = layer[:, 3:].clamp(0, 1)
+    return torch.cat([torch.minimum(layer[:, :3].clamp(min=0), alpha), alpha], 1)
 
 
 def draw(layouts: list[Layout], device: str | torch.device = "cpu", sprites: Tensor | None = None) -> Tensor:
@@ -175,12 +190,8 @@ def draw_with_cells(
         placed = [layouts[i].sprites[depth] for i in which]
         table = torch.tensor([(p.x, p.y, p.side) for p in placed], device=device)
         rows = torch.tensor([p.sprite for p in placed], device=device)
-        across, down = _weights(table[:, 0], table[:, 2]), _weights(table[:, 1], table[:, 2])
-        flat = bank_[rows].transpose(1, 2).flatten(2)  # (n, height, 4 * width)
-        tall = (down @ flat).unflatten(2, (4, -1))  # (n, 128, 4, width)
-        layer = (tall.flatten(1, 2) @ across.transpose(1, 2)).unflatten(1, (SIZE, 4)).transpose(1, 2)
-        alpha = layer[:, 3:].clamp(0, 1)
-        colour = torch.minimum(layer[:, :3].clamp(min=0), alpha)
+        layer = layers(rows, table, bank_)
+        colour, alpha = layer[:, :3], layer[:, 3:]
         index = torch.tensor(which, device=device)
         canvas[index] = colour + (1 - alpha) * canvas[index]
         shown = (rows + len(BACKGROUNDS)).to(torch.int16)[:, None, None]

@@ -7,9 +7,9 @@ import numpy as np
 
 from cfglab.experiments.storage.feature_cache import FILE, FeatureCache, ImageFeatures, chunks, image_key
 from cfglab.experiments.storage.store import Store
-from cfglab.metrics.alignment import alignment, by_composition
 from cfglab.metrics.estimate import Estimate
 from cfglab.scenes import classifier_file
+from cfglab.scenes.alignment import alignment, by_composition
 from cfglab.scenes.vocabulary import Scene, SceneLabels, read_caption
 
 CLASSIFIER: Literal[1, 2] = 2

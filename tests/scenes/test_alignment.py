@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from cfglab.metrics.alignment import alignment, by_composition, prompt_alignment
 from cfglab.metrics.registry import METRICS
+from cfglab.scenes.alignment import alignment, by_composition, prompt_alignment
 from cfglab.scenes.vocabulary import Scene, SceneLabels, caption, triples
 
 RIDING = Scene("astronaut", "riding", "horse")

@@ -1,0 +1,110 @@
+"""Images of the models, for the classifiers to learn damage from, with how well each object is drawn (`fit.py`).
+
+Damage that is drawn on purpose (`spoil.py`) is not like that of a model: a smeared face, a melted leg. The images come
+in chunks, each a function of its number: prompts of all kinds, a quarter of them held-out compositions, scales from
+none to far too high, few and many steps, of both models in turn.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cfglab.scenes.vocabulary import Scene, caption, read_caption
+from training.autoencoder import to_bytes
+from training.common import autocast, load, log, save, set_up, work
+from training.fit import fit, named
+from training.generator import Generator
+from training.latents import SCALING, frozen
+from training.source import SceneSource
+
+MODELS = ("denoiser", "flow")  # the stages whose models draw
+SCALES = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0)
+STEPS = (10, 16, 25)
+CHUNK = 96  # images
+WHOLE, DAMAGED = 0.87, 0.83
+"""Similarities above and below which an object is called whole or damaged (docs/classifier.md says why)."""
+
+
+class Drawn(NamedTuple):
+    """Images of models.
+
+    Attributes:
+        pictures: uint8 `(n, 3, 128, 128)`.
+        captions: What was asked.
+        whole: `(n,)`, the probability that every object is whole, if the image shows what was asked.
+        cells: int64 `(n, 8, 8)`, as `fit.named` counts.
+    """
+
+    pictures: Tensor
+    captions: list[str]
+    whole: Tensor
+    cells: Tensor
+
+
+def path_of(chunk: int) -> Path:
+    return work() / "drawn" / f"{chunk:04d}.pt"
+
+
+def train(count: int, minutes: float, device: torch.device, model_of: Callable[[str], Generator]) -> bool:
+    """Draw the chunks that are missing; True when all are there. `model_of`: stage -> its trained model."""
+    set_up(device, 5)
+    end = time.time() + 60 * minutes
+    for chunk in range(count):
+        if path_of(chunk).exists():
+            continue
+        if time.time() > end:
+            return False
+        drawn = draw(chunk, model_of(MODELS[chunk % 2]).to(device), device)
+        save(path_of(chunk), drawn._asdict())
+        log("drawn.log", chunk=chunk, model=MODELS[chunk % 2], whole=round(float(drawn.whole.mean()), 3))
+    return True
+
+
+def draw(chunk: int, model: Generator, device: torch.device) -> Drawn:
+    """One chunk, a function of its number and of the weights."""
+    random, vae = Random(7000 + chunk), frozen(device)
+    seen, held_out = SceneSource(7_000_000 + chunk), SceneSource(7_500_000 + chunk, held_out=True)
+    scenes = [(held_out if random.random() < 0.25 else seen).scene() for _ in range(CHUNK)]
+    steps, pictures = random.choice(STEPS), []
+    generator = torch.Generator(device).manual_seed(chunk)
+    for start in range(0, CHUNK, 16):
+        prompts = [caption(scene) for scene in scenes[start : start + 16]]
+        with torch.no_grad(), autocast(device, on_cpu=True):
+            latents = model.sample(prompts, random.choice(SCALES), steps, generator)
+        with torch.no_grad():
+            pictures.append(to_bytes(vae.decode(latents.float() / SCALING)).cpu())
+    return judged(torch.cat(pictures), scenes)
+
+
+def judged(pictures: Tensor, scenes: list[Scene]) -> Drawn:
+    """Images, uint8, with the similarity of their objects."""
+    fits = [each for i in range(0, len(scenes), 32) for each in fit(pictures[i : i + 32] / 255, scenes[i : i + 32])]
+    worst = torch.tensor([min(each.similarity) for each in fits])
+    cells = torch.stack([named(each, WHOLE, DAMAGED) for each in fits])
+    return Drawn(pictures, [caption(scene) for scene in scenes], probability(worst), cells)
+
+
+def probability(similarity: Tensor) -> Tensor:
+    """That a person calls an object whole: 0 below DAMAGED, 1 above WHOLE, a line between."""
+    return ((similarity - DAMAGED) / (WHOLE - DAMAGED)).clamp(0, 1)
+
+
+def batches(count: int, seed: int) -> Iterator[tuple[Tensor, list[Scene], Tensor, Tensor]] | None:
+    """Random images of all chunks that are there; None without any."""
+    chunks = [Drawn(**state) for path in sorted((work() / "drawn").glob("*.pt")) if (state := load(path)) is not None]
+    return _batches(chunks, count, Random(seed)) if chunks else None
+
+
+def _batches(chunks: list[Drawn], count: int, random: Random) -> Iterator[tuple[Tensor, list[Scene], Tensor, Tensor]]:
+    pictures, whole, cells = (
+        torch.cat([getattr(chunk, part) for chunk in chunks]) for part in ("pictures", "whole", "cells")
+    )
+    scenes = [scene for chunk in chunks for text in chunk.captions if (scene := read_caption(text)) is not None]
+    while True:
+        which = random.sample(range(len(scenes)), count)
+        yield pictures[which], [scenes[i] for i in which], whole[which], cells[which]
