@@ -11,6 +11,7 @@ with a GPU the plans count minutes, ten in all for what `scenes` needs; on a CPU
 import argparse
 import time
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -70,7 +71,7 @@ def make(stage: str) -> generator.Generator:
     return model
 
 
-def trained(stage: str) -> generator.Generator:
+def trained(stage: str) -> Any:
     """The model of a stage with what it learned."""
     model = make(stage)
     model.load_state_dict(generator.learned(stage))

@@ -148,8 +148,8 @@ def _search(picture: Tensor, scene: Scene) -> list[Candidate]:
         return _ridden(rest, colour, scene.b, first, second)
     ours = _peaks(*_gains(rest, colour, first, PAIR), 10)
     theirs = _peaks(*_gains(rest, colour, second, PAIR), 10)
-    pairs = [(one, other) for one in ours for other in theirs if _arranged(scene, one, other)]
-    return list(max(pairs, key=lambda pair: pair[0].gain + pair[1].gain, default=(ours[0], theirs[0])))
+    pairs = [[one, other] for one in ours for other in theirs if _arranged(scene, one, other)]
+    return max(pairs or [[ours[0], theirs[0]]], key=lambda pair: pair[0].gain + pair[1].gain)
 
 
 def _one_kind(rest: Tensor, colour: Tensor, rows: list[int], count: int) -> list[Candidate]:
