@@ -260,7 +260,10 @@ class Run:
             model.load_state_dict(state["model"])
             if "optimizer" in state:  # not in what `pack.py` carried here
                 optimizer.load_state_dict(state["optimizer"])
-            self.averages.shadows = state["averages"]
+            # in the order of the model, which the averages are updated in: a file may have another
+            self.averages.shadows = [
+                {name: shadow[name].float() for name in model.state_dict()} for shadow in state["averages"]
+            ]
             self.step, self.spent, self.first = state["step"], state["minutes"], state.get("first", 0)
         self.started = self.saved = time.time()
         self.sums: dict[str, Tensor] = {}
