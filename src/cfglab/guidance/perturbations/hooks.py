@@ -1,6 +1,7 @@
 """Access to the layers of a denoiser: found by name, and hooked inside a context. Loads torch when called."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,12 @@ from cfglab.guidance.perturbations.layer_names import layer_choices, layer_paths
 
 if TYPE_CHECKING:
     from torch.nn import Module
+
+IMAGE_KNOWN = "which tokens are the image is known for SD 3, Flux, Chroma, Qwen-Image and Z-Image"
+"""Of networks that read text and image as one sequence, for messages."""
+
+_TEXT = re.compile(r"encoder_hidden_states|text|txt|cap_feats|caption|input_ids|prompt")
+"""In the names of the arguments that networks call their text."""
 
 
 def self_attentions(denoiser: "Module", layers: tuple[str, ...], method: str) -> "list[Module]":
@@ -29,17 +36,30 @@ def self_attentions(denoiser: "Module", layers: tuple[str, ...], method: str) ->
     check_hooks(denoiser, method)
     candidates = {name: module for name, module in denoiser.named_modules() if _is_self_attention(module)}
     modules: list[Module] = []
-    no_cross = not any(getattr(module, "is_cross_attention", False) for module in denoiser.modules())
-    joint = no_cross and "encoder_hidden_states" in parameters_of(denoiser)
+    joint = joins_text(denoiser)
     for layer in layers:
         attentions = in_layers(candidates, denoiser, (layer,), method, "self-attention")
         if joint or any(getattr(module, "add_k_proj", None) is not None for module in attentions):
             raise InputError(
-                f"{method}: in layer {layer!r} of {_class_name(denoiser)} text and image share one attention; which "
-                "tokens are the image is known for SD 3, Flux, Chroma, Qwen-Image and Z-Image; use skip_layers here."
+                f"{method}: in layer {layer!r} of {_class_name(denoiser)} text and image share one attention; "
+                f"{IMAGE_KNOWN}; use skip_layers here."
             )
         modules += [module for module in attentions if module not in modules]
     return modules
+
+
+def joins_text(denoiser: "Module") -> bool:
+    """Whether a network may read text and image as one sequence: it is given a text, and no attention reads it alone.
+
+    Args:
+        denoiser: The network.
+
+    Returns:
+        True if it may.
+    """
+    if any(getattr(module, "is_cross_attention", False) for module in denoiser.modules()):
+        return False
+    return any(_TEXT.search(name) for name in parameters_of(denoiser))
 
 
 def cross_attentions(denoiser: "Module", method: str, layers: tuple[str, ...] = ()) -> "list[Module]":
