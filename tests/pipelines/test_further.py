@@ -150,6 +150,28 @@ def test_an_error_inside_leaves_the_pipeline_as_it_was(pipe: Any) -> None:
     assert torch.equal(draw(pipe, 3)[0], plain)
 
 
+LATER = [
+    "skip_layers(layers=77)",
+    "skip_layers(layers='9-7')",
+    "pag(layers=77, start=0.5)",
+    "tpg(layers=nonsense, start=0.9, stop=0.95)",
+    "autoguidance(w=2, model=nobody, start=0.5)",
+]
+
+
+@pytest.mark.parametrize("text", LATER)
+def test_a_layer_is_looked_for_at_the_first_step_of_a_run_that_does_not_reach_its_window(pipe: Any, text: str) -> None:
+    steps: list[int] = []
+    with pytest.raises(InputError, match=r"layer|weak model"), guide(pipe, ["3", f"3 | {text}"]):
+        pipe(
+            ["a cat"] * 2,
+            num_inference_steps=3,
+            output_type="latent",
+            callback_on_step_end=lambda _, index, *__: steps.append(index) or {},
+        )
+    assert steps == []
+
+
 # -- text and image as one sequence ----------------------------------------------------------------------------------
 
 ONE_SEQUENCE = [

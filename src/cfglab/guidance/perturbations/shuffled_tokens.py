@@ -10,6 +10,7 @@ from cfglab.errors import InputError
 from cfglab.guidance.perturbations.base import ConditionalPass
 from cfglab.guidance.perturbations.hooks import (
     IMAGE_KNOWN,
+    all_run,
     arguments_by_name,
     hooked,
     joins_text,
@@ -55,7 +56,7 @@ class ShuffledTokens(ConditionalPass):
                 shuffler = self.shuffler(number, call.image if joint else None, beside=unknown)
                 handles.append(block.register_forward_pre_hook(shuffler, with_kwargs=True))
 
-        with hooked(denoiser, add_hooks):
+        with all_run(denoiser, blocks, "tpg"), hooked(denoiser, add_hooks):
             yield denoiser
 
     def shuffler(self, number: int, image: Callable[[int], slice] | None = None, *, beside: bool = False) -> Any:
