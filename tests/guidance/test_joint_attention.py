@@ -262,7 +262,7 @@ def test_as_many_tokens_of_text_as_of_the_image_are_told_apart() -> None:
         (
             "wan",
             SkippedLayers(("single.0",)),
-            "skip_layers: no layer 'single.0' in WanTransformer3DModel; it has 0 to 1",
+            "skip_layers: no layer 'single.0' in WanTransformer3DModel that can be left out; it has 0 to 1",
         ),
         ("qwen", ShuffledTokens(("single.0",), 0, 0), "tpg: no transformer block in layer 'single.0' of QwenImage"),
         (

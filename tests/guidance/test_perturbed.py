@@ -21,7 +21,9 @@ from cfglab.errors import InputError
 from cfglab.guidance import register_weak_model, weak_models
 from cfglab.guidance.context import Perturbation
 from cfglab.guidance.perturbations.self_attention import BlurredQueries, IdentityAttention
+from cfglab.guidance.perturbations.shuffled_tokens import ShuffledTokens
 from cfglab.guidance.perturbations.skipped_layers import RandomBlocks, SkippedLayers
+from cfglab.guidance.perturbations.sparse_attention import SparseAttention
 from cfglab.guidance.perturbations.weak_models import _WEAK, WeakModelPass
 from cfglab.pipelines.loading.compiled_blocks import compile_in_blocks
 from tests.pipelines.families import aura_flow
@@ -270,15 +272,34 @@ def test_another_model_runs_instead(unet: Any) -> None:
 # -- what cannot be reached ------------------------------------------------------------------------------------------
 
 
+BY_LAYERS: list[Callable[[tuple[str, ...]], Perturbation]] = [
+    IdentityAttention,
+    BlurredQueries,
+    lambda layers: ShuffledTokens(layers, 0, 0),
+    lambda layers: SparseAttention("cond", 2.0, "entmax15", layers),
+    SkippedLayers,
+]
+DOWNWARDS = ("9-7", "blocks.1-0", "d1-0", "d0.1-0", "down_blocks.1-0")
+
+
 @pytest.mark.parametrize(
     ("variation", "said"),
     [
         (IdentityAttention(("12",)), "pag: no self-attention in layer '12' of UNet2DConditionModel; it has mid, down"),
         (IdentityAttention(("down_blocks.1",)), "pag: no self-attention in layer 'down_blocks.1'"),
         (BlurredQueries(("middle",)), "seg: no self-attention in layer 'middle'"),
-        (SkippedLayers(("7",)), "skip_layers: no layer '7' in UNet2DConditionModel; it has mid"),
+        (
+            SkippedLayers(("7",)),
+            "skip_layers: no layer '7' in UNet2DConditionModel that can be left out; it has mid, d0, u0; name",
+        ),
         (SkippedLayers(("7",), "autoguidance"), "autoguidance: no layer '7'"),
         (SkippedLayers(("down_blocks.0",)), "'down_blocks.0', a CrossAttnDownBlock2D, changes the shape"),
+        *(
+            (SkippedLayers((stack,)), f"no layer '{stack}' in UNet2DConditionModel that")
+            for stack in ("down_blocks", "")
+        ),
+        *((by_layers(("0",)), "in layer '0' of UNet2DConditionModel; it has mid") for by_layers in BY_LAYERS[:-1]),
+        *((by_layers((layer,)), f"layer '{layer}': ") for by_layers in BY_LAYERS for layer in DOWNWARDS),
         (SkippedLayers(("conv_in",)), "'conv_in', a Conv2d, changes the shape, so it cannot be skipped"),
     ],
 )
@@ -316,6 +337,26 @@ def test_fused_projections_are_refused(unet: Any) -> None:
     fused.fuse_qkv_projections()
     with pytest.raises(InputError, match=r"pag: the values of this attention \(none\) are not of the shape"):
         run(fused, IdentityAttention(("mid",)))
+    with pytest.raises(InputError, match=r"seg: 'mid_block.*attn1.to_q' of UNet2DCond.* is not used where it runs"):
+        run(fused, BlurredQueries(("mid",)))
+    with pytest.raises(InputError, match=r"pladis: the projections of this attention are fused"):
+        run(fused, SparseAttention("cond", 2.0, "entmax15", ("up_blocks",)))
+
+
+def test_a_layer_that_is_not_run_is_said_and_a_network_that_is_not_run_is_not(unet: Any) -> None:
+    unused = copy.deepcopy(unet)
+    unused.mid_block.register_module("spare", nn.Identity())
+    with pytest.raises(InputError, match=r"skip_layers: 'mid_block.spare' of UNet2DConditionModel is not used"):
+        run(unused, SkippedLayers(("mid_block.spare",)))
+    with SkippedLayers(("mid_block.spare",)).applied(unused):
+        pass
+
+
+@pytest.mark.parametrize("layer", ["9-7", "blocks.1-0", "d0.1-0", "transformer_blocks"])
+def test_a_transformer_without_the_layers_is_refused(sd3: Any, layer: str) -> None:
+    for variation in [by_layers((layer,)) for by_layers in (BY_LAYERS if "-" in layer else BY_LAYERS[-1:])]:
+        with pytest.raises(InputError, match=f"layer '{layer}'"), variation.applied(sd3):
+            pass
 
 
 def test_a_denoiser_compiled_in_blocks_runs_its_own_forward_under_a_perturbation(

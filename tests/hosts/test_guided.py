@@ -441,6 +441,14 @@ def test_a_perturbed_pass_where_the_network_is_given() -> None:
     assert mine.trace.steps[-1].rows_run == 9
 
 
+def test_layers_are_looked_for_at_the_first_step_of_a_run() -> None:
+    network, levels, t = Attentive().double(), cl.levels("repa", 4), torch.ones(3, dtype=torch.float64)
+    for text, said in (("4 | pag(layers=7, start=0.9)", "layer '7'"), ("4 | skip_layers(layers=7)", "no layer '7'")):
+        mine = cl.guided(network, text, uncond={"y": torch.zeros(1, 4).double()}, levels=levels, module="self")
+        with pytest.raises(InputError, match=said):
+            mine(sample(), t, y=torch.randn(3, 4, dtype=torch.float64))
+
+
 def test_swg_crops_what_a_network_is_given_and_needs_the_network_itself() -> None:
     network, x = Attentive().double(), torch.randn(3, 4, 4, 6, dtype=torch.float64)
     y, none = torch.randn(3, 4, dtype=torch.float64), torch.zeros(1, 4, dtype=torch.float64)

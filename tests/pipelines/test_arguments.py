@@ -15,6 +15,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from cfglab.guidance.perturbations.shifted_timestep import ShiftedTimestep
 from cfglab.pipelines import Profile, guide
 from cfglab.pipelines.interception.arguments import kind_of, unknown_arguments
 from cfglab.pipelines.interception.denoiser_call import DenoiserCall
@@ -156,6 +157,48 @@ def test_a_profile_says_what_nobody_knows() -> None:
 @pytest.mark.parametrize("value", [None, True, 0.5, "two", torch.tensor(1.0), torch.float32, [], {}, {"scale": 2}])
 def test_what_cannot_hold_rows_is_no_question(value: Any) -> None:
     assert list(unknown_arguments("mine", value, None, (), ())) == []
+
+
+CONSUMING = ("StableDiffusionAdapterPipeline", "StableDiffusionXLAdapterPipeline", "HunyuanDiTControlNetPipeline")
+"""Their networks take what stands in a list out of it: of a T2I-Adapter, of a ControlNet."""
+
+
+@pytest.mark.parametrize("name", CONSUMING)
+def test_a_further_pass_has_what_the_first_one_took_out_of_a_list(name: str) -> None:
+    """c and c(t + 0) are one prediction, so self-guidance by it changes nothing."""
+    made, pipe = case(name), pipe_of(name)
+    guided = []
+    for text in ("4", "4 | sg(shift=0, s=10)"):
+        with guide(pipe, text):
+            guided.append(made.call(pipe, 5.0, steps=2))
+    assert (guided[1] - guided[0]).norm() <= 1e-5 * guided[0].norm()
+
+
+class Consuming(nn.Module):
+    """A network that empties the list and the dict that it is given, and fills its cache."""
+
+    def forward(self, sample: Tensor, timestep: Tensor, parts: Any, more: Any, kv_cache: Any) -> Tensor:  # noqa: ARG002
+        kv_cache.append(1)
+        return sample + parts.pop() + more["inner"].pop("part")
+
+
+@pytest.mark.parametrize("positional", [0, 3, 5])
+@pytest.mark.parametrize("rows", [None, [0]])
+@pytest.mark.parametrize("variation", [None, ShiftedTimestep(0.0, 1.0)])
+def test_every_run_of_a_call_is_given_all_of_its_arguments(positional: int, rows: Any, variation: Any) -> None:
+    network, cache = Consuming(), [0]
+    given = {
+        "sample": torch.zeros(2, 1),
+        "timestep": torch.tensor(1),
+        "parts": [1],
+        "more": {"inner": {"part": 2}},
+        "kv_cache": cache,
+    }
+    args, kwargs = list(given.values())[:positional], dict(list(given.items())[positional:])
+    made = DenoiserCall(network, network, tuple(args), kwargs, Profile())
+    for _ in range(2):
+        assert made.run(rows, variation).unique().tolist() == [3.0]
+    assert cache == ([0, 1, 1] if variation is None else [0])  # a further pass leaves the cache as it was
 
 
 UNDECIDED = (

@@ -17,9 +17,16 @@ from cfglab.guidance.perturbations.weak_models import _WEAK
 from cfglab.pipelines import guide, load
 from cfglab.pipelines.interception.prompt_encoding import Encodings
 from cfglab.pipelines.loading.weak_twin import twin
+from tests.pipelines.families import case
 
 CLOSE: dict[str, Any] = {"rtol": 0, "atol": 2e-3}
 """Latents of size 10 to 100 after a few steps; kernels round differently for another number of rows."""
+
+
+@functools.cache
+def pipe_of(name: str) -> Any:
+    """A tiny pipeline of the families."""
+    return case(name).build()
 
 
 def draw(
@@ -141,6 +148,57 @@ def test_an_error_inside_leaves_the_pipeline_as_it_was(pipe: Any) -> None:
         with pytest.raises(InputError):
             draw(pipe, text)
     assert torch.equal(draw(pipe, 3)[0], plain)
+
+
+LATER = [
+    "skip_layers(layers=77)",
+    "skip_layers(layers='9-7')",
+    "pag(layers=77, start=0.5)",
+    "tpg(layers=nonsense, start=0.9, stop=0.95)",
+    "autoguidance(w=2, model=nobody, start=0.5)",
+]
+
+
+@pytest.mark.parametrize("text", LATER)
+def test_a_layer_is_looked_for_at_the_first_step_of_a_run_that_does_not_reach_its_window(pipe: Any, text: str) -> None:
+    steps: list[int] = []
+    with pytest.raises(InputError, match=r"layer|weak model"), guide(pipe, ["3", f"3 | {text}"]):
+        pipe(
+            ["a cat"] * 2,
+            num_inference_steps=3,
+            output_type="latent",
+            callback_on_step_end=lambda _, index, *__: steps.append(index) or {},
+        )
+    assert steps == []
+
+
+# -- text and image as one sequence ----------------------------------------------------------------------------------
+
+ONE_SEQUENCE = [
+    *(("Lumina2Pipeline", "0"), ("AuraFlowPipeline", "single.0"), ("Flux2KleinPipeline", "single.0")),
+    *(("BriaFiboPipeline", "single.0"), ("Krea2Pipeline", "0"), ("ErnieImagePipeline", "0")),
+    ("Ideogram4Pipeline", "0"),
+]
+TWO_STREAMS = [("CogVideoXPipeline", "0"), ("SanaWMPipeline", "0"), ("LattePipeline", "0")]
+"""The text is given beside the image, or is read in another block."""
+
+
+@pytest.mark.parametrize(("name", "layer"), ONE_SEQUENCE)
+@pytest.mark.parametrize("kind", ["tpg", "pag", "seg"])
+def test_nothing_is_done_to_a_text_that_may_be_taken_for_the_image(name: str, layer: str, kind: str) -> None:
+    made = case(name)
+    said = "is given no text beside the image" if kind == "tpg" else "share one attention|no self-attention in layer"
+    with pytest.raises(InputError, match=said), guide(pipe_of(name), f"3 | {kind}(layers='{layer}')"):
+        made.call(pipe_of(name), 5.0, steps=2)
+
+
+@pytest.mark.parametrize(("name", "layer"), TWO_STREAMS)
+def test_tpg_takes_the_tokens_beside_a_text_for_the_image(name: str, layer: str) -> None:
+    made, pipe = case(name), pipe_of(name)
+    with guide(pipe, "3"):
+        plain = made.call(pipe, 5.0, steps=2)
+    with guide(pipe, f"3 | tpg(layers='{layer}')"):
+        assert not torch.equal(made.call(pipe, 5.0, steps=2), plain)
 
 
 # -- the twin --------------------------------------------------------------------------------------------------------

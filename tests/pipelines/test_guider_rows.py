@@ -198,6 +198,11 @@ def test_a_further_prediction_is_of_the_changed_network_and_the_changed_inputs(p
     assert type(pipe.unet) is diffusers.UNet2DConditionModel
 
 
+def test_layers_are_looked_for_at_the_first_step_of_a_run(pipe: Any) -> None:
+    with pytest.raises(InputError, match="no layer '77' in UNet2D"):
+        SDXL.run(SDXL.use(pipe, to_guider("4 | skip_layers(layers=77, start=0.9, stop=1)")))
+
+
 def test_an_error_in_a_further_prediction_leaves_the_network_as_it_was(pipe: Any) -> None:
     bias = pipe.unet.conv_out.bias.clone()
 

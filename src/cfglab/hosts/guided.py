@@ -17,6 +17,7 @@ from cfglab.denoising.trace import StepRecord, Trace
 from cfglab.errors import InputError
 from cfglab.guidance import Guidance, Perturbation, Space
 from cfglab.guidance.guidance import as_guidance
+from cfglab.guidance.methods.weak_prediction import check_later_passes
 from cfglab.guidance.names import check_space
 from cfglab.guidance.perturbations.cropped_sample import CroppedSample
 from cfglab.guidance.perturbations.self_attention import BlurredQueries, IdentityAttention
@@ -148,6 +149,8 @@ class GuidedDenoiser:
                 channel_dim=self._channel_dim,
             )
             self._calls, self._runs = 0, self._runs + 1
+            if self._module is not None:
+                check_later_passes(self._guidances, self._module, first)
         ending = self._two_calls and self._calls % 2 == 1
         step = self._levels.at(value, ending=True) if ending else first
         self._calls, self._last = self._calls + 1, step.index

@@ -16,7 +16,8 @@ class TPG(WeakPrediction):
 
     arXiv:2506.10036, as in the authors' code: the block's input is permuted and stays so, one order for the whole
     batch, another one for each block and each step; `seed` chooses them. `1 | tpg()` is guidance without an
-    unconditional row. Where text and image are two streams or one sequence, the image's tokens are permuted.
+    unconditional row. Where text and image are two streams, or one sequence of which it is known which tokens are
+    the image (Flux, Chroma, Z-Image), the image's tokens are permuted; another block with both in one is refused.
 
     Attributes:
         s: The scale of the perturbed pass, 0 or more.

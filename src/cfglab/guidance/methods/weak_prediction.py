@@ -1,5 +1,6 @@
 """The base class of guidance away from a weak prediction: `g + s (c - c~)`."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, model_validator
@@ -76,3 +77,22 @@ class WeakPrediction(Transform):
 
     def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
         return guided if context.extra is None else guided + self.factor() * (context.cond - context.extra)
+
+
+def check_later_passes(specs: Iterable[Any], denoiser: Any, step: Step) -> None:
+    """At the first step: refuse what a later window, or one that no step of the run is in, would ask of a network.
+
+    Args:
+        specs: The guidances of the run.
+        denoiser: The network.
+        step: The step.
+
+    Raises:
+        InputError: A weak prediction cannot be made of this network, such as without a layer that it does not have.
+    """
+    for spec in specs:
+        for transform in getattr(spec, "transforms", ()):
+            waits = isinstance(transform, WeakPrediction) and transform.strength > 0
+            if waits and transform.variation(step) is None:
+                with transform.weak_pass(step).applied(denoiser):
+                    pass

@@ -41,3 +41,17 @@ def check_encoded(method: str, prompt: str, conditioning: Mapping[str, Any]) -> 
     """
     if "prompted" not in conditioning:
         raise InputError(f"{method}: {prompt!r} was not encoded: it needs a host that can encode a further prompt.")
+
+
+def own_containers(value: Any) -> Any:
+    """The same nest of dicts, lists and tuples, for one run of a network, which may take its parts out or change it.
+
+    Args:
+        value: Arguments of a network, or one of them.
+
+    Returns:
+        A copy of the nest with the same things in it.
+    """
+    if type(value) is dict:
+        return {key: own_containers(item) for key, item in value.items()}
+    return type(value)(own_containers(item) for item in value) if type(value) in (list, tuple) else value

@@ -1,7 +1,8 @@
 """Access to the layers of a denoiser: found by name, and hooked inside a context. Loads torch when called."""
 
 import inspect
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,12 @@ from cfglab.guidance.perturbations.layer_names import layer_choices, layer_paths
 
 if TYPE_CHECKING:
     from torch.nn import Module
+
+IMAGE_KNOWN = "which tokens are the image is known for SD 3, Flux, Chroma, Qwen-Image and Z-Image"
+"""Of networks that read text and image as one sequence, for messages."""
+
+_TEXT = re.compile(r"encoder_hidden_states|text|txt|cap_feats|caption|input_ids|prompt")
+"""In the names of the arguments that networks call their text."""
 
 
 def self_attentions(denoiser: "Module", layers: tuple[str, ...], method: str) -> "list[Module]":
@@ -29,17 +36,30 @@ def self_attentions(denoiser: "Module", layers: tuple[str, ...], method: str) ->
     check_hooks(denoiser, method)
     candidates = {name: module for name, module in denoiser.named_modules() if _is_self_attention(module)}
     modules: list[Module] = []
-    no_cross = not any(getattr(module, "is_cross_attention", False) for module in denoiser.modules())
-    joint = no_cross and "encoder_hidden_states" in parameters_of(denoiser)
+    joint = joins_text(denoiser)
     for layer in layers:
         attentions = in_layers(candidates, denoiser, (layer,), method, "self-attention")
         if joint or any(getattr(module, "add_k_proj", None) is not None for module in attentions):
             raise InputError(
-                f"{method}: in layer {layer!r} of {_class_name(denoiser)} text and image share one attention; which "
-                "tokens are the image is known for SD 3, Flux, Chroma, Qwen-Image and Z-Image; use skip_layers here."
+                f"{method}: in layer {layer!r} of {_class_name(denoiser)} text and image share one attention; "
+                f"{IMAGE_KNOWN}; use skip_layers here."
             )
         modules += [module for module in attentions if module not in modules]
     return modules
+
+
+def joins_text(denoiser: "Module") -> bool:
+    """Whether a network may read text and image as one sequence: it is given a text, and no attention reads it alone.
+
+    Args:
+        denoiser: The network.
+
+    Returns:
+        True if it may.
+    """
+    if any(getattr(module, "is_cross_attention", False) for module in denoiser.modules()):
+        return False
+    return any(_TEXT.search(name) for name in parameters_of(denoiser))
 
 
 def cross_attentions(denoiser: "Module", method: str, layers: tuple[str, ...] = ()) -> "list[Module]":
@@ -84,15 +104,18 @@ def blocks(denoiser: "Module", layers: tuple[str, ...], method: str) -> "list[tu
         Each module with its layer, in the order of the layers.
 
     Raises:
-        InputError: A layer does not exist.
+        InputError: A layer does not exist, or is a list of layers, which does not run itself.
     """
     check_hooks(denoiser, method)
-    modules = dict(denoiser.named_modules())
+    modules = {name: module for name, module in denoiser.named_modules() if name and _runs(module)}
     blocks_found = []
     for layer in layers:
         paths = layer_paths(layer, denoiser)
-        if not layer or not all(path in modules for path in paths):
-            raise InputError(f"{method}: no layer {layer!r} in {_class_name(denoiser)}; {layer_choices(denoiser)}")
+        if not paths or not all(path in modules for path in paths):
+            raise InputError(
+                f"{method}: no layer {layer!r} in {_class_name(denoiser)} that can be left out; "
+                f"{layer_choices(denoiser, skipped=True)}"
+            )
         blocks_found += [(layer, modules[path]) for path in paths]
     return blocks_found
 
@@ -137,7 +160,7 @@ def in_layers(
     """
     inside: list[Module] = []
     for layer in layers:
-        for path in layer_paths(layer, denoiser):
+        for path in layer_paths(layer, denoiser) or [""]:
             members = [module for name, module in modules.items() if path and f".{path}." in f".{name}."]
             if not members:
                 raise InputError(
@@ -199,6 +222,35 @@ def hooked(denoiser: "Module", add_hooks: Callable[[list[Any]], None]) -> Iterat
             denoiser.forward = compiled
 
 
+@contextmanager
+def all_run(denoiser: "Module", parts: "Iterable[Module]", method: str) -> Iterator[None]:
+    """A context in which parts of a network have to run if it runs: a hook on another one changes nothing.
+
+    Args:
+        denoiser: The network.
+        parts: The modules that are changed by hooks.
+        method: The kind of the transform, for the messages.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        InputError: The network has run, and one of the parts has not.
+    """
+    expected, ran = [denoiser, *parts], set()
+    handles = [module.register_forward_pre_hook(lambda module, _: ran.add(module)) for module in expected]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    if denoiser in ran and (left := [name for name, module in denoiser.named_modules() if module in {*expected} - ran]):
+        raise InputError(
+            f"{method}: {left[0]!r} of {_class_name(denoiser)} is not used where it runs, so nothing is changed there: "
+            "fused projections, or a part that is switched off; unfuse them, or name other layers as layers=…"
+        )
+
+
 def parameters_of(module: "Module") -> list[str]:
     """The arguments of a module's `forward`.
 
@@ -223,6 +275,11 @@ def arguments_by_name(module: "Module", args: tuple[Any, ...], kwargs: dict[str,
         All of them by name.
     """
     return dict(zip(parameters_of(module), args, strict=False)) | kwargs
+
+
+def _runs(module: "Module") -> bool:
+    """Whether a module is called: a list of modules is not, and has no `forward` of its own."""
+    return getattr(module.forward, "__name__", "") != "_forward_unimplemented"
 
 
 def _is_attention(module: "Module") -> bool:

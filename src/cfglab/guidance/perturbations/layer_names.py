@@ -3,6 +3,8 @@
 import re
 from typing import TYPE_CHECKING
 
+from cfglab.errors import InputError
+
 if TYPE_CHECKING:
     from torch.nn import Module
 
@@ -34,29 +36,33 @@ def layer_paths(layer: str, denoiser: "Module") -> list[str]:
         denoiser: The network.
 
     Returns:
-        Dotted names, of which some may not exist.
+        Dotted names, of which some may not exist; none for a number where the network has no stack.
+
+    Raises:
+        InputError: A range runs downwards.
     """
     if layer == "mid":
         return ["mid_block"]
     if hasattr(denoiser, "down_blocks") and (groups := _UNET.fullmatch(layer)):
         return _unet_paths(groups, denoiser)
     if span := _RANGE.fullmatch(layer):
-        numbers = range(int(span["first"]), int(span["last"]) + 1)
+        numbers = _span(layer, span["first"], span["last"])
         return [path for number in numbers for path in layer_paths(f"{span['before']}{number}", denoiser)]
-    first = next((name for name in STACKS if hasattr(denoiser, name)), STACKS[0])
+    first = next((name for name in STACKS if hasattr(denoiser, name)), None)
     if layer.isdigit():
-        return [f"{first}.{layer}"]
+        return [] if first is None else [f"{first}.{layer}"]
     stack, dot, rest = layer.partition(".")
     children = dict(denoiser.named_children())
-    own = first if stack == "blocks" else ALIASES.get(stack, stack)
+    own = first if stack == "blocks" and first is not None else ALIASES.get(stack, stack)
     return [f"{stack if stack in children or own not in children else own}{dot}{rest}"]
 
 
-def layer_choices(denoiser: "Module") -> str:
+def layer_choices(denoiser: "Module", *, skipped: bool = False) -> str:
     """The layers that may be named, for messages.
 
     Args:
         denoiser: The network.
+        skipped: Whether they are left out: then not those of a UNet that change the size of the image.
 
     Returns:
         A clause.
@@ -65,7 +71,12 @@ def layer_choices(denoiser: "Module") -> str:
     found = [(name, len(getattr(denoiser, name)) - 1) for name in STACKS if hasattr(denoiser, name)]
     stacks = [f"0 to {last}" for _, last in found[:1]]
     stacks += [f"single.0 to single.{last}" for name, last in found[1:] if name == ALIASES["single"]]
-    sides = [f"{side}.0" for side in ("down_blocks", "up_blocks") if hasattr(denoiser, side)]
+    blocks = transformer_blocks(denoiser) if skipped else []
+    sides = [
+        f"{letter}0" if skipped else f"{side}.0"
+        for letter, side in _SIDES.items()
+        if letter != "m" and hasattr(denoiser, side) and (not skipped or any(name.startswith(side) for name in blocks))
+    ]
     choices = ", ".join([*mid, *stacks, *sides]) or "parts of dotted names"
     return f"it has {choices}; name one as layers=…"
 
@@ -92,10 +103,18 @@ def _unet_paths(wanted: "re.Match[str]", denoiser: "Module") -> list[str]:
     for name in transformer_blocks(denoiser):
         if name.startswith(_SIDES[wanted["side"]]):
             groups.setdefault(name.rpartition(".")[0], []).append(name)
-    first, last = int(wanted["first"]), int(wanted["last"] or wanted["first"])
-    chosen = list(groups.values())[first : last + 1] if last < len(groups) else []
+    numbers = _span(wanted[0], wanted["first"], wanted["last"])
+    chosen = list(groups.values())[numbers.start : numbers.stop] if numbers[-1] < len(groups) else []
     if wanted["inner"] is None:
         return [name for group in chosen for name in group] or [wanted[0]]
     begin, _, end = wanted["inner"].partition("-")
-    numbers = range(int(begin), int(end or begin) + 1)
-    return [f"{group[0].rpartition('.')[0]}.{number}" for group in chosen for number in numbers] or [wanted[0]]
+    inside = _span(wanted[0], begin, end)
+    return [f"{group[0].rpartition('.')[0]}.{number}" for group in chosen for number in inside] or [wanted[0]]
+
+
+def _span(layer: str, first: str, last: str | None) -> range:
+    """The numbers of a layer that is a number or a range of them."""
+    numbers = range(int(first), int(last or first) + 1)
+    if not numbers:
+        raise InputError(f"layer {layer!r}: {first}-{last} has no number in it, a range goes up; write {last}-{first}.")
+    return numbers

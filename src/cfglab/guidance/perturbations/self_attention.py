@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError
 from cfglab.guidance.perturbations.base import ConditionalPass
-from cfglab.guidance.perturbations.hooks import hooked, self_attentions
+from cfglab.guidance.perturbations.hooks import all_run, hooked, self_attentions
 from cfglab.guidance.perturbations.joint_attention import Product, image_attentions, products_replaced, token_order
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class IdentityAttention(ConditionalPass):
                 handles.append(attention.to_v.register_forward_hook(_record(value)))
                 handles.append(_out(attention).register_forward_pre_hook(_replace_output(value)))
 
-        with hooked(denoiser, add_hooks):
+        with all_run(denoiser, map(_out, attentions), "pag"), hooked(denoiser, add_hooks):
             yield denoiser
 
     def of_product(self, product: Product) -> "Tensor":
@@ -89,7 +89,7 @@ class BlurredQueries(ConditionalPass):
             with products_replaced(denoiser, products, "seg", self.of_product):
                 yield denoiser
             return
-        attentions = self_attentions(denoiser, self.layers, "seg")
+        projections = [attention.to_q for attention in map(_untyped, self_attentions(denoiser, self.layers, "seg"))]
         size: list[tuple[int, int]] = []
 
         def record_size(_: "Module", args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -101,9 +101,9 @@ class BlurredQueries(ConditionalPass):
 
         def add_hooks(handles: list[Any]) -> None:
             handles.append(denoiser.register_forward_pre_hook(record_size, with_kwargs=True))
-            handles.extend(attention.to_q.register_forward_hook(blurred) for attention in map(_untyped, attentions))
+            handles.extend(projection.register_forward_hook(blurred) for projection in projections)
 
-        with hooked(denoiser, add_hooks):
+        with all_run(denoiser, projections, "seg"), hooked(denoiser, add_hooks):
             yield denoiser
 
     def blurred(self, queries: "Tensor", height: int, width: int) -> "Tensor":

@@ -8,12 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError
 from cfglab.guidance.perturbations.base import ConditionalPass
-from cfglab.guidance.perturbations.hooks import hooked, parameters_of, transformer_blocks_in
+from cfglab.guidance.perturbations.hooks import (
+    IMAGE_KNOWN,
+    all_run,
+    arguments_by_name,
+    hooked,
+    joins_text,
+    parameters_of,
+    transformer_blocks_in,
+)
 from cfglab.guidance.perturbations.joint_attention import NetworkCall, token_order
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
+
+TEXTS = ("encoder_hidden_states", "text_embed", "text_v", "context", "txt", "caption", "cond", "y")
+"""What blocks call the tokens of the text that they are given beside those of the image."""
 
 
 @dataclass(frozen=True)
@@ -36,23 +47,25 @@ class ShuffledTokens(ConditionalPass):
     def applied(self, denoiser: "Module") -> "Iterator[Module]":
         blocks, call = transformer_blocks_in(denoiser, self.layers, "tpg"), NetworkCall(denoiser)
         order = token_order(denoiser)
+        unknown = order is None and joins_text(denoiser)
 
         def add_hooks(handles: list[Any]) -> None:
             handles.append(denoiser.register_forward_pre_hook(call.read, with_kwargs=True))
             for number, block in enumerate(blocks):
                 joint = order is not None and order.single and "encoder_hidden_states" not in parameters_of(block)
-                shuffler = self.shuffler(number, call.image if joint else None)
+                shuffler = self.shuffler(number, call.image if joint else None, beside=unknown)
                 handles.append(block.register_forward_pre_hook(shuffler, with_kwargs=True))
 
-        with hooked(denoiser, add_hooks):
+        with all_run(denoiser, blocks, "tpg"), hooked(denoiser, add_hooks):
             yield denoiser
 
-    def shuffler(self, number: int, image: Callable[[int], slice] | None = None) -> Any:
+    def shuffler(self, number: int, image: Callable[[int], slice] | None = None, *, beside: bool = False) -> Any:
         """The hook of one block: its hidden states, (n, tokens, channels), in another order.
 
         Args:
             number: The number of the block among those that are shuffled.
             image: Where the image is among so many tokens; the others stay. None if all are the image's.
+            beside: Whether all are the image's only where the block is given the text beside them.
 
         Returns:
             A forward pre-hook with keyword arguments.
@@ -64,6 +77,11 @@ class ShuffledTokens(ConditionalPass):
                 raise InputError(
                     f"tpg: a {type(block).__name__} that is given no tokens, (n, tokens, channels), first; name other "
                     "blocks as layers=…"
+                )
+            if beside and not _is_given_a_text(block, args, kwargs):
+                raise InputError(
+                    f"tpg: a {type(block).__name__} is given no text beside the image, so both may be one sequence; "
+                    f"{IMAGE_KNOWN}; name other blocks as layers=…, or use skip_layers."
                 )
             part = slice(0, hidden.shape[1]) if image is None else image(hidden.shape[1])
             shuffled = hidden.clone()
@@ -86,3 +104,10 @@ class ShuffledTokens(ConditionalPass):
 
         generator = torch.Generator().manual_seed(Random(f"{self.seed} {self.index} {number}").getrandbits(63))
         return torch.randperm(hidden.shape[1], generator=generator).to(hidden.device)
+
+
+def _is_given_a_text(block: "Module", args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a block is given tokens of a text, (n, tokens, channels), behind its first argument."""
+    behind = arguments_by_name(block, args, kwargs)
+    first = next(iter(parameters_of(block)), "")
+    return any(name in TEXTS and name != first and getattr(value, "ndim", 0) > 2 for name, value in behind.items())

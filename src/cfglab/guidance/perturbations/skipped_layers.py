@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError
 from cfglab.guidance.perturbations.base import ConditionalPass
-from cfglab.guidance.perturbations.hooks import blocks, hooked
+from cfglab.guidance.perturbations.hooks import all_run, blocks, hooked
 from cfglab.guidance.perturbations.joint_attention import token_order
 from cfglab.guidance.perturbations.layer_names import transformer_blocks
 
@@ -41,7 +41,7 @@ class SkippedLayers(ConditionalPass):
         def add_hooks(handles: list[Any]) -> None:
             handles.extend(block.register_forward_hook(skipped, with_kwargs=True) for block in names)
 
-        with hooked(denoiser, add_hooks):
+        with all_run(denoiser, names, self.method), hooked(denoiser, add_hooks):
             yield denoiser
 
     def _input_of(

@@ -18,6 +18,10 @@ Sparse = Literal["entmax15", "sparsemax"]
 LEVELS = ("down_blocks", "up_blocks")
 """A UNet without its middle; in a transformer, which has no such levels, every block."""
 
+_OTHER_HEADS = (
+    "pladis: the keys of this attention have other heads than the queries; name other layers, or leave it out."
+)
+
 
 @dataclass(frozen=True)
 class SparseAttention(UnchangedInputs):
@@ -132,9 +136,15 @@ class _SparseCrossAttention:
         from cfglab.guidance.parameterization import upcast
 
         heads = self.attention.heads
-        q, k, v = (self._by_head(self.parts.pop(name), heads) for name in ("q", "k", "v"))
+        recorded = [self.parts.pop(name, None) for name in ("q", "k", "v")]
+        parts = [part for part in recorded if part is not None]
+        if len(parts) < len(recorded):
+            raise InputError("pladis: the projections of this attention are fused; unfuse them, or leave it out.")
+        if any(part.ndim < 4 and part.shape[-1] != parts[0].shape[-1] for part in parts):
+            raise InputError(_OTHER_HEADS)
+        q, k, v = (self._by_head(part, heads) for part in parts)
         if not q.shape[1] == k.shape[1] == v.shape[1]:
-            raise InputError("pladis: the keys of this attention have other heads than the queries; leave it out.")
+            raise InputError(_OTHER_HEADS)
         logits = upcast(q) @ upcast(k).transpose(2, 3) * self.attention.scale
         if self.mask is not None:
             mask = self.attention.prepare_attention_mask(self.mask, k.shape[2], len(q))

@@ -21,6 +21,7 @@ from cfglab.denoising.trace import Trace
 from cfglab.errors import InputError, MachineError
 from cfglab.guidance import Guidance, Perturbation, Space
 from cfglab.guidance.context import runs
+from cfglab.guidance.methods.weak_prediction import check_later_passes
 from cfglab.pipelines.guider.call_independence import CallIndependence
 from cfglab.pipelines.guider.loop_step import LoopReader, find_host
 from cfglab.pipelines.guider.next_call import perturbed_call, replace_next_call, restore_call, sample_of
@@ -252,6 +253,8 @@ class Guider(BaseGuidance):  # type: ignore[misc]
             InputError: The perturbation cannot act on this network.
         """
         super().prepare_models(denoiser)
+        if self._enabled and self._rows is None and self._loop_step is not None:
+            check_later_passes(self.guidances, denoiser, self._loop_step)
         variation = self._plan[self._count_prepared - 1].variation
         if variation is not None:
             replace_next_call(denoiser, lambda module, args, kwargs: perturbed_call(module, variation, args, kwargs))

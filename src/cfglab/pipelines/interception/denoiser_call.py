@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from cfglab.denoising.duplicate_rows import take
 from cfglab.errors import InputError
 from cfglab.guidance import Perturbation
+from cfglab.guidance.perturbations.base import own_containers
 from cfglab.pipelines.interception.arguments import CACHES, FURTHER, TIMES, kind_of, unknown_arguments
 from cfglab.pipelines.interception.wrapped_modules import core_of, names_of
 from cfglab.pipelines.profiles.profile import Profile
@@ -126,7 +127,7 @@ class DenoiserCall:
         variation: Perturbation | None = None,
         encode: Callable[[str, dict[str, Any], bool], dict[str, Any]] | None = None,
     ) -> Any:
-        """The denoiser's output for some rows.
+        """The denoiser's output for some rows. What it takes out of a list or a dict is there again at the next run.
 
         Args:
             rows: The rows, in this order; None for all.
@@ -138,15 +139,19 @@ class DenoiserCall:
             What the denoiser returns for these rows.
         """
         named = self.named if rows is None else self.arguments_of(rows)
+        caches = {
+            name: value if variation is None else copy.deepcopy(value)
+            for name, value in named.items()
+            if name in CACHES
+        }
+        named = {name: own_containers(value) for name, value in named.items()} | caches
         if variation is None:
-            if rows is None:
-                return self.plain(*self.args, **self.kwargs)
             positional = names_of(self._kind())[: len(self.args)]
             return self.plain(
                 *(named[name] for name in positional),
+                *self.args[len(positional) :],
                 **{name: value for name, value in named.items() if name not in positional},
             )
-        named = {name: copy.deepcopy(value) if name in CACHES else value for name, value in named.items()}
         time = next((name for name in TIMES if name in named), None)
         conditioning = {name: value for name, value in named.items() if name not in (self.sample_name, time)}
         prompt = getattr(variation, "prompt", None)

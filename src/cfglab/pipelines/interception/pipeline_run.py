@@ -17,6 +17,7 @@ from cfglab.denoising.row_skipping import GuidedRows
 from cfglab.denoising.step_reader import StepReader, is_inverted, prediction_of
 from cfglab.denoising.trace import StepRecord
 from cfglab.errors import InputError, NotFinite
+from cfglab.guidance.methods.weak_prediction import check_later_passes
 from cfglab.pipelines.interception.batched import Batched
 from cfglab.pipelines.interception.callers import Callers, function_of
 from cfglab.pipelines.interception.channels import channel_dim, guided_channels, same_shape
@@ -134,6 +135,7 @@ class PipelineRun:
         self._outside_caller = ""
         """The first function outside of the pipeline that called a denoiser."""
         self._call_count = 0
+        self._later_checked = False
         self._sums: list[tuple[Step, Tensor]] = []
         """The sums of predictions on a device, read after the loop."""
 
@@ -222,6 +224,9 @@ class PipelineRun:
             if "conditioning_scale" in call.kwargs:
                 scale = self.guided.driven.controlnet_scale(call.kwargs["conditioning_scale"], step)
                 call = replace(call, kwargs=call.kwargs | {"conditioning_scale": scale})
+        if not self._later_checked and name in self.profile.denoisers:
+            check_later_passes(self.guided.specs, call.module, self.upcoming(call))
+            self._later_checked = True
         if name in self.profile.helpers:
             return call_controlnet(self, call, name)
         return self.style.call(call, name)

@@ -12,6 +12,7 @@ from cfglab.denoising.trace import StepRecord
 from cfglab.errors import InputError
 from cfglab.guidance import Perturbation
 from cfglab.guidance.context import runs
+from cfglab.guidance.perturbations.base import own_containers
 from cfglab.pipelines.interception.channels import last_image
 from cfglab.pipelines.interception.deferred import deferred, settle
 from cfglab.pipelines.interception.denoiser_call import DenoiserCall
@@ -106,7 +107,7 @@ class TwoCalls:
     def _run_needed(self, rows: GuidedRows, call: DenoiserCall, part: Part, tick: Any, step: Step) -> _CallResult:
         """Run the needed rows of a call, equal ones once."""
         run, count = self._run, call.count
-        stored_call = DenoiserCall(call.module, call.plain, call.args, _copy_containers(call.kwargs), call.profile)
+        stored_call = DenoiserCall(call.module, call.plain, call.args, own_containers(call.kwargs), call.profile)
         self._all_rows, self._perturbed_rows = run.runs_all_rows(call, step), 0
         labels = (
             list(range(count))
@@ -202,10 +203,3 @@ def _same_conditioning(call_a: DenoiserCall, call_b: DenoiserCall) -> bool:
     """Whether both calls have the same conditioning object; then neither is the unconditional call."""
     texts = [name for name, value in call_a.named.items() if "encoder" in name and isinstance(value, Tensor)]
     return bool(texts) and all(call_a.named[name] is call_b.named.get(name) for name in texts)
-
-
-def _copy_containers(value: Any) -> Any:
-    """The same nest of dicts and lists, so that a pipeline which changes its own does not change ours."""
-    if type(value) is dict:
-        return {key: _copy_containers(item) for key, item in value.items()}
-    return [_copy_containers(item) for item in value] if type(value) is list else value
