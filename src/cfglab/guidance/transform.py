@@ -73,6 +73,11 @@ class Transform(BaseModel):
 
     def __init__(self, **data: Any) -> None:
         owner = str(type(self).model_fields["kind"].default)
+        for name, field in type(self).model_fields.items():
+            if field.annotation is bool and not isinstance(data.get(name, True), bool):
+                raise InputError(
+                    f"{owner}({name}={shown(data[name])}): it is True or False; write {name}=True or {name}=False."
+                )
         try:
             super().__init__(**data)
         except ValidationError as error:
@@ -208,11 +213,12 @@ class Transform(BaseModel):
         """
         return None
 
-    def of_sound(self) -> "Transform":
+    def of_sound(self) -> "Transform | None":
         """The transform that guides the sound of a video, where a network predicts both.
 
         Returns:
-            The transform itself, which acts on the sound as on the video, unless it has fields for the sound.
+            The transform itself, which acts on the sound as on the video, unless it has fields for the sound; None if
+            it acts on the video alone.
         """
         return self
 
