@@ -35,10 +35,12 @@ CHAINS = st.lists(st.tuples(st.sampled_from(VALUES), st.sampled_from((0.3, 1.0))
 
 
 def meant(transforms: list[Transform]) -> bool:
-    """No two take the place of the same prediction, and no two go up to the same largest scale."""
-    taken = [one.replaces or one.kind for one in transforms if one.replaces or one.kind == "feedback"]
-    taken += ["cond", "uncond"] if "both" in taken else []
-    return len(set(taken)) == len(taken)
+    """None would be lost, and no two go up to the same largest scale."""
+    try:
+        Guidance(3, transforms)
+    except InputError:
+        return False
+    return sum(one.kind == "feedback" for one in transforms) < 2
 
 
 def has(one: Transform, hook: str) -> bool:
@@ -149,6 +151,18 @@ def test_equal_predictions_stay_through_a_chain(schedule: str, transforms: list[
             "in the place of the unconditional one, so the first",
         ),
         ("3 | cads() | apg() | cads(s=0.1)", "so the first would be lost; leave one of them out."),
+        ("3 | adg() | nrs()", "in the place of the guided one, so the first would be lost; leave one of them out."),
+        ("3 | pag() | adg()", "what pag does before it would be lost; write pag behind adg, or leave one of them out."),
+        ("3 | dng(prompt=b) | tag() | nrs()", "what dng does before it would be lost; write dng behind nrs"),
+        ("3 | apg() | adg()", "what apg does to it would be lost; leave one of them out."),
+        ("3 | adg() | apg()", "what apg does to it would be lost; leave one of them out."),
+        ("3 | nrs() | composed(prompt=b)", "what composed does to it would be lost"),
+        ("3 | nrs() | full_norm()", "what full_norm does to it would be lost"),
+        ("3 | nrs() | per_position(map='0 1')", "nrs reads no scale, so that of per_position would be lost"),
+        ("3 | magnitude_aware(alpha=1) | nrs()", "nrs reads no scale, so that of magnitude_aware would be lost"),
+        ("3 | tcfg() | icg()", "what tcfg does before it would be lost; write tcfg behind icg"),
+        ("3 | skimmed() | pladis()", "what skimmed does before it would be lost; write skimmed behind pladis"),
+        ("3 | cfg_zero_star(strength=0.5) | adg()", "what cfg_zero_star does before it would be lost"),
     ],
 )
 def test_two_of_which_one_is_lost_are_refused(text: str, said: str) -> None:
@@ -158,5 +172,51 @@ def test_two_of_which_one_is_lost_are_refused(text: str, said: str) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("3 | adg() | pag()", "3 | adg()"),
+        ("3 | pag() | adg(strength=0.5)", "3 | adg(strength=0.5)"),
+        ("3 | apg(eta=0.2) | nrs(strength=0.5)", "3 | nrs(strength=0.5)"),
+        ("3 | tcfg() | adg()", "3 | adg()"),
+        ("3 | icg() | tcfg()", "3 | icg()"),
+        ("3 | cfg_zero_star() | nrs()", "3 | nrs()"),
+        ("3 | per_position(map='0 1') | adg()", "3 | adg()"),
+        ("3 | adg() | rescale()", "3 | adg()"),
+    ],
+)
+def test_what_is_not_lost_acts(text: str, same: str) -> None:
+    assert not torch.allclose(run(parse_guidance(text), two_steps()), run(parse_guidance(same), two_steps()))
+
+
+@pytest.mark.parametrize("value", VALUES, ids=str)
+def test_what_reads_no_earlier_prediction_says_so(value: Transform) -> None:
+    """A hook that gives the same whatever the ones before it made is one that `replaces`; another is none."""
+    named = {"conditional": "cond", "unconditional": "uncond", "prediction": "guided"}
+    ignored = {named.get(hook, hook) for hook in HOOKS if has(value, hook) and not reads(value, hook)}
+    assert ignored == ({"cond", "uncond"} if value.replaces == "both" else {value.replaces} - {None})
+    assert value.reads_w == (value.kind != "nrs")
+    if "guided" in ignored:
+        assert value.reads_w == reads(value, "prediction", w=1.0)
+
+
+def reads(value: Transform, hook: str, w: float = 0.0) -> bool:
+    """Whether a hook's result changes with its input, or with w."""
+    u, c, x = (tensor.double() for tensor in batch())
+    extra, second = torch.randn(2, *u.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    results = []
+    for change in (0.0, 1.0):
+        memory: dict[str, Any] = {}
+        for step in (STEP, NEXT):
+            given = {"scale": 3.0, "conditional": c, "unconditional": u, "update": c - u, "prediction": 3 * c - 2 * u}
+            changed = given[hook] if w else given[hook] + change * (1 if hook == "scale" else x)  # type: ignore[operator]
+            fields = {"conditional": {"cond": changed}, "unconditional": {"uncond": changed}}.get(hook, {})
+            fields = {"uncond": u, "cond": c, "extra": extra, "second": second} | fields
+            now = StepContext(step, 1.1 + w * change, space="epsilon", latents=x, memory=memory, **fields)
+            results.append(torch.as_tensor(getattr(value, hook)(changed, now)))
+    return not torch.allclose(results[1], results[3], rtol=1e-9, atol=1e-9)
+
+
 def test_one_without_strength_replaces_nothing() -> None:
     assert len(parse_guidance("3 | nag(s=2, strength=0) | cads() | icg()").transforms) == 3
+    assert len(parse_guidance("3 | pag() | adg(strength=0)").transforms) == 2

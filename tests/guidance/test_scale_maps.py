@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 import cfglab as cl
@@ -13,17 +14,20 @@ from cfglab.errors import InputError
 from cfglab.experiments.spec.cell import Cell
 from cfglab.guidance import PerChannel, PerFrame, PerPosition, as_guidance, parse_guidance
 from cfglab.guidance.fields import scale_at
+from cfglab.guidance.sound import of_sound, of_video
 from cfglab.step import Step
-from tests.guidance.examples import STEP, batch
+from tests.guidance.examples import NEXT, STEP, batch
 
 MASK = np.random.default_rng(3).random((8, 8)).round(2)
 
 
-def combined(guidance: Any, *shape: int, step: Step = STEP) -> tuple[Tensor, Tensor, Tensor]:
+def combined(guidance: Any, *shape: int, step: Step = STEP, channel_dim: int = 1) -> tuple[Tensor, Tensor, Tensor]:
     """uncond and cond of a shape, and what the guidance makes of them."""
     generator = torch.Generator().manual_seed(4)
     uncond, cond = torch.randn(2, *(shape or (3, 4, 8, 8)), generator=generator)
-    return uncond, cond, as_guidance(guidance).start().combine(uncond, cond, step)
+    guide = as_guidance(guidance).start()
+    guide.channel_dim = channel_dim
+    return uncond, cond, guide.combine(uncond, cond, step)
 
 
 def test_every_position_has_its_own_scale() -> None:
@@ -98,18 +102,45 @@ def test_every_frame_has_its_own_scale(dim: int, shape: tuple[int, ...]) -> None
 
 
 def test_packed_tokens_have_one_value_each() -> None:
-    uncond, cond, guided = combined("8 | per_position(map='0 0 1; 1 1 0.5', base=0)", 2, 6, 5)
+    uncond, cond, guided = combined("8 | per_position(map='0 0 1 1 1 0.5', base=0)", 2, 6, 5, channel_dim=-1)
     share = torch.tensor([0, 0, 1, 1, 1, 0.5])[:, None]
     torch.testing.assert_close(guided, uncond + 8 * share * (cond - uncond))
-    uncond, cond, guided = combined("8 | per_channel(map='0 0 1 1 1', dim=-1)", 2, 6, 5)
+    uncond, cond, guided = combined("8 | per_channel(map='0 0 1 1 1', dim=-1)", 2, 6, 5, channel_dim=-1)
     torch.testing.assert_close(guided[..., 2:], (uncond + 8 * (cond - uncond))[..., 2:])
+
+
+@pytest.mark.parametrize(("text", "values"), [("0 0 1 1 1 0.5", [0, 0, 1, 1, 1, 0.5]), ("0 1", [0, 0, 0, 1, 1, 1])])
+def test_sound_has_its_positions_behind_the_channels(text: str, values: list[float]) -> None:
+    uncond, cond, guided = combined(f"8 | per_position(map='{text}', base=0)", 2, 4, 6)
+    torch.testing.assert_close(guided, uncond + 8 * torch.tensor(values) * (cond - uncond))
+
+
+@pytest.mark.parametrize(
+    ("channel_dim", "shape", "positions"),
+    [
+        (1, (2, 4, 8, 6), (2, 3)),
+        (1, (2, 4, 3, 8, 6), (3, 4)),
+        (2, (2, 3, 4, 8, 6), (3, 4)),
+        (-1, (2, 8, 6, 4), (1, 2)),
+        (-1, (2, 3, 8, 6, 4), (2, 3)),
+    ],
+)
+def test_positions_are_the_last_two_dimensions_besides_the_channels(
+    channel_dim: int, shape: tuple[int, ...], positions: tuple[int, int]
+) -> None:
+    mask = MASK[:8, :6]
+    uncond, cond, guided = combined(Guidance(5, [PerPosition(map=mask, base=0)]), *shape, channel_dim=channel_dim)
+    spread = torch.tensor(mask).reshape([shape[dim] if dim in positions else 1 for dim in range(len(shape))])
+    torch.testing.assert_close(guided, (uncond + 5 * spread * (cond - uncond)).float())
 
 
 @pytest.mark.parametrize(
     ("guidance", "shape", "words"),
     [
         ("8 | per_position(map='0 1 2')", (1, 4, 8, 8), "1 x 3 on predictions of 8 x 8: .*give one of 8 x 8, of 64"),
-        ("8 | per_position(map='0 1; 1 0')", (1, 6, 5), "2 x 2 on .* packed tokens: .*a map of 6 values"),
+        ("8 | per_position(map='0 1; 1 0')", (1, 4, 6), "2 x 2 on .*, one row of positions: .*give 6 values in"),
+        ("8 | per_position(map='0 1 1 0')", (1, 4, 6), "4 values on predictions of 6 positions: .*give 6 values, or"),
+        ("8 | per_position(map='0 1')", (1, 2), "no positions: they are .n, channels.; write per_channel"),
         ("8 | per_frame(map='0 1 2')", (1, 4, 8, 8), "no frames there; .*leave it out for images"),
         ("8 | per_frame(map='0 1')", (1, 4, 3, 8, 8), "2 values .* 3 in dimension 2: .*give 3 values, or the dim"),
         ("8 | per_channel(map='0 1')", (1, 4, 8, 8), "a map of 2 values .* 4 in dimension 1"),
@@ -125,6 +156,54 @@ def test_a_map_of_another_size_is_refused_with_the_sizes_that_fit(
 
 
 @pytest.mark.parametrize(
+    ("guidance", "channel_dim", "shape", "words"),
+    [
+        ("per_position(map='0 1; 1 0; 0 1')", -1, (1, 6, 5), "3 x 2 on .* packed tokens, .* give 6 values in one row"),
+        ("per_position(map='0 1')", -1, (1, 6, 5), "1 x 2 on .* packed tokens, .* give 6 values in one row"),
+        ("per_channel(map='0 1 1 1 1 1')", -1, (1, 6, 5), "channels are in dimension -1: give dim=-1"),
+        ("per_channel(map='0 1 1')", 2, (1, 3, 4, 8, 8), "channels are in dimension 2: give dim=2"),
+        ("per_frame(map='0 1 1 1')", 2, (1, 3, 4, 8, 8), "channels are in dimension 2: give dim=1"),
+    ],
+)
+def test_a_map_of_another_dimension_is_refused_though_its_size_fits(
+    guidance: str, channel_dim: int, shape: tuple[int, ...], words: str
+) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        combined(f"8 | {guidance}", *shape, channel_dim=channel_dim)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_map_of_frames_or_channels_has_one_row() -> None:
+    for kind in (PerFrame, PerChannel):
+        with pytest.raises(InputError, match=rf"{kind(map='0').kind} with a map of 2 x 2: it has one value for each"):
+            kind(map="0 1; 1 0")
+
+
+def test_the_sound_of_a_video_keeps_w() -> None:
+    guidance = Guidance("3 | per_position(map='0 1') | per_channel(map='0 1') | per_frame(map='0 1') | rescale()")
+    assert str(of_sound(guidance, None)) == "3 | rescale()"
+    assert of_video(guidance) == guidance
+
+
+@pytest.mark.parametrize(
+    "before", ["per_position(map='0 1')", "magnitude_aware(alpha=1)", "feedback(pi=0.9, t0=0.4, tau=0.1)"]
+)
+def test_feedback_after_another_scale_gives_what_each_w_alone_gives(before: str) -> None:
+    """At every position, and for every image, the scale is that of a run whose w is that number."""
+    feedback = "feedback(pi=0.95, t0=0.5, tau=0.02, max=50)"
+    guides = [Guidance(f"4 | {before}").start(), Guidance(f"4 | {before} | {feedback}").start()]
+    steps = [(STEP, batch(seed=5)), (NEXT, batch(seed=6))]
+    (scales, guided) = ([guide.combine(u, c, step, x) for step, (u, c, x) in steps][-1] for guide in guides)
+    uncond, cond, _ = steps[-1][1]
+    w = ((scales - uncond) / (cond - uncond)).double()
+    for image in range(3):
+        for column in (0, 7):
+            alone = Guidance(f"{float(w[image, ..., column].median())} | {feedback}").start()
+            expected = [alone.combine(u, c, step, x) for step, (u, c, x) in steps][-1]
+            torch.testing.assert_close(guided[image, ..., column], expected[image, ..., column], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
     ("fields", "words"),
     [
         ({"map": "0 1; 1"}, "rows have 1 and 2 values"),
@@ -136,7 +215,10 @@ def test_a_map_of_another_size_is_refused_with_the_sizes_that_fit(
         ({"map": f"1*{limits.MAP_VALUES + 1}"}, f"at most {limits.MAP_VALUES} values"),
         ({"map": np.broadcast_to(0.0, (2000, 2000))}, f"at most {limits.MAP_VALUES} values"),
         ({"map": np.random.default_rng(0).random((128, 128))}, r"letters, of 100000 at most; .*\.round\(2\)"),
-        ({"map": [[[0, 1]]]}, "a map"),
+        ({"map": [[[0, 1]]]}, r"more dimensions; give one of two, such as mask.squeeze\(\)"),
+        ({"map": torch.zeros(1, 1, 8, 8)}, r"more dimensions; give one of two, such as mask.squeeze\(\)"),
+        ({"map": Image.new("L", (4, 4))}, r"an image is no map; give its numbers: np.asarray"),
+        ({"map": "0 1\n1 0"}, "a map of several lines: its rows stand after semicolons"),
         ({"map": "0 1", "base": "nope"}, "nope"),
         ({"map": "0 1", "base": lambda _step: 3}, "a function has none"),
         ({}, "per_position without map: it is needed"),

@@ -266,6 +266,7 @@ def test_the_page_shows_every_metric_and_image(pipe: Any, tmp_path: Path) -> Non
         ({"prompts": []}, "prompts: there are none; give at least one."),
         ({"prompts": ["a", "a"]}, "prompts: 'a' is there twice; results are paired by it, so leave one out."),
         ({"metrics": ["clipp"]}, "metric 'clipp'"),
+        ({"metrics": "clip_score"}, "metrics 'clip_score': a list of them is needed; write metrics=['clip_score']."),
         ({"width": 36}, "width 36: a size is a multiple of 8; leave it out for the model's own."),
         ({"pipe": object()}, "object cannot be guided"),
     ],
@@ -278,6 +279,40 @@ def test_what_cannot_work_is_said_before_the_training(
         validation(given.pop("pipe"), given.pop("guidances"), given.pop("prompts"), out=tmp_path, **given)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_method_that_does_not_fit_is_refused_at_the_first_call(pipe: Any, tmp_path: Path) -> None:
+    for other in ("5 | pag(layers=nonsense)", "5 | per_position(map='0 1 2 3 4 5 6')"):
+        for guidances in (["5", other], [other, "5"]):
+            with pytest.raises(InputError) as error:
+                validation(pipe, guidances, PROMPTS, out=tmp_path, steps=1)(0)
+            assert "nonsense" in str(error.value) or "1 x 7" in str(error.value)
+            assert "\n" not in str(error.value)
+            assert not list(tmp_path.iterdir())
+    done = validation(pipe, ["5", "6"], PROMPTS, out=tmp_path, steps=1)(0)  # the folder takes another experiment
+    assert (done.run.failed, len(done.images)) == (0, 4)
+
+
+def test_what_fails_later_is_recorded(pipe: Any, tmp_path: Path) -> None:
+    """One image that is refused, or a method at a later call, does not end a training."""
+    from cfglab.guidance.methods.pag import PAG
+
+    def refuse(when: Callable[[Any], bool]) -> Any:
+        own = PAG.weak_pass
+
+        def weak_pass(self: PAG, step: Any) -> Any:
+            if when(step):
+                raise InputError("refused on purpose; leave it.")
+            return own(self, step)
+
+        return weak_pass
+
+    validate = validation(pipe, ["5", "5 | pag()"], PROMPTS, out=tmp_path, steps=1)
+    assert validate(0).run.failed == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PAG, "weak_pass", refuse(lambda _: True))
+        done = validate(1)
+    assert (done.run.failed, len(done.images)) == (2, 2)
 
 
 def test_a_folder_of_other_prompts_is_refused_before_the_training(pipe: Any, tmp_path: Path) -> None:

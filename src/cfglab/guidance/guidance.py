@@ -10,6 +10,7 @@ from pydantic_core import PydanticSerializationError
 from cfglab import limits
 from cfglab.errors import InputError
 from cfglab.guidance.guide import Guide
+from cfglab.guidance.lost import check_nothing_lost
 from cfglab.guidance.names import Space
 from cfglab.guidance.parser import parse_parts
 from cfglab.guidance.transform import AnyTransform, Transform
@@ -65,7 +66,7 @@ class Guidance(BaseModel):
             super().__init__(schedule=schedule, transforms=items)
         except ValidationError as error:
             raise InputError(explain(error, "guidance", FIELDS)) from None
-        _check_replaced(self.transforms)
+        check_nothing_lost(self.transforms)
 
     def __str__(self) -> str:
         return " | ".join(map(str, (self.schedule, *self.transforms)))
@@ -291,19 +292,3 @@ def _check_count(transforms: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(transforms) > limits.TRANSFORMS:
         raise InputError(f"more than {limits.TRANSFORMS} transforms: a guidance has at most so many; leave some out.")
     return transforms
-
-
-def _check_replaced(transforms: Iterable[Transform]) -> None:
-    """Raise InputError for two transforms of which the second one would undo the first."""
-    by_prediction: dict[str, Transform] = {}
-    for transform in transforms:
-        if transform.replaces is None or transform.strength == 0:
-            continue
-        for replaced in ("cond", "uncond") if transform.replaces == "both" else (transform.replaces,):
-            if earlier := by_prediction.get(replaced):
-                prediction = {"cond": "conditional", "uncond": "unconditional"}[replaced]
-                raise InputError(
-                    f"{earlier} and {transform}: each puts a prediction of its own in the place of the {prediction} "
-                    "one, so the first would be lost; leave one of them out."
-                )
-            by_prediction[replaced] = transform

@@ -83,7 +83,7 @@ def parse_transform(text: str) -> Transform:
         case ast.Name(id=kind):
             return transform_class(kind)()
         case ast.Call(func=ast.Name(id=kind), args=[], keywords=keywords) if all(keyword.arg for keyword in keywords):
-            fields = {str(keyword.arg): _value(keyword.value, text) for keyword in keywords}
+            fields = {str(keyword.arg): _field(keyword, text) for keyword in keywords}
             if len(fields) < len(keywords):
                 duplicate = Counter(keyword.arg for keyword in keywords).most_common(1)[0][0]
                 raise InputError(
@@ -97,6 +97,16 @@ def parse_transform(text: str) -> Transform:
                 f"{kind}({names[0]}=…)."
             )
     raise _unreadable(text)
+
+
+def _field(keyword: ast.keyword, text: str) -> Any:
+    if any(isinstance(node, ast.Call) for node in ast.walk(keyword.value)):
+        schedule = inline(ast.unparse(keyword.value), 80)
+        raise InputError(
+            f"{shown(text.strip(), 80)}: a schedule or other text in a field is written in quotes; write "
+            f"{keyword.arg}='{schedule}'."
+        )
+    return _value(keyword.value, text)
 
 
 def _value(node: ast.expr, text: str) -> Any:

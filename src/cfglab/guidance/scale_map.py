@@ -37,6 +37,8 @@ def rows_of(text: str) -> tuple[tuple[float, ...], ...]:
         >>> rows_of("0*2 1; 0.5*3")
         ((0.0, 0.0, 1.0), (0.5, 0.5, 0.5))
     """
+    if len(text.splitlines()) > 1:
+        raise ValueError(f"a map of several lines: its rows stand after semicolons; {_FORM}")
     rows, left = list[tuple[float, ...]](), limits.MAP_VALUES
     for line in text.split(";"):
         row = list[float]()
@@ -103,13 +105,29 @@ def _text(value: Any) -> str:
         return value
     if math.prod(getattr(value, "shape", ())) > limits.MAP_VALUES:
         raise ValueError(f"a map has at most {limits.MAP_VALUES} values; give one of the latents' size.")
+    if _is_image(value):
+        raise ValueError("an image is no map; give its numbers: np.asarray(image.convert('L')) / 255.")
     value = value.tolist() if hasattr(value, "tolist") else value
     rows = list(value) if isinstance(value, Iterable) else [value]
-    if not any(isinstance(row, Iterable) for row in rows):
+    if not any(map(_is_row, rows)):
         rows = [rows]
-    if not all(isinstance(row, Iterable) and not isinstance(row, str) for row in rows):
+    if not all(map(_is_row, rows)):
         raise ValueError("a map is a list of rows, each a list of numbers; write [[0, 1], [1, 1]].")
+    rows = [list(row) for row in rows]
+    if any(_is_row(cell) for row in rows for cell in row):
+        raise ValueError(
+            "a map has rows and columns, and this one has more dimensions; give one of two, such as mask.squeeze()."
+        )
     return text_of([map(_finite, row) for row in rows])
+
+
+def _is_row(value: Any) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str) and getattr(value, "ndim", 1) > 0
+
+
+def _is_image(value: Any) -> bool:
+    """Whether it is an image of Pillow, which is not imported."""
+    return hasattr(value, "getpixel") and hasattr(value, "convert")
 
 
 Map = Annotated[str, BeforeValidator(_canonical)]

@@ -67,7 +67,7 @@ def of_sound(spec: Guidance, own: float | None) -> Guidance:
         own: The scale of the sound where the guidance has none; None for that of the video.
 
     Returns:
-        The guidance.
+        The guidance, without maps of the video.
 
     Examples:
         >>> print(of_sound(Guidance("3 | audio_guidance(w=5) | modality_guidance(s=3, audio=2)"), 7))
@@ -80,4 +80,5 @@ def of_sound(spec: Guidance, own: float | None) -> Guidance:
         if isinstance(transform, AudioGuidance) and transform.strength > 0:
             share, scale = transform.strength, as_schedule(transform.w)
             schedule = scale if share == 1 else share * scale + (1 - share) * schedule
-    return Guidance(schedule, [transform.of_sound() for transform in of_video(spec).transforms])
+    heard = [transform.of_sound() for transform in of_video(spec).transforms]
+    return Guidance(schedule, [transform for transform in heard if transform is not None])

@@ -35,8 +35,9 @@ class Transform(BaseModel):
         reads_uncond: False: at w = 1 it works on the conditional prediction alone, which saves the unconditional row.
         acts_when_equal: True: it changes the prediction even where cond == uncond.
         per_image: True: the rows it needs depend on an image's own history, so every image needs a Guide of its own.
-        replaces: The prediction that its own one replaces, or both; two transforms that replace the same one are
-            refused.
+        reads_w: False: its prediction does not depend on the scale, so a transform that changes the scale is refused.
+        replaces: The prediction that its own one replaces: "cond", "uncond", both, or "guided"; a transform whose
+            change would be lost by that is refused.
         example: Values of the fields that have no default, with which the contracts of a new class are checked.
         kind: The name in text and in JSON.
         strength: The share of the transform, 0 (plain CFG) to 1 (the full transform).
@@ -59,8 +60,10 @@ class Transform(BaseModel):
     per_image: ClassVar[bool] = False
     """True: the rows it needs depend on an image's own history, so every image has a Guide of its own."""
 
-    replaces: ClassVar[Literal["cond", "uncond", "both"] | None] = None
-    """The prediction that its further one takes the place of: two that replace the same one have no meaning."""
+    reads_w: ClassVar[bool] = True
+    """False: its prediction does not depend on the scale."""
+    replaces: ClassVar[Literal["cond", "uncond", "both", "guided"] | None] = None
+    """The prediction that its own one takes the place of; "guided": it is made of the two predictions alone."""
 
     example: ClassVar[dict[str, Any]] = {}
 
@@ -70,6 +73,11 @@ class Transform(BaseModel):
 
     def __init__(self, **data: Any) -> None:
         owner = str(type(self).model_fields["kind"].default)
+        for name, field in type(self).model_fields.items():
+            if field.annotation is bool and not isinstance(data.get(name, True), bool):
+                raise InputError(
+                    f"{owner}({name}={shown(data[name])}): it is True or False; write {name}=True or {name}=False."
+                )
         try:
             super().__init__(**data)
         except ValidationError as error:
@@ -205,11 +213,12 @@ class Transform(BaseModel):
         """
         return None
 
-    def of_sound(self) -> "Transform":
+    def of_sound(self) -> "Transform | None":
         """The transform that guides the sound of a video, where a network predicts both.
 
         Returns:
-            The transform itself, which acts on the sound as on the video, unless it has fields for the sound.
+            The transform itself, which acts on the sound as on the video, unless it has fields for the sound; None if
+            it acts on the video alone.
         """
         return self
 

@@ -6,8 +6,9 @@ is. Each call writes a run folder and the page that compares all checkpoints so 
 
 import copy
 import random
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from cfglab.errors import InputError
+from cfglab.errors import InputError, NotFinite
+from cfglab.experiments.backends.base import BatchResult
 from cfglab.experiments.backends.in_memory import Digests, InMemoryBackend
 from cfglab.experiments.execution.run import Run, run
 from cfglab.experiments.scoring.metric_models import MetricModel, measure
+from cfglab.experiments.spec.cell import Cell
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.checkpoints import checkpoint_folder, checkpoint_folders
@@ -27,6 +30,7 @@ from cfglab.experiments.storage.store import Store
 from cfglab.guidance.guidance import as_guidance
 from cfglab.integrations.metric_models import metric_models_of
 from cfglab.report import report
+from cfglab.schedules.fields import shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -91,14 +95,16 @@ class Validation:
     folder: Path
     models: Sequence[MetricModel] = ()
     _frozen: Digests = field(default_factory=dict, repr=False)
+    _fits: bool = field(default=False, repr=False)
 
     def __call__(self, step: int) -> Checkpoint:
         """Generate the images of a checkpoint, score them, and write the page that compares the checkpoints.
 
         The training continues as if this had not been called: networks get their modes back, the pipe its scheduler,
         and Python, NumPy and torch their random states; no gradient is computed. An image that cannot be generated is
-        recorded as failed. A checkpoint that is there with the same weights is read; one of other weights (a training
-        that was repeated from an earlier checkpoint) stays, and the new one has its hash in its name.
+        recorded as failed; but the first call refuses a guidance that does not fit the network. A checkpoint that is
+        there with the same weights is read; one of other weights (a training that was repeated from an earlier
+        checkpoint) stays, and the new one has its hash in its name.
 
         Args:
             step: the number of optimizer steps so far, 0 or more.
@@ -107,16 +113,21 @@ class Validation:
             The Checkpoint.
 
         Raises:
-            InputError: if the step is no whole number, or the folder holds another experiment.
+            InputError: if the step is no whole number, the folder holds another experiment, or, at the first call, the
+                network refuses every image of a guidance.
             MachineError: if the folder cannot be written.
         """
         if isinstance(step, bool) or not isinstance(step, int) or step < 0:
             raise InputError(f"step {step!r}: a training step is a whole number, 0 or more; give global_step.")
         with undisturbed(self.pipe) as autocast:
-            backend = InMemoryBackend(self.pipe, self._frozen, autocast)
+            backend = _Refusals(self.pipe, self._frozen, autocast)
             experiment = backend.run_by(self.experiment).model_copy(update={"title": f"Step {step:,}"})
             folder = checkpoint_folder(self.folder, step, backend.facts.weights)
-            done = run(experiment, folder, pipe=backend, quiet=True)
+            with _removed_on_refusal(folder):
+                done = run(experiment, folder, pipe=backend, quiet=True)
+                if not self._fits:
+                    _check_fits(done.store, backend.refused)
+            self._fits = True
             with Store.create(folder, experiment) as store:
                 for model in self.models:
                     measure(store, model)
@@ -159,7 +170,7 @@ def validation(
     Raises:
         InputError: in one line, for an unknown layout, a guidance or prompt that is not valid, a metric without a
             model, or a folder that holds checkpoints of another experiment. Whether a method fits the network is known
-            at the first call: call it once with step 0 before the loop.
+            at the first call, which refuses it: call it once with step 0 before the loop.
 
     Examples:
         validate = cfglab.validation(pipe, ["5", "7.5 | apg()"], ["a red apple"], out="runs/lora/validation")
@@ -188,6 +199,8 @@ def validation(
         baseline=settings[0],
         settings=settings,
     )
+    if isinstance(metrics, str):
+        raise InputError(f"metrics {shown(metrics)}: a list of them is needed; write metrics=[{shown(metrics)}].")
     names = [metric for metric in metrics if isinstance(metric, str)]
     models = [metric for metric in metrics if not isinstance(metric, str)]
     frozen: Digests = {}
@@ -198,6 +211,48 @@ def validation(
     return Validation(
         pipe, experiment, Path(out), [*(metric_models_of(names, None, device) if names else []), *models], frozen
     )
+
+
+class _Refusals(InMemoryBackend):
+    """The pipeline in memory; it notes what it refuses."""
+
+    def __init__(self, pipe: Any, frozen: Digests, autocast: AbstractContextManager[Any]) -> None:
+        super().__init__(pipe, frozen, autocast)
+        self.refused: dict[str, InputError] = {}
+        """Cell -> why it cannot be generated."""
+
+    def generate(self, cells: Sequence[Cell]) -> BatchResult:
+        """The images of a batch."""
+        try:
+            return super().generate(cells)
+        except NotFinite:
+            raise
+        except InputError as error:
+            if len(cells) == 1:
+                self.refused[cells[0].id] = error
+            raise
+
+
+@contextmanager
+def _removed_on_refusal(folder: Path) -> Iterator[None]:
+    """Inside, a new run folder is removed if the experiment is refused, so that another one may take its place."""
+    new = not folder.exists()
+    try:
+        yield
+    except InputError:
+        if new and folder.exists():
+            shutil.rmtree(folder)
+        raise
+
+
+def _check_fits(store: Store, refused: Mapping[str, InputError]) -> None:
+    """Refuse a guidance of which the network refuses every image."""
+    cells: dict[str, list[str]] = {}
+    for result in store.results():
+        cells.setdefault(result.setting, []).append(result.cell)
+    for setting, of_setting in cells.items():
+        if all(cell in refused for cell in of_setting):
+            raise InputError(f"guidance {shown(setting)}: {refused[of_setting[0]]}")
 
 
 @contextmanager

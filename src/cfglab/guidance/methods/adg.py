@@ -50,6 +50,8 @@ class ADG(Transform):
         defaults="60 degrees: the authors' code; their example has w 4 for SD 3.5",
     )
 
+    replaces: ClassVar[Literal["cond", "uncond", "both", "guided"] | None] = "guided"
+
     kind: Literal["adg"] = "adg"
     space: Space = "x0"
     max_angle: Degrees = 60.0

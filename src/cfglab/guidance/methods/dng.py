@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from pydantic import model_validator
+
 from cfglab.errors import InputError
 from cfglab.guidance.context import StepContext
 from cfglab.guidance.fields import Inside, NotNegative
@@ -67,6 +69,15 @@ class DNG(SecondPromptTransform):
     temperature: NotNegative = 0.2
     offset: Real = 2e-4
     max: Inside = 0.8
+
+    @model_validator(mode="after")
+    def _below_max(self) -> "DNG":
+        if self.prior > self.max:
+            raise InputError(
+                f"dng(prior={self.prior:g}, max={self.max:g}): the posterior starts at prior and is held below max; "
+                "give a prior of max or less."
+            )
+        return self
 
     def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
         step, memory = context.step, context.memory

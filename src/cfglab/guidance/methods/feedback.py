@@ -30,7 +30,8 @@ class FeedbackGuidance(Transform):
 
     held between log((1 - pi) m / (m - 1)), m = max + 1 - w, and 3. Pure FBG is `1 | feedback(...)`, the paper's hybrids
     are `2 | feedback(...)` and the same inside an interval. `feedback_temperature` finds tau from t1 as the authors'
-    code does. Both calls of a two-call step use the scale of the first.
+    code does. Both calls of a two-call step use the scale of the first. Where w is a map, every position has the scale
+    that its w gives alone; the posterior is that of the whole image.
 
     Attributes:
         space: The parameterization of the posterior; the paper's is x0.
@@ -98,7 +99,8 @@ class FeedbackGuidance(Transform):
                 f"{self} at w = {highest:g}: max is the largest scale that it reaches, w included; give a max above w."
             )
         floor = (1 - self.pi) * most / (most - 1)
-        return log.clamp(min=math.log(floor) if isinstance(floor, float) else floor.log(), max=HIGHEST)
+        held = log.clamp(min=math.log(floor)) if isinstance(floor, float | int) else log.maximum(floor.log())
+        return held.clamp(max=HIGHEST)
 
     def _delta(self, count: int) -> float:
         return math.log((1 - self.pi) * REFERENCE / (REFERENCE - 1)) / ((1 - self.t0) * count)

@@ -60,6 +60,9 @@ class NRS(Transform):
         ),
     )
 
+    reads_w: ClassVar[bool] = False
+    replaces: ClassVar[Literal["cond", "uncond", "both", "guided"] | None] = "guided"
+
     kind: Literal["nrs"] = "nrs"
     space: Space = "v"
     skew: Real = 2.0

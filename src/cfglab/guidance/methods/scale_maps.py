@@ -3,6 +3,8 @@
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from pydantic import model_validator
+
 from cfglab.errors import InputError
 from cfglab.guidance.context import StepContext
 from cfglab.guidance.fields import Dimension, Scale, scale_at
@@ -47,17 +49,21 @@ class ScaleMap(Transform):
         if context.memory.get("shape") != shape:  # once a run, because it is uploaded
             import torch
 
-            values = self.spread(torch.tensor(rows_of(self.map), dtype=context.cond.dtype), shape)
+            values = self.spread(torch.tensor(rows_of(self.map), dtype=context.cond.dtype), shape, context.channel_dim)
             context.memory.update(shape=shape, values=values.to(context.cond.device, non_blocking=True))
         values = context.memory["values"]
         return values * w + (1 - values) * scale_at(self.base, context.step)
 
-    def spread(self, values: "Tensor", shape: tuple[int, ...]) -> "Tensor":
+    def of_sound(self) -> None:
+        """None: positions, frames and channels of a video are not those of its sound, which keeps w."""
+
+    def spread(self, values: "Tensor", shape: tuple[int, ...], channel_dim: int) -> "Tensor":
         """The map over the predictions.
 
         Args:
             values: The values of the map, (rows, columns).
             shape: The shape of the predictions, (n, ...).
+            channel_dim: The dimension of their channels, as `StepContext` has it.
 
         Returns:
             A tensor that broadcasts with the predictions, (1, ...).
@@ -73,8 +79,10 @@ class PerPosition(ScaleMap):
 
     The map is as large as the predictions, or its rows and columns divide theirs (every value stands for a block), or
     are a multiple of them (the mean of a block is taken): `"0 1"` is a left and a right half, a mask of the image's
-    pixels fits latents of an eighth. It is the same for all images, channels and frames. Predictions of packed tokens
-    take a map with one value for each token, in their order. Python also takes nested lists and arrays.
+    pixels fits latents of an eighth. It is the same for all images, channels and frames. Predictions of one row of
+    positions, (n, channels, positions) as of sound, take a map of one row. Packed tokens, (n, tokens, channels), take
+    one row with a value for each token, in their order, row by row of the image. The sound that a network predicts
+    beside a video keeps w. Python also takes nested lists and arrays.
 
     Absolute scales are `1 | per_position(map='3 8', base=0)`. There is no paper; S-CFG (2404.05384) and SAMG
     (2604.26503) compute such maps.
@@ -104,27 +112,52 @@ class PerPosition(ScaleMap):
 
     kind: Literal["per_position"] = "per_position"
 
-    def spread(self, values: "Tensor", shape: tuple[int, ...]) -> "Tensor":
-        rows, columns = values.shape
-        if len(shape) == 3 and values.numel() == shape[1]:
-            return values.reshape(1, -1, 1)
-        if len(shape) < 4:
+    def spread(self, values: "Tensor", shape: tuple[int, ...], channel_dim: int) -> "Tensor":
+        places = [place for place in range(1, len(shape)) if place != channel_dim % len(shape)][-2:]
+        if len(shape) < 3:
             raise InputError(
-                f"per_position with a map of {rows} x {columns} on predictions of shape {shape}, packed tokens: it "
-                f"takes one value for each, in their order; give a map of {shape[1] if len(shape) > 1 else 1} values."
+                f"per_position on predictions of shape {shape}, which have no positions: they are (n, channels); write "
+                "per_channel, or leave it out."
             )
-        for size, wanted, dimension in ((rows, shape[-2], -2), (columns, shape[-1], -1)):
-            if wanted % size and size % wanted:
-                raise InputError(
-                    f"per_position with a map of {rows} x {columns} on predictions of {shape[-2]} x {shape[-1]}: its "
-                    "rows and columns divide theirs or are a multiple of them; give one of "
-                    f"{shape[-2]} x {shape[-1]}, of {8 * shape[-2]} x {8 * shape[-1]}, or of fewer and larger blocks."
-                )
-            if wanted % size:
-                values = values.unflatten(dimension, (wanted, size // wanted)).mean(-2 if dimension == -2 else -1)
-            else:
-                values = values.repeat_interleave(wanted // size, dimension)
-        return values.reshape(*[1] * (len(shape) - 2), *shape[-2:])
+        rows, columns = values.shape
+        if len(places) == 1:
+            self._check_row(rows, columns, shape, places[0])
+        for size, place, dimension in zip((columns, rows), reversed(places), (1, 0), strict=False):
+            if shape[place] % size and size % shape[place]:
+                raise InputError(_other_size(rows, columns, [shape[each] for each in places]))
+            values = _resized(values, shape[place], dimension)
+        return values.reshape([shape[place] if place in places else 1 for place in range(len(shape))])
+
+    def _check_row(self, rows: int, columns: int, shape: tuple[int, ...], place: int) -> None:
+        """Refuse a map of several rows where positions have none, and one of blocks for packed tokens."""
+        packed = place == 1
+        if rows > 1 or (packed and columns != shape[1]):
+            known = "packed tokens, whose rows are not known" if packed else "one row of positions"
+            raise InputError(
+                f"per_position with a map of {rows} x {columns} on predictions of shape {shape}, {known}: it takes one "
+                f"value for each, in their order; give {shape[place]} values in one row, such as mask.flatten()."
+            )
+
+
+def _other_size(rows: int, columns: int, sizes: list[int]) -> str:
+    if len(sizes) == 1:
+        return (
+            f"per_position with a map of {columns} values on predictions of {sizes[0]} positions: their number is a "
+            f"multiple of the map's, or divides it; give {sizes[0]} values, or fewer and larger blocks."
+        )
+    return (
+        f"per_position with a map of {rows} x {columns} on predictions of {sizes[0]} x {sizes[1]}: its rows and "
+        f"columns divide theirs or are a multiple of them; give one of {sizes[0]} x {sizes[1]}, of {8 * sizes[0]} x "
+        f"{8 * sizes[1]}, or of fewer and larger blocks."
+    )
+
+
+def _resized(values: "Tensor", wanted: int, dimension: int) -> "Tensor":
+    """A map with `wanted` values in a dimension: each repeated, or the mean of a block."""
+    size = values.shape[dimension]
+    if wanted % size:
+        return values.unflatten(dimension, (wanted, size // wanted)).mean(dimension + 1)
+    return values.repeat_interleave(wanted // size, dimension)
 
 
 class _PerIndex(ScaleMap):
@@ -132,12 +165,27 @@ class _PerIndex(ScaleMap):
 
     dim: Dimension
 
-    def spread(self, values: "Tensor", shape: tuple[int, ...]) -> "Tensor":
+    @model_validator(mode="after")
+    def _one_row(self) -> "_PerIndex":
+        if len(rows := rows_of(self.map)) > 1:
+            raise InputError(
+                f"{self.kind} with a map of {len(rows)} x {len(rows[0])}: it has one value for each "
+                f"{self.kind.removeprefix('per_')}; write them in one row, after spaces."
+            )
+        return self
+
+    def spread(self, values: "Tensor", shape: tuple[int, ...], channel_dim: int) -> "Tensor":
         noun = self.kind.removeprefix("per_")
         if len(shape) < self._dimensions or not -len(shape) < self.dim < len(shape):
             raise InputError(
                 f"{self.kind}(dim={self.dim}) on predictions of shape {shape}: they have no {noun}s there; "
                 f"{self._advice}."
+            )
+        of_channels = self.dim % len(shape) == channel_dim % len(shape)
+        if channel_dim != 1 and of_channels != (noun == "channel"):  # 1 is also where it is not known
+            raise InputError(
+                f"{self.kind}(dim={self.dim}) on predictions of shape {shape}, whose channels are in dimension "
+                f"{channel_dim}: give dim={channel_dim if noun == 'channel' else 1}."
             )
         if values.numel() != shape[self.dim]:
             raise InputError(
@@ -155,7 +203,7 @@ class PerFrame(_PerIndex):
     """`w(f) = w m(f) + base (1 - m(f))` for every frame f of a video.
 
     Frames are those of the latents, which a video autoencoder has fewer of than the video. The map has one value for
-    each. `1 | per_frame(map='1 1.5 2 2.5', base=0)` states absolute scales.
+    each. Sound beside the video keeps w. `1 | per_frame(map='1 1.5 2 2.5', base=0)` states absolute scales.
 
     Attributes:
         map: The map m: one finite number for each frame, after spaces.
