@@ -182,6 +182,18 @@ def test_masked_tokens_of_either_text_are_not_read() -> None:
     torch.testing.assert_close(run(0.0), run(5.0), **EXACT)
 
 
+def test_what_fills_a_text_up_moves_no_token() -> None:
+    own, negative = joint.texts("qwen", 1), joint.texts("qwen", 9, NEGATIVE)
+    used = joint.TEXT - 2
+    mask = torch.ones(2, joint.TEXT, dtype=torch.bool)
+    mask[1, used:] = False
+    together = joint.run("qwen", VARIATION, negative=negative, **{**own, "encoder_hidden_states_mask": mask})
+    shorter = {"encoder_hidden_states": own["encoder_hidden_states"][:, :used], "encoder_hidden_states_mask": None}
+    expected = joint.run("qwen", VARIATION, negative=negative, **{**own, **shorter})
+    torch.testing.assert_close(together[1], expected[1], **EXACT)
+    torch.testing.assert_close(together[0], joint.run("qwen", VARIATION, negative=negative)[0], **EXACT)
+
+
 def test_the_conditional_prediction_is_made_so() -> None:
     u, c, x = (one.double() for one in batch())
     extra = 0.5 * c + x

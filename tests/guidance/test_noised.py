@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cfglab.errors import InputError
 from cfglab.guidance import CADS, ICG, Guidance, parse_guidance
-from cfglab.guidance.perturbations.noised_text import NoisedText
+from cfglab.guidance.perturbations.noised_text import MASKS, NoisedText
 from cfglab.guidance.perturbations.per_image_noise import signatures
 from cfglab.step import Step, steps
 from tests.guidance.examples import batch, needs, passes
@@ -123,6 +123,23 @@ def test_a_rounding_error_of_the_sample_changes_nothing() -> None:
     nearly = x * (1 + 1e-6 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1)))
     assert not torch.equal(x, nearly)
     assert torch.equal(noised(PURE, nearly, y), noised(PURE, x, y))
+
+
+@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize("front", [0, 20])
+def test_only_the_tokens_that_are_read_count(name: str, front: int) -> None:
+    variation = changed(gamma=0.3, psi=0.7, own_scale=True)
+    x, y = sample(), text()
+    mask = torch.ones(3, 77, dtype=torch.long)
+    mask[1] = 0
+    mask[1, front : front + 20] = 1
+    mask[2] = 0  # a text of no token at all
+    got = noised(variation, x, y, **{name: mask})["encoder_hidden_states"]
+    alone = noised(variation, x[1:2], y[1:2, front : front + 20])
+    assert torch.equal(got[:1], noised(variation, x[:1], y[:1]))
+    assert torch.equal(got[1:2, front : front + 20], alone)
+    assert torch.equal(got[1][mask[1] == 0], y[1][mask[1] == 0])
+    assert torch.equal(got[2], y[2])
 
 
 def test_another_sample_step_seed_or_encoding_has_another_noise() -> None:

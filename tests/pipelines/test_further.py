@@ -106,6 +106,31 @@ def test_a_further_prompt_is_what_the_pipeline_makes_of_it(pipe: Any) -> None:
     torch.testing.assert_close(nothing, draw(pipe, "5")[0], **CLOSE)
 
 
+NOISED = ("cads()", "icg()")
+FILLED_UP = {
+    "QwenImagePipeline": (*NOISED, "vsf(prompt=b)", "nag(s=5, prompt=b)", "pladis(layers=0)", "perp_neg(prompt=b)"),
+    "BriaFiboPipeline": NOISED,
+    "LongCatAudioDiTPipeline": NOISED,
+    "LuminaPipeline": NOISED,
+}
+"""Pipelines that fill a text up to the longest of its batch, and tell their network which tokens to read."""
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in FILLED_UP.items() for text in texts])
+def test_an_image_is_the_same_beside_one_with_a_longer_prompt(name: str, text: str) -> None:
+    made = case(name)
+    filled = made.build()
+
+    def run(prompts: Any, negatives: Any, *seeds: int) -> Tensor:
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        with guide(filled, f"4 | {text}"):
+            return made.call(filled, 5.0, prompt=prompts, negative=negatives, generator=generators)
+
+    together = run(["a red fox", "b"], ["grey", "grey"], 0, 1)
+    torch.testing.assert_close(together[:1], run("a red fox", "grey", 0), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(together[1:], run("b", "grey", 1), rtol=1e-4, atol=1e-5)
+
+
 def test_a_prompt_is_encoded_once_a_run(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     encode = type(pipe).encode_prompt

@@ -46,7 +46,8 @@ class FlippedValues(ConditionalPass):
     @contextmanager
     def applied(self, denoiser: "Module") -> "Iterator[Any]":
         check_hooks(denoiser, "vsf")
-        order, negative = token_order(denoiser), 0
+        order = token_order(denoiser)
+        other: Tensor | None = None
         if order is not None and order.texts:
             raise InputError(
                 f"vsf on a {type(denoiser).__name__}: there the image stands at another position for another length of "
@@ -60,25 +61,24 @@ class FlippedValues(ConditionalPass):
             )
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            nonlocal negative
+            nonlocal other
             arguments = arguments_by_name(denoiser, args, kwargs)
-            prompted = arguments.pop("prompted")
-            negative = prompted["encoder_hidden_states"].shape[1]
-            call.arguments = _lengthened(arguments, prompted)
+            call.arguments, other = _lengthened(arguments, arguments.pop("prompted"))
             return denoiser.forward(**call.arguments)
 
         def replace(product: Product) -> "Tensor":
-            return self.of_product(product, negative)
+            assert other is not None
+            return self.of_product(product, other)
 
         with products_replaced(denoiser, attentions, "vsf", replace) as call:
             yield run
 
-    def of_product(self, product: Product, negative: int) -> "Tensor":
+    def of_product(self, product: Product, other: "Tensor") -> "Tensor":
         """The output of a product with the text, the other one behind the own one, its values flipped for the image.
 
         Args:
             product: A product of text and image, or of the image with the text.
-            negative: The number of tokens of the other text.
+            other: Which tokens of the text are the other one's, (n, tokens) or the same for every row, (1, tokens).
 
         Returns:
             (n, heads, tokens, channels).
@@ -86,49 +86,72 @@ class FlippedValues(ConditionalPass):
         if product.text is None:
             return product.output()
         alone = product.text == slice(0, product.key.shape[2])
-        return self._cross(product, negative) if alone else self._joint(product, negative)
+        return self._cross(product, other) if alone else self._joint(product, other + product.text.start)
 
-    def _cross(self, product: Product, negative: int) -> "Tensor":
+    def _cross(self, product: Product, other: "Tensor") -> "Tensor":
         """An attention to the text, of which the last tokens are the other one's."""
         import torch
 
+        negative = other.shape[1]
         value = torch.cat([product.value[:, :, :-negative], -self.s * product.value[:, :, -negative:]], 2)
         bias = product.query.new_zeros(1, 1, 1, product.key.shape[2])
         bias[..., -negative:] = -self.offset
         return product.with_bias(product.key, value, bias)
 
-    def _joint(self, product: Product, negative: int) -> "Tensor":
+    def _joint(self, product: Product, other: "Tensor") -> "Tensor":
         """An attention of text and image; behind its keys and values those of the other text with flipped values."""
         import torch
 
         length, image = product.query.shape[2], product.image
-        end = image.start or length
-        other, own = slice(end - negative, end), slice(0 if image.start else image.stop, end - negative)
-        key = torch.cat([product.key, product.key[:, :, other]], 2)
-        value = torch.cat([product.value, -self.s * product.value[:, :, other]], 2)
-        bias = product.query.new_zeros(1, 1, length, length + negative)
-        bias[..., image, other] = bias[..., own, other] = -float("inf")
-        bias[..., other, own] = -float("inf")
+        key, value = (
+            torch.cat([states, factor * states.take_along_dim(other[:, None, :, None], 2)], 2)
+            for states, factor in ((product.key, 1), (product.value, -self.s))
+        )
+        of_other = torch.zeros(len(other), 1, length, dtype=torch.bool, device=other.device)
+        of_other.scatter_(2, other[:, None], True)
+        of_own = ~of_other
+        of_own[..., image] = False
+        bias = product.query.new_zeros(len(other), 1, length, length + other.shape[1])
+        bias[..., :length].masked_fill_(~of_other[..., None] & of_other[..., None, :], -float("inf"))
+        bias[..., :length].masked_fill_(of_other[..., None] & of_own[..., None, :], -float("inf"))
         bias[..., length:] = -float("inf")
         bias[..., image, length:] = -self.offset
         if product.mask is not None:
-            mask = torch.cat([product.mask, product.mask[..., other]], -1)
+            mask = torch.cat([product.mask, product.mask.take_along_dim(other[:, None, None], -1)], -1)
             bias = bias.where(mask, -float("inf")) if mask.dtype == torch.bool else bias + mask
         return product.with_bias(key, value, bias)
 
 
-def _lengthened(arguments: dict[str, Any], prompted: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a network with the tokens of the other text behind those of the own one."""
+def _lengthened(arguments: dict[str, Any], prompted: Mapping[str, Any]) -> "tuple[dict[str, Any], Tensor]":
+    """The arguments of a network with the tokens of the other text behind those of the own one.
+
+    Args:
+        arguments: The arguments by name.
+        prompted: The same with the other text.
+
+    Returns:
+        The arguments, and which tokens of their text are the other one's, (n or 1, tokens). Where the network has an
+        `encoder_hidden_states_mask`, what fills the own text up in its batch comes behind the other one: every token
+        then has the position that it has without it.
+    """
     import torch
 
     texts = [arguments["encoder_hidden_states"], prompted["encoder_hidden_states"]]
+    own, negative = (text.shape[1] for text in texts)
     longer = {**arguments, "encoder_hidden_states": torch.cat(texts, 1)}
+    other = torch.arange(own, own + negative, device=texts[0].device)[None]
     if any(each.get(MASK) is not None for each in (arguments, prompted)):
-        longer[MASK] = torch.cat([mask_of(each) for each in (arguments, prompted)], 1)
+        masks = [mask_of(each) for each in (arguments, prompted)]
+        used = masks[0].flip(1).cummax(1).values.flip(1)  # up to the last token that is read
+        order = torch.cat([2 - 2 * used.int(), torch.ones_like(masks[1], dtype=torch.int)], 1).argsort(
+            dim=1, stable=True
+        )
+        longer["encoder_hidden_states"] = longer["encoder_hidden_states"].take_along_dim(order[..., None], 1)
+        longer[MASK] = torch.cat(masks, 1).take_along_dim(order, 1)
+        other = used.sum(1, keepdim=True) + torch.arange(negative, device=used.device)
     if (mask := arguments.get(MASK_OF_BOTH)) is not None:
-        tokens = [each.shape[1] for each in texts]
-        parts = [mask[:, : tokens[0]], prompted[MASK_OF_BOTH][:, : tokens[1]].to(mask), mask[:, tokens[0] :]]
+        parts = [mask[:, :own], prompted[MASK_OF_BOTH][:, :negative].to(mask), mask[:, own:]]
         longer[MASK_OF_BOTH] = torch.cat(parts, 1)
     if (ids := arguments.get("txt_ids")) is not None:  # of the positions of a text all are 0
-        longer["txt_ids"] = torch.cat([ids, ids[..., :1, :].expand(*ids.shape[:-2], texts[1].shape[1], -1)], -2)
-    return longer
+        longer["txt_ids"] = torch.cat([ids, ids[..., :1, :].expand(*ids.shape[:-2], negative, -1)], -2)
+    return longer, other
