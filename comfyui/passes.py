@@ -21,7 +21,7 @@ from cfglab.guidance.perturbations.weak_models import WeakModelPass
 from cfglab.hosts import Host
 
 from .layouts import layout_of
-from .transformers import PASSES, TransformerPatches
+from .transformers import PASSES, TransformerPatches, last_of_text
 
 KEY = "cfglab"
 """The name of everything that the pack puts into a MODEL or into the options of a run."""
@@ -171,7 +171,8 @@ class _Patches:
 
         def split(q: Tensor, k: Tensor, v: Tensor, extra: Any, mask: Any = None) -> Tensor:  # noqa: ARG001
             if isinstance(wanted, FlippedValues):
-                return wanted.of_product(_product(q, k, v, extra), tokens).transpose(1, 2).flatten(2)
+                product = _product(q, k, v, extra)
+                return wanted.of_product(product, last_of_text(product, tokens)).transpose(1, 2).flatten(2)
             own, other = (
                 _attention(q, k[:, part], v[:, part], extra) for part in (slice(-tokens), slice(-tokens, None))
             )

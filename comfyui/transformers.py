@@ -30,6 +30,20 @@ PASSES = (
 """Perturbed passes of the networks in `LAYOUTS`."""
 
 
+def last_of_text(product: Product, count: int) -> Tensor:
+    """The places in the text of its last tokens, those of a further prompt behind the own one.
+
+    Args:
+        product: A product with the text.
+        count: How many tokens the further prompt has.
+
+    Returns:
+        (1, count), as `FlippedValues.of_product` takes them.
+    """
+    start, stop, _ = (product.text or slice(0, count)).indices(product.key.shape[2])
+    return torch.arange(stop - start - count, stop - start, device=product.key.device)[None]
+
+
 @dataclass(eq=False)
 class _Attention:
     """An attention that runs, and how many products it has had."""
@@ -304,7 +318,7 @@ class TransformerPatches:
             )
         tokens = self._lengthen(prompt, "vsf", filled=False)
         attentions = self._cross_attentions() or self._chosen((), "vsf", text=True)
-        self._replace(attentions, lambda product: wanted.of_product(product, tokens))
+        self._replace(attentions, lambda product: wanted.of_product(product, last_of_text(product, tokens)))
 
     def _cross_attentions(self) -> list[Any]:
         """Every attention to the text alone, those outside of `LAYOUTS` too: the further text is in front of all."""
