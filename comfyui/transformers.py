@@ -143,7 +143,7 @@ class TransformerPatches:
             return args[0]
 
         blocks = {name: (block, stack) for name, block, stack in self._blocks()}
-        for path in (path for layer in layers for path in layer_paths(layer, self.names)):
+        for path in (path for layer in layers for path in layer_paths(layer, self.names) or [layer]):
             if path not in blocks:
                 raise InputError(
                     f"{method}: no layer {path!r} in {type(self.network).__name__}; {layer_choices(self.names)}"
