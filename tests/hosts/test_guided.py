@@ -491,7 +491,7 @@ def test_autoguidance_by_a_registered_network(network: Network) -> None:
                 "pladis()",
                 "s2()",
                 "skip_layers(layers=7)",
-                "autoguidance(skip=mid)",
+                "autoguidance(w=2, skip=mid)",
             )
         ),
         ("7 | swg(s=1)", "which calls the network itself; give module='self'"),
