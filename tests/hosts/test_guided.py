@@ -465,7 +465,7 @@ def test_swg_crops_what_a_network_is_given_and_needs_the_network_itself() -> Non
     mine = cl.guided(network, text, uncond={"y": none}, levels=levels, module="self")
     torch.testing.assert_close(mine(x, t, y=y), wanted, rtol=1e-6, atol=1e-6)
     assert mine.trace.steps[-1].rows_run == 6 + 4 * 3
-    with pytest.raises(InputError, match="CroppedSample"):
+    with pytest.raises(InputError, match=r"CroppedSample\), which calls the network itself; give module='self'"):
         cl.guided(lambda x, t, y: network(x, t, y), text, uncond={"y": none}, levels=levels, module=network)
 
 
@@ -480,7 +480,7 @@ def test_autoguidance_by_a_registered_network(network: Network) -> None:
     x, t = sample(), torch.ones(3)
     strong, poor = network(x, t, CLASSES), weak(x, t, CLASSES)
     torch.testing.assert_close(mine(x, t, y=CLASSES), strong + (strong - poor), rtol=1e-6, atol=1e-6)
-    with pytest.raises(InputError, match="WeakModelPass"):
+    with pytest.raises(InputError, match=r"WeakModelPass\), which calls the network itself; give module='self'"):
         cl.guided(lambda x, t, y: network(x, t, y), text, uncond={"y": NONE}, levels=SIGMAS, module=network)
 
 
@@ -490,7 +490,20 @@ def test_autoguidance_by_a_registered_network(network: Network) -> None:
 @pytest.mark.parametrize(
     ("guidance", "words"),
     [
-        ("7 | pag()", "perturbed pass"),
+        *(
+            (f"7 | {text}", "which changes layers of the network; give it as module=network, or module='self'")
+            for text in (
+                "pag()",
+                "seg()",
+                "tpg()",
+                "pladis()",
+                "s2()",
+                "skip_layers(layers=7)",
+                "autoguidance(w=2, skip=mid)",
+            )
+        ),
+        ("7 | swg(s=1)", "which calls the network itself; give module='self'"),
+        ("7 | sg()", "ShiftedTimestep.*which is not possible there; leave it out, or use guide"),
         ("7 | perp_neg(prompt='x')", "further prompt"),
         ("7 | sag()", "perturbed pass"),
         ("7 | no_such()", "no_such"),

@@ -1,5 +1,6 @@
 """generate(best_of=…): the seeds with the largest accumulated difference, from their first steps alone."""
 
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from cfglab.errors import InputError
 from cfglab.pipelines import generate, guide
+from tests.pipelines.families import case
 from tests.pipelines.test_classic import draw
 
 ARGUMENTS: dict[str, Any] = {"num_inference_steps": 4, "output_type": "latent"}
@@ -35,6 +37,30 @@ def test_without_best_of_it_is_a_guided_call(pipe: Any) -> None:
     assert (found.seeds, dict(found.differences), found.rows_run) == ((1,), {}, 4)
 
 
+@pytest.mark.parametrize("negative", ["a dog", ["a dog"], ("a dog",), None])
+def test_a_negative_prompt_is_that_of_every_candidate(pipe: Any, negative: Any) -> None:
+    found = generate(pipe, "a cat", 5, best_of=3, count=2, early=2, negative_prompt=negative, **ARGUMENTS)
+    texts = None if negative is None else ["a dog"] * 2
+    with guide(pipe, 5):
+        assert torch.equal(found.images, draw(pipe, ["a cat"] * 2, seeds=found.seeds, negative_prompt=texts))
+
+
+@pytest.mark.parametrize("name", ["StableDiffusionXLPipeline", "ZImagePipeline", "WanPipeline", "AnimateDiffPipeline"])
+def test_other_pipelines_take_one_negative_prompt_and_give_what_they_make(name: str) -> None:
+    """The second text encoder's prompts too, and the frames of a video."""
+    made = case(name).build()
+    sizes = {"height": 16, "width": 16, "num_frames": 5, "prompt_2": "a dog", "negative_prompt_2": ["a bird"]}
+    taken = signature(type(made).__call__).parameters
+    given = {key: value for key, value in sizes.items() if key in taken} | ARGUMENTS
+    found = generate(made, "a cat", 5, best_of=2, early=1, negative_prompt="a cow", **given)
+    assert len(found.images) == 1
+    several = {key: [value] if key.startswith("prompt") else value for key, value in given.items()}
+    generator = torch.Generator().manual_seed(found.seeds[0])
+    with guide(made, 5):
+        plain = made(["a cat"], negative_prompt=["a cow"], generator=[generator], **several)[0]
+    assert torch.equal(found.images, plain)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -47,6 +73,11 @@ def test_without_best_of_it_is_a_guided_call(pipe: Any) -> None:
             "seed=18446744073709551615: it is a whole number from 0 to 18446744073709551614",
         ),
         ({"prompt": ["a cat", "a dog"]}, "prompt ['a cat', 'a dog']: generate makes images of one prompt, a text;"),
+        (
+            {"negative_prompt": ["a dog", "a cow"]},
+            "generate(negative_prompt=['a dog', 'a cow']): generate makes images of one prompt, so it is one text;",
+        ),
+        ({"best_of": 2, "negative_prompt": 3}, "generate(negative_prompt=3): generate makes images of one prompt"),
         ({"prompt": None}, "prompt None: generate makes images of one prompt, a text;"),
         ({"best_of": 2, "latents": None}, "generate(latents=…): generate sets it itself"),
         ({"generator": None}, "generate(generator=…): generate sets it itself; leave it out, or call the pipeline."),

@@ -19,6 +19,7 @@ class Host:
         name: The name of the program, for messages.
         passes: The classes of perturbed passes that it can run.
         prompts: How many further prompts it has an encoding of; None if it can encode any text.
+        enabled_by: Classes of perturbed passes that it can run once it is given more, and what to give.
 
     Examples:
         >>> from cfglab import Guidance
@@ -34,6 +35,7 @@ class Host:
     name: str
     passes: tuple[type, ...] = ()
     prompts: int | None = 0
+    enabled_by: tuple[tuple[tuple[type, ...], str], ...] = ()
 
     def check(self, guidance: Guidance, path: Path = "vp") -> list[str]:
         """Refuse a guidance that this host cannot run.
@@ -54,10 +56,9 @@ class Host:
             text = getattr(wanted, "prompt", None)
             if not isinstance(wanted, self.passes):
                 what = "a further prompt" if text is not None else f"a perturbed pass ({type(wanted).__name__})"
-                raise InputError(
-                    f"{transform} in {self.name}: it needs {what}, which is not possible there; leave it out, or use "
-                    "guide(pipe) of diffusers."
-                )
+                enabled = next((more for kinds, more in self.enabled_by if isinstance(wanted, kinds)), None)
+                advice = enabled or "is not possible there; leave it out, or use guide(pipe) of diffusers"
+                raise InputError(f"{transform} in {self.name}: it needs {what}, which {advice}.")
             if text is not None:
                 texts.setdefault(text, transform)
         if self.prompts is not None and len(texts) != self.prompts:

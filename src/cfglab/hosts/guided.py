@@ -38,6 +38,12 @@ if TYPE_CHECKING:
 Denoiser = Callable[..., Any]
 HOOKED = (IdentityAttention, BlurredQueries, ShuffledTokens, SparseAttention, SkippedLayers, RandomBlocks)
 """Perturbed passes that change layers of the network and nothing that it is given."""
+WHOLE = (WeakModelPass, CroppedSample)
+"""Perturbed passes that call another network, or the network with another sample."""
+_ENABLED_BY: tuple[tuple[tuple[type, ...], str], ...] = (
+    (HOOKED, "changes layers of the network; give it as module=network, or module='self' if it is the denoiser"),
+    (WHOLE, "calls the network itself; give module='self', with a network of torch as the denoiser"),
+)
 
 
 class Reader(Protocol):
@@ -288,10 +294,10 @@ def guided(
         model: What the network inside predicts, if `denoise` converts; None is the same.
         channels: Guide the leading channels only and take the others from the conditional prediction: 3 in DiT's
             `forward_with_cfg`, the number of latent channels for a learned variance.
-        channel_dim: The dimension of the channels: -1 for packed tokens, (n, tokens, channels), 2 for
-            (n, frames, channels, h, w). Some methods work on the channels of every position: `adg`, `mahiro`,
-            `mimic_threshold`, `nrs`, `cfg_norm(axis="channel")`.
-        module: The network, for perturbed passes (PAG, SEG, SLG); "self" if it is `denoise`.
+        channel_dim: The dimension of the channels: -1 for packed tokens, (n, tokens, channels), 2 for (n, frames,
+            channels, h, w). Maps of positions, `adg`, `mahiro`, `nrs`, `mimic_threshold` and `cfg_norm` read it.
+        module: The network, for methods that change its layers (PAG, SEG, TPG, PLADIS, S2, SLG); "self" if it is
+            `denoise`, which SWG and autoguidance by a registered network need.
         two_calls: The sampler evaluates a step at its start and at its end, as Heun's method.
 
     Returns:
@@ -334,8 +340,8 @@ def guided(
     guidances = [as_guidance(part) for part in guidance] if several else [as_guidance(guidance)]
     reader: Levels | SigmaSteps = levels if isinstance(levels, Levels | SigmaSteps) else SigmaSteps(levels)
     own: Space = reader.prediction if isinstance(reader, Levels) else "x0"
-    passes: tuple[type, ...] = () if network is None else HOOKED
-    host = Host("guided()", passes + ((WeakModelPass, CroppedSample) if network is denoise else ()))
+    passes = (() if network is None else HOOKED) + (WHOLE if network is denoise else ())
+    host = Host("guided()", passes, enabled_by=_ENABLED_BY)
     for spec in guidances:
         if isinstance(spec, Guidance):
             host.check(spec, "flow" if (prediction or own) == "flow" else "vp")

@@ -123,7 +123,7 @@ class Validation:
             backend = _Refusals(self.pipe, self._frozen, autocast)
             experiment = backend.run_by(self.experiment).model_copy(update={"title": f"Step {step:,}"})
             folder = checkpoint_folder(self.folder, step, backend.facts.weights)
-            with _removed_on_refusal(folder):
+            with _removed_on_refusal(folder, first=not self._fits):
                 done = run(experiment, folder, pipe=backend, quiet=True)
                 if not self._fits:
                     _check_fits(done.store, backend.refused)
@@ -234,9 +234,9 @@ class _Refusals(InMemoryBackend):
 
 
 @contextmanager
-def _removed_on_refusal(folder: Path) -> Iterator[None]:
-    """Inside, a new run folder is removed if the experiment is refused, so that another one may take its place."""
-    new = not folder.exists()
+def _removed_on_refusal(folder: Path, *, first: bool) -> Iterator[None]:
+    """The run folder that a refused first call made is removed, so that another experiment may take its place."""
+    new = first and not folder.exists()
     try:
         yield
     except InputError:

@@ -1,6 +1,7 @@
 """generate(pipe, prompt, best_of=n): of n seeds, the ones that guidance moves most in the first steps (2505.23343)."""
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ class Generated:
     """The images of the best seeds of a prompt.
 
     Attributes:
-        images: the images in the order of `seeds`, as the pipeline returns them.
+        images: the images, videos or sounds in the order of `seeds`, as the pipeline returns them.
         seeds: the seed of each image, the one with the largest difference first.
         differences: the mean of |cond - uncond| over the first steps, by seed; empty for `best_of` = `count`.
         rows_run: the rows that the denoiser ran, for the candidates and for the images.
@@ -33,6 +34,10 @@ class Generated:
 
 _OWN = {"prompt", "prompt_embeds", "generator", "latents", "callback_on_step_end", "num_images_per_prompt"}
 """Arguments that `generate` sets, or that would take the choice from the seeds."""
+
+
+_TEXT = re.compile(r"negative_prompt(_\d)?|prompt_\d")
+"""Arguments that are text beside the prompt."""
 
 
 class _EnoughSteps(Exception):
@@ -64,13 +69,14 @@ def generate(
         count: the number of images, 1 to `best_of`.
         early: the number of steps that the candidates run, 1 or more.
         seed: the first seed, a whole number, 0 or more; the last one is below 2**64.
-        **arguments: further arguments of the pipeline, such as `num_inference_steps`.
+        **arguments: further arguments of the pipeline, such as `num_inference_steps`; a negative prompt, or a prompt
+            for a second text encoder, is one text, or a list of one.
 
     Returns:
         The images, their seeds and the differences.
 
     Raises:
-        InputError: the prompt is no text, a number is out of range, an argument is set by this function, the pipeline
+        InputError: a prompt is no text, a number is out of range, an argument is set by this function, the pipeline
             has no callback, or the guidance does not run both predictions in the first steps.
 
     Reference:
@@ -93,15 +99,34 @@ def generate(
     differences: dict[int, float] = {}
     rows_run = 0
     if count < best_of:
-        arguments_of_all = {"prompt": [prompt] * best_of, "generator": _generators(seeds), **arguments}
+        arguments_of_all = _of_seeds(prompt, seeds, arguments)
         trace = first_steps(pipe, guidance, early, arguments_of_all)
         means = mean_differences(trace, [early] * best_of, [guidance] * best_of)
         differences = dict(zip(seeds, means, strict=True))
         rows_run = trace.rows_run
         seeds = sorted(seeds, key=lambda candidate: -differences[candidate])[:count]
     with guide(pipe, guidance) as trace:
-        images = pipe([prompt] * count, generator=_generators(seeds), **arguments).images
+        images = pipe(**_of_seeds(prompt, seeds, arguments))[0]  # images, frames or sound: the first of any output
     return Generated(images, tuple(seeds), differences, rows_run + trace.rows_run)
+
+
+def _of_seeds(prompt: str, seeds: Sequence[int], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call that makes an image of the prompt from each seed."""
+    texts = {name: _repeated(name, value, len(seeds)) for name, value in arguments.items() if _TEXT.fullmatch(name)}
+    return {"prompt": [prompt] * len(seeds), "generator": _generators(seeds), **arguments, **texts}
+
+
+def _repeated(name: str, value: Any, count: int) -> Any:
+    """One text for every image: some pipelines compare its type and its length with those of the prompt."""
+    if value is None:
+        return None
+    text = value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
+    if not isinstance(text, str):
+        raise InputError(
+            f"generate({name}={shown(value)}): generate makes images of one prompt, so it is one text; call it once "
+            "for each prompt."
+        )
+    return [text] * count
 
 
 def first_steps(pipe: Any, guidance: Any, early: int, arguments: Mapping[str, Any]) -> Trace:
@@ -157,7 +182,7 @@ def mean_differences(trace: Trace, early: Sequence[int], guidances: Sequence[Any
     return means
 
 
-def _generators(seeds: list[int]) -> list[Any]:
+def _generators(seeds: Sequence[int]) -> list[Any]:
     import torch
 
     return [torch.Generator().manual_seed(number) for number in seeds]
