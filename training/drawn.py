@@ -21,6 +21,7 @@ from training.fit import fit, named
 from training.generator import Generator
 from training.latents import SCALING, frozen
 from training.source import SceneSource
+from training.vae import Autoencoder
 
 MODELS = ("denoiser", "flow")  # the stages whose models draw
 SCALES = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0)
@@ -54,20 +55,23 @@ def train(count: int, minutes: float, device: torch.device, model_of: Callable[[
     """Draw the chunks that are missing; True when all are there. `model_of`: stage -> its trained model."""
     set_up(device, 5)
     end = time.time() + 60 * minutes
-    for chunk in range(count):
-        if path_of(chunk).exists():
-            continue
+    missing = [chunk for chunk in range(count) if not path_of(chunk).exists()]
+    if not missing:
+        return True
+    vae, models = frozen(device), {name: model_of(name).to(device) for name in MODELS}
+    for chunk in missing:
         if time.time() > end:
             return False
-        drawn = draw(chunk, model_of(MODELS[chunk % 2]).to(device), device)
+        name = MODELS[chunk % 2]
+        drawn = draw(chunk, models[name], vae, device)
         save(path_of(chunk), drawn._asdict())
-        log("drawn.log", chunk=chunk, model=MODELS[chunk % 2], whole=round(float(drawn.whole.mean()), 3))
+        log("drawn.log", chunk=chunk, model=name, whole=round(float(drawn.whole.mean()), 3))
     return True
 
 
-def draw(chunk: int, model: Generator, device: torch.device) -> Drawn:
+def draw(chunk: int, model: Generator, vae: Autoencoder, device: torch.device) -> Drawn:
     """One chunk, a function of its number and of the weights."""
-    random, vae = Random(7000 + chunk), frozen(device)
+    random = Random(7000 + chunk)
     seen, held_out = SceneSource(7_000_000 + chunk), SceneSource(7_500_000 + chunk, held_out=True)
     scenes = [(held_out if random.random() < 0.25 else seen).scene() for _ in range(CHUNK)]
     steps, pictures = random.choice(STEPS), []

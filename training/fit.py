@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cfglab.scenes import renderer
-from cfglab.scenes.renderer import bank, layers
+from cfglab.scenes.renderer import Placed, bank, layers
 from cfglab.scenes.vocabulary import BACKGROUNDS, COLOURED, SIZE, Scene
 
 HALF = SIZE // 2
@@ -36,14 +36,10 @@ STEPS = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A sprite somewhere: how much of the image it explains, its row in the bank, its centre and its longer side."""
+class Candidate(Placed):
+    """A sprite somewhere, and how much of the image it explains."""
 
-    gain: float
-    row: int
-    x: float
-    y: float
-    side: float
+    gain: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +107,8 @@ def _rows(name: str, colour: str | None) -> list[int]:
 
 def _gains(rest: Tensor, colour: Tensor, rows: list[int], sides: tuple[int, ...]) -> tuple[Tensor, list[Candidate]]:
     """How much of `rest` `(3, 64, 64)` each sprite explains at each place: `(sprites × sides, 57, 57)`."""
-    keys = [Candidate(0.0, row, 0.0, 0.0, float(side)) for row in rows for side in sides]
-    stack = torch.stack([_template(key.row, key.side) for key in keys])
+    keys = [Candidate(row, 0.0, 0.0, float(side)) for row in rows for side in sides]
+    stack = torch.stack([_template(key.sprite, key.side) for key in keys])
     shown = stack[:, :3] - stack[:, 3:] * colour[None, :, None, None]
     ours, theirs = (torch.fft.rfft2(each, s=(2 * HALF, 2 * HALF)) for each in (rest[None], shown))
     product = torch.fft.irfft2((ours * theirs.conj()).sum(1), s=(2 * HALF, 2 * HALF))
@@ -123,7 +119,7 @@ def _gains(rest: Tensor, colour: Tensor, rows: list[int], sides: tuple[int, ...]
 
 
 def _placed(key: Candidate, gain: float, x: int, y: int) -> Candidate:
-    return Candidate(gain, key.row, HALF / 2 + x - REACH, HALF / 2 + y - REACH, key.side)
+    return Candidate(key.sprite, HALF / 2 + x - REACH, HALF / 2 + y - REACH, key.side, gain)
 
 
 def _peaks(gain: Tensor, keys: list[Candidate], count: int) -> list[Candidate]:
@@ -159,7 +155,7 @@ def _one_kind(rest: Tensor, colour: Tensor, rows: list[int], count: int) -> list
         found += _peaks(*_gains(rest, colour, rows, ALONE if count == 1 else MANY), 1)
         one = found[-1]
         place = torch.tensor([[one.x, one.y, one.side]])
-        rest = rest * (1 - layers(torch.tensor([one.row]), place, _sprites(), 2)[0, 3:])
+        rest = rest * (1 - layers(torch.tensor([one.sprite]), place, _sprites(), 2)[0, 3:])
     return found
 
 
@@ -179,7 +175,7 @@ def _ridden(rest: Tensor, colour: Tensor, mount: str, riders: list[int], mounts:
     candidates = _peaks(*_gains(rest, colour, mounts, RIDDEN), 6)
     for under in candidates:
         for number, key in enumerate(keys):
-            x, y = (round(each - HALF / 2) + REACH for each in _seat(under, mount, key))
+            x, y = (round(each - HALF / 2) + REACH for each in bank().seated(under, mount, key.sprite, key.side))
             near = gain[number, max(0, y - 5) : max(0, y + 6), max(0, x - 5) : max(0, x + 6)]
             if not near.numel():
                 continue
@@ -190,17 +186,9 @@ def _ridden(rest: Tensor, colour: Tensor, mount: str, riders: list[int], mounts:
     return list(best or (candidates[0], _peaks(gain, keys, 1)[0]))
 
 
-def _seat(under: Candidate, mount: str, rider: Candidate) -> tuple[float, float]:
-    """The centre of a rider that sits as the world seats it."""
-    width, height = (share * under.side for share in bank().box[under.row])
-    x, y = bank().seat(under.row, mount)
-    tall = bank().box[rider.row][1] * rider.side
-    return under.x + (x - 0.5) * width, under.y - height / 2 + y * height + 0.12 * tall - tall / 2
-
-
 def _refine(pictures: Tensor, found: list[list[Candidate]]) -> list[Fitted]:
     """Move and resize the sprites of images with equally many, and measure the similarity."""
-    rows = torch.tensor([[each.row for each in one] for one in found])
+    rows = torch.tensor([[each.sprite for each in one] for one in found])
     start = torch.tensor([[(each.x, each.y, each.side) for each in one] for one in found])
     grounds = [_background(picture) for picture in pictures]
     colour, shade = (torch.stack(each) for each in zip(*grounds, strict=True))

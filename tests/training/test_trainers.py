@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -230,12 +231,13 @@ def test_the_trainers_need_torch_alone():
 def test_models_draw_for_the_classifiers_in_chunks_that_are_kept(monkeypatch):
     monkeypatch.setattr(drawn, "CHUNK", 2)
     monkeypatch.setattr(drawn, "STEPS", (1,))
-    monkeypatch.setattr(drawn, "frozen", lambda _: SimpleNamespace(decode=lambda x: torch.zeros(len(x), 3, 128, 128)))
+    vae: Any = SimpleNamespace(decode=lambda x: torch.zeros(len(x), 3, 128, 128))
+    monkeypatch.setattr(drawn, "frozen", lambda _: vae)
     assert not drawn.train(1, -1, CPU, tiny)
     assert drawn.train(2, 1, CPU, tiny)
     kept = [common.load(drawn.path_of(chunk)) for chunk in range(2)]
     assert [each["pictures"].shape for each in kept] == [(2, 3, 128, 128)] * 2
     assert kept[0]["captions"] != kept[1]["captions"]
-    assert torch.equal(drawn.draw(0, tiny("denoiser"), CPU).whole, kept[0]["whole"])
+    assert torch.equal(drawn.draw(0, tiny("denoiser"), vae, CPU).whole, kept[0]["whole"])
     monkeypatch.setattr(drawn, "draw", None)
     assert drawn.train(2, 1, CPU, tiny)

@@ -130,6 +130,14 @@ class Bank:
         around = sorted(columns[max(0, int(middle - reach)) : int(middle + reach) + 1])
         return x, around[len(around) // 2]
 
+    def seated(self, mount: Placed, name: str, rider: int, side: float) -> tuple[float, float]:
+        """The centre of a rider (its row and its longer side) on a mount, whose object is `name`."""
+        seat_x, seat_y = self.seat(mount.sprite, name)
+        width, height = (share * mount.side for share in self.box[mount.sprite])
+        tall = self.box[rider][1]
+        y = mount.y - height / 2 + seat_y * height
+        return mount.x + (seat_x - 0.5) * width, y + 0.12 * tall * side - tall * side / 2
+
 
 @cache
 def bank() -> Bank:
@@ -269,17 +277,16 @@ def _riding(a: int, b: int, mount: str, random: Random) -> list[Placed]:
     box = bank().box
     rider, side = random.uniform(46, 54), random.uniform(78, 92)
     tall = 0.88 * box[a][1] * rider
-    seat_x, seat_y = bank().seat(b, mount)
+    seat_y = bank().seat(b, mount)[1]
     rise = tall - seat_y * box[b][1] * side  # of the rider's head over the mount's
     side = min(side, (SIZE - 6 - max(0.0, tall)) / (box[b][1] * (1 - seat_y))) if rise > 0 else side
-    width, height = box[b][0] * side, box[b][1] * side
+    height = box[b][1] * side
     bottom = SIZE - 3 - random.uniform(0, 8)
     bottom = max(bottom, min(SIZE - 2, (1 - seat_y) * height + tall + 3))
     x = 64 + random.uniform(-12, 12)
     body = _clamped(b, x, bottom - height / 2, side)
-    sit_x = body.x + (seat_x - 0.5) * width + random.uniform(-3, 3)
-    sit_y = body.y - height / 2 + seat_y * height
-    return [body, _clamped(a, sit_x, sit_y + 0.12 * box[a][1] * rider - box[a][1] * rider / 2, rider)]
+    sit_x, sit_y = bank().seated(body, mount, a, rider)
+    return [body, _clamped(a, sit_x + random.uniform(-3, 3), sit_y, rider)]
 
 
 def draw_scenes(scenes: list[Scene], random: Random, device: str | torch.device = "cpu") -> Tensor:

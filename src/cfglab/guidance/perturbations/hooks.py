@@ -244,7 +244,8 @@ def all_run(denoiser: "Module", parts: "Iterable[Module]", method: str) -> Itera
     finally:
         for handle in handles:
             handle.remove()
-    if denoiser in ran and (left := [name for name, module in denoiser.named_modules() if module in {*expected} - ran]):
+    idle = {*expected} - ran if denoiser in ran else set()
+    if idle and (left := [name for name, module in denoiser.named_modules() if module in idle]):
         raise InputError(
             f"{method}: {left[0]!r} of {_class_name(denoiser)} is not used where it runs, so nothing is changed there: "
             "fused projections, or a part that is switched off; unfuse them, or name other layers as layers=…"
