@@ -303,3 +303,13 @@ def test_faults_are_one_line(text: str, said: str) -> None:
         parse_guidance(text)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_network_without_rows_for_an_image_is_said_by_the_name_of_the_method() -> None:
+    for text, said in (
+        ("3 | apg(image=2)", r"apg\(image=2\) with"),
+        ("3 | image_guidance()", r"image_guidance\(\) with"),
+    ):
+        (needed,) = parse_guidance(text).start().plan(STEP).passes
+        with pytest.raises(InputError, match=said):
+            needed.applied(object())

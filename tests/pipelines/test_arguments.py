@@ -209,6 +209,7 @@ UNDECIDED = (
     "args",
     "kv_cache",
     "kv_cache_mode",
+    "input_img_latents",  # of the images of all rows, which are known by their numbers
     "patch_size",
     "f_patch_size",
 )

@@ -202,7 +202,7 @@ def test_a_layer_is_looked_for_at_the_first_step_of_a_run_that_does_not_reach_it
 ONE_SEQUENCE = [
     *(("Lumina2Pipeline", "0"), ("AuraFlowPipeline", "single.0"), ("Flux2KleinPipeline", "single.0")),
     *(("BriaFiboPipeline", "single.0"), ("Krea2Pipeline", "0"), ("ErnieImagePipeline", "0")),
-    ("Ideogram4Pipeline", "0"),
+    *(("Ideogram4Pipeline", "0"), ("OmniGenPipeline", "0")),
 ]
 TWO_STREAMS = [("CogVideoXPipeline", "0"), ("SanaWMPipeline", "0"), ("LattePipeline", "0")]
 """The text is given beside the image, or is read in another block."""

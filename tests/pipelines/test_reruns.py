@@ -1,5 +1,6 @@
 """SG and SWG: the network at a noisier time, and on crops, against their authors' code on a tiny UNet."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from cfglab.guidance.perturbations.shifted_timestep import ShiftedTimestep
 from cfglab.step import Step
 from tests.guidance.examples import STEP, batch, passes
 from tests.guidance.test_perturbed import made, rows
+from tests.pipelines.families import case
 from tests.pipelines.test_classic import draw
 from tests.tiny import _unet
 
@@ -105,6 +107,64 @@ def test_the_crops_cover_sides_that_do_not_divide_evenly() -> None:
         CroppedSample(0.4, 2).sides(16)
     with pytest.raises(InputError, match=r"swg on samples of shape \(2, 4, 3, 16, 16\)"):
         varied(made(_unet), CroppedSample(0.625, 2), torch.zeros(2, 4, 3, 16, 16), torch.zeros(2, 7, 32))
+
+
+NO_CROPS = [
+    ("StableDiffusion3Pipeline", 0.625, r"swg\(crop=0.625\) on 8 x 8: .* no multiple .* 2 x 2; write crop=0.688\."),
+    ("AuraFlowPipeline", 0.625, "no multiple of the patches"),
+    ("KandinskyV22Pipeline", 0.625, r"does not run on a crop of 5 x 5 with the other arguments as they are \(Sizes of"),
+    ("StableDiffusionControlNetPipeline", 0.75, "does not run on a crop of 6 x 6"),
+    ("StableDiffusionAdapterPipeline", 0.75, "does not run on a crop of 6 x 6"),
+    ("StableDiffusion3ControlNetPipeline", 0.75, "does not run on a crop of 6 x 6"),
+    ("ZImagePipeline", 0.625, "swg on samples in a list: it crops images"),
+]
+
+
+@pytest.mark.parametrize(("name", "crop", "said"), NO_CROPS)
+def test_a_network_that_cannot_be_given_a_crop_is_said_in_one_line(name: str, crop: float, said: str) -> None:
+    from cfglab.pipelines import guide
+
+    made_by = case(name)
+    tiny = made_by.build()
+    with pytest.raises(InputError, match=said) as error, guide(tiny, f"3 | swg(s=1, crop={crop})"):
+        made_by.call(tiny, 5.0, steps=2)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("crop", [0.688, 0.75])
+def test_the_crop_that_the_message_names_runs(crop: float) -> None:
+    from cfglab.pipelines import guide
+
+    made_by = case("StableDiffusion3Pipeline")
+    tiny = made_by.build()
+    with guide(tiny, f"3 | swg(s=1, crop={crop})") as trace:
+        made_by.call(tiny, 5.0, steps=2)
+    assert trace.steps[0].rows_run == 6
+
+
+OTHER_NETWORKS = [
+    ("VQDiffusionPipeline", "sg()", "sg: this Transformer2DModel of tokens looks its time step up in a table"),
+    ("WanAnimatePipeline", "nag(s=5, prompt=b)", "nag: a WanAnimateFaceBlock.* reads something beside the text"),
+    ("WanVACEPipeline", "pladis(layers='blocks.0')", "pladis: a WanAttention does not say how it scales"),
+    ("StableAudioPipeline", "pladis(layers=0)", "pladis: the keys of this attention have other heads than the queries"),
+    ("LuminaPipeline", "pag(layers=0)", r"pag: 'layers.0.attn1.to_out' of LuminaNextDiT2DModel is not used"),
+    ("OmniGenPipeline", "sg()", ""),
+    ("OmniGenPipeline", "s2()", ""),
+    ("OmniGenPipeline", "skip_layers(layers=0, start=0, stop=1)", ""),
+    ("Ideogram4Pipeline", "cads()", ""),
+    ("BlipDiffusionPipeline", "pladis()", ""),
+]
+"""Networks of other kinds, what is done to them, and how it is refused; "" where it runs."""
+
+
+@pytest.mark.parametrize(("name", "text", "said"), OTHER_NETWORKS)
+def test_a_network_of_another_kind_runs_or_is_refused(name: str, text: str, said: str) -> None:
+    from cfglab.pipelines import guide
+
+    made_by = case(name)
+    tiny = made_by.build()
+    with pytest.raises(InputError, match=said) if said else nullcontext(), guide(tiny, f"3 | {text}"):
+        assert made_by.call(tiny, 5.0, steps=2).isfinite().all()
 
 
 # -- through a pipeline ------------------------------------------------------------------------------------------------

@@ -122,7 +122,7 @@ class APG(Transform):
         return self
 
     def variation(self, step: Step) -> Perturbation | None:  # noqa: ARG002
-        return None if self.image is None else WithoutImage()
+        return None if self.image is None else WithoutImage(f"apg(image={self.image:g})")
 
     def update(self, update: "Tensor", context: StepContext) -> "Tensor":
         if self.image is None or context.extra is None:

@@ -1,7 +1,7 @@
 """Image guidance: a scale for the image that an edit model starts from (2211.09800)."""
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from cfglab.errors import InputError
@@ -22,8 +22,12 @@ class WithoutImage(UnchangedInputs):
     """The rows with neither the text nor the image to edit, which the pipelines of edit models run in their own batch.
 
     They cost nothing more there, and a host without such rows cannot make them.
+
+    Attributes:
+        method: The transform that needs them, for the message.
     """
 
+    method: str = field(default="image_guidance()", compare=False)
     runs: ClassVar[int] = 0
     part: ClassVar[str] = "neither"
 
@@ -33,7 +37,7 @@ class WithoutImage(UnchangedInputs):
 
     def applied(self, denoiser: Any) -> "AbstractContextManager[Any]":
         raise InputError(
-            f"image_guidance() with a {type(denoiser).__name__}: this pipeline has no rows without the image to edit, "
+            f"{self.method} with a {type(denoiser).__name__}: this pipeline has no rows without the image to edit, "
             "so there is no image scale; leave it out, or use a pipeline that has image_guidance_scale, such as "
             "StableDiffusionInstructPix2PixPipeline."
         )

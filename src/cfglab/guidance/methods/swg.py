@@ -25,7 +25,8 @@ class SWG(WeakPrediction):
     `masked=False` is SWG, with M = 1 everywhere. A crop sees nothing outside of it, so the difference is what the
     network knows of the whole. It costs `windows`^2 runs of a smaller network input. `1 | swg(s=...)` needs no
     unconditional row. The network must take smaller samples: UNets do, and transformers that interpolate or crop their
-    positions. Refused for packed tokens and video.
+    positions, whose patches the crops have to be a multiple of. Refused for packed tokens and video, and where an image
+    beside the sample, such as a ControlNet's, is not cropped with it.
 
     Attributes:
         s: The scale of the perturbed pass, 0 or more.

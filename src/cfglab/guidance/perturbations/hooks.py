@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 IMAGE_KNOWN = "which tokens are the image is known for SD 3, Flux, Chroma, Qwen-Image and Z-Image"
 """Of networks that read text and image as one sequence, for messages."""
 
+TEXTS = ("encoder_hidden_states", "text_embed", "text_v", "context", "txt", "caption", "cond", "y")
+"""What blocks call the tokens of the text that they are given beside those of the image."""
+
 _TEXT = re.compile(r"encoder_hidden_states|text|txt|cap_feats|caption|input_ids|prompt")
 """In the names of the arguments that networks call their text."""
 
@@ -57,8 +60,12 @@ def joins_text(denoiser: "Module") -> bool:
     Returns:
         True if it may.
     """
-    if any(getattr(module, "is_cross_attention", False) for module in denoiser.modules()):
-        return False
+    modules = dict(denoiser.named_modules())
+    given = {name for name, module in modules.items() if name and not set(parameters_of(module)).isdisjoint(TEXTS)}
+    for name, module in modules.items():
+        parts = name.split(".") if getattr(module, "is_cross_attention", False) else []
+        if any(".".join(parts[:length]) in given for length in range(1, len(parts))):  # inside a block with a text
+            return False
     return any(_TEXT.search(name) for name in parameters_of(denoiser))
 
 

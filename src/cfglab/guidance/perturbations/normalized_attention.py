@@ -164,7 +164,13 @@ class _GuidedCrossAttention:
         if self.inside:
             return None
         named = arguments_by_name(self.attention, args, kwargs)
-        own_text, negative_text = named["encoder_hidden_states"].chunk(2)
+        texts = named["encoder_hidden_states"]
+        if len(texts) != 2 * len(named["hidden_states"]):
+            raise InputError(
+                f"nag: a {type(self.attention).__name__} of this network reads something beside the text, of which the "
+                "method says nothing; leave it out for this network."
+            )
+        own_text, negative_text = texts.chunk(2)
         self.inside = True
         try:
             self.attention(**{**named, "encoder_hidden_states": negative_text})

@@ -30,6 +30,11 @@ class ShiftedTimestep(ConditionalPass):
     method: str = "sg"
 
     def applied(self, denoiser: Any) -> "AbstractContextManager[Any]":
+        if getattr(getattr(denoiser, "config", None), "num_vector_embeds", None):
+            raise InputError(
+                f"{self.method}: this {type(denoiser).__name__} of tokens looks its time step up in a table, where "
+                "there is none between two; leave it out for this network, or use sg_prev."
+            )
         return nullcontext(denoiser)
 
     def inputs(

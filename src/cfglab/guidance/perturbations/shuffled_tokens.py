@@ -10,6 +10,7 @@ from cfglab.errors import InputError
 from cfglab.guidance.perturbations.base import ConditionalPass
 from cfglab.guidance.perturbations.hooks import (
     IMAGE_KNOWN,
+    TEXTS,
     all_run,
     arguments_by_name,
     hooked,
@@ -22,9 +23,6 @@ from cfglab.guidance.perturbations.joint_attention import NetworkCall, token_ord
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
-
-TEXTS = ("encoder_hidden_states", "text_embed", "text_v", "context", "txt", "caption", "cond", "y")
-"""What blocks call the tokens of the text that they are given beside those of the image."""
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,11 @@ class _SparseCrossAttention:
                 "pladis: the cross-attention of this network turns its queries by their positions, of which the method "
                 "says nothing; leave it out for this network."
             )
+        if not all(hasattr(self.attention, part) for part in ("scale", "prepare_attention_mask")):
+            raise InputError(
+                f"pladis: a {type(self.attention).__name__} does not say how it scales its products; leave it out for "
+                "this network."
+            )
         self.mask = kwargs.get("attention_mask", args[2] if len(args) > 2 else None)
 
     def recorder(self, name: str) -> Any:

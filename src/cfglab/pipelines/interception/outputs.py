@@ -13,9 +13,12 @@ from cfglab.pipelines.interception.run import GuidedRun
 
 
 class SkippedOutput(tuple[Any, ...]):
-    """An output of a denoiser that was not run: a tuple, and an object with `sample`."""
+    """An output of a denoiser that was not run: a tuple, and an object with `sample`, also as `["sample"]`."""
 
     sample = property(lambda self: self[0])
+
+    def __getitem__(self, key: Any) -> Any:
+        return super().__getitem__(0 if key == "sample" else key)
 
 
 def prediction(output: Any) -> Tensor:

@@ -63,7 +63,7 @@ class TwoCalls:
         """Whether the step under way runs all rows."""
         self._perturbed_rows = 0
         self._pending: _PendingStep | None = None
-        self._last_prediction: Tensor | None = None
+        self._last_predictions: dict[Part, Tensor] = {}
 
     @property
     def waiting(self) -> bool:
@@ -79,7 +79,7 @@ class TwoCalls:
         if pending is None:
             step = self._run.step(call)
             result = self._run_needed(rows, call, part, tick, step)
-            self._pending = _PendingStep(part, result, step, deferred(self._provisional(result)))
+            self._pending = _PendingStep(part, result, step, deferred(self._provisional(part, result)))
             return with_prediction(self._run.template, self._pending.output)
         if pending.part == part or pending.result.tick != tick or _same_conditioning(pending.result.call, call):
             raise self._unpaired_error(pending.step)
@@ -121,7 +121,7 @@ class TwoCalls:
             if offset <= row < offset + count:
                 first_row.setdefault(labels[row - offset], row - offset)
         to_run = list(first_row.values())
-        no_template = not to_run and self._last_prediction is None  # a call can be skipped after one output was seen
+        no_template = not to_run and self._like(part) is None  # a call can be skipped after one output was seen
         if self._all_rows or no_template:
             to_run = list(range(count))
         result = _CallResult(stored_call, labels, tick, len(to_run))
@@ -131,14 +131,20 @@ class TwoCalls:
             position_of = {labels[row]: position for position, row in enumerate(to_run)}
             result.prediction = take(predicted(run, call, to_run), [position_of.get(label, 0) for label in labels])
         if result.prediction is not None:
-            self._last_prediction = result.prediction
+            self._last_predictions[part] = result.prediction
         return result
 
-    def _provisional(self, result: _CallResult) -> Tensor:
+    def _like(self, part: Part) -> Tensor | None:
+        """An earlier prediction of the shape of this call's; another network's may have other tokens."""
+        others = [] if self._run.profile.networks else list(self._last_predictions.values())
+        return self._last_predictions.get(part, others[0] if others else None)
+
+    def _provisional(self, part: Part, result: _CallResult) -> Tensor:
         """A tensor of the shape of the prediction that may be written."""
         if result.prediction is None:
-            assert self._last_prediction is not None
-            return torch.zeros_like(self._last_prediction)
+            like = self._like(part)
+            assert like is not None
+            return torch.zeros_like(like)
         return -result.prediction if self._run.profile.negated else result.prediction.clone()
 
     def _complete(self, rows: GuidedRows, pending: _PendingStep, uncond: _CallResult, cond: _CallResult) -> Tensor:

@@ -150,8 +150,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "parts": ("cond", "neither", "uncond"),
         "third_from": ("input_images",),
         "image_scale": "img_guidance_scale",
-        "off": None,
-        "whole": ("input_img_latents", "input_image_sizes"),
+        "off": None,  # the numbers of rows are keys of input_image_sizes: with images to edit, all rows run
     },
     "DreamLitePipeline": {
         "parts": ("neither", "uncond", "cond"),
