@@ -1,6 +1,7 @@
 """Further predictions through guide(): diffusers' PAG pipeline, the twin, and prompts encoded by the pipeline."""
 
 import functools
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def pipe_of(name: str) -> Any:
 
 
 def draw(
-    pipe: Any, guidance: Any, prompt: str | list[str] = "a cat", seeds: Sequence[int] = (0,), **kwargs: Any
+    pipe: Any, guidance: Any, prompt: str | list[str] | None = "a cat", seeds: Sequence[int] = (0,), **kwargs: Any
 ) -> tuple[Tensor, Trace]:
     """Final latents (B, channels, 16, 16) and the trace."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -145,6 +146,81 @@ def test_a_prompt_is_encoded_once_a_run(pipe: Any, monkeypatch: pytest.MonkeyPat
         for _ in range(2):
             pipe("a cat", num_inference_steps=3, output_type="latent")
     assert seen == ["a cat", "dog", "a cat", "dog"]
+
+
+AS_ITS_OWN = {
+    "Flux2KleinPipeline": "text_encoder_out_layers",
+    "QwenImageEditPipeline": "image",
+    "QwenImageEditPlusPipeline": "image",
+    "LongCatImageEditPipeline": "image",
+    "BlipDiffusionPipeline": "query_embeds",
+}
+
+
+@pytest.mark.parametrize(("name", "argument"), AS_ITS_OWN.items())
+def test_a_prompt_is_encoded_as_the_pipelines_own(name: str, argument: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = case(name)
+    asked = made.build()
+    encode, seen = type(asked).encode_prompt, []
+
+    @functools.wraps(encode)
+    def recorded(*args: Any, **kwargs: Any) -> Any:
+        seen.append(inspect.signature(encode).bind(*args, **kwargs).arguments)
+        return encode(*args, **kwargs)
+
+    monkeypatch.setattr(type(asked), "encode_prompt", recorded)
+    with guide(asked, "4 | perp_neg(prompt=b)"):
+        made.call(asked, 5.0)
+    assert seen[-1]["prompt"] == "b"
+    assert seen[-1][argument] is seen[0][argument]
+    assert seen[0][argument] is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("AceStepPipeline", "encode_prompt gives something else than texts"),
+        ("Ideogram4Pipeline", "encode_prompt gives something else than texts"),
+        ("BriaFiboPipeline", "encode_prompt gives something else than texts"),
+        ("JoyImageEditPipeline", "it does not encode its own prompt by its encode_prompt"),
+        ("Kandinsky5I2IPipeline", "its own prompt was given as embeddings, and how it reads image for one is not"),
+    ],
+)
+def test_what_cannot_be_encoded_as_the_pipelines_own_is_refused(name: str, reason: str) -> None:
+    made = case(name)
+    asked = made.build()
+    with guide(asked, "4 | perp_neg(prompt=b)"), pytest.raises(InputError, match=f"put into a {name}: {reason}"):
+        made.call(asked, 5.0)
+
+
+def test_embeddings_without_a_text_encoder_leave_no_further_prompt(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, negative = pipe.encode_prompt("a cat", "cpu", 1, True, "")
+    given = {"prompt_embeds": own, "negative_prompt_embeds": negative}
+    expected = draw(pipe, "5 | perp_neg(prompt=dog)")[0]
+    torch.testing.assert_close(draw(pipe, "5 | perp_neg(prompt=dog)", None, **given)[0], expected, **CLOSE)
+    monkeypatch.setattr(pipe, "text_encoder", None)
+    draw(pipe, "5", None, **given)
+    for text in ("5 | perp_neg(prompt=dog)", "5 | nag(s=5, prompt=dog)", "5 | vsf(prompt=dog)"):
+        with pytest.raises(InputError, match=r"'dog' cannot .* its text_encoder is None; keep the text encoders in"):
+            draw(pipe, text, None, **given)
+
+
+def test_what_each_of_several_prompts_has_of_its_own_is_refused() -> None:
+    class Pipe:
+        _execution_device = "cpu"
+
+        def encode_prompt(self, prompt: Any, lyrics: Any, layers: Any = ()) -> tuple[Tensor, None]:
+            assert (prompt, layers) == ("dog", (1, 2))
+            return torch.full((1, 7, 4), float(lyrics)), None
+
+    text = {"encoder_hidden_states": torch.zeros(2, 7, 4)}
+    shared = Encodings(Pipe(), {"prompt": ["a", "b"]})
+    shared.note((["a", "b"],), {"lyrics": "3", "layers": (1, 2)})
+    assert shared.insert("dog", text)["encoder_hidden_states"].unique().tolist() == [3]
+    apart = Encodings(Pipe(), {"prompt": ["a", "b"]})
+    apart.note((["a", "b"], ["3", "4"]), {"layers": (1, 2)})
+    with pytest.raises(InputError, match=r"each of its 2 prompts has lyrics of its own; generate them one call each"):
+        apart.insert("dog", text)
 
 
 def test_a_prompt_that_cannot_be_put_in_is_refused() -> None:

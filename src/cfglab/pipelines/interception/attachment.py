@@ -1,8 +1,8 @@
 """Attaching guidance to a pipeline, and restoring the pipeline.
 
-Its networks are intercepted (`intercepted`). Three methods are replaced on classes: the pipeline's `__call__` and
-`__setattr__`, and `cache_context` of its networks. Each of them looks up whether its object is guided. Objects keep
-their classes, and a class gets its methods back when no object of it is guided any more."""
+Its networks are intercepted (`intercepted`). Four methods are replaced on classes: the pipeline's `__call__`,
+`__setattr__` and `encode_prompt`, and `cache_context` of its networks. Each of them looks up whether its object is
+guided. Objects keep their classes, and a class gets its methods back when no object of it is guided any more."""
 
 import functools
 import threading
@@ -78,6 +78,8 @@ def swap(pipe: Any, guided: GuidedPipeline) -> None:
         try:
             _patch(hold, type(pipe), "__call__", _pipe_call)
             _patch(hold, type(pipe), "__setattr__", _pipe_setattr)
+            if hasattr(type(pipe), "encode_prompt"):
+                _patch(hold, type(pipe), "encode_prompt", _pipe_encode_prompt)
             refresh(pipe)
         except BaseException:  # an interrupt too: all of it or nothing
             swap_back(guided)
@@ -201,6 +203,20 @@ def _pipe_setattr(kind: Any, original: Any) -> Any:
             refresh(self)
 
     return __setattr__
+
+
+def _pipe_encode_prompt(kind: Any, original: Any) -> Any:
+    """The arguments with which a pipeline encodes its own prompt are those of further prompts."""
+
+    @functools.wraps(original or kind.encode_prompt)
+    def encode_prompt(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        run = getattr(ROUTE.get(), "__self__", None)
+        if isinstance(run, PipelineRun) and run.pipe is self:
+            run.encodings.note(args, kwargs)
+        plain = super(kind, self).encode_prompt if original is None else original.__get__(self)
+        return plain(*args, **kwargs)
+
+    return encode_prompt
 
 
 def _recording_context(kind: type, original: Any) -> Any:  # noqa: ARG001

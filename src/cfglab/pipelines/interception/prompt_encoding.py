@@ -1,6 +1,7 @@
 """Further prompts: encoded by the pipeline, and inserted into the arguments of a denoiser."""
 
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -18,6 +19,21 @@ _MASK = "encoder_hidden_states_mask"
 _MASK_OF_BOTH = "attention_mask"
 """Of Chroma: one number for each token of the text, and of the packed image behind it."""
 
+_ALONE: Mapping[str, Any] = {
+    "num_images_per_prompt": 1,
+    "num_videos_per_prompt": 1,
+    "num_waveforms_per_prompt": 1,
+    "batch_size": 1,
+    "do_classifier_free_guidance": False,
+    "guidance_scale": 1.0,
+}
+"""The arguments of `encode_prompt` for one prompt without a negative one."""
+_OF_PROMPT = re.compile(r"prompt|prompt_\d|negative_.*|.*prompt_embeds.*|.*prompt_attention_mask.*")
+"""The arguments of `encode_prompt` that are the prompts, or were made of them."""
+_ENCODER = re.compile(r"(text_encoder|tokenizer)(_\d)?")
+"""The components of a pipeline that read a prompt."""
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
 
 @dataclass(frozen=True, eq=False)
 class _Encoding:
@@ -29,7 +45,7 @@ class _Encoding:
 
 
 class Encodings:
-    """The prompts of one run, each encoded once by the pipeline's own `encode_prompt`.
+    """The prompts of one run, each encoded once by the pipeline's own `encode_prompt`, as it encodes its own prompt.
 
     Args:
         pipe: The pipeline.
@@ -38,7 +54,17 @@ class Encodings:
 
     def __init__(self, pipe: Any, arguments: Mapping[str, Any] | None = None) -> None:
         self._pipe, self._arguments = pipe, arguments or {}
+        self._own_call: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self._compared: dict[tuple[str, bool], _Encoding] = {}
+
+    def note(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A call of `encode_prompt`; the first one of the run is that of the pipeline's own prompt.
+
+        Args:
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+        """
+        self._own_call = self._own_call or (args, kwargs)
 
     def insert(self, prompt: str, conditioning: Mapping[str, Any], padded: bool = True) -> dict[str, Any]:
         """A denoiser's arguments with the encoding of another prompt in every row.
@@ -53,7 +79,7 @@ class Encodings:
 
         Raises:
             InputError: The pipeline's text is not one tensor `encoder_hidden_states`, with or without a pooled tensor,
-                or one tensor a row, `cap_feats`.
+                or one tensor a row, `cap_feats`; or it cannot encode the prompt as it encodes its own.
         """
         name = next((name for name in _TEXTS if name in conditioning), "")
         own = conditioning.get(name)
@@ -98,19 +124,11 @@ class Encodings:
 
     def _encode(self, prompt: str, conditioning: Mapping[str, Any]) -> _Encoding:
         """What `encode_prompt` makes of one prompt."""
-        parameters = inspect.signature(self._pipe.encode_prompt).parameters
-        arguments = {
-            "prompt": prompt,
-            "prompt_2": None,
-            "prompt_3": None,
-            "device": self._pipe._execution_device,
-            "num_images_per_prompt": 1,
-            "do_classifier_free_guidance": False,
-            "clip_skip": getattr(self._pipe, "clip_skip", None),
-        }
-        if (length := self._arguments.get("max_sequence_length")) is not None:
-            arguments["max_sequence_length"] = length
-        result = self._pipe.encode_prompt(**{name: value for name, value in arguments.items() if name in parameters})
+        self._check_encoders(prompt)
+        call = self._call_for(prompt)
+        result = self._pipe.encode_prompt(*call.args, **call.kwargs)
+        if isinstance(result, Tensor):  # of Blip-Diffusion, the text alone
+            return _Encoding(result)
         if isinstance(result[0], list) and "cap_feats" in conditioning:
             return _Encoding(result[0][0][None])
         tensors = [part if isinstance(part, Tensor) else None for part in result]
@@ -123,16 +141,97 @@ class Encodings:
                 return _Encoding(text, mask=mask)
             case [Tensor() as text, _] | [Tensor() as text, _, None, _]:
                 return _Encoding(text)
-            case [Tensor() as text, _, pooled, _]:
+            case [Tensor() as text, _, pooled, _] if _has_pooled(conditioning):
                 return _Encoding(text, pooled)
         raise self._cannot(prompt, "encode_prompt gives something else than texts")
 
-    def _cannot(self, prompt: str, reason: str) -> InputError:
+    def _check_encoders(self, prompt: str) -> None:
+        """Refuse a pipeline that was given embeddings in place of its own prompt, and has not every text encoder."""
+        if self._arguments.get("prompt") is not None:
+            return
+        parts = {name: part for name, part in vars(self._pipe).items() if _ENCODER.fullmatch(name)}
+        if none := [name for name, part in parts.items() if part is None]:
+            raise self._cannot(
+                prompt,
+                f"its own prompt was given as embeddings, and its {none[0]} is None",
+                "keep the text encoders in the pipeline, or use a method without a prompt of its own",
+            )
+
+    def _call_for(self, prompt: str) -> inspect.BoundArguments:
+        """The arguments with which the pipeline encodes its own prompt, for another one."""
+        signature = inspect.signature(self._pipe.encode_prompt)
+        given = self._own_arguments(signature, prompt)
+        prompts = given.get("prompt_embeds") if given.get("prompt") is None else given["prompt"]
+        count = len(prompts) if isinstance(prompts, list | tuple | Tensor) else 1
+        changed = {name: value for name, value in _ALONE.items() if name in signature.parameters}
+        for name, value in given.items():
+            if name in changed or _OF_PROMPT.fullmatch(name):
+                continue
+            if _is_one_each(value, count):
+                raise self._cannot(
+                    prompt,
+                    f"each of its {count} prompts has {name} of its own",
+                    "generate them one call each",
+                )
+            changed[name] = value
+        changed["prompt"] = prompt
+        for name, parameter in signature.parameters.items():
+            if name not in changed and parameter.default is parameter.empty and parameter.kind in _NAMED:
+                changed[name] = None
+        bound = signature.bind_partial()
+        bound.arguments.update({name: changed[name] for name in signature.parameters if name in changed})
+        return bound
+
+    def _own_arguments(self, signature: inspect.Signature, prompt: str) -> dict[str, Any]:
+        """The arguments of the pipeline's own call of `encode_prompt`; those of its call where it makes none."""
+        if "prompt" not in signature.parameters:
+            raise self._cannot(prompt, "its encode_prompt takes no prompt")
+        if self._own_call is not None:
+            args, kwargs = self._own_call
+            return dict(signature.bind(*args, **kwargs).arguments)
+        if self._arguments.get("prompt") is not None and "encode_prompt" not in vars(self._pipe):
+            raise self._cannot(prompt, "it does not encode its own prompt by its encode_prompt")
+        given = {"device": self._pipe._execution_device, "clip_skip": getattr(self._pipe, "clip_skip", None)}
+        given |= {name: value for name, value in self._arguments.items() if not _OF_PROMPT.fullmatch(name)}
+        given = {name: value for name, value in given.items() if name in signature.parameters and value is not None}
+        unknown = [name for name, value in given.items() if not (name == "device" or _is_plain(value))]
+        if unknown:
+            raise self._cannot(
+                prompt,
+                f"its own prompt was given as embeddings, and how it reads {unknown[0]} for one is not known",
+                "give it the prompt as a text",
+            )
+        return given
+
+    def _cannot(self, prompt: str, reason: str, way: str = "") -> InputError:
         prompt_text = prompt if len(prompt) <= 60 else f"{prompt[:60]}…"
-        return InputError(
-            f"prompt {prompt_text!r} cannot be put into a {type(self._pipe).__name__}: {reason}; a further prompt "
-            "needs a pipeline that is conditioned on one text."
-        )
+        way = way or "a further prompt needs a pipeline that is conditioned on one text"
+        return InputError(f"prompt {prompt_text!r} cannot be put into a {type(self._pipe).__name__}: {reason}; {way}.")
+
+
+def _is_one_each(value: Any, count: int) -> bool:
+    """Whether an argument has one thing for each of several prompts; a tuple of numbers has not."""
+    if count == 1 or not isinstance(value, Tensor | list | tuple):
+        return False
+    if isinstance(value, Tensor):
+        return value.ndim > 0 and len(value) == count
+    return len(value) == count and not all(isinstance(item, int | float) for item in value)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether an argument is a number, a text or a list of them, which a pipeline passes on as it is."""
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item) for item in value)
+    if isinstance(value, Mapping):
+        return all(_is_plain(item) for item in value.values())
+    return isinstance(value, bool | int | float | str)
+
+
+def _has_pooled(conditioning: Mapping[str, Any]) -> bool:
+    """Whether the arguments of a network hold a pooled text."""
+    return any(
+        name in _POOLED or (isinstance(value, Mapping) and _has_pooled(value)) for name, value in conditioning.items()
+    )
 
 
 class _Unpadded:
