@@ -27,9 +27,9 @@ PLANS: dict[str, dict[str, Plan]] = {
         "classifier1": Plan(64, 2e-3, 2400),
         "classifier2": Plan(64, 2e-3, 2800),
         "denoiser": Plan(64, 1.5e-3, 10_700),
-        "flow": Plan(64, 5e-3, 11_300, true=0.3),
+        "flow": Plan(64, 5e-3, 15_000, true=0.22),
         "denoiser-twin": Plan(64, 1e-3, 900),
-        "flow-twin": Plan(64, 5e-3, 900),
+        "flow-twin": Plan(64, 5e-3, 1050),
     },
     "cuda": {
         "autoencoder": Plan(256, 2e-3, 20_000, minutes=2.5),
