@@ -74,7 +74,8 @@ Every published method of guidance that cfglab has: what it does, its formula, t
 denoiser rows a guided step costs, where its defaults come from, and how other programs differ from it. `u` and `c` are
 the unconditional and the conditional prediction, `w` the scale of `u + w (c - u)` (w = 1 is no guidance), `g` the
 guided prediction, `D` a prediction of the clean image, `i / N` the elapsed fraction of the run. Plain guidance costs
-2 rows.
+2 rows. A pipeline that reads the conditional prediction after its combine costs one more where a method replaces that
+prediction ([which ones](pipelines.md#when-rows-are-left-out-and-shared)).
 
 Schedules say what w is; any number of transforms follows, each after a bar: `limited_interval(w=5) | apg() | pag(s=2)`.
 What its symbols mean is in its docstring: `help(cfglab.guidance.APG)`. Every transform has `strength` (0 is plain

@@ -50,6 +50,14 @@ that has two. **Else every row of the pipeline's own batch is run at every call*
 as well: the result is the untouched pipeline's at a constant scale, bit for bit, and a warning says once, with the
 reason, that no row was saved. `trace.rows_run` and `trace.rows_saved` count what was really run.
 
+`nag`, `vsf`, `pladis` and `cads` put a prediction of their own in the place of the conditional one, whose row is then
+left out. It is run all the same, as one row more than [methods.md](methods.md) states, where the pipeline itself reads
+the conditional prediction: for a norm after its combine (Qwen-Image, Nucleus and JoyImage-Edit; LongCat-Image and
+Lumina 2 unless `enable_cfg_renorm` or `cfg_normalization` is off; Z-Image where `cfg_normalization` is on), for
+`guidance_rescale`, for the further terms of LTX-2, and for channels that follow it (in the table below). Where there
+are two calls a step, the first output of a run shows the shape of a prediction: where neither the conditional row nor
+such a method runs at the first step (w = 0, or a prediction that is zero), one row is run for that.
+
 Known are layers of torch, diffusers, transformers, peft, accelerate and the usual quantisers, diffusers' own attention
 processors (IP-Adapters too), LoRA, FreeU, attention slicing, `torch.compile`, hooks of offloading and of layerwise
 casting. Not known, and so every row is run:

@@ -75,6 +75,8 @@ class GuidedRows:
         run: The number of the run, 0 or more.
         channels: Returns the number of leading channels that are guided, given the number of all channels. The
             remaining channels (a learned variance) follow the conditional prediction. None guides all channels.
+        rest_dropped: True if the host drops the remaining channels (the tokens of an image that is edited), so that no
+            row is run for them; they then hold those of any prediction.
         guided_dim: The dimension in which they are leading.
         channel_dim: The dimension of the channels: 1; -1 for packed tokens, (rows, tokens, channels); 2 for
             (rows, frames, channels, height, width).
@@ -100,6 +102,7 @@ class GuidedRows:
         *,
         model: Space | None = None,
         channels: Callable[[int], int] | None = None,
+        rest_dropped: bool = False,
         guided_dim: int = 1,
         channel_dim: int = 1,
         shaped: bool = True,
@@ -107,7 +110,9 @@ class GuidedRows:
     ) -> None:
         self.images = len(guidances)
         self.run = run
-        self._channels, self._guided_dim, self._shaped = channels, guided_dim, shaped
+        self._channels, self._guided_dim = channels, guided_dim
+        self._reads_rest = channels is not None and not rest_dropped
+        self._shaped = shaped and channels is None
         self._groups = _grouped(guidances, (prediction,) if model is None else (prediction, model))
         for group in self._groups:
             if isinstance(group.guide, Guide):
@@ -222,7 +227,7 @@ class GuidedRows:
             guide = group.guide
             plan = guide.plan(step) if hasattr(guide, "plan") else StepPlan(step, 1.0, on=True, uncond=True, cond=True)
             shaped = self._shaped or plan.uncond or plan.passes
-            cond = plan.cond or reads_cond or self._channels is not None or not shaped
+            cond = plan.cond or reads_cond or self._reads_rest or not shaped
             plain = (plan.w, plan.uncond, cond) if _is_plain(guide, plan) else None
             plans.append(_GroupPlan(guide, group.images, plan.uncond, cond, plan.passes, plain))
         return plans
@@ -260,19 +265,22 @@ class GuidedRows:
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """The guided prediction of a group, and the predictions that it is made of; None for one not run."""
         images = plan.images
-        all_channels = outputs[None].take(self._cond_rows(images)) if plan.cond else None
-        uncond = self._guided_channels(outputs[None].take(images)) if plan.uncond else None
-        cond = None if all_channels is None else self._guided_channels(all_channels)
-        extras = {
-            perturbation: self._guided_channels(outputs[perturbation].take(self._source_rows(perturbation, images)))
+        cond_rows = outputs[None].take(self._cond_rows(images)) if plan.cond else None
+        uncond_rows = outputs[None].take(images) if plan.uncond else None
+        pass_rows = {
+            perturbation: outputs[perturbation].take(self._source_rows(perturbation, images))
             for perturbation in plan.passes
         }
+        cond = None if cond_rows is None else self._guided_channels(cond_rows)
+        uncond = None if uncond_rows is None else self._guided_channels(uncond_rows)
+        extras = {perturbation: self._guided_channels(rows) for perturbation, rows in pass_rows.items()}
         like = next((tensor for tensor in (cond, uncond, *extras.values()) if tensor is not None), None)
         latents = _cropped(take(sample, images), like)
         guided = plan.guide.combine(uncond, cond, step, latents, *((extras,) if extras else ()))
         if finish is not None and cond is not None:
             guided = finish(guided, cond, images)
-        if self._channels is not None and all_channels is not None:
+        if self._channels is not None:
+            all_channels = next(rows for rows in (cond_rows, uncond_rows, *pass_rows.values()) if rows is not None)
             dim, taken = self._guided_dim, guided.shape[self._guided_dim]
             rest = all_channels.narrow(dim, taken, all_channels.shape[dim] - taken)
             guided = torch.cat([guided, rest.to(guided.dtype)], dim=dim)

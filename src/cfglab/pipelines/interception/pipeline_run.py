@@ -286,6 +286,7 @@ class PipelineRun:
                 space,
                 self.number,
                 channels=channels,
+                rest_dropped=bool(self.profile.image_ids),
                 guided_dim=-1 if self.profile.variance == "last half" else 1,
                 channel_dim=channel_dim(call.module, call.sample),
                 shaped=same_shape(call.module),

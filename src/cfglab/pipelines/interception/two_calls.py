@@ -1,6 +1,6 @@
 """Two denoiser calls per step: the second one completes the pair and writes the guided prediction into both."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -33,6 +33,8 @@ class _CallResult:
     tick: Any
     rows_run: int = 0
     prediction: Tensor | None = None
+    passes: dict[Perturbation, Tensor] = field(default_factory=dict)
+    """The predictions of perturbed passes that were run before the second call."""
 
 
 @dataclass(eq=False)
@@ -50,7 +52,9 @@ class TwoCalls:
 
     The first call of a step returns a deferred prediction. The second call, which completes the pair, sets it to the
     guided prediction p, and returns p as well. The pipeline then has u = c = p, or what it makes of p in both, and any
-    formula of the two gives p. A call without needed rows is not run.
+    formula of the two gives p. A call without needed rows is not run. The shape of the deferred prediction is that of
+    an earlier one; at the first step it is that of a perturbed pass of the same rows, which then runs at this call, and
+    without such a pass the rows are run for it.
 
     Args:
         run: The run of the pipeline.
@@ -78,7 +82,7 @@ class TwoCalls:
         pending, self._pending = self._pending, None
         if pending is None:
             step = self._run.step(call)
-            result = self._run_needed(rows, call, part, tick, step)
+            result = self._run_needed(rows, call, part, tick, step, first=True)
             self._pending = _PendingStep(part, result, step, deferred(self._provisional(part, result)))
             return with_prediction(self._run.template, self._pending.output)
         if pending.part == part or pending.result.tick != tick or _same_conditioning(pending.result.call, call):
@@ -104,8 +108,10 @@ class TwoCalls:
             return "cond"
         return profile.parts[0 if self._pending is None else 1]
 
-    def _run_needed(self, rows: GuidedRows, call: DenoiserCall, part: Part, tick: Any, step: Step) -> _CallResult:
-        """Run the needed rows of a call, equal ones once."""
+    def _run_needed(
+        self, rows: GuidedRows, call: DenoiserCall, part: Part, tick: Any, step: Step, *, first: bool = False
+    ) -> _CallResult:
+        """Run the needed rows of a call, equal ones once; of the first call of a step its shape has to be known."""
         run, count = self._run, call.count
         stored_call = DenoiserCall(call.module, call.plain, call.args, own_containers(call.kwargs), call.profile)
         self._all_rows, self._perturbed_rows = run.runs_all_rows(call, step), 0
@@ -114,17 +120,20 @@ class TwoCalls:
             if self._all_rows
             else self._equal[part].labels(call.sample, call.tensors(), rows.still_equal)
         )
+        needed = rows.needed_rows(step, reads_cond=run.post_combine is not None)
         offset = count if part == "cond" else 0
-        needed = rows.needed_rows(step, reads_cond=run.post_combine is not None)[None]
-        first_row: dict[int, int] = {}
-        for row in sorted(set(needed)):
-            if offset <= row < offset + count:
-                first_row.setdefault(labels[row - offset], row - offset)
-        to_run = list(first_row.values())
-        no_template = not to_run and self._like(part) is None  # a call can be skipped after one output was seen
-        if self._all_rows or no_template:
+        to_run = _first_rows(needed[None], labels, offset)
+        result = _CallResult(stored_call, labels, tick)
+        shapeless = first and not to_run and self._like(part) is None
+        passes = {variation: found for variation in needed if (found := _first_rows(needed[variation], labels, offset))}
+        if self._all_rows or (shapeless and not passes):
             to_run = list(range(count))
-        result = _CallResult(stored_call, labels, tick, len(to_run))
+        elif shapeless:
+            variation, pass_rows = next(iter(passes.items()))
+            assert variation is not None
+            result.passes[variation] = early = predicted(run, stored_call, pass_rows, variation)
+            self._last_predictions[part] = take(early, [0] * count)
+        result.rows_run = len(to_run)
         if to_run == list(range(count)):
             result.prediction = predicted(run, call)
         elif to_run:
@@ -184,6 +193,8 @@ class TwoCalls:
                 if self._all_rows:
                     self._perturbed_rows += runs(perturbation)
                     return take(like_uncond(predicted(run, source.call, None, perturbation)), images_of_rows)
+                if perturbation in source.passes:
+                    return like_uncond(source.passes[perturbation])
                 return like_uncond(predicted(run, source.call, images_of_rows, perturbation))
             u, c = uncond.prediction, cond.prediction
             placeholder = c if u is None else u
@@ -203,6 +214,21 @@ class TwoCalls:
             f"no unconditional call at step {step.index + 1} of {step.count} of {type(pipe).__name__}: the pipeline "
             "left guidance out there by itself; leave that to the guidance, with .inside(...) of its schedule."
         )
+
+
+def _first_rows(needed: list[int], labels: list[int], offset: int) -> list[int]:
+    """The rows of one call among rows of the step, equal ones once.
+
+    Args:
+        needed: Rows of the step, [uncond; cond].
+        labels: A label per row of the call.
+        offset: The number of its first row.
+    """
+    first_row: dict[int, int] = {}
+    for row in sorted(set(needed)):
+        if offset <= row < offset + len(labels):
+            first_row.setdefault(labels[row - offset], row - offset)
+    return list(first_row.values())
 
 
 def _same_conditioning(call_a: DenoiserCall, call_b: DenoiserCall) -> bool:
