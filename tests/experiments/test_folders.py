@@ -101,6 +101,27 @@ def test_a_run_draws_what_the_guided_pipeline_draws(
         assert np.abs(drawn.astype(int) - np.round(image * 255).astype(int)).max() <= 1
 
 
+@pytest.mark.parametrize("name", ["StableDiffusion3Pipeline", "FluxPipeline"])
+def test_a_run_compares_no_guidance_with_a_method_at_w_1(name: str, folders: Any, tmp_path: Path) -> None:
+    document = EXPERIMENT.replace("guidance: 5", "guidance: 1").replace("cosine(max=7)", "1 | nag(s=5, prompt=snow)")
+    document = document.replace("name: cosine", "name: negative")
+    experiment = Experiment.from_yaml(document, model=str(folders(name)), arguments={"max_sequence_length": 16})
+    finished = run(experiment, tmp_path / "run", "cpu", score=False)
+    assert finished.failed == 0
+    pipe = load(folders(name), device="cpu", sampler="euler")
+    pipe.set_progress_bar_config(disable=True)
+    differ = set()
+    for row in finished.store.rows():
+        result = row.result
+        generator = torch.Generator("cpu").manual_seed(result.torch_seed)
+        size = {"width": 16, "height": 16, "num_inference_steps": 2, "max_sequence_length": 16}
+        off = {"guidance_scale": 1.0} if name == "StableDiffusion3Pipeline" else {}
+        plain = pipe(result.prompt, generator=generator, output_type="np", **size, **off).images[0]
+        drawn = read_pixels(tmp_path / "run" / str(result.image)).astype(int)
+        differ |= {result.setting} if np.abs(drawn - np.round(plain * 255)).max() > 1 else set()
+    assert differ == {"negative"}
+
+
 def test_a_run_goes_on_and_its_images_are_drawn_again(folders: Any, tmp_path: Path) -> None:
     folder = folders("StableDiffusion3Pipeline")
     experiment = Experiment.from_yaml(EXPERIMENT, model=str(folder), arguments={"max_sequence_length": 1})

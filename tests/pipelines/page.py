@@ -95,6 +95,10 @@ and `normalize` are refused, with what to write instead. A callback that sets `p
 `pipe._guidance_rescale` during a run is refused at the next step: a schedule says the same,
 `constant(7.5).inside(progress=(0.0, 0.6))` or `table([7, 6, 5, 1])`.
 
+With guidance off in the call (`guidance_scale=1`, or no negative prompt where the class asks for one), as distilled
+models are run, there is one prediction a step. There `1` is the untouched pipeline, bit for bit, and methods that read
+no unconditional prediction act on it, in one list as well: `["1", "1 | nag(s=5)"]`. Other scales are refused.
+
 **LTX-2** has a scale for the sound and further terms. The sound keeps `audio_guidance_scale`, unless the guidance says
 `audio_guidance(w=...)`; `modality_guidance(s=..., audio=...)` takes the place of `modality_scale` and
 `audio_modality_scale`; all of them may follow a schedule. `stg_scale` and `guidance_rescale`, and those of the sound,

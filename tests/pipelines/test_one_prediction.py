@@ -11,8 +11,11 @@ from torch import Tensor
 from cfglab.errors import InputError
 from cfglab.pipelines import guide
 from cfglab.pipelines.interception.prompt_encoding import Encodings
+from cfglab.pipelines.profiles.table import profiles
 from tests.pipelines.families import Case, case
 from tests.pipelines.families.parts import PROMPT, WIDTH
+from tests.pipelines.reference_loop import counted
+from tests.pipelines.test_builders import every, shared
 
 CALLS: dict[str, dict[str, Any]] = {
     # name of the case, and what its call is given so that the pipeline makes one prediction
@@ -144,11 +147,56 @@ def test_pag_is_diffusers_pag_pipeline_for_stable_diffusion_3(w: float) -> None:
     assert (got - one.call(pipe, w)).abs().max() > 1e-2
 
 
+@pytest.mark.filterwarnings("ignore:every row is run at every step of this run")
+@pytest.mark.parametrize("one", every("batched", "lists", "two calls"))
+def test_w_1_alone_is_the_untouched_pipeline(one: Case) -> None:
+    if one.off is None:
+        pytest.skip("guidance is never off")
+    pipe = shared(one)
+    arguments = {"negative": None} if profiles()[one.cls].negatives else {}
+    plain = one.call(pipe, one.off, **arguments)
+    with guide(pipe, 1) as trace, counted(pipe, one.denoisers) as rows:
+        got = one.call(pipe, one.off, **arguments)
+    assert torch.equal(got, plain)
+    assert {w for record in trace.steps for w in record.w} == {1}
+    assert (trace.rows_run, {record.rows_varied for record in trace.steps}) == (sum(rows), {0})
+
+
+def test_w_1_alone_is_an_embedded_pipeline_whose_network_reads_no_scale() -> None:
+    one = case("FluxControlPipeline-embedded")
+    pipe = one.build()
+    pipe.transformer = type(pipe.transformer).from_config({**pipe.transformer.config, "guidance_embeds": False})
+    plain = one.call(pipe, 1.0)
+    with guide(pipe, 1):
+        assert torch.equal(one.call(pipe, 1.0), plain)
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name not in W])
+def test_w_1_alone_stands_beside_a_method_in_one_batch(name: str) -> None:
+    one, pipe = made(name)
+    text, off = "1 | nag(s=5, prompt=snow)", OFF.get(name, 1.0)
+    plain = one.call(pipe, off, images=2, **CALLS[name])
+    with guide(pipe, text):
+        guided = one.call(pipe, off, images=2, **CALLS[name])
+    with guide(pipe, ["1", text]) as trace:
+        both = one.call(pipe, off, images=2, **CALLS[name])
+    torch.testing.assert_close(both, torch.cat([plain[:1], guided[1:]]), **CLOSE)
+    assert (plain[1:] - guided[1:]).abs().max() > 1e-3
+    assert [(record.rows_run, record.rows_varied, record.w) for record in trace.steps] == [(2, 1, (1, 1))] * 3
+
+
 def test_what_reads_two_predictions_is_refused() -> None:
+    off = r"guidance_scale=1.0 inside guide\(\): so called"
     for name, text, words in (
-        ("StableDiffusion3Pipeline", "1 | apg()", r"guidance_scale=1.0 inside guide\(\): so called"),
-        ("StableDiffusion3Pipeline", "2 | nag(s=5)", r"guidance_scale=1.0 inside guide\(\): so called"),
+        ("StableDiffusion3Pipeline", "1 | apg()", off),
+        ("StableDiffusion3Pipeline", "2 | nag(s=5)", off),
+        ("StableDiffusion3Pipeline", "2", off),
+        ("StableDiffusion3Pipeline", "0", off),
+        ("StableDiffusion3Pipeline", "constant(2).inside(progress=(0.5, 1))", off),
         ("FluxPipeline-embedded", "3 | apg()", "there is one prediction, and what acts on cond - uncond has nothing"),
     ):
         with pytest.raises(InputError, match=words):
             draw(name, text)
+    one, pipe = made("StableDiffusion3Pipeline")
+    with pytest.raises(InputError, match=off), guide(pipe, ["1", "2"]):
+        one.call(pipe, 1.0, images=2)

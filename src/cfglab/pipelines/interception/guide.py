@@ -27,8 +27,10 @@ def guide(
     """Return a context manager in which `pipe` follows `guidance`; entering it yields a Trace.
 
     Call the pipeline with its guidance switched on, for example with its default `guidance_scale`. The value of that
-    argument is not used. A network that reads the scale as an input (Flux.1-dev) follows the schedule. On exit the
-    pipeline is as it was before. The context can be entered again; each entry has its own Trace.
+    argument is not used. With its guidance switched off, as for distilled models, w is 1: alone, which changes nothing,
+    or with transforms that read no unconditional prediction, such as nag. A network that reads the scale as an input
+    (Flux.1-dev) follows the schedule. On exit the pipeline is as it was before. The context can be entered again; each
+    entry has its own Trace.
 
     Args:
         pipe: a diffusers pipeline.

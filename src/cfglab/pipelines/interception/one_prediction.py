@@ -1,4 +1,4 @@
-"""The layout of a call whose guidance is off: one prediction a step, and transforms that need no other."""
+"""The layout of a call whose guidance is off: one prediction a step, as it is or with transforms that need no other."""
 
 from dataclasses import replace
 from typing import Any
@@ -21,8 +21,9 @@ from cfglab.step import Step
 class OnePrediction:
     """The layout with one denoiser call per step, of conditional rows alone, and w = 1.
 
-    So are distilled models run (Flux.1-schnell, Z-Image-Turbo, SD 3.5 Turbo). Transforms act that read no unconditional
-    prediction: NAG and VSF with a negative prompt, PAG, SEG, TPG, skipped layers.
+    So are distilled models run (Flux.1-schnell, Z-Image-Turbo, SD 3.5 Turbo). Without transforms the prediction is that
+    of the pipeline. Transforms act that read no unconditional prediction: NAG and VSF with a negative prompt, PAG, SEG,
+    TPG, skipped layers.
 
     Args:
         run: The run of the pipeline.

@@ -248,7 +248,7 @@ def embedded_error(pipe: Any, guidance: str) -> InputError:
 
 
 def is_alone(spec: Any) -> bool:
-    """Whether a guidance may need no unconditional prediction: w = 1 with transforms.
+    """Whether a guidance may need no unconditional prediction: w = 1 at every step, with transforms or without.
 
     Args:
         spec: The guidance.
@@ -256,12 +256,7 @@ def is_alone(spec: Any) -> bool:
     Returns:
         True if it may.
     """
-    return (
-        isinstance(spec, Guidance)
-        and isinstance(spec.schedule, Constant)
-        and spec.schedule.value == 1
-        and any(transform.strength > 0 for transform in spec.transforms)
-    )
+    return isinstance(spec, Guidance) and isinstance(spec.schedule, Constant) and spec.schedule.value == 1
 
 
 def _has_scale(pipe: Any, profile: Profile) -> bool:
