@@ -279,6 +279,7 @@ ONE_SEQUENCE = [
     *(("Lumina2Pipeline", "0"), ("AuraFlowPipeline", "single.0"), ("Flux2KleinPipeline", "single.0")),
     *(("BriaFiboPipeline", "single.0"), ("Krea2Pipeline", "0"), ("ErnieImagePipeline", "0")),
     *(("Ideogram4Pipeline", "0"), ("OmniGenPipeline", "0")),
+    ("BriaFibo2Pipeline", "1"),  # the block is given another text beside the sequence of text and image
 ]
 TWO_STREAMS = [("CogVideoXPipeline", "0"), ("SanaWMPipeline", "0"), ("LattePipeline", "0")]
 """The text is given beside the image, or is read in another block."""

@@ -49,21 +49,22 @@ class ShuffledTokens(ConditionalPass):
 
         def add_hooks(handles: list[Any]) -> None:
             handles.append(denoiser.register_forward_pre_hook(call.read, with_kwargs=True))
+            checked = _stacks_of(denoiser, blocks) if unknown else []
+            handles.extend(block.register_forward_pre_hook(_check_text, with_kwargs=True) for block in checked)
             for number, block in enumerate(blocks):
                 joint = order is not None and order.single and "encoder_hidden_states" not in parameters_of(block)
-                shuffler = self.shuffler(number, call.image if joint else None, beside=unknown)
+                shuffler = self.shuffler(number, call.image if joint else None)
                 handles.append(block.register_forward_pre_hook(shuffler, with_kwargs=True))
 
         with all_run(denoiser, blocks, "tpg"), hooked(denoiser, add_hooks):
             yield denoiser
 
-    def shuffler(self, number: int, image: Callable[[int], slice] | None = None, *, beside: bool = False) -> Any:
+    def shuffler(self, number: int, image: Callable[[int], slice] | None = None) -> Any:
         """The hook of one block: its hidden states, (n, tokens, channels), in another order.
 
         Args:
             number: The number of the block among those that are shuffled.
             image: Where the image is among so many tokens; the others stay. None if all are the image's.
-            beside: Whether all are the image's only where the block is given the text beside them.
 
         Returns:
             A forward pre-hook with keyword arguments.
@@ -75,11 +76,6 @@ class ShuffledTokens(ConditionalPass):
                 raise InputError(
                     f"tpg: a {type(block).__name__} that is given no tokens, (n, tokens, channels), first; name other "
                     "blocks as layers=…"
-                )
-            if beside and not _is_given_a_text(block, args, kwargs):
-                raise InputError(
-                    f"tpg: a {type(block).__name__} is given no text beside the image, so both may be one sequence; "
-                    f"{IMAGE_KNOWN}; name other blocks as layers=…, or use skip_layers."
                 )
             part = slice(0, hidden.shape[1]) if image is None else image(hidden.shape[1])
             shuffled = hidden.clone()
@@ -104,8 +100,19 @@ class ShuffledTokens(ConditionalPass):
         return torch.randperm(hidden.shape[1], generator=generator).to(hidden.device)
 
 
-def _is_given_a_text(block: "Module", args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether a block is given tokens of a text, (n, tokens, channels), behind its first argument."""
+def _stacks_of(denoiser: "Module", blocks: "list[Module]") -> "list[Module]":
+    """Every block in the stacks of some blocks: those of one stack read the same tokens one after another."""
+    names = {module: name for name, module in denoiser.named_modules()}
+    stacks = {names[block].rpartition(".")[0] for block in blocks}
+    return [module for module, name in names.items() if name.rpartition(".")[0] in stacks]
+
+
+def _check_text(block: "Module", args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Refuse a block that is given no tokens of a text, (n, tokens, channels), behind its first argument."""
     behind = arguments_by_name(block, args, kwargs)
     first = next(iter(parameters_of(block)), "")
-    return any(name in TEXTS and name != first and getattr(value, "ndim", 0) > 2 for name, value in behind.items())
+    if not any(name in TEXTS and name != first and getattr(value, "ndim", 0) > 2 for name, value in behind.items()):
+        raise InputError(
+            f"tpg: a {type(block).__name__} is given no text beside the image, so both may be one sequence; "
+            f"{IMAGE_KNOWN}; name other blocks as layers=…, or use skip_layers."
+        )
