@@ -38,7 +38,8 @@ the recommended scale, the others are what to compare it with.
 A recommendation is **stated** by its source, is used **in an example**, or is the **default of the authors' program**.
 Defaults are those of the pipeline's own signature; a test compares them with the installed diffusers, and every quote
 of its source with its files. Methods apply or mean nothing by what their cards say they need (layers, a text, a further
-prompt), by the layout of the pipeline, and by running each method once on tensors of the family's shape.
+prompt), by the layout of the pipeline, and by running each method once on tensors of the family's shape. What `pag`,
+`seg`, `tpg`, `pladis`, `nag`, `vsf` and `skip_layers` refuse was tried on a tiny model of the pipeline's class.
 
 ## What the number means
 

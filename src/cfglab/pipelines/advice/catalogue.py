@@ -37,6 +37,17 @@ def families() -> Mapping[str, Family]:
     return MappingProxyType(read_catalogue({group: _document(group) for group in GROUPS}, dict(sources())))
 
 
+@cache
+def tried() -> Mapping[tuple[str, str], tuple[bool, str]]:
+    """What was found where the facts do not tell: (pipeline class, method) -> whether the method acts, and why."""
+    found: dict[tuple[str, str], tuple[bool, str]] = {}
+    for entry in _document("tried").values():
+        acts = "acts" in entry
+        for pipeline in entry["pipelines"]:
+            found |= {(pipeline, method): (acts, entry["acts" if acts else "refused"]) for method in entry["methods"]}
+    return MappingProxyType(found)
+
+
 def read_catalogue(documents: Mapping[str, Any], known_sources: dict[str, Any]) -> dict[str, Family]:
     """The families of some documents, checked.
 

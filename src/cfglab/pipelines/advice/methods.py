@@ -5,6 +5,7 @@ from typing import Any
 
 from cfglab.guidance import TRANSFORMS, Transform
 from cfglab.method_card import Need
+from cfglab.pipelines.advice.catalogue import tried
 from cfglab.pipelines.advice.family import Family
 from cfglab.pipelines.profiles.profile import Profile
 from cfglab.pipelines.profiles.table import profiles
@@ -119,12 +120,14 @@ def methods_for(family: Family) -> list[MethodAdvice]:
     Returns:
         One entry per registered transform, in alphabetical order.
     """
-    return [MethodAdvice(name, *_applies(family, TRANSFORMS[name])) for name in sorted(TRANSFORMS)]
+    return [MethodAdvice(name, *_applies(family, name, TRANSFORMS[name])) for name in sorted(TRANSFORMS)]
 
 
-def _applies(family: Family, kind: type[Transform]) -> tuple[bool | None, str]:
+def _applies(family: Family, name: str, kind: type[Transform]) -> tuple[bool | None, str]:
     if reason := not_guided(family):
         return None, reason
+    if found := tried().get((family.pipeline, name)):
+        return found
     if family.convention.value == "embedded" and not second_scale(family) and _reads_uncond(kind):
         return False, "it acts on cond - uncond, and the scale is an input of the network: there is one prediction"
     if family.convention.value == "none" and _reads_uncond(kind):
