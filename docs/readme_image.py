@@ -29,9 +29,9 @@ PROMPTS = (
     "an astronaut riding a horse on a yellow background",
     "a red car next to a blue balloon",
     "three butterflies on a grey background",
-    "a cat above a house on a pink background",
+    "a rocket above a house on a pink background",
     "two yellow umbrellas on a purple background",
-    "a penguin and a purple flower on a black background",
+    "a frog and a purple flower on a black background",
 )
 SCALES = (1.0, 2.5, 5.0, 15.0)
 SIDE, GAP, LEFT, BELOW = 128, 8, 96, 54  # pixels: an image, between two, the labels on the left, the prompts below

@@ -24,8 +24,8 @@ PLANS: dict[str, dict[str, Plan]] = {
     "cpu": {
         "autoencoder": Plan(8, 2e-3, 6000),
         "decoder": Plan(4, 1e-3, 4000),
-        "classifier1": Plan(64, 2e-3, 2400),
-        "classifier2": Plan(64, 2e-3, 2800),
+        "classifier1": Plan(64, 2e-3, 3400),
+        "classifier2": Plan(64, 2e-3, 3800),
         "denoiser": Plan(64, 1.5e-3, 10_700),
         "flow": Plan(64, 5e-3, 15_000, true=0.22),
         "denoiser-twin": Plan(64, 1e-3, 900),

@@ -5,6 +5,8 @@ in chunks, each a function of its number: prompts of all kinds, a quarter of the
 none to far too high, few and many steps, of both models in turn.
 """
 
+import csv
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cfglab.scenes.renderer import SHOWN
 from cfglab.scenes.vocabulary import Scene, caption, read_caption
 from training.autoencoder import to_bytes
 from training.common import autocast, load, log, save, set_up, work
@@ -29,6 +32,7 @@ STEPS = (10, 16, 25)
 CHUNK = 96  # images
 WHOLE, DAMAGED = 0.87, 0.83
 """Similarities above and below which an object is called whole or damaged (docs/classifier.md says why)."""
+LABELS = Path(__file__).parent / "eye-drawn/labels.csv"
 
 
 class Drawn(NamedTuple):
@@ -98,9 +102,34 @@ def probability(similarity: Tensor) -> Tensor:
     return ((similarity - DAMAGED) / (WHOLE - DAMAGED)).clamp(0, 1)
 
 
+def hash_of(picture: Tensor) -> str:
+    """What names an image, uint8 `(3, 128, 128)`, among the labels."""
+    return hashlib.sha256(picture.contiguous().numpy().tobytes()).hexdigest()[:16]
+
+
+def labelled(drawn: Drawn, labels: dict[str, float]) -> Drawn:
+    """Images with the labels in place of what the similarity says. Nothing of an image labelled right is damaged."""
+    whole, cells = drawn.whole.clone(), drawn.cells.clone()
+    for i, picture in enumerate(drawn.pictures):
+        label = labels.get(hash_of(picture))
+        if label is not None:
+            whole[i] = label
+        if label == 1:
+            cells[i][cells[i] == SHOWN] = -1
+    return drawn._replace(whole=whole, cells=cells)
+
+
+def read_labels() -> dict[str, float]:
+    """Image -> 1 if a reader found in it what was asked, whole; 0 if not; 0.5 if in doubt."""
+    with LABELS.open(newline="") as file:
+        return {row["image"]: float(row["label"]) for row in csv.DictReader(file)}
+
+
 def batches(count: int, seed: int) -> Iterator[tuple[Tensor, list[Scene], Tensor, Tensor]] | None:
     """Random images of all chunks that are there; None without any."""
-    chunks = [Drawn(**state) for path in sorted((work() / "drawn").glob("*.pt")) if (state := load(path)) is not None]
+    states = [state for path in sorted((work() / "drawn").glob("*.pt")) if (state := load(path)) is not None]
+    labels = read_labels()
+    chunks = [labelled(Drawn(**state), labels) for state in states]
     return _batches(chunks, count, Random(seed)) if chunks else None
 
 

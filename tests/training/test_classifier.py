@@ -130,3 +130,23 @@ def test_a_classifier_learns_damage_from_images_of_models_that_show_what_was_ask
 
     assert classifier.train(1, Plan(16, 1e-3, 2), 1, CPU)
     assert common.load(tmp_path / "classifier1.pt")["step"] == 2
+
+
+def test_a_label_by_eye_counts_more_than_the_similarity(tmp_path, monkeypatch):
+    pictures = torch.randint(0, 256, (4, 3, 128, 128), dtype=torch.uint8)
+    cells = torch.full((4, 8, 8), renderer.SHOWN)
+    judged = drawn.Drawn(pictures, ["a sun"] * 4, torch.tensor([0.1, 0.2, 0.9, 0.4]), cells)
+    names = [drawn.hash_of(picture) for picture in pictures]
+    monkeypatch.setattr(drawn, "LABELS", tmp_path / "labels.csv")
+    drawn.LABELS.write_text(f"image,chunk,label\n{names[0]},0,1\n{names[1]},0,0.5\n{names[2]},0,0\n")
+    found = drawn.labelled(judged, drawn.read_labels())
+    assert found.whole.tolist() == pytest.approx([1, 0.5, 0, 0.4])
+    assert (found.cells[0] == -1).all()
+    assert torch.equal(found.cells[1:], cells[1:])
+    assert judged.whole[0] == pytest.approx(0.1)
+
+
+def test_the_labels_by_eye_are_those_of_distinct_images():
+    labels = drawn.read_labels()
+    assert len(labels) == 2304
+    assert set(labels.values()) == {0.0, 0.5, 1.0}
