@@ -56,6 +56,9 @@ WEIGHTS = {
     ROOT / "models/src/cfglab_models/weights": {"flow": "scenes-flow", "flow-twin": "scenes-flow-twin"},
 }
 """The folders of weights of the packages -> stage -> where its weights are in there."""
+WHOLE_MARGIN = 1.0
+"""By how much the logit of "whole" must be above that of "damaged". It was chosen on the labels in `eye-readers/scenes`,
+`flow` and `autoguidance`: without it the classifiers are more lenient than the readers (docs/classifier.md)."""
 
 
 def vae_of(model: Autoencoder, channels: tuple[int, ...], latent: int, shift: float | None) -> AutoencoderKL:
@@ -202,8 +205,9 @@ def write(pipeline: Any, folder: Path) -> None:
 
 
 def classifier_state(which: int) -> dict[str, Tensor]:
-    """Whole numbers (the counters of batch normalisation) stay what they are."""
+    """With the margin. Whole numbers (the counters of batch normalisation) stay what they are."""
     state = classifier.trained(which).state_dict()
+    state["heads.whole.bias"] = state["heads.whole.bias"] + WHOLE_MARGIN * torch.tensor([0.5, -0.5])
     return {key: (value.half() if value.is_floating_point() else value).contiguous() for key, value in state.items()}
 
 
