@@ -83,8 +83,9 @@ class Encodings:
             The arguments.
 
         Raises:
-            InputError: The pipeline's text is not one tensor `encoder_hidden_states`, with or without a pooled tensor,
-                or one tensor a row, `cap_feats`; or it cannot encode the prompt as it encodes its own.
+            InputError: The pipeline's text is not one tensor `encoder_hidden_states`, with or without a pooled tensor
+                and a mask of its tokens, or one tensor a row, `cap_feats`; or it cannot encode the prompt as it encodes
+                its own.
         """
         name = next((name for name in _TEXTS if name in conditioning), "")
         own = conditioning.get(name)
