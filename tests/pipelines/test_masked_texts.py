@@ -153,9 +153,14 @@ EXACT: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-10}
 
 def outputs(attn: Any, hidden: Tensor, text: Tensor, value: Callable[[Tensor], Tensor], less: Tensor) -> Tensor:
     """Attention of one row to the tokens of a text, each with `less` off its logits."""
-    norms = [getattr(attn, name, None) or torch.nn.Identity() for name in ("norm_q", "norm_k")]
-    q, k, v = norms[0](attn.to_q(hidden)), norms[1](attn.to_k(text)), value(attn.to_v(text))
-    q, k, v = (states.unflatten(1, (attn.heads, -1)).transpose(0, 1) for states in (q, k, v))
+
+    def by_head(states: Tensor, norm: Any = None) -> Tensor:
+        of_all = norm is not None and len(norm.weight) == states.shape[1]
+        split = (norm(states) if of_all else states).unflatten(1, (attn.heads, -1))
+        return (split if of_all or norm is None else norm(split)).transpose(0, 1)
+
+    q, k = by_head(attn.to_q(hidden), attn.norm_q), by_head(attn.to_k(text), attn.norm_k)
+    v = by_head(value(attn.to_v(text)))
     weights = (q @ k.transpose(1, 2) / q.shape[-1] ** 0.5 - less).softmax(-1)
     return (weights @ v).transpose(0, 1).flatten(1)
 
@@ -235,6 +240,30 @@ def test_each_text_is_read_with_its_own_mask(name: str, projected: Any, rank: in
                 attention.set_processor(ByHand(kind, texts, projected(network, other)[0, :3]))
         expected = network(hidden_states=sample, timestep=time, return_dict=False, **named)[0]
     torch.testing.assert_close(got, expected, **EXACT)
+    assert (got - plain).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["nag", "vsf"])
+def test_the_texts_of_cosmos_are_read_without_a_mask(kind: str) -> None:
+    network = case("Cosmos2TextToImagePipeline").build().transformer
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((2, network.config.in_channels, 1, 4, 4), (2, 5, parts.WIDTH), (1, 5, parts.WIDTH))
+    sample, own, other = (torch.randn(shape, generator=generator) for shape in shapes)
+    more = {"padding_mask": torch.zeros(1, 1, 32, 32)}
+    time = torch.tensor([0.5, 0.5])
+    named = {**more, "encoder_hidden_states": own}
+    prompted = {**more, "encoder_hidden_states": other.expand(2, -1, -1)}
+    variation: Any = NormalizedAttention("x", S, TAU, ALPHA) if kind == "nag" else FlippedValues("x", S, OFFSET)
+    with torch.no_grad(), variation.applied(network) as module:
+        x, t, arguments = variation.inputs(sample, time, {**named, "prompted": prompted})
+        got = module(hidden_states=x, timestep=t, return_dict=False, **arguments)[0]
+    with torch.no_grad():
+        plain = network(hidden_states=sample, timestep=time, return_dict=False, **named)[0]
+        for name, attention in network.named_modules():
+            if name.endswith("attn2"):
+                attention.set_processor(ByHand(kind, list(own), other[0]))
+        expected = network(hidden_states=sample, timestep=time, return_dict=False, **named)[0]
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
     assert (got - plain).abs().max() > 1e-3
 
 
