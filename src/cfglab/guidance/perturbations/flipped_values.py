@@ -74,13 +74,16 @@ class FlippedValues(ConditionalPass):
 
         def replace(product: Product) -> "Tensor":
             assert other is not None
-            tokens = call.arguments["encoder_hidden_states"].shape[-2]
-            if order is None and product.text is not None and product.key.shape[2] != tokens:
+            if order is not None or product.text is None:
+                return self.of_product(product, other)
+            image = call.arguments.get("encoder_hidden_states_image")  # stands before the text
+            before = 0 if image is None else image.shape[1]
+            if product.key.shape[2] != before + call.arguments["encoder_hidden_states"].shape[-2]:
                 raise InputError(
                     f"vsf: a {type(product.attention).__name__} of this network reads something beside the text, of "
                     "which the method says nothing; leave it out for this network."
                 )
-            return self.of_product(product, other)
+            return self.of_product(product, other + before)
 
         with products_replaced(denoiser, attentions, "vsf", replace) as call:
             yield run
