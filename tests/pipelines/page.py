@@ -41,6 +41,23 @@ with cfglab.guide(pipe, guidance, profile=cfglab.Profile(layout="two calls", par
 
 diffusers' own pipeline tests run under `guide()` too: `make pipelines DIFFUSERS_TESTS=/path/to/diffusers`, a checkout.
 
+## Prompts of a method's own
+
+`perp_neg`, `composed`, `dng`, `snf`, `and_salt`, `and_topk`, `contrastive_cfg`, `dual_cfg`, `nag` and `vsf` have a
+prompt beside that of the pipeline. The pipeline's `encode_prompt` encodes it as its own, and its row is the one that a
+run with this prompt would have. That needs a condition which is one text: with a pooled text or without, and with or
+without a mask of the tokens that are read, which is then that of the further prompt (PixArt, Sana, Lumina, Allegro,
+PRX, Kandinsky 3, Krea 2, HunyuanVideo, LTX, Mochi, Qwen-Image, Chroma). Refused with the reason are several texts
+(HunyuanDiT, AudioLDM 2, LTX-2), and a text that is not the encoding alone: the duration stands behind it (Stable
+Audio), or its tokens are told from those of images (Qwen-Image 2.1).
+
+In the attention of `nag` and `vsf` each text is read with its own mask; the shorter one is filled up with tokens that
+nothing reads. They are refused where the network puts a mean of the text into the embedding of its timestep as well
+(Lumina, Kandinsky 3); where text and image are one sequence, `cfglab advise` says for which networks they are known.
+
+With a ControlNet, or with an image that is put into the sample of the conditional rows alone (Cosmos 1), the row of a
+further prompt has all but its text from the unconditional row, and with `nag` and `vsf` from the conditional one.
+
 ## When rows are left out and shared
 
 A row is left out where nobody needs its prediction (w = 1, outside of an interval), and rows that are equal bit for

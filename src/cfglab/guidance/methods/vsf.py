@@ -29,7 +29,8 @@ class VSF(Transform):
     Attributes:
         s: The factor of the flipped values, a finite number.
         offset: What is taken off the logits of the flipped values, 0 or more.
-        prompt: The negative prompt, encoded without padding; empty text by default.
+        prompt: The negative prompt, encoded without padding, or with a mask where the network has one; empty text by
+            default.
 
     Reference:
         arXiv:2508.10931.

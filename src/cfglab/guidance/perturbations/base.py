@@ -9,6 +9,9 @@ from cfglab.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+MASKS = ("encoder_hidden_states_mask", "encoder_attention_mask", "encoder_mask")
+"""The arguments of denoisers that say which tokens of `encoder_hidden_states` are read, (n, tokens)."""
+
 
 class UnchangedInputs:
     """The base class of perturbed passes whose rows have the inputs of the rows that they stand beside."""
@@ -26,6 +29,18 @@ class ConditionalPass(UnchangedInputs):
     @property
     def source(self) -> Literal["cond", "uncond"]:
         return "cond"
+
+
+def text_mask(arguments: Mapping[str, Any]) -> str | None:
+    """Which argument of a network says which tokens of its text are read.
+
+    Args:
+        arguments: The arguments by name.
+
+    Returns:
+        One of `MASKS`; None if it has none.
+    """
+    return next((name for name in MASKS if name in arguments), None)
 
 
 def check_encoded(method: str, prompt: str, conditioning: Mapping[str, Any]) -> None:

@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError
-from cfglab.guidance.perturbations.base import ConditionalPass, check_encoded
-from cfglab.guidance.perturbations.hooks import arguments_by_name, check_hooks, cross_attentions
+from cfglab.guidance.perturbations.base import ConditionalPass, check_encoded, text_mask
+from cfglab.guidance.perturbations.hooks import (
+    arguments_by_name,
+    check_attention_alone_reads,
+    check_hooks,
+    cross_attentions,
+)
 from cfglab.guidance.perturbations.joint_attention import Product, products_replaced, text_attentions, token_order
-from cfglab.guidance.perturbations.normalized_attention import MASK, MASK_OF_BOTH, mask_of
+from cfglab.guidance.perturbations.normalized_attention import MASK_OF_BOTH, mask_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +33,7 @@ class FlippedValues(ConditionalPass):
         s: The factor of the flipped values.
         offset: What is taken off the logits of the flipped values.
         beside: True: the rows keep their own encoding.
-        padded: False: the prompt is encoded without the tokens that fill it up.
+        padded: False: the prompt is encoded without the tokens that fill it up, or with a mask of them.
     """
 
     prompt: str
@@ -54,6 +59,7 @@ class FlippedValues(ConditionalPass):
                 "the text, of which the method says nothing; use nag."
             )
         attentions = cross_attentions(denoiser, "vsf") if order is None else text_attentions(denoiser, "vsf")
+        check_attention_alone_reads(denoiser, "vsf")
         if order is not None and order.order == "image" and getattr(attentions[0], "add_k_proj", None) is not None:
             raise InputError(
                 f"vsf on a {type(denoiser).__name__} that starts from an image: it takes the last 512 tokens for the "
@@ -68,7 +74,16 @@ class FlippedValues(ConditionalPass):
 
         def replace(product: Product) -> "Tensor":
             assert other is not None
-            return self.of_product(product, other)
+            if order is not None or product.text is None:
+                return self.of_product(product, other)
+            image = call.arguments.get("encoder_hidden_states_image")  # stands before the text
+            before = 0 if image is None else image.shape[1]
+            if product.key.shape[2] != before + call.arguments["encoder_hidden_states"].shape[-2]:
+                raise InputError(
+                    f"vsf: a {type(product.attention).__name__} of this network reads something beside the text, of "
+                    "which the method says nothing; leave it out for this network."
+                )
+            return self.of_product(product, other + before)
 
         with products_replaced(denoiser, attentions, "vsf", replace) as call:
             yield run
@@ -89,13 +104,16 @@ class FlippedValues(ConditionalPass):
         return self._cross(product, other) if alone else self._joint(product, other + product.text.start)
 
     def _cross(self, product: Product, other: "Tensor") -> "Tensor":
-        """An attention to the text, of which the last tokens are the other one's."""
+        """An attention to the text, some of whose tokens are the other one's."""
         import torch
 
-        negative = other.shape[1]
-        value = torch.cat([product.value[:, :, :-negative], -self.s * product.value[:, :, -negative:]], 2)
-        bias = product.query.new_zeros(1, 1, 1, product.key.shape[2])
-        bias[..., -negative:] = -self.offset
+        of_other = torch.zeros(len(other), 1, 1, product.key.shape[2], dtype=torch.bool, device=other.device)
+        of_other.scatter_(3, other[:, None, None], True)
+        value = product.value.where(~of_other.transpose(2, 3), -self.s * product.value)
+        bias = product.query.new_zeros(of_other.shape).masked_fill_(of_other, -self.offset)
+        if product.mask is not None:
+            mask = product.mask
+            bias = bias.where(mask, -float("inf")) if mask.dtype == torch.bool else bias + mask
         return product.with_bias(product.key, value, bias)
 
     def _joint(self, product: Product, other: "Tensor") -> "Tensor":
@@ -130,24 +148,27 @@ def _lengthened(arguments: dict[str, Any], prompted: Mapping[str, Any]) -> "tupl
         prompted: The same with the other text.
 
     Returns:
-        The arguments, and which tokens of their text are the other one's, (n or 1, tokens). Where the network has an
-        `encoder_hidden_states_mask`, what fills the own text up in its batch comes behind the other one: every token
-        then has the position that it has without it.
+        The arguments, and which tokens of their text are the other one's, (n or 1, tokens). Where the network has a
+        mask of its text, what fills the own one up in its batch comes behind the other one: every token then has the
+        position that it has without it.
     """
     import torch
 
     texts = [arguments["encoder_hidden_states"], prompted["encoder_hidden_states"]]
-    own, negative = (text.shape[1] for text in texts)
-    longer = {**arguments, "encoder_hidden_states": torch.cat(texts, 1)}
+    own, negative = (text.shape[-2] for text in texts)
+    longer = {**arguments, "encoder_hidden_states": torch.cat(texts, -2)}
     other = torch.arange(own, own + negative, device=texts[0].device)[None]
-    if any(each.get(MASK) is not None for each in (arguments, prompted)):
+    name = text_mask(arguments)
+    if name is not None and any(each.get(name) is not None for each in (arguments, prompted)):
         masks = [mask_of(each) for each in (arguments, prompted)]
         used = masks[0].flip(1).cummax(1).values.flip(1)  # up to the last token that is read
         order = torch.cat([2 - 2 * used.int(), torch.ones_like(masks[1], dtype=torch.int)], 1).argsort(
             dim=1, stable=True
         )
-        longer["encoder_hidden_states"] = longer["encoder_hidden_states"].take_along_dim(order[..., None], 1)
-        longer[MASK] = torch.cat(masks, 1).take_along_dim(order, 1)
+        text = longer["encoder_hidden_states"]
+        places = order.reshape(len(order), *(1,) * (text.ndim - 3), -1, 1)  # Allegro's text has one more dimension
+        longer["encoder_hidden_states"] = text.take_along_dim(places, -2)
+        longer[name] = torch.cat(masks, 1).take_along_dim(order, 1)
         other = used.sum(1, keepdim=True) + torch.arange(negative, device=used.device)
     if (mask := arguments.get(MASK_OF_BOTH)) is not None:
         parts = [mask[:, :own], prompted[MASK_OF_BOTH][:, :negative].to(mask), mask[:, own:]]

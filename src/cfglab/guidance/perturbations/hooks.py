@@ -18,6 +18,9 @@ IMAGE_KNOWN = "which tokens are the image is known for SD 3, Flux, Chroma, Qwen-
 TEXTS = ("encoder_hidden_states", "text_embed", "text_v", "context", "txt", "caption", "cond", "y")
 """What blocks call the tokens of the text that they are given beside those of the image."""
 
+_POOLS = ("time_caption_embed", "add_time_condition")
+"""The parts of Lumina and of Kandinsky 3 that put a mean of the text into the embedding of the timestep."""
+
 _TEXT = re.compile(r"encoder_hidden_states|text|txt|cap_feats|caption|input_ids|prompt")
 """In the names of the arguments that networks call their text."""
 
@@ -97,6 +100,23 @@ def cross_attentions(denoiser: "Module", method: str, layers: tuple[str, ...] = 
             "there is no text; use a negative prompt and a schedule there."
         )
     return in_layers(modules, denoiser, layers, method, "cross-attention") if layers else list(modules.values())
+
+
+def check_attention_alone_reads(denoiser: "Module", method: str) -> None:
+    """Refuse a network that reads its text outside of attention, too.
+
+    Args:
+        denoiser: The network.
+        method: The kind of the transform, for the message.
+
+    Raises:
+        InputError: It puts a mean of the text into the embedding of its timestep.
+    """
+    if any(hasattr(denoiser, name) for name in _POOLS):
+        raise InputError(
+            f"{method}: {_class_name(denoiser)} reads a mean of its text beside attention, of which the method says "
+            "nothing; leave it out for this network."
+        )
 
 
 def blocks(denoiser: "Module", layers: tuple[str, ...], method: str) -> "list[tuple[str, Module]]":

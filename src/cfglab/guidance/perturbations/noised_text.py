@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from cfglab.errors import InputError
+from cfglab.guidance.perturbations.base import MASKS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 TEXT = ("encoder_hidden_states", "text_embeds", "pooled_projections", "encoder_hidden_states_t5")
 """The arguments of denoisers that are a text's encoding."""
-MASKS = ("encoder_hidden_states_mask", "encoder_attention_mask", "encoder_mask")
-"""The arguments of denoisers that say which tokens of `encoder_hidden_states` are read, (n, tokens)."""
 
 
 @dataclass(frozen=True)

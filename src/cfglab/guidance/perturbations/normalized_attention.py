@@ -6,8 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from cfglab.errors import InputError
-from cfglab.guidance.perturbations.base import check_encoded
-from cfglab.guidance.perturbations.hooks import arguments_by_name, check_hooks, cross_attentions, hooked, parameters_of
+from cfglab.guidance.perturbations.base import check_encoded, text_mask
+from cfglab.guidance.perturbations.hooks import (
+    arguments_by_name,
+    check_attention_alone_reads,
+    check_hooks,
+    cross_attentions,
+    hooked,
+    parameters_of,
+)
 from cfglab.guidance.perturbations.joint_attention import Product, products_replaced, text_attentions, token_order
 
 if TYPE_CHECKING:
@@ -20,8 +27,6 @@ ROWS = {
 }
 """Arguments of the networks in `joint_attention.ORDERS` that hold rows, beside the sample and the text."""
 
-MASK = "encoder_hidden_states_mask"
-"""Which tokens of the text are read."""
 MASK_OF_BOTH = "attention_mask"
 """Chroma's mask of the tokens of text and image: one row a text, as the texts themselves."""
 TEXTS = {"encoder_hidden_states", "pooled_projections", "cap_feats"}
@@ -66,8 +71,9 @@ class NormalizedAttention:
         check_hooks(denoiser, "nag")
         order = token_order(denoiser)
         if order is None:
-            hooks = [_GuidedCrossAttention(attention, self) for attention in cross_attentions(denoiser, "nag")]
-            with hooked(denoiser, lambda handles: handles.extend(handle for one in hooks for handle in one.hooks())):
+            guides = [_GuidedCrossAttention(attention, self) for attention in cross_attentions(denoiser, "nag")]
+            check_attention_alone_reads(denoiser, "nag")
+            with hooked(denoiser, lambda handles: _hook_cross_attentions(denoiser, guides, handles)):
                 yield denoiser
         elif order.order == "image":
             attentions = text_attentions(denoiser, "nag")
@@ -144,10 +150,14 @@ class NormalizedAttention:
 
 
 class _GuidedCrossAttention:
-    """One attention to a text: it runs for the other text first, and then for the rows' own."""
+    """One attention to a text: it runs for the other text first, and then for the rows' own.
+
+    The texts are the rows of twice the batch, or with `in_one_row` the two halves of the tokens of each row.
+    """
 
     def __init__(self, attention: Any, variation: NormalizedAttention) -> None:
         self.attention, self.variation = attention, variation
+        self.in_one_row = False
         self.negative: Tensor | None = None
         self.inside = False
 
@@ -164,19 +174,21 @@ class _GuidedCrossAttention:
         if self.inside:
             return None
         named = arguments_by_name(self.attention, args, kwargs)
-        texts = named["encoder_hidden_states"]
-        if len(texts) != 2 * len(named["hidden_states"]):
+        texts, rows = named["encoder_hidden_states"], len(named["hidden_states"])
+        if not hasattr(texts, "chunk") or len(texts) != (rows if self.in_one_row else 2 * rows):
             raise InputError(
                 f"nag: a {type(self.attention).__name__} of this network reads something beside the text, of which the "
                 "method says nothing; leave it out for this network."
             )
-        own_text, negative_text = texts.chunk(2)
+        own, negative = ({"encoder_hidden_states": text} for text in texts.chunk(2, 1 if self.in_one_row else 0))
+        if self.in_one_row:
+            own["attention_mask"], negative["attention_mask"] = named["attention_mask"].chunk(2, -1)
         self.inside = True
         try:
-            self.attention(**{**named, "encoder_hidden_states": negative_text})
+            self.attention(**{**named, **negative})
         finally:
             self.inside = False
-        return (), {**named, "encoder_hidden_states": own_text}
+        return (), {**named, **own}
 
     def guide(self, _: Any, projection_inputs: "tuple[Tensor, ...]") -> "tuple[Tensor, ...] | None":
         """Before the projection: the attention output for the own text, guided away from that for the other."""
@@ -199,6 +211,26 @@ class _GuidedCrossAttention:
         return self.variation.guided(flat, self.negative).unflatten(2, (output.shape[1], -1)).transpose(1, 2)
 
 
+def _hook_cross_attentions(denoiser: "Module", guides: list[_GuidedCrossAttention], handles: list[Any]) -> None:
+    """Hooks that guide attentions; a network with a mask of its text gets both texts of a row side by side."""
+
+    def side_by_side(_: "Module", args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+        import torch
+
+        named = arguments_by_name(denoiser, args, kwargs)
+        name = text_mask(named)
+        mask = None if name is None else named[name]
+        for guide in guides:
+            guide.in_one_row = mask is not None
+        if name is None or mask is None:
+            return None
+        texts = named["encoder_hidden_states"]
+        return (), {**named, "encoder_hidden_states": torch.cat(texts.chunk(2), -2), name: torch.cat(mask.chunk(2), 1)}
+
+    handles.append(denoiser.register_forward_pre_hook(side_by_side, with_kwargs=True))
+    handles.extend(handle for guide in guides for handle in guide.hooks())
+
+
 def with_both_texts(arguments: Mapping[str, Any], prompted: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a network with the rows of another text behind those of their own.
 
@@ -207,17 +239,18 @@ def with_both_texts(arguments: Mapping[str, Any], prompted: Mapping[str, Any]) -
         prompted: The same with the other text.
 
     Returns:
-        The arguments. Where the network has an `encoder_hidden_states_mask`, a text of fewer tokens is filled up.
+        The arguments. Where the network has a mask of its text, one of fewer tokens is filled up.
     """
     import torch
 
-    both = dict(arguments)
+    both, mask_name = dict(arguments), text_mask(arguments)
     for name in TEXTS & arguments.keys():
         own, other = arguments[name], prompted[name]
-        masked = any(texts.get(MASK) is not None for texts in (arguments, prompted))
-        if name == "encoder_hidden_states" and MASK in arguments and (masked or own.shape != other.shape):
-            (own, first), (other, second) = _filled(arguments, prompted)
-            both[MASK] = torch.cat([first, second])
+        if name == "encoder_hidden_states" and mask_name is not None:
+            masked = any(texts.get(mask_name) is not None for texts in (arguments, prompted))
+            if masked or own.shape != other.shape:
+                (own, first), (other, second) = _filled(arguments, prompted)
+                both[mask_name] = torch.cat([first, second])
         both[name] = [*own, *other] if isinstance(own, list) else torch.cat([own, other])
     if (mask := arguments.get(MASK_OF_BOTH)) is not None:
         both[MASK_OF_BOTH] = torch.cat([mask, prompted[MASK_OF_BOTH]])
@@ -237,7 +270,8 @@ def mask_of(arguments: Mapping[str, Any]) -> "Tensor":
     """
     import torch
 
-    text, mask = arguments["encoder_hidden_states"], arguments.get(MASK)
+    text, name = arguments["encoder_hidden_states"], text_mask(arguments)
+    mask = None if name is None else arguments[name]
     return torch.ones(text.shape[:2], dtype=torch.bool, device=text.device) if mask is None else mask.bool()
 
 
@@ -245,8 +279,8 @@ def _filled(*texts: Mapping[str, Any]) -> "list[tuple[Tensor, Tensor]]":
     """The texts and their masks, as long as the longest of them."""
     from torch.nn.functional import pad
 
-    longest = max(text["encoder_hidden_states"].shape[1] for text in texts)
-    missing = [longest - text["encoder_hidden_states"].shape[1] for text in texts]
+    longest = max(text["encoder_hidden_states"].shape[-2] for text in texts)
+    missing = [longest - text["encoder_hidden_states"].shape[-2] for text in texts]
     return [
         (pad(text["encoder_hidden_states"], (0, 0, 0, more)), pad(mask_of(text), (0, more)))
         for text, more in zip(texts, missing, strict=True)

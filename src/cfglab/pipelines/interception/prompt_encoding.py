@@ -11,13 +11,18 @@ import torch
 from torch import Tensor
 
 from cfglab.errors import InputError
+from cfglab.guidance.perturbations.base import MASKS
 
 _POOLED = ("text_embeds", "pooled_projections")
 _TEXTS = ("encoder_hidden_states", "cap_feats")
-_MASK = "encoder_hidden_states_mask"
-"""Of Qwen-Image, whose texts have as many tokens as they need."""
-_MASK_OF_BOTH = "attention_mask"
-"""Of Chroma: one number for each token of the text, and of the packed image behind it."""
+_MASK_IF_NEEDED = "encoder_hidden_states_mask"
+"""Of Qwen-Image, whose texts have as many tokens as they need: None where all are read."""
+_ATTENTION_MASK = "attention_mask"
+"""Of PRX: which tokens of the text are read. Of Chroma: that, and of the packed image behind it."""
+_OF_THE_LENGTH = ("position_ids", "global_hidden_states")
+"""Beside these a text keeps its length: they hold its positions (Krea 2), or stand behind it as well (Stable Audio)."""
+_IMAGE_MASKS = ("padding_mask", "condition_mask")
+"""Of Cosmos: which places of the image are filled up, or are given."""
 
 _ALONE: Mapping[str, Any] = {
     "num_images_per_prompt": 1,
@@ -78,18 +83,21 @@ class Encodings:
             The arguments.
 
         Raises:
-            InputError: The pipeline's text is not one tensor `encoder_hidden_states`, with or without a pooled tensor,
-                or one tensor a row, `cap_feats`; or it cannot encode the prompt as it encodes its own.
+            InputError: The pipeline's text is not one tensor `encoder_hidden_states`, with or without a pooled tensor
+                and a mask of its tokens, or one tensor a row, `cap_feats`; or it cannot encode the prompt as it encodes
+                its own.
         """
         name = next((name for name in _TEXTS if name in conditioning), "")
         own = conditioning.get(name)
         first = own[0] if isinstance(own, list) and own else own
-        known = (_MASK, _MASK_OF_BOTH) if "img_ids" in conditioning else (_MASK,)
+        mask = _mask_of_text(conditioning)
+        known = (mask, *_IMAGE_MASKS, *((_ATTENTION_MASK,) if _masks_both(conditioning) else ()))
         masked = [
             key for key, value in conditioning.items() if "mask" in key and key not in known and value is not None
         ]
         if not isinstance(first, Tensor) or masked or not hasattr(self._pipe, "encode_prompt"):
             raise self._cannot(prompt, f"its text has {masked[0]}" if masked else "its text is no single tensor")
+        padded = padded or mask is not None
         if (prompt, padded) not in self._compared:
             with nullcontext() if padded else _without_padding(self._pipe):
                 encoding = self._encode(prompt, conditioning)
@@ -97,7 +105,10 @@ class Encodings:
         encoding = self._compared[prompt, padded]
         if isinstance(own, list):
             return {**conditioning, name: [encoding.text[0].to(first)] * len(own)}
-        text, free = encoding.text, int(_MASK in conditioning or not padded)
+        if first.ndim == encoding.text.ndim + 1 and first.shape[1] == 1:  # of Allegro
+            encoding = replace(encoding, text=encoding.text[:, None])
+        text = encoding.text
+        free = not padded or (mask is not None and not any(name in conditioning for name in _OF_THE_LENGTH))
         if text.shape[1 + free :] != first.shape[1 + free :]:
             raise self._cannot(
                 prompt, f"it encodes to {tuple(text.shape[1:])}, where the rows have {tuple(first.shape[1:])}"
@@ -105,13 +116,13 @@ class Encodings:
         return self._replaced(conditioning, len(first), encoding, prompt)
 
     def _replaced(self, conditioning: Mapping[str, Any], rows: int, encoding: _Encoding, prompt: str) -> dict[str, Any]:
-        changed = dict(conditioning)
+        changed, mask = dict(conditioning), _mask_of_text(conditioning)
         for name, value in conditioning.items():
             if name == "encoder_hidden_states":
-                changed[name] = encoding.text.to(value).expand(rows, -1, -1)
-            elif name == _MASK:
-                changed[name] = None if encoding.mask is None else encoding.mask.expand(rows, -1)
-            elif name == _MASK_OF_BOTH and isinstance(value, Tensor) and encoding.mask is not None:
+                changed[name] = encoding.text.to(value).expand(rows, *encoding.text.shape[1:])
+            elif name == mask:
+                changed[name] = None if encoding.mask is None else _like(encoding.mask, value).expand(rows, -1)
+            elif name == _ATTENTION_MASK and isinstance(value, Tensor) and encoding.mask is not None:
                 image = value[:, conditioning["encoder_hidden_states"].shape[1] :]
                 changed[name] = torch.cat([encoding.mask.to(value).expand(rows, -1), image], 1)
             elif name in _POOLED and isinstance(value, Tensor):
@@ -132,18 +143,36 @@ class Encodings:
         if isinstance(result[0], list) and "cap_feats" in conditioning:
             return _Encoding(result[0][0][None])
         tensors = [part if isinstance(part, Tensor) else None for part in result]
+        if (name := _mask_of_text(conditioning)) is not None:
+            return self._masked(tensors, name, conditioning, prompt)
         match tensors:
-            case [Tensor() as text, mask] if _MASK in conditioning:
-                return _Encoding(text, mask=mask)
             case [Tensor() as text, pooled, _] if "pooled_projections" in conditioning:  # and the positions of the text
                 return _Encoding(text, pooled)
-            case [Tensor() as text, _, Tensor() as mask, None, None, None] if _MASK_OF_BOTH in conditioning:
+            case [Tensor() as text, _, Tensor() as mask, None, None, None] if _masks_both(conditioning):
                 return _Encoding(text, mask=mask)
             case [Tensor() as text, _] | [Tensor() as text, _, None, _]:
                 return _Encoding(text)
             case [Tensor() as text, _, pooled, _] if _has_pooled(conditioning):
                 return _Encoding(text, pooled)
         raise self._cannot(prompt, "encode_prompt gives something else than texts")
+
+    def _masked(
+        self, tensors: list[Tensor | None], name: str, conditioning: Mapping[str, Any], prompt: str
+    ) -> _Encoding:
+        """The encoding of a prompt for a network that is told which tokens of its text are read."""
+        encoding = None
+        match tensors:
+            case [Tensor() as text, Tensor() as pooled, mask] if _has_pooled(conditioning):  # of HunyuanVideo
+                encoding = _Encoding(text, pooled, mask)
+            case [Tensor() as text, None, Tensor() as mask, None]:  # of Kandinsky 3
+                encoding = _Encoding(text, mask=mask)
+            case [Tensor() as text, mask] | [Tensor() as text, mask, None, None]:
+                encoding = _Encoding(text, mask=mask)
+        if encoding is not None and encoding.mask is None and name == _MASK_IF_NEEDED:
+            return encoding
+        if encoding is None or encoding.mask is None or encoding.mask.shape != encoding.text.shape[:2]:
+            raise self._cannot(prompt, f"encode_prompt gives something else than a text and its {name}")
+        return encoding
 
     def _check_encoders(self, prompt: str) -> None:
         """Refuse a pipeline that was given embeddings in place of its own prompt, and has not every text encoder."""
@@ -207,6 +236,31 @@ class Encodings:
         prompt_text = prompt if len(prompt) <= 60 else f"{prompt[:60]}…"
         way = way or "a further prompt needs a pipeline that is conditioned on one text"
         return InputError(f"prompt {prompt_text!r} cannot be put into a {type(self._pipe).__name__}: {reason}; {way}.")
+
+
+def _masks_both(conditioning: Mapping[str, Any]) -> bool:
+    """Whether `attention_mask` is that of the text and of the packed image."""
+    return _ATTENTION_MASK in conditioning and "img_ids" in conditioning
+
+
+def _mask_of_text(conditioning: Mapping[str, Any]) -> str | None:
+    """The argument that says which tokens of the text alone are read."""
+    text = conditioning.get("encoder_hidden_states")
+    for name in (*MASKS, _ATTENTION_MASK):
+        mask = conditioning.get(name)
+        if isinstance(mask, Tensor) and isinstance(text, Tensor) and mask.shape in _sizes(text):
+            return name
+    return _MASK_IF_NEEDED if _MASK_IF_NEEDED in conditioning else None
+
+
+def _sizes(text: Tensor) -> tuple[tuple[int, ...], ...]:
+    """The shape of a mask of a text, (n, tokens): of (n, tokens, …, width), or of Allegro's (n, 1, tokens, width)."""
+    return (tuple(text.shape[:2]), (len(text), text.shape[-2]))
+
+
+def _like(mask: Tensor, own: Tensor | None) -> Tensor:
+    """A mask with the dtype of another one, where there is one."""
+    return mask if own is None else mask.to(own)
 
 
 def _is_one_each(value: Any, count: int) -> bool:
