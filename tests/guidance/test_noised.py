@@ -10,7 +10,8 @@ from torch import Tensor
 
 from cfglab.errors import InputError
 from cfglab.guidance import CADS, ICG, Guidance, parse_guidance
-from cfglab.guidance.perturbations.noised_text import MASKS, NoisedText
+from cfglab.guidance.perturbations.base import MASKS
+from cfglab.guidance.perturbations.noised_text import NoisedText
 from cfglab.guidance.perturbations.per_image_noise import signatures
 from cfglab.step import Step, steps
 from tests.guidance.examples import batch, needs, passes
