@@ -57,8 +57,8 @@ WEIGHTS = {
 }
 """The folders of weights of the packages -> stage -> where its weights are in there."""
 WHOLE_MARGIN = 1.0
-"""By how much the logit of "whole" must be above that of "damaged". It was chosen on the labels in `eye-readers` (folders
-`scenes`, `flow` and `autoguidance`): without it the classifiers are more lenient than the readers."""
+"""By how much the logit of "whole" must be above that of "damaged". It was chosen on the labels in `eye-readers`
+(`scenes`, `flow` and `autoguidance`): without it the classifiers are more lenient than the readers."""
 
 
 def vae_of(model: Autoencoder, channels: tuple[int, ...], latent: int, shift: float | None) -> AutoencoderKL:
