@@ -9,6 +9,7 @@ from cfglab.errors import InputError
 from cfglab.guidance.perturbations.base import ConditionalPass, check_encoded, text_mask
 from cfglab.guidance.perturbations.hooks import (
     arguments_by_name,
+    beside_the_text,
     check_attention_alone_reads,
     check_hooks,
     cross_attentions,
@@ -79,10 +80,7 @@ class FlippedValues(ConditionalPass):
             image = call.arguments.get("encoder_hidden_states_image")  # stands before the text
             before = 0 if image is None else image.shape[1]
             if product.key.shape[2] != before + call.arguments["encoder_hidden_states"].shape[-2]:
-                raise InputError(
-                    f"vsf: a {type(product.attention).__name__} of this network reads something beside the text, of "
-                    "which the method says nothing; leave it out for this network."
-                )
+                raise beside_the_text(product.attention, "vsf")
             return self.of_product(product, other + before)
 
         with products_replaced(denoiser, attentions, "vsf", replace) as call:

@@ -4,6 +4,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError
@@ -117,6 +118,22 @@ def check_attention_alone_reads(denoiser: "Module", method: str) -> None:
             f"{method}: {_class_name(denoiser)} reads a mean of its text beside attention, of which the method says "
             "nothing; leave it out for this network."
         )
+
+
+def beside_the_text(attention: "Module", method: str) -> InputError:
+    """The error for an attention that reads more than a text, such as an image or a face.
+
+    Args:
+        attention: The attention.
+        method: The kind of the transform.
+
+    Returns:
+        The error.
+    """
+    return InputError(
+        f"{method}: a {type(attention).__name__} of this network reads something beside the text, of which the method "
+        "says nothing; leave it out for this network."
+    )
 
 
 def blocks(denoiser: "Module", layers: tuple[str, ...], method: str) -> "list[tuple[str, Module]]":
@@ -288,7 +305,12 @@ def parameters_of(module: "Module") -> list[str]:
     Returns:
         Their names, in order.
     """
-    return list(inspect.signature(type(module).forward).parameters)[1:]
+    return list(_parameters(type(module).forward))
+
+
+@lru_cache(maxsize=1024)  # passes ask for those of every module of a network
+def _parameters(forward: Callable[..., Any]) -> tuple[str, ...]:
+    return tuple(inspect.signature(forward).parameters)[1:]
 
 
 def arguments_by_name(module: "Module", args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

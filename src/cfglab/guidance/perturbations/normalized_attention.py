@@ -9,6 +9,7 @@ from cfglab.errors import InputError
 from cfglab.guidance.perturbations.base import check_encoded, text_mask
 from cfglab.guidance.perturbations.hooks import (
     arguments_by_name,
+    beside_the_text,
     check_attention_alone_reads,
     check_hooks,
     cross_attentions,
@@ -176,10 +177,7 @@ class _GuidedCrossAttention:
         named = arguments_by_name(self.attention, args, kwargs)
         texts, rows = named["encoder_hidden_states"], len(named["hidden_states"])
         if not hasattr(texts, "chunk") or len(texts) != (rows if self.in_one_row else 2 * rows):
-            raise InputError(
-                f"nag: a {type(self.attention).__name__} of this network reads something beside the text, of which the "
-                "method says nothing; leave it out for this network."
-            )
+            raise beside_the_text(self.attention, "nag")
         own, negative = ({"encoder_hidden_states": text} for text in texts.chunk(2, 1 if self.in_one_row else 0))
         if self.in_one_row:
             own["attention_mask"], negative["attention_mask"] = named["attention_mask"].chunk(2, -1)
