@@ -3,8 +3,8 @@
     python docs/readme_image.py
     python docs/readme_image.py --model scenes-flow --scales 1 2 3 8    # docs/images/scenes-flow.webp, for docs/runs.md
 
-A row is a scale, a column a prompt with one starting noise. The seeds are 0 to 5, not chosen. About a minute on two
-idle cores.
+A row is a scale, a column a prompt with one starting noise. The prompts were chosen, for objects that are easy to name
+and right at w = 5; the seeds are 0 to 5. About a minute on two idle cores.
 """
 
 import argparse
@@ -31,7 +31,7 @@ PROMPTS = (
     "three butterflies on a grey background",
     "a rocket above a house on a pink background",
     "two yellow umbrellas on a purple background",
-    "a frog and a purple flower on a black background",
+    "a purple flower next to a mushroom on a green background",
 )
 SCALES = (1.0, 2.5, 5.0, 15.0)
 SIDE, GAP, LEFT, BELOW = 128, 8, 96, 54  # pixels: an image, between two, the labels on the left, the prompts below
