@@ -19,8 +19,12 @@ IMAGE_KNOWN = "which tokens are the image is known for SD 3, Flux, Chroma, Qwen-
 TEXTS = ("encoder_hidden_states", "text_embed", "text_v", "context", "txt", "caption", "cond", "y")
 """What blocks call the tokens of the text that they are given beside those of the image."""
 
-_POOLS = ("time_caption_embed", "add_time_condition")
-"""The parts of Lumina and of Kandinsky 3 that put a mean of the text into the embedding of the timestep."""
+_BESIDE = {
+    "time_caption_embed": "reads a mean of its text beside attention",
+    "add_time_condition": "reads a mean of its text beside attention",
+    "image_latents_context_embedding": "puts the tokens of an image behind those of its text",
+}
+"""Parts of Lumina, Kandinsky 3 and I2VGen-XL, and what these networks do with their text outside of attention."""
 
 _TEXT = re.compile(r"encoder_hidden_states|text|txt|cap_feats|caption|input_ids|prompt")
 """In the names of the arguments that networks call their text."""
@@ -104,20 +108,21 @@ def cross_attentions(denoiser: "Module", method: str, layers: tuple[str, ...] = 
 
 
 def check_attention_alone_reads(denoiser: "Module", method: str) -> None:
-    """Refuse a network that reads its text outside of attention, too.
+    """Refuse a network that does more with its text than to read it in attention.
 
     Args:
         denoiser: The network.
         method: The kind of the transform, for the message.
 
     Raises:
-        InputError: It puts a mean of the text into the embedding of its timestep.
+        InputError: It puts a mean of the text into the embedding of its timestep, or an image beside the text.
     """
-    if any(hasattr(denoiser, name) for name in _POOLS):
-        raise InputError(
-            f"{method}: {_class_name(denoiser)} reads a mean of its text beside attention, of which the method says "
-            "nothing; leave it out for this network."
-        )
+    for name, what in _BESIDE.items():
+        if hasattr(denoiser, name):
+            raise InputError(
+                f"{method}: {_class_name(denoiser)} {what}, of which the method says nothing; leave it out for this "
+                "network."
+            )
 
 
 def beside_the_text(attention: "Module", method: str) -> InputError:

@@ -18,9 +18,8 @@ Sparse = Literal["entmax15", "sparsemax"]
 LEVELS = ("down_blocks", "up_blocks")
 """A UNet without its middle; in a transformer, which has no such levels, every block."""
 
-_OTHER_HEADS = (
-    "pladis: the keys of this attention have other heads than the queries; name other layers, or leave it out."
-)
+CLOSE = 0.05
+"""How far a recomputed attention may be from the network's own, relative; rounding to bfloat16 is a fifth of it."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,13 @@ class SparseAttention(UnchangedInputs):
 
     @contextmanager
     def applied(self, denoiser: "Module") -> "Iterator[Module]":
+        layers = () if self.layers == LEVELS and not hasattr(denoiser, "down_blocks") else self.layers
         if token_order(denoiser) is not None:
-            layers = () if self.layers == LEVELS else self.layers
             attentions = text_attentions(denoiser, "pladis", layers)
             with products_replaced(denoiser, attentions, "pladis", self.of_product):
                 yield denoiser
             return
-        attentions = cross_attentions(denoiser, "pladis", self.layers)
+        attentions = cross_attentions(denoiser, "pladis", layers)
 
         def add_hooks(handles: list[Any]) -> None:
             for attention in attentions:
@@ -95,7 +94,11 @@ class SparseAttention(UnchangedInputs):
 
 
 class _SparseCrossAttention:
-    """One cross-attention: its queries, keys and values are recorded, and its output is computed from them."""
+    """One cross-attention: its queries, keys and values are recorded, and its output is computed from them.
+
+    With the weights of the softmax that has to give the attention's own output. Where it does not, the network scales
+    its products or cuts its heads in a way of its own, which is refused.
+    """
 
     def __init__(self, attention: Any, variation: SparseAttention) -> None:
         self.attention, self.variation = attention, variation
@@ -117,17 +120,9 @@ class _SparseCrossAttention:
         ]
 
     def read(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Keeps the mask of the text's tokens; refuses what is not known."""
-        if kwargs.get("image_rotary_emb") is not None:
-            raise InputError(
-                "pladis: the cross-attention of this network turns its queries by their positions, of which the method "
-                "says nothing; leave it out for this network."
-            )
-        if not all(hasattr(self.attention, part) for part in ("scale", "prepare_attention_mask")):
-            raise InputError(
-                f"pladis: a {type(self.attention).__name__} does not say how it scales its products; leave it out for "
-                "this network."
-            )
+        """Keeps the mask of the text's tokens; refuses queries that are turned after they are recorded."""
+        if any(value is not None for name, value in kwargs.items() if "rotary" in name or "freqs" in name):
+            raise self._unknown()
         self.mask = kwargs.get("attention_mask", args[2] if len(args) > 2 else None)
 
     def recorder(self, name: str) -> Any:
@@ -140,26 +135,46 @@ class _SparseCrossAttention:
         """In place of the attention's output: that of the mixed weights."""
         from cfglab.guidance.parameterization import upcast
 
-        heads = self.attention.heads
         recorded = [self.parts.pop(name, None) for name in ("q", "k", "v")]
         parts = [part for part in recorded if part is not None]
         if len(parts) < len(recorded):
             raise InputError("pladis: the projections of this attention are fused; unfuse them, or leave it out.")
-        if any(part.ndim < 4 and part.shape[-1] != parts[0].shape[-1] for part in parts):
-            raise InputError(_OTHER_HEADS)
-        q, k, v = (self._by_head(part, heads) for part in parts)
-        if not q.shape[1] == k.shape[1] == v.shape[1]:
-            raise InputError(_OTHER_HEADS)
-        logits = upcast(q) @ upcast(k).transpose(2, 3) * self.attention.scale
+        q, k, v = self._by_head(parts)
+        logits = upcast(q) @ upcast(k).transpose(2, 3) * getattr(self.attention, "scale", q.shape[-1] ** -0.5)
         if self.mask is not None:
-            mask = self.attention.prepare_attention_mask(self.mask, k.shape[2], len(q))
-            logits = logits + mask.reshape(len(q), heads, -1, k.shape[2])
-        output = self.variation.weights(logits).to(v.dtype) @ v
-        return (output.transpose(1, 2).flatten(2).to(args[0].dtype), *args[1:])
+            logits = logits + self._added(self.mask, logits)
 
-    def _by_head(self, tensor: "Tensor", heads: int) -> "Tensor":
-        """(n, heads, tokens, channels) of a projection, which a norm of each head has already split."""
-        return tensor if tensor.ndim == 4 else tensor.unflatten(2, (heads, -1)).transpose(1, 2)
+        def output(weights: "Tensor") -> "Tensor":
+            return (weights.to(v.dtype) @ v).transpose(1, 2).flatten(2)
+
+        own, dense = upcast(args[0]), upcast(output(logits.softmax(-1)))
+        if own.shape != dense.shape or (own - dense).norm() > CLOSE * own.norm():
+            raise self._unknown()
+        return (output(self.variation.weights(logits)).to(args[0].dtype), *args[1:])
+
+    def _by_head(self, parts: "list[Tensor]") -> "list[Tensor]":
+        """Queries, keys and values, (n, heads, tokens, channels), which a norm of each head may have split before."""
+        heads = self.attention.heads
+        channels = parts[0].shape[-1] // (1 if parts[0].ndim == 4 else heads)
+        if any(part.ndim not in (3, 4) or part.shape[-1] % channels for part in parts):
+            raise self._unknown()
+        split = [part if part.ndim == 4 else part.unflatten(2, (-1, channels)).transpose(1, 2) for part in parts]
+        if any(part.shape[-1] != channels or heads % part.shape[1] for part in split):
+            raise self._unknown()
+        return [part.repeat_interleave(heads // part.shape[1], 1) for part in split]
+
+    def _added(self, mask: "Tensor", logits: "Tensor") -> "Tensor":
+        """The mask as numbers that are added to the logits: minus infinity, or nearly, for what is not read."""
+        n, heads, _, tokens = logits.shape
+        if hasattr(self.attention, "prepare_attention_mask"):
+            mask = self.attention.prepare_attention_mask(mask, tokens, n).reshape(n, heads, -1, tokens)
+        return mask.to(logits) if mask.is_floating_point() else mask.to(logits).log()
+
+    def _unknown(self) -> InputError:
+        return InputError(
+            f"pladis: this network's {type(self.attention).__name__} is more than a softmax of its queries and keys, "
+            "of which the method says nothing; name other layers, or leave it out."
+        )
 
 
 def sparsemax(logits: "Tensor") -> "Tensor":

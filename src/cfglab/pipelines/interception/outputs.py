@@ -13,7 +13,7 @@ from cfglab.pipelines.interception.run import GuidedRun
 
 
 class SkippedOutput(tuple[Any, ...]):
-    """An output of a denoiser that was not run: a tuple, and an object with `sample`, also as `["sample"]`."""
+    """An output of a denoiser that was not run yet: a tuple, and an object with `sample`, also as `["sample"]`."""
 
     sample = property(lambda self: self[0])
 
@@ -71,7 +71,7 @@ def predicted(
     """
     output = call.run(rows, variation, run.encodings.insert)
     value = last_image(call, prediction(output))
-    if variation is None:
+    if variation is None or run.template is None:
         run.template = with_prediction(output, value.new_empty(0))  # no prediction stays alive in it
     value = value.float() if run.profile.wide else value
     return -value if run.profile.negated else value
