@@ -17,9 +17,10 @@ from cfglab.denoising.row_skipping import GuidedRows
 from cfglab.errors import InputError
 from cfglab.guidance import Perturbation, Space
 from cfglab.guidance.context import runs
+from cfglab.guidance.methods.weak_prediction import later_passes
 from cfglab.hosts import SigmaSteps
 
-from .passes import KEY, host_of, prompt_key, run_pass
+from .passes import KEY, check_pass, host_of, prompt_key, run_pass
 
 CLOSE_TO_1 = 1e-3
 """A cfg so close to 1 leaves the unconditional prediction no weight."""
@@ -182,9 +183,11 @@ class Run:
 
     def _needed(self, x: Tensor, sigma: Tensor) -> dict[Perturbation | None, list[int]]:
         """The rows of [uncond; cond] that this call needs, and those of every perturbed pass."""
+        self.step = self.steps.at(float(sigma[0]), ending=self.two_calls and self.calls % 2 == 1)
         if self.rows is None:
             self.rows = GuidedRows(self._per_image(len(x)), "x0", model=self.prediction)
-        self.step = self.steps.at(float(sigma[0]), ending=self.two_calls and self.calls % 2 == 1)
+            for wanted in later_passes(self.guidances, self.step):
+                check_pass(wanted, self.guider.model_patcher.model.diffusion_model)
         self.calls += 1
         self.combined, self.result, self.rows_run = False, None, 0
         return self.rows.needed_rows(self.step)

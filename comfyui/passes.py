@@ -87,8 +87,7 @@ def run_pass(wanted: Perturbation, cond: Any, guider: Any, args: dict[str, Any])
         context = None if prompt is None else prompt[0]["model_conds"]["c_crossattn"].cond
         options = {**options, "transformer_options": {**options["transformer_options"], PASS: (wanted, context)}}
     else:
-        network = model.diffusion_model
-        patches = (TransformerPatches if layout_of(network) else _Patches)(options.copy(), network)
+        patches = _patches_of(model.diffusion_model, options)
     try:
         if patches is not None:
             patches.set(wanted, prompt)
@@ -104,6 +103,33 @@ def run_pass(wanted: Perturbation, cond: Any, guider: Any, args: dict[str, Any])
             "ComfyUI, or leave the method out."
         )
     return prediction
+
+
+def check_pass(wanted: Perturbation, network: Any) -> None:
+    """Refuse a pass that the network cannot make, before a step needs it.
+
+    Args:
+        wanted: A pass without a prompt of its own.
+        network: The `diffusion_model` of a MODEL.
+
+    Raises:
+        InputError: The network has no such layer.
+    """
+    if hasattr(network, "applies_passes"):
+        with wanted.applied(network.unet):
+            return
+    if isinstance(wanted, WeakModelPass):
+        return
+    patches = _patches_of(network, {"transformer_options": {}})
+    try:
+        patches.set(wanted, None)
+    finally:
+        for handle in patches.handles:
+            handle.remove()
+
+
+def _patches_of(network: Any, options: dict[str, Any]) -> "_Patches | TransformerPatches":
+    return (TransformerPatches if layout_of(network) else _Patches)(options.copy(), network)
 
 
 class _Patches:

@@ -250,3 +250,12 @@ def test_a_layer_without_attention_is_refused_with_those_that_there_are() -> Non
         InputError, match=r"no attention in layer 'up_blocks.7'; there are .*down_blocks.0.attentions.0.*mid"
     ):
         sample(guided(patcher(ModelType.EPS), "5 | pag(layers='up_blocks.7')"))
+
+
+def test_a_layer_of_a_later_window_is_refused_at_the_first_step() -> None:
+    model = patcher(ModelType.EPS)
+    patched = guided(model, "5 | pag(layers='up_blocks.7', start=0.99, stop=1)")
+    with pytest.raises(InputError, match=r"no attention in layer 'up_blocks\.7'"):
+        sample(patched)
+    assert not patched.model_options["transformer_options"]["cfglab"].trace.steps
+    sample(guided(model, "5 | pag(start=0.99, stop=1)"))

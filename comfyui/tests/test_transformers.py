@@ -71,8 +71,9 @@ def test_what_a_transformer_cannot_run_is_refused_by_name_before_anything_runs(
     assert "\n" not in str(caught.value)
 
 
-def test_a_block_that_the_network_does_not_have_is_refused_and_not_ignored() -> None:
+@pytest.mark.parametrize("window", ["start=0, stop=1", "start=0.99, stop=1"])
+def test_a_block_that_the_network_does_not_have_is_refused_and_not_ignored(window: str) -> None:
     with pytest.raises(
         InputError, match=r"no layer 'transformer_blocks\.7' in Flux; it has 0 to 1, single.0 to single.1"
     ):
-        drawn("Flux", guided(transformer("Flux"), "5 | skip_layers(layers=7, start=0, stop=1)"))
+        drawn("Flux", guided(transformer("Flux"), f"5 | skip_layers(layers=7, {window})"))

@@ -1,6 +1,6 @@
 """The base class of guidance away from a weak prediction: `g + s (c - c~)`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, model_validator
@@ -79,8 +79,25 @@ class WeakPrediction(Transform):
         return guided if context.extra is None else guided + self.factor() * (context.cond - context.extra)
 
 
+def later_passes(specs: Iterable[Any], step: Step) -> Iterator[Perturbation]:
+    """The passes of a later window, or of one that no step of the run is in.
+
+    Args:
+        specs: The guidances of the run.
+        step: The first step.
+
+    Yields:
+        The passes.
+    """
+    for spec in specs:
+        for transform in getattr(spec, "transforms", ()):
+            waits = isinstance(transform, WeakPrediction) and transform.strength > 0
+            if waits and transform.variation(step) is None:
+                yield transform.weak_pass(step)
+
+
 def check_later_passes(specs: Iterable[Any], denoiser: Any, step: Step) -> None:
-    """At the first step: refuse what a later window, or one that no step of the run is in, would ask of a network.
+    """At the first step: refuse what a later pass would ask of a network.
 
     Args:
         specs: The guidances of the run.
@@ -90,9 +107,6 @@ def check_later_passes(specs: Iterable[Any], denoiser: Any, step: Step) -> None:
     Raises:
         InputError: A weak prediction cannot be made of this network, such as without a layer that it does not have.
     """
-    for spec in specs:
-        for transform in getattr(spec, "transforms", ()):
-            waits = isinstance(transform, WeakPrediction) and transform.strength > 0
-            if waits and transform.variation(step) is None:
-                with transform.weak_pass(step).applied(denoiser):
-                    pass
+    for wanted in later_passes(specs, step):
+        with wanted.applied(denoiser):
+            pass
