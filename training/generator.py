@@ -141,7 +141,12 @@ def finished(name: str) -> bool:
 
 
 def learned(name: str) -> dict[str, Tensor]:
-    """The weights that `training.posthoc` made of a run, or else the wider of its two averages."""
+    """The weights of a run: those that `training.posthoc` made of it, or else the wider of its two averages.
+
+    Of a branch the last ones, at its lowest learning rate: its averages still hold the run that it left.
+    """
     final = load(work() / f"{name}-final.pt")
-    weights: dict[str, Tensor] = final["model"] if final else need(f"{name}.pt", name)["averages"][1]
+    state = final or need(f"{name}.pt", name)
+    last = final or state.get("first", 0) > 0
+    weights: dict[str, Tensor] = state["model"] if last else state["averages"][1]
     return weights

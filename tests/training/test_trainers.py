@@ -65,6 +65,9 @@ def test_a_model_trains_from_the_stages_before_it_resumes_and_branches(small, ki
     assert generator.train(tiny(kind), Plan(4, 1e-3, 2), 1, CPU, Options(wrong=1.0, branch="w100"))
     branch = common.load(small / f"{kind}-w100.pt")
     assert (branch["step"], branch["first"], branch["done"]) == (6, 4, True)
+    assert all(torch.equal(value, branch["model"][name]) for name, value in generator.learned(f"{kind}-w100").items())
+    trunk = common.load(small / f"{kind}.pt")["averages"][1]
+    assert all(torch.equal(value, trunk[name]) for name, value in generator.learned(kind).items())
     assert common.load(small / f"{kind}.pt")["step"] == 4
     assert not list(small.rglob("*.part"))
 
