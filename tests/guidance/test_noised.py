@@ -109,6 +109,15 @@ def test_the_hooks_take_the_noised_prediction() -> None:
 # -- where the noise comes from --------------------------------------------------------------------------------------
 
 
+def test_without_guidance_cads_runs_the_noised_rows_alone() -> None:
+    guide = Guidance(1, [CADS()]).start()
+    plan = guide.plan(Step(index=0, count=10))
+    assert (plan.uncond, plan.cond, plan.evaluations) == (False, False, 1)
+    _, c, x = batch()
+    step = Step(index=0, count=10)
+    assert torch.equal(guide.combine(None, None, step, x, passes(guide, step, c)), c)
+
+
 def test_a_rows_noise_is_its_own_in_any_batch() -> None:
     x, y = sample(), text()
     together = noised(PURE, x, y)

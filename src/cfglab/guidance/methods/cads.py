@@ -51,7 +51,7 @@ class CADS(Transform):
         formula="y^ = sqrt(gamma) y + s sqrt(1 - gamma) n, gamma from 0 at t >= tau2 to 1 at t <= tau1",
         paper="2310.17347",
         source="section 4",
-        rows="2",
+        rows="2 (1 at w = 1)",
         defaults="s 0.25, tau 0.6 to 0.9, psi 1: v0xie/sd-webui-cads; the paper chooses them per model",
         hosts=(
             Implementation(
@@ -63,6 +63,7 @@ class CADS(Transform):
         ),
     )
 
+    reads_uncond: ClassVar[bool] = False
     replaces: ClassVar[Literal["cond", "uncond"] | None] = "cond"
 
     kind: Literal["cads"] = "cads"

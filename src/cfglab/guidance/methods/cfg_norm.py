@@ -61,6 +61,11 @@ class CFGNorm(Transform):
     min: NotNegative = 0.0
     max: NotNegative | None = None
 
+    @property
+    def reads_uncond(self) -> bool:  # type: ignore[override]
+        """Whether the length is that of the unconditional prediction."""
+        return self.reference == "uncond"
+
     @model_validator(mode="after")
     def _in_order(self) -> "CFGNorm":
         if self.max is not None and self.max < self.min:
