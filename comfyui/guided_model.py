@@ -111,7 +111,7 @@ class Run:
             timestep=lambda sigma: float(sampling.timestep(torch.tensor(sigma))),
         )
         self.model, self.guider, self.trace = model, guider, Trace()
-        self.guidances = [on_path(guidance, path) for guidance in model.guidances]
+        self.guidances = model.guidances
         self.two_calls = getattr(getattr(sampler, "sampler_function", None), "__name__", "") == "sample_heun"
         self.calls = 0
         self.rows: GuidedRows | None = None
@@ -277,25 +277,6 @@ def noise_path(sampling: Any) -> tuple[Any, Any, Space]:
     raise InputError(
         f"a MODEL with the sampling {classes}: how it scales its input is not known, so a guidance would get a wrong "
         "sigma; use a model of the kinds EPS, V_PREDICTION, EDM, CONST or COSMOS_RFLOW."
-    )
-
-
-def on_path(guidance: Guidance, path: str) -> Guidance:
-    """The guidance as ComfyUI's own nodes would have it on this path.
-
-    A flow begins at pure noise, where epsilon is not determined by x0. Transforms that act on epsilon by default act on
-    the velocity there, as the nodes do, whose residual x - D is along it; one whose space is written out keeps it.
-    """
-    if path != "flow":
-        return guidance
-    return Guidance(
-        guidance.schedule,
-        [
-            type(each)(**{**each.model_dump(exclude={"kind"}, exclude_unset=True), "space": "flow"})
-            if each.space == "epsilon" and "space" not in each.model_fields_set
-            else each
-            for each in guidance.transforms
-        ],
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cfglab.errors import InputError
+from cfglab.guidance import Guidance
 from cfglab.guidance.parameterization import convert, ratio
 from cfglab.step import Step
 
@@ -118,3 +119,30 @@ def test_the_same_space_needs_nothing() -> None:
     tensor = torch.ones(1, 2)
     assert convert(tensor, None, Step(0, 1), "v", "v") is tensor
     assert ratio(Step(0, 1), "model", "model") == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["3 | tcfg()", "3 | prediction_norm()", "3 | update_power(gamma=1)", "3 | rescale(space=epsilon)"]
+)
+@pytest.mark.parametrize("t", [1.0, 0.9, 0.2])
+def test_on_a_flow_epsilon_is_the_velocity_whatever_the_host_predicts(text: str, t: float) -> None:
+    step = Step(0, 10, sigma=t / (1 - t) if t < 1 else math.inf, alpha=1 - t)
+    generator = torch.Generator().manual_seed(2)
+    latents, uncond, cond = torch.randn(3, 2, 4, 5, 5, generator=generator, dtype=torch.float64)
+    kind = type(Guidance(text).transforms[0])
+    on_velocity = Guidance(3, [kind(**{**Guidance(text).transforms[0].model_dump(exclude={"kind"}), "space": "flow"})])
+    expected = on_velocity.start("flow").combine(uncond, cond, step, latents)
+    torch.testing.assert_close(Guidance(text).start("flow").combine(uncond, cond, step, latents), expected)
+    pictures = [convert(tensor, latents, step, "flow", "x0") for tensor in (uncond, cond)]
+    guided = Guidance(text).start("x0", model="flow").combine(*pictures, step, latents)
+    torch.testing.assert_close(convert(guided, latents, step, "x0", "flow"), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_on_other_paths_epsilon_is_epsilon() -> None:
+    step = Step(0, 10, sigma=0.7, alpha=1 / math.sqrt(1.49))
+    latents, uncond, cond = torch.randn(3, 2, 4, 5, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    guide = Guidance("3 | tcfg()").start("flow")
+    assert guide.parameterization(guide.guidance.transforms[0], step) == "epsilon"
+    at_noise = Step(0, 10, sigma=math.inf, alpha=0.0)
+    with pytest.raises(InputError, match="at pure noise epsilon says nothing"):
+        Guidance("3 | tcfg()").start("v").combine(uncond, cond, at_noise, latents)

@@ -235,7 +235,9 @@ def test_a_method_that_refuses_packed_tokens_is_told_apart_from_one_that_refuses
     assert methods["fdg"].applies is False
     assert "height and width" in methods["fdg"].reason
     assert methods["tcfg"].applies is True
-    assert "tcfg(space=flow)" in methods["tcfg"].reason
+    assert "space" not in methods["tcfg"].reason
+    of_v = {method.name: method for method in cl.advise("cogvideox-2b", 4).methods}
+    assert "tcfg(space=v): the first step is pure noise" in of_v["tcfg"].reason
 
 
 def test_names_classes_and_hub_ids_lead_to_their_family_in_any_case() -> None:

@@ -57,6 +57,10 @@ class StepPlan:
         return self.uncond + self.cond + sum(map(runs, self.passes))
 
 
+FLOW_TOLERANCE = 1e-4
+"""How far the factors of signal and noise of a flow may be from the sum 1."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Active:
     """A transform that acts in this run, and its memory."""
@@ -200,16 +204,26 @@ class Guide:
         self.w, self.w_range = _summary(combination.w, len(guided))
         return guided.to(reference.dtype)
 
-    def parameterization(self, transform: Transform) -> Space:
+    def parameterization(self, transform: Transform, step: Step) -> Space:
         """The parameterization that a transform acts in.
 
         Args:
             transform: A transform of this guidance.
+            step: The step.
 
         Returns:
-            Its `space`; the network's own for "model".
+            Its `space`; the network's own for "model", and the velocity for "epsilon" on the path of a flow, which does
+            not determine epsilon at pure noise, where it begins.
         """
+        if transform.space == "epsilon" and self._is_of_flow(step):
+            return "flow"
         return self.model if transform.space == "model" else transform.space
+
+    def _is_of_flow(self, step: Step) -> bool:
+        """Whether x = (1 - t) x0 + t epsilon at this step. At pure noise every path is so: then the network decides."""
+        if not step.alpha or not step.sigma:
+            return self.model == "flow"
+        return abs(step.alpha * (1 + step.sigma) - 1) < FLOW_TOLERANCE
 
     def variations(self, transform: Transform, step: Step) -> tuple[Perturbation | None, Perturbation | None]:
         """The perturbed passes of a transform, each with its `prediction` set if it has that field.
@@ -236,7 +250,7 @@ class Guide:
         w, full = schedule(step), [active for active in self._active if active.transform.strength == 1]
         zero = next((active.transform for active in full if active.transform.is_zero(step)), None)
         if zero is not None:
-            return StepPlan(step, w, on=True, uncond=False, cond=False, zero=self.parameterization(zero))
+            return StepPlan(step, w, on=True, uncond=False, cond=False, zero=self.parameterization(zero, step))
         if not self._active:
             return StepPlan(step, w, on=True, uncond=w != 1, cond=w != 0)
         scale_reads = any(active.has("scale") and active.transform.reads_uncond for active in self._active)
@@ -365,7 +379,7 @@ class _Combination:
         """
         from cfglab.guidance.parameterization import ratio
 
-        space, strength = self._guide.parameterization(active.transform), active.transform.strength
+        space, strength = self._guide.parameterization(active.transform, self._step), active.transform.strength
         factor = ratio(self._step, self._guide.prediction, space)
         difference = value if factor == 1 else value * factor
         hook_input = difference if hook == "update" else self._converted(value, space)
@@ -381,7 +395,7 @@ class _Combination:
     def _context(self, active: _Active, **converted: "Tensor") -> StepContext:
         """The context of a transform: tensors in its own parameterization; `known` are already converted."""
         space, predictions = (
-            self._guide.parameterization(active.transform),
+            self._guide.parameterization(active.transform, self._step),
             {"uncond": self._uncond, "cond": self._cond},
         )
         for name, variation in zip(

@@ -44,9 +44,8 @@ def _probed(family: Family, method: MethodAdvice, levels: Levels) -> MethodAdvic
     if message := _refusal(transform, steps[len(steps) // 2], shape, model):
         return MethodAdvice(method.name, False, message)
     if message := _refusal(transform, steps[0], shape, model):
-        fitting: Space = "flow" if model == "flow" else "v"
-        if not _refusal(transform.model_copy(update={"space": fitting}), steps[0], shape, model):
-            message = f"write {method.name}(space={fitting}): the first step is pure noise"
+        if not _refusal(transform.model_copy(update={"space": "v"}), steps[0], shape, model):
+            message = f"write {method.name}(space=v): the first step is pure noise"
         return MethodAdvice(method.name, True, "; ".join(filter(None, (method.reason, message))))
     return method
 
