@@ -49,8 +49,8 @@ and one starting noise (seed {SEED}, Euler, {STEPS} steps, the bundled model). E
 on the left, and with {FACTOR} times the scale on the right, where plain guidance begins to burn. Where a method comes
 after a bar, w is {SCALE}, about the best scale of this model.
 
-One image shows what a method does, not whether it helps: [Every method](findings/methods.md) compares them on 512
-images each. `make gallery` generates this page again.
+One image shows what a method does, not whether it helps: [Every method](findings/methods.md) compares fourteen
+of them on 512 images each. `make gallery` generates this page again.
 """
 
 

@@ -106,7 +106,7 @@ print(run.report())
 # cfglab run dispute --out runs/dispute
 # ```
 #
-# and [Early or late](https://cfglab.github.io/cfglab/findings/dispute/) is what it said on the first edition of
+# and [Early or late](https://cfglab.github.io/cfglab/findings/first-edition/) is what it said on the first edition of
 # `scenes`: at a mean scale of 4 rising schedules lost 9 to 27 points, and no gain of falling ones was shown. An earlier
 # version of that page said it was. New prompts and new noises took the gain away, and the page says so at its top.
 # That, too, is what an experiment you can believe looks like.

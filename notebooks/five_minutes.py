@@ -71,7 +71,7 @@ make_image_grid(images, rows=1, cols=4, resize=192)
 
 # %% [markdown]
 # The rising schedule and the interval spend the first steps without guidance, where the layout of the image is
-# decided. On the first edition of `scenes` that cost the prompt, and
+# decided. On both bundled models that costs the prompt, and
 # [Early or late](https://cfglab.github.io/cfglab/findings/dispute/) has the numbers. On yours it may not: that is why
 # you are here.
 #

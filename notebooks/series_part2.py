@@ -79,7 +79,7 @@ cl.Guidance("0.15 | full_norm()")
 # %% [markdown]
 # On 512 images of the first edition of `scenes` neither the prediction norm at 7.5 (−0.4 points, −2.9 to +2.0) nor the
 # full norm at 0.3 (+1.2, −1.2 to +3.5) was distinguishable from plain guidance at its own best scale ([Every
-# method](https://cfglab.github.io/cfglab/findings/methods/)). They change the image. Whether for the better, four
+# method](https://cfglab.github.io/cfglab/findings/first-edition/)). They change the image. Whether for the better, four
 # images cannot say, and neither could five hundred.
 #
 # Next: [Part 3, both together](https://cfglab.github.io/cfglab/notebooks/series_part3/).
