@@ -80,9 +80,9 @@ prediction ([which ones](pipelines.md#when-rows-are-left-out-and-shared)).
 Schedules say what w is; any number of transforms follows, each after a bar: `limited_interval(w=5) | apg() | pag(s=2)`.
 What its symbols mean is in its docstring: `help(cfglab.guidance.APG)`. Every transform has `strength` (0 is plain
 guidance) and may be used in another `space` where that has a meaning. On a flow, which does not determine epsilon at
-pure noise where it begins, a method whose space is epsilon acts on the velocity. A method *asks for* what has no default: the
-paper chooses it per model, or it could not be checked. Where a method begins and ends, counted against the code of its
-authors, is [one table](#first-and-last-steps); what it was compared with, and by how much it differs,
+pure noise where it begins, a method whose space is epsilon acts on the velocity. A method *asks for* what has no
+default: the paper chooses it per model, or it could not be checked. Where a method begins and ends, counted against
+the code of its authors, is [one table](#first-and-last-steps); what it was compared with, and by how much it differs,
 [another one](#oracles); what could not be had at all stands [at the end](#not-here).
 
 This page is written by `make docs` from the code; the images by `python docs/methods_images.py`.

@@ -97,7 +97,7 @@ cl.curves(
 # %% [markdown]
 # With 64 prompts and 8 noises each on the first edition of `scenes`, at the same dose, warm-ups *lost*: 3.5 points of
 # alignment after a tenth of the run, 17 points over the whole run
-# ([k-decay](https://cfglab.github.io/cfglab/findings/first-edition/)). The lovely image did not survive the count. `cfglab
-# run part1` is this sweep with sixteen seeds and intervals.
+# ([k-decay](https://cfglab.github.io/cfglab/findings/first-edition/)). The lovely image did not survive the count.
+# `cfglab run part1` is this sweep with sixteen seeds and intervals.
 #
 # Next: [Part 2, normalizations](https://cfglab.github.io/cfglab/notebooks/series_part2/).

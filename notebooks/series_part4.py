@@ -98,8 +98,8 @@ image_grid(images, rows=2, width=200, height=200, title=titles)
 # At the same mean scale, on 64 prompts with 8 noises each, on the two bundled models
 # ([k-decay](https://cfglab.github.io/cfglab/findings/k-decay/)):
 #
-# - **Late is worse**, and it is not close: inverse k = 1 loses 15 points of alignment on one and 11 on the other. "Early
-#   enough" stands.
+# - **Late is worse**, and it is not close: inverse k = 1 loses 15 points of alignment on one and 11 on the other.
+#   "Early enough" stands.
 # - **Early is not shown to be better** than constant: k = 0.7 has +1.8 points (−1.2 to +4.7) and +3.7 (+0.5 to +6.9).
 #   An earlier experiment said +4.7 for it; new prompts and noises said +0.7. One unlucky noise had made the difference.
 # - **A smooth warm-up or a straight one?** The original asked and never ran it. No difference on either model.

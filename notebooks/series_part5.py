@@ -68,8 +68,8 @@ run.compare("alignment")
 # %% [markdown]
 # In the large comparison, on the first edition of `scenes`, 0.3 was chosen from 0.2, 0.3, 0.4 and 0.6 for both norms,
 # and on new prompts it was not distinguishable from plain guidance ([Every
-# method](https://cfglab.github.io/cfglab/findings/first-edition/)). The later releases of the original libraries moved their
-# default from 0.15 to 0.3 as well.
+# method](https://cfglab.github.io/cfglab/findings/first-edition/)). The later releases of the original libraries moved
+# their default from 0.15 to 0.3 as well.
 #
 # `cfglab run part5` is the whole sweep with sixteen seeds. That was the series; [Your own method in thirty
 # lines](https://cfglab.github.io/cfglab/notebooks/own_method/) is the next part, and you write it.
