@@ -111,7 +111,6 @@ class Run:
             timestep=lambda sigma: float(sampling.timestep(torch.tensor(sigma))),
         )
         self.model, self.guider, self.trace = model, guider, Trace()
-        self.guidances = model.guidances
         self.two_calls = getattr(getattr(sampler, "sampler_function", None), "__name__", "") == "sample_heun"
         self.calls = 0
         self.rows: GuidedRows | None = None
@@ -186,20 +185,21 @@ class Run:
         self.step = self.steps.at(float(sigma[0]), ending=self.two_calls and self.calls % 2 == 1)
         if self.rows is None:
             self.rows = GuidedRows(self._per_image(len(x)), "x0", model=self.prediction)
-            for wanted in later_passes(self.guidances, self.step):
+            for wanted in later_passes(self.model.guidances, self.step):
                 check_pass(wanted, self.guider.model_patcher.model.diffusion_model)
         self.calls += 1
         self.combined, self.result, self.rows_run = False, None, 0
         return self.rows.needed_rows(self.step)
 
     def _per_image(self, images: int) -> list[Guidance]:
-        count = len(self.guidances)
+        guidances = self.model.guidances
+        count = len(guidances)
         if images % count:
             raise InputError(
                 f"{count} guidances for a batch of {images}: every image has one; make a batch of {count}, or connect "
                 "the LATENT of the guidance list."
             )
-        return [self.guidances[image * count // images] for image in range(images)]
+        return [guidances[image * count // images] for image in range(images)]
 
     def _run_passes(self, needed: dict[Perturbation | None, list[int]], args: dict[str, Any]) -> None:
         self.ran = {}
