@@ -19,6 +19,7 @@ from cfglab.errors import CfglabError, InputError
 from cfglab.experiments import Experiment
 from cfglab.experiments.analysis.comparison import Comparison, ComparisonRow
 from cfglab.experiments.execution.run import Run, run
+from cfglab.experiments.spec.overrides import read_assignments
 from cfglab.experiments.spec.prompts import prompt_set, read_seeds
 from cfglab.experiments.storage.files import write_whole
 from cfglab.experiments.storage.traces import stored_levels
@@ -42,8 +43,10 @@ def compare(given: argparse.Namespace) -> Path:
     """Choose, report, and write the table; where it is."""
     fields = {name: getattr(given, name) for name in ("steps", "sampler", "model", "dtype", "noise")}
     fields["compile"] = given.compile or None
-    set_ = {"groups": _only(given.preset, given.methods)} if given.methods else {}
-    experiment = Experiment.preset(given.preset, set=set_, **fields)
+    changed = read_assignments(given.set)
+    if given.methods:
+        changed["groups"] = _only(given.preset, given.methods)
+    experiment = Experiment.preset(given.preset, set=changed, **fields)
     rungs, seeds = Rung.read(given.rungs), read_seeds(given.seeds)
     used = sum(rung.seeds for rung in rungs)
     if min(seeds) < used:
@@ -172,6 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--sampler")
     parser.add_argument("--model")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of the preset")
     parser.add_argument("--dtype")
     parser.add_argument("--noise", choices=("nested", "crossed"))
     parser.add_argument("--compile", action="store_true", help="compile the denoiser")
