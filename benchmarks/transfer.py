@@ -29,6 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="scenes", help="a model of the world of scenes: a name or a folder")
     parser.add_argument("--sampler", default="ddim")
+    parser.add_argument("--dtype", default="float32")
     parser.add_argument("--schedule", default="linear(max=8, min=2)", help="the schedule at 25 steps")
     parser.add_argument("--steps", type=int, nargs="+", default=COUNTS, help="the numbers of steps")
     parser.add_argument("--prompts", type=int, default=48, help="prompts, every second one of a held-out composition")
@@ -43,10 +44,10 @@ def main() -> None:
         flush=True,
     )
     print(
-        "| steps | w times 0.7 | transferred | w times 1.4 | tuning over transferred |\n|---|---|---|---|---|",
+        "| steps | w - 1 times 0.7 | transferred | w - 1 times 1.4 | tuning over transferred |\n|---|---|---|---|---|",
         flush=True,
     )
-    pipe = cfglab.load(options.model, sampler=options.sampler, device="cpu")
+    pipe = cfglab.load(options.model, sampler=options.sampler, device="cpu", dtype=options.dtype)
     pipe.set_progress_bar_config(disable=True)
     arguments = ARGUMENTS.get(options.model, {})
     for count in options.steps:
