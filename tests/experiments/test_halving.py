@@ -246,7 +246,19 @@ def test_the_script_chooses_reports_and_writes_its_table(
         return script.Run(Path(folder))
 
     monkeypatch.setattr(script, "run", run)
-    words = ["--out", str(tmp_path), "--methods", "pag", "apg", "--rungs", "4x1:2,8x1:1", "--prompts", "8", "--set", "steps=20"]
+    words = [
+        "--out",
+        str(tmp_path),
+        "--methods",
+        "pag",
+        "apg",
+        "--rungs",
+        "4x1:2,8x1:1",
+        "--prompts",
+        "8",
+        "--set",
+        "steps=20",
+    ]
     for _ in range(2):  # the second time nothing is left to draw
         assert script.main([*words, "--seeds", "1000..1001"]) == 0
     said = capsys.readouterr().out

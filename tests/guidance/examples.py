@@ -152,8 +152,6 @@ VIDEO: list[Transform] = [PerFrame(map="0 0.5 1 1", dim=1), PerFrame(map=[2, 1, 
 VALUES += [
     kind() for name, kind in sorted(TRANSFORMS.items()) if name not in {value.kind for value in (*VALUES, *VIDEO)}
 ]
-# where the fields ask for more than guidance: a length other than the reference's
-CHANGE_EQUAL = {CFGNorm(times=0.7, min=0.1, max=1)}
 # what acts on the sound of a video, and leaves the prediction of the video alone
 OF_SOUND = {"audio_guidance"}
 # where equal predictions come back to the last digit only, because a mean of cosines is not exactly 1

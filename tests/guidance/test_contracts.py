@@ -14,7 +14,6 @@ from cfglab.guidance.parameterization import convert
 from cfglab.method_card import Card
 from cfglab.step import Step
 from tests.guidance.examples import (
-    CHANGE_EQUAL,
     NEXT,
     OF_SOUND,
     ROUNDED,
@@ -70,7 +69,7 @@ def test_equal_predictions_give_cond(value: Transform) -> None:
                 one = with_(value, strength=strength, space=space)
                 (got,) = run(one, prediction, 7.5, (cond.clone(), cond, latents))
                 assert torch.isfinite(got).all()
-                if value.acts_when_equal or value in CHANGE_EQUAL:
+                if value.acts_when_equal:
                     continue
                 if value.kind in ROUNDED:
                     torch.testing.assert_close(got, cond, rtol=1e-5, atol=1e-5)
@@ -102,6 +101,19 @@ def test_packed_tokens_and_frames_in_front_are_another_order_of_the_same_numbers
     videos = _guided(value, [tuple(x.unflatten(2, (2, 4)) for x in tensors) for tensors in pairs], 1)
     frames = _guided(value, [tuple(x.unflatten(2, (2, 4)).transpose(1, 2) for x in tensors) for tensors in pairs], 2)
     torch.testing.assert_close(frames.transpose(1, 2), videos, rtol=1e-9, atol=1e-9)
+
+
+@EVERY
+def test_channels_that_are_last_are_another_order_of_the_same_numbers(value: Transform) -> None:
+    """Images (n, h, w, channels) and videos (n, frames, h, w, channels), also for maps and frequencies."""
+    if value.kind == "per_frame":
+        pytest.skip("its map is for other numbers of frames; test_scale_maps.py has it")
+    pairs = [tuple(x.double() for x in batch(seed=seed)) for seed in (5, 6)]
+    last = _guided(value, [tuple(x.movedim(1, -1) for x in tensors) for tensors in pairs], -1)
+    torch.testing.assert_close(last.movedim(-1, 1), _guided(value, pairs, 1), rtol=0, atol=0)
+    videos = [tuple(torch.stack([x, x.flip(0)], 2) for x in tensors) for tensors in pairs]
+    last = _guided(value, [tuple(x.movedim(1, -1) for x in tensors) for tensors in videos], -1)
+    torch.testing.assert_close(last.movedim(-1, 1), _guided(value, videos, 1), rtol=1e-12, atol=1e-12)
 
 
 def _guided(value: Transform, seen: list[tuple[Tensor, ...]], channel_dim: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cfglab.errors import InputError
-from cfglab.guidance import CADS, ICG, Guidance, parse_guidance
+from cfglab.guidance import CADS, ICG, CFGNorm, Guidance, parse_guidance
 from cfglab.guidance.perturbations.base import MASKS
 from cfglab.guidance.perturbations.noised_text import NoisedText
 from cfglab.guidance.perturbations.per_image_noise import signatures
@@ -99,6 +99,12 @@ def test_the_hooks_take_the_noised_prediction() -> None:
     icg = Guidance(5, [ICG()]).start()
     assert (needs(icg, late), len(icg.plan(late).passes)) == ((False, True), 1)
     torch.testing.assert_close(icg.combine(None, c, late, extras=passes(icg, late, extra)), extra + 5 * (c - extra))
+    for strength in (0.5, 1):  # at w = 1 its prediction has no weight
+        alone = Guidance(1, [ICG(strength=strength)]).start()
+        assert (needs(alone, late), alone.plan(late).passes) == ((False, True), ())
+        assert torch.equal(alone.combine(None, c, late), c)
+    read = Guidance(1, [ICG(), CFGNorm(reference="uncond")]).start()
+    assert (needs(read, late), len(read.plan(late).passes)) == ((False, True), 1)
     both = Guidance(5, [ICG(), CADS()]).start()
     assert needs(both, early) == (False, False)
     torch.testing.assert_close(

@@ -134,6 +134,14 @@ def test_positions_are_the_last_two_dimensions_besides_the_channels(
     torch.testing.assert_close(guided, (uncond + 5 * spread * (cond - uncond)).float())
 
 
+def test_frames_and_channels_of_videos_whose_channels_are_last() -> None:
+    """(n, frames, h, w, channels), as Kandinsky 5 has them: the maps name the dimensions of (n, channels, ...)."""
+    uncond, cond, guided = combined("8 | per_frame(map='0 1 0.5', base=0)", 2, 3, 8, 6, 4, channel_dim=-1)
+    torch.testing.assert_close(guided, uncond + 8 * torch.tensor([0, 1, 0.5]).view(3, 1, 1, 1) * (cond - uncond))
+    uncond, cond, guided = combined("8 | per_channel(map='0 1 0.5 0', base=0)", 2, 3, 8, 6, 4, channel_dim=-1)
+    torch.testing.assert_close(guided, uncond + 8 * torch.tensor([0, 1, 0.5, 0]) * (cond - uncond))
+
+
 @pytest.mark.parametrize(
     ("guidance", "shape", "words"),
     [
@@ -219,6 +227,12 @@ def test_feedback_after_another_scale_gives_what_each_w_alone_gives(before: str)
         ({"map": torch.zeros(1, 1, 8, 8)}, r"more dimensions; give one of two, such as mask.squeeze\(\)"),
         ({"map": Image.new("L", (4, 4))}, r"an image is no map; give its numbers: np.asarray"),
         ({"map": "0 1\n1 0"}, "a map of several lines: its rows stand after semicolons"),
+        ({"map": b"01"}, "a bytes is no list of numbers; write rows after semicolons"),
+        ({"map": {0, 1}}, "a set is no list of numbers"),
+        ({"map": {0: 0.5, 1: 1}}, "a dict is no list of numbers"),
+        ({"map": [{0, 1}, {1, 2}]}, "a set is no list of numbers"),
+        ({"map": "1_000 1"}, "'1_000' in a map: its values are finite numbers"),
+        ({"map": ["\u0663", "1"]}, "in a map: its values are finite numbers"),
         ({"map": "0 1", "base": "nope"}, "nope"),
         ({"map": "0 1", "base": lambda _step: 3}, "a function has none"),
         ({}, "per_position without map: it is needed"),

@@ -188,6 +188,8 @@ CHANNELS = {
     **dict.fromkeys(("StableDiffusionPipeline", "WanPipeline", "AnimateDiffPipeline", "StableAudioPipeline"), 1),
     **dict.fromkeys(("FluxPipeline", "QwenImagePipeline", "LTXPipeline", "LongCatAudioDiTPipeline"), -1),
     **dict.fromkeys(("CogVideoXPipeline", "StableVideoDiffusionPipeline", "Cosmos3OmniPipeline"), 2),
+    **dict.fromkeys(("Kandinsky5T2VPipeline", "Kandinsky5T2IPipeline", "Kandinsky5I2VPipeline"), 1),  # moved there
+    "Kandinsky6TI2VAPipeline": 1,
 }
 
 

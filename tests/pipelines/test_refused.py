@@ -14,7 +14,7 @@ from diffusers.pipelines.cosmos.pipeline_cosmos3_omni import CosmosActionConditi
 from torch import Tensor
 
 from cfglab.errors import InputError
-from cfglab.guidance import APG, Guidance, PredictionNorm
+from cfglab.guidance import APG, Guidance
 from cfglab.pipelines import Profile, attach, detach, guide
 from cfglab.pipelines.profiles.lookup import profile_of
 from cfglab.pipelines.profiles.source_check import read_source
@@ -90,8 +90,16 @@ def test_a_table_shorter_than_the_run(name: str) -> None:
     refused(name, [[3.0, 2.0]], "a list of 2 scales for 3 steps: every step needs its own; add 1 or run 2 steps")
 
 
-def test_transforms_on_an_embedded_scale() -> None:
-    refused("FluxPipeline-embedded", Guidance(3, [PredictionNorm()]), "FluxPipeline, whose scale is an input")
+@pytest.mark.parametrize(
+    "methods",
+    ["prediction_norm()", "rescale()", "cfg_norm()", "icg()", "per_position(map='0 1')", "per_channel(map='0 1')"],
+)
+def test_transforms_on_an_embedded_scale(methods: str) -> None:
+    """Also what does nothing where there is no unconditional prediction beside the conditional one."""
+    refused("FluxPipeline-embedded", f"3 | {methods}", "FluxPipeline, whose scale is an input")
+
+
+def test_transforms_on_an_embedded_scale_of_flux_2() -> None:
     refused("Flux2Pipeline", "3 | prediction_norm()", "one prediction, and what acts on cond - uncond has nothing")
 
 

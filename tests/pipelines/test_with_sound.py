@@ -147,6 +147,13 @@ def test_a_pipeline_without_sound_refuses_them(name: str, guidance: str, words: 
     assert "\n" not in str(caught.value)
 
 
+def test_embeddings_without_negative_ones_are_refused() -> None:
+    """As distilled models are called: the untouched pipeline runs with its scales at 1."""
+    embeddings = {"prompt": None, "prompt_embeds": torch.zeros(1, 4, 8), "guidance_scale": 1.0}
+    with guide(pipe(), "1"), pytest.raises(InputError, match=r"without negative_prompt_embeds .* outside"):
+        pipe()(**embeddings)
+
+
 @pytest.mark.parametrize(
     ("name", "instead"),
     [("_audio_guidance_scale", r"audio_guidance\(w="), ("_modality_scale", r"modality_guidance\(s=")],

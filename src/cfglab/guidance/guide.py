@@ -72,8 +72,8 @@ class _Active:
         return getattr(type(self.transform), hook) is not getattr(Transform, hook)
 
     def reads_uncond(self) -> bool:
-        """Whether it reads the unconditional prediction at w = 1. One that replaces both predictions does not."""
-        hooks = ("update",) if self.transform.replaces == "both" else ("unconditional", "update")
+        """Whether it reads the unconditional prediction at w = 1. One that replaces that prediction does not."""
+        hooks = ("update",) if self.transform.replaces in ("both", "uncond") else ("unconditional", "update")
         return self.transform.reads_uncond or any(map(self.has, hooks))
 
     def known_scale(self, w: float, step: Step) -> float | None:
@@ -92,8 +92,9 @@ class Guide:
         acts: Whether a transform acts, beside the scale.
         repeats: True if equal images, combined by this Guide, are equal afterwards: every transform is cfglab's own.
         per_image: True if the needed rows depend on the history of an image; each image then needs its own Guide.
-        channel_dim: The dimension of the channels: 1; -1 for packed tokens, (n, tokens, channels); 2 for
-            (n, frames, channels, h, w).
+        channel_dim: The dimension of the channels: 1; 2 for (n, frames, channels, h, w); -1 for packed tokens, (n,
+            tokens, channels), and where the channels are last, as in (n, frames, h, w, channels): the transforms see
+            these as (n, channels, frames, h, w).
         w: The scale of the last `combine`: a number, or (n,) if a transform computes it from the predictions; the mean
             over each image where it is a map.
         w_range: (2, n), the smallest and the largest scale in each image, where the last scale was a map; else None.
@@ -199,10 +200,16 @@ class Guide:
         if plain:
             self.w = plan.w
             return (cond - uncond).mul_(plan.w).add_(uncond)
-        combination = _Combination(self, plan, uncond, cond, latents, extras)
+        channels_last = self.channel_dim == -1 and reference.ndim > 3
+        if channels_last:
+            uncond, cond = uncond.movedim(-1, 1), cond.movedim(-1, 1)
+            latents = None if latents is None else latents.movedim(-1, 1)
+            extras = {one_pass: prediction.movedim(-1, 1) for one_pass, prediction in extras.items()}
+        channel_dim = 1 if channels_last else self.channel_dim
+        combination = _Combination(self, plan, uncond, cond, latents, extras, channel_dim)
         guided = combination.guided()
         self.w, self.w_range = _summary(combination.w, len(guided))
-        return guided.to(reference.dtype)
+        return (guided.movedim(1, -1) if channels_last else guided).to(reference.dtype)
 
     def parameterization(self, transform: Transform, step: Step) -> Space:
         """The parameterization that a transform acts in.
@@ -267,7 +274,10 @@ class Guide:
         passes: list[Perturbation | None] = []
         for active in self._active:
             first, second = self.variations(active.transform, step)
-            passes += (first, None if unread else second)
+            passes += (
+                None if unread and active.transform.replaces == "uncond" else first,
+                None if unread else second,
+            )
         return StepPlan(
             step,
             w,
@@ -335,11 +345,12 @@ class _Combination:
         cond: "Tensor",
         latents: "Tensor | None",
         extras: "Mapping[Perturbation, Tensor]",
+        channel_dim: int,
     ) -> None:
         from cfglab.guidance.parameterization import upcast
 
         self._guide, self._step, self._latents, self._extras = guide, plan.step, latents, extras
-        self._active = guide._active
+        self._active, self._channel_dim = guide._active, channel_dim
         self._input = None if latents is None else upcast(latents)
         self._uncond, self._cond = upcast(uncond), upcast(cond)
         self.w: float | Tensor = plan.w
@@ -412,7 +423,7 @@ class _Combination:
             self.w,
             space=space,
             latents=self._input,
-            channel_dim=self._guide.channel_dim,
+            channel_dim=self._channel_dim,
             memory=active.memory,
             **fields,
         )

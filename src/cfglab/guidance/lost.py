@@ -29,6 +29,8 @@ def check_nothing_lost(transforms: Sequence[Transform]) -> None:
                 f"{one} and {other}: each puts a prediction of its own in the place of the "
                 f"{_PREDICTIONS[min(twice)]} one, so the first would be lost; leave one of them out."
             )
+        if before and one.kind == other.kind == "audio_guidance" and other.strength == 1:
+            raise InputError(f"{one} and {other}: the sound has one scale, so the first would be lost; leave one out.")
         for what in _lost(one, other, before) if other.strength == 1 else ():
             raise InputError(f"{one} and {other}: {what}")
 

@@ -6,7 +6,7 @@ so that it is what a guidance prints, stores and hashes. Loads no torch.
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from functools import lru_cache
 from itertools import groupby
 from typing import Annotated, Any
@@ -84,8 +84,9 @@ def _finite(value: Any) -> float:
         finite = float(value)
     except (TypeError, ValueError, OverflowError):
         finite = math.nan
-    if not math.isfinite(finite):
-        raise ValueError(f"{str(value)[:40]!r} in a map: its values are finite numbers; {_FORM}")
+    text = str(value)
+    if not math.isfinite(finite) or "_" in text or not text.isascii():  # float() reads '1_000' and digits of any script
+        raise ValueError(f"{text[:40]!r} in a map: its values are finite numbers; {_FORM}")
     return finite + 0.0  # -0.0 is 0: equal maps have equal text
 
 
@@ -108,17 +109,26 @@ def _text(value: Any) -> str:
     if _is_image(value):
         raise ValueError("an image is no map; give its numbers: np.asarray(image.convert('L')) / 255.")
     value = value.tolist() if hasattr(value, "tolist") else value
+    _check_ordered(value)
     rows = list(value) if isinstance(value, Iterable) else [value]
     if not any(map(_is_row, rows)):
         rows = [rows]
     if not all(map(_is_row, rows)):
         raise ValueError("a map is a list of rows, each a list of numbers; write [[0, 1], [1, 1]].")
+    for row in rows:
+        _check_ordered(row)
     rows = [list(row) for row in rows]
     if any(_is_row(cell) for row in rows for cell in row):
         raise ValueError(
             "a map has rows and columns, and this one has more dimensions; give one of two, such as mask.squeeze()."
         )
     return text_of([map(_finite, row) for row in rows])
+
+
+def _check_ordered(value: Any) -> None:
+    """Refuse what is iterable and no list of numbers."""
+    if isinstance(value, bytes | bytearray | memoryview | Set | Mapping):
+        raise ValueError(f"{str(value)[:40]} is no map: a {type(value).__name__} is no list of numbers; {_FORM}")
 
 
 def _is_row(value: Any) -> bool:

@@ -171,6 +171,15 @@ class Transform(BaseModel):
         """
         return w if type(self).scale is Transform.scale else None
 
+    @property
+    def acts_alone(self) -> bool:
+        """Whether it can change a prediction that has no unconditional one beside it.
+
+        A transform that acts on differences alone cannot, unless a perturbed pass makes one.
+        """
+        has_pass = type(self).variation is not Transform.variation and self.replaces != "uncond"
+        return self.acts_when_equal or has_pass or self.replaces == "cond"
+
     # -- the needs of the transform --------------------------------------------------------------------------------
 
     def variation(self, step: Step) -> Perturbation | None:  # noqa: ARG002

@@ -1,5 +1,6 @@
 """CFGNorm: the guided prediction with the norm of a reference; the family of five programs."""
 
+import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import model_validator
@@ -65,6 +66,11 @@ class CFGNorm(Transform):
     def reads_uncond(self) -> bool:  # type: ignore[override]
         """Whether the length is that of the unconditional prediction."""
         return self.reference == "uncond"
+
+    @property
+    def acts_when_equal(self) -> bool:  # type: ignore[override]
+        """Whether it changes a prediction that has the length of the reference already."""
+        return min(max(self.times, self.min), math.inf if self.max is None else self.max) != 1
 
     @model_validator(mode="after")
     def _in_order(self) -> "CFGNorm":

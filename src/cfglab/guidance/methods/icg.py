@@ -47,6 +47,7 @@ class ICG(Transform):
     )
 
     replaces: ClassVar[Literal["cond", "uncond"] | None] = "uncond"
+    reads_uncond: ClassVar[bool] = False
 
     kind: Literal["icg"] = "icg"
     space: Space = "model"

@@ -10,6 +10,10 @@ from cfglab.pipelines.interception.denoiser_call import DenoiserCall
 from cfglab.pipelines.interception.wrapped_modules import core_of
 from cfglab.pipelines.profiles.profile import Profile
 
+_FRAMES_FIRST = ("CogVideoX", "ConsisID", "AnyFlow", "UNetSpatioTemporal")
+"""How the names of networks begin whose samples are (rows, frames, channels, height, width): with as many frames as
+channels the shape does not tell."""
+
 
 def guided_channels(profile: Profile, call: DenoiserCall) -> Callable[[int], int] | None:
     """The number of leading channels (or tokens) that are guided.
@@ -70,10 +74,17 @@ def channel_dim(module: nn.Module, sample: Any) -> int:
         sample: Its input: a tensor, or a list of one for each row.
 
     Returns:
-        What the configuration of the denoiser tells: -1 for packed tokens, (rows, tokens, channels), 2 for
-        (rows, frames, channels, height, width) and for (rows, 1, channels, frames, height, width), else 1.
+        What the configuration of the denoiser tells: -1 for packed tokens, (rows, tokens, channels), and for
+        (rows, frames, height, width, channels); 2 for (rows, frames, channels, height, width) and for
+        (rows, 1, channels, frames, height, width); else 1.
     """
     shape = tuple(sample.shape) if isinstance(sample, Tensor) else ()
+    if len(shape) == 5:
+        core = core_of(module)
+        if _configured(module, "in_visual_dim") is not None:  # Kandinsky 5 and 6
+            return -1
+        if type(core).__name__.startswith(_FRAMES_FIRST):
+            return 2
     candidates = {3: (-1, 1), 5: (1, 2), 6: (2,)}.get(len(shape), ())
     names = ("in_channels", "latent_channel", "latent_dim", "audio_acoustic_hidden_dim", "embedding_dim")
     channels = {_configured(module, name) for name in names}

@@ -54,10 +54,13 @@ class Embedded(OnePrediction):
             images: The number of images.
 
         Raises:
-            InputError: A guidance is none of cfglab's, or a list has another length.
+            InputError: A guidance is none of cfglab's, or has a transform that acts on cond - uncond alone; a list has
+                another length.
         """
         if not self._specs:
             self._specs = [check_spec(self._run.pipe, spec) for spec in self._run.guidances(images)]
+            if not all(one.acts_alone for spec in self._specs for one in spec.transforms if one.strength > 0):
+                raise self.refused()
 
     def refused(self) -> InputError:
         """The error of a guidance that needs an unconditional prediction."""

@@ -45,6 +45,13 @@ def resolve_layout(pipe: Any, profile: Profile, arguments: dict[str, Any], specs
                 f"{name}={_short(value)} inside guide(): {type(pipe).__name__} does that with predictions and a scale "
                 f"it no longer sees, so it would be lost; leave it at {_short(neutral)} and use {replacement}."
             )
+    embeddings = [arguments.get(name) is not None for name in ("prompt_embeds", "negative_prompt_embeds")]
+    if profile.layout == "with sound" and embeddings == [True, False]:
+        raise InputError(
+            f"prompt_embeds without negative_prompt_embeds inside guide(): {type(pipe).__name__} is guided in every "
+            "call, whatever its own scale is, and needs both; give negative_prompt_embeds too, or make this call "
+            "outside of guide()."
+        )
     embedded = bool(profile.embedded) and _has_scale(pipe, profile)
     alone = all(map(is_alone, specs))
     if profile.layout == "embedded":
