@@ -1,5 +1,6 @@
 """cfglab replicate."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -87,7 +88,7 @@ def replicate(
                 allow_download=allowed,
                 quiet=quiet,
             ),
-            measure=partial(_measure, metric or document.metric, device, quiet),
+            measure=_measure(metric or document.metric, device, quiet),
         ),
         allow_download or model not in MODELS,
     )
@@ -96,11 +97,13 @@ def replicate(
     print(f"page: {write(done, folder)}")
 
 
-def _measure(metric: str, device: str, quiet: bool, folder: Path) -> None:
-    """Measure a metric that needs a model of its own; the others are there already."""
+def _measure(metric: str, device: str, quiet: bool) -> Callable[[Path], object]:
+    """What measures a metric that needs a model of its own, which is loaded first; every run has the others."""
     from cfglab.experiments.scoring.metric_models import measure_run
     from cfglab.integrations.metric_models import metric_models_of
     from cfglab.metrics.registry import METRICS
 
-    if metric in METRICS and METRICS[metric].model:
-        measure_run(folder, metric_models_of([metric], None, device), quiet=quiet)
+    if metric not in METRICS or not METRICS[metric].model:
+        return lambda _: None
+    models = metric_models_of([metric], None, device)
+    return lambda folder: measure_run(folder, models, quiet=quiet)

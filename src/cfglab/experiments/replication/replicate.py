@@ -103,15 +103,16 @@ def replicate(
         MachineError: a folder cannot be written.
     """
     metric = metric or plan.metric
-    refuse_metric(metric)
     fields = dict(fields or {})
     choosing = plan.choosing(**fields)
+    first = {method(setting): setting for setting in reversed(choosing.settings)}
+    check_metric(metric, [choosing, plan.reporting(first, **fields)])
     run_experiment(choosing, folder / "choose")
     measure(folder / "choose")
     with Store.open(folder / "choose") as store:
         by_name = means(store.results(), metric)
-    better = METRICS[metric].better if metric in METRICS else "higher"
-    chosen = {method(setting): setting for setting in survivors(choosing.settings, by_name, 1, better or "higher")}
+    better = METRICS[metric].better or "higher"
+    chosen = {method(setting): setting for setting in survivors(choosing.settings, by_name, 1, better)}
     reporting = plan.reporting(chosen, **fields)
     run_experiment(reporting, folder / "report")
     measure(folder / "report")
@@ -224,8 +225,30 @@ def _texts(chosen: Mapping[str, Setting]) -> dict[str, str]:
     return {group: str(setting.guidance) for group, setting in chosen.items()}
 
 
-def refuse_metric(metric: str) -> None:
-    """Raise InputError if a metric is not one of single images."""
-    if metric in METRICS and METRICS[metric].of != "image":
-        names = [name for name, known in METRICS.items() if known.of == "image"]
-        raise InputError(f"metric {metric!r}: a plan compares single images, paired; choose one of {', '.join(names)}.")
+def check_metric(metric: str, experiments: Sequence[Experiment]) -> None:
+    """Check that a plan can be tested with a metric, before an image is drawn.
+
+    Args:
+        metric: the name of the metric.
+        experiments: the experiments of the plan.
+
+    Raises:
+        InputError: the metric is unknown, is not one of single images, or has no better direction; or it is read by
+            the classifier of scenes, and no prompt of an experiment is a scene.
+    """
+    usable = [name for name, known in METRICS.items() if known.of == "image" and known.better]
+    if metric not in METRICS:
+        raise InputError(f"metric {shown(metric)} is unknown;{nearest(metric, usable) or ' see cfglab list metrics.'}")
+    if METRICS[metric].of != "image":
+        raise InputError(f"metric {metric!r}: a plan compares single images, paired; choose one of {', '.join(usable)}.")
+    if METRICS[metric].better is None:
+        raise InputError(
+            f"metric {metric!r} has no better direction, so no setting is the best one; choose one of "
+            f"{', '.join(usable)}."
+        )
+    for experiment in experiments if metric.startswith("alignment") else ():
+        if not any(map(read_caption, experiment.prompts)):
+            raise InputError(
+                f"metric {metric!r}: a classifier compares images with scenes, and no prompt of {experiment.name} is "
+                f"one, as {shown(experiment.prompts[0])}; choose pick_score, or another metric of cfglab list metrics."
+            )

@@ -53,8 +53,9 @@ def sheet(
     selection = Selection(ResultArrays.read(store))
     pins = selection.pins(at or {})
     # an axis that is fixed, or that the other direction has, is no default
-    columns = columns or _default(selection.first_columns, (*pins, rows))
-    rows = rows or _default(selection.first_rows, (*pins, columns))
+    first_rows, first_columns = selection.first_look(pins)
+    columns = columns or _default(first_columns, (*pins, rows))
+    rows = rows or _default(first_rows, (*pins, columns))
     grid = selection.grid(rows, columns, pins)
     title = store.experiment.title or store.experiment.name
     foot = " · ".join(filter(None, (title, grid.note)))
@@ -93,8 +94,8 @@ def animation(
     if not 0.02 <= seconds <= 60:
         raise InputError(f"seconds {seconds:g}: of a frame, from 0.02 to 60; write 0.8.")
     selection = Selection(ResultArrays.read(store))
-    over = over or selection.first_columns
     pins = selection.pins(at or {})
+    over = over or selection.first_look(pins)[1]
     if over in pins or over in (rows, columns):
         raise InputError(f"axis {over!r}: is used twice; give the animation, rows and columns different axes.")
     grids = []

@@ -52,7 +52,6 @@ class Selection:
         experiment = results.experiment
         self._prompts, self._seeds = len(experiment.prompts), len(experiment.seeds)
         axes = pivot(experiment.settings, self._prompts)
-        self.first_rows, self.first_columns = axes.rows, axes.columns
         settings = experiment.settings
         self._values: dict[str, tuple[str, ...]] = {"setting": _titles(experiment)}
         self._index: dict[str, list[int]] = {"setting": list(range(len(settings)))}
@@ -97,6 +96,22 @@ class Selection:
                 raise InputError(f"prompt {shown(value)}: {len(matches)} prompts hold this text; write more of one.")
             pins[axis] = matches[0]
         return pins
+
+    def first_look(self, pins: Mapping[str, int]) -> tuple[str, str]:
+        """Return the axes of rows and of columns that are shown where none is named.
+
+        Args:
+            pins: axis -> index of the value that is fixed; settings without these values do not count.
+        """
+        settings = self._results.experiment.settings
+        fixed = {axis: index for axis, index in pins.items() if axis in self._of_settings}
+        shown = [
+            setting
+            for number, setting in enumerate(settings)
+            if number and all(self._index[axis][number] == index for axis, index in fixed.items())
+        ]
+        axes = pivot((settings[0], *shown), self._prompts)
+        return axes.rows, axes.columns
 
     def grid(self, rows: str, columns: str, pins: Mapping[str, int]) -> ImageGrid:
         """Return the images of two axes; what is neither an axis nor pinned is fixed at its first value.
