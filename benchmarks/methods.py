@@ -24,6 +24,7 @@ from cfglab.experiments.spec.prompts import prompt_set, read_seeds
 from cfglab.experiments.storage.files import write_whole
 from cfglab.experiments.storage.traces import stored_levels
 from cfglab.experiments.tuning.successive_halving import Rung, choose, reported, rows_of, rows_per_image
+from cfglab.report.markdown import code
 
 METRICS = ("alignment", "alignment_seen", "alignment_unseen", "fid", "kid", "recall", "vendi", "saturation")
 
@@ -93,8 +94,7 @@ def table(run: Run, experiment: Experiment) -> str:
         ]
         rows = rows_per_image(setting.guidance, experiment.steps, levels)
         title = "plain, the baseline" if name == experiment.baseline.name else setting.group
-        written = str(setting.guidance).replace("|", "&#124;")  # a bar would end the cell
-        lines.append(f"| {title} | `{written}` | {rows} | {' | '.join(cells)} |")
+        lines.append(f"| {title} | {code(str(setting.guidance))} | {rows} | {' | '.join(cells)} |")
     found = [f"{metric} {row.smallest_detectable:.3g}" for metric, one in compared.items() if (row := _typical(one))]
     lines += ["", f"Found in 80 of 100 such experiments (median over the methods): {', '.join(found)}."]
     return "\n".join([*lines, ""])

@@ -8,6 +8,7 @@ from typing import Any
 from cfglab.guidance import TRANSFORMS, Transform
 from cfglab.guidance.methods.not_implemented import LEFT_OUT
 from cfglab.method_card import Card
+from cfglab.report.markdown import code
 from cfglab.schedules import PUBLISHED, SHAPES
 from cfglab.schedules.printer import number
 from cfglab.schedules.published.cards import CARDS
@@ -219,8 +220,7 @@ def _recipes() -> str:
     """The published combinations of several methods."""
     lines = ["## Combinations\n", "| combination | as text | paper | what it is |", "|---|---|---|---|"]
     for title, (text, paper, says) in RECIPES.items():
-        cell = text.replace("|", "&#124;")
-        lines.append(f"| {title} | `{cell}` | [arXiv:{paper}](https://arxiv.org/abs/{paper}) | {says} |")
+        lines.append(f"| {title} | {code(text)} | [arXiv:{paper}](https://arxiv.org/abs/{paper}) | {says} |")
     return "\n".join([*lines, ""])
 
 

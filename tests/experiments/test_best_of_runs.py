@@ -14,6 +14,7 @@ from cfglab.experiments.spec.cost import cost_of
 from cfglab.experiments.spec.document import check
 from cfglab.experiments.spec.models import model_facts
 from cfglab.experiments.spec.starting_noise import candidate_seed
+from cfglab.experiments.storage.arrays import ResultArrays
 from cfglab.experiments.storage.png import read_pixels
 from cfglab.pipelines import guide, load
 
@@ -61,6 +62,12 @@ def test_each_image_has_the_candidate_that_differs_most(finished: Run, experimen
         assert result.torch_seed == expected
         pixels = read_pixels(finished.folder / str(result.image)) / 255
         assert np.abs(pixels - images[result.prompt, expected]).max() < 0.02
+
+
+def test_the_number_of_the_candidate_is_no_metric(finished: Run) -> None:
+    assert "candidate" not in ResultArrays.read(finished.store).measured
+    with pytest.raises(InputError, match="metric 'candidate' is unknown"):
+        finished.compare("candidate")
 
 
 def test_candidates_that_settings_share_run_once(finished: Run) -> None:

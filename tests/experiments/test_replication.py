@@ -115,7 +115,7 @@ def test_the_equality_is_that_of_two_one_sided_t_tests() -> None:
 
 
 def test_a_shape_that_the_chosen_scale_rules_out_is_not_run(tmp_path: Path) -> None:
-    document = yaml.safe_load(SMALL) | {"metric": "spread"}  # `spread` has no better direction: the larger is chosen
+    document = yaml.safe_load(SMALL)
     document["choose"]["groups"] = []
     document["choose"]["baseline"] = {"name": "plain w=14", "guidance": "14"}
     document["report"]["groups"] = [{"name": "scaled", "guidance": "linear(max=4, min=1).matched_to({best})"}]
@@ -157,8 +157,17 @@ def test_a_folder_of_a_diffusers_model_runs_a_plan_with_a_metric_that_fits_it(
     assert call(words) == 2
     assert "alignment is a classifier for scenes; give --metric pick_score" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-    assert call([*words, "--metric", "contrast"]) == 0
-    assert "Metric: contrast." in (tmp_path / "out" / PAGE).read_text(encoding="utf-8")
+    for metric, problem in (
+        ("contrast", "no better direction"),
+        ("nope", "is unknown"),
+        ("outliers", "is of samples of a mixture, and the model is"),
+        ("alignment_whole", "no prompt of small-choose is one"),
+    ):
+        assert call([*words, "--metric", metric]) == 2
+        assert problem in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+    assert call([*words, "--metric", "clipped_share"]) == 0
+    assert "Metric: clipped_share." in (tmp_path / "out" / PAGE).read_text(encoding="utf-8")
 
 
 def with_part(part: str, **fields: Any) -> Callable[[], Plan]:
@@ -188,6 +197,14 @@ def with_part(part: str, **fields: Any) -> Callable[[], Plan]:
         ),
         (lambda: plan(colour=3), r"^colour: there is no field 'colour'"),
         (lambda: Plan.read("plam"), r"^'plam' is no plan; there are plan; did you mean plan"),
+        (
+            lambda: plan(
+                hypotheses=[
+                    {"id": "H1", "statement": "s", "setting": "best constant", "expected": "equal", "margin": 1}
+                ]
+            ),
+            r"^hypothesis H1: 'best constant' against itself; name another baseline",
+        ),
         (lambda: replicate(plan(), Path("unused"), metric="fid"), r"^metric 'fid': a plan compares single images"),
     ],
 )

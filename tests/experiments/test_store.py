@@ -118,6 +118,15 @@ def test_another_experiment_is_refused_with_both_names(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+def test_words_that_are_not_of_the_identity_follow_the_last_run(tmp_path: Path) -> None:
+    Store.create(tmp_path / "run", EXPERIMENT).close()
+    with Store.create(tmp_path / "run", EXPERIMENT.model_copy(update={"title": "Hello"})) as store:
+        assert store.experiment.title == "Hello"
+    with Store.open(tmp_path / "run") as store:
+        assert store.experiment.title == "Hello"
+    assert "title: Hello" in (tmp_path / "run" / "experiment.yaml").read_text(encoding="utf-8")
+
+
 def test_folders_with_other_things_and_files_in_the_way_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="holds other files and no run; choose another --out"):

@@ -72,6 +72,8 @@ def test_the_first_look() -> None:
     assert looks(two, 2) == ("w", "k")
     assert looks(f"{one}\n{other}", 2) == ("group", "w")
     assert looks(plain, 1) == ("seed", "setting")
+    apart = "  - {name: b, guidance: 'linear(max={m})', axes: {m: [2, 3, 4, 5]}}"
+    assert looks(f"{one}\n{apart}", 2) == ("prompt", "m")  # no setting has both w and m
 
 
 def test_an_axis_may_not_take_the_name_of_another_thing() -> None:

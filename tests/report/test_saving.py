@@ -139,6 +139,23 @@ def test_an_animation_has_a_frame_for_each_value_of_the_axis(run: cfglab.Run, ki
         assert np.abs(actual - np.array([[colour(setting, 0, seed) for seed in range(3)]])).max() <= 12  # lossy
 
 
+def test_groups_that_sweep_other_axes_have_a_sheet_by_default(tmp_path: Path) -> None:
+    """No setting has both axes; a group that is fixed shows its own."""
+    experiment = Experiment.from_yaml(
+        "{name: apart, prompts: [a cat, a dog], steps: 4, baseline: {name: base, guidance: 3}, groups: ["
+        "{name: a, guidance: '{w}', axes: {w: [1, 2]}}, {name: b, guidance: 'linear(max={m})', axes: {m: [3, 5]}}]}"
+    )
+    with Store.create(tmp_path / "run", experiment) as store:
+        selection = Selection(ResultArrays.read(store))
+    assert selection.first_look({}) == ("prompt", "w")
+    for group, axis in (("a", "w"), ("b", "m")):
+        pins = selection.pins({"group": group})
+        assert selection.first_look(pins) == ("prompt", axis)
+        assert selection.grid("prompt", axis, pins).columns[1:] == tuple(
+            f"{axis} = {value}" for value in selection.values(axis)
+        )
+
+
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
@@ -249,6 +266,10 @@ def test_the_commands_save_and_refuse_in_one_line(
         (["export", folder, "s.png", "--at", "seed"], "--at seed: write an axis and its value"),
         (["compare", small, "--out", "t.doc"], "a comparison is saved as .csv, .tex, .pdf, .svg, .png"),
         (["compare", small, "--out", "t.pdf", "--width", "99"], "inches, from 1 to 40"),
+        (["export", folder, "s.png", "--at", "seed=1", "--at", "seed=2"], "--at seed=2: seed is fixed twice"),
+        (["compare", small, "--out", "t.csv", "--width", "3"], "a width is of a figure, .pdf, .svg, .png"),
+        (["compare", small, "--metric", "contrast", "--shuffled"], "does not depend on the prompt"),
+        (["compare", small, "--baseline", "constant", "--equal", "dose"], "no baseline is used; leave one of them out"),
         (["compare", small, "--width", "3"], "give its file: --out figure.pdf"),
         (["compare", small, "--out", "t.tex", "--choose", "seeds"], "leave one of them out"),
     ):

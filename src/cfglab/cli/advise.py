@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from cfglab.cli.options import Sampler, integer
+from cfglab.errors import InputError
 
 
 def advise(
@@ -29,14 +30,17 @@ def advise(
       cfglab advise stabilityai/stable-diffusion-xl-base-1.0 --steps 30 --sampler dpm++2m
       cfglab advise wan-2.2-a14b --json
     """
+    import json
+
     from cfglab.pipelines.advice.catalogue import families
+    from cfglab.report.terminal.listing import table
 
     if model is None:
-        from cfglab.report.terminal.listing import table
-
-        print(table([(name, family.title) for name, family in families().items()]))
+        if steps is not None or sampler is not None:
+            raise InputError("--steps and --sampler are of one model; name it: cfglab advise MODEL --steps 30.")
+        titles = {name: family.title for name, family in families().items()}
+        print(json.dumps(titles, indent=2, ensure_ascii=False) if as_json else table(list(titles.items())))
         return
-    import json
 
     from cfglab.pipelines.advice.advice import advise as advise_on
 

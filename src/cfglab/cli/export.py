@@ -54,5 +54,7 @@ def export(
         axis, separator, value = text.partition("=")
         if not separator:
             raise InputError(f"--at {text}: write an axis and its value, such as seed=3.")
+        if axis.strip() in pins:
+            raise InputError(f"--at {text}: {axis.strip()} is fixed twice; an axis has one value, leave one out.")
         pins[axis.strip()] = value.strip()
     print(Run(folder).save_images(file, rows=rows, columns=columns, over=over, at=pins, size=size, seconds=seconds))

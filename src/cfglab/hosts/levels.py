@@ -112,6 +112,8 @@ class Levels:
         """
         if unit not in UNITS:
             raise InputError(f"unit {shown(unit)}: there are {', '.join(UNITS)};{nearest(unit, UNITS) or ' name one.'}")
+        if math.isnan(low) or math.isnan(high):
+            raise InputError(f"{unit} {low:g} to {high:g}: the ends of a window are numbers; write {unit}=0.3..5.")
         if not low < high:
             raise InputError(f"{unit} {low:g} to {high:g}: a window goes upwards; write {unit}={high:g}..{low:g}.")
         values = [measured(step, unit) for step in self.steps]

@@ -265,4 +265,6 @@ _FURTHER = (
     ),
 )
 
+SAMPLES = frozenset(metric.name for metric in _EXACT)
+"""The metrics of the samples of a mixture; no image has them."""
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (*_ALL, *_EXACT, *_FURTHER)}

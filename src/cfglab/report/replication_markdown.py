@@ -1,7 +1,6 @@
 """A plan that was run, as a page in Markdown: what was expected, what the images say, and how it was run."""
 
 from collections import Counter
-from html import escape
 from pathlib import Path
 from typing import get_args
 
@@ -10,6 +9,7 @@ from cfglab.experiments.spec.prompts import write_seeds
 from cfglab.experiments.storage.files import write_whole
 from cfglab.metrics.registry import METRICS
 from cfglab.report.formatting import gap, gap_span, p_value, shown
+from cfglab.report.markdown import code, text
 
 PAGE = "findings.md"
 COLUMNS = (
@@ -59,25 +59,25 @@ def markdown(done: Replication) -> str:
         if finding.difference and finding.difference.smallest_detectable is not None
     )
     lines = [
-        f"# {_text(done.title or done.plan)}",
+        f"# {text(done.title or done.plan)}",
         "",
-        f"The plan `{_text(done.plan)}` on the model `{_text(done.model)}`. {_counted(done.findings)}",
+        f"The plan {code(done.plan)} on the model {code(done.model)}. {_counted(done.findings)}",
         "",
         f"| {' | '.join(COLUMNS)} |",
         "|---" * len(COLUMNS) + "|",
         *(_line(finding, unit) for finding in done.findings),
         "",
-        f"Metric: {_text(done.metric)}. The baseline is the best constant scale, `{experiment.baseline.guidance}`, "
-        f"with a mean of {shown(done.baseline_mean, unit)}, unless a line names another one. Differences are paired "
+        f"Metric: {text(done.metric)}. The baseline is the best constant scale, "
+        f"{code(str(experiment.baseline.guidance))}, with a mean of {shown(done.baseline_mean, unit)}, unless a line names another one. Differences are paired "
         f"by prompt and seed, at most {pairs:,} pairs of {len(experiment.prompts):,} prompts; intervals hold for other "
         f"prompts and other noises of this model. Holm's correction is over all {len(done.findings)} hypotheses. The "
         "p value of an equality is that of two one-sided tests against its margin.",
         "",
     ]
     if detectable:
-        middle = detectable[len(detectable) // 2]
+        middle = gap(detectable[len(detectable) // 2], unit).lstrip("+")
         lines += [
-            f"With these counts a true difference of {shown(middle, unit)} (the median over the lines) is found in 80 "
+            f"With these counts a true difference of {middle} (the median over the lines) is found in 80 "
             "of 100 such experiments, before the correction; smaller ones can exist unseen.",
             "",
         ]
@@ -87,7 +87,7 @@ def markdown(done: Replication) -> str:
         "",
         "| group | chosen |",
         "|---|---|",
-        *(f"| {_text(group)} | {_code(text)} |" for group, text in done.chosen.items()),
+        *(f"| {text(group)} | {code(guidance)} |" for group, guidance in done.chosen.items()),
         "",
         "## How it was run",
         f"{experiment.steps} steps with {experiment.sampler}, {experiment.dtype}, seeds "
@@ -111,9 +111,9 @@ def _line(finding: Finding, unit: str) -> str:
         interval = gap_span(difference.low, difference.high, unit)
         numbers = [shown(finding.mean, unit), gap(difference.difference, unit) + (f" ({interval})" if interval else "")]
     cells = [
-        _text(hypothesis.id),
-        _text(hypothesis.statement),
-        _text(setting),
+        text(hypothesis.id),
+        text(hypothesis.statement),
+        text(setting),
         *numbers,
         p_value(finding.p),
         p_value(finding.p_holm),
@@ -126,11 +126,3 @@ def _counted(findings: tuple[Finding, ...]) -> str:
     counts = Counter(finding.verdict for finding in findings)
     parts = [f"{counts[name]} {name}" for name in get_args(Verdict) if counts[name]]
     return f"Of {len(findings)} hypotheses: {', '.join(parts)}."
-
-
-def _text(text: str) -> str:
-    return escape(text, quote=False).replace("|", "&#124;").replace("\n", " ")
-
-
-def _code(text: str) -> str:
-    return f"`{text.replace('|', '&#124;')}`"

@@ -10,6 +10,7 @@ from cfglab.experiments.tuning.verdict import MeasuredPoint, Side, Tuned, Tuning
 from cfglab.metrics.estimate import Estimate
 from cfglab.metrics.registry import METRICS
 from cfglab.report.formatting import gap, gap_span, p_value, shown, span
+from cfglab.report.markdown import code
 from cfglab.report.summary.estimates import clamped
 
 
@@ -73,7 +74,7 @@ def _held(store: Store, metric: str) -> dict[str, Estimate]:
 
 
 def _line(point: MeasuredPoint, metrics: tuple[str, ...], held: dict[str, dict[str, Estimate]]) -> list[str]:
-    cells = [point.name, f"`{str(point.guidance).replace('|', '&#124;')}`"]
+    cells = [point.name, code(str(point.guidance))]
     for metric, value in zip(metrics, point.values, strict=True):
         unit, estimate = METRICS[metric].unit, held[metric].get(point.name)
         bounded = estimate and clamped(estimate, METRICS[metric])
@@ -85,7 +86,7 @@ def _line(point: MeasuredPoint, metrics: tuple[str, ...], held: dict[str, dict[s
 
 def _counts(name: str, side: Side) -> list[str]:
     numbers = (side.full + side.cut + side.refused, side.full, side.cut, side.refused)
-    return [f"{name}: `{side.text.replace('|', '&#124;')}`", *map(str, numbers), f"{side.rows:,.0f}"]
+    return [f"{name}: {code(side.text)}", *map(str, numbers), f"{side.rows:,.0f}"]
 
 
 def _verdict(verdict: TuningVerdict, metrics: tuple[str, ...]) -> str:

@@ -50,6 +50,7 @@ def compare(
         with Store.open("runs/k-decay") as store:
             print(compare(store, "alignment", "constant"))
     """
+    chance_level = _chance(source, metric) if shuffled else None
     if isinstance(source, Store) and equal is None and (sets := compare_sets(source, metric, baseline)):
         return sets
     pairs = Pairs.of(source, metric, baseline)
@@ -79,7 +80,7 @@ def compare(
         baseline_mean=pairs.baseline_mean(),
         rows=tuple(sorted(rows, key=lambda row: rank(row.difference, pairs.better))),
         note=_note(pairs, differences, len(p_values), fairness),
-        chance=_chance(source, metric) if shuffled else None,
+        chance=chance_level,
     )
 
 

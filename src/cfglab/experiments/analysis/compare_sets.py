@@ -137,8 +137,10 @@ def _alone(jackknife: Jackknife, baseline: Jackknife) -> Difference:
 
 def _note(definition: Metric, baseline: str, results: list[Difference], tested: int, sizes: list[int]) -> str:
     direction = f"{definition.better} is better" if definition.better else "no direction is better by itself"
+    alone = definition.of == "prompt"
+    which = "the mean over prompts, each with its images" if alone else "of all images of a setting together"
     sentences = [
-        f"{definition.name} ({definition.unit}; {direction}): of all images of a setting together, each setting less "
+        f"{definition.name} ({definition.unit}; {direction}): {which}, each setting less "
         f"'{baseline}', for the same prompts and seeds"
         f"{', held against the same real images' if definition.of == 'set' else ''}."
     ]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cfglab.errors import InputError
 from cfglab.experiments.analysis.paired import Key, ScoreGrid
 from cfglab.experiments.storage.arrays import ResultArrays
+from cfglab.experiments.storage.results import CANDIDATE
 from cfglab.experiments.storage.store import Store
 
 FloatArray = NDArray[np.float64]
@@ -143,7 +144,7 @@ def _gather(results: Iterable[ResultLike], metric: str) -> Scores:
         seeds=tuple(grid.seeds),
         values=values,
         failed=failed,
-        measured=frozenset(measured),
+        measured=frozenset(measured - {CANDIDATE}),
         crossed=len(noises) < len(pairs),
     )
 

@@ -91,6 +91,11 @@ class Run:
         """
         from cfglab.experiments.analysis.compare import compare
 
+        if baseline is not None and options.get("equal") == "dose":
+            raise InputError(
+                f"baseline {shown(baseline)} with equal dose: each setting stands against the constant scale of its "
+                "dose, and no baseline is used; leave one of them out."
+            )
         return compare(self.store, metric, baseline or self.store.experiment.baseline.name, **options)
 
     def best_on_split(self, metric: str, baseline: str | None = None, **options: Any) -> "SplitChoice":

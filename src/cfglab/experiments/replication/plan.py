@@ -136,6 +136,10 @@ class Plan(BaseModel):
         if twice := {name for name in identifiers if identifiers.count(name) > 1}:
             raise InputError(f"hypothesis {min(twice)}: two have this id; give each its own.")
         for hypothesis in self.hypotheses:
+            if hypothesis.setting == (hypothesis.baseline or reporting.baseline.name):
+                raise InputError(
+                    f"hypothesis {hypothesis.id}: {shown(hypothesis.setting)} against itself; name another baseline."
+                )
             for name in (hypothesis.setting, hypothesis.baseline or reporting.baseline.name):
                 if name not in {excluded.name for excluded in reporting.left_out}:
                     reporting.setting(name)

@@ -14,11 +14,14 @@ from cfglab.experiments.analysis.paired import Difference, holm
 from cfglab.experiments.execution.run import Run, run
 from cfglab.experiments.replication.plan import Hypothesis, Plan
 from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.spec.models import is_mixture
 from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.files import write_whole
-from cfglab.experiments.storage.store import Store
+from cfglab.experiments.storage.store import DATABASE, Store
 from cfglab.experiments.tuning.successive_halving import means, method, survivors
-from cfglab.metrics.registry import METRICS
+from cfglab.metrics.registry import METRICS, SAMPLES
+from cfglab.scenes.vocabulary import read_caption
+from cfglab.schedules.fields import nearest, shown
 
 RESULT = "findings.json"
 Verdict = Literal["supported", "contradicted", "not shown", "not run"]
@@ -107,6 +110,8 @@ def replicate(
     choosing = plan.choosing(**fields)
     first = {method(setting): setting for setting in reversed(choosing.settings)}
     check_metric(metric, [choosing, plan.reporting(first, **fields)])
+    if (folder / DATABASE).exists():
+        raise InputError(f"{folder}: holds a run, and a plan makes runs in folders of its own; choose another --out.")
     run_experiment(choosing, folder / "choose")
     measure(folder / "choose")
     with Store.open(folder / "choose") as store:
@@ -149,7 +154,7 @@ def findings_of(hypotheses: Sequence[Hypothesis], store: Store, metric: str) -> 
     names = {hypothesis.baseline or store.experiment.baseline.name for hypothesis in hypotheses}
     names &= {setting.name for setting in store.experiment.settings}
     rows = {(baseline, row.setting): row for baseline in sorted(names) for row in compare(store, metric, baseline).rows}
-    sign = METRICS[metric].sign if metric in METRICS else 1
+    sign = METRICS[metric].sign
     tested = [
         (hypothesis, rows.get((hypothesis.baseline or store.experiment.baseline.name, hypothesis.setting)))
         for hypothesis in hypotheses
@@ -240,11 +245,19 @@ def check_metric(metric: str, experiments: Sequence[Experiment]) -> None:
     if metric not in METRICS:
         raise InputError(f"metric {shown(metric)} is unknown;{nearest(metric, usable) or ' see cfglab list metrics.'}")
     if METRICS[metric].of != "image":
-        raise InputError(f"metric {metric!r}: a plan compares single images, paired; choose one of {', '.join(usable)}.")
+        raise InputError(
+            f"metric {metric!r}: a plan compares single images, paired; choose one of {', '.join(usable)}."
+        )
     if METRICS[metric].better is None:
         raise InputError(
             f"metric {metric!r} has no better direction, so no setting is the best one; choose one of "
             f"{', '.join(usable)}."
+        )
+    if (metric in SAMPLES) != is_mixture(experiments[0].model):
+        other = "samples of a mixture" if metric in SAMPLES else "images"
+        raise InputError(
+            f"metric {metric!r} is of {other}, and the model is {experiments[0].model}; choose another metric of "
+            "cfglab list metrics."
         )
     for experiment in experiments if metric.startswith("alignment") else ():
         if not any(map(read_caption, experiment.prompts)):

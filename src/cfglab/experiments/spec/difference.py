@@ -54,5 +54,5 @@ def _what_it_is(setting: Setting) -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(value) if isinstance(value, tuple) else str(value)
+    text = repr(value) if isinstance(value, tuple) or value == "" else str(value)
     return text if len(text) <= 60 else f"{text[:60]}…"

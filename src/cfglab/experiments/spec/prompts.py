@@ -174,7 +174,9 @@ def read_seeds(value: object) -> tuple[int, ...]:
     if isinstance(value, int) and not isinstance(value, bool):
         return (_seed(value),)
     if not _NUMBER.fullmatch(text):
-        raise InputError(f"seeds {shown(value)}: a seed is a whole number, 0 or more; write 7, 0..7 or a list.")
+        raise InputError(
+            f"seeds {shown(value)}: a seed is a whole number, 0 or more; write 7 or 0..7, or a list in a file."
+        )
     return (_seed(int(text)),)
 
 
@@ -183,7 +185,7 @@ def _seed(seed: int) -> int:
         return seed
     number = str(seed) if abs(seed) < 10**30 else f"a number of {seed.bit_length()} bits"
     limit = "0 or more" if seed < 0 else f"{LARGEST_SEED} (2**64 - 1) or less"
-    raise InputError(f"seeds {number}: a seed is a whole number, {limit}; write 7, 0..7 or a list.")
+    raise InputError(f"seeds {number}: a seed is a whole number, {limit}; write 7 or 0..7, or a list in a file.")
 
 
 def refuse_same_noise(seeds: Iterable[int], modulus: int = NOISES) -> None:

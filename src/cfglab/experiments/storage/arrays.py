@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cfglab.errors import InputError
 from cfglab.experiments.spec.experiment import Experiment
-from cfglab.experiments.storage.results import IMAGE, no_collection, read_metric_names, read_metric_table
+from cfglab.experiments.storage.results import CANDIDATE, IMAGE, no_collection, read_metric_names, read_metric_table
 from cfglab.experiments.storage.store import Store
 from cfglab.file_input import last_line
 
@@ -79,7 +79,7 @@ class ResultArrays:
                     raise InputError(f"{store.folder}: a row is damaged (image {image!r:.60}); restore the file.")
                 images[position] = image
                 positions.setdefault(cell, []).append(position)
-            measured = frozenset(read_metric_names(store.select))
+            measured = frozenset(read_metric_names(store.select)) - {CANDIDATE}
             scores = _scores(store, metric, positions, shape)
         failed = np.zeros(shape, dtype=bool)
         failed.flat[list(errors)] = True
@@ -119,4 +119,4 @@ def _scores(
     for position, *repeated in (cell_positions for cell_positions in positions.values() if len(cell_positions) > 1):
         table[:, repeated] = table[:, [position]]
     table[~np.isfinite(table)] = np.nan
-    return {name: table[row].reshape(shape) for row, name in enumerate(names)}
+    return {name: table[row].reshape(shape) for row, name in enumerate(names) if name != CANDIDATE}

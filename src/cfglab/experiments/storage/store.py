@@ -147,6 +147,9 @@ class Store(StoreReader):
             raise refuse(self.folder / "images", error) from error
         remove_temp_files(self.folder)
         remove_temp_files(self.folder / "images")
+        if experiment != self.experiment:  # in words that are not of its identity, such as the title
+            self.set_meta("experiment", experiment.model_dump_json())
+            del self.experiment
         write_whole(self.folder / "experiment.yaml", experiment.to_yaml().encode())
 
     def _check_same(self, experiment: Experiment) -> None:

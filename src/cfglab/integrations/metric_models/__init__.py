@@ -5,6 +5,7 @@ from typing import Any
 
 from cfglab.errors import InputError
 from cfglab.experiments.scoring.metric_models import MetricModel
+from cfglab.file_input import given_path
 from cfglab.metrics.registry import METRICS
 from cfglab.schedules.fields import nearest
 
@@ -35,6 +36,8 @@ def metric_models_of(metrics: Sequence[str], weights: str | None = None, device:
         if metric not in maker_of:
             reason = "every run of scenes has it" if metric in METRICS else nearest(metric, maker_of) or "it is unknown"
             raise InputError(f"metric '{metric}': {reason}; score with {', '.join(maker_of)}.")
+    if weights is not None and weights.startswith(("/", ".", "~")) and not given_path(weights).exists():
+        raise InputError(f"--weights {weights}: there is no such folder; give a folder with the weights, or a hub id.")
     chosen_makers = dict.fromkeys(maker_of[metric] for metric in metrics)
     if weights is not None and len(chosen_makers) > 1:
         raise InputError(

@@ -34,6 +34,8 @@ def save_comparison(comparison: Comparison, path: Path, width: float | None = No
     kind = path.suffix.lower()
     if kind not in TABLES + FIGURES:
         raise InputError(f"{path}: a comparison is saved as {', '.join(TABLES + FIGURES)}; name the file so.")
+    if width is not None and kind in TABLES:
+        raise InputError(f"{path} with width {width:g}: a width is of a figure, {', '.join(FIGURES)}; leave it out.")
     if width is not None and not 1 <= width <= 40:
         raise InputError(f"width {width:g}: inches, from 1 to 40; write 5.5.")
     check_target(path)

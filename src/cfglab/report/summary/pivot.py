@@ -94,7 +94,8 @@ def _first_look(axes: Sequence[Swept], at: Sequence[tuple[int, ...]], prompts: i
     names = [axis.name for axis in axes]
     if "group" in names and len({row[names.index("group")] for row in at if row[column] >= 0}) > 1:
         return "group", swept_axes[0].name
-    crossed = (axis.name for axis in swept_axes[1:] if any(row[column] >= 0 <= row[names.index(axis.name)] for row in at))
+    swept_with = [row for row in at if row[column] >= 0]
+    crossed = (axis.name for axis in swept_axes[1:] if any(row[names.index(axis.name)] >= 0 for row in swept_with))
     return next(crossed, images_axis), swept_axes[0].name
 
 

@@ -56,11 +56,12 @@ def _shows(tables: Tables, main: Metric, best: SettingRow, base: Estimate) -> st
     if tables.images_per_setting == 1:
         return f"{opening}, one image each, which describes these images and allows no interval and no test."
     if difference is None or difference.low is None or difference.p_holm is None:
-        return f"{opening} in {_basis(tables, mean.n)}, too few that pair with the baseline for an interval or a test."
+        basis = _basis(mean.n, len(tables.experiment.prompts))
+        return f"{opening} in {basis}, too few that pair with the baseline for an interval or a test."
     facts = f"{gap(difference.difference, main.unit)}, 95{NARROW}% interval "
     facts += f"{gap_span(difference.low, difference.high, main.unit)}, {_p_is(difference.p_holm)}"
     facts += f" after Holm over {compared}" if compared > 1 else ""
-    facts += f"; {_basis(tables, difference.n)}"
+    facts += f"; {_basis(difference.n, difference.n_prompts)}"
     better, worse = _found(tables, main)
     tally = f", and {worse} of the {compared} settings {'is' if worse == 1 else 'are'} worse than the baseline"
     tally = tally if worse and compared > 1 else ""
@@ -157,8 +158,7 @@ def _named(row: SettingRow) -> str:
     return f"“{title}”" if row.baseline or setting.group in title else f"“{title}” of {setting.group}"
 
 
-def _basis(tables: Tables, n: int) -> str:
-    prompts = len(tables.experiment.prompts)
+def _basis(n: int, prompts: int) -> str:
     return f"{count(n, 'image')} a setting {'of one prompt' if prompts == 1 else f'over {prompts} prompts'}"
 
 
