@@ -68,7 +68,8 @@ def markdown(done: Replication) -> str:
         *(_line(finding, unit) for finding in done.findings),
         "",
         f"Metric: {text(done.metric)}. The baseline is the best constant scale, "
-        f"{code(str(experiment.baseline.guidance))}, with a mean of {shown(done.baseline_mean, unit)}, unless a line names another one. Differences are paired "
+        f"{code(str(experiment.baseline.guidance))}, with a mean of {shown(done.baseline_mean, unit)}, unless a line "
+        "names another one. Differences are paired "
         f"by prompt and seed, at most {pairs:,} pairs of {len(experiment.prompts):,} prompts; intervals hold for other "
         f"prompts and other noises of this model. Holm's correction is over all {len(done.findings)} hypotheses. The "
         "p value of an equality is that of two one-sided tests against its margin.",
