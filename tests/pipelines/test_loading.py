@@ -93,6 +93,11 @@ def test_wrong_options_are_said(tiny_folder: Path, kwargs: dict[str, Any], words
         load(tiny_folder, **{"device": "cpu", **kwargs})
 
 
+def test_a_model_known_by_name_has_no_revision() -> None:
+    with pytest.raises(InputError, match="revision 'main' with the model scenes: only hub models have revisions"):
+        load("scenes", revision="main")
+
+
 def test_unknown_models_are_said() -> None:
     assert "no model 'scens': it is no folder here; known by name: scenes, scenes-flow; did you" in said("scens")
     assert "give one of them, a folder, or a hub id" in said("./nowhere/model")

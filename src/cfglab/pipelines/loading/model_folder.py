@@ -54,7 +54,11 @@ def locate(
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no file's name"
         raise InputError(f"no model {str(name)[:200]!r}: {reason}; give scenes, a folder or a hub id.") from error
-    if str(name) in scenes.MODELS:
+    known = str(name) in scenes.MODELS
+    if revision is not None and (known or exists):
+        what = f"model {name}" if known else f"folder {path}"
+        raise InputError(f"revision {revision!r} with the {what}: only hub models have revisions; leave it out.")
+    if known:
         path = scenes.folder(str(name))
     elif not exists:
         if not _HUB_ID.fullmatch(str(name)) or str(name).startswith("."):
@@ -66,8 +70,6 @@ def locate(
                 f"no model {str(name)[:200]!r}: it is no folder here; known by name: {', '.join(scenes.MODELS)};{hint}"
             )
         path = _from_hub(str(name), revision, allow_pickle, allow_download)
-    elif revision is not None:
-        raise InputError(f"revision {revision!r} with the folder {path}: only hub models have revisions; leave it out.")
     check_folder(path, allow_pickle)
     return path
 
