@@ -1,8 +1,8 @@
 """The hypotheses C1 to C4 of docs/findings/plan.md, from one run on each denoiser.
 
-    python -m training denoiser --branch w40 --wrong 0.4 --steps 1000
-    python -m training.export denoiser-w40 models/w40
-    cfglab run benchmarks/wrong_captions.yaml --model models/w40 --out runs/wrong-40       # and so on, for 0, 10 and 20
+    python -m training flow --branch w40 --wrong 0.4 --steps 1000                   # and so on, for 0, 10 and 20
+    python -m training.export flow-w40 models/w40
+    cfglab run benchmarks/wrong_captions.yaml --model models/w40 --dtype bfloat16 --out runs/wrong-40
     python -m benchmarks.wrong_captions 0=runs/wrong-0 10=runs/wrong-10 20=runs/wrong-20 40=runs/wrong-40
 
 A slope is that of a least-squares line through the differences of one (prompt, seed) over the shares of wrong captions;
