@@ -278,7 +278,7 @@ def test_the_page_shows_every_metric_and_image(pipe: Any, tmp_path: Path) -> Non
         ({"metrics": "clip_score"}, "metrics 'clip_score': a list of them is needed; write metrics=['clip_score']."),
         ({"width": 36}, "width 36: a size is a multiple of 8; leave it out for the model's own."),
         ({"pipe": object()}, "object cannot be guided"),
-        ({"guidances": lambda step: 3.0}, "the function '<lambda>' cannot be stored: another run could not call it;"),
+        ({"guidances": lambda _: 3.0}, "the function '<lambda>' cannot be stored: another run could not call it;"),
         ({"guidances": Function(max_w)}, "the function 'max_w' cannot be stored: another run could not call it;"),
         ({"guidances": {"mine": Guidance(Function(max_w) + 1)}}, "setting 'mine': the function 'max_w' cannot be"),
     ],
@@ -328,7 +328,7 @@ def test_pipelines_of_text_to_image_are_taken() -> None:
 
 
 def test_a_pipeline_that_fails_whatever_is_asked_is_refused_at_the_first_call(pipe: Any, tmp_path: Path) -> None:
-    """An error that is none of cfglab's: a traceback of diffusers, a network that fails, an image that is not finite."""
+    """An error that is none of cfglab's: a traceback of diffusers, a network that fails, an image of NaN."""
     edit = case("StableDiffusionXLInstructPix2PixPipeline").build()
     tokens = case("AmusedPipeline").build()
     with torch.no_grad():

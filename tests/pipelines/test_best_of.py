@@ -83,8 +83,8 @@ def test_other_pipelines_take_one_negative_prompt_and_give_what_they_make(name: 
         ({"generator": None}, "generate(generator=…): generate sets it itself; leave it out, or call the pipeline."),
         (
             {"best_of": 2, "guidance": 1},
-            "best_of with the guidance '1': candidates are compared by |cond - uncond| in the first 5 steps, and at the "
-            "first one w is 1, which needs one of the two; give a guidance that starts there.",
+            "best_of with the guidance '1': candidates are compared by |cond - uncond| in the first 5 steps, and at "
+            "the first one w is 1, which needs one of the two; give a guidance that starts there.",
         ),
         ({"num_videos_per_prompt": 2}, "generate(num_videos_per_prompt=…): generate sets it itself; leave it out"),
         ({"num_waveforms_per_prompt": 1}, "generate(num_waveforms_per_prompt=…): generate sets it itself;"),

@@ -157,7 +157,8 @@ def validation(
     Args:
         pipe: a pipeline of the networks that are trained, unwrapped: `unet=accelerator.unwrap_model(unet)`. Its own
             scheduler generates the images; the training's noise scheduler may be the same object.
-        guidances: as in `guide` but no functions, one or a list, or name -> guidance. The first is the baseline of comparisons.
+        guidances: as in `guide`, but no functions: one or a list, or name -> guidance. The first is the baseline of
+            comparisons.
         prompts: one or more prompts.
         out: the folder of the checkpoints.
         seeds: as in an experiment: a number, a list, or text such as "0..3". They are the same at every checkpoint.
