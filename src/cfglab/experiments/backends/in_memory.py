@@ -105,7 +105,7 @@ def check_call(pipeline: type, arguments: Collection[str] = ()) -> None:
     Raises:
         InputError: if it makes videos or sounds, or its call needs an image, a class or something else.
     """
-    parameters = inspect.signature(pipeline.__call__).parameters  # type: ignore[operator]
+    parameters = inspect.signature(pipeline.__call__).parameters
     named = {name: parameter for name, parameter in parameters.items() if parameter.kind not in _ANY}
     others = [f"{does} ({name})" for name, does in _OTHER_INPUT.items() if name in named]
     if "image" in named and "width" not in named:
