@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from cfglab.errors import InputError
+from cfglab.errors import NoNoiseLevel
 from cfglab.guidance.context import StepContext
 from cfglab.guidance.fields import Positive
 from cfglab.guidance.names import Space
@@ -67,7 +67,7 @@ class TSR(Transform):
         share = {"x0": 1 / alpha, "v": -sigma, "flow": -1 / alpha}.get(context.space)
         if share is None or context.latents is None:
             missing = "the parameterization of the prediction" if share is None else "latents"
-            raise InputError(
+            raise NoNoiseLevel(
                 f"tsr at step {context.step.index} without {missing}: it multiplies epsilon; name the prediction in "
                 "Guidance.start(prediction) and call combine(uncond, cond, step, latents)."
             )
@@ -77,7 +77,7 @@ class TSR(Transform):
 def _levels(step: Step) -> tuple[float, float]:
     """sigma and alpha of a step."""
     if step.sigma is None or (step.alpha is None and not math.isinf(step.sigma)):
-        raise InputError(
+        raise NoNoiseLevel(
             f"tsr at step {step.index} without sigma and alpha: its factor follows the noise level; give the step both."
         )
     return step.sigma, step.alpha or 0.0
