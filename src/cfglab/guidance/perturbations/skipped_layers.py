@@ -32,9 +32,7 @@ class SkippedLayers(ConditionalPass):
     @contextmanager
     def applied(self, denoiser: "Module") -> "Iterator[Module]":
         names = {block: layer for layer, block in blocks(denoiser, self.layers, self.method)}
-        text_first = {denoiser.get_submodule(name) for name in transformer_blocks(denoiser)} & names.keys()
-        if token_order(denoiser) is None:
-            text_first = set()
+        text_first = _stack(denoiser) if token_order(denoiser) is not None else set()
 
         def skipped(block: "Module", args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
             found = _inputs_of(block, args, kwargs, output, text_first=block in text_first)
@@ -53,10 +51,16 @@ class SkippedLayers(ConditionalPass):
 
     def _advice(self, denoiser: "Module", block: "Module") -> str:
         """The next step after a layer that cannot be skipped."""
-        stack = [denoiser.get_submodule(name) for name in transformer_blocks(denoiser)]
+        stack = _stack(denoiser)
         if block in stack or not stack:
             return f"leave {self.method} out for this {type(denoiser).__name__}."
         return layer_choices(denoiser, transformer_blocks(denoiser), skipped=True)
+
+
+def _stack(denoiser: "Module") -> "set[Module]":
+    """The transformer blocks of a network."""
+    modules = dict(denoiser.named_modules())
+    return {modules[name] for name in transformer_blocks(denoiser) if name in modules}
 
 
 def _inputs_of(
