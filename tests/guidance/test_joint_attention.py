@@ -231,9 +231,7 @@ def test_a_skipped_block_is_a_network_without_it(
 
 
 @pytest.mark.parametrize("name", ["sd3", "flux", "chroma", "qwen"])
-def test_a_skipped_attention_gives_image_and_text_what_it_was_given(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_skipped_attention_gives_image_and_text_what_it_was_given(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     got = run(name, SkippedLayers(("transformer_blocks.0.attn",)))
 
     def given(hidden_states: Tensor, encoder_hidden_states: Tensor, **_: Any) -> tuple[Tensor, Tensor]:

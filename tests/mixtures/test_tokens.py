@@ -80,7 +80,9 @@ def test_what_logits_do_not_have_is_said() -> None:
     ):
         Guidance("5 | apg()").start("logits").combine(u, c, Step(0, 2))
     for text in ("5 | cfg_zero_star()", "5 | cfg_zero_star(space=model)"):
-        with pytest.raises(InputError, match=r"^cfg_zero_star at step 0: it sets the prediction to zero, and logits of"):
+        with pytest.raises(
+            InputError, match=r"^cfg_zero_star at step 0: it sets the prediction to zero, and logits of"
+        ):
             Guidance(text).start("logits").plan(Step(0, 2))
     scaled = Guidance("5 | cfg_zero_star(space=model, zero_steps=0)").start("logits").combine(u, c, Step(0, 2))
     a = ((c * u).sum((1, 2)) / (u * u).sum((1, 2)))[:, None, None]

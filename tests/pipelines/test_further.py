@@ -297,7 +297,12 @@ def test_nothing_is_done_to_a_text_that_may_be_taken_for_the_image(name: str, la
 PARTS_THAT_ACT = [
     *(("AmusedPipeline", method, r"it has 0; name one", "0") for method in ("pag", "seg", "tpg", "skip_layers")),
     *(
-        ("Kandinsky5T2VPipeline", method, r"it has text_transf.*\.0, visual_t.*\.0; name", "visual_transformer_blocks.0")
+        (
+            "Kandinsky5T2VPipeline",
+            method,
+            r"it has text_transf.*\.0, visual_t.*\.0; name",
+            "visual_transformer_blocks.0",
+        )
         for method in ("tpg", "skip_layers")
     ),
     *(("LTX2Pipeline", method, r"it has 0 to 1; name one", "1") for method in ("tpg", "skip_layers")),

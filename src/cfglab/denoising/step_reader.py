@@ -187,8 +187,8 @@ def prediction_of(scheduler: Any) -> Space:
         scheduler: A diffusers scheduler.
 
     Returns:
-        "epsilon", "x0", "v", "flow" or "edm", the preconditioning of EDM (2206.00364), which is v with the opposite sign at
-        sigma_data 1 and has it in `v_prediction`; "model" if it is another one.
+        "epsilon", "x0", "v" or "flow"; "edm" of the preconditioning of EDM (2206.00364), but "v" if its sign is the
+        opposite one and `sigma_data` is 1, where that is v; "model" if it is another one.
 
     Examples:
         >>> from diffusers import FlowMatchEulerDiscreteScheduler

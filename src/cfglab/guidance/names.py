@@ -6,8 +6,8 @@ from cfglab.errors import InputError
 from cfglab.schedules.fields import nearest, shown
 
 Space = Literal["epsilon", "x0", "v", "flow", "edm", "logits", "model"]
-"""What the tensors of predictions mean; "edm": of a network with the preconditioning of EDM; "logits": of the tokens of a
-discrete model, normalized by its sampler."""
+"""What the tensors of predictions mean; "edm": of a network with the preconditioning of EDM; "logits": of the tokens of
+a discrete model, normalized by its sampler."""
 
 _ELSEWHERE = {"sample": "x0", "v_prediction": "v", "flow_prediction": "flow", "velocity": "flow", "eps": "epsilon"}
 """What other programs call them."""

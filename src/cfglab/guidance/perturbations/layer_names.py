@@ -9,7 +9,15 @@ from cfglab.errors import InputError
 if TYPE_CHECKING:
     from torch.nn import Module
 
-STACKS = ("transformer_blocks", "blocks", "layers", "single_transformer_blocks", "transformer_layers")
+STACKS = (
+    "transformer_blocks",
+    "blocks",
+    "layers",
+    "single_transformer_blocks",
+    "transformer_layers",
+    "double_stream_blocks",
+    "single_stream_blocks",
+)
 """What transformers call their list of blocks; a layer that is a number is one of the first of these."""
 
 ALIASES = {

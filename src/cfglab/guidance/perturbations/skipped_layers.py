@@ -52,8 +52,10 @@ class SkippedLayers(ConditionalPass):
     def _advice(self, denoiser: "Module", block: "Module") -> str:
         """The next step after a layer that cannot be skipped."""
         stack = _stack(denoiser)
-        if block in stack or not stack:
+        if block in stack:
             return f"leave {self.method} out for this {type(denoiser).__name__}."
+        if not stack:
+            return "name a part that gives the shape it is given as layers=…"
         return layer_choices(denoiser, transformer_blocks(denoiser), skipped=True)
 
 
@@ -63,9 +65,7 @@ def _stack(denoiser: "Module") -> "set[Module]":
     return {modules[name] for name in transformer_blocks(denoiser) if name in modules}
 
 
-def _inputs_of(
-    block: "Module", args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, *, text_first: bool
-) -> Any:
+def _inputs_of(block: "Module", args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, *, text_first: bool) -> Any:
     """The inputs that a block's outputs stand for: one of the same shape each, in the order of the outputs.
 
     Args:

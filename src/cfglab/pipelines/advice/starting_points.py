@@ -81,7 +81,8 @@ def starting_points(family: Family, methods: list[MethodAdvice]) -> list[Startin
         if family.prediction.value == "flow":
             candidates.append((f"{w} | cfg_zero_star()", "CFG-Zero*, made for flow models (2503.18886)"))
         else:
-            candidates.append((f"{w} | rescale(strength=0.7)", "less overexposure at high scales (2305.08891)"))
+            space = "" if family.prediction.value is not None else ", space=model"  # what it predicts is not known
+            candidates.append((f"{w} | rescale(strength=0.7{space})", "less overexposure at high scales (2305.08891)"))
     applying = {method.name for method in methods if method.applies}
     points = [
         StartingPoint(text, reason)
