@@ -84,9 +84,8 @@ def starting_points(family: Family, methods: list[MethodAdvice]) -> list[Startin
         if family.prediction.value == "flow":
             candidates.append((f"{w} | cfg_zero_star()", "CFG-Zero*, made for flow models (2503.18886)"))
         else:
-            scheduler: Any = family.scheduler.value
-            unknown = getattr(scheduler, "get", {}.get)("class") in UNKNOWN
-            space = ", space=model" if unknown else ""
+            scheduler: Any = family.scheduler.value or {}
+            space = ", space=model" if scheduler.get("class") in UNKNOWN else ""
             candidates.append((f"{w} | rescale(strength=0.7{space})", "less overexposure at high scales (2305.08891)"))
     applying = {method.name for method in methods if method.applies}
     points = [
