@@ -260,6 +260,11 @@ class Guide:
             return StepPlan(step, w, on=False, uncond=False, cond=True)
         full = [active for active in self._active if active.transform.strength == 1]
         zero = next((active.transform for active in full if active.transform.is_zero(step)), None)
+        if zero is not None and "logits" in (self.prediction, self.model):
+            raise InputError(
+                f"{zero.kind} at step {step.index}: it sets the prediction to zero, and logits of zero are tokens at "
+                "random, not a step that stands still; leave it out for a model of tokens."
+            )
         if zero is not None:
             return StepPlan(step, w, on=True, uncond=False, cond=False, zero=self.parameterization(zero, step))
         if not self._active:

@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from cfglab.errors import NoNoiseLevel
+from cfglab.errors import InputError, NoNoiseLevel
 from cfglab.guidance.context import StepContext
 from cfglab.guidance.fields import Positive
 from cfglab.guidance.names import Space
@@ -57,6 +57,8 @@ class TSR(Transform):
     data_sigma: Positive = 1.0
 
     def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
+        from cfglab.guidance.parameterization import parts
+
         sigma, alpha = _levels(context.step)
         if math.isinf(sigma):
             return guided
@@ -64,13 +66,17 @@ class TSR(Transform):
         ratio = (variance + sigma**2) / (variance / self.k + sigma**2)
         if context.space == "epsilon":
             return ratio * guided
-        share = {"x0": 1 / alpha, "v": -sigma, "flow": -1 / alpha}.get(context.space)
-        if share is None or context.latents is None:
-            missing = "the parameterization of the prediction" if share is None else "latents"
-            raise NoNoiseLevel(
-                f"tsr at step {context.step.index} without {missing}: it multiplies epsilon; name the prediction in "
-                "Guidance.start(prediction) and call combine(uncond, cond, step, latents)."
+        if context.space in ("model", "logits"):
+            raise InputError(
+                f"tsr at step {context.step.index} without the parameterization of the prediction: it multiplies "
+                "epsilon; leave it out, or in a loop of your own name the prediction, Guidance.start(prediction)."
             )
+        if context.latents is None:
+            raise InputError(
+                f"tsr at step {context.step.index} without latents: it multiplies epsilon; call "
+                "combine(uncond, cond, step, latents)."
+            )
+        share = parts(context.space, alpha, alpha * sigma)[1] / alpha  # of the latents, beside epsilon
         return ratio * guided + (1 - ratio) * share * context.latents
 
 
