@@ -146,7 +146,7 @@ class TransformerPatches:
         for path in (path for layer in layers for path in layer_paths(layer, self.names) or [layer]):
             if path not in blocks:
                 raise InputError(
-                    f"{method}: no layer {path!r} in {type(self.network).__name__}; {layer_choices(self.names)}"
+                    f"{method}: no layer {path!r} in {type(self.network).__name__}; {layer_choices(self.names, blocks)}"
                 )
             block, stack = blocks[path]
             if stack.patch:

@@ -48,6 +48,10 @@ class NotFinite(InputError):
     """A prediction became NaN: the network or the guidance overflowed."""
 
 
+class NoNoiseLevel(InputError):
+    """A schedule or a method reads the noise level or the sample of a step, which this step does not have."""
+
+
 class MachineError(CfglabError):
     """The machine failed: the disk is full, a folder is not writable, or memory is exhausted."""
 

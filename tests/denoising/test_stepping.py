@@ -12,6 +12,7 @@ import torch
 
 from cfglab.denoising.step_reader import StepReader, prediction_of, read_steps
 from cfglab.errors import InputError
+from cfglab.guidance.parameterization import convert
 from cfglab.step import Step
 
 SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
@@ -186,6 +187,50 @@ def test_edm_samplers_scale_by_sigma_data() -> None:
     for t in scheduler.timesteps[:1]:
         step = reader.next()
         assert step.alpha == pytest.approx(scheduler.scale_model_input(ones, t).item(), rel=1e-5)
+    assert prediction_of(scheduler) == "edm"
+
+
+PRECONDITIONED = [
+    (diffusers.CosineDPMSolverMultistepScheduler, 1.0, "v_prediction", "v"),  # Stable Audio Open
+    (diffusers.CosineDPMSolverMultistepScheduler, 1.0, "epsilon", "edm"),
+    (diffusers.EDMDPMSolverMultistepScheduler, 0.5, "epsilon", "edm"),  # Playground 2.5
+    (diffusers.EDMDPMSolverMultistepScheduler, 1.0, "v_prediction", "v"),
+    (diffusers.EDMEulerScheduler, 0.5, "epsilon", "edm"),  # Cosmos 1
+    (diffusers.EDMEulerScheduler, 2.0, "epsilon", "edm"),
+]
+
+
+@pytest.mark.parametrize(("kind", "data", "prediction_type", "space"), PRECONDITIONED)
+def test_the_clean_image_of_a_preconditioned_network_is_that_of_its_scheduler(
+    kind: Any, data: float, prediction_type: str, space: Any
+) -> None:
+    scheduler = kind(sigma_data=data, prediction_type=prediction_type)
+    assert prediction_of(scheduler) == space
+    scheduler.set_timesteps(6)
+    reader, generator = StepReader(scheduler), torch.Generator().manual_seed(0)
+    for index, t in enumerate(scheduler.timesteps):
+        sample, output = (torch.randn(2, 3, 4, generator=generator) for _ in range(2))
+        sample, sigma = sample * scheduler.sigmas[index], scheduler.sigmas[index]
+        scheduler._step_index = index
+        step, model_input = reader.next(), scheduler.scale_model_input(sample, t)
+        expected = scheduler.precondition_outputs(sample, output, sigma)
+        if hasattr(scheduler, "convert_model_output"):
+            assert torch.equal(scheduler.convert_model_output(output, sample), expected)
+        got = convert(output, model_input, step, space, "x0")
+        torch.testing.assert_close(got, expected, rtol=2e-4, atol=2e-4 * float(expected.abs().max()))
+        back = convert(got.double(), model_input.double(), step, "x0", space)
+        torch.testing.assert_close(back, output.double(), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        diffusers.EDMDPMSolverMultistepScheduler(sigma_data=0.5, prediction_type="v_prediction"),
+        diffusers.EDMDPMSolverMultistepScheduler(sigma_data=0.5, prediction_type="sample"),
+        diffusers.SCMScheduler(),
+    ],
+)
+def test_other_predictions_beside_sigma_data_are_not_guessed(scheduler: Any) -> None:
     assert prediction_of(scheduler) == "model"
 
 

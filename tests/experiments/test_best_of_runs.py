@@ -138,7 +138,7 @@ def test_a_mixture_and_a_guidance_without_first_steps_are_refused(
     small: Callable[..., Experiment], tmp_path: Path
 ) -> None:
     late = small(set={"baseline.best_of": 2, "baseline.guidance": 1})
-    with pytest.raises(InputError, match="one of the two predictions was not run there"):
+    with pytest.raises(InputError, match="at the first one w is 1, which needs one of the two"):
         run(late, tmp_path / "late", "cpu", quiet=True)
     mixture = {"model": "mixture:tree", "prompts": ["class 0"], "sampler": "euler"}
     with pytest.raises(InputError, match="a cell of a mixture has many"):

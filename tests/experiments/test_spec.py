@@ -13,7 +13,9 @@ from cfglab.experiments.spec.difference import describe_difference
 from cfglab.experiments.spec.experiment import Experiment, preset_names, read_assignments
 from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.store import Store
+from cfglab.guidance import Composed, Guidance
 from cfglab.report import report
+from cfglab.schedules import Function
 from tests.experiments.examples import SMALL
 
 
@@ -210,6 +212,10 @@ def test_settings_and_experiments_in_python() -> None:
         Experiment(name="own", prompts=("a cat",), seeds=(0,), baseline=base, settings=(other, base))
 
 
+def _setting(guidance: Any) -> Setting:
+    return Setting(name="a", group="a", title="a", guidance=guidance)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -223,6 +229,9 @@ def test_settings_and_experiments_in_python() -> None:
         (lambda _: report(5), "path 5: it is a int"),
         (lambda _: Setting(name="a", guidance=3), "setting 'a': group: is missing"),
         (lambda _: Setting(name="a", group="a", title="a", guidance=3, best_off=2), "there is no field 'best_off'"),
+        (lambda _: _setting(lambda step: 7.5 - step.progress), "setting 'a': the function '<lambda>' cannot be stored"),
+        (lambda _: _setting(Guidance(Function(max).inside(progress=(0, 0.5)))), "the function 'max' cannot be stored"),
+        (lambda _: _setting(Guidance(3, [Composed(prompt="\ud800")])), "it cannot be stored as JSON"),
     ],
 )
 def test_values_of_another_kind_in_python_are_one_line(tmp_path: Path, make: Any, words: str) -> None:

@@ -196,6 +196,17 @@ def test_tsr_is_what_both_schedulers_of_the_authors_compute() -> None:
     torch.testing.assert_close(got, (ratio * ((1 - t) * c + x) - x) / (1 - t), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("data", [0.5, 1.0])
+def test_tsr_multiplies_epsilon_of_edm_too(data: float) -> None:
+    _, c, x = double()
+    step = Step(4, 10, sigma=0.8, alpha=1 / math.hypot(data, 0.8))
+    got = Guidance(1, [TSR(k=1.3)]).start("edm").combine(None, c, step, x)
+    ratio = (1 + 0.8**2) / (1 / 1.3 + 0.8**2)
+    torch.testing.assert_close(
+        convert(got, x, step, "edm", "epsilon"), ratio * convert(c, x, step, "edm", "epsilon"), rtol=1e-9, atol=1e-9
+    )
+
+
 def test_tsr_leaves_pure_noise_alone_and_says_what_it_needs() -> None:
     _, c, x = double()
     first = Step(0, 4, sigma=math.inf, alpha=0.0)

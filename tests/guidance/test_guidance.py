@@ -195,7 +195,7 @@ def test_a_function_is_a_schedule() -> None:
         (lambda: parse_guidance("7.5 | __import__('os')"), "no transform '__import__'"),
         (
             lambda: Guidance(5).start("v_prediction"),
-            "prediction='v_prediction': a parameterization is epsilon, x0, v, flow, logits, model; write v.",
+            "prediction='v_prediction': a parameterization is epsilon, x0, v, flow, edm, logits, model; write v.",
         ),
         (lambda: Guidance(5).start("v", "sample"), "logits, model; write x0."),
         (lambda: parse_guidance("4 | pag(layers=single.3, s=1.5)"), "is written in quotes; write 'single.3'"),

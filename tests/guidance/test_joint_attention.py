@@ -230,10 +230,40 @@ def test_a_skipped_block_is_a_network_without_it(
     assert (expected - run(name)).abs().max() > 1e-2
 
 
-def test_as_many_tokens_of_text_as_of_the_image_are_told_apart() -> None:
-    flux = network("flux")
+@pytest.mark.parametrize("name", ["sd3", "flux", "chroma", "qwen"])
+def test_a_skipped_attention_gives_image_and_text_what_it_was_given(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    got = run(name, SkippedLayers(("transformer_blocks.0.attn",)))
+
+    def given(hidden_states: Tensor, encoder_hidden_states: Tensor, **_: Any) -> tuple[Tensor, Tensor]:
+        return hidden_states, encoder_hidden_states
+
+    plain = run(name)
+    monkeypatch.setattr(network(name).transformer_blocks[0].attn, "forward", given)
+    expected = run(name)
+    torch.testing.assert_close(got, expected, **EXACT)
+    assert (expected - plain).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        *((name, "transformer_blocks.0.norm1") for name in ("sd3", "flux", "chroma")),
+        *((name, "pos_embed") for name in ("sd3", "flux", "chroma", "qwen")),
+        ("flux", "time_text_embed"),
+        ("wan", "rope"),
+        ("z", "t_embedder"),
+    ],
+)
+def test_a_part_that_gives_something_else_than_it_is_given_is_refused(name: str, layer: str) -> None:
+    said = rf"skip_layers: layer '{layer}', a \w+, changes the shape, so it cannot be skipped; it has 0 to \d.*; name"
+    with pytest.raises(InputError, match=said):
+        run(name, SkippedLayers((layer,)))
+
+
+def flux_of_equal_lengths() -> dict[str, Tensor]:
+    """Arguments of Flux with as many tokens of the image as of the text."""
     generator = torch.Generator().manual_seed(0)
-    named = {
+    return {
         "hidden_states": torch.randn(1, TEXT, 16, generator=generator).double(),
         "encoder_hidden_states": torch.randn(1, TEXT, 32, generator=generator).double(),
         "pooled_projections": torch.randn(1, 32, generator=generator).double(),
@@ -241,6 +271,21 @@ def test_as_many_tokens_of_text_as_of_the_image_are_told_apart() -> None:
         "img_ids": torch.cartesian_prod(torch.zeros(1), torch.arange(1.0), torch.arange(float(TEXT))).double(),
         "txt_ids": torch.zeros(TEXT, 3).double(),
     }
+
+
+def test_an_attention_whose_streams_have_one_shape_is_refused() -> None:
+    flux = network("flux")
+    said = "layer 'double.1.attn', a FluxAttention, has two streams of one shape.*; it has 0 to 1, single.0 to single.1"
+    with (
+        torch.no_grad(),
+        pytest.raises(InputError, match=said),
+        SkippedLayers(("double.1.attn",)).applied(flux),
+    ):
+        flux(**flux_of_equal_lengths())
+
+
+def test_as_many_tokens_of_text_as_of_the_image_are_told_apart() -> None:
+    flux, named = network("flux"), flux_of_equal_lengths()
     with torch.no_grad(), SkippedLayers(("double.0-1", "single.0-1")).applied(flux):
         got = flux(**named).sample
         time = flux.time_text_embed(named["timestep"] * 1000, named["pooled_projections"])

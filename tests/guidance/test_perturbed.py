@@ -314,8 +314,8 @@ def test_layers_that_are_not_there_are_said(unet: Any, variation: Perturbation, 
 
 
 def test_attention_shared_with_the_text_is_refused_where_its_tokens_are_not_known() -> None:
-    for layer in ("joint_transformer_blocks.0", "single_transformer_blocks.0"):
-        with pytest.raises(InputError, match=rf"pag: in layer '{layer}' of AuraFlowTransformer2DModel text and image"):
+    for layer in ("joint_transformer_blocks.0", "single_transformer_blocks.0", "mid"):
+        with pytest.raises(InputError, match=r"pag: in AuraFlowTransformer2DModel text and image share one attention"):
             IdentityAttention((layer,)).applied(aura_flow.build().transformer).__enter__()
 
 
@@ -330,6 +330,26 @@ def test_streams_of_one_shape_cannot_be_told_apart() -> None:
         SkippedLayers(("0",)).applied(nn.ModuleDict({"blocks": network})),
     ):
         network[0](torch.zeros(1, 3, 2), torch.ones(1, 3, 2))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "said"),
+    [
+        (lambda x: (x + 1, x + 2), "gives several outputs for one input"),
+        (lambda x: {"sample": x}, "gives a dict"),
+        (lambda _: (), "changes the shape"),
+        (lambda x: (x + 1, x[:, :1]), "changes the shape"),
+    ],
+)
+def test_outputs_that_stand_for_no_input_of_their_own_are_refused(outputs: Any, said: str) -> None:
+    class Block(nn.Module):
+        def forward(self, hidden_states: Tensor) -> Any:
+            return outputs(hidden_states)
+
+    network = nn.ModuleDict({"blocks": nn.Sequential(Block())})
+    said = rf"s2: layer 'blocks.0', a Block, {said}, so it cannot be skipped; leave s2 out for this ModuleDict\."
+    with pytest.raises(InputError, match=said), SkippedLayers(("blocks.0",), "s2").applied(network):
+        network.blocks[0](torch.zeros(1, 3, 2))
 
 
 def test_fused_projections_are_refused(unet: Any) -> None:

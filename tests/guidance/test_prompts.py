@@ -93,7 +93,9 @@ def test_they_ask_for_the_rows_without_the_prompt_under_another() -> None:
     assert Guidance(3, [PerpNeg(prompt="a"), Composed(prompt="a")]).start().plan(STEP).passes == (SecondPrompt("a"),)
 
 
-@pytest.mark.parametrize("prompt", ["blue", "a cat, 'late' | \"old\"", "not", "None", "", "3", "naïve ☂", "a\\b", "(x"])
+@pytest.mark.parametrize(
+    "prompt", ["blue", "a cat, 'late' | \"old\"", "not", "None", "", "3", "naïve ☂", "a\\b", "(x", "a\nb"]
+)
 def test_prompts_are_written_and_read(prompt: str) -> None:
     guidance = Guidance(3, [PerpNeg(prompt=prompt), Composed(prompt=prompt, weight=2)])
     assert parse_guidance(str(guidance)) == guidance
@@ -111,6 +113,8 @@ def test_a_bar_in_quotes_is_no_bar() -> None:
         ("3 | perp_neg()", "perp_neg without prompt: it is needed; write perp_neg(prompt=…)."),
         ("3 | perp_neg(prompt=blue, weight=-1)", "perp_neg(weight=-1): it must be 0 or more"),
         ("3 | perp_neg(prompt='blue)", "is not written as a transform is"),
+        ("3 | composed(prompt='dog\ncat')", "there is a line break between quotes, where it is written as two letters"),
+        ('3 | nag(s=3, prompt="a dog-\r\nlike cat, late")', "there is a line break between quotes"),
         ("3 | dual_cfg(prompt=blue, middle=x)", "a finite number is needed"),
     ],
 )
@@ -118,3 +122,4 @@ def test_faults_are_one_line(text: str, said: str) -> None:
     with pytest.raises(InputError) as error:
         parse_guidance(text)
     assert said in str(error.value)
+    assert "\n" not in str(error.value)

@@ -124,7 +124,7 @@ def test_where_it_acts_and_what_it_costs(unet: Any) -> None:
 
 
 def test_attention_shared_with_the_text_is_refused(sd3: Any) -> None:
-    with pytest.raises(InputError, match="sag: no self-attention in layer 'mid' of SD3Transformer2DModel"):
+    with pytest.raises(InputError, match="sag: in SD3Transformer2DModel text and image share one attention"):
         BlurredSample("cond", STEP, 1.0, "flow").applied(sd3).__enter__()
 
 

@@ -41,6 +41,29 @@ def test_every_space_from_every_other(sigma: float, kind: str, source: str, targ
     torch.testing.assert_close(got, known[target], rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("sigma", [0.002, 0.7, 80.0])
+@pytest.mark.parametrize("data", [0.5, 1.0])
+@pytest.mark.parametrize("other", [*SPACES, "edm"])
+def test_the_preconditioning_of_edm(sigma: float, data: float, other: str) -> None:
+    """2206.00364, table 1: x0 = c_skip x + c_out F with x = x0 + sigma epsilon, and the network is given c_in x."""
+    alpha = 1 / math.sqrt(data**2 + sigma**2)
+    latents, known = truth(alpha, sigma)
+    x = known["x0"] + sigma * known["epsilon"]
+    known["edm"] = (known["x0"] - data**2 * alpha**2 * x) / (sigma * data * alpha)
+    step = Step(0, 10, sigma=sigma, alpha=alpha)
+    for source, target in (("edm", other), (other, "edm")):
+        got = convert(known[source], latents, step, source, target)  # type: ignore[arg-type]
+        torch.testing.assert_close(got, known[target], rtol=1e-6, atol=1e-6)
+    if data == 1:
+        torch.testing.assert_close(known["edm"], -known["v"], rtol=1e-9, atol=1e-9)
+
+
+def test_edm_is_refused_where_the_levels_are_not_those_of_edm() -> None:
+    latents, known = truth(0.5, 2.0)
+    with pytest.raises(InputError, match=r"factors of signal 0\.5 and noise 1: those of EDM are"):
+        convert(known["v"], latents, Step(0, 10, sigma=2.0, alpha=0.5), "v", "edm")
+
+
 @pytest.mark.parametrize(("source", "target"), list(itertools.product(SPACES, SPACES)))
 def test_ratio_turns_differences(source: str, target: str) -> None:
     sigma = 0.7

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -18,11 +19,14 @@ from diffusers.training_utils import EMAModel
 from peft import LoraConfig
 from torch.utils.data import DataLoader
 
-from cfglab import Experiment, InputError, Store, load, run, validation
+from cfglab import Experiment, Function, Guidance, InputError, Store, load, run, validation
+from cfglab.experiments.backends.in_memory import check_call
 from cfglab.experiments.execution.reproduce import reproduce
 from cfglab.guidance import PAG
 from cfglab.integrations.validation import Checkpoint, undisturbed
+from cfglab.pipelines.loading.text_to_image import SIDE
 from cfglab.report import report
+from tests.pipelines.families import case
 from tests.tiny import tiny_pipeline
 
 GUIDANCES = ["1", "5", "linear(max=7.5) | momentum()"]
@@ -38,6 +42,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def pipe(folder: Path) -> Any:
     return fresh(folder)
+
+
+def max_w(step: Any) -> float:
+    return 5.0 - step.progress
 
 
 def fresh(folder: Path) -> Any:
@@ -270,6 +278,9 @@ def test_the_page_shows_every_metric_and_image(pipe: Any, tmp_path: Path) -> Non
         ({"metrics": "clip_score"}, "metrics 'clip_score': a list of them is needed; write metrics=['clip_score']."),
         ({"width": 36}, "width 36: a size is a multiple of 8; leave it out for the model's own."),
         ({"pipe": object()}, "object cannot be guided"),
+        ({"guidances": lambda _: 3.0}, "the function '<lambda>' cannot be stored: another run could not call it;"),
+        ({"guidances": Function(max_w)}, "the function 'max_w' cannot be stored: another run could not call it;"),
+        ({"guidances": {"mine": Guidance(Function(max_w) + 1)}}, "setting 'mine': the function 'max_w' cannot be"),
     ],
 )
 def test_what_cannot_work_is_said_before_the_training(
@@ -280,6 +291,77 @@ def test_what_cannot_work_is_said_before_the_training(
         validation(given.pop("pipe"), given.pop("guidances"), given.pop("prompts"), out=tmp_path, **given)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("WanPipeline", "makes videos (num_frames)"),
+        ("StableAudioPipeline", "takes no width"),
+        ("AceStepPipeline", "takes no width"),
+        ("VQDiffusionPipeline", "takes no width"),
+        ("DiTPipeline", "needs class_labels"),
+        ("StableDiffusionInstructPix2PixPipeline", "needs an image (image)"),
+        ("StableDiffusionControlNetPipeline", "needs an image (controlnet_conditioning_scale)"),
+        ("StableDiffusionImg2ImgPipeline", "needs an image (strength)"),
+        ("StableVideoDiffusionPipeline", "makes videos (num_frames)"),
+        ("Kandinsky5I2IPipeline", "needs image"),
+    ],
+)
+def test_a_pipeline_that_makes_no_images_of_prompts_is_refused(name: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        check_call(getattr(diffusers, name))
+    assert str(error.value) == (
+        f"{name}: an experiment has images of a width and a height, made of prompts alone, and this pipeline {said}; "
+        "call it yourself under cfglab.guide(pipe, …)."
+    )
+    if name in ("WanPipeline", "DiTPipeline"):
+        with pytest.raises(InputError, match="made of prompts alone"):
+            validation(case(name).build(), 5, "a cat", out=tmp_path / "out", steps=1, width=16, height=16)
+        assert not (tmp_path / "out").exists()
+
+
+def test_pipelines_of_text_to_image_are_taken() -> None:
+    for name in (*SIDE, "AmusedPipeline", "FluxKontextPipeline", "IFPipeline", "Kandinsky5T2IPipeline"):
+        check_call(getattr(diffusers, name))
+    check_call(diffusers.Kandinsky5I2IPipeline, ["image"])
+
+
+def test_a_pipeline_that_fails_whatever_is_asked_is_refused_at_the_first_call(pipe: Any, tmp_path: Path) -> None:
+    """An error that is none of cfglab's: a traceback of diffusers, a network that fails, an image of NaN."""
+    edit = case("StableDiffusionXLInstructPix2PixPipeline").build()
+    tokens = case("AmusedPipeline").build()
+    with torch.no_grad():
+        pipe.unet.conv_out.bias.fill_(float("nan"))
+    for made, said in ((edit, "image"), (tokens, "list"), (pipe, "NaN in the guided prediction")):
+        with pytest.raises(InputError) as error:
+            validation(made, {"a": 5, "b": 6}, PROMPTS, out=tmp_path / "out", steps=1, width=16, height=16)(0)
+        assert str(error.value).startswith("guidance 'a': all 2 images failed, the first with: ")
+        assert said in str(error.value)
+        assert "\n" not in str(error.value)
+        assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_guidance_that_fails_is_refused_at_the_first_call(pipe: Any, tmp_path: Path) -> None:
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("the shapes differ")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PAG, "weak_pass", fail)
+        with pytest.raises(InputError) as error:
+            validation(pipe, {"plain": 5, "pag": "5 | pag()"}, "a cat", out=tmp_path, steps=1)(0)
+    assert str(error.value) == "guidance 'pag': RuntimeError: the shapes differ"
+
+
+def test_without_an_image_there_are_no_pixels(pipe: Any, tmp_path: Path) -> None:
+    """All images of a later call fail, and the training goes on."""
+    validate = validation(pipe, [5, 6], PROMPTS, out=tmp_path, steps=1)
+    validate(0)
+    with torch.no_grad():
+        pipe.unet.conv_out.bias.fill_(float("nan"))
+    done = validate(1)
+    assert (done.run.failed, done.images, dict(done.scalars)) == (4, (), {})
+    assert (done.pixels.shape, done.pixels.dtype) == ((0, 0, 0, 3), np.uint8)
 
 
 def test_a_method_that_does_not_fit_is_refused_at_the_first_call(pipe: Any, tmp_path: Path) -> None:

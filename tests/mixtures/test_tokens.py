@@ -79,6 +79,14 @@ def test_what_logits_do_not_have_is_said() -> None:
         InputError, match=r"^the logits of tokens have no epsilon, x0, v or flow, so 'x0' cannot be had"
     ):
         Guidance("5 | apg()").start("logits").combine(u, c, Step(0, 2))
+    for text in ("5 | cfg_zero_star()", "5 | cfg_zero_star(space=model)"):
+        with pytest.raises(
+            InputError, match=r"^cfg_zero_star at step 0: it sets the prediction to zero, and logits of"
+        ):
+            Guidance(text).start("logits").plan(Step(0, 2))
+    scaled = Guidance("5 | cfg_zero_star(space=model, zero_steps=0)").start("logits").combine(u, c, Step(0, 2))
+    a = ((c * u).sum((1, 2)) / (u * u).sum((1, 2)))[:, None, None]
+    assert torch.allclose(scaled, a * u + 5 * (c - a * u), atol=1e-5)
     with pytest.raises(InputError, match="every probability above 0"):
         guided_table(torch.tensor([0.0, 1.0]), torch.tensor([0.5, 0.5]), 2)
     with pytest.raises(InputError, match="at most 100,000 states"):

@@ -49,7 +49,8 @@ run with this prompt would have. That needs a condition which is one text: with 
 without a mask of the tokens that are read, which is then that of the further prompt (PixArt, Sana, Lumina, Allegro,
 PRX, Kandinsky 3, Krea 2, HunyuanVideo, LTX, Mochi, Qwen-Image, Chroma). Refused with the reason are several texts
 (HunyuanDiT, AudioLDM 2, LTX-2), and a text that is not the encoding alone: the duration stands behind it (Stable
-Audio), or its tokens are told from those of images (Qwen-Image 2.1).
+Audio), or its tokens are told from those of images (Qwen-Image 2.1). `vsf` runs on Stable Audio 1: it puts the tokens
+of its prompt, and no duration, behind the text and the duration of the conditional row.
 
 In the attention of `nag` and `vsf` each text is read with its own mask; the shorter one is filled up with tokens that
 nothing reads. They are refused where the network puts a mean of the text into the embedding of its timestep as well

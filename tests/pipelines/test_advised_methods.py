@@ -13,6 +13,7 @@ from cfglab.errors import InputError
 from cfglab.guidance.perturbations.layer_names import transformer_blocks
 from cfglab.pipelines.advice.catalogue import families, tried
 from cfglab.pipelines.advice.methods import methods_for, not_guided
+from cfglab.pipelines.advice.starting_points import starting_points
 from cfglab.pipelines.interception.wrapped_modules import core_of
 from tests.pipelines.families import Case, cases
 from tests.pipelines.test_builders import shared
@@ -87,6 +88,16 @@ def test_what_is_refused_does_not_apply_and_what_applies_is_not_refused(name: st
                     assert advice.reason
                 elif (name, method) not in NO_MEANING:
                     assert advice.applies is not False, (family.name, method, advice.reason)
+
+
+@pytest.mark.parametrize("name", sorted(CLASSES))
+def test_what_advise_recommends_to_start_from_runs(name: str) -> None:
+    for family in families().values():
+        if family.pipeline == name:
+            for point in starting_points(family, methods_for(family)):
+                said = refusal(CLASSES[name], point.text)
+                few = "s2()" in point.text and "has no two transformer blocks" in said  # the tiny one
+                assert not said or few, (family.name, point.text)
 
 
 @pytest.mark.parametrize(("name", "method"), sorted(key for key, (acts, _) in tried().items() if acts))

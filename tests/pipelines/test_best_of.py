@@ -83,8 +83,15 @@ def test_other_pipelines_take_one_negative_prompt_and_give_what_they_make(name: 
         ({"generator": None}, "generate(generator=…): generate sets it itself; leave it out, or call the pipeline."),
         (
             {"best_of": 2, "guidance": 1},
-            "best_of with the guidance '1': candidates are compared by |cond - uncond| in the",
+            "best_of with the guidance '1': candidates are compared by |cond - uncond| in the first 5 steps, and at "
+            "the first one w is 1, which needs one of the two; give a guidance that starts there.",
         ),
+        ({"num_videos_per_prompt": 2}, "generate(num_videos_per_prompt=…): generate sets it itself; leave it out"),
+        ({"num_waveforms_per_prompt": 1}, "generate(num_waveforms_per_prompt=…): generate sets it itself;"),
+        ({"lyrics": ["la", "lu"]}, "generate(lyrics=['la', 'lu']): generate makes images of one prompt, so it is one"),
+        ({"best_of": 4, "guidance": ["5"] * 4}, "4 guidances for the best 1 of 4: candidates are compared under one"),
+        ({"best_of": 4, "guidance": [5, 3]}, "2 guidances for the best 1 of 4: candidates are compared under one"),
+        ({"guidance": ["5", "3"]}, "2 guidances for 1 images: a list holds one per image; give that many, or a single"),
     ],
 )
 def test_what_it_cannot_do_is_one_line(pipe: Any, arguments: dict[str, Any], said: str) -> None:
@@ -92,3 +99,63 @@ def test_what_it_cannot_do_is_one_line(pipe: Any, arguments: dict[str, Any], sai
         generate(pipe, **{"prompt": "a cat", **arguments}, **ARGUMENTS)
     assert str(error.value).startswith(said)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("guidance", "reason"),
+    [
+        ("5 | icg()", "icg takes the place of one of the two; leave icg out, or best_of."),
+        ("5 | nag(s=3)", "nag takes the place of one of the two; leave nag out, or best_of."),
+        ("5 | cfg_zero_star()", "cfg_zero_star runs neither at the first one; leave cfg_zero_star out, or best_of."),
+        (
+            "constant(5).inside(steps=(1, 4))",
+            "at the first one w is 1, which needs one of the two; give a guidance that",
+        ),
+        (
+            "constant(5).inside(steps=(0, 2))",
+            "from step 2 on one of the two is left out; compare by the steps before it",
+        ),
+        ("5 | adaptive(similarity=0.1)", "on one of the two is left out; compare by the steps before it, early="),
+    ],
+)
+def test_why_candidates_cannot_be_compared(pipe: Any, guidance: str, reason: str) -> None:
+    """The advice holds: with the number of early steps that it names, they are compared."""
+    with pytest.raises(InputError) as error:
+        generate(pipe, "a cat", guidance, best_of=2, early=3, **ARGUMENTS)
+    assert reason in str(error.value)
+    if named := str(error.value).partition("early=")[2]:
+        assert generate(pipe, "a cat", guidance, best_of=2, early=int(named[0]), **ARGUMENTS).differences
+
+
+def test_a_network_that_reads_the_scale_has_nothing_to_compare() -> None:
+    made = case("FluxPipeline-embedded").build()
+    with pytest.raises(InputError, match="this pipeline, so called, makes one prediction a step; leave best_of out"):
+        generate(made, "a cat", 5, best_of=2, early=1, height=16, width=16, **ARGUMENTS)
+
+
+@pytest.mark.parametrize("guidance", [["5"], (5,), [5, 3]])
+def test_a_list_is_one_guidance_for_each_image(pipe: Any, guidance: Any) -> None:
+    found = generate(pipe, "a cat", guidance, best_of=len(guidance), count=len(guidance), **ARGUMENTS)
+    with guide(pipe, guidance):
+        assert torch.equal(found.images, draw(pipe, ["a cat"] * len(guidance), seeds=found.seeds))
+
+
+def test_several_guidances_are_refused_before_anything_runs(pipe: Any) -> None:
+    def run(*_: Any) -> None:
+        raise AssertionError("the network ran")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(pipe.unet), "forward", run)
+        with pytest.raises(InputError, match="4 guidances"):
+            generate(pipe, "a cat", ["5", "3", "4", "5"], best_of=4, **ARGUMENTS)
+
+
+def test_lyrics_are_those_of_every_candidate() -> None:
+    made = case("AceStepPipeline").build()
+    given = {"audio_duration": 0.4, "num_inference_steps": 2, "output_type": "latent", "vocal_language": "en"}
+    found = generate(made, "a song", 5, best_of=2, early=1, lyrics="la", **given)
+    assert len(found.seeds) == 1
+    generator = torch.Generator().manual_seed(found.seeds[0])
+    with guide(made, 5):
+        plain = made(["a song"], lyrics=["la"], generator=[generator], **given)[0]
+    assert torch.equal(found.images, plain)

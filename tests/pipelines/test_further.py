@@ -294,6 +294,36 @@ def test_nothing_is_done_to_a_text_that_may_be_taken_for_the_image(name: str, la
         made.call(pipe_of(name), 5.0, steps=2)
 
 
+PARTS_THAT_ACT = [
+    *(("AmusedPipeline", method, r"it has 0; name one", "0") for method in ("pag", "seg", "tpg", "skip_layers")),
+    *(
+        (
+            "Kandinsky5T2VPipeline",
+            method,
+            r"it has text_transf.*\.0, visual_t.*\.0; name",
+            "visual_transformer_blocks.0",
+        )
+        for method in ("tpg", "skip_layers")
+    ),
+    *(("LTX2Pipeline", method, r"it has 0 to 1; name one", "1") for method in ("tpg", "skip_layers")),
+    *(("Kandinsky5T2VPipeline", method, r"no layer of this network.*; leave the", None) for method in ("pag", "seg")),
+]
+
+
+@pytest.mark.parametrize(("name", "method", "said", "layer"), PARTS_THAT_ACT)
+def test_the_layers_that_a_refusal_names_are_those_with_which_a_method_acts(
+    name: str, method: str, said: str, layer: str | None
+) -> None:
+    made, pipe = case(name), pipe_of(name)
+    window = ", start=0, stop=1" if method == "skip_layers" else ""
+    with pytest.raises(InputError, match=said), guide(pipe, f"3 | {method}(layers=mid{window})"):
+        made.call(pipe, 5.0, steps=2)
+    if layer is not None:
+        plain = made.call(pipe, 5.0, steps=2)
+        with guide(pipe, f"3 | {method}(layers='{layer}'{window})"):
+            assert not torch.equal(made.call(pipe, 5.0, steps=2), plain)
+
+
 @pytest.mark.parametrize(("name", "layer"), TWO_STREAMS)
 def test_tpg_takes_the_tokens_beside_a_text_for_the_image(name: str, layer: str) -> None:
     made, pipe = case(name), pipe_of(name)

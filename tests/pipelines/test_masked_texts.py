@@ -267,6 +267,28 @@ def test_the_texts_of_cosmos_are_read_without_a_mask(kind: str) -> None:
     assert (got - plain).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("text", ["composed(prompt=b)", "nag(s=5, prompt=b)", "vsf(prompt=b)"])
+def test_of_stable_audio_vsf_alone_takes_a_text_without_the_duration(text: str) -> None:
+    lengths: list[tuple[int, ...]] = []
+    pipe = pipe_of("StableAudioPipeline")
+    projection = pipe.transformer.cross_attention_proj.register_forward_hook(
+        lambda _, args, __: lengths.append(tuple(args[0].shape))
+    )
+    try:
+        if text.startswith("vsf"):
+            call("StableAudioPipeline", f"3 | {text}")
+            own, longer = sorted({shape[1] for shape in lengths})
+            texts = [shape for shape in lengths if shape[1] == longer]
+            alone = pipe.tokenizer("b").input_ids
+            assert longer == own + len(alone)
+            assert texts
+        else:
+            with pytest.raises(InputError, match=r"it encodes to \(64, 32\), where the rows have \(66, 32\)"):
+                call("StableAudioPipeline", f"3 | {text}")
+    finally:
+        projection.remove()
+
+
 # -- what is refused -------------------------------------------------------------------------------------------------
 
 

@@ -98,7 +98,8 @@ def test_the_scheduler_of_every_family_is_built_and_says_the_same_prediction() -
             continue
         levels = family_levels(family, 4)
         assert len(levels.steps) == 4, name
-        assert levels.prediction in (family.prediction.value, "model"), name
+        preconditioned = "sigma_data" in family.scheduler.value.get("settings", {})  # by EDM, what its type is said of
+        assert levels.prediction in (family.prediction.value, "model", *(["edm"] if preconditioned else [])), name
 
 
 def test_the_levels_of_a_shifted_flow_are_its_formula() -> None:

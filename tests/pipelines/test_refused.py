@@ -20,6 +20,7 @@ from cfglab.pipelines.profiles.lookup import profile_of
 from cfglab.pipelines.profiles.source_check import read_source
 from cfglab.pipelines.profiles.table import profiles
 from cfglab.pipelines.profiles.table_refused import GUIDER, REFUSED
+from cfglab.step import steps
 from tests.pipelines.families import Case, case
 from tests.pipelines.families.parts import pil
 from tests.pipelines.refused import EVERY, outcomes, tried
@@ -60,10 +61,52 @@ def refused(name: str, guidance: Any, words: str, scale: float | None = None, **
         ("QwenImagePipeline", 4.0, {"negative": None}, "true_cfg_scale=4.0 .* and a negative_prompt"),
         ("WanPipeline", 1.0, {}, "guidance_scale=1.0 inside guide"),
         ("StableDiffusionInstructPix2PixPipeline", 3.0, {"image_guidance_scale": 0.5}, "an image_guidance_scale of 1"),
+        ("StableDiffusionXLInstructPix2PixPipeline", 3.0, {"image_guidance_scale": 0.5}, "=0.5 .*_scale of 1 or more"),
+        (
+            "StableDiffusionXLInstructPix2PixPipeline",
+            3.0,
+            {"image_guidance_scale": 0.5, "images": 3},
+            "an image_guidance_scale of 1 or more",
+        ),
     ],
 )
 def test_a_call_without_guidance(name: str, scale: float, arguments: dict[str, Any], words: str) -> None:
     refused(name, 3.0, words, scale, **arguments)
+
+
+@pytest.mark.parametrize("name", ["AmusedPipeline", "VQDiffusionPipeline"])
+@pytest.mark.parametrize(
+    ("guidance", "advice"),
+    [
+        ("constant(5).inside(sigma=(0.1, 5))", "use progress= or steps= in place of sigma=, or a schedule over the"),
+        ("linear(max=8, min=2).inside(sigma=(0.1, 5)) + 1", "use progress= or steps= in place of sigma="),
+        ("cfg_plus_plus(lam=0.6)", "or a schedule over the steps"),
+        ("phases(scales=(3, 1), sigma=(1,))", "or a schedule over the steps"),
+        ("5 | higs(space=model)", "leave it out"),
+        ("5 | tag()", "leave it out"),
+        ("5 | tsr()", "leave it out"),
+    ],
+)
+def test_tokens_have_no_noise_level(name: str, guidance: str, advice: str) -> None:
+    refused(name, guidance, f"with a model of tokens: it reads the noise level .* have neither; .*{advice}")
+
+
+@pytest.mark.parametrize(
+    ("guidance", "said"),
+    [
+        ("constant(5).inside(sigma=(0.1, 5))", "give sigmas=, one a step"),
+        ("cfg_plus_plus(lam=0.6)", "give sigmas=, one a step"),
+        ("phases(scales=(3, 1), sigma=(1,))", "give sigmas=, one a step"),
+        ("5 | higs(space=model)", "give the step its sigma"),
+        ("5 | tag()", r"call combine\(uncond, cond, step, latents\)"),
+        ("5 | tsr()", "give the step both"),
+    ],
+)
+def test_a_loop_of_ones_own_is_told_what_to_give(guidance: str, said: str) -> None:
+    run, prediction = Guidance(guidance).start("epsilon"), torch.ones(1, 4, 8, 8)
+    for step in steps(2):
+        with pytest.raises(InputError, match=said):
+            run.combine(prediction * 0, prediction, step)
 
 
 def test_a_network_that_was_distilled() -> None:

@@ -57,6 +57,26 @@ def test_lengths_are_over_the_dimensions_of_the_layout(name: str, channels: int,
     assert not torch.allclose(every, other, rtol=1e-2, atol=1e-3)
 
 
+def test_stable_audio_predicts_v() -> None:
+    """Its scheduler makes the clean sound of it: rescaling that is rescaling the v of CFG (2305.08891)."""
+    made = case("StableAudioPipeline")
+
+    class Theirs:
+        def start(self, prediction: Any) -> "Theirs":
+            assert prediction == "v"
+            return self
+
+        def combine(self, uncond: Tensor, cond: Tensor, _step: Any, _latents: Tensor) -> Tensor:
+            guided = uncond + 7 * (cond - uncond)
+            factor = cond.std((1, 2), keepdim=True) / guided.std((1, 2), keepdim=True)
+            return guided * (0.7 * factor + 0.3)
+
+    rescaled = guided_by(made, "7 | rescale(strength=0.7)")
+    torch.testing.assert_close(rescaled, guided_by(made, Theirs()), rtol=1e-4, atol=1e-5)
+    for text in ("7 | apg()", "7 | tsr()", "7 | tsr(space=model)", "7 | epsilon_scaling()", "7 | cfg_zero_star()"):
+        assert not torch.equal(guided_by(made, text), guided_by(made, "7"))
+
+
 def test_ace_step_in_its_own_words() -> None:
     """Its APG at another scale, momentum and threshold than its pipeline has, against diffusers' function."""
     from diffusers.guiders.adaptive_projected_guidance import MomentumBuffer, normalized_guidance

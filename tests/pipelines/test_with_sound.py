@@ -1,5 +1,6 @@
 """LTX-2: video and sound of one network, each with a scale, and the terms that the pipeline adds itself."""
 
+import copy
 from functools import cache
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cfglab.errors import InputError
+from cfglab.guidance import register_weak_model
 from cfglab.pipelines import guide
 from tests.pipelines.families import case, ltx2
 from tests.pipelines.results import ROUNDS
@@ -55,6 +57,23 @@ def test_the_scales_are_those_of_the_untouched_pipeline(guidance: str, untouched
     assert near(guided, plain)
     others = (call(pipe(), 3.0), call(pipe(), 5.0))
     assert sum(near(guided, other) for other in others) == (guidance.startswith("3") and not untouched)
+
+
+def test_a_skipped_block_gives_video_and_sound_what_it_was_given() -> None:
+    class Through(torch.nn.Module):
+        def forward(self, hidden_states: Tensor, audio_hidden_states: Tensor, **_: Any) -> tuple[Tensor, Tensor]:
+            return hidden_states, audio_hidden_states
+
+    with guide(pipe(), "1 | audio_guidance(w=1) | autoguidance(w=2, skip=1)"):
+        got = call(pipe(), 9.0, steps=1)
+    weak = copy.deepcopy(pipe().transformer)
+    weak.transformer_blocks[1] = Through()
+    register_weak_model("shorter_ltx2", weak)
+    with guide(pipe(), "1 | audio_guidance(w=1) | autoguidance(w=2, model=shorter_ltx2)", share_rows=True):
+        expected = call(pipe(), 9.0, steps=1)
+    assert near(got, expected)
+    with guide(pipe(), "1 | audio_guidance(w=1)"):
+        assert not near(got, call(pipe(), 9.0, steps=1))
 
 
 def test_every_pass_is_counted_and_rows_that_nobody_reads_are_left_out() -> None:

@@ -175,7 +175,7 @@ def read_steps(
     steps = []
     for call in calls:
         sampler_sigma, sigma, next_sigma = levels[call]
-        alpha = None if sigma is None else _alpha(scheduler, sigma)
+        alpha = None if sigma is None else alpha_of(scheduler, sigma)
         steps.append(Step(indices[call] - first_index, count, timesteps[call], sigma, next_sigma, alpha, sampler_sigma))
     return steps
 
@@ -187,7 +187,8 @@ def prediction_of(scheduler: Any) -> Space:
         scheduler: A diffusers scheduler.
 
     Returns:
-        "epsilon", "x0", "v" or "flow"; "model" if it is another one.
+        "epsilon", "x0", "v" or "flow"; "edm" of the preconditioning of EDM (2206.00364), but "v" if its sign is the
+        opposite one and `sigma_data` is 1, where that is v; "model" if it is another one.
 
     Examples:
         >>> from diffusers import FlowMatchEulerDiscreteScheduler
@@ -197,7 +198,8 @@ def prediction_of(scheduler: Any) -> Space:
     if _is_flow(scheduler):
         return "flow"
     if _get(scheduler, "sigma_data") is not None:
-        return "model"  # EDM preconditioning: neither epsilon nor v of x = alpha (x0 + sigma epsilon)
+        kind, unit = _get(scheduler, "prediction_type"), float(_get(scheduler, "sigma_data")) == 1
+        return "edm" if kind == "epsilon" else "v" if kind == "v_prediction" and unit else "model"
     kinds: dict[str, Space] = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v", "flow_prediction": "flow"}
     return kinds.get(str(_get(scheduler, "prediction_type")), "model")
 
@@ -279,7 +281,16 @@ def _over_signal(sampler_sigma: float, flow: bool) -> float:
     return math.inf if sampler_sigma >= 1 else sampler_sigma / (1 - sampler_sigma)
 
 
-def _alpha(scheduler: Any, sigma: float) -> float:
+def alpha_of(scheduler: Any, sigma: float) -> float:
+    """The signal's factor in what a network is given at a noise level.
+
+    Args:
+        scheduler: A diffusers scheduler.
+        sigma: Noise over signal.
+
+    Returns:
+        1 / (1 + sigma) of a flow, else 1 / sqrt(d^2 + sigma^2), d being 1 or `sigma_data`.
+    """
     if _is_flow(scheduler):
         return 1 / (1 + sigma)
     data = _get(scheduler, "sigma_data")

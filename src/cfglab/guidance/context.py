@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from cfglab.errors import InputError
+from cfglab.errors import NoNoiseLevel
 from cfglab.guidance.names import Space
 from cfglab.step import Step
 
@@ -74,7 +74,7 @@ class StepContext:
         """
         step = self.step
         if self.latents is None or step.sigma is None or step.alpha is None:
-            raise InputError(
+            raise NoNoiseLevel(
                 f"step {step.index} without {'latents' if self.latents is None else 'sigma and alpha'}: this transform "
                 "compares with the input of the denoiser; call combine(uncond, cond, step, latents) with a whole step."
             )

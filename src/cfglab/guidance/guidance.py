@@ -16,7 +16,7 @@ from cfglab.guidance.parser import parse_parts
 from cfglab.guidance.transform import AnyTransform, Transform
 from cfglab.json_text import check_tree, read_json
 from cfglab.schedules import AnySchedule
-from cfglab.schedules.fields import NEWER, explain, shown, unknown_field
+from cfglab.schedules.fields import NEWER, explain, not_stored, shown, unknown_field
 from cfglab.schedules.transfer import Integration, transferred
 
 FIELDS = ("schedule", "transforms")
@@ -102,8 +102,7 @@ class Guidance(BaseModel):
         try:
             return self.model_dump_json()
         except PydanticSerializationError as error:
-            message = str(error)
-            raise InputError(message[message.find("the function") :]) from None
+            raise InputError(not_stored(error)) from None
 
     @classmethod
     def from_json(cls, text: str) -> "Guidance":

@@ -1,10 +1,11 @@
 """Guide: one live run of a Guidance. `plan` gives the needs of a step, `combine` computes the guided prediction."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from cfglab.errors import InputError
+from cfglab.errors import InputError, NoNoiseLevel
 from cfglab.guidance.context import Perturbation, StepContext, runs
 from cfglab.guidance.names import Space, check_space
 from cfglab.guidance.transform import Transform
@@ -252,10 +253,18 @@ class Guide:
 
     def _planned(self, step: Step) -> StepPlan:
         schedule = self.guidance.schedule
-        if not schedule.is_on(step):
-            return StepPlan(step, 1.0, on=False, uncond=False, cond=True)
-        w, full = schedule(step), [active for active in self._active if active.transform.strength == 1]
+        with self._without_levels(schedule, "use progress= or steps= in place of sigma=, or a schedule over the steps"):
+            on = schedule.is_on(step)
+            w = schedule(step) if on else 1.0
+        if not on:
+            return StepPlan(step, w, on=False, uncond=False, cond=True)
+        full = [active for active in self._active if active.transform.strength == 1]
         zero = next((active.transform for active in full if active.transform.is_zero(step)), None)
+        if zero is not None and "logits" in (self.prediction, self.model):
+            raise InputError(
+                f"{zero.kind} at step {step.index}: it sets the prediction to zero, and logits of zero are tokens at "
+                "random, not a step that stands still; leave it out for a model of tokens."
+            )
         if zero is not None:
             return StepPlan(step, w, on=True, uncond=False, cond=False, zero=self.parameterization(zero, step))
         if not self._active:
@@ -286,6 +295,19 @@ class Guide:
             cond="cond" not in supplied,
             passes=tuple(dict.fromkeys(variation for variation in passes if variation is not None)),
         )
+
+    @contextmanager
+    def _without_levels(self, part: Schedule | Transform, advice: str) -> Iterator[None]:
+        """Say of a model of tokens that it has no noise levels at all, where a step lacks one."""
+        try:
+            yield
+        except NoNoiseLevel as error:
+            if self.model != "logits":
+                raise
+            raise InputError(
+                f"{part} with a model of tokens: it reads the noise level or the noisy sample, and tokens have "
+                f"neither; {advice}."
+            ) from error
 
     def _zero(self, like: "Tensor | None", plan: StepPlan, latents: "Tensor | None") -> "Tensor":
         from cfglab.guidance.parameterization import convert
@@ -394,9 +416,9 @@ class _Combination:
         factor = ratio(self._step, self._guide.prediction, space)
         difference = value if factor == 1 else value * factor
         hook_input = difference if hook == "update" else self._converted(value, space)
-        hook_output = getattr(active.transform, hook)(
-            hook_input, self._context(active, **({value_field: hook_input} if value_field else {}))
-        )
+        context = self._context(active, **({value_field: hook_input} if value_field else {}))
+        with self._guide._without_levels(active.transform, "leave it out"):
+            hook_output = getattr(active.transform, hook)(hook_input, context)
         if hook_output is hook_input:
             return value
         if hook_input is value:

@@ -5,8 +5,9 @@ from typing import Any, Literal, get_args
 from cfglab.errors import InputError
 from cfglab.schedules.fields import nearest, shown
 
-Space = Literal["epsilon", "x0", "v", "flow", "logits", "model"]
-"""What the tensors of predictions mean; "logits": of the tokens of a discrete model, normalized by its sampler."""
+Space = Literal["epsilon", "x0", "v", "flow", "edm", "logits", "model"]
+"""What the tensors of predictions mean; "edm": of a network with the preconditioning of EDM; "logits": of the tokens of
+a discrete model, normalized by its sampler."""
 
 _ELSEWHERE = {"sample": "x0", "v_prediction": "v", "flow_prediction": "flow", "velocity": "flow", "eps": "epsilon"}
 """What other programs call them."""

@@ -9,13 +9,17 @@ The model sees `x = a * x0 + n * epsilon`, with the signal's factor `a = alpha` 
 | x0 | the clean image | 0 | 1 |
 | v | `a * epsilon - n * x0` (2202.00512) | a | -n |
 | flow | `epsilon - x0` (2209.03003) | 1 | -1 |
+| edm | F of EDM: `x0 = c_skip (x0 + sigma epsilon) + c_out F` (2206.00364, table 1) | -a d | n / d |
+
+The last has `a = 1 / sqrt(d^2 + sigma^2)` with the standard deviation d of the data, `sigma_data`, so `a d` is
+`sqrt(1 - n^2)`; at d = 1 it is -v.
 
 The logits of a discrete model (masked or autoregressive) are no such sum: they stay as they are.
 
 Two equations, so `y' = ((p' a - q' n) y + (q' p - p' q) x) / (p a - q n)`: finite at pure noise too, where a is 0.
 """
 
-from math import isinf
+from math import isinf, sqrt
 
 import torch
 from torch import Tensor
@@ -50,7 +54,7 @@ def convert(tensor: Tensor, latents: Tensor | None, step: Step, source: Space, t
     if source == target:
         return tensor
     a, n = _levels(step, source, target)
-    (p, q), (to_p, to_q) = _parts(source, a, n), _parts(target, a, n)
+    (p, q), (to_p, to_q) = parts(source, a, n), parts(target, a, n)
     _check(step, source, target, p * a - q * n, to_p * a - to_q * n)
     if latents is None:
         raise InputError(
@@ -89,7 +93,7 @@ def ratio(step: Step, source: Space, target: Space) -> float:
     if source == target:
         return 1.0
     a, n = _levels(step, source, target)
-    (p, q), (to_p, to_q) = _parts(source, a, n), _parts(target, a, n)
+    (p, q), (to_p, to_q) = parts(source, a, n), parts(target, a, n)
     _check(step, source, target, p * a - q * n, to_p * a - to_q * n)
     return (to_p * a - to_q * n) / (p * a - q * n)
 
@@ -115,8 +119,8 @@ def _levels(step: Step, space: Space, target: Space) -> tuple[float, float]:
         )
     if "model" in (space, target):
         raise InputError(
-            f"what this model predicts is not known, so {target!r} cannot be had from {space!r}: "
-            'use space="model", or name the prediction in Guidance.start(prediction).'
+            f"what this model predicts is not known, so {target!r} cannot be had from {space!r}: use "
+            'space="model", or in a loop of your own name the prediction, Guidance.start(prediction).'
         )
     sigma, alpha = step.sigma, step.alpha
     if sigma is None or sigma != sigma or (isinf(sigma) and alpha):
@@ -132,7 +136,28 @@ def _levels(step: Step, space: Space, target: Space) -> tuple[float, float]:
     return alpha, 1.0 if isinf(sigma) else alpha * sigma
 
 
-def _parts(space: Space, a: float, n: float) -> tuple[float, float]:
+def parts(space: Space, a: float, n: float) -> tuple[float, float]:
+    """The shares of noise and image in a prediction, p and q of the table above.
+
+    Args:
+        space: "epsilon", "x0", "v", "flow" or "edm".
+        a: The signal's factor.
+        n: The noise's factor.
+
+    Returns:
+        (p, q).
+
+    Raises:
+        InputError: These are no levels of EDM, and the space is "edm".
+    """
+    if space == "edm":
+        if not 0 < n < 1 or not a > 0:
+            raise InputError(
+                f"factors of signal {a:g} and noise {n:g}: those of EDM are 1 and sigma over sqrt(sigma_data^2 + "
+                'sigma^2); use space="model", or another space.'
+            )
+        ad = sqrt((1 - n) * (1 + n))
+        return -ad, n * a / ad
     return {"epsilon": (1.0, 0.0), "x0": (0.0, 1.0), "v": (a, -n), "flow": (1.0, -1.0)}[space]
 
 

@@ -130,7 +130,16 @@ _UNQUOTED = re.compile(r"([a-z_]{1,40}+) ?= ?([^\s'\"(),=\d+.-][^'\"(),=]*+)[,)]
 """A field and its words, such as prompt=a cat."""
 
 
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+\"""", re.DOTALL)
+"""What is in quotes."""
+
+
 def _unreadable(text: str) -> InputError:
+    if any(set("\n\r") & set(quoted[0]) for quoted in _QUOTED.finditer(text)):
+        return InputError(
+            f"{shown(text.strip(), 80)}: there is a line break between quotes, where it is written as two letters, a "
+            "backslash and an n; write them in its place, or a space."
+        )
     if bare := _BARE.search(text):
         return InputError(
             f"{shown(text.strip(), 80)}: a name with a dot or a dash is written in quotes; write '{bare[1]:.40}'."

@@ -8,7 +8,7 @@ import copy
 import random
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,17 +16,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from cfglab.errors import InputError, NotFinite
-from cfglab.experiments.backends.base import BatchResult
+from cfglab.errors import InputError
 from cfglab.experiments.backends.in_memory import Digests, InMemoryBackend
 from cfglab.experiments.execution.run import Run, run
 from cfglab.experiments.scoring.metric_models import MetricModel, measure
-from cfglab.experiments.spec.cell import Cell
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.checkpoints import checkpoint_folder, checkpoint_folders
 from cfglab.experiments.storage.png import read_pixels
-from cfglab.experiments.storage.store import Store
+from cfglab.experiments.storage.store import Result, Store
+from cfglab.file_input import last_line
 from cfglab.guidance.guidance import as_guidance
 from cfglab.integrations.metric_models import metric_models_of
 from cfglab.report import report
@@ -75,7 +74,12 @@ class Checkpoint:
 
     @property
     def pixels(self) -> "NDArray[np.uint8]":
-        """The images as uint8 (n, h, w, 3), as `SummaryWriter.add_images(…, dataformats="NHWC")` takes them."""
+        """The images as uint8 (n, h, w, 3), as `SummaryWriter.add_images(…, dataformats="NHWC")` takes them.
+
+        Without an image (all failed) they are (0, 0, 0, 3), which trackers do not take: ask `if done.images`.
+        """
+        if not self.images:
+            return np.zeros((0, 0, 0, 3), np.uint8)
         return np.stack([read_pixels(image.path) for image in self.images])
 
 
@@ -102,7 +106,7 @@ class Validation:
 
         The training continues as if this had not been called: networks get their modes back, the pipe its scheduler,
         and Python, NumPy and torch their random states; no gradient is computed. An image that cannot be generated is
-        recorded as failed; but the first call refuses a guidance that does not fit the network. A checkpoint that is
+        recorded as failed; but the first call refuses a guidance of which every image fails. A checkpoint that is
         there with the same weights is read; one of other weights (a training that was repeated from an earlier
         checkpoint) stays, and the new one has its hash in its name.
 
@@ -113,20 +117,20 @@ class Validation:
             The Checkpoint.
 
         Raises:
-            InputError: if the step is no whole number, the folder holds another experiment, or, at the first call, the
-                network refuses every image of a guidance.
+            InputError: if the step is no whole number, the folder holds another experiment, or, at the first call,
+                every image of a guidance fails.
             MachineError: if the folder cannot be written.
         """
         if isinstance(step, bool) or not isinstance(step, int) or step < 0:
             raise InputError(f"step {step!r}: a training step is a whole number, 0 or more; give global_step.")
         with undisturbed(self.pipe) as autocast:
-            backend = _Refusals(self.pipe, self._frozen, autocast)
+            backend = InMemoryBackend(self.pipe, self._frozen, autocast)
             experiment = backend.run_by(self.experiment).model_copy(update={"title": f"Step {step:,}"})
             folder = checkpoint_folder(self.folder, step, backend.facts.weights)
             with _removed_on_refusal(folder, first=not self._fits):
                 done = run(experiment, folder, pipe=backend, quiet=True)
                 if not self._fits:
-                    _check_fits(done.store, backend.refused)
+                    _check_fits(done.store)
             self._fits = True
             with Store.create(folder, experiment) as store:
                 for model in self.models:
@@ -153,7 +157,8 @@ def validation(
     Args:
         pipe: a pipeline of the networks that are trained, unwrapped: `unet=accelerator.unwrap_model(unet)`. Its own
             scheduler generates the images; the training's noise scheduler may be the same object.
-        guidances: as in `guide`, one or a list, or name -> guidance. The first is the baseline of comparisons.
+        guidances: as in `guide`, but no functions: one or a list, or name -> guidance. The first is the baseline of
+            comparisons.
         prompts: one or more prompts.
         out: the folder of the checkpoints.
         seeds: as in an experiment: a number, a list, or text such as "0..3". They are the same at every checkpoint.
@@ -168,9 +173,10 @@ def validation(
         The Validation.
 
     Raises:
-        InputError: in one line, for an unknown layout, a guidance or prompt that is not valid, a metric without a
-            model, or a folder that holds checkpoints of another experiment. Whether a method fits the network is known
-            at the first call, which refuses it: call it once with step 0 before the loop.
+        InputError: in one line, for an unknown layout, a pipeline that makes no images of a prompt alone, a guidance or
+            prompt that is not valid, a metric without a model, or a folder that holds checkpoints of another
+            experiment. Whether a method fits the network, and whether the pipeline can make the images at all, is
+            known at the first call, which refuses them: call it once with step 0 before the loop.
 
     Examples:
         validate = cfglab.validation(pipe, ["5", "7.5 | apg()"], ["a red apple"], out="runs/lora/validation")
@@ -213,26 +219,6 @@ def validation(
     )
 
 
-class _Refusals(InMemoryBackend):
-    """The pipeline in memory; it notes what it refuses."""
-
-    def __init__(self, pipe: Any, frozen: Digests, autocast: AbstractContextManager[Any]) -> None:
-        super().__init__(pipe, frozen, autocast)
-        self.refused: dict[str, InputError] = {}
-        """Cell -> why it cannot be generated."""
-
-    def generate(self, cells: Sequence[Cell]) -> BatchResult:
-        """The images of a batch."""
-        try:
-            return super().generate(cells)
-        except NotFinite:
-            raise
-        except InputError as error:
-            if len(cells) == 1:
-                self.refused[cells[0].id] = error
-            raise
-
-
 @contextmanager
 def _removed_on_refusal(folder: Path, *, first: bool) -> Iterator[None]:
     """The run folder that a refused first call made is removed, so that another experiment may take its place."""
@@ -245,14 +231,16 @@ def _removed_on_refusal(folder: Path, *, first: bool) -> Iterator[None]:
         raise
 
 
-def _check_fits(store: Store, refused: Mapping[str, InputError]) -> None:
-    """Refuse a guidance of which the network refuses every image."""
-    cells: dict[str, list[str]] = {}
+def _check_fits(store: Store) -> None:
+    """Refuse a guidance of which no image could be generated."""
+    by_setting: dict[str, list[Result]] = {}
     for result in store.results():
-        cells.setdefault(result.setting, []).append(result.cell)
-    for setting, of_setting in cells.items():
-        if all(cell in refused for cell in of_setting):
-            raise InputError(f"guidance {shown(setting)}: {refused[of_setting[0]]}")
+        by_setting.setdefault(result.setting, []).append(result)
+    for setting, results in by_setting.items():
+        if all(result.image is None for result in results):
+            error = last_line(results[0].error or "") or "failed without a message"
+            count = f"all {len(results):,} images failed, the first with: " if len(results) > 1 else ""
+            raise InputError(f"guidance {shown(setting)}: {count}{error}")
 
 
 @contextmanager

@@ -9,10 +9,12 @@ from typing import Any
 
 from cfglab.denoising.trace import Trace
 from cfglab.errors import InputError
+from cfglab.guidance.guidance import Guidance, as_guidance
 from cfglab.limits import LARGEST_SEED
 from cfglab.pipelines.candidates import EARLY, check_candidates, check_number
 from cfglab.pipelines.interception.guide import guide
 from cfglab.schedules.fields import shown
+from cfglab.step import Step
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,12 +34,12 @@ class Generated:
     rows_run: int
 
 
-_OWN = {"prompt", "prompt_embeds", "generator", "latents", "callback_on_step_end", "num_images_per_prompt"}
+_OWN = re.compile(r"prompt|prompt_embeds|generator|latents|callback_on_step_end|num_\w+_per_prompt")
 """Arguments that `generate` sets, or that would take the choice from the seeds."""
 
 
-_TEXT = re.compile(r"negative_prompt(_\d)?|prompt_\d")
-"""Arguments that are text beside the prompt."""
+_TEXT = re.compile(r"negative_prompt(_\d)?|prompt_\d|lyrics|vocal_language|audio_codes|transcription")
+"""Arguments that are text beside the prompt, one for each image."""
 
 
 class _EnoughSteps(Exception):
@@ -64,20 +66,22 @@ def generate(
     Args:
         pipe: a diffusers pipeline with `callback_on_step_end`.
         prompt: the prompt.
-        guidance: as in `guide`; both predictions must be run in the first steps.
+        guidance: as in `guide`; both predictions must be run in the first steps. A list, one guidance for each image,
+            is taken where all candidates are generated (`count` = `best_of`).
         best_of: the number of candidates, 1 to 64; they have the seeds `seed` to `seed + best_of - 1`.
         count: the number of images, 1 to `best_of`.
         early: the number of steps that the candidates run, 1 or more.
         seed: the first seed, a whole number, 0 or more; the last one is below 2**64.
-        **arguments: further arguments of the pipeline, such as `num_inference_steps`; a negative prompt, or a prompt
-            for a second text encoder, is one text, or a list of one.
+        **arguments: further arguments of the pipeline, such as `num_inference_steps`; a negative prompt, a prompt for
+            a second text encoder, or lyrics are one text, or a list of one.
 
     Returns:
         The images, their seeds and the differences.
 
     Raises:
-        InputError: a prompt is no text, a number is out of range, an argument is set by this function, the pipeline
-            has no callback, or the guidance does not run both predictions in the first steps.
+        InputError: a prompt is no text, a number is out of range, an argument is set by this function, there are
+            several guidances for candidates, the pipeline has no callback, or the guidance does not run both
+            predictions in the first steps.
 
     Reference:
         arXiv:2505.23343; WSX20003/CFG-Rejection, `generate_sd1.5.py`.
@@ -93,8 +97,9 @@ def generate(
         raise InputError(
             f"prompt {shown(prompt)}: generate makes images of one prompt, a text; call it once for each prompt."
         )
-    if own := sorted(_OWN & set(arguments)):
+    if own := sorted(name for name in arguments if _OWN.fullmatch(name)):
         raise InputError(f"generate({own[0]}=…): generate sets it itself; leave it out, or call the pipeline.")
+    guidance = _for_all(guidance, best_of, count)
     seeds = list(range(seed, seed + best_of))
     differences: dict[int, float] = {}
     rows_run = 0
@@ -108,6 +113,25 @@ def generate(
     with guide(pipe, guidance) as trace:
         images = pipe(**_of_seeds(prompt, seeds, arguments))[0]  # images, frames or sound: the first of any output
     return Generated(images, tuple(seeds), differences, rows_run + trace.rows_run)
+
+
+def _for_all(guidance: Any, best_of: int, count: int) -> Any:
+    """One guidance for all images, or a list of one for each of them where there is no choice among candidates."""
+    if not isinstance(guidance, list | tuple):
+        return guidance
+    if len(guidance) == 1:
+        return guidance[0]
+    if count < best_of:
+        raise InputError(
+            f"{len(guidance)} guidances for the best {count} of {best_of}: candidates are compared under one guidance; "
+            "give a single one, and for one scale per step its text, such as '[8, 6, 4]'."
+        )
+    if len(guidance) != count:
+        raise InputError(
+            f"{len(guidance)} guidances for {count} images: a list holds one per image; give that many, or a single "
+            "guidance for all, and for one scale per step its text, such as '[8, 6, 4]'."
+        )
+    return guidance
 
 
 def _of_seeds(prompt: str, seeds: Sequence[int], arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,16 +194,40 @@ def mean_differences(trace: Trace, early: Sequence[int], guidances: Sequence[Any
     """
     means = []
     for image, (steps, guidance) in enumerate(zip(early, guidances, strict=True)):
-        values = [record.difference[image] for record in trace.steps if record.step.index < steps]
+        records = [record for record in trace.steps if record.step.index < steps]
+        values = [record.difference[image] for record in records]
         numbers = [float(value) for value in values if value is not None]
         if not numbers or len(numbers) < len(values):
+            missing = next((record.step for record, value in zip(records, values, strict=True) if value is None), None)
             raise InputError(
                 f"best_of with the guidance {str(guidance)!r}: candidates are compared by |cond - uncond| in the first "
-                f"{steps} steps, and one of the two predictions was not run there; give a guidance that starts at the "
-                "first step, or fewer early steps."
+                f"{steps} steps, and {_missing(guidance, missing)}."
             )
         means.append(sum(numbers) / len(numbers))
     return means
+
+
+def _missing(guidance: Any, step: Step | None) -> str:
+    """Why one of the two predictions was not run at a step, and what helps."""
+    if step is None:
+        return "no step was run; run one at least"
+    if step.index:
+        return (
+            f"from step {step.index} on one of the two is left out; compare by the steps before it, early={step.index}"
+        )
+    spec = as_guidance(guidance)
+    if isinstance(spec, Guidance):
+        plan = spec.start().plan(step)
+        full = [transform for transform in spec.transforms if transform.strength == 1]
+        zero = [transform.kind for transform in full if transform.is_zero(step)]
+        replacing = [transform.kind for transform in full if transform.supplies(step, {})]
+        if plan.zero is not None and zero:
+            return f"{zero[0]} runs neither at the first one; leave {zero[0]} out, or best_of"
+        if not plan.on or plan.w in (0, 1):
+            return f"at the first one w is {plan.w:g}, which needs one of the two; give a guidance that starts there"
+        if replacing:
+            return f"{replacing[0]} takes the place of one of the two; leave {replacing[0]} out, or best_of"
+    return "this pipeline, so called, makes one prediction a step; leave best_of out"
 
 
 def _generators(seeds: Sequence[int]) -> list[Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from cfglab.errors import InputError
 from cfglab.file_input import given_path
-from cfglab.hosts.code_bases import PATHS, path_levels, vp_alpha
+from cfglab.hosts.code_bases import PATHS, path_levels
 from cfglab.hosts.levels import Levels
 from cfglab.limits import STEPS
 from cfglab.pipelines.loading.configuration import read_json
@@ -88,7 +88,7 @@ def scheduler_levels(name: str, scheduler: Any, steps: int, **timesteps: Any) ->
     """
     import numpy as np
 
-    from cfglab.denoising.step_reader import prediction_of, read_steps
+    from cfglab.denoising.step_reader import alpha_of, prediction_of, read_steps
 
     try:
         scheduler.set_timesteps(**timesteps or {"num_inference_steps": steps})
@@ -107,7 +107,6 @@ def scheduler_levels(name: str, scheduler: Any, steps: int, **timesteps: Any) ->
     def sigma_of(level: float) -> float:
         return float(np.interp(level, times[::-1], sigmas[::-1]))
 
-    flow = prediction_of(scheduler) == "flow"
     hosts = [
         type(step)(step.index, step.count, step.timestep, step.sigma, step.next_sigma, step.alpha, step.timestep)
         for step in run
@@ -118,6 +117,6 @@ def scheduler_levels(name: str, scheduler: Any, steps: int, **timesteps: Any) ->
         (*times, -1.0),
         tuple(hosts),
         sigma_of,
-        (lambda sigma: 1 / (1 + sigma)) if flow else vp_alpha,
+        lambda sigma: alpha_of(scheduler, sigma),
         prediction_of(scheduler),
     )

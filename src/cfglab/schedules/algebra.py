@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cfglab.errors import InputError
+from cfglab.errors import InputError, NoNoiseLevel
 from cfglab.schedules.fields import Moment, Real, Steps, Window, boundary, settled
 from cfglab.schedules.printer import PRODUCT, SUM, WORD, argument, call, operand, receiver, text_of
 from cfglab.schedules.schedule import AnySchedule, Schedule
@@ -207,7 +207,7 @@ class Inside(Around):
         if self.steps:
             return self.steps[0] <= step.index < self.steps[1]
         if self.sigma is None or step.sigma is None:
-            raise InputError(
+            raise NoNoiseLevel(
                 f"{self} at a step without sigma: the window is in noise over signal; give sigmas=, one a step."
             )
         return self.sigma[0] < step.sigma <= self.sigma[1]

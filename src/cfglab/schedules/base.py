@@ -11,7 +11,7 @@ from cfglab import limits
 from cfglab.errors import InputError
 from cfglab.plugins import is_outside
 from cfglab.schedules.contracts import check_kind
-from cfglab.schedules.fields import explain, join_values, shown
+from cfglab.schedules.fields import explain, join_values, not_stored, shown
 from cfglab.schedules.printer import write
 from cfglab.schedules.registry import enter_kind
 from cfglab.step import Step, step_weights, steps
@@ -120,8 +120,7 @@ class ScheduleValue(BaseModel):
         try:
             return self.model_dump_json()
         except PydanticSerializationError as error:
-            message = str(error)
-            raise InputError(message[message.find("the function") :]) from None
+            raise InputError(not_stored(error)) from None
 
     # -- the two questions a run asks ----------------------------------------------------------------------------
 

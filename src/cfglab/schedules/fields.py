@@ -253,6 +253,22 @@ def inline(text: str, most: int = limits.NAME_LETTERS) -> str:
     return line + ("…" if len(text) > most else "")
 
 
+def not_stored(error: Exception) -> str:
+    """Why a value cannot be written as JSON, as one line.
+
+    Args:
+        error: The error of pydantic: of a function, which refuses it, or of text that is no Unicode.
+
+    Returns:
+        The message of the InputError.
+    """
+    message = str(error)
+    start = message.find("the function")
+    if start >= 0:
+        return message[start:]
+    return f"it cannot be stored as JSON ({inline(message, 160)}); change the text that it names."
+
+
 def join_values(values: Sequence[Any], most: int = 4) -> str:
     """The first values of a list with commas between, for a message.
 

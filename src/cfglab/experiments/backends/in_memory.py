@@ -5,7 +5,9 @@ only; `cfglab reproduce` says that it cannot load them.
 """
 
 import hashlib
+import inspect
 import json
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -66,8 +68,10 @@ class InMemoryBackend(TextToImageBackend):
             experiment: the experiment.
 
         Raises:
-            InputError: if a prompt, the negative prompt, the size or the dtype does not fit the pipeline.
+            InputError: if the pipeline makes no images of a prompt alone, or a prompt, the negative prompt, the size or
+                the dtype does not fit it.
         """
+        check_call(type(self.pipe), experiment.arguments)
         dtype = str(self.denoiser.dtype).removeprefix("torch.")
         if dtype not in get_args(Experiment.model_fields["dtype"].annotation):
             raise InputError(f"a pipe of {dtype}: runs have float32, float16 or bfloat16; convert the denoiser first.")
@@ -79,6 +83,48 @@ class InMemoryBackend(TextToImageBackend):
         experiment = experiment.model_copy(update=changed)
         self.check_experiment(experiment)
         return experiment
+
+
+_OTHER_INPUT = {
+    **dict.fromkeys(("num_frames", "video_length", "frames", "video", "control_video"), "makes videos"),
+    **dict.fromkeys(("strength", "mask_image", "control_image"), "needs an image"),
+    **dict.fromkeys(("controlnet_conditioning_scale", "adapter_conditioning_scale"), "needs an image"),
+}
+"""Arguments of pipelines that make something else, or make it from something else -> what those do."""
+
+
+def check_call(pipeline: type, arguments: Collection[str] = ()) -> None:
+    """Check by the signature of a pipeline's call that it makes images of a prompt alone.
+
+    A pipeline that needs an image all the same, and does not say so there, fails when it is called.
+
+    Args:
+        pipeline: the class of a diffusers pipeline.
+        arguments: further arguments that the experiment states.
+
+    Raises:
+        InputError: if it makes videos or sounds, or its call needs an image, a class or something else.
+    """
+    parameters = inspect.signature(pipeline.__call__).parameters
+    named = {name: parameter for name, parameter in parameters.items() if parameter.kind not in _ANY}
+    others = [f"{does} ({name})" for name, does in _OTHER_INPUT.items() if name in named]
+    if "image" in named and "width" not in named:
+        others.append("needs an image (image)")
+    needed = [
+        name
+        for name, parameter in named.items()
+        if parameter.default is parameter.empty and name not in {"self", "prompt", *arguments}
+    ]
+    missing = [name for name in ("prompt", "width", "height") if name not in named] if named == parameters else []
+    if others or needed or missing:
+        reasons = [*others, *(f"needs {name}" for name in needed), *(f"takes no {name}" for name in missing)]
+        raise InputError(
+            f"{pipeline.__name__}: an experiment has images of a width and a height, made of prompts alone, and this "
+            f"pipeline {reasons[0]}; call it yourself under cfglab.guide(pipe, …)."
+        )
+
+
+_ANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def weights_digest(pipe: Any, frozen: Digests | None = None) -> str:

@@ -80,12 +80,15 @@ class Setting(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_candidates(self.best_of, self.early)
+        self.guidance.to_json()  # raises where a function cannot be stored
         return self
 
     @field_validator("guidance", mode="before")
     @classmethod
     def _read(cls, value: Any) -> Any:
         value = tuple(value) if isinstance(value, list) else value
+        if callable(value):  # a schedule, or a function, which `_check` refuses
+            return Guidance(value)
         return parse_guidance(text(value)) if isinstance(value, str | int | float | tuple) else value
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import model_validator
 
-from cfglab.errors import InputError
+from cfglab.errors import InputError, NoNoiseLevel
 from cfglab.guidance.context import StepContext
 from cfglab.guidance.fields import Inside, NotNegative
 from cfglab.guidance.methods.second_prompt import SecondPromptTransform
@@ -85,7 +85,7 @@ class DNG(SecondPromptTransform):
             return guided
         z = over_signal(context)
         if z is None:
-            raise InputError(
+            raise NoNoiseLevel(
                 f"dng at step {step.index} without latents, sigma or alpha: it compares the sample with what was "
                 "predicted; call combine(uncond, cond, step, latents) with a whole step."
             )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from cfglab.errors import InputError
+from cfglab.errors import InputError, NoNoiseLevel
 from cfglab.guidance.context import StepContext
 from cfglab.guidance.fields import Inside, NotNegative, Positive
 from cfglab.guidance.names import Space
@@ -74,7 +74,7 @@ class FeedbackGuidance(Transform):
         step, memory = context.step, context.memory
         z = over_signal(context)
         if z is None:
-            raise InputError(
+            raise NoNoiseLevel(
                 f"{self.kind} at step {step.index} without latents, sigma or alpha: it compares the sample with what "
                 "was predicted; call combine(uncond, cond, step, latents) with a whole step."
             )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import model_validator
 
-from cfglab.errors import InputError
+from cfglab.errors import InputError, NoNoiseLevel
 from cfglab.guidance.context import StepContext
 from cfglab.guidance.fields import Fraction, NotNegative
 from cfglab.guidance.names import Space
@@ -94,7 +94,7 @@ class HiGS(Transform):
 
     def _scale(self, step: Step) -> float:
         if step.sigma is None:
-            raise InputError(
+            raise NoNoiseLevel(
                 f"higs at step {step.index} without sigma: its scale follows the noise level; give the step its sigma."
             )
         t = 1.0 if math.isinf(step.sigma) else step.sigma / (1 + step.sigma)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import model_validator
 
-from cfglab.errors import InputError
+from cfglab.errors import NoNoiseLevel
 from cfglab.guidance.context import StepContext
 from cfglab.guidance.fields import Fraction
 from cfglab.guidance.names import Space
@@ -98,7 +98,7 @@ class NRS(Transform):
         if self.as_in == "readme":
             return 0.0
         if context.latents is None or step.sigma is None or step.alpha is None:
-            raise InputError(
+            raise NoNoiseLevel(
                 f"nrs(as_in=comfyui) at step {step.index} without latents, sigma or alpha: it adds the input of the "
                 "denoiser; call combine(uncond, cond, step, latents) with a whole step."
             )

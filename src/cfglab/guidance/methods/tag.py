@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from cfglab.errors import InputError
+from cfglab.errors import NoNoiseLevel
 from cfglab.guidance.context import StepContext
 from cfglab.guidance.fields import NotNegative
 from cfglab.guidance.names import Space
@@ -55,7 +55,7 @@ class TAG(Transform):
 
         x = context.latents
         if x is None or x.shape != guided.shape:
-            raise InputError(
+            raise NoNoiseLevel(
                 f"step {context.step.index} without latents of the prediction's shape: tag projects on the input of "
                 "the denoiser; call combine(uncond, cond, step, latents)."
             )

@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from cfglab.errors import InputError
+from cfglab.errors import InputError, NoNoiseLevel
 from cfglab.guidance.context import StepContext
 from cfglab.guidance.fields import Positive
 from cfglab.guidance.names import Space
@@ -57,6 +57,8 @@ class TSR(Transform):
     data_sigma: Positive = 1.0
 
     def prediction(self, guided: "Tensor", context: StepContext) -> "Tensor":
+        from cfglab.guidance.parameterization import parts
+
         sigma, alpha = _levels(context.step)
         if math.isinf(sigma):
             return guided
@@ -64,20 +66,24 @@ class TSR(Transform):
         ratio = (variance + sigma**2) / (variance / self.k + sigma**2)
         if context.space == "epsilon":
             return ratio * guided
-        share = {"x0": 1 / alpha, "v": -sigma, "flow": -1 / alpha}.get(context.space)
-        if share is None or context.latents is None:
-            missing = "the parameterization of the prediction" if share is None else "latents"
+        if context.space in ("model", "logits"):
             raise InputError(
-                f"tsr at step {context.step.index} without {missing}: it multiplies epsilon; name the prediction in "
-                "Guidance.start(prediction) and call combine(uncond, cond, step, latents)."
+                f"tsr at step {context.step.index} without the parameterization of the prediction: it multiplies "
+                "epsilon; leave it out, or in a loop of your own name the prediction, Guidance.start(prediction)."
             )
+        if context.latents is None:
+            raise InputError(
+                f"tsr at step {context.step.index} without latents: it multiplies epsilon; call "
+                "combine(uncond, cond, step, latents)."
+            )
+        share = parts(context.space, alpha, alpha * sigma)[1] / alpha  # of the latents, beside epsilon
         return ratio * guided + (1 - ratio) * share * context.latents
 
 
 def _levels(step: Step) -> tuple[float, float]:
     """sigma and alpha of a step."""
     if step.sigma is None or (step.alpha is None and not math.isinf(step.sigma)):
-        raise InputError(
+        raise NoNoiseLevel(
             f"tsr at step {step.index} without sigma and alpha: its factor follows the noise level; give the step both."
         )
     return step.sigma, step.alpha or 0.0

@@ -28,7 +28,7 @@ class BlurredSample(UnchangedInputs):
     D is the rows' own prediction of the clean image, D' that image blurred by a Gaussian of `sigma` where the first
     self-attention of the middle block looks: at positions that get more than 1 of the attention of all the others
     together, in the mean of the heads. The network runs twice: for the attention and D, then for the result, whose
-    epsilon is kept.
+    epsilon is kept. Channels of the sample behind those that are predicted (an image to edit, a mask) stay as they are.
 
     Attributes:
         source: The prediction whose rows are run, "cond" or "uncond".
@@ -46,6 +46,8 @@ class BlurredSample(UnchangedInputs):
 
     @contextmanager
     def applied(self, denoiser: "Module") -> "Iterator[Module]":
+        import torch
+
         attention: Any = self_attentions(denoiser, ("mid",), "sag")[0]
         sample_name = next(iter(list(inspect.signature(type(denoiser).forward).parameters)[1:]))
         projections: dict[str, Tensor] = {}
@@ -61,10 +63,12 @@ class BlurredSample(UnchangedInputs):
                 return output
             sample = args[0] if args else kwargs[sample_name]
             prediction = _tensor(output)[:, : sample.shape[1]]
-            blurred = self._blurred(sample, prediction, _attended(attention, projections["q"], projections["k"]))
-            positional = (blurred, *args[1:]) if args else ()
-            output = module.forward(*positional, **kwargs if args else {**kwargs, sample_name: blurred})
-            return self._as_of(sample, blurred, _tensor(output)[:, : sample.shape[1]])
+            noised, beside = sample[:, : prediction.shape[1]], sample[:, prediction.shape[1] :]
+            blurred = self._blurred(noised, prediction, _attended(attention, projections["q"], projections["k"]))
+            whole = torch.cat([blurred, beside], 1)
+            positional = (whole, *args[1:]) if args else ()
+            output = module.forward(*positional, **kwargs if args else {**kwargs, sample_name: whole})
+            return self._as_of(noised, blurred, _tensor(output)[:, : sample.shape[1]])
 
         def add_hooks(handles: list[Any]) -> None:
             handles.append(attention.to_q.register_forward_hook(recorder("q")))
@@ -116,6 +120,19 @@ def _attended(attention: Any, queries: "Tensor", keys: "Tensor") -> "Tensor":
     """(n, positions): 1 where a position gets more than 1 of the attention of all, in the mean of the heads."""
     from cfglab.guidance.parameterization import upcast
 
-    q, k = (upcast(projection).unflatten(2, (attention.heads, -1)).transpose(1, 2) for projection in (queries, keys))
+    width = queries.shape[2] // attention.heads
+    q = upcast(_heads(queries, width, getattr(attention, "norm_q", None)))
+    k = upcast(_heads(keys, width, getattr(attention, "norm_k", None)))
+    k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)  # heads that share their keys
     weights = (q @ k.transpose(2, 3) * attention.scale).softmax(-1)
     return (weights.mean(1).sum(1) > 1).float()
+
+
+def _heads(projection: "Tensor", width: int, norm: Any) -> "Tensor":
+    """(n, heads, positions, width): a projection split into heads and normalized, each head alone or all together."""
+    if norm is None:
+        return projection.unflatten(2, (-1, width)).transpose(1, 2)
+    weight = getattr(norm, "weight", None)
+    if weight is not None and weight.numel() > width:  # of all heads
+        return _heads(norm(projection), width, None)
+    return norm(projection.unflatten(2, (-1, width))).transpose(1, 2)

@@ -49,8 +49,13 @@ def self_attentions(denoiser: "Module", layers: tuple[str, ...], method: str) ->
     modules: list[Module] = []
     joint = joins_text(denoiser)
     for layer in layers:
+        if joint and candidates:  # then no other layer would do
+            raise InputError(
+                f"{method}: in {_class_name(denoiser)} text and image share one attention; {IMAGE_KNOWN}; use "
+                "skip_layers here."
+            )
         attentions = in_layers(candidates, denoiser, (layer,), method, "self-attention")
-        if joint or any(getattr(module, "add_k_proj", None) is not None for module in attentions):
+        if any(getattr(module, "add_k_proj", None) is not None for module in attentions):
             raise InputError(
                 f"{method}: in layer {layer!r} of {_class_name(denoiser)} text and image share one attention; "
                 f"{IMAGE_KNOWN}; use skip_layers here."
@@ -163,7 +168,7 @@ def blocks(denoiser: "Module", layers: tuple[str, ...], method: str) -> "list[tu
         if not paths or not all(path in modules for path in paths):
             raise InputError(
                 f"{method}: no layer {layer!r} in {_class_name(denoiser)} that can be left out; "
-                f"{layer_choices(denoiser, skipped=True)}"
+                f"{layer_choices(denoiser, transformer_blocks(denoiser), skipped=True)}"
             )
         blocks_found += [(layer, modules[path]) for path in paths]
     return blocks_found
@@ -213,7 +218,8 @@ def in_layers(
             members = [module for name, module in modules.items() if path and f".{path}." in f".{name}."]
             if not members:
                 raise InputError(
-                    f"{method}: no {noun} in layer {layer!r} of {_class_name(denoiser)}; {layer_choices(denoiser)}"
+                    f"{method}: no {noun} in layer {layer!r} of {_class_name(denoiser)}; "
+                    f"{layer_choices(denoiser, modules)}"
                 )
             inside += [module for module in members if module not in inside]
     return inside

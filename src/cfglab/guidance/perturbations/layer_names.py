@@ -1,6 +1,7 @@
 """The names of layers: dotted names of diffusers, numbers of blocks, and what published code calls them."""
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from cfglab.errors import InputError
@@ -8,7 +9,15 @@ from cfglab.errors import InputError
 if TYPE_CHECKING:
     from torch.nn import Module
 
-STACKS = ("transformer_blocks", "blocks", "layers", "single_transformer_blocks")
+STACKS = (
+    "transformer_blocks",
+    "blocks",
+    "layers",
+    "single_transformer_blocks",
+    "transformer_layers",
+    "double_stream_blocks",
+    "single_stream_blocks",
+)
 """What transformers call their list of blocks; a layer that is a number is one of the first of these."""
 
 ALIASES = {
@@ -22,7 +31,9 @@ ALIASES = {
 
 _RANGE = re.compile(r"(?P<before>(?:.*\.)?)(?P<first>\d+)-(?P<last>\d+)")
 _UNET = re.compile(r"(?P<side>[dmu])(?P<first>\d+)(?:-(?P<last>\d+))?(?:\.(?P<inner>\d+(?:-\d+)?))?")
+_NUMBERED = re.compile(r"(?P<stack>.*?)\.(?P<number>\d+)(?:\.|$)")
 _SIDES = {"d": "down_blocks", "m": "mid_block", "u": "up_blocks"}
+_LETTERS = {side: letter for letter, side in _SIDES.items()}
 
 
 def layer_paths(layer: str, denoiser: "Module") -> list[str]:
@@ -57,28 +68,36 @@ def layer_paths(layer: str, denoiser: "Module") -> list[str]:
     return [f"{stack if stack in children or own not in children else own}{dot}{rest}"]
 
 
-def layer_choices(denoiser: "Module", *, skipped: bool = False) -> str:
+def layer_choices(denoiser: "Module", names: Iterable[str], *, skipped: bool = False) -> str:
     """The layers that may be named, for messages.
 
     Args:
         denoiser: The network.
+        names: The dotted names of what a method changes, or of the blocks that can be left out.
         skipped: Whether they are left out: then not those of a UNet that change the size of the image.
 
     Returns:
         A clause.
     """
-    mid = ["mid"] if getattr(denoiser, "mid_block", None) is not None else []
-    found = [(name, len(getattr(denoiser, name)) - 1) for name in STACKS if hasattr(denoiser, name)]
-    stacks = [f"0 to {last}" for _, last in found[:1]]
-    stacks += [f"single.0 to single.{last}" for name, last in found[1:] if name == ALIASES["single"]]
-    blocks = transformer_blocks(denoiser) if skipped else []
-    sides = [
-        f"{letter}0" if skipped else f"{side}.0"
-        for letter, side in _SIDES.items()
-        if letter != "m" and hasattr(denoiser, side) and (not skipped or any(name.startswith(side) for name in blocks))
-    ]
-    choices = ", ".join([*mid, *stacks, *sides]) or "parts of dotted names"
-    return f"it has {choices}; name one as layers=…"
+    names = list(names)
+    first = next((name for name in STACKS if hasattr(denoiser, name)), None)
+    stacks: dict[str, list[int]] = {}
+    for name in names:
+        if (found := _NUMBERED.match(name)) and not name.startswith("mid_block"):
+            stacks.setdefault(found["stack"], []).append(int(found["number"]))
+    middle = getattr(denoiser, "mid_block", None) is not None
+    choices = ["mid"] if middle and (skipped or any(name.startswith("mid_block") for name in names)) else []
+    for stack in sorted(stacks, key=lambda stack: stack != first):
+        low, high = min(stacks[stack]), max(stacks[stack])
+        if stack in _LETTERS:
+            choices.append(f"{_LETTERS[stack]}0" if skipped else f"{stack}.{low}")
+            continue
+        short = {first: "", ALIASES["single"]: "single."}.get(stack, f"{stack}.")
+        gapless = {*stacks[stack]} == {*range(low, high + 1)}
+        choices.append(f"{short}{low} to {short}{high}" if gapless and low < high else f"{short}{low}")
+    if not (choices := choices or names[:1]):
+        return "no layer of this network is known to have it; leave the method out."
+    return f"it has {', '.join(choices)}; name one as layers=…"
 
 
 def transformer_blocks(denoiser: "Module") -> list[str]:

@@ -11,10 +11,9 @@ from cfglab.errors import InputError
 from cfglab.guidance.perturbations.base import ConditionalPass
 from cfglab.guidance.perturbations.hooks import all_run, blocks, hooked
 from cfglab.guidance.perturbations.joint_attention import token_order
-from cfglab.guidance.perturbations.layer_names import transformer_blocks
+from cfglab.guidance.perturbations.layer_names import layer_choices, transformer_blocks
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from torch.nn import Module
 
 
@@ -33,10 +32,16 @@ class SkippedLayers(ConditionalPass):
     @contextmanager
     def applied(self, denoiser: "Module") -> "Iterator[Module]":
         names = {block: layer for layer, block in blocks(denoiser, self.layers, self.method)}
-        text_first = token_order(denoiser) is not None
+        text_first = _stack(denoiser) if token_order(denoiser) is not None else set()
 
         def skipped(block: "Module", args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-            return self._input_of(names[block], block, args, kwargs, output, text_first)
+            found = _inputs_of(block, args, kwargs, output, text_first=block in text_first)
+            if isinstance(found, str):
+                raise InputError(
+                    f"{self.method}: layer {names[block]!r}, a {type(block).__name__}, {found}, so it cannot be "
+                    f"skipped; {self._advice(denoiser, block)}"
+                )
+            return found
 
         def add_hooks(handles: list[Any]) -> None:
             handles.extend(block.register_forward_hook(skipped, with_kwargs=True) for block in names)
@@ -44,39 +49,59 @@ class SkippedLayers(ConditionalPass):
         with all_run(denoiser, names, self.method), hooked(denoiser, add_hooks):
             yield denoiser
 
-    def _input_of(
-        self,
-        layer: str,
-        block: "Module",
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        output: Any,
-        text_first: bool,
-    ) -> Any:
-        """The inputs that a block's outputs stand for: one of the same shape each, in the block's own order.
+    def _advice(self, denoiser: "Module", block: "Module") -> str:
+        """The next step after a layer that cannot be skipped."""
+        stack = _stack(denoiser)
+        if block in stack:
+            return f"leave {self.method} out for this {type(denoiser).__name__}."
+        if not stack:
+            return "name a part that gives the shape it is given as layers=…"
+        return layer_choices(denoiser, transformer_blocks(denoiser), skipped=True)
 
-        Every block of two streams in `joint_attention.ORDERS` returns (text, image): `text_first`.
-        """
-        arguments = inspect.signature(type(block).forward).bind(block, *args, **kwargs).arguments
-        hidden = arguments.get("hidden_states", next((tensor for tensor in args if hasattr(tensor, "shape")), None))
-        streams = [tensor for tensor in (hidden, arguments.get("encoder_hidden_states")) if tensor is not None]
 
-        def stream(tensor: "Tensor") -> "Tensor":
-            fitting = [candidate for candidate in streams if candidate.shape == tensor.shape]
-            several = isinstance(output, tuple) and sum(hasattr(part, "shape") for part in output) > 1
-            if not fitting or (several and len(fitting) > 1):
-                fault = "changes the shape" if not fitting else "has two streams of one shape"
-                raise InputError(
-                    f"{self.method}: layer {layer!r}, a {type(block).__name__}, {fault}, so it cannot be skipped; name "
-                    "another one as layers=…"
-                )
-            return fitting[0]
+def _stack(denoiser: "Module") -> "set[Module]":
+    """The transformer blocks of a network."""
+    modules = dict(denoiser.named_modules())
+    return {modules[name] for name in transformer_blocks(denoiser) if name in modules}
 
-        if text_first and isinstance(output, tuple) and all(hasattr(part, "shape") for part in output):
-            return tuple(reversed(streams))
-        if isinstance(output, tuple | list):
-            return type(output)(stream(part) if hasattr(part, "shape") else part for part in output)
-        return stream(output)
+
+def _inputs_of(block: "Module", args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, *, text_first: bool) -> Any:
+    """The inputs that a block's outputs stand for: one of the same shape each, in the order of the outputs.
+
+    Args:
+        block: The block.
+        args: Its arguments by position.
+        kwargs: Its arguments by name.
+        output: What it gives.
+        text_first: Whether it is a block of a network of `joint_attention.ORDERS`: with two streams these give (text,
+            image), which says which is which where both have one shape. An attention inside of it gives (image, text).
+
+    Returns:
+        What stands in place of the output; a str if that cannot be told, the reason.
+    """
+    arguments = inspect.signature(type(block).forward).bind(block, *args, **kwargs).arguments
+    first = next((value for value in args if hasattr(value, "shape")), None)
+    others = (value for name, value in arguments.items() if name.endswith("_hidden_states"))
+    streams = [value for value in (arguments.get("hidden_states", first), *others) if hasattr(value, "shape")]
+    several = isinstance(output, tuple | list)
+    parts = [part for part in output if hasattr(part, "shape")] if several else [output]
+    if not all(hasattr(part, "shape") for part in parts):
+        return f"gives a {type(output).__name__}"
+    fitting = [[stream for stream in streams if stream.shape == part.shape] for part in parts]
+    if not parts or not all(fitting):
+        return "changes the shape"
+    if text_first and [part.shape for part in parts] == [stream.shape for stream in reversed(streams)]:
+        chosen = streams[::-1]
+    elif len(parts) > 1 and any(len(candidates) > 1 for candidates in fitting):
+        return "has two streams of one shape"
+    else:
+        chosen = [candidates[0] for candidates in fitting]
+    if len({id(stream) for stream in chosen}) < len(chosen):
+        return "gives several outputs for one input"
+    if not several:
+        return chosen[0]
+    inputs = iter(chosen)
+    return type(output)(next(inputs) if hasattr(part, "shape") else part for part in output)
 
 
 @dataclass(frozen=True)

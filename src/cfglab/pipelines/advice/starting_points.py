@@ -1,12 +1,15 @@
 """Three guidances to start from for a family: each is text that parses, and each applies to it. Loads no torch."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from cfglab.guidance import parse_guidance
 from cfglab.pipelines.advice.family import Family
 from cfglab.pipelines.advice.methods import MethodAdvice, has_unet, not_guided, second_scale
 
 COUNT = 3
+UNKNOWN = ("DDPMWuerstchenScheduler",)
+"""Schedulers that name neither the prediction nor the noise levels: there methods act on the prediction as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,9 @@ def starting_points(family: Family, methods: list[MethodAdvice]) -> list[Startin
         if family.prediction.value == "flow":
             candidates.append((f"{w} | cfg_zero_star()", "CFG-Zero*, made for flow models (2503.18886)"))
         else:
-            candidates.append((f"{w} | rescale(strength=0.7)", "less overexposure at high scales (2305.08891)"))
+            scheduler: Any = family.scheduler.value or {}
+            space = ", space=model" if scheduler.get("class") in UNKNOWN else ""
+            candidates.append((f"{w} | rescale(strength=0.7{space})", "less overexposure at high scales (2305.08891)"))
     applying = {method.name for method in methods if method.applies}
     points = [
         StartingPoint(text, reason)

@@ -65,6 +65,8 @@ def resolve_layout(pipe: Any, profile: Profile, arguments: dict[str, Any], specs
         return "embedded"
     value = arguments.get(profile.scale)
     off = profile.off is not None and isinstance(value, int | float) and value <= profile.off
+    if not off and _image_off(profile, arguments):
+        raise off_error(pipe, profile, arguments)
     if not off and not _negatives_missing(profile, arguments):
         return profile.layout
     if embedded:
@@ -72,6 +74,12 @@ def resolve_layout(pipe: Any, profile: Profile, arguments: dict[str, Any], specs
     if alone and "neither" not in profile.parts:
         return "one prediction"
     raise off_error(pipe, profile, arguments)
+
+
+def _image_off(profile: Profile, arguments: dict[str, Any]) -> bool:
+    """Whether the scale of the image switches guidance off."""
+    value = arguments.get(profile.image_scale)
+    return profile.image_off is not None and isinstance(value, int | float) and value < profile.image_off
 
 
 def _negatives_missing(profile: Profile, arguments: dict[str, Any]) -> bool:
@@ -99,6 +107,8 @@ def off_error(pipe: Any, profile: Profile, arguments: dict[str, Any]) -> InputEr
         advice += " and an image_guidance_scale of 1 or more"
     if profile.negatives:
         advice += f" and a {profile.negatives[0]}"
+    if _image_off(profile, arguments):
+        name, value = profile.image_scale, arguments[profile.image_scale]
     return InputError(
         f"{name}={value!r} inside guide(): so called, {type(pipe).__name__} computes no unconditional prediction, and "
         f"there is nothing to guide with; {advice} (it is not used otherwise) and give the scale itself to guide()."

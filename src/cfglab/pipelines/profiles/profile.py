@@ -37,6 +37,8 @@ class Profile(BaseModel):
     """Pipeline arguments: if one is None or 0, the batch has no third part."""
     image_scale: str = "image_guidance_scale"
     """The pipeline argument that is the scale of the image, for a batch with "neither"."""
+    image_off: float | None = None
+    """The value of `image_scale` below which guidance is off; None if it does not switch guidance."""
     denoisers: tuple[str, ...] = ("unet",)
     helpers: tuple[str, ...] = ()
     """Components called with the same rows before the denoiser (ControlNets)."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from cfglab.errors import InputError
+from cfglab.errors import InputError, NoNoiseLevel
 from cfglab.schedules.fields import Real, bounded
 from cfglab.schedules.schedule import Schedule
 from cfglab.step import Step
@@ -50,7 +50,7 @@ class CFGPlusPlus(Schedule):
 
     def _w(self, step: Step) -> float:
         if step.sigma is None or step.next_sigma is None:
-            raise InputError(
+            raise NoNoiseLevel(
                 f"{self} at a step without sigma: it follows the run's noise over signal; give sigmas=, one a step."
             )
         if not step.next_sigma < step.sigma:
@@ -88,7 +88,7 @@ class CogVideoXShipped(Schedule):
 
     def _w(self, step: Step) -> float:
         if step.timestep is None:
-            raise InputError(
+            raise NoNoiseLevel(
                 f"{self} at a step without a timestep: it follows the sampler's own; run it in a pipeline, or build "
                 "Step(index, count, timestep=…)."
             )

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from cfglab.errors import InputError
+from cfglab.errors import NoNoiseLevel
 from cfglab.schedules.fields import Real, Scales, bounded
 from cfglab.schedules.schedule import Schedule
 from cfglab.step import Step
@@ -114,7 +114,7 @@ class Phases(Schedule):
 
     def _w(self, step: Step) -> float:
         if step.sigma is None:
-            raise InputError(
+            raise NoNoiseLevel(
                 f"{self} at a step without sigma: phases end at noise over signal; give sigmas=, one a step."
             )
         return self.scales[sum(step.sigma < level for level in self.sigma)]
