@@ -4,7 +4,7 @@
 
 `make setup` installs what it needs, but for Chromium: the system's, or $CFGLAB_BROWSER. Prompts and seeds were chosen,
 for objects that are easy to name. Real are the images, the run and its numbers, and the training, which goes on from
-weights of `scenes` with noise in them. Invented are the votes of the tab Compare but the last one. About ten minutes on
+weights of `scenes` with noise in them. Invented are the votes of the tab Compare but the last one. About six minutes on
 two idle cores.
 """
 
@@ -292,7 +292,7 @@ def in_a_notebook(browser: Any, html: str, selector: str) -> bytes:
 
 
 def validation(browser: Any) -> Pictures:
-    """The page of a training with `cl.validation`.
+    """The page of a training with `cl.validation`, with the first two of its figures.
 
     Args:
         browser: The browser.
@@ -327,6 +327,7 @@ def validation(browser: Any) -> Pictures:
     with opened(browser, width=1180) as page:
         page.goto(done.page.resolve().as_uri())
         loaded(page, "img[data-view]")
+        page.add_style_tag(content=".figures figure:nth-child(n + 3) { display: none }")
         yield "show/validation.webp", webp(page.screenshot(full_page=True))
 
 
