@@ -159,7 +159,7 @@ def test_compare_is_paired_with_the_baseline(tmp_path: Path, capsys: pytest.Capt
         (["run", "k-decay", "--steps", "0"], "steps 0: a run has at least one step; write 50."),
         (["run", "k-decay", "--steps", "-3"], "steps -3: a run has at least one step; write 50."),
         (["run", "k-decay", "--seeds", "7..0"], "seeds '7..0': a range runs upwards"),
-        (["run", "k-decay", "--seeds", "one"], "seeds 'one': a seed is a whole number, 0 or more; write 7, 0..7"),
+        (["run", "k-decay", "--seeds", "one"], "seeds 'one': a seed is a whole number, 0 or more; write 7 or 0..7"),
         (["run", "k-decay", "--prompts", "@none.txt"], "'@none.txt': the file cannot be read"),
         (["run", "k-decay", "--set", "steps"], "--set steps: write field=value"),
         (["run", "k-decay", "--set", "colour=red"], "--set colour: there is no field 'colour'; there are name, title"),

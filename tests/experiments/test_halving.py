@@ -267,7 +267,7 @@ def test_the_script_chooses_reports_and_writes_its_table(
     assert text.startswith("Baseline: plain guidance at its best, `4`. 8 prompts x 2 seeds, 20 steps, euler.")
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert [line.split(" | ")[0] for line in lines] == ["| method", "| plain, the baseline", "| apg", "| pag"]
-    assert "`4 &#124; apg(norm_threshold=5)`" in text
+    assert "<code>4 &#124; apg(norm_threshold=5)</code>" in text
     with Store.open(tmp_path / "report") as store:
         assert not set(store.experiment.prompts) & set(Experiment.preset("methods").prompts)
     assert script.main([*words, "--seeds", "1..2"]) == 2

@@ -203,7 +203,7 @@ def test_the_command_prints_a_table_and_windows(capsys: pytest.CaptureFixture[st
         (["dit", "--window", "sigma"], "UNIT=LOW..HIGH"),
         (["dit", "--window", "sigmas=1..2"], "did you mean sigma?"),
         (["dit", "--window", "sigma=2..1"], "goes upwards"),
-        (["dit", "--window", "sigma=nan..1"], "goes upwards"),
+        (["dit", "--window", "sigma=nan..1"], "the ends of a window are numbers"),
         (["dit", "--window", "sigma=500..600"], "no step of 50 is inside"),
         (["repa", "--window", "timestep=1..2"], "has no timesteps"),
         (["scenes", "--sampler", "eulr"], "did you mean euler"),

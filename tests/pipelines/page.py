@@ -117,7 +117,8 @@ With guidance off in the call (`guidance_scale=1`, or no negative prompt where t
 models are run, there is one prediction a step. There `1` is the untouched pipeline, bit for bit, and methods that read
 no unconditional prediction act on it, in one list as well: `["1", "1 | nag(s=5)"]`. Other scales are refused.
 
-**LTX-2** has a scale for the sound and further terms. The sound keeps `audio_guidance_scale`, unless the guidance says
+**LTX-2** is guided in every call, also with `guidance_scale=1`: make a call without guidance outside of `guide()`. It
+has a scale for the sound and further terms. The sound keeps `audio_guidance_scale`, unless the guidance says
 `audio_guidance(w=...)`; `modality_guidance(s=..., audio=...)` takes the place of `modality_scale` and
 `audio_modality_scale`; all of them may follow a schedule. `stg_scale` and `guidance_rescale`, and those of the sound,
 are the pipeline's own, one number for all steps. **ACE-Step** guides by an APG of its own: here it is

@@ -1,6 +1,7 @@
 """The schedulers of diffusers on exact mixtures: they sample the class, and ours are theirs."""
 
 import math
+from typing import Any
 
 import diffusers
 import pytest
@@ -77,6 +78,14 @@ def test_our_steps_are_theirs(scheduler, path: Path, space: str) -> None:
     assert torch.allclose(theirs.double(), ours, atol=2e-4)
 
 
+@pytest.mark.parametrize("fields", [{}, {"prediction_type": "v_prediction", "sigma_data": 1.0}])
+def test_a_preconditioned_sampler_draws_the_class(fields: dict[str, Any]) -> None:
+    """EDM's preconditioning of arXiv:2206.00364, as Playground 2.5 and Stable Audio have it."""
+    x = scheduled(diffusers.EDMEulerScheduler(**fields), CLASS, MIXTURE, 1, 100, range(1000), start=CLASS)
+    assert torch.allclose(x.mean(0), torch.ones(2, dtype=x.dtype), atol=0.05)
+    assert torch.allclose(x.std(0), torch.full((2,), 0.5, dtype=x.dtype), atol=0.05)
+
+
 def test_guidance_does_to_modes_what_it_does_without_diffusers() -> None:
     """The small mode shrinks and the mean overshoots, as with our own steps."""
     whole = modes()
@@ -92,6 +101,6 @@ def test_guidance_does_to_modes_what_it_does_without_diffusers() -> None:
 
 def test_what_cannot_be_sampled_is_refused() -> None:
     with pytest.raises(InputError, match="prediction type"):
-        scheduled(diffusers.EDMEulerScheduler(), CLASS, MIXTURE, 1, 4, [0])
+        scheduled(diffusers.EDMEulerScheduler(prediction_type="v_prediction"), CLASS, MIXTURE, 1, 4, [0])
     with pytest.raises(InputError, match="give dimension="):
         scheduled(make_sampler("ddim", CONFIG), object(), MIXTURE, 1, 4, [0])  # type: ignore[arg-type]

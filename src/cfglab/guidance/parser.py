@@ -130,12 +130,18 @@ _UNQUOTED = re.compile(r"([a-z_]{1,40}+) ?= ?([^\s'\"(),=\d+.-][^'\"(),=]*+)[,)]
 """A field and its words, such as prompt=a cat."""
 
 
-_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+\"""", re.DOTALL)
-"""What is in quotes."""
+def _has_break(text: str) -> bool:
+    """Whether there is a line break between quotes, up to a quote that never ends."""
+    for piece in _PIECE.finditer(text):
+        if piece[2]:
+            return False
+        if piece[0][0] in "'\"" and set("\n\r") & set(piece[0]):
+            return True
+    return False
 
 
 def _unreadable(text: str) -> InputError:
-    if any(set("\n\r") & set(quoted[0]) for quoted in _QUOTED.finditer(text)):
+    if _has_break(text):
         return InputError(
             f"{shown(text.strip(), 80)}: there is a line break between quotes, where it is written as two letters, a "
             "backslash and an n; write them in its place, or a space."
