@@ -111,6 +111,8 @@ def test_the_foot_of_a_sheet_names_what_is_fixed(run: cfglab.Run) -> None:
         ("seed", "prompt", {"k": "2"}, "group k-decay · k = 2"),
         ("seed", "prompt", {"k": "2", "group": "inverted"}, "group inverted · k = 2"),
         ("none", "setting", {"seed": "1"}, "a cat · seed 1"),
+        ("none", "prompt", {"k": 0.5, "seed": 1}, "group k-decay · k = 0.5 · seed 1"),
+        ("seed", "prompt", {"k": 1.0}, "group k-decay · k = 1"),
     ):
         grid = selection.grid(rows, columns, selection.pins(at))
         assert grid.note == note

@@ -83,6 +83,11 @@ def test_the_best_of_bad_ones_is_not_praised(tmp_path: Path) -> None:
     assert shows.endswith("and 2 of the 2 settings are worse than the baseline.")
 
 
+def test_pairs_that_are_all_alike_have_no_interval(tmp_path: Path) -> None:
+    shows = plain(of(tmp_path, best=1.0, other=1.0, base=1.0)[0].shows)
+    assert shows.endswith("the pairs do not differ among each other, so there is no interval.")
+
+
 def test_too_few_to_find_anything_is_said(tmp_path: Path) -> None:
     with Store.open(make(tmp_path / "run", experiment(seeds="0..3"))) as store:
         shows = plain(verdict(build(store)).shows)

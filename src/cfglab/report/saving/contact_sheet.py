@@ -31,7 +31,7 @@ def sheet(
     *,
     rows: str | None = None,
     columns: str | None = None,
-    at: Mapping[str, str] | None = None,
+    at: Mapping[str, str | float] | None = None,
     size: int | None = None,
     over: str | None = None,
     seconds: float | None = None,
@@ -72,7 +72,7 @@ def animation(
     over: str | None = None,
     rows: str | None = None,
     columns: str | None = None,
-    at: Mapping[str, str] | None = None,
+    at: Mapping[str, str | float] | None = None,
     size: int | None = None,
     seconds: float | None = None,
 ) -> bytes:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cfglab.errors import InputError
+from cfglab.experiments.spec.document import label
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.storage.arrays import ResultArrays
 from cfglab.report.summary.pivot import pivot
@@ -74,17 +75,18 @@ class Selection:
             raise InputError(f"axis {shown(axis)}: the run has the axes {', '.join(self._values)}; choose among them.")
         return self._values[axis]
 
-    def pins(self, at: Mapping[str, str]) -> dict[str, int]:
+    def pins(self, at: Mapping[str, str | float]) -> dict[str, int]:
         """Return the index of each value that is fixed.
 
         Args:
-            at: axis -> value; a prompt may be shortened to a part that no other prompt has.
+            at: axis -> value, as text or a number; a prompt may be shortened to a part that no other prompt has.
 
         Raises:
             InputError: if the run has no such axis or value.
         """
         pins = {}
-        for axis, value in at.items():
+        for axis, given in at.items():
+            value = given if isinstance(given, str) else label(given)
             values = self.values(axis)
             matches = [index for index, text in enumerate(values) if text == value] or [
                 index for index, text in enumerate(values) if axis == "prompt" and value in text

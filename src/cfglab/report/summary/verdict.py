@@ -57,6 +57,8 @@ def _shows(tables: Tables, main: Metric, best: SettingRow, base: Estimate) -> st
         return f"{opening}, one image each, which describes these images and allows no interval and no test."
     if difference is None or difference.low is None or difference.p_holm is None:
         basis = _basis(mean.n, len(tables.experiment.prompts))
+        if difference is not None and difference.n > 1:
+            return f"{opening} in {basis}; the pairs do not differ among each other, so there is no interval."
         return f"{opening} in {basis}, too few that pair with the baseline for an interval or a test."
     facts = f"{gap(difference.difference, main.unit)}, 95{NARROW}% interval "
     facts += f"{gap_span(difference.low, difference.high, main.unit)}, {_p_is(difference.p_holm)}"
