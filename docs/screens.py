@@ -292,7 +292,7 @@ def in_a_notebook(browser: Any, html: str, selector: str) -> bytes:
 
 
 def validation(browser: Any) -> Pictures:
-    """The page of a training with `cl.validation`, with the first two of its figures.
+    """The page of a training with `cl.validation`.
 
     Args:
         browser: The browser.
@@ -327,7 +327,6 @@ def validation(browser: Any) -> Pictures:
     with opened(browser, width=1180) as page:
         page.goto(done.page.resolve().as_uri())
         loaded(page, "img[data-view]")
-        page.add_style_tag(content=".figures figure:nth-child(n + 3) { display: none }")
         yield "show/validation.webp", webp(page.screenshot(full_page=True))
 
 
