@@ -5,6 +5,8 @@
     cfglab run benchmarks/wrong_captions.yaml --model models/w40 --dtype bfloat16 --out runs/wrong-40
     python -m benchmarks.wrong_captions 0=runs/wrong-0 10=runs/wrong-10 20=runs/wrong-20 40=runs/wrong-40
 
+It prints the means, the three differences on every share, and the hypotheses; `--figure FILE` draws the first two.
+
 A slope is that of a least-squares line through the differences of one (prompt, seed) over the shares of wrong captions;
 its interval and its p take prompts as random. The best constant of a share is chosen on the even seeds, and its gain is
 measured on the odd ones. Values are points of alignment; a slope is points for each point of wrong captions.
@@ -24,6 +26,8 @@ from cfglab.experiments.replication.replicate import equivalence_p
 from cfglab.experiments.storage.store import Store
 
 SCALES = (2, 3, 4)
+SHAPES = {"constant": "#33302b", "falling": "#c4471c", "rising": "#2f6f9f"}
+"""Shape of a schedule -> its colour in the figure."""
 MARGIN = 3.0  # points
 
 
@@ -61,25 +65,30 @@ def slope(shares: list[float], values: list[FloatArray]) -> FloatArray:
     return np.tensordot(centred, np.stack(values), 1) / float(centred @ centred)
 
 
-def hypotheses(runs: Mapping[float, Scores]) -> list[Test]:
-    """C1 to C4, from the scores of one run for each share of wrong captions, in points."""
+def contrasts(runs: Mapping[float, Scores]) -> dict[str, list[FloatArray]]:
+    """What is compared -> its points on each share, in the order of the shares, each (prompts, seeds)."""
     shares = sorted(runs)
     if len({(scores.prompts, scores.seeds) for scores in runs.values()}) != 1:
         raise InputError("the runs differ in prompts or seeds: every share needs the same images; run the same file.")
-    shapes = {
-        shape: [mean_over_scales(runs[share], shape) for share in shares] for shape in ("constant", "falling", "rising")
+    shapes = {shape: [mean_over_scales(runs[share], shape) for share in shares] for shape in SHAPES}
+    return {
+        "gain of guidance": [gain(runs[share]) for share in shares],
+        **{
+            f"{better} minus {worse}": [a - b for a, b in zip(shapes[better], shapes[worse], strict=True)]
+            for better, worse in (("falling", "constant"), ("constant", "rising"))
+        },
     }
-    contrasts = {
-        f"{better} minus {worse}": [a - b for a, b in zip(shapes[better], shapes[worse], strict=True)]
-        for better, worse in (("falling", "constant"), ("constant", "rising"))
-    }
-    growing = {"gain of guidance": [gain(runs[share]) for share in shares], **contrasts}
+
+
+def hypotheses(runs: Mapping[float, Scores]) -> list[Test]:
+    """C1 to C4, from the scores of one run for each share of wrong captions, in points."""
+    shares, growing = sorted(runs), contrasts(runs)
     tests = []
     for name, (says, values) in zip(("C1", "C2", "C3"), growing.items(), strict=True):
         (difference,) = differences(slope(shares, values)[None], [0])
         tests.append(Test(name, f"slope of {says}", difference, difference.p))
     if shares[0] == 0:
-        for says, values in contrasts.items():
+        for says, values in list(growing.items())[1:]:
             (difference,) = differences(values[0][None], [0])
             tests.append(Test("C4", f"{says} at 0 %", difference, equivalence_p(difference, MARGIN)))
     return tests
@@ -109,6 +118,50 @@ def means(runs: Mapping[float, Scores]) -> list[str]:
     return lines
 
 
+def interval(values: FloatArray) -> tuple[float, float, float]:
+    """The mean of some differences, (prompts, seeds), and its 95 % interval over prompts; NaN where it has none."""
+    (found,) = differences(values[None], [0])
+    mean, low, high = (np.nan if end is None else end for end in (found.difference, found.low, found.high))
+    return mean, low, high
+
+
+def by_share(runs: Mapping[float, Scores]) -> list[str]:
+    """Lines of Markdown: the three differences on every share, with their 95 % intervals."""
+    growing = contrasts(runs)
+    lines = ["| wrong captions | " + " | ".join(growing) + " |", "|---" * (len(growing) + 1) + "|"]
+    for number, share in enumerate(sorted(runs)):
+        found = [interval(values[number]) for values in growing.values()]
+        cells = [f"{mean:+.1f} ({low:+.1f} to {high:+.1f})" for mean, low, high in found]
+        lines.append(f"| {share:g} % | {' | '.join(cells)} |")
+    return lines
+
+
+def figure(runs: Mapping[float, Scores], path: Path) -> None:
+    """Draw the mean alignment of each shape over the shares, and the two differences between shapes."""
+    import matplotlib.pyplot as plt
+
+    shares, growing = sorted(runs), contrasts(runs)
+    page, (left, right) = plt.subplots(1, 2, figsize=(8.8, 3.8))
+    for shape, colour in SHAPES.items():
+        means = [float(np.nanmean(mean_over_scales(runs[share], shape))) for share in shares]
+        left.plot(shares, means, "o-", color=colour, label=f"{shape}, mean scale 2 to 4")
+    none = [float(np.nanmean(points(runs[share], "none"))) for share in shares]
+    left.plot(shares, none, "v-", color="#8a857b", label="none, w = 1")
+    for name, colour in (("falling minus constant", SHAPES["falling"]), ("constant minus rising", SHAPES["rising"])):
+        middle, low, high = np.transpose([interval(values) for values in growing[name]])
+        right.errorbar(shares, middle, (middle - low, high - middle), fmt="o-", color=colour, capsize=3, label=name)
+    right.axhline(0, color="#8a857b", linewidth=0.8)
+    left.set(
+        xlabel="wrong captions, %", ylabel="images that show what was asked, %", ylim=(0, 1.35 * left.get_ylim()[1])
+    )
+    right.set(xlabel="wrong captions, %", ylabel="difference, points")
+    left.legend(frameon=False, fontsize="small", loc="upper right")
+    right.legend(frameon=False, fontsize="small")
+    page.tight_layout()
+    page.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    plt.close(page)
+
+
 def read(argument: str) -> tuple[float, Scores]:
     share, separator, folder = argument.partition("=")
     if not separator or not share.isdigit():
@@ -122,8 +175,12 @@ def read(argument: str) -> tuple[float, Scores]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", metavar="PERCENT=RUN")
-    runs = dict(read(argument) for argument in parser.parse_args().runs)
-    print("\n".join([*means(runs), "", *table(hypotheses(runs))]))
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw a figure too, .svg or .png")
+    given = parser.parse_args()
+    runs = dict(read(argument) for argument in given.runs)
+    print("\n".join([*means(runs), "", *by_share(runs), "", *table(hypotheses(runs))]))
+    if given.figure:
+        figure(runs, given.figure)
 
 
 if __name__ == "__main__":

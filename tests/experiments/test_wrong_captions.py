@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.wrong_captions import SCALES, gain, hypotheses, means, read, slope, table
+from benchmarks.wrong_captions import SCALES, by_share, figure, gain, hypotheses, means, read, slope, table
 from cfglab.errors import InputError
 from cfglab.experiments import Experiment
 from cfglab.experiments.analysis.scores import Scores
@@ -33,7 +33,7 @@ def scores(share: float, early: float, seed: int) -> Scores:
     )
 
 
-def test_slopes_are_found_and_without_wrong_captions_the_shapes_are_equal() -> None:
+def test_slopes_are_found_and_without_wrong_captions_the_shapes_are_equal(tmp_path: Path) -> None:
     runs = {share: scores(share, 0.3, int(share)) for share in (0.0, 10.0, 20.0, 40.0)}
     found = hypotheses(runs)
     assert [test.name for test in found] == ["C1", "C2", "C3", "C4", "C4"]
@@ -47,6 +47,10 @@ def test_slopes_are_found_and_without_wrong_captions_the_shapes_are_equal() -> N
     assert len(lines) == 2 + 5
     assert "| C2 | slope of falling minus constant | +0.30 |" in lines[3]
     assert len(means(runs)) == 2 + 4
+    assert by_share(runs)[-1].startswith("| 40 % | +40.")
+    assert "| +12." in by_share(runs)[-1]
+    figure(runs, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
 def test_no_slope_is_no_finding() -> None:
