@@ -4,6 +4,7 @@ A reader either gives a value that prints and reads back to an equal one, or rai
 `limits.SECONDS` of processor time.
 """
 
+import gc
 import json
 import random
 import signal
@@ -43,7 +44,10 @@ class TooSlow(BaseException):
 
 @contextmanager
 def deadline(seconds: float = limits.SECONDS) -> Iterator[None]:
-    """Raise TooSlow where what is inside takes more processor time; without effect where there are no such signals."""
+    """Raise TooSlow where what is inside takes more processor time; without effect where there are no such signals.
+
+    The collector of cyclic garbage waits meanwhile: it looks through the objects of all tests before this one.
+    """
     if not hasattr(signal, "SIGPROF"):
         yield
         return
@@ -51,13 +55,16 @@ def deadline(seconds: float = limits.SECONDS) -> Iterator[None]:
     def stop(*_: object) -> None:
         raise TooSlow(f"more than {seconds} s")
 
-    before = signal.signal(signal.SIGPROF, stop)
+    before, collects = signal.signal(signal.SIGPROF, stop), gc.isenabled()
+    gc.disable()
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
+        if collects:
+            gc.enable()
 
 
 # -- readers -----------------------------------------------------------------------------------------------------------
