@@ -5,7 +5,8 @@
     cfglab run benchmarks/wrong_captions.yaml --model models/w40 --dtype bfloat16 --out runs/wrong-40
     python -m benchmarks.wrong_captions 0=runs/wrong-0 10=runs/wrong-10 20=runs/wrong-20 40=runs/wrong-40
 
-It prints the means, the three differences on every share, and the hypotheses; `--figure FILE` draws the first two.
+It prints the means, the three differences on every share, and the hypotheses; `--figure FILE` draws the means, and the
+two differences between shapes.
 
 A slope is that of a least-squares line through the differences of one (prompt, seed) over the shares of wrong captions;
 its interval and its p take prompts as random. The best constant of a share is chosen on the even seeds, and its gain is

@@ -154,9 +154,7 @@ class Mixture:
         a, n = noise_of(step)
         x0, epsilon = self._expected(rows_of(x, self.dimension), a, n)
         values = {"x0": (0.0, 1.0), "epsilon": (1.0, 0.0), "v": (a, -n), "flow": (1.0, -1.0)}
-        if (
-            0 < n < 1 and a > 0
-        ):  # EDM, 2206.00364: x0 = c_skip (x0 + sigma epsilon) + c_out F, a = 1 / sqrt(d^2 + sigma^2)
+        if 0 < n < 1 and a > 0:  # 2206.00364: x0 = c_skip (x0 + sigma epsilon) + c_out F, a = 1 / sqrt(d^2 + sigma^2)
             ad = math.sqrt(1 - n * n)
             values["edm"] = (-ad, n * a / ad)
         if space not in values:

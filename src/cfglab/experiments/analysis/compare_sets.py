@@ -137,8 +137,8 @@ def _alone(jackknife: Jackknife, baseline: Jackknife) -> Difference:
 
 def _note(definition: Metric, baseline: str, results: list[Difference], tested: int, sizes: list[int]) -> str:
     direction = f"{definition.better} is better" if definition.better else "no direction is better by itself"
-    alone = definition.of == "prompt"
-    which = "the mean over prompts, each with its images" if alone else "of all images of a setting together"
+    of_prompts = definition.of == "prompt"
+    which = "the mean over prompts, each with its images" if of_prompts else "of all images of a setting together"
     sentences = [
         f"{definition.name} ({definition.unit}; {direction}): {which}, each setting less "
         f"'{baseline}', for the same prompts and seeds"
@@ -149,7 +149,7 @@ def _note(definition: Metric, baseline: str, results: list[Difference], tested: 
             f"A setting has {min(sizes)} to {max(sizes)} images, for some failed or are missing: sets of other sizes "
             "differ by that alone."
         ]
-    if definition.of == "prompt":
+    if of_prompts:
         sentences += ["Intervals (95 %) take prompts as a random sample; p flips the sign of whole prompts."]
     elif any(difference.low is not None for difference in results):
         sentences += [

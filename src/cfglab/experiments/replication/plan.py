@@ -122,12 +122,10 @@ class Plan(BaseModel):
 
     def check(self) -> None:
         """Raise InputError where the plan contradicts itself."""
-        choosing = self.choosing()
+        choosing, reporting = self.experiments()
         for setting in choosing.settings:
             if method(setting) == PLAIN:
                 _scale(setting)
-        first = {method(setting): setting for setting in reversed(choosing.settings)}
-        reporting = self.reporting(first)
         if both := sorted(set(choosing.prompts) & set(reporting.prompts)):
             raise InputError(f"prompt {shown(both[0])}: it chooses and reports; report on prompts that chose nothing.")
         if both_seeds := sorted(set(choosing.seeds) & set(reporting.seeds)):
@@ -143,6 +141,16 @@ class Plan(BaseModel):
             for name in (hypothesis.setting, hypothesis.baseline or reporting.baseline.name):
                 if name not in {excluded.name for excluded in reporting.left_out}:
                     reporting.setting(name)
+
+    def experiments(self, **fields: Any) -> tuple[Experiment, Experiment]:
+        """Return both experiments; the report as if the first setting of each group were the best.
+
+        Args:
+            **fields: as in `choosing`.
+        """
+        choosing = self.choosing(**fields)
+        first = {method(setting): setting for setting in reversed(choosing.settings)}
+        return choosing, self.reporting(first, **fields)
 
     def choosing(self, **fields: Any) -> Experiment:
         """Return the experiment that chooses.

@@ -107,9 +107,8 @@ def replicate(
     """
     metric = metric or plan.metric
     fields = dict(fields or {})
-    choosing = plan.choosing(**fields)
-    first = {method(setting): setting for setting in reversed(choosing.settings)}
-    check_metric(metric, [choosing, plan.reporting(first, **fields)])
+    choosing, reporting = plan.experiments(**fields)
+    check_metric(metric, [choosing, reporting])
     if (folder / DATABASE).exists():
         raise InputError(f"{folder}: holds a run, and a plan makes runs in folders of its own; choose another --out.")
     run_experiment(choosing, folder / "choose")
