@@ -177,6 +177,13 @@ def test_held_out_seeds_have_other_noises() -> None:
         Search.of("{w:1..6}", ["alignment"], [f"prompt {i}" for i in range(8)], seeds=(0,), held_seeds=(2**32,))
 
 
+@pytest.mark.parametrize("prompt", ["a cat", "class 99", f"class {'9' * 5000}", f"class {'0' * 5000}1"])
+def test_a_prompt_that_names_no_class_of_a_mixture_is_one_short_line(prompt: str) -> None:
+    with pytest.raises(InputError, match=r"a mixture is told a class; write 'class 0' to 'class \d+'\.") as error:
+        MixtureBackend("mixture:tree").label(prompt)
+    assert len(str(error.value)) < 500
+
+
 def test_a_mixture_draws_from_the_largest_seed_and_refuses_the_same_samples() -> None:
     experiment = quick(model="mixture:tree", sampler="euler", prompts=["class 0"], seeds=[0, LAST], steps=2)
     backend = MixtureBackend(experiment.model)

@@ -1,6 +1,7 @@
 """Whatever a reader is given, it reads or refuses in one line, within its time. The long form is in tests/torture."""
 
 import random
+import re
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -43,6 +44,14 @@ def test_any_piece_again_and_again_is_read_in_time(name: str) -> None:
         at = choose.randint(0, len(good))
         check(name, long(piece, 20_000))
         check(name, long(piece, 20_000, good[:at], good[at:]))
+
+
+@pytest.mark.parametrize("digits", ["9" * 5_000, "0" * 5_000 + "7"], ids=["nines", "zeros"])
+@pytest.mark.parametrize("name", READERS)
+def test_a_number_of_more_digits_than_python_reads_is_read_or_refused_in_one_line(name: str, digits: str) -> None:
+    for good in READERS[name][1]:
+        for number in re.finditer("[0-9]+", good):
+            check(name, good[: number.start()] + digits + good[number.end() :])
 
 
 def test_the_clock_stops_a_reader() -> None:

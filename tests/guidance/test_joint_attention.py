@@ -346,6 +346,7 @@ def test_another_backend_of_attention_is_refused(monkeypatch: pytest.MonkeyPatch
         ("m0.1", ["mid_block.attentions.0.transformer_blocks.1"]),
         ("u9", ["u9"]),
         ("up_blocks.0", ["up_blocks.0"]),
+        *((layer, [layer]) for layer in (f"d{'9' * 5000}", f"d1.{'9' * 5000}", "0-999999999", f"0-{'9' * 5000}")),
     ],
 )
 def test_layers_of_a_unet_have_the_names_of_published_nodes(layer: str, names: list[str]) -> None:

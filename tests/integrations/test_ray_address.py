@@ -54,7 +54,9 @@ def test_a_server_that_says_nothing_is_not_waited_for(monkeypatch: pytest.Monkey
             check_head(address)
 
 
-@pytest.mark.parametrize("address", ["ray://head:10001", "head", ":6379", "head:", "head:ray", "", "http://head:6379"])
+@pytest.mark.parametrize(
+    "address", ["ray://head:10001", "head", ":6379", "head:", "head:ray", "", "http://head:6379", f"head:{'9' * 5000}"]
+)
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(
         InputError, match=r"an address is local, auto or host:port, such as 10\.0\.0\.1:6379; write one"

@@ -158,6 +158,7 @@ def test_axes_are_read_from_the_text_and_become_the_settings() -> None:
         (SweepForm("{w:1,2}", "a cat", "0..999"), "at most 400"),
         (SweepForm("{w:1,2}", "a cat", name="../up"), "folder"),
         (SweepForm("{w:1,two}", "a cat"), "two"),
+        (SweepForm(f"{{w:1,{'9' * 5000}}}", "a cat"), "a finite number is needed"),
     ],
 )
 def test_a_sweep_that_cannot_be_is_one_clear_line(form: SweepForm, words: str) -> None:

@@ -250,7 +250,7 @@ def _value(text: str) -> float | str:
         number = float(text)
     except ValueError:
         return text
-    return int(text) if re.fullmatch(r"[+-]?\d+", text) else number
+    return int(text) if re.fullmatch(rf"[+-]?[0-9]{{1,{limits.DIGITS}}}", text) else number
 
 
 def _plural(count: int, word: str) -> str:

@@ -28,6 +28,7 @@ from cfglab.experiments.spec.models import (
 from cfglab.experiments.spec.prompts import NOISES, refuse_same_noise
 from cfglab.experiments.storage.traces import CellTrace
 from cfglab.mixtures import toys
+from cfglab.schedules.fields import shown
 
 if TYPE_CHECKING:
     from cfglab.mixtures.metrics import ExactMetrics
@@ -92,9 +93,11 @@ class MixtureBackend:
         Raises:
             InputError: if the prompt is not `class N` with a class of the mixture.
         """
-        match, count = re.fullmatch(r"class (\d+)", prompt), self.toy.mixture.classes
+        match, count = re.fullmatch("class ([0-9]{1,9})", prompt), self.toy.mixture.classes
         if not match or int(match[1]) >= count:
-            raise InputError(f"prompt {prompt!r}: a mixture is told a class; write 'class 0' to 'class {count - 1}'.")
+            raise InputError(
+                f"prompt {shown(prompt)}: a mixture is told a class; write 'class 0' to 'class {count - 1}'."
+            )
         return int(match[1])
 
     def generate(self, batch: Sequence[Cell]) -> BatchResult:

@@ -22,7 +22,10 @@ from cfglab.experiments.storage.results import Result
 from cfglab.experiments.storage.store import Store
 from cfglab.guidance import Guidance
 from cfglab.metrics.registry import Better
+from cfglab.schedules.fields import shown
 from cfglab.step import steps
+
+_COUNT = re.compile(r"\s*(?=0*[1-9])[0-9]{1,9}\s*")
 
 PLAIN = ("baseline", "plain")
 """Groups that are one method: plain guidance, the baseline among its settings."""
@@ -50,12 +53,14 @@ class Rung(BaseModel):
         rungs = []
         for part in text.split(","):
             numbers = part.replace(":", "x").split("x")
-            if len(numbers) != 3 or not all(re.fullmatch(r"\s*0*[1-9][0-9]{0,8}\s*", number) for number in numbers):
-                raise InputError(f"rung {part!r}: it is prompts x seeds : how many a group go on; write 32x1:3,64x8:1.")
+            if len(numbers) != 3 or not all(map(_COUNT.fullmatch, numbers)):
+                raise InputError(
+                    f"rung {shown(part)}: it is prompts x seeds : how many a group go on; write 32x1:3,64x8:1."
+                )
             prompts, seeds, keep = map(int, numbers)
             rungs.append(cls(prompts=prompts, seeds=seeds, keep=keep))
         if rungs[-1].keep != 1:
-            raise InputError(f"rungs {text!r}: the last one keeps one setting a group; write :1 at its end.")
+            raise InputError(f"rungs {shown(text)}: the last one keeps one setting a group; write :1 at its end.")
         return tuple(rungs)
 
 

@@ -29,8 +29,11 @@ ALIASES = {
 }
 """Names of stacks in the code of Black Forest Labs, Stability AI and ComfyUI; `blocks` is the first stack there is."""
 
-_RANGE = re.compile(r"(?P<before>(?:.*\.)?)(?P<first>\d+)-(?P<last>\d+)")
-_UNET = re.compile(r"(?P<side>[dmu])(?P<first>\d+)(?:-(?P<last>\d+))?(?:\.(?P<inner>\d+(?:-\d+)?))?")
+_RANGE = re.compile(r"(?P<before>(?:.*\.)?)(?P<first>[0-9]{1,4})-(?P<last>[0-9]{1,4})")
+_UNET = re.compile(
+    r"(?P<side>[dmu])(?P<first>[0-9]{1,4})(?:-(?P<last>[0-9]{1,4}))?"
+    r"(?:\.(?P<inner>[0-9]{1,4}(?:-[0-9]{1,4})?))?"
+)
 _NUMBERED = re.compile(r"(?P<stack>.*?)\.(?P<number>\d+)(?:\.|$)")
 _SIDES = {"d": "down_blocks", "m": "mid_block", "u": "up_blocks"}
 _LETTERS = {side: letter for letter, side in _SIDES.items()}

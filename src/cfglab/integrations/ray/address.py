@@ -1,6 +1,7 @@
 """Does a Ray head answer at an address? Said in seconds: Ray itself tries for minutes, and then ends the process."""
 
 import os
+import re
 import socket
 
 from cfglab.errors import InputError
@@ -16,7 +17,7 @@ def check_head(address: str, name: str = "") -> None:
     is called where that is something else."""
     name = name or address
     host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or "/" in host:
+    if not host or not re.fullmatch("[0-9]{1,5}", port) or "/" in host:
         raise InputError(f"--ray {name}: an address is local, auto or host:port, such as 10.0.0.1:6379; write one.")
     try:
         with socket.create_connection((host, int(port)), SECONDS) as connection:
