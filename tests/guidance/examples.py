@@ -98,6 +98,7 @@ VALUES: list[Transform] = [
     Rescale(),
     Skimmed(skim=2),
     Skimmed(skim=2, full_negative=True, flips=False),
+    Skimmed(skim=2, as_in="comfyui"),
     AdaptiveGuidance(similarity=0.3),
     FeedbackGuidance(pi=0.95, t0=0.5, tau=0.01),
     MagnitudeAware(alpha=0.5),

@@ -20,6 +20,7 @@ from cfglab.guidance import (
     feedback_temperature,
     parse_guidance,
 )
+from cfglab.schedules import Phases
 from cfglab.step import Step, steps
 from tests.guidance.examples import STEP, batch, needs
 
@@ -111,16 +112,22 @@ def test_reused_updates_run_the_unconditional_row_at_every_nth_step() -> None:
     assert [s.index for s in RUN if not (s.progress < 0.3 or s.index % 2 == 0)] == [3, 5]
 
 
-def test_feedback_follows_its_posterior() -> None:
-    """The recursion of arXiv:2506.06085 written out for one image of a variance-exploding model that predicts x0."""
+@pytest.mark.parametrize("interval", [False, True])
+def test_feedback_follows_its_posterior(interval: bool) -> None:
+    """The recursion of arXiv:2506.06085 written out for one image of a variance-exploding model that predicts x0.
+
+    With an interval it is FBG_LIG of generate_images_FBG.py: the feedback at every step, the constant inside only.
+    """
     pi, t0, tau, top = 0.95, 0.4, 0.004, 6.0
-    guide = Guidance(1.5, [FeedbackGuidance(pi=pi, t0=t0, tau=tau, max=top)]).start("x0")
+    schedule = Phases(scales=(1, 1.5, 1), sigma=(3.0, 0.5)) if interval else 1.5
+    guide = Guidance(schedule, [FeedbackGuidance(pi=pi, t0=t0, tau=tau, max=top)]).start("x0")
     x = 14 * torch.randn(1, 4, 6, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     log, lambdas = 0.0, []
     for step, (u, c) in zip(RUN, pairs(6, seed=4), strict=True):
         u, c = u[:1], c[:1]
         p = math.exp(log)
-        w = 1.5 + p / (p - (1 - pi)) - 1
+        constant = 1.0 if interval and not 0.5 < float(step.sigma or 0) < 3.0 else 1.5
+        w = constant + p / (p - (1 - pi)) - 1
         lambdas.append(w)
         guided = guide.combine(u, c, step, x)
         torch.testing.assert_close(guided, u + w * (c - u))

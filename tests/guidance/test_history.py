@@ -59,6 +59,10 @@ def test_smc_cfg_of_comfyui_divides_by_the_length_of_each_image() -> None:
         unit = torch.stack([one / torch.linalg.vector_norm(one) for one in s_t])
         last = e_t - 0.1 * unit
         torch.testing.assert_close(got, u + 5 * last, rtol=1e-12, atol=1e-12)
+    u, c, x = (part.reshape(3, 4, 2, 4, 8) for part in predictions()[0])  # of a video: vector_norm(dim=(1, 2, 3))
+    got = Guidance(5, [SMCCFG(as_in="comfyui")]).start("x0").combine(u, c, RUN[0], x)
+    unit = (c - u) / torch.linalg.vector_norm(c - u, dim=(1, 2, 3), keepdim=True)
+    torch.testing.assert_close(got, u + 5 * (c - u - 0.1 * unit), rtol=1e-12, atol=1e-12)
     assert str(SMCCFG(as_in="comfyui")) == "smc_cfg(space=x0, lam=6, k=0.1, as_in=comfyui)"
     assert not torch.allclose(guided(SMCCFG(), 5, "x0")[1], guided(SMCCFG(as_in="comfyui"), 5, "x0")[1])
 

@@ -129,6 +129,17 @@ def test_apg_of_comfyui_is_one_scale_more() -> None:
         np.testing.assert_allclose(image, ci + 6 * changed, rtol=1e-9, atol=1e-9)
 
 
+def test_apg_of_comfyui_takes_every_channel_of_a_video_alone() -> None:
+    # nodes_apg.py: normalize, sum and norm over dim=[-1, -2, -3], which of (n, c, frames, h, w) leaves the channels
+    u, c, x = (part.reshape(3, 4, 2, 4, 8) for part in double())
+    (got,) = guided(APG(as_in="comfyui", eta=0.25, norm_threshold=2), 6, "x0", (u, c, x))
+    dims, changed = [-1, -2, -3], c - u
+    changed = changed * (2 / changed.norm(p=2, dim=dims, keepdim=True)).clamp(max=1)
+    unit = torch.nn.functional.normalize(c, dim=dims)
+    parallel = (changed * unit).sum(dim=dims, keepdim=True) * unit
+    torch.testing.assert_close(got, c + 6 * (changed - 0.75 * parallel), rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("smoothing", [0.05, 0.5, 2.0])
 def test_the_soft_limit_is_that_of_stable_diffusion_cpp(smoothing: float) -> None:
     u, c, x = double()

@@ -39,20 +39,36 @@ def skimmed(x: np.ndarray, cond: np.ndarray, uncond: np.ndarray, w: float, skim:
 @pytest.mark.parametrize("flow", [False, True])
 @pytest.mark.parametrize("flips", [False, True])
 @pytest.mark.parametrize(("skim", "full"), [(2.0, False), (0.0, False), (3.0, True), (9.0, False)])
-def test_skimmed_is_the_single_scale_node(skim: float, full: bool, flips: bool, flow: bool) -> None:
+@pytest.mark.parametrize("as_in", ["published", "comfyui"])
+def test_skimmed_is_the_single_scale_node(skim: float, full: bool, flips: bool, flow: bool, as_in: str) -> None:
     u, c, x = double()
     w, alpha = 6.0, 1 / 2.7 if flow else STEP.alpha
     assert alpha is not None
     step = Step(0, 10, sigma=1.7, alpha=alpha)
-    guide = Guidance(w, [Skimmed(skim=skim, full_negative=full, flips=flips)]).start("x0")
+    guide = Guidance(w, [Skimmed(skim=skim, full_negative=full, flips=flips, as_in=as_in)]).start("x0")
     got, changed = guide.combine(u, c, step, x), 0
     for image, ui, ci, xi in zip(got.numpy(), u.numpy(), c.numpy(), x.numpy(), strict=True):
         seen = xi if flow else xi / alpha
         other = skimmed(seen, ui, ci, w, 0 if full else skim, flips)
-        mine = skimmed(seen, ci, other, w, skim, flips)
+        mine = skimmed(seen, ci, other, w - (as_in == "comfyui"), skim, flips)
         changed += int((mine != ci).sum()) * int((other != ui).sum())
         np.testing.assert_allclose(image, other + w * (mine - other), rtol=1e-9, atol=1e-9)
     assert changed
+
+
+def test_todays_node_has_another_scale_inside_the_mask_than_its_skim() -> None:
+    u, c, x = double()
+    first, today = (
+        Guidance(6, [Skimmed(skim=2, as_in=one)]).start("x0").combine(u, c, STEP, x) for one in ("published", "comfyui")
+    )
+    assert not torch.allclose(first, today, rtol=0.01)
+    changed = (first - u) / (c - u), (today - u) / (c - u)  # where u itself is not changed: w, 2, or 2 * 6 / 5
+    for scale, share in zip((2.0, 2.4), changed, strict=True):
+        assert torch.isclose(share, torch.tensor(scale, dtype=torch.float64)).any()
+    assert str(Skimmed(as_in="comfyui")) == "skimmed(as_in=comfyui)"
+    assert "as_in" not in Guidance(6, [Skimmed()]).to_json()
+    one = Guidance(1, [Skimmed(as_in="comfyui")]).start("x0").combine(u, c, STEP, x)
+    torch.testing.assert_close(one, c)
 
 
 def test_skimmed_needs_what_the_denoiser_saw_and_x0() -> None:

@@ -13,6 +13,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def divided(tensor: "Tensor", scale: "float | Tensor") -> "Tensor":
+    """tensor / scale, zero where the scale is 0.
+
+    Args:
+        tensor: (n, ...).
+        scale: A number, or a tensor that broadcasts with it.
+
+    Returns:
+        A tensor of the same shape and dtype.
+    """
+    if isinstance(scale, float | int):
+        return tensor / scale if scale else tensor * 0
+    return tensor / scale.where(scale != 0, 1.0) * (scale != 0)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class StepContext:
     """One step as a hook sees it: tensors of shape (n, ...), float32 or float64, predictions in `space`.
@@ -53,9 +68,7 @@ class StepContext:
         Returns:
             A tensor of the same shape and dtype.
         """
-        if isinstance(self.w, float | int):
-            return tensor / self.w if self.w else tensor * 0
-        return tensor / self.w.where(self.w != 0, 1.0) * (self.w != 0)
+        return divided(tensor, self.w)
 
     def residual(self, x0: "Tensor") -> "Tensor":
         """`x - x0` up to a positive factor, with x as ComfyUI's samplers have it.

@@ -1,5 +1,6 @@
 """APG, adaptive projected guidance: less of the update along the conditional prediction (2410.02416)."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -33,8 +34,8 @@ class APG(Transform):
     every call. The threshold depends on the model (15 for SDXL), so it is off by default.
 
     `as_in="diffusers"` is its guider: `u + w (D_orth + eta D_par)` in the model's parameterization. `as_in="comfyui"`
-    is its node: `c + w (D_orth + eta D_par)` on x0. Each brings the defaults of that program. At w = 0 all of them are
-    u here. `as_in="ace_step"` is ACE-Step's own guidance, the paper's formula in the model's parameterization with the
+    is its node: `c + w (D_orth + eta D_par)` on x0, of a video with the length and the projection of every channel
+    alone. Each brings the defaults of that program. At w = 0 all of them are u here. `as_in="ace_step"` is ACE-Step's own guidance, the paper's formula in the model's parameterization with the
     lengths and the projection of every channel over time alone.
 
     With LMS, a multistep sampler of order 4, it diverges in few steps (on `scenes` at 20 steps and w = 7.5), in the
@@ -140,15 +141,18 @@ class APG(Transform):
 
     def _changed(self, update: "Tensor", context: StepContext) -> "Tensor":
         """The update slowed, kept short, and without a part of what is along the conditional prediction."""
-        from cfglab.guidance.reductions import along, dot, norm, position_dot
+        from cfglab.guidance.reductions import along, dot, norm, position_dot, volume_dot
 
-        every_channel = self.as_in == "ace_step"
-        product = partial(position_dot, dim=context.channel_dim) if every_channel else dot
+        product: Callable[[Tensor, Tensor], Tensor] = dot
+        if self.as_in == "ace_step":
+            product = partial(position_dot, dim=context.channel_dim)
+        elif self.as_in == "comfyui" and update.ndim > 4:
+            product = volume_dot
         step = update
         if self.momentum:
             context.memory["update"] = step = update + self.momentum * context.memory.get("update", 0.0)
         if self.norm_threshold:
-            length = product(step, step).sqrt() if every_channel else norm(step)
+            length = norm(step) if product is dot else product(step, step).sqrt()
             step = step * self._limit(self.norm_threshold / length.where(length > 0, 1.0))
         parallel = along(step, context.cond, product)
         return (step - parallel) + self.eta * parallel if self.eta != 1 else step

@@ -20,7 +20,7 @@ class AutoGuidance(WeakPrediction):
     arXiv:2406.02507. The paper's autoguidance is `1 | autoguidance(w=2, model=...)`, two rows a step; over a schedule
     it adds to classifier-free guidance. `model` names a network known to `register_weak_model`; `twin` is that of the
     bundled model. `skip` instead makes the weaker model out of the same one by leaving layers out, a variant that is
-    not the paper's. The best w differs from model to model (2.05 to 2.45 in the paper), so it has no default.
+    not the paper's. The best w differs from model to model (1.7 to 2.9 in the paper), so it has no default.
 
     Attributes:
         w: The scale of the extrapolation, 0 or more; 1 is none.
@@ -47,7 +47,7 @@ class AutoGuidance(WeakPrediction):
         paper="2406.02507",
         source="NVlabs/edm2, generate_images.py: the weaker prediction, extrapolated by w",
         rows="2 (3 with classifier-free guidance)",
-        defaults="none: w depends on the pair of models, 2.05 to 2.45 in the paper's presets",
+        defaults="none: w depends on the pair of models, 1.7 to 2.9 in the authors' presets",
         hosts=(
             Implementation(
                 "diffusers",

@@ -56,8 +56,8 @@ class CADS(Transform):
         hosts=(
             Implementation(
                 "A1111",
-                "v0xie/sd-webui-cads noises the unconditional text too, has one noise for all steps, and takes mean "
-                "and deviation over the whole batch",
+                "v0xie/sd-webui-cads noises the unconditional text too, and takes mean and deviation over the whole "
+                "batch",
             ),
             Implementation("ComfyUI", "custom nodes; one of them noises the unconditional text by default"),
         ),

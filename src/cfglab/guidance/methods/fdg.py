@@ -55,8 +55,9 @@ class FDG(Transform):
         hosts=(
             Implementation(
                 "diffusers",
-                "the same pyramid, for sizes that halve evenly; scales (10, 5), finest first, instead of w; also "
-                "parallel weights",
+                "the same pyramid where a side is a power of two; elsewhere kornia makes both sides powers of two by "
+                "reflection, and the result is not cut; scales (10, 5), finest first, instead of w; also parallel "
+                "weights",
             ),
             Implementation(
                 "ComfyUI", "a custom node; w is the coarse band's scale, 12 the fine one's; pads sides to powers of two"

@@ -29,8 +29,9 @@ class FeedbackGuidance(Transform):
         mu = (s' / s) z + (1 - s' / s) D,   v = (s - s') s' / s,   delta = log((1 - pi) 3 / 2) / ((1 - t0) N)
 
     held between log((1 - pi) m / (m - 1)), m = max + 1 - w, and 3. Pure FBG is `1 | feedback(...)`, the paper's hybrids
-    are `2 | feedback(...)` and the same inside an interval. `feedback_temperature` finds tau from t1 as the authors'
-    code does. Both calls of a two-call step use the scale of the first. Where w is a map, every position has the scale
+    are `2 | feedback(...)` and `phases(scales=(1, 2, 1), sigma=(10, 0.3)) | feedback(...)`, with FBG outside the
+    interval too; there the authors hold the posterior as inside. `feedback_temperature` finds tau from t1 as the
+    authors' code does. Both calls of a two-call step use the scale of the first. Where w is a map, every position has the scale
     that its w gives alone; the posterior is that of the whole image.
 
     Attributes:
@@ -55,12 +56,8 @@ class FeedbackGuidance(Transform):
         formula="w = p / (p - (1 - pi)), p a running posterior",
         paper="2506.06085",
         source="FelixKoulischer/FBG_using_edm2, generate_images_FBG.py",
-        defaults="max 10 there; pi, t0 and tau have to be said, they depend on model and sampler",
-        hosts=(
-            Implementation(
-                "the authors' code", "stores the temperature it finds under another name than it reads: pass --temp"
-            ),
-        ),
+        defaults="max 10: their function's and README's (their command's is 2); pi, t0 and tau have to be said, they "
+        "depend on model and sampler",
     )
 
     kind: Literal["feedback"] = "feedback"

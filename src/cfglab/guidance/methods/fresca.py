@@ -51,7 +51,8 @@ class FreSca(Transform):
         defaults="the authors' code: low 1, high 1.5, cutoff 20",
         hosts=(
             Implementation(
-                "ComfyUI", "high 1.25; a cutoff above half the side wraps round and leaves low modes at `high`"
+                "ComfyUI",
+                "high 1.25; the box is at most half of each side, not of the smaller one, and of a video's time",
             ),
         ),
     )

@@ -4,8 +4,8 @@ A level is an image minus its halved and doubled self, so the levels add up to t
 
 "paper" is the pyramid of the FDG paper's code, which is kornia's: binomial weights 1, 4, 6, 4, 1 over 16 with reflected
 borders. Halving blurs and takes the mean of 2 x 2 positions; doubling interpolates linearly and blurs. An odd size is
-extended by one reflected position before it is halved, and cut again after it is doubled; the paper's code returns
-another size there, or fails.
+extended by one reflected position before it is halved, and cut again after it is doubled. kornia extends both sides to
+powers of two where neither is one, so the paper's code returns another size there.
 
 "nearest" is that of cfglab 0.1: repeated borders, halving keeps every second position, doubling repeats positions."""
 

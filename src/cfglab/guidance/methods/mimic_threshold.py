@@ -43,7 +43,10 @@ class MimicThreshold(Transform):
         source="mcmonkeyprojects/sd-dynamic-thresholding, dynthres_core.py",
         defaults="its ComfyUI node's: mimic 7, percentile 1, mean, AD, per channel",
         hosts=(
-            Implementation("ComfyUI, Forge, A1111", "statistics over the whole batch where channels are not separate"),
+            Implementation(
+                "ComfyUI, Forge, A1111",
+                "statistics over the whole batch where channels are not separate; the node leaves w = mimic alone",
+            ),
         ),
     )
 

@@ -66,8 +66,9 @@ LEFT_OUT = (
         "SAMG",
         "2604.26503",
         "only its abstract could be read: a low scale where the energy of c - u is high, a high one where it is low. "
-        "Neither how the energy is normalised nor the curve between the two scales could be had, and no code, the "
-        "authors' or another's, was found. `per_position` takes a map that is given.",
+        "How the paper normalises the energy and what is between the two scales could not be had, and the authors have "
+        "no code. The two ports for ComfyUI choose for themselves: one has a line from 12 to 5 over the range of the "
+        "energy of one image, one goes from 1.6 w to 2 w / 3. `per_position` takes a map that is given.",
     ),
     NotImplementedMethod(
         "Stage-wise weights (TV-CFG)",
@@ -92,7 +93,7 @@ LEFT_OUT = (
         "one half changes the temperature of attention inside the text encoder, which runs before there is a step; the "
         "other half, softmax(tau Q K / sqrt d), does so in layers of the denoiser from some step on. Which layers, "
         "temperatures and first step the authors use could not be read, they have no code, and the public ports choose "
-        "for themselves: ACE-Step tau 0.01 in its blocks 15 to 19 and in its own encoder of lyrics, a node for SD "
+        "for themselves: ACE-Step tau 0.01 in its blocks 15 to 19 and in both of its encoders, a node for SD "
         "scales the input of the queries of a few layers. `seg` and `tpg` are the neighbours that act in the denoiser.",
     ),
     NotImplementedMethod(

@@ -103,7 +103,7 @@ class SNF(SecondPromptUpdate):
 
     arXiv:2311.10329, saliency-adaptive noise fusion, in the form of pamparamm/sd-perturbed-attention: salience is
     `softmax(blur(|w p|))` over the positions of each channel, the blur a Gaussian of 3 x 3 and deviation 1. The
-    authors' code resizes in place of the blur and takes the mean of the channels. Since a softmax is not linear, w
+    authors' code takes means of 4 x 4 in place of the blur, and of the channels. Since a softmax is not linear, w
     changes the choice.
 
     Attributes:
@@ -126,8 +126,8 @@ class SNF(SecondPromptUpdate):
         says="Of two prompts each value comes from the one that stands out there.",
         formula="u + (w weight q where S(w weight q) > S(w p), else w p), S(x) = softmax(blur|x|) over each channel",
         paper="2311.10329",
-        source="pamparamm/sd-perturbed-attention, snf_guidance; CodeGoat24/Face-diffuser resizes instead of the blur "
-        "and takes the mean over the channels",
+        source="pamparamm/sd-perturbed-attention, snf_guidance; CodeGoat24/Face-diffuser has means of 4 x 4 instead of "
+        "the Gaussian and takes the mean over the channels",
         rows="3",
         defaults="weight 1: both prompts have one scale",
         hosts=(

@@ -67,6 +67,10 @@ class SMCCFG(Transform):
 
         previous = context.memory.get("update", update)
         surface = (update - previous) + self.lam * previous
-        force = surface.sign() if self.as_in == "paper" else safe_divide(surface, norm(surface), 0.0)
+        if self.as_in == "paper":
+            force = surface.sign()
+        else:
+            length = norm(surface) if surface.ndim <= 4 else surface.square().sum((1, 2, 3), keepdim=True).sqrt()
+            force = safe_divide(surface, length, 0.0)
         context.memory["update"] = changed = update - self.k * force
         return changed

@@ -58,8 +58,8 @@ class SWG(WeakPrediction):
         hosts=(
             Implementation(
                 "ComfyUI, reForge",
-                "a custom node, s 5, not masked; its crops are larger by the overlap and start at multiples of the "
-                "tile",
+                "a custom node, s 5 above sigma 5.42, not masked; its crops are larger by the overlap and start at "
+                "multiples of the tile",
             ),
         ),
     )

@@ -40,7 +40,7 @@ class TAG(Transform):
         paper="2510.04533",
         source="algorithm 2 on the step of a sampler, x' - x, as ComfyUI has it; on g the same for a step a x + b g",
         rows="2 (1 at w = 1)",
-        defaults="eta 1.05: ComfyUI's node; the paper has values above 1 per model",
+        defaults="eta 1.05: cfglab's; the node's 1 changes nothing, the paper has values above 1 per model",
         hosts=(Implementation("ComfyUI", "the same; also a factor of the part along x"),),
     )
     reads_uncond: ClassVar[bool] = False
