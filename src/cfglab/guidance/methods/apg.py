@@ -35,8 +35,9 @@ class APG(Transform):
 
     `as_in="diffusers"` is its guider: `u + w (D_orth + eta D_par)` in the model's parameterization. `as_in="comfyui"`
     is its node: `c + w (D_orth + eta D_par)` on x0, of a video with the length and the projection of every channel
-    alone. Each brings the defaults of that program. At w = 0 all of them are u here. `as_in="ace_step"` is ACE-Step's own guidance, the paper's formula in the model's parameterization with the
-    lengths and the projection of every channel over time alone.
+    alone. Each brings the defaults of that program. At w = 0 all of them are u here. `as_in="ace_step"` is ACE-Step's
+    own guidance, the paper's formula in the model's parameterization with the lengths and the projection of every
+    channel over time alone.
 
     With LMS, a multistep sampler of order 4, it diverges in few steps (on `scenes` at 20 steps and w = 7.5), in the
     authors' code as here; use Euler, or a sampler of order 2.

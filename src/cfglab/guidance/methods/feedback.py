@@ -11,7 +11,7 @@ from cfglab.guidance.fields import Inside, NotNegative, Positive
 from cfglab.guidance.names import Space
 from cfglab.guidance.posterior import over_signal, transition
 from cfglab.guidance.transform import Transform
-from cfglab.method_card import Card, Implementation
+from cfglab.method_card import Card
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,8 +31,8 @@ class FeedbackGuidance(Transform):
     held between log((1 - pi) m / (m - 1)), m = max + 1 - w, and 3. Pure FBG is `1 | feedback(...)`, the paper's hybrids
     are `2 | feedback(...)` and `phases(scales=(1, 2, 1), sigma=(10, 0.3)) | feedback(...)`, with FBG outside the
     interval too; there the authors hold the posterior as inside. `feedback_temperature` finds tau from t1 as the
-    authors' code does. Both calls of a two-call step use the scale of the first. Where w is a map, every position has the scale
-    that its w gives alone; the posterior is that of the whole image.
+    authors' code does. Both calls of a two-call step use the scale of the first. Where w is a map, every position has
+    the scale that its w gives alone; the posterior is that of the whole image.
 
     Attributes:
         space: The parameterization of the posterior; the paper's is x0.

@@ -66,7 +66,7 @@ def _density(x: float, a: float, b: float) -> float:
 class C2FG(Schedule):
     """w = max * exp(-rate * t), with t = 1 - i / N from noise to image: C2FG, arXiv:2603.08155.
 
-    Guidance grows along the run, from max * exp(-rate) towards `max`. t is the paper's t / t_max where the timesteps are
+    Guidance grows along the run, from max * exp(-rate) towards `max`. t is the paper's t / t_max where timesteps are
     evenly spaced, as the paper's are. The paper writes it from the other end,
     `omega0 exp(lambda (1 - t / t_max))`: `max = omega0 e^lambda`, `rate = lambda`. The published combination is
     `uncond + w (cond - uncond)` as here. Neither number has a default: the paper chooses them per model (omega0 = 1,
