@@ -407,6 +407,22 @@ NUMBERS: dict[str, tuple[Any, str]] = {
 }
 
 
+RESULTS: dict[str, tuple[Any, str]] = {
+    "changed in place": (lambda _, guided, *__: guided.clamp_(-0.1, 0.1), "changes a tensor that it is given; a hook"),
+    "changed another": (lambda _, guided, now: guided + now.cond.zero_(), "its prediction changes a tensor that"),
+    "nothing": (lambda *_: None, r"returns NoneType: a hook returns a tensor of shape \(.*\), as it got"),
+    "narrower": (lambda _, guided, *__: guided[:, :1], r"returns a tensor of shape \(.*\): a hook returns a tensor of"),
+}
+
+
+@pytest.mark.parametrize("name", RESULTS)
+@pytest.mark.parametrize("strength", [1, 0.5])
+def test_a_hook_that_breaks_what_it_is_given_or_returns_no_such_tensor_is_one_line(name: str, strength: float) -> None:
+    hook, message = RESULTS[name]
+    with pytest.raises(InputError, match=message):
+        check_transform(transform(prediction=hook)(strength=strength))
+
+
 @pytest.mark.parametrize("name", NUMBERS)
 def test_check_transform_names_the_contract_that_the_numbers_break(name: str) -> None:
     hook, message = NUMBERS[name]

@@ -1,7 +1,9 @@
 """guided() around the denoisers of other code bases: their own samplers and their own guidance as oracles."""
 
+import copy
 import itertools
 import math
+import threading
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor
 
 import cfglab as cl
+from cfglab.denoising.intercepted import NAME
 from cfglab.errors import InputError
 from cfglab.mixtures.noise_paths import karras
 from tests.hosts.code_base import Network, dpmpp_2m, euler, functions_of, heun, sample
@@ -402,6 +405,102 @@ def test_the_second_call_of_heun_belongs_to_its_step(network: Network) -> None:
     assert [record.rows_run for record in mine.trace.steps] == [6 if index in (1, 2) else 3 for index in indices]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("path", "count"), [("flow", 50), ("repa", 250), ("edm2", 32), ("sd", 28), ("dit", 50)])
+def test_levels_in_half_precision_are_those_of_the_run(path: str, count: int, dtype: torch.dtype) -> None:
+    levels = cl.levels(path, count)
+    for reader, given in ((levels, levels.hosts), (SIGMAS, SIGMAS)):
+        mine = cl.guided(lambda x, level, c: x + c, 2, uncond={"c": torch.zeros(1, 1)}, levels=reader)
+        for level in given[:-1]:
+            mine(torch.zeros(1, 1), torch.tensor([level], dtype=dtype), c=torch.ones(1, 1))
+        steps = [record.step for record in mine.trace.steps]
+        assert [step.index for step in steps] == list(range(len(given) - 1))
+        assert [step.host_sigma for step in steps] == list(given[:-1])  # exact, so sigma and alpha are
+
+
+def edm_sampler(denoise: Any, x: Tensor, levels: Any, churn: float, y: Tensor) -> Tensor:
+    """EDM's sampler, algorithm 2 of 2206.00364: noise is added before a step, then Heun's two calls."""
+    for here, after in itertools.pairwise(levels.hosts):
+        hat = here * (1 + min(churn / len(levels.steps), math.sqrt(2) - 1))
+        x = x + math.sqrt(hat**2 - here**2)
+        d = (x - denoise(x, torch.full((len(x),), hat, dtype=x.dtype), y=y)) / hat
+        there = x + (after - hat) * d
+        if after:
+            d = (d + (there - denoise(there, torch.full((len(x),), after, dtype=x.dtype), y=y)) / after) / 2
+        x = x + (after - hat) * d
+    return x
+
+
+@pytest.mark.parametrize(("count", "churn"), [(18, 0), (18, 10), (18, 40), (256, 40)])
+def test_churn_leaves_every_call_in_its_step(network: Network, count: int, churn: float) -> None:
+    levels = cl.levels("edm2", count)
+    mine = cl.guided(edm(network), "4 | apg()", uncond={"y": NONE}, levels=levels, two_calls=True)
+    first, second = (edm_sampler(mine, sample() * 80, levels, churn, CLASSES) for _ in range(2))
+    torch.testing.assert_close(second, first, rtol=0, atol=0)
+    indices = [record.step.index for record in mine.trace.steps]
+    assert indices == 2 * sorted([*range(count), *range(count - 1)])
+    assert {record.run for record in mine.trace.steps} == {0, 1}
+
+
+@pytest.mark.parametrize("two_calls", [False, True])
+def test_nothing_of_a_run_that_stopped_is_left(network: Network, two_calls: bool) -> None:
+    levels, sampler = cl.levels("edm2", 6), heun if two_calls else euler
+    fails = [False]
+
+    def denoise(x: Tensor, sigma: Tensor, y: Tensor) -> Tensor:
+        if fails[0]:
+            raise ZeroDivisionError
+        return edm(network)(x, sigma, y)
+
+    def made() -> Any:
+        return cl.guided(denoise, "4 | apg(momentum=-0.7)", uncond={"y": NONE}, levels=levels, two_calls=two_calls)
+
+    mine, x = made(), sample() * 80
+    wanted = sampler(made(), x, levels.hosts, y=CLASSES)
+    mine(x / 3, torch.full((3,), 80.0, dtype=torch.float64), y=CLASSES)  # a trial
+    torch.testing.assert_close(sampler(mine, x, levels.hosts, y=CLASSES), wanted, rtol=0, atol=0)
+    mine(x / 3, torch.full((3,), 80.0, dtype=torch.float64), y=CLASSES)
+    fails[0] = True
+    with pytest.raises(ZeroDivisionError):
+        mine(x, torch.full((3,), levels.hosts[1], dtype=torch.float64), y=CLASSES)
+    fails[0] = False
+    torch.testing.assert_close(sampler(mine, x, levels.hosts, y=CLASSES), wanted, rtol=0, atol=0)
+
+
+def test_two_last_steps_alone_begin_anew_each_time(network: Network) -> None:
+    mine = cl.guided(network, "4 | apg(momentum=-0.7)", uncond={"y": NONE}, levels=cl.levels("repa", 8))
+    for _ in range(3):
+        for index in (6, 7):
+            mine(sample(), torch.full((3,), 1 - index / 8), y=CLASSES)
+    assert [record.run for record in mine.trace.steps] == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "words"),
+    [
+        ("repa", [1000.0], "t 1000: this run goes from 1 to 0; give the sampler's own numbers in the unit of levels="),
+        ("dit", [-600.0], "timestep -600: this run goes from 999 to"),
+        ("dit", [1 - i / 10 for i in range(10)], r"noise levels 1, …, 0\.2 are all in step 8 of 10, from 111 on"),
+    ],
+)
+def test_levels_in_another_unit_are_refused(path: str, given: list[float], words: str) -> None:
+    mine = cl.guided(lambda x, t, c: x + c, 2, uncond={"c": torch.zeros(1, 1)}, levels=cl.levels(path, 10))
+    with pytest.raises(InputError, match=words):
+        for level in given:
+            mine(torch.zeros(1, 1), level, c=torch.ones(1, 1))
+
+
+def test_a_guided_network_has_what_samplers_read_of_it(network: Network) -> None:
+    network.sigma_min = 0.002
+    for denoise in (network, network.forward):
+        mine = cl.guided(denoise, 3, uncond={"y": NONE}, levels=SIGMAS)
+        assert mine.sigma_min == 0.002
+        assert next(mine.parameters()) is next(network.parameters())
+        with pytest.raises(AttributeError):
+            mine.sigma_max
+    assert copy.copy(mine)._denoise == network.forward
+
+
 # -- perturbed passes
 
 
@@ -439,6 +538,33 @@ def test_a_perturbed_pass_where_the_network_is_given() -> None:
         mine = cl.guided(denoise, "4 | pag(s=2, layers=mid)", uncond={"y": none}, levels=levels, module=module)
         torch.testing.assert_close(mine(x, t, y=y), wanted, rtol=1e-6, atol=1e-6)
     assert mine.trace.steps[-1].rows_run == 9
+
+
+def test_calls_of_other_threads_wait_for_a_pass_that_changes_the_network() -> None:
+    network, x = Attentive().double(), sample()
+    y, none, t = torch.randn(3, 4).double(), torch.zeros(1, 4).double(), torch.ones(3).double()
+    wanted, got = network(x, t, y), []
+    others = [threading.Thread(target=lambda: got.append(network(x, t, y))) for _ in range(4)]
+    part: Any = network.mid_block.attention
+
+    def denoise(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        if part.to_out._forward_pre_hooks:  # the perturbed pass has changed the network
+            for thread in others:
+                thread.start()
+            others[0].join(0.2)
+        return network(x, t, y)
+
+    levels = cl.levels("repa", 4)
+    mine = cl.guided(denoise, "4 | pag(s=2, layers=mid)", uncond={"y": none}, levels=levels, module=network)
+    mine(x, t, y=y)
+    for thread in others:
+        thread.join()
+    assert len(got) == 4
+    for answer in got:
+        torch.testing.assert_close(answer, wanted, rtol=0, atol=0)
+    before = NAME in network.__dict__
+    del mine
+    assert (before, NAME in network.__dict__) == (True, False)
 
 
 def test_layers_are_looked_for_at_the_first_step_of_a_run() -> None:

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cfglab.denoising.intercepted import NAME, Interception
 from cfglab.errors import InputError
 from cfglab.pipelines import Profile, attach, detach, guide
-from cfglab.pipelines.interception.intercepted import NAME, Interception
 from tests.pipelines.families import case
 
 
@@ -136,7 +136,7 @@ def test_a_compiled_network_is_still_compiled_when_guidance_has_ended() -> None:
     network: Any = nn.Linear(2, 2)
     network.compile(backend="eager")
     compiled = vars(network)[NAME]
-    from cfglab.pipelines.interception.intercepted import intercept, restore
+    from cfglab.denoising.intercepted import intercept, restore
 
     interception = intercept(network)
     assert bool(vars(network)[NAME])  # "is it compiled?", as peft asks
@@ -301,7 +301,7 @@ def test_a_subclass_and_its_parent_are_guided_each_by_itself(pipe: Any) -> None:
 
 def test_replicas_that_share_the_dictionary_of_a_network_run_themselves() -> None:
     """What DataParallel makes on several devices."""
-    from cfglab.pipelines.interception.intercepted import intercept, restore
+    from cfglab.denoising.intercepted import intercept, restore
 
     network: Any = nn.Linear(2, 2)
     interception = intercept(network)

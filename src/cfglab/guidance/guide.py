@@ -417,8 +417,16 @@ class _Combination:
         difference = value if factor == 1 else value * factor
         hook_input = difference if hook == "update" else self._converted(value, space)
         context = self._context(active, **({value_field: hook_input} if value_field else {}))
+        seen = [hook_input, *(part for part in (context.uncond, context.cond, context.latents) if part is not None)]
+        versions = [_version(tensor) for tensor in seen]
         with self._guide._without_levels(active.transform, "leave it out"):
             hook_output = getattr(active.transform, hook)(hook_input, context)
+        _check_hook(f"{active.transform.kind}: its {hook}", hook_input, hook_output)
+        if versions != [_version(tensor) for tensor in seen]:
+            raise InputError(
+                f"{active.transform.kind}: its {hook} changes a tensor that it is given; a hook returns a new one, as "
+                "clamp does and clamp_ does not."
+            )
         if hook_output is hook_input:
             return value
         if hook_input is value:
@@ -457,6 +465,19 @@ class _Combination:
 
 
 _W = TypeVar("_W", float, "float | Tensor")
+
+
+def _version(tensor: "Tensor") -> int:
+    """What changes when a tensor is changed in place; 0 in inference mode, which does not count."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def _check_hook(title: str, given: "Tensor", result: Any) -> None:
+    """Raise InputError unless a hook returned a tensor of the shape that it was given."""
+    shape = getattr(result, "shape", None)
+    if shape != given.shape:
+        what = type(result).__name__ if shape is None else f"a tensor of shape {tuple(shape)}"
+        raise InputError(f"{title} returns {what}: a hook returns a tensor of shape {tuple(given.shape)}, as it got.")
 
 
 def _blended(w: _W, changed: _W, strength: float) -> _W:

@@ -30,19 +30,6 @@ def norm(a: Tensor) -> Tensor:
     return a.flatten(1).norm(dim=1).reshape(-1, *[1] * (a.ndim - 1))
 
 
-def volume_dot(a: Tensor, b: Tensor) -> Tensor:
-    """<a, b> over the last three dimensions: of every image, of every channel of a video.
-
-    Args:
-        a: (n, ...), float32 or float64.
-        b: The same shape.
-
-    Returns:
-        (n, 1, ...), of a video (n, channels, 1, 1, 1).
-    """
-    return a.mul(b).sum([*range(max(1, a.ndim - 3), a.ndim)], keepdim=True)
-
-
 def std(a: Tensor) -> Tensor:
     """The standard deviation of every image, over all its values (n - 1 in the denominator, as torch's).
 

@@ -2,8 +2,9 @@
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Number
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cfglab.denoising.duplicate_rows import take
+from cfglab.denoising.intercepted import intercept, restore
 from cfglab.denoising.row_skipping import GuidedRows
 from cfglab.denoising.trace import StepRecord, Trace
 from cfglab.errors import InputError
@@ -28,7 +30,7 @@ from cfglab.guidance.perturbations.weak_models import WeakModelPass
 from cfglab.hosts import arguments
 from cfglab.hosts.capabilities import Host
 from cfglab.hosts.levels import Levels
-from cfglab.hosts.sigma_steps import SigmaSteps
+from cfglab.hosts.sigma_steps import ROUNDING, SigmaSteps
 from cfglab.schedules.fields import nearest, shown
 from cfglab.step import Step
 
@@ -46,12 +48,17 @@ _ENABLED_BY: tuple[tuple[tuple[type, ...], str], ...] = (
 )
 
 
+CHURN = math.sqrt(2) * 1.001
+"""By how much at most EDM's sampler raises the noise level of a step before it."""
+
+
 class Reader(Protocol):
     """What reads the Step of a call: Levels, or SigmaSteps."""
 
     @property
     def steps(self) -> Sequence[Step]: ...
-    def at(self, sigma: float, *, ending: bool = False) -> Step: ...
+    def at(self, sigma: float, *, ending: bool = False, rounding: float = 0.0) -> Step: ...
+    def evaluated(self, index: int, level: float) -> Step: ...
     def network_input(self, x: Tensor, step: Step) -> Tensor: ...
 
 
@@ -82,11 +89,21 @@ class GuidedDenoiser:
         self._module, self._two_calls = module, two_calls
         self._negated = isinstance(levels, Levels) and levels.negated
         self._rows: GuidedRows | None = None
-        self._calls, self._last, self._runs = 0, 0, 0
+        self._calls, self._runs, self._began = 0, 0, math.nan
+        self._last = levels.steps[0]
+        if module is not None:  # calls of other threads wait for a pass that changes it
+            weakref.finalize(self, restore, module, intercept(module, guard=True), guard=True)
+
+    def __getattr__(self, name: str) -> Any:
+        """What samplers read of their network: `sigma_min`, `parameters`."""
+        if name.startswith("__") or "_denoise" not in self.__dict__:
+            raise AttributeError(name)
+        owner = getattr(self._denoise, "__self__", None)
+        return getattr(owner if isinstance(owner, torch.nn.Module) else self._denoise, name)
 
     def restart(self) -> None:
-        """Begin a new run at the next call. A call in the first step after a later one, one that goes back by two steps
-        or more, and one with another number of images begin one by themselves."""
+        """Begin a new run at the next call. A call at the level at which the run began, one that goes back by two steps
+        or more, one with another number of images, and the next one after an error begin one by themselves."""
         self._rows = None
 
     def __call__(self, *args: Any, **conditioning: Any) -> Any:
@@ -105,14 +122,14 @@ class GuidedDenoiser:
         """
         x, level, cond = self._named(args, conditioning)
         arguments.check_sample(x)
-        value = _level(level)
-        step = self._step(value, len(x))
+        step, rows = self._begun(*_level(level), images=len(x))
         call = _Call(self, x, level, cond)
         seen = self._levels.network_input(x, step)
-        assert self._rows is not None
-        guided, record = self._rows.predict(
+        self._rows = None  # an error ends the run
+        guided, record = rows.predict(
             step, torch.cat([seen, seen]), call.comparable(), call.run, separate=not call.joined
         )
+        self._rows, self._last, self._calls = rows, step, self._calls + 1
         self.trace.steps.append(call.counted(record))
         return call.like_output(-guided if self._negated else guided)
 
@@ -136,31 +153,59 @@ class GuidedDenoiser:
         named = {name.name: value for name, value in zip(names, further, strict=False)}
         return given[0], given[1], named | cond
 
-    def _step(self, value: float, images: int) -> Step:
-        """The Step of this call; makes the rows of a new run."""
-        first = self._levels.at(value)
-        begins = first.index == 0 and (self._last > 0 or first.count == 1)
-        fell = first.index < self._last - 1
-        if self._rows is None or self._rows.images != images or begins or fell:
-            specs = self._guidances * images if len(self._guidances) == 1 else self._guidances
-            if len(specs) != images:
-                raise InputError(f"{len(specs)} guidances for {images} images: give one for all, or one for each.")
-            channels = self._channels
-            self._rows = GuidedRows(
-                specs,
-                self._prediction,
-                self._runs,
-                model=self._model,
-                channels=None if channels is None else lambda total: min(total, channels),
-                channel_dim=self._channel_dim,
+    def _begun(self, level: float, rounding: float, images: int) -> tuple[Step, GuidedRows]:
+        """The Step of a call at a level with this relative error, and the rows of its run, which may be a new one."""
+        first = self._levels.at(level, rounding=rounding)
+        if self._rows is not None and self._rows.images == images and not self._begins(first, level, rounding):
+            self._check_unit(first, level)
+            return self._following(first, level, rounding), self._rows
+        specs = self._guidances * images if len(self._guidances) == 1 else self._guidances
+        if len(specs) != images:
+            raise InputError(f"{len(specs)} guidances for {images} images: give one for all, or one for each.")
+        channels = self._channels
+        rows = GuidedRows(
+            specs,
+            self._prediction,
+            self._runs,
+            model=self._model,
+            channels=None if channels is None else lambda total: min(total, channels),
+            channel_dim=self._channel_dim,
+        )
+        self._calls, self._runs, self._began = 0, self._runs + 1, level
+        if self._module is not None:
+            check_later_passes(self._guidances, self._module, first)
+        return first, rows
+
+    def _begins(self, step: Step, level: float, rounding: float) -> bool:
+        """Whether a call begins a new run: it is where the run began, or noisier than what churn makes of a step."""
+        if math.isclose(level, self._began, rel_tol=max(rounding, ROUNDING)):
+            return True
+        back = step.index < self._last.index - 1 or step.index == 0 < self._last.index
+        return back and float(step.sigma or 0) > CHURN * float(self._last.sigma or 0)
+
+    def _check_unit(self, step: Step, level: float) -> None:
+        """Raise InputError where more calls than any sampler makes are in the step in which the run began late."""
+        if self._calls >= 8 and 0 < self._levels.at(self._began).index == step.index and level != self._began:
+            raise InputError(
+                f"noise levels {self._began:g}, …, {level:g} are all in step {step.index} of {step.count}, from "
+                f"{self._levels.steps[step.index].host_sigma:g} on: give the levels of this run, or the sampler's "
+                "numbers in the unit of levels=."
             )
-            self._calls, self._runs = 0, self._runs + 1
-            if self._module is not None:
-                check_later_passes(self._guidances, self._module, first)
-        ending = self._two_calls and self._calls % 2 == 1
-        step = self._levels.at(value, ending=True) if ending else first
-        self._calls, self._last = self._calls + 1, step.index
-        return step
+
+    def _following(self, step: Step, level: float, rounding: float) -> Step:
+        """The Step of a call inside a run, where the sampler makes two calls a step that of its half of them.
+
+        The first call of a step may be above the level at which the step starts: EDM's sampler adds noise before it.
+        """
+        if not self._two_calls:
+            return step
+        if self._calls % 2:
+            return self._levels.at(level, ending=True, rounding=rounding)
+        due = self._last.index + 1
+        if step.index >= due or due >= len(self._levels.steps):
+            return step
+        start = float(self._levels.steps[due].sigma or 0)
+        return self._levels.evaluated(due, level) if float(step.sigma or 0) <= CHURN * start else step
 
 
 class _Call:
@@ -194,7 +239,7 @@ class _Call:
         images = len(self._x)
         wanted = list(range(2 * images)) if rows is None else rows
         network: Any = self._host._module
-        with nullcontext() if variation is None else variation.applied(network) as changed:
+        with _changing(network, variation) as changed:
             denoise = self._changed(changed, variation)
             if self.joined:
                 return self._batch(denoise, wanted, None)
@@ -350,8 +395,25 @@ def guided(
     )
 
 
-def _level(level: Any) -> float:
-    """The noise level of a call as a number."""
+@contextmanager
+def _changing(network: Any, variation: Perturbation | None) -> Iterator[Any]:
+    """The network as a perturbed pass has it; None without one. Its other callers wait for a pass that changes it."""
+    if variation is None:
+        yield None
+    elif not isinstance(variation, HOOKED):
+        with variation.applied(network) as changed:
+            yield changed
+    else:
+        interception = intercept(network, guard=True)
+        try:
+            with interception.turn, variation.applied(network) as changed:
+                yield changed
+        finally:
+            restore(network, interception, guard=True)
+
+
+def _level(level: Any) -> tuple[float, float]:
+    """The noise level of a call as a number, and the relative error of numbers of its type; 0 above half precision."""
     if not isinstance(level, Tensor) and (bool(getattr(level, "ndim", 0)) or not hasattr(level, "__float__")):
         raise InputError(
             f"a noise level that is a {type(level).__name__}: a number or a tensor is needed; give torch.tensor([2.0])."
@@ -362,7 +424,8 @@ def _level(level: Any) -> float:
             f"noise levels {', '.join(f'{value:g}' for value in values[:3])}: the images of a call have one finite "
             "level; call it once for each level."
         )
-    return values[0]
+    half = isinstance(level, Tensor) and level.is_floating_point() and level.dtype.itemsize < 4
+    return values[0], torch.finfo(level.dtype).eps if half else 0.0
 
 
 def _check_uncond(denoise: Denoiser, uncond: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError
 from cfglab.guidance.names import Space
+from cfglab.hosts.sigma_steps import check_level, nearest_level
 from cfglab.schedules import as_schedule
 from cfglab.schedules.fields import nearest, shown
 from cfglab.step import Step
@@ -49,7 +50,7 @@ class Levels:
     scaled: bool = True
     negated: bool = False
 
-    def at(self, level: float, *, ending: bool = False) -> Step:
+    def at(self, level: float, *, ending: bool = False, rounding: float = 0.0) -> Step:
         """The Step of a call of the network.
 
         Its index is that of the last step that starts at `level` or at more noise, so that calls between two levels
@@ -58,15 +59,21 @@ class Levels:
         Args:
             level: The host's own number at which the network is evaluated.
             ending: The call is at the end of its step, as the second one of Heun's method.
+            rounding: The relative error of `level` where it is of half precision: a level of the run that is as near
+                is meant, and is the level of the Step.
 
         Returns:
             The step, with sigma and alpha at `level`.
 
         Raises:
-            InputError: The level is not a number.
+            InputError: The level is not a number, or far outside the run's.
         """
-        if level != level:
-            raise InputError(f"{self.level} {level}: a level is a number; give what the sampler evaluates at.")
+        check_level(self.level, level, self.hosts)
+        near = nearest_level(level, self.hosts, rounding)
+        if near is not None:
+            return self.evaluated(
+                max(0, min(near, len(self.steps)) - (ending or near == len(self.steps))), self.hosts[near]
+            )
         sign = 1.0 if self.hosts[-1] > self.hosts[0] else -1.0
         keys, key = [sign * host for host in self.hosts], sign * level
         index = max(0, bisect_right(keys, key, 0, len(self.steps)) - 1)
@@ -75,8 +82,23 @@ class Levels:
             index += 1
         if ending and index > 0 and key - keys[index] <= gap:
             index -= 1
+        return self.evaluated(index, level)
+
+    def evaluated(self, index: int, level: float) -> Step:
+        """A step with the network evaluated at some level.
+
+        Args:
+            index: The index of the step.
+            level: The host's own number.
+
+        Returns:
+            The step, with sigma and alpha at `level`.
+        """
         step = self.steps[index]
-        return step if step.host_sigma == level else self._evaluated(step, level)
+        if step.host_sigma == level:
+            return step
+        sigma, time = self.sigma_of(level), None if step.timestep is None else level
+        return Step(step.index, step.count, time, sigma, step.next_sigma, self.alpha_of(sigma), level)
 
     def network_input(self, x: "Tensor", step: Step) -> "Tensor":
         """What the network sees of the host's sample.
@@ -141,10 +163,6 @@ class Levels:
         if all(step.timestep is None for step in self.steps):
             rows = [(*row[:2], *row[3:]) for row in rows]
         return "\n".join(aligned(rows))
-
-    def _evaluated(self, step: Step, level: float) -> Step:
-        sigma, time = self.sigma_of(level), None if step.timestep is None else level
-        return Step(step.index, step.count, time, sigma, step.next_sigma, self.alpha_of(sigma), level)
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ class SigmaSteps:
         self.steps = [self._evaluated(step, host) for step, host in zip(bare, self._hosts, strict=False)]
         self._rising = [-host for host in self._hosts[:-1]]
 
-    def at(self, sigma: float, *, ending: bool = False) -> Step:
+    def at(self, sigma: float, *, ending: bool = False, rounding: float = 0.0) -> Step:
         """The Step of a call of the denoiser.
 
         Its index is that of the last interval that starts at `sigma` or above, so that all calls of a step share it,
@@ -90,6 +90,8 @@ class SigmaSteps:
             sigma: The host's own noise level at which the network is evaluated, 0 or more.
             ending: The call is at the end of its interval, as the second one of Heun's method: the index is that of the
                 last interval that starts above `sigma`.
+            rounding: The relative error of `sigma` where it is of half precision: a level of the run that is as near
+                is meant, and is the level of the Step.
 
         Returns:
             The step, with sigma and alpha at `sigma` and the end of its interval as `next_sigma`.
@@ -101,8 +103,24 @@ class SigmaSteps:
             raise InputError(
                 f"sigma {sigma}: a noise level is a number, 0 or more; give what the sampler evaluates at."
             )
+        near = nearest_level(sigma, self._hosts, rounding)
+        if near is not None:
+            last = len(self.steps)
+            return self.evaluated(max(0, near - (ending or near == last)), self._hosts[near])
         edge = sigma * (1 + ROUNDING if ending else 1 - ROUNDING)
-        step = self.steps[max(0, bisect_right(self._rising, -edge) - 1)]
+        return self.evaluated(max(0, bisect_right(self._rising, -edge) - 1), sigma)
+
+    def evaluated(self, index: int, sigma: float) -> Step:
+        """A step with the network evaluated at some level.
+
+        Args:
+            index: The index of the step.
+            sigma: The host's own noise level, 0 or more.
+
+        Returns:
+            The step, with sigma and alpha at `sigma`.
+        """
+        step = self.steps[index]
         return step if step.host_sigma == sigma else self._evaluated(step, sigma)
 
     def noise_over_signal(self, sigma: float) -> float:
@@ -152,3 +170,38 @@ class SigmaSteps:
         sigma = self.noise_over_signal(host)
         time = None if self._timestep is None else self._timestep(host)
         return Step(step.index, step.count, time, sigma, step.next_sigma, self.alpha(sigma), host)
+
+
+def nearest_level(level: float, levels: Sequence[float], rounding: float) -> int | None:
+    """The position of the level of a run that a number of half precision stands for.
+
+    Args:
+        level: The number.
+        levels: The levels of the run, n + 1.
+        rounding: The relative error of the number; one of single precision or better is not read here.
+
+    Returns:
+        The position of the nearest level; None where none is as near as the error, or the number has none.
+    """
+    if rounding <= ROUNDING:
+        return None
+    distance, place = min((abs(own - level), place) for place, own in enumerate(levels))
+    return place if distance <= rounding * abs(level) else None
+
+
+def check_level(name: str, level: float, levels: Sequence[float]) -> None:
+    """Raise InputError for a level that is no number, or half of a run's range or more outside of it.
+
+    Args:
+        name: What the level is, for the message.
+        level: The level.
+        levels: The levels of the run, n + 1.
+    """
+    if level != level:
+        raise InputError(f"{name} {level}: a level is a number; give what the sampler evaluates at.")
+    low, high = min(levels), max(levels)
+    if not low - (high - low) / 2 <= level <= high + (high - low) / 2:
+        raise InputError(
+            f"{name} {level:g}: this run goes from {levels[0]:g} to {levels[-1]:g}; give the sampler's own numbers in "
+            "the unit of levels=."
+        )

@@ -1,6 +1,5 @@
 """APG, adaptive projected guidance: less of the update along the conditional prediction (2410.02416)."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -142,18 +141,15 @@ class APG(Transform):
 
     def _changed(self, update: "Tensor", context: StepContext) -> "Tensor":
         """The update slowed, kept short, and without a part of what is along the conditional prediction."""
-        from cfglab.guidance.reductions import along, dot, norm, position_dot, volume_dot
+        from cfglab.guidance.reductions import along, dot, norm, position_dot
 
-        product: Callable[[Tensor, Tensor], Tensor] = dot
-        if self.as_in == "ace_step":
-            product = partial(position_dot, dim=context.channel_dim)
-        elif self.as_in == "comfyui" and update.ndim > 4:
-            product = volume_dot
+        every_channel = self.as_in == "ace_step" or (self.as_in == "comfyui" and update.ndim > 4)
+        product = partial(position_dot, dim=context.channel_dim) if every_channel else dot
         step = update
         if self.momentum:
             context.memory["update"] = step = update + self.momentum * context.memory.get("update", 0.0)
         if self.norm_threshold:
-            length = norm(step) if product is dot else product(step, step).sqrt()
+            length = product(step, step).sqrt() if every_channel else norm(step)
             step = step * self._limit(self.norm_threshold / length.where(length > 0, 1.0))
         parallel = along(step, context.cond, product)
         return (step - parallel) + self.eta * parallel if self.eta != 1 else step

@@ -14,9 +14,9 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
+from cfglab.denoising.intercepted import ROUTE, Interception, intercept, is_intercepted_by, restore
 from cfglab.errors import InputError
 from cfglab.pipelines.interception.guided_pipeline import GuidedPipeline
-from cfglab.pipelines.interception.intercepted import ROUTE, Interception, intercept, is_intercepted_by, restore
 from cfglab.pipelines.interception.pipeline_run import PipelineRun, run_pipeline
 from cfglab.pipelines.interception.wrapped_modules import core_of
 

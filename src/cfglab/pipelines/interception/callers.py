@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-_BETWEEN = ("torch", "accelerate", "contextlib", "cfglab.pipelines.interception.intercepted")
+_BETWEEN = ("torch", "accelerate", "contextlib", "cfglab.denoising.intercepted")
 """Packages whose frames may stand between a loop and its network: decorators and compiled modules."""
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cfglab.denoising.duplicate_rows import EqualRows
+from cfglab.denoising.intercepted import ROUTE
 from cfglab.denoising.row_skipping import GuidedRows
 from cfglab.denoising.step_reader import StepReader, is_inverted, prediction_of
 from cfglab.denoising.trace import StepRecord
@@ -25,7 +26,6 @@ from cfglab.pipelines.interception.controlnets import call_controlnet
 from cfglab.pipelines.interception.denoiser_call import DenoiserCall
 from cfglab.pipelines.interception.embedded_scale import Embedded
 from cfglab.pipelines.interception.guided_pipeline import GuidedPipeline
-from cfglab.pipelines.interception.intercepted import ROUTE
 from cfglab.pipelines.interception.one_prediction import OnePrediction
 from cfglab.pipelines.interception.outputs import prediction
 from cfglab.pipelines.interception.post_combine import PostCombine, post_combine_of

@@ -47,7 +47,8 @@ class Interception:
         self.users = 0
         self.guards = 0
         """How many of the users change the module during some of its calls: then calls wait for each other."""
-        self._turn = threading.RLock()
+        self.turn = threading.RLock()
+        """Held during every call while there are guards; who changes the module outside of a call holds it, too."""
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         frame = sys._getframe(1)
@@ -58,7 +59,7 @@ class Interception:
         answer = NEXT.get().get(self)
         if answer is not None:
             return answer(called, args, kwargs)
-        with self._turn if self.guards else nullcontext():
+        with self.turn if self.guards else nullcontext():
             route = ROUTE.get()
             if route is None:
                 return plain(*args, **kwargs)
