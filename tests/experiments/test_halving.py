@@ -2,13 +2,14 @@
 
 import importlib.util
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from cfglab.errors import InputError
+from cfglab.errors import InputError, MachineError
 from cfglab.experiments import Experiment, Result, Store
 from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.results import ResultRow
@@ -96,6 +97,24 @@ def test_luck_on_few_pictures_is_outlived(tmp_path: Path) -> None:
     assert best["pag"].name == "pag w=1"  # 8 of its 10 images say so, by the mean of all
 
 
+def test_a_setting_of_which_an_image_failed_is_not_chosen(tmp_path: Path) -> None:
+    def broken(settled: bool) -> Callable[[Experiment, Path], None]:
+        def draw(part: Experiment, folder: Path) -> None:
+            drawn(part, folder)
+            with Store.create(folder, part) as store:
+                row = next((row for row in store.rows() if row.result.setting == "pag w=1"), None)
+                update = {"status": "failed", "metrics": {}, "error": "Traceback\nout of memory"}
+                if row:
+                    store.record([ResultRow(result=row.result.model_copy(update=update), settled=settled)])
+
+        return draw
+
+    best = choose(Experiment.from_yaml(YAML), tmp_path / "a", RUNGS, run=broken(True), tell=lambda _: None)
+    assert best["pag"].name == "pag w=3"
+    with pytest.raises(MachineError, match=r"choose-1: the model failed in 1 image \(out of memory\); run it again"):
+        choose(Experiment.from_yaml(YAML), tmp_path / "b", RUNGS, run=broken(False), tell=lambda _: None)
+
+
 def test_lower_can_be_better_and_the_choice_repeats(tmp_path: Path) -> None:
     experiment = Experiment.from_yaml(YAML)
     worst = choose(experiment, tmp_path / "a", RUNGS, better="lower", run=drawn, tell=lambda _: None)
@@ -180,7 +199,9 @@ def test_what_cannot_be_chosen_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no image has 'beauty': they have alignment; choose by one of those"):
         choose(experiment, tmp_path / "b", RUNGS, by="beauty", run=drawn, tell=lambda _: None)
     assert survivors(experiment.settings, {}, 1, "higher") == []
-    with pytest.raises(InputError, match="they have no metrics"):
+    with pytest.raises(
+        InputError, match="no setting has 'alignment' of all its images: they failed or were not scored"
+    ):
         means([], "alignment")
 
 

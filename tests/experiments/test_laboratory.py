@@ -2,20 +2,23 @@
 
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from cfglab.errors import InputError
 from cfglab.experiments import Experiment
 from cfglab.experiments.backends.scatter_plot import DOT, class_density, scatter_plot
+from cfglab.experiments.execution.outcome import Load, Workers, in_process
 from cfglab.experiments.execution.reproduce import reproduce, trace_of
 from cfglab.experiments.execution.run import Run, run
-from cfglab.experiments.spec.models import LARGEST_SIGMA, SMALLEST_SIGMA
+from cfglab.experiments.spec.models import LARGEST_SIGMA, MIXTURE_METHODS, SMALLEST_SIGMA
 from cfglab.experiments.storage.png import read_pixels
 from cfglab.mixtures.metrics import ExactMetrics
-from cfglab.mixtures.noise_paths import karras, noise_steps
+from cfglab.mixtures.noise_paths import karras, noise_steps, random_numbers
 from cfglab.mixtures.sampling import generate
 from cfglab.mixtures.toys import modes, two
 
@@ -94,12 +97,45 @@ def test_a_finished_run_is_known_without_torch(finished: Run) -> None:
         ({"negative": "blurry"}, "write 'class 0' to 'class 1'"),
         ({"sampler": "lms"}, "a mixture has euler, heun, euler-a"),
         ({"width": 64}, "are one size"),
+        ({"dtype": "float16"}, "^dtype 'float16': a mixture computes in float64; leave it out"),
+        ({"compile": True}, "^compile: a mixture has no network to compile; leave it out"),
     ],
 )
 def test_what_a_mixture_cannot_be_asked_is_one_line(changes: dict, words: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=words):
         run(Experiment.from_yaml(YAML, **changes), tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps", "foo"])
+def test_a_mixture_runs_on_the_cpu(device: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"^device '{device}': a mixture runs on the CPU; use auto or cpu"):
+        run(Experiment.from_yaml(YAML), tmp_path / "run", device, quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_mixture_takes_no_gpu_of_a_cluster(tmp_path: Path) -> None:
+    devices: list[str] = []
+
+    def executor(load: Load, device: str, most: int) -> AbstractContextManager[Workers]:
+        devices.append(device)
+        return in_process(load, device, most)
+
+    run(Experiment.from_yaml(YAML, seeds=0, steps=2), tmp_path / "run", quiet=True, executor=executor)
+    assert devices == ["cpu"]
+
+
+@pytest.mark.parametrize("sampler", ["euler", "heun", "euler-a"])
+def test_one_step_is_the_prediction_of_x0_at_the_largest_level(sampler: str, tmp_path: Path) -> None:
+    one = Experiment.from_yaml(YAML, seeds=0, steps=1, sampler=sampler)
+    done = run(one, tmp_path / "run", quiet=True)
+    assert (done.drawn, done.failed) == (len(one.settings), 0)
+    noise = random_numbers(range(4), 0, 1)[0] * LARGEST_SIGMA
+    mixture = two().mixture
+    (step,) = steps = noise_steps(karras(1, LARGEST_SIGMA, SMALLEST_SIGMA))
+    assert (step.sigma, step.next_sigma) == (pytest.approx(LARGEST_SIGMA), 0.0)
+    x = generate(mixture, mixture, 1, steps, range(4), MIXTURE_METHODS[sampler])
+    assert torch.allclose(x, mixture.predict(noise, step, "x0"))
 
 
 @pytest.mark.parametrize("name", ["mixture-k-decay", "mixture-interval", "mixture-tree"])

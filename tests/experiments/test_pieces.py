@@ -11,7 +11,7 @@ import torch
 from cfglab.errors import InputError
 from cfglab.experiments.backends.pipeline import PipelineBackend
 from cfglab.experiments.execution import run as running
-from cfglab.experiments.execution.outcome import generate_in_pieces
+from cfglab.experiments.execution.outcome import LOST, generate_in_pieces, is_refusal
 from cfglab.experiments.execution.reproduce import reproduce
 from cfglab.experiments.spec.cell import Cell
 from cfglab.experiments.spec.experiment import Experiment
@@ -162,3 +162,8 @@ def test_a_cell_that_cannot_be_drawn_fails_alone_and_is_tried_again(
     assert (again.drawn, again.failed) == (12, 0)
     assert pictures(tmp_path / "run") == pictures(finished.folder)
     assert (tmp_path / "run" / "results.csv").read_bytes() == (tmp_path / "whole" / "results.csv").read_bytes()
+
+
+def test_a_refusal_is_neither_a_traceback_nor_a_lost_worker() -> None:
+    assert is_refusal("layer 'x': this network has none; name another.")
+    assert not any(map(is_refusal, (None, LOST, "Traceback (most recent call last):\nMemoryError\n")))

@@ -1,7 +1,8 @@
 """Plans: the choice, the verdicts, the page, and what a plan may not say."""
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,19 @@ import yaml
 from scipy import stats
 
 from cfglab.cli import call
-from cfglab.errors import InputError
+from cfglab.errors import InputError, MachineError, NotFinite
 from cfglab.experiments import Experiment, Store
+from cfglab.experiments.analysis.compare import compare
 from cfglab.experiments.analysis.paired import paired
+from cfglab.experiments.backends.base import BatchResult
+from cfglab.experiments.backends.mixture import MixtureBackend
+from cfglab.experiments.execution.run import Run, run
 from cfglab.experiments.replication.plan import Plan
 from cfglab.experiments.replication.replicate import RESULT, Replication, equivalence_p, replicate
+from cfglab.experiments.spec.cell import Cell
 from cfglab.experiments.spec.experiment import preset_names
-from cfglab.report.replication_markdown import PAGE
+from cfglab.guidance import Guidance
+from cfglab.report.replication_markdown import PAGE, markdown
 from cfglab.scenes.vocabulary import read_caption
 from tests.tiny import tiny_pipeline
 
@@ -124,6 +131,161 @@ def test_a_shape_that_the_chosen_scale_rules_out_is_not_run(tmp_path: Path) -> N
     (finding,) = replicate(Plan.of(document), tmp_path).findings
     assert finding.verdict == "not run"
     assert finding.difference is None
+
+
+def missing(tmp_path: Path) -> tuple[Replication, Path]:
+    """A replication of one prompt in which H2 has no p, for its pairs are all alike, and H3 was not run."""
+    document = yaml.safe_load(SMALL)
+    document["choose"]["groups"] = []
+    document["choose"]["baseline"] = {"name": "plain w=14", "guidance": "14"}
+    document["report"]["groups"] = [
+        {"name": "far", "guidance": "1.5"},
+        {"name": "same", "guidance": "{best}"},
+        {"name": "impossible", "guidance": "linear(max=4, min=1).matched_to({best})"},
+    ]
+    document["hypotheses"] = [
+        {"id": "H1", "statement": "s", "setting": "far", "expected": "better"},
+        {"id": "H2", "statement": "s", "setting": "same", "expected": "equal", "margin": 0.05},
+        {"id": "H3", "statement": "s", "setting": "impossible", "expected": "worse"},
+    ]
+    return replicate(Plan.of(document), tmp_path), tmp_path
+
+
+def test_a_hypothesis_without_p_stays_in_the_family(tmp_path: Path) -> None:
+    done, folder = missing(tmp_path)
+    far, same, impossible = done.findings
+    assert (same.p, same.p_holm, same.verdict) == (None, None, "not shown")
+    assert (impossible.p, impossible.verdict) == (None, "not run")
+    assert far.p is not None
+    assert far.p_holm == pytest.approx(3 * far.p)
+    page = markdown(done)
+    assert "Holm's correction is over all 3 hypotheses, of which 2 without a p count as p = 1." in page
+    assert "lies outside of the margin" in page
+    with Store.open(folder / "report") as store:
+        note = compare(store, done.metric, "best constant").note
+    only = "For this prompt only: seeds are taken as a random sample, and nothing is said about other prompts."
+    assert only in note
+    assert only in page
+    assert "at most 12 pairs of 1 prompt. " in page
+    assert "other prompts and other noises" not in page
+
+
+def test_intervals_hold_for_what_was_sampled(done: tuple[Replication, Path]) -> None:
+    replication = done[0]
+    first = replication.findings[0]
+    assert first.difference is not None
+
+    def page(resampled: str | None, dropped: int = 0, **fields: Any) -> str:
+        difference = first.difference and first.difference.model_copy(
+            update={"resampled": resampled, "dropped": dropped}
+        )
+        finding = first.model_copy(update={"difference": difference})
+        experiment = replication.experiment.model_copy(update={"prompts": ("class 1", "class 0"), **fields})
+        return markdown(replication.model_copy(update={"findings": (finding,), "experiment": experiment}))
+
+    several = page("prompts")
+    assert "at most 12 pairs of 2 prompts; intervals hold for other prompts and other noises of this model." in several
+    assert "Of 1 hypothesis: " in several
+    assert "One hypothesis needs no correction." in several
+    assert "For this one starting noise only" in page("prompts", noise="crossed", seeds=(10,))
+    assert "other noises of this model" not in page("prompts", noise="crossed", seeds=(10,))
+    assert "With one pair there is no interval" in page(None)
+    assert "A line lacks up to 1 pair, because one side failed." in page("prompts", dropped=1)
+
+
+def test_findings_by_another_metric_or_of_other_hypotheses_are_kept(
+    done: tuple[Replication, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(done[1], folder)
+    before = (folder / RESULT).read_bytes()
+    other = plan(hypotheses=[yaml.safe_load(SMALL)["hypotheses"][1]])
+    for refused, message in (
+        (lambda: replicate(plan(), folder, metric="mode_distance"), "holds findings by sliced_wasserstein, not 'mode_"),
+        (lambda: replicate(other, folder), "holds findings of other hypotheses"),
+    ):
+        with pytest.raises(InputError, match=message) as raised:
+            refused()
+        assert "\n" not in str(raised.value)
+    assert (folder / RESULT).read_bytes() == before
+    (folder / RESULT).write_text("{}", encoding="utf-8")
+    with pytest.raises(InputError, match=r"findings\.json: cannot be read, another version wrote it"):
+        replicate(plan(), folder)
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / PAGE).write_text("notes", encoding="utf-8")
+    with pytest.raises(InputError, match="holds other files and no plan; choose another --out"):
+        replicate(plan(), tmp_path)
+    with pytest.raises(InputError, match="findings are a folder, but this is a file"):
+        replicate(plan(), tmp_path / PAGE)
+    assert (tmp_path / PAGE).read_text(encoding="utf-8") == "notes"
+
+
+def failing(fails: Callable[[Cell], Exception | None]) -> Callable[[Experiment, Path], Run]:
+    """Run an experiment with a mixture that fails in some cells."""
+
+    class Failing(MixtureBackend):
+        def generate(self, batch: Sequence[Cell]) -> BatchResult:
+            for cell in batch:
+                if error := fails(cell):
+                    raise error
+            return super().generate(batch)
+
+    return lambda experiment, folder: run(experiment, folder, quiet=True, load=lambda _: Failing(experiment.model))
+
+
+def test_nothing_is_chosen_or_said_while_an_image_may_still_be_drawn(tmp_path: Path) -> None:
+    def at(scale: float, seed: int) -> Callable[[Experiment, Path], Run]:
+        def fails(cell: Cell) -> Exception | None:
+            return RuntimeError("out of memory") if (cell.guidance, cell.seed) == (Guidance(scale), seed) else None
+
+        return failing(fails)
+
+    crossed = plan(shared={**yaml.safe_load(SMALL)["shared"], "noise": "crossed"})
+    for scale, seed, part in ((6, 1, "choose"), (12, 10, "report")):
+        with pytest.raises(
+            MachineError, match=rf"{part}: the model failed in 1 image \(.*out of memory\); run it again"
+        ):
+            replicate(crossed, tmp_path, run_experiment=at(scale, seed))
+        assert not (tmp_path / RESULT).exists()
+    assert replicate(crossed, tmp_path).findings  # the next attempt draws them
+
+
+@pytest.mark.parametrize("error", [InputError("layer 'x': this network has none; name another."), NotFinite("nan")])
+def test_a_setting_without_all_of_its_images_is_not_chosen(error: Exception, tmp_path: Path) -> None:
+    best = replicate(plan(), tmp_path / "whole").chosen["plain"]
+    crossed = plan(shared={**yaml.safe_load(SMALL)["shared"], "noise": "crossed"})
+
+    def refuse_best(cell: Cell) -> Exception | None:
+        cosine = "cosine" in str(cell.guidance)
+        return error if cosine or (str(cell.guidance) == best and cell.seed == 1) else None
+
+    done = replicate(crossed, tmp_path / "refused", run_experiment=failing(refuse_best))
+    assert done.chosen["plain"] != best
+    assert "falling" not in done.chosen
+    assert [finding.verdict for finding in done.findings][-1] == "not run"
+
+
+def test_without_a_constant_scale_there_is_no_report(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"^small: no constant scale was chosen, for an image of each failed"
+    ) as raised:
+        plan().reporting({})
+    assert "\n" not in str(raised.value)
+    plain = failing(lambda cell: None if "cosine" in str(cell.guidance) else NotFinite("nan"))
+    with pytest.raises(InputError, match=r"^small: no constant scale was chosen"):
+        replicate(plan(), tmp_path / "plain", run_experiment=plain)
+    with pytest.raises(InputError, match=r"^no setting has 'sliced_wasserstein' of all its images: they failed or"):
+        replicate(plan(), tmp_path / "all", run_experiment=failing(lambda _: NotFinite("nan")))
+
+
+def test_a_setting_whose_images_all_failed_is_on_the_page(tmp_path: Path) -> None:
+    done = replicate(
+        plan(), tmp_path, run_experiment=failing(lambda c: NotFinite("n") if c.guidance == Guidance(12) else None)
+    )
+    assert done.findings[0].verdict == "not shown"
+    assert "A line lacks up to 12 pairs, because one side failed." in markdown(done)
 
 
 def test_the_page_has_every_hypothesis_and_escapes_its_words(

@@ -12,11 +12,12 @@ import pytest
 from cfglab.cli import call
 from cfglab.errors import InputError, MachineError
 from cfglab.experiments import Experiment, Result, Store
+from cfglab.experiments.analysis.comparison import ComparisonRow
 from cfglab.experiments.analysis.paired import paired
 from cfglab.experiments.storage.results import ResultRow
 from cfglab.experiments.tuning.objective import WORSE, Objective
 from cfglab.experiments.tuning.search import SEARCH, Search
-from cfglab.experiments.tuning.verdict import MeasuredPoint, Tuned, evenly_spaced, opponent
+from cfglab.experiments.tuning.verdict import MeasuredPoint, Tuned, TuningVerdict, corrected, evenly_spaced, opponent
 from cfglab.guidance import Guidance
 from cfglab.integrations.optuna import tune
 from cfglab.metrics.estimate import Estimate
@@ -249,6 +250,24 @@ def test_two_metrics_give_a_frontier(tmp_path: Path) -> None:
             assert row.p_holm is not None
             assert row.p_holm >= row.p
     assert markdown(found).count("Held out, tuned ") == len(found.verdicts)
+    for stale in ("tuned.json", "tuned-99.json"):  # of a frontier with other points
+        (tmp_path / "run" / stale).write_text("{}", encoding="utf-8")
+    (tmp_path / "run" / "tuned-by-hand.json").write_text("{}", encoding="utf-8")
+    quietly(searched(("alignment", "clipped_share")), tmp_path / "run", Stub(), trials=20)
+    assert sorted(path.name for path in (tmp_path / "run").glob("tuned*.json")) == [*files, "tuned-by-hand.json"]
+
+
+def test_a_comparison_without_p_stays_in_the_family() -> None:
+    difference = paired({("a", 0): 1.0, ("a", 1): 0.5}, {("a", 0): 0.0, ("a", 1): 0.0})
+    verdicts = [
+        TuningVerdict(
+            setting=name,
+            against="constant",
+            rows=(ComparisonRow.of(name, None, difference.model_copy(update={"p": p})),),
+        )
+        for name, p in (("one", 0.01), ("two", None), ("three", 0.5))
+    ]
+    assert [verdict.rows[0].p_holm for verdict in corrected(verdicts, 1)] == [pytest.approx(0.03), None, 1.0]
 
 
 def test_a_frontier_keeps_its_ends_and_meets_its_neighbours() -> None:
@@ -367,6 +386,11 @@ def test_what_is_no_search(change: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError) as refused:
         searched(**change)
     assert words in str(refused.value)
+
+
+def test_one_prompt_is_too_few_to_tune_on() -> None:
+    with pytest.raises(InputError, match=r"^1 prompt, 0 to tune on: at least 2 are tuned on and 2 held out; give more"):
+        Search.of(GAPS, ["alignment"], PROMPTS[:1], steps=5)
 
 
 def test_a_metric_that_the_pictures_do_not_have(tmp_path: Path) -> None:

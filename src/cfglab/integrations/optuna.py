@@ -4,6 +4,7 @@ Two studies in one file: constant scales, then the guidance with gaps, with the 
 A trial is a pure function of the finished trials before it, so a search that was stopped goes on to the same ones.
 """
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError, MachineError
+from cfglab.experiments.spec.prompts import counted
 from cfglab.experiments.storage.files import only_writer, remove_temp_files, write_whole
 from cfglab.experiments.tuning.objective import Draw, Objective, SharedModel
 from cfglab.experiments.tuning.search import SEARCH, Search, as_stored, check_folder
@@ -89,9 +91,13 @@ def tune(
                 one = _Tuning(study, objective, SearchSpace.of(text, search.base.steps), name, advance, tell)
                 one.run(trials, rows / 2 if rows else None)
                 sides.append(one.side())
-        tell(f"held out: {len(search.held_prompts)} prompts x {len(search.held_seeds)} seeds")
+        tell(f"held out: {counted(len(search.held_prompts), 'prompt')} x {counted(len(search.held_seeds), 'seed')}")
         done = evaluate_held_out(search, sides[0], sides[1], folder, draw)
-        for place, point in zip(written(folder, len(sides[1].points)), sides[1].points, strict=True):
+        places = written(folder, len(sides[1].points))
+        for stale in folder.glob("tuned*.json"):  # of an earlier frontier, which had other points
+            if re.fullmatch(r"tuned(-[0-9]+)?\.json", stale.name) and stale not in places:
+                stale.unlink()
+        for place, point in zip(places, sides[1].points, strict=True):
             write_whole(place, (point.guidance.model_dump_json(indent=1) + "\n").encode())
     return done
 

@@ -97,10 +97,10 @@ def _on_path(step: Step, path: Path) -> Step:
 
 
 def karras(count: int, largest: float = 80.0, smallest: float = 0.002, rho: float = 7.0) -> list[float]:
-    """Levels that are equally spaced in sigma^(1/rho), then 0.
+    """Levels that are equally spaced in sigma^(1/rho), then 0. One step goes from the largest level to 0.
 
     Args:
-        count: The number of steps, 2 or more.
+        count: The number of steps, 1 or more.
         largest: The first level, finite.
         smallest: The last level before 0, above 0.
         rho: The exponent, above 0.
@@ -109,7 +109,7 @@ def karras(count: int, largest: float = 80.0, smallest: float = 0.002, rho: floa
         count + 1 levels (noise over signal), falling.
 
     Raises:
-        InputError: There are fewer than 2 steps, or the levels do not fall.
+        InputError: There are no steps, or the levels do not fall.
 
     Reference:
         arXiv:2206.00364, equation 5.
@@ -118,13 +118,13 @@ def karras(count: int, largest: float = 80.0, smallest: float = 0.002, rho: floa
         >>> karras(2)
         [80.0, 0.0020000000000000005, 0.0]
     """
-    if count < 2 or not 0 < smallest < largest < math.inf or not rho > 0:
+    if count < 1 or not 0 < smallest < largest < math.inf or not rho > 0:
         raise InputError(
-            f"{count} steps from {largest} to {smallest} with rho {rho}: two steps or more, falling between finite "
+            f"{count} steps from {largest} to {smallest} with rho {rho}: one step or more, falling between finite "
             "levels above 0; write karras(32)."
         )
     root_start, root_end = largest ** (1 / rho), smallest ** (1 / rho)
-    return [*((root_start + i / (count - 1) * (root_end - root_start)) ** rho for i in range(count)), 0.0]
+    return [*((root_start + i / max(count - 1, 1) * (root_end - root_start)) ** rho for i in range(count)), 0.0]
 
 
 def flow_levels(count: int, shift: float = 1.0) -> list[float]:

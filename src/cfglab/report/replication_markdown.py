@@ -1,11 +1,15 @@
 """A plan that was run, as a page in Markdown: what was expected, what the images say, and how it was run."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+from cfglab.experiments.analysis.paired import Difference
 from cfglab.experiments.replication.replicate import Finding, Replication, Verdict
-from cfglab.experiments.spec.prompts import write_seeds
+from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.spec.models import is_mixture
+from cfglab.experiments.spec.prompts import counted, write_seeds
 from cfglab.experiments.storage.files import write_whole
 from cfglab.metrics.registry import METRICS
 from cfglab.report.formatting import gap, gap_span, p_value, shown
@@ -43,7 +47,7 @@ def write(done: Replication, folder: Path) -> Path:
 
 
 def markdown(done: Replication) -> str:
-    """The page.
+    """Return the page.
 
     Args:
         done: the replication.
@@ -52,12 +56,9 @@ def markdown(done: Replication) -> str:
         Markdown that ends with a line feed.
     """
     unit, experiment = METRICS[done.metric].unit if done.metric in METRICS else "", done.experiment
-    pairs = max((finding.difference.n for finding in done.findings if finding.difference), default=0)
-    detectable = sorted(
-        finding.difference.smallest_detectable
-        for finding in done.findings
-        if finding.difference and finding.difference.smallest_detectable is not None
-    )
+    differences = [finding.difference for finding in done.findings if finding.difference]
+    detectable = sorted(d.smallest_detectable for d in differences if d.smallest_detectable is not None)
+    sampler = experiment.sampler if is_mixture(done.model) else f"{experiment.sampler}, {experiment.dtype}"
     lines = [
         f"# {text(done.title or done.plan)}",
         "",
@@ -69,10 +70,9 @@ def markdown(done: Replication) -> str:
         "",
         f"Metric: {text(done.metric)}. The baseline is the best constant scale, "
         f"{code(str(experiment.baseline.guidance))}, with a mean of {shown(done.baseline_mean, unit)}, unless a line "
-        "names another one. Differences are paired "
-        f"by prompt and seed, at most {pairs:,} pairs of {len(experiment.prompts):,} prompts; intervals hold for other "
-        f"prompts and other noises of this model. Holm's correction is over all {len(done.findings)} hypotheses. The "
-        "p value of an equality is that of two one-sided tests against its margin.",
+        f"names another one. {_pairs(differences, experiment)} {_correction(done.findings)} The p value of an equality "
+        "is that of two one-sided tests against its margin; it is contradicted where its 95 % interval, which is not "
+        "corrected, lies outside of the margin.",
         "",
     ]
     if detectable:
@@ -91,7 +91,7 @@ def markdown(done: Replication) -> str:
         *(f"| {text(group)} | {code(guidance)} |" for group, guidance in done.chosen.items()),
         "",
         "## How it was run",
-        f"{experiment.steps} steps with {experiment.sampler}, {experiment.dtype}, seeds "
+        f"{counted(experiment.steps, 'step')} with {sampler}, seeds "
         f"{write_seeds(experiment.seeds)}, {experiment.noise} noises; weights {(done.weights or 'unknown')[:12]}. The "
         "folders `choose` and `report` beside this page are run folders, which `cfglab report` and `cfglab compare` "
         "read.",
@@ -123,7 +123,44 @@ def _line(finding: Finding, unit: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def _pairs(differences: Sequence[Difference], experiment: Experiment) -> str:
+    """How many pairs there are, and what their intervals hold for: as the note of `compare` says it."""
+    pairs, dropped = (max((getattr(d, name) for d in differences), default=0) for name in ("n", "dropped"))
+    sampled = {d.resampled for d in differences}
+    sentences = [
+        f"Differences are paired by prompt and seed, at most {counted(pairs, 'pair')} of "
+        f"{counted(len(experiment.prompts), 'prompt')}."
+    ]
+    if sampled & {"prompts and seeds", "prompts"}:
+        one_noise = experiment.noise == "crossed" and len(experiment.seeds) == 1
+        noises = "prompts" if one_noise else "prompts and other noises"
+        sentences[0] = f"{sentences[0][:-1]}; intervals hold for other {noises} of this model."
+        if one_noise:
+            sentences.append(
+                "For this one starting noise only: all prompts share the noise of the single seed, and nothing is said "
+                "about other noises."
+            )
+    if "seeds" in sampled:
+        sentences.append(
+            "For this prompt only: seeds are taken as a random sample, and nothing is said about other prompts."
+        )
+    if None in sampled:
+        sentences.append("With one pair there is no interval and no p: one image says nothing about the next.")
+    if dropped:
+        sentences.append(f"A line lacks up to {counted(dropped, 'pair')}, because one side failed.")
+    return " ".join(sentences)
+
+
+def _correction(findings: Sequence[Finding]) -> str:
+    """The family of Holm's correction, and how many of it have no p."""
+    missing = sum(finding.p is None for finding in findings)
+    note = f", of which {missing} without a p {'counts' if missing == 1 else 'count'} as p = 1" if missing else ""
+    if len(findings) == 1:
+        return "One hypothesis needs no correction."
+    return f"Holm's correction is over all {len(findings)} hypotheses{note}."
+
+
 def _counted(findings: tuple[Finding, ...]) -> str:
     counts = Counter(finding.verdict for finding in findings)
     parts = [f"{counts[name]} {name}" for name in get_args(Verdict) if counts[name]]
-    return f"Of {len(findings)} hypotheses: {', '.join(parts)}."
+    return f"Of {len(findings)} {'hypothesis' if len(findings) == 1 else 'hypotheses'}: {', '.join(parts)}."

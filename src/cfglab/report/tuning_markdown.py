@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from cfglab.experiments.analysis.comparison import ComparisonRow
-from cfglab.experiments.spec.prompts import write_seeds
+from cfglab.experiments.spec.models import is_mixture
+from cfglab.experiments.spec.prompts import counted, write_seeds
 from cfglab.experiments.storage.files import write_whole
 from cfglab.experiments.storage.store import Store
 from cfglab.experiments.tuning.verdict import MeasuredPoint, Side, Tuned, TuningVerdict
@@ -107,7 +108,7 @@ def _difference(metric: str, row: ComparisonRow) -> str:
         text += f", p = {p_value(row.p)}".replace("= <", "<")
     if row.p_holm is not None and row.p_holm != row.p:
         text += f" (Holm: {p_value(row.p_holm)})"
-    text += f"; {row.n_prompts} prompts, {row.n} pairs"
+    text += f"; {counted(row.n_prompts, 'prompt')}, {counted(row.n, 'pair')}"
     if row.dropped:
         text += f" ({row.dropped} dropped, one side failed)"
     if row.smallest_detectable is not None:
@@ -126,11 +127,13 @@ def _hint(done: Tuned) -> list[str]:
 
 def _how(done: Tuned, weights: str) -> list[str]:
     search, base = done.search, done.search.base
+    sampler = base.sampler if is_mixture(base.model) else f"{base.sampler}, {base.dtype}"
     return [
-        f"Tuned on {len(base.prompts)} prompts x {len(base.seeds)} seeds ({write_seeds(base.seeds)}), the same for "
-        f"every trial; judged on {len(search.held_prompts)} other prompts x {len(search.held_seeds)} other seeds "
-        f"({write_seeds(search.held_seeds)}). Model {base.model} (weights {weights[:12]}), {base.steps} steps, "
-        f"{base.sampler}, {base.dtype}, noises {base.noise}. Denoiser rows: "
+        f"Tuned on {counted(len(base.prompts), 'prompt')} x {counted(len(base.seeds), 'seed')} "
+        f"({write_seeds(base.seeds)}), the same for every trial; judged on "
+        f"{counted(len(search.held_prompts), 'other prompt')} x {counted(len(search.held_seeds), 'other seed')} "
+        f"({write_seeds(search.held_seeds)}). Model {base.model} (weights {weights[:12]}), "
+        f"{counted(base.steps, 'step')}, {sampler}, noises {base.noise}. Denoiser rows: "
         f"{done.constant.rows + done.tuned.rows:,.0f} to tune, {done.rows:,.0f} to judge. What was best "
         "where it was tuned is flattered by the choice; the held-out columns are not.",
     ]

@@ -17,7 +17,7 @@ def load_backend(model: str, *, device: str, dtype: str, sampler: str, compiled:
 
     Args:
         model: `scenes`, a model folder, a hub id, or a mixture such as `mixture:tree`.
-        device: a torch device, or "auto". A mixture runs on the CPU.
+        device: a torch device, or "auto". A mixture runs on the CPU and refuses others.
         dtype: the dtype of a pipeline.
         sampler: the name of the sampler of a pipeline.
         compiled: run the denoiser through torch.compile.
@@ -30,7 +30,7 @@ def load_backend(model: str, *, device: str, dtype: str, sampler: str, compiled:
         InputError: if the model does not exist or is not valid.
     """
     if is_mixture(model):
-        return MixtureBackend(model)
+        return MixtureBackend(model, device)
 
     from cfglab.pipelines import load
 

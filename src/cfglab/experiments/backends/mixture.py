@@ -48,16 +48,19 @@ class MixtureBackend:
 
     Args:
         model: a name such as `mixture:tree`.
+        device: "cpu", or "auto", which is the same.
 
     Raises:
-        InputError: with the nearest name, if there is no such mixture.
+        InputError: with the nearest name, if there is no such mixture; or for another device.
     """
 
     device = "cpu"
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, device: str = "auto") -> None:
         from cfglab.guidance import register_weak_model
 
+        if device not in ("auto", self.device):
+            raise InputError(f"device {shown(device)}: a mixture runs on the CPU; use auto or cpu.")
         mixture_facts(model)
         self.toy = toys.toy(model.removeprefix(MIXTURE_PREFIX))
         register_weak_model("blurred", lambda mixture: mixture.blurred(WEAK_VARIANCE))
@@ -65,7 +68,7 @@ class MixtureBackend:
         self._densities: dict[tuple[int, int], NDArray[np.float32]] = {}
 
     def check_experiment(self, experiment: Experiment) -> None:
-        """Raise InputError if the sampler, the size, a seed or a prompt is not one of a mixture."""
+        """Raise InputError if a mixture does not have a field of the experiment, such as its sampler or a prompt."""
         if setting := next((setting for setting in experiment.settings if setting.best_of > 1), None):
             raise InputError(
                 f"setting {setting.name!r}: best_of chooses one starting noise, and a cell of a mixture has many; "
@@ -75,6 +78,10 @@ class MixtureBackend:
             raise InputError(
                 f"sampler {experiment.sampler!r}: a mixture has {', '.join(MIXTURE_METHODS)}; name one of them."
             )
+        if experiment.dtype != "float32":  # the default
+            raise InputError(f"dtype {experiment.dtype!r}: a mixture computes in float64; leave it out.")
+        if experiment.compile:
+            raise InputError("compile: a mixture has no network to compile; leave it out.")
         if experiment.arguments:
             raise InputError("arguments: a mixture is no pipeline and has none; leave them out.")
         if experiment.width != experiment.height:

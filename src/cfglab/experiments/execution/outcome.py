@@ -22,6 +22,7 @@ from cfglab.experiments.storage.results import CANDIDATE
 from cfglab.experiments.storage.session import WorkerState
 from cfglab.metrics.images import pixel_metrics
 
+LOST = "Ray workers were lost whenever they drew this image, out of memory perhaps; Ray's logs say more"
 NOT_FINITE = "the image has values that are not finite (NaN or infinity); try dtype float32 or a smaller scale"
 Batch = tuple[Cell, ...]
 
@@ -80,6 +81,17 @@ Load = Callable[[str], Backend]
 Executor = Callable[[Load, str, int], AbstractContextManager[Workers]]
 """Called with how to load the model, the device, and how many batches there are at most. On entry it loads the model
 and raises the errors of loading, before a run folder is made; on exit it releases the workers."""
+
+
+def is_refusal(error: str | None) -> bool:
+    """Return whether the stored error of an unsettled cell says that the model refuses its guidance.
+
+    Another attempt with the same model ends the same way. Any other failure is stored as a traceback or as LOST.
+
+    Args:
+        error: the error of a Result.
+    """
+    return error is not None and error != LOST and "\n" not in error
 
 
 @contextmanager

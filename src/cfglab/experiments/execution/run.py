@@ -18,7 +18,7 @@ from cfglab.experiments.backends.load import as_backend, load_model
 from cfglab.experiments.execution.outcome import Batch, Executor, Load, Outcome, Workers, in_process
 from cfglab.experiments.spec.batching import batches, first_pass
 from cfglab.experiments.spec.experiment import Experiment
-from cfglab.experiments.spec.models import ModelFacts, model_facts
+from cfglab.experiments.spec.models import ModelFacts, is_mixture, model_facts
 from cfglab.experiments.spec.prompts import refuse_same_noise
 from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.files import write_whole
@@ -246,6 +246,8 @@ def run(
         backend = pipe if isinstance(pipe, InMemoryBackend) else InMemoryBackend(pipe)
         model, experiment = backend.facts, backend.run_by(experiment)
         load, executor = lambda _: backend, in_process
+    if device == "auto" and is_mixture(experiment.model):
+        device = "cpu"  # of a cluster, too: an executor keeps its GPUs free
     experiment = _as_stored(folder, experiment)
     cells = experiment.cells(model)
     placements: Placements = {}

@@ -166,7 +166,15 @@ class Plan(BaseModel):
         Args:
             chosen: group -> its best setting.
             **fields: as in `choosing`.
+
+        Raises:
+            InputError: no constant scale was chosen.
         """
+        if PLAIN not in chosen:
+            raise InputError(
+                f"{self.name}: no constant scale was chosen, for an image of each failed, and {{best}} is one; look at "
+                "their errors with cfglab report, and give other scales."
+            )
         best = chosen[PLAIN].guidance
         constants = {**self.report.get("constants", {}), "best": _scale(chosen[PLAIN])}
         settings = [

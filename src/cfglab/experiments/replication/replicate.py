@@ -18,12 +18,16 @@ from cfglab.experiments.spec.models import is_mixture
 from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.files import write_whole
 from cfglab.experiments.storage.store import DATABASE, Store
-from cfglab.experiments.tuning.successive_halving import means, method, survivors
+from cfglab.experiments.tuning.objective import refuse_unsettled
+from cfglab.experiments.tuning.successive_halving import means, method, survivors, without_failures
+from cfglab.file_input import read_bytes
+from cfglab.limits import SEARCH_BYTES
 from cfglab.metrics.registry import METRICS, SAMPLES
 from cfglab.scenes.vocabulary import read_caption
 from cfglab.schedules.fields import nearest, shown
 
 RESULT = "findings.json"
+CHOOSE, REPORT = "choose", "report"
 Verdict = Literal["supported", "contradicted", "not shown", "not run"]
 RunExperiment = Callable[[Experiment, Path], Run]
 
@@ -36,9 +40,11 @@ class Finding(BaseModel):
         mean: the mean of its setting.
         difference: the setting minus its baseline, paired by prompt and seed; None if it was not run.
         p: two-sided; for "equal" the larger p of the two one-sided t tests against the margin.
-        p_holm: p after Holm's correction over the hypotheses of the plan.
-        verdict: "supported" or "contradicted" if p_holm is below 0.05, else "not shown"; "not run" where the setting
-            is not possible with the chosen scale, such as a mean that a shape cannot have.
+        p_holm: p after Holm's correction over all hypotheses of the plan, in which a missing p counts as 1; None where
+            p is missing.
+        verdict: "supported" or "contradicted" if p_holm is below 0.05, else "not shown"; an equality is "contradicted"
+            where its 95 % interval, which is not corrected, lies outside of the margin. "not run" where the setting is
+            not possible with the chosen scale, such as a mean that a shape cannot have, or was not chosen at all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -102,25 +108,27 @@ def replicate(
         The Replication; it is also written to `findings.json`.
 
     Raises:
-        InputError: the model cannot run the plan, or its images do not have the metric.
-        MachineError: a folder cannot be written.
+        InputError: the model cannot run the plan, its images do not have the metric, or the folder holds something
+            else, such as findings by another metric.
+        MachineError: a folder cannot be written, or the model failed in an image that another attempt may draw.
     """
     metric = metric or plan.metric
     fields = dict(fields or {})
     choosing, reporting = plan.experiments(**fields)
     check_metric(metric, [choosing, reporting])
-    if (folder / DATABASE).exists():
-        raise InputError(f"{folder}: holds a run, and a plan makes runs in folders of its own; choose another --out.")
-    run_experiment(choosing, folder / "choose")
-    measure(folder / "choose")
-    with Store.open(folder / "choose") as store:
-        by_name = means(store.results(), metric)
+    check_folder(folder, plan, metric)
+    run_experiment(choosing, folder / CHOOSE)
+    measure(folder / CHOOSE)
+    with Store.open(folder / CHOOSE) as store:
+        refuse_unsettled(store)
+        by_name = means(without_failures(store.results()), metric)
     better = METRICS[metric].better or "higher"
     chosen = {method(setting): setting for setting in survivors(choosing.settings, by_name, 1, better)}
     reporting = plan.reporting(chosen, **fields)
-    run_experiment(reporting, folder / "report")
-    measure(folder / "report")
-    with Store.open(folder / "report") as store:
+    run_experiment(reporting, folder / REPORT)
+    measure(folder / REPORT)
+    with Store.open(folder / REPORT) as store:
+        refuse_unsettled(store)
         replication = Replication(
             plan=plan.name,
             title=plan.title,
@@ -136,11 +144,49 @@ def replicate(
     return replication
 
 
+def check_folder(folder: Path, plan: Plan, metric: str) -> None:
+    """Check that a plan overwrites nothing: each look at the images by another rule is a further chance of a finding.
+
+    Args:
+        folder: the folder of the replication; it does not need to exist.
+        plan: the plan.
+        metric: the metric.
+
+    Raises:
+        InputError: the folder holds a run, files that are not of a replication, or findings by another metric or of
+            other hypotheses.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: findings are a folder, but this is a file; choose another --out.")
+    if (folder / DATABASE).exists():
+        raise InputError(f"{folder}: holds a run, and a plan makes runs in folders of its own; choose another --out.")
+    path = folder / RESULT
+    if not path.is_file():
+        begun = not folder.exists() or (folder / CHOOSE / DATABASE).exists()
+        if not begun and any(entry.name not in (CHOOSE, REPORT) and entry.name[0] != "." for entry in folder.iterdir()):
+            raise InputError(f"{folder}: holds other files and no plan; choose another --out.")
+        return
+    try:
+        stored = Replication.model_validate_json(read_bytes(path, SEARCH_BYTES))
+    except (OSError, ValueError):
+        raise InputError(f"{path}: cannot be read, another version wrote it; choose another --out.") from None
+    if stored.metric != metric:
+        raise InputError(
+            f"{folder}: holds findings by {stored.metric}, not {shown(metric)}; give --metric {stored.metric}, or "
+            "another --out."
+        )
+    if tuple(finding.hypothesis for finding in stored.findings) != plan.hypotheses:
+        raise InputError(
+            f"{folder}: holds findings of other hypotheses, and hypotheses are written before the images; choose "
+            "another --out and other seeds."
+        )
+
+
 def findings_of(hypotheses: Sequence[Hypothesis], store: Store, metric: str) -> tuple[Finding, ...]:
     """Test hypotheses on the images of a run.
 
     Args:
-        hypotheses: the hypotheses; they are one family for Holm's correction.
+        hypotheses: the hypotheses; all of them are one family for Holm's correction.
         store: the run.
         metric: a metric of single images.
 
@@ -159,10 +205,10 @@ def findings_of(hypotheses: Sequence[Hypothesis], store: Store, metric: str) -> 
         for hypothesis in hypotheses
     ]
     p_values = [_p(hypothesis, row) for hypothesis, row in tested]
-    corrected = iter(holm([p for p in p_values if p is not None]))
+    corrected = holm([1.0 if p is None else p for p in p_values])  # a missing p stays in the family
     findings = []
-    for (hypothesis, row), p in zip(tested, p_values, strict=True):
-        p_holm = None if p is None else next(corrected)
+    for (hypothesis, row), p, with_all in zip(tested, p_values, corrected, strict=True):
+        p_holm = None if p is None else with_all
         findings.append(
             Finding(
                 hypothesis=hypothesis,

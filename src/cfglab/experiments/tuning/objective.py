@@ -15,9 +15,11 @@ from cfglab.errors import InputError, MachineError
 from cfglab.experiments.analysis.paired import Key, paired
 from cfglab.experiments.analysis.pairs import join_names
 from cfglab.experiments.backends.load import load_model
+from cfglab.experiments.execution.outcome import is_refusal
 from cfglab.experiments.execution.run import run
 from cfglab.experiments.scoring.metric_models import MetricModel, measure
 from cfglab.experiments.spec.experiment import Experiment
+from cfglab.experiments.spec.prompts import counted
 from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.store import Store
 from cfglab.experiments.tuning.search import TRIAL, Search
@@ -153,12 +155,22 @@ class Objective:
 
 
 def refuse_unsettled(store: Store) -> None:
-    """Raise MachineError for images that another attempt may draw: nothing is said about half of a set."""
-    lost = [row.result for row in store.rows() if row.result.status == "failed" and not row.settled]
+    """Check that no image of a run failed that another attempt may draw.
+
+    Images of a guidance that the model refuses are not among them: another attempt ends the same way.
+
+    Args:
+        store: the run.
+
+    Raises:
+        MachineError: if there is such an image; nothing is said about half of a set.
+    """
+    failed = [row for row in store.rows() if row.result.status == "failed" and not row.settled]
+    lost = [row.result for row in failed if not is_refusal(row.result.error)]
     if lost:
         raise MachineError(
-            f"{store.folder}: the model failed in {len(lost)} images ({_last_line(lost[0].error)}); run it again to "
-            "continue."
+            f"{store.folder}: the model failed in {counted(len(lost), 'image')} ({_last_line(lost[0].error)}); run it "
+            "again to continue."
         )
 
 

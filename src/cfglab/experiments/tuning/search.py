@@ -11,7 +11,7 @@ from cfglab.experiments.scoring.scorer import ENOUGH
 from cfglab.experiments.spec.content_hash import ContentHashed
 from cfglab.experiments.spec.difference import describe_difference
 from cfglab.experiments.spec.experiment import Experiment
-from cfglab.experiments.spec.prompts import refuse_same_noise
+from cfglab.experiments.spec.prompts import counted, refuse_same_noise
 from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.files import LOCK
 from cfglab.experiments.tuning.search_space import SearchSpace
@@ -90,8 +90,8 @@ class Search(ContentHashed):
         count = len(prompts) // 2 if tune_on is None else tune_on
         if not FEWEST <= count <= len(prompts) - FEWEST:
             raise InputError(
-                f"{len(prompts)} prompts, {count} to tune on: at least {FEWEST} are tuned on and {FEWEST} held out; "
-                "give more prompts, such as scenes:64, or another number to tune on."
+                f"{counted(len(prompts), 'prompt')}, {count} to tune on: at least {FEWEST} are tuned on and {FEWEST} "
+                "held out; give more prompts, such as scenes:64, or another number to tune on."
             )
         refuse_same_noise(dict.fromkeys((*seeds, *(seed for seed in held_seeds if seed not in seeds))))
         if both := sorted(set(seeds) & set(held_seeds)):

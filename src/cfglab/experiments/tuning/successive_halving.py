@@ -20,6 +20,7 @@ from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.results import Result
 from cfglab.experiments.storage.store import Store
+from cfglab.experiments.tuning.objective import refuse_unsettled
 from cfglab.guidance import Guidance
 from cfglab.metrics.registry import Better
 from cfglab.schedules.fields import shown
@@ -77,6 +78,8 @@ def choose(
 ) -> dict[str, Setting]:
     """Return the best setting of every group in the mean of one metric; round i is the run `folder/choose-i`.
 
+    A setting of which an image failed is not chosen: its mean would be over other images than those of the rest.
+
     Args:
         experiment: the experiment; plain guidance is one group with the baseline.
         folder: the folder of the runs.
@@ -90,6 +93,7 @@ def choose(
     Raises:
         InputError: if a round has more prompts than the experiment, the next one would exceed the budget (finished
             images are kept), or the images do not have the metric.
+        MachineError: if the model failed in an image that another attempt may draw.
     """
     settings, spent, results_so_far = list(experiment.settings), 0.0, list[Result]()
     for number, rung in enumerate(rungs):
@@ -104,13 +108,14 @@ def choose(
         tell(f"rung {number + 1}: {len(settings)} settings, {len(part.prompts)} x {len(part.seeds)} images each")
         (run or _run)(part, run_folder)
         with Store.open(run_folder) as store:
+            refuse_unsettled(store)
             results = store.results()
         spent += sum(result.rows_run for result in results)
         results_so_far = [
             *(result for result in results_so_far if result.setting in {setting.name for setting in settings}),
             *results,
         ]
-        settings = survivors(settings, means(results_so_far, by), rung.keep, better)
+        settings = survivors(settings, means(without_failures(results_so_far), by), rung.keep, better)
     return {method(setting): setting for setting in settings}
 
 
@@ -141,6 +146,16 @@ def survivors(settings: Sequence[Setting], means: Mapping[str, float], keep: int
     return [setting for setting in settings if setting.name in survivor_names]
 
 
+def without_failures(results: Sequence[Result]) -> list[Result]:
+    """Return the results of the settings of which no image failed; only their means are over the same images.
+
+    Args:
+        results: the results.
+    """
+    failed = {result.setting for result in results if result.status == "failed"}
+    return [result for result in results if result.setting not in failed]
+
+
 def means(results: Sequence[Result], metric: str) -> dict[str, float]:
     """Return the mean of a metric over the images of each setting.
 
@@ -155,11 +170,14 @@ def means(results: Sequence[Result], metric: str) -> dict[str, float]:
     for result in results:
         if metric in result.metrics:
             values.setdefault(result.setting, []).append(result.metrics[metric])
-    if not values:
-        names = sorted({name for result in results for name in result.metrics})
+    names = sorted({name for result in results for name in result.metrics})
+    if not names:
         raise InputError(
-            f"no image has {metric!r}: they have {', '.join(names) or 'no metrics'}; choose by one of those."
+            f"no setting has {metric!r} of all its images: they failed or were not scored; look at their errors with "
+            "cfglab report, and give other settings."
         )
+    if not values:
+        raise InputError(f"no image has {metric!r}: they have {', '.join(names)}; choose by one of those.")
     return {name: fmean(numbers) for name, numbers in values.items()}
 
 

@@ -135,7 +135,7 @@ def evaluate_held_out(search: Search, constant: Side, tuned: Side, folder: Path,
         run=run_folder,
         looks=len(list((folder / HELD_OUT).iterdir())),
         rows=rows,
-        verdicts=_corrected(verdicts, len(search.metrics)),
+        verdicts=corrected(verdicts, len(search.metrics)),
     )
 
 
@@ -171,20 +171,28 @@ def _verdict(store: Store, search: Search, point: MeasuredPoint, against: Measur
     return TuningVerdict(setting=point.name, against=against.name, rows=tuple(rows))
 
 
-def _corrected(verdicts: Sequence[TuningVerdict], metrics: int) -> tuple[TuningVerdict, ...]:
-    """p after Holm's correction over the verdicts, one metric at a time: `compare` corrected for other families."""
+def corrected(verdicts: Sequence[TuningVerdict], metrics: int) -> tuple[TuningVerdict, ...]:
+    """Return the verdicts with p after Holm's correction over all of them, one metric at a time.
+
+    `compare` corrected for other families. A missing p counts as 1 and stays missing.
+
+    Args:
+        verdicts: the verdicts.
+        metrics: the number of metrics.
+    """
     columns = []
     for metric in range(metrics):
-        tested = {verdict.setting: row.p for verdict in verdicts if (row := verdict.rows[metric]).p is not None}
-        columns.append(dict(zip(tested, holm(list(tested.values())), strict=True)))
+        p_values = [verdict.rows[metric].p for verdict in verdicts]
+        in_family = holm([1.0 if p is None else p for p in p_values])
+        columns.append([None if p is None else p_holm for p, p_holm in zip(p_values, in_family, strict=True)])
     return tuple(
         verdict.model_copy(
             update={
                 "rows": tuple(
-                    row.model_copy(update={"p_holm": column.get(verdict.setting)})
+                    row.model_copy(update={"p_holm": column[number]})
                     for row, column in zip(verdict.rows, columns, strict=True)
                 )
             }
         )
-        for verdict in verdicts
+        for number, verdict in enumerate(verdicts)
     )

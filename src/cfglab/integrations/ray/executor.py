@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cfglab.errors import InputError, MachineError
-from cfglab.experiments.execution.outcome import Batch, Executor, Load, Outcome, Workers
+from cfglab.experiments.execution.outcome import LOST, Batch, Executor, Load, Outcome, Workers
 from cfglab.experiments.storage.session import WorkerState
 from cfglab.integrations.ray.address import check_head, first_line
 from cfglab.integrations.ray.worker import Worker
@@ -27,7 +27,6 @@ except ImportError as error:
 
 ATTEMPTS = 3  # a batch that has cost so many workers is drawn in halves, and each piece that costs another, again
 PATIENCE = 30.0  # seconds without a worker, after which that is said
-LOST = "Ray workers were lost whenever they drew this image, out of memory perhaps; Ray's logs say more"
 _LOG = logging.getLogger("cfglab")
 
 
