@@ -81,6 +81,11 @@ def test_the_norm_is_over_the_batch_here_and_over_each_image_in_cfglab(kind: typ
     assert not torch.allclose(tfm(u, t, 0), per_image, rtol=1e-3)
 
 
+def test_a_transform_without_a_dict_of_schedules_is_one_line() -> None:
+    with pytest.raises(InputError, match=r"schedules 7\.5: a dict with an entry g; write"):
+        GuidanceTfm(7.5)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("schedule", [7.5, torch.full((3,), 7.5), (7.5, 7.5, 7.5)])
 def test_a_number_or_any_sequence_is_a_schedule(schedule: Any) -> None:
     u, t = predictions((1, 4, 8, 8), seed=1)

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -10,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cfglab.errors import InputError
 from min_diffusion import utils
 from tests.oracles import Published
 
@@ -116,3 +118,19 @@ def test_long_titles_of_curves_do_not_run_together() -> None:
     utils.plot_grid([[1.0, 2.0]] * 3, width=250, titles=[f"num_warmup_steps = {steps}" for steps in (5, 10, 15)])
     boxes = [axes.title.get_window_extent() for axes in drawn()]
     assert all(left.x1 + 4 < right.x0 for left, right in pairwise(boxes))
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "words"),
+    [
+        ([], {}, "0 pictures in 1 rows"),
+        (2, {"rows": 0}, "2 pictures in 0 rows"),
+        (1, {"title": ["one", "two"]}, "2 titles for 1 pictures"),
+    ],
+)
+def test_a_figure_that_cannot_be_is_one_line(values: int | list[Any], options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        utils.image_grid(pictures(values) if isinstance(values, int) else values, **options)
+    curves = [[1.0, 2.0]] * values if isinstance(values, int) else values
+    with pytest.raises(InputError, match=words):
+        utils.plot_grid(curves, **{name.replace("title", "titles"): value for name, value in options.items()})

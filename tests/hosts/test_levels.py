@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import os
+import pickle
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -126,6 +127,14 @@ def test_a_call_anywhere_is_read_in_float32_too(path: str) -> None:
         assert run.at(between).index == run.at(between, ending=True).index == index
         inside = run.at(between)
         assert float(inside.next_sigma or 0) <= float(inside.sigma or 0) <= float(step.sigma or 0)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_levels_can_be_sent_to_another_process(path: str) -> None:
+    made = cl.levels(path, 6)
+    sent = pickle.loads(pickle.dumps(made))
+    assert sent.steps == made.steps
+    assert sent.at(made.hosts[2]) == made.at(made.hosts[2])
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -34,6 +34,10 @@ class GuidanceTfm:
     pred: torch.Tensor
 
     def __init__(self, schedules: Mapping[str, Sequence[float] | float], *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        if not isinstance(schedules, Mapping):
+            raise InputError(
+                f"schedules {schedules!r:.60}: a dict with an entry g; write {{'g': 7.5}} or {{'g': a list}}."
+            )
         self.schedules = schedules
 
     def encode(self, u: torch.Tensor, t: torch.Tensor, idx: int | None = None) -> torch.Tensor:

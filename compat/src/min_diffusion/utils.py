@@ -8,6 +8,8 @@ import torch
 from matplotlib.axes import Axes
 from PIL.Image import Image
 
+from cfglab.errors import InputError
+
 __all__ = ["get_device", "image_grid", "maybe_add_batch_dim", "plot_grid", "show_image"]
 
 TITLE_HEIGHT = 30  # pixels above each image
@@ -86,6 +88,8 @@ def plot_grid(
 def _titles(title: str | Sequence[str] | None, count: int) -> list[str]:
     if title is None or isinstance(title, str):
         return [f"{title or 'Frame'}: {index}" for index in range(count)]
+    if len(title) != count:
+        raise InputError(f"{len(title)} titles for {count} pictures: give one for each, or one text for all.")
     return list(title)
 
 
@@ -98,6 +102,8 @@ def _font_size(titles: Sequence[str], width: int) -> float:
 
 def _grid(count: int, rows: int, width: int, height: int) -> list[Axes]:
     """The first `count` axes of a new figure; the rest of the last row stays blank."""
+    if count < 1 or rows < 1:
+        raise InputError(f"{count} pictures in {rows} rows: a figure has 1 or more of each; give a list, and rows=1.")
     columns = max(1, count // rows)
     rows = -(-count // columns)
     pixel = 1 / plt.rcParams["figure.dpi"]

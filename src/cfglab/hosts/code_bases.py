@@ -13,6 +13,7 @@ A program that counts time from noise to data (SiT, LightningDiT) has t' = 1 - t
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from cfglab.errors import InputError
 from cfglab.guidance.names import Space
@@ -143,9 +144,7 @@ def _spaced(betas: Callable[[], list[float]]) -> Callable[[str, int], Levels]:
             used.append(float(round(place)))
             place += stride
         hosts = [*used[::-1], -1.0]
-        return _made(
-            name, "timestep", hosts, lambda level: _between(sigmas, level), vp_alpha, timestep=lambda level: level
-        )
+        return _made(name, "timestep", hosts, partial(_between, sigmas), vp_alpha, timestep=_same)
 
     return make
 
@@ -159,19 +158,29 @@ def _compvis(name: str, steps: int) -> Levels:
         name,
         "sigma",
         hosts,
-        lambda level: level,
+        _same,
         vp_alpha,
         "x0",
-        timestep=lambda level: _timestep_of(sigmas, level),
+        timestep=partial(_timestep_of, sigmas),
         scaled=False,
     )
 
 
 def _edm(name: str, steps: int) -> Levels:
-    def alpha(sigma: float) -> float:
-        return 1 / math.hypot(0.5, sigma)
+    return _made(name, "sigma", karras(steps), _same, _edm_alpha, "x0", scaled=False)
 
-    return _made(name, "sigma", karras(steps), lambda level: level, alpha, "x0", scaled=False)
+
+def _edm_alpha(sigma: float) -> float:
+    return 1 / math.hypot(0.5, sigma)
+
+
+def _same(level: float) -> float:
+    return level
+
+
+def _of_data_time(sigma_of: Callable[[float], float], level: float) -> float:
+    """Noise over signal at a time that rises from noise to data."""
+    return sigma_of(1 - level)
 
 
 def _flow_sigma(level: float) -> float:
@@ -205,7 +214,7 @@ def _data_times(
             name,
             "t, 0 at noise",
             hosts,
-            lambda level: sigma_of(1 - level),
+            partial(_of_data_time, sigma_of),
             alpha_of,
             "flow" if sigma_of is _flow_sigma else "model",
             negated=True,
