@@ -79,7 +79,7 @@ class SigmaSteps:
         self.steps = [self._evaluated(step, host) for step, host in zip(bare, self._hosts, strict=False)]
         self._rising = [-host for host in self._hosts[:-1]]
 
-    def at(self, sigma: float, *, ending: bool = False) -> Step:
+    def at(self, sigma: float, *, ending: bool = False, index: int | None = None) -> Step:
         """The Step of a call of the denoiser.
 
         Its index is that of the last interval that starts at `sigma` or above, so that all calls of a step share it,
@@ -90,6 +90,7 @@ class SigmaSteps:
             sigma: The host's own noise level at which the network is evaluated, 0 or more.
             ending: The call is at the end of its interval, as the second one of Heun's method: the index is that of the
                 last interval that starts above `sigma`.
+            index: The step that the call belongs to, where the host knows it, as for a sampler that looks ahead.
 
         Returns:
             The step, with sigma and alpha at `sigma` and the end of its interval as `next_sigma`.
@@ -102,7 +103,7 @@ class SigmaSteps:
                 f"sigma {sigma}: a noise level is a number, 0 or more; give what the sampler evaluates at."
             )
         edge = sigma * (1 + ROUNDING if ending else 1 - ROUNDING)
-        step = self.steps[max(0, bisect_right(self._rising, -edge) - 1)]
+        step = self.steps[max(0, bisect_right(self._rising, -edge) - 1) if index is None else index]
         return step if step.host_sigma == sigma else self._evaluated(step, sigma)
 
     def noise_over_signal(self, sigma: float) -> float:
