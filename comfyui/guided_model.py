@@ -1,11 +1,13 @@
 """A guidance attached to a MODEL: ComfyUI's hooks on one side, cfglab's rows of a batch on the other.
 
-ComfyUI calls the hooks once per denoiser call, in this order: `calc` runs the predictions that the step needs, `pre`
-combines them, `post` gives the result. Everything is a prediction of x0. The state of a run is one `Run`, made when the
-sampler starts, held by the options of that run, and gone with them; the patched MODEL holds no memory.
+ComfyUI calls the hooks once per denoiser call, in this order: `begin` sets the scale of the step, `calc` runs the
+predictions that the step needs, `pre` combines them, `post` gives the result. Everything is a prediction of x0. The state
+of a run is one `Run`, made when the sampler starts, held by the options of that run, and gone with them; the patched
+MODEL holds no memory.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -20,10 +22,12 @@ from cfglab.guidance.context import runs
 from cfglab.guidance.methods.weak_prediction import later_passes
 from cfglab.hosts import SigmaSteps
 
-from .passes import KEY, check_pass, host_of, prompt_key, run_pass
+from .passes import KEY, check_pass, host_of, prompt_key, refuse_shared_weights, run_pass, weak_models_of
 
-CLOSE_TO_1 = 1e-3
-"""A cfg so close to 1 leaves the unconditional prediction no weight."""
+OF_ROWS = ("calc_cond_batch", "diffusion_model")
+"""ComfyUI's kinds of wrappers that see the rows of a call, and may remember them until the next one, as caches do."""
+CLOSE_TO_1 = 0.5
+"""A scale so close to 1 leaves the unconditional prediction too little weight to carry the guidance."""
 
 
 class GuidedModel:
@@ -41,8 +45,6 @@ class GuidedModel:
     ) -> None:
         self.guidances, self.prompts, self.weak, self.first = tuple(guidances), tuple(prompts), weak, first
         self.texts: list[str] = []
-        self.trace: Trace | None = None
-        """Of the last run that was started: numbers alone."""
 
     def __deepcopy__(self, memo: Any) -> "GuidedModel":
         """ComfyUI copies the options of a MODEL with every clone; the Trace node looks at the first one."""
@@ -56,11 +58,17 @@ class GuidedModel:
         """
         from comfy.patcher_extension import WrappersMP
 
+        if not hasattr(WrappersMP, "PREDICT_NOISE"):
+            raise InputError(
+                "this version of ComfyUI has no wrapper of a prediction (PREDICT_NOISE), in which the scale of a step is "
+                "set: the pack needs one of September 2025 or later; update ComfyUI."
+            )
         patched = model.clone()
         options = patched.model_options
         if KEY in options.setdefault("transformer_options", {}):
             raise InputError("this MODEL already has a guidance: a run has one; connect the MODEL from before it.")
         path, *_ = noise_path(patched.get_model_object("model_sampling"))
+        refuse_shared_weights(patched, [] if self.weak is None else [self.weak])
         host = host_of(patched.model.diffusion_model, self.weak is not None)
         self.texts = list(dict.fromkeys(text for one in self.guidances for text in host.check(one, path)))
         if len(self.texts) != len(self.prompts):
@@ -74,6 +82,8 @@ class GuidedModel:
         patched.set_model_sampler_pre_cfg_function(self._pre, disable_cfg1_optimization=True)
         options["sampler_post_cfg_function"] = [self._post, *options.get("sampler_post_cfg_function", [])]
         patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, self._start)
+        patched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, self._sample)
+        patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, self._predict)
         if self.weak is not None:
             patched.set_additional_models(KEY, [self.weak])
         options["transformer_options"][KEY] = self
@@ -86,9 +96,27 @@ class GuidedModel:
         from comfy.sampler_helpers import convert_cond
 
         guider = executor.class_obj
+        refuse_shared_weights(guider.model_patcher, weak_models_of(guider))  # a LoRA node may stand behind the guidance
         guider.conds |= {prompt_key(text): convert_cond(c) for text, c in zip(self.texts, self.prompts, strict=True)}
         guider.model_options["transformer_options"][KEY] = Run(self, guider, sampler, sigmas)
         return executor(noise, latent, sampler, sigmas, *args, **kw)
+
+    def _sample(self, executor: Any, guider: Any, *args: Any, **kw: Any) -> Any:
+        """Wraps the sampler of one run, when all models are loaded: the second MODEL is prepared as the first one is."""
+        with ExitStack() as stack:
+            for weak in weak_models_of(guider):
+                stack.callback(weak.cleanup)
+                weak.pre_run()
+            return executor(guider, *args, **kw)
+
+    def _predict(self, executor: Any, x: Tensor, sigma: Tensor, options: dict[str, Any], *args: Any, **kw: Any) -> Any:
+        """Wraps one denoiser call: the guider's cfg, which the formula and other nodes read, is the w of this step."""
+        guider, own = executor.class_obj, executor.class_obj.cfg
+        guider.cfg = _run({"model_options": options}).begin(x, sigma)
+        try:
+            return executor(x, sigma, options, *args, **kw)
+        finally:
+            guider.cfg = own
 
     def _pre(self, args: dict[str, Any]) -> list[Tensor]:
         return _run(args).pre(args, self._pre)
@@ -111,8 +139,7 @@ class Run:
             timestep=lambda sigma: float(sampling.timestep(torch.tensor(sigma))),
         )
         self.model, self.guider, self.trace = model, guider, Trace()
-        self.two_calls = getattr(getattr(sampler, "sampler_function", None), "__name__", "") == "sample_heun"
-        self.calls = 0
+        self.indices = iter(steps_of_calls(name_of(sampler), len(self.steps.steps)))
         self.rows: GuidedRows | None = None
         self.ran: dict[Perturbation, Tensor] | None = None
         """The perturbed passes of this call; None before `calc`."""
@@ -122,12 +149,31 @@ class Run:
         self.combined = False
         model.trace = self.trace
 
-    # -- the three hooks -----------------------------------------------------------------------------------------------
+    # -- the hooks -----------------------------------------------------------------------------------------------------
+
+    def begin(self, x: Tensor, sigma: Tensor) -> float:
+        """Start a denoiser call.
+
+        Args:
+            x: The sample, (n, ...).
+            sigma: The noise level, (n,).
+
+        Returns:
+            The w of this step; the largest one where the images have several.
+        """
+        self.step = self.steps.at(float(sigma[0]), index=next(self.indices, None))
+        if self.rows is None:
+            self.rows = GuidedRows(self._per_image(len(x)), "x0", model=self.prediction)
+            for wanted in later_passes(self.model.guidances, self.step):
+                check_pass(wanted, self.guider.model_patcher.model.diffusion_model)
+        self.ran, self.combined, self.result, self.rows_run = None, False, None, 0
+        self.needed = self.rows.needed_rows(self.step)
+        return max(self.rows.scales(self.step))
 
     def calc(self, args: dict[str, Any], previous: Callable[[dict[str, Any]], list[Tensor]] | None) -> list[Tensor]:
         """The predictions [cond, uncond]; one that nobody needs is a copy of the other."""
         x, (cond, uncond), options = args["input"], args["conds"], args["model_options"]
-        images, needed = len(x), self._needed(x, args["sigma"])
+        images, needed = len(x), self.needed
         everything = self._others_look(options)
         with_uncond = everything or any(row < images for row in needed[None])
         with_cond = everything or any(row >= images for row in needed[None])
@@ -140,14 +186,18 @@ class Run:
             out = list(_calc_cond_batch(args["model"], conds, x, args["sigma"], options))
         else:
             out = [torch.zeros_like(x), torch.zeros_like(x)]
-        self._run_passes(needed, args)
+        self._run_passes(args)
         self.rows_run += images * (with_cond + with_uncond)
         if with_cond != with_uncond:
             out[:2] = [out[0 if with_cond else 1]] * 2
         return out
 
     def pre(self, args: dict[str, Any], own: Any) -> list[Tensor]:
-        """The guided prediction of this call; the pair is as before, or carries the guidance to other nodes."""
+        """The guided prediction of this call; the pair is as before, or carries the guidance to other nodes.
+
+        Other nodes read the pair and the w of the step. It is the pair of the network where u + w (c - u) is the guided
+        prediction; otherwise one of the two is changed such that it is.
+        """
         cond, uncond, *more = args["conds_out"]
         if more:
             raise InputError(
@@ -155,7 +205,7 @@ class Run:
                 "prompts of its own; use KSampler or CFGGuider, and perp_neg(prompt=…) in the text."
             )
         if self.ran is None:  # another node has replaced calc
-            self._run_passes(self._needed(args["input"], args["sigma"]), args)
+            self._run_passes(args)
             self.rows_run += 2 * len(args["input"])
         guided = self._combined(cond, uncond, args)
         self.combined, options = True, args["model_options"]
@@ -164,32 +214,23 @@ class Run:
             self.result = guided
             return [cond, uncond]
         scale = args["cond_scale"]
+        if torch.equal(uncond + (cond - uncond) * scale, guided):
+            return [cond, uncond]
         if abs(scale - 1) < CLOSE_TO_1:
-            return [guided, uncond]
+            return [guided if scale == 1 else uncond + (guided - uncond) / scale, uncond]
         return [cond, (scale * cond - guided) / (scale - 1)]
 
     def post(self, args: dict[str, Any]) -> Tensor:
         """The guided prediction, before any other node changes it."""
         if not self.combined:  # a guider that calls neither calc nor pre: DualCFGGuider
             args = {**args, "conds": [args["cond"], args["uncond"]]}
-            self._run_passes(self._needed(args["input"], args["sigma"]), args)
+            self._run_passes(args)
             self.rows_run += 2 * len(args["input"])
             self.result = self._combined(args["cond_denoised"], args["uncond_denoised"], args)
         guided, self.result, self.combined = self.result, None, False
         return args["denoised"] if guided is None else guided
 
     # -- one call ------------------------------------------------------------------------------------------------------
-
-    def _needed(self, x: Tensor, sigma: Tensor) -> dict[Perturbation | None, list[int]]:
-        """The rows of [uncond; cond] that this call needs, and those of every perturbed pass."""
-        self.step = self.steps.at(float(sigma[0]), ending=self.two_calls and self.calls % 2 == 1)
-        if self.rows is None:
-            self.rows = GuidedRows(self._per_image(len(x)), "x0", model=self.prediction)
-            for wanted in later_passes(self.model.guidances, self.step):
-                check_pass(wanted, self.guider.model_patcher.model.diffusion_model)
-        self.calls += 1
-        self.combined, self.result, self.rows_run = False, None, 0
-        return self.rows.needed_rows(self.step)
 
     def _per_image(self, images: int) -> list[Guidance]:
         guidances = self.model.guidances
@@ -201,9 +242,9 @@ class Run:
             )
         return [guidances[image * count // images] for image in range(images)]
 
-    def _run_passes(self, needed: dict[Perturbation | None, list[int]], args: dict[str, Any]) -> None:
+    def _run_passes(self, args: dict[str, Any]) -> None:
         self.ran = {}
-        for wanted in needed:
+        for wanted in self.needed:
             if wanted is not None:
                 cond, uncond = args["conds"]
                 own = cond if wanted.source == "cond" else self._existing(uncond)
@@ -227,9 +268,14 @@ class Run:
         return guided
 
     def _others_look(self, options: dict[str, Any]) -> bool:
-        """Whether other nodes or the sampler see both predictions, so that both have to be run."""
+        """Whether other nodes, a cache or the sampler see both predictions, so that both have to be run."""
         pre, post = options["sampler_pre_cfg_function"], options["sampler_post_cfg_function"]
-        return len(pre) > 1 or len(post) > 1 or "sampler_cfg_function" in options
+        transformer = options["transformer_options"]
+        wrappers = transformer.get("wrappers", {})
+        around = any(wraps for kind in OF_ROWS for wraps in wrappers.get(kind, {}).values())
+        return (
+            around or "easycache" in transformer or len(pre) > 1 or len(post) > 1 or "sampler_cfg_function" in options
+        )
 
     def _existing(self, uncond: Any) -> Any:
         if uncond is None:
@@ -238,6 +284,35 @@ class Run:
                 "it there; use KSampler or CFGGuider, or a guidance of w = 1 such as '1 | pag()'."
             )
         return uncond
+
+
+CALLS_OF_A_STEP = {"heun": 2, "heunpp2": 3}
+"""Samplers of ComfyUI that evaluate at the noise levels of later steps, and how often in a step."""
+
+
+def name_of(sampler: Any) -> str:
+    """ComfyUI's name of a sampler: euler, dpmpp_2m; the class of one that is no function."""
+    function = getattr(sampler, "sampler_function", None)
+    return getattr(function, "__name__", type(sampler).__name__).removeprefix("sample_")
+
+
+def steps_of_calls(sampler: str, count: int) -> list[int]:
+    """The step of every denoiser call, for a sampler whose calls are not at the noise levels of their steps.
+
+    Args:
+        sampler: ComfyUI's name of it.
+        count: The number of steps.
+
+    Returns:
+        The number of the step of each call; empty where the noise level of a call says its step.
+
+    Examples:
+        >>> steps_of_calls("heunpp2", 4), steps_of_calls("euler", 4)
+        ([0, 0, 0, 1, 1, 1, 2, 2, 3], [])
+    """
+    calls = CALLS_OF_A_STEP.get(sampler, 0)
+    in_step = [min(calls, count - step) if sampler == "heunpp2" else calls for step in range(count)]
+    return [step for step, number in enumerate(in_step) for _ in range(number)]
 
 
 PATHS: dict[str, tuple[Any, Any, Space] | None] = {

@@ -1,6 +1,6 @@
 """Perturbed passes by ComfyUI's own patching: one more call of the network, with other options or another condition."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -58,6 +58,29 @@ def prompt_key(text: str) -> str:
     return f"{KEY}: {text}"
 
 
+def weak_models_of(guider: Any) -> list[Any]:
+    """The second MODEL of a run, in a list; an empty one if none is connected."""
+    return list(guider.model_patcher.get_additional_models_with_key(KEY))
+
+
+def refuse_shared_weights(model: Any, others: Sequence[Any]) -> None:
+    """Refuse a second MODEL with the weights of the first one.
+
+    Args:
+        model: The MODEL that is guided.
+        others: The second MODEL, in a list.
+
+    Raises:
+        InputError: ComfyUI holds one set of weights for both, so that both would predict the same.
+    """
+    if any(other.model is model.model for other in others):
+        raise InputError(
+            "weak_model is made from the loaded checkpoint of the MODEL itself, whose weights ComfyUI holds once, with "
+            "the LoRAs of one of them: autoguidance needs other weights; load another checkpoint, or a copy of the "
+            "file under another name."
+        )
+
+
 def run_pass(wanted: Perturbation, cond: Any, guider: Any, args: dict[str, Any]) -> Tensor:
     """The prediction of x0 of one perturbed pass, for all images of the batch.
 
@@ -78,7 +101,7 @@ def run_pass(wanted: Perturbation, cond: Any, guider: Any, args: dict[str, Any])
     model, options, text = args["model"], args["model_options"], getattr(wanted, "prompt", None)
     prompt = None if text is None else guider.conds[prompt_key(text)]
     patches: _Patches | TransformerPatches | None = None
-    weak = guider.model_patcher.get_additional_models_with_key(KEY) if isinstance(wanted, WeakModelPass) else []
+    weak = weak_models_of(guider) if isinstance(wanted, WeakModelPass) else []
     if isinstance(wanted, SecondPrompt):
         cond = prompt
     elif weak:
@@ -88,6 +111,8 @@ def run_pass(wanted: Perturbation, cond: Any, guider: Any, args: dict[str, Any])
         options = {**options, "transformer_options": {**options["transformer_options"], PASS: (wanted, context)}}
     else:
         patches = _patches_of(model.diffusion_model, options)
+    if not isinstance(wanted, SecondPrompt):  # a cache by conditions must not take this pass for the prediction itself
+        cond = [{**part, "uuid": (part.get("uuid"), type(wanted))} for part in cond]
     try:
         if patches is not None:
             patches.set(wanted, prompt)

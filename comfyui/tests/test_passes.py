@@ -216,12 +216,13 @@ def test_autoguidance_runs_the_second_model_under_the_same_condition() -> None:
 
     class Auto(ByHand):
         def predict_noise(self, x: Tensor, timestep: Tensor, model_options: Any = None, seed: Any = None) -> Tensor:  # noqa: ARG002
-            weak.model.current_patcher = weak
             cond = self.conds["positive"]
+            weak.pre_run()
             strong, worse = (
                 comfy.samplers.calc_cond_batch(network, [cond], x, timestep, model_options)[0]
                 for network in (self.inner_model, weak.model)
             )
+            weak.cleanup()
             return worse + 2 * (strong - worse)
 
     guider = Auto(model)
@@ -234,6 +235,37 @@ def test_autoguidance_runs_the_second_model_under_the_same_condition() -> None:
     assert apart < CLOSE
     assert sum(rows) == 6
     assert difference(sample(model, 1.0), oracle) > 100 * CLOSE
+
+
+def test_the_second_model_is_prepared_for_a_run_and_released_also_after_an_error() -> None:
+    from comfy.patcher_extension import CallbacksMP
+
+    weak, calls = patcher(ModelType.EPS, unet(seed=5)), []
+    for event in (CallbacksMP.ON_PRE_RUN, CallbacksMP.ON_CLEANUP):
+        weak.add_callback(event, lambda _, event=event: calls.append(event))
+    ours = guided(patcher(ModelType.EPS), "1 | autoguidance(w=2, model=small)", weak=weak)
+    sample(ours)
+    assert [calls[0], calls[-1]] == [CallbacksMP.ON_PRE_RUN, CallbacksMP.ON_CLEANUP]
+    calls.clear()
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    weak.model.apply_model = broken
+    with pytest.raises(ZeroDivisionError):
+        sample(ours)
+    assert calls == [CallbacksMP.ON_PRE_RUN, CallbacksMP.ON_CLEANUP]
+    assert weak.model.current_patcher is None
+
+
+def test_a_second_model_with_the_weights_of_the_first_is_refused() -> None:
+    model, text = patcher(ModelType.EPS), "1 | autoguidance(w=2, model=small)"
+    with pytest.raises(InputError, match=r"weak_model is made from the loaded checkpoint of the MODEL itself"):
+        guided(model, text, weak=model.clone())
+    behind = guided(model, text, weak=patcher(ModelType.EPS, unet(seed=5)))
+    behind.set_additional_models("cfglab", [model.clone()])
+    with pytest.raises(InputError, match=r"load another checkpoint, or a copy of the file"):
+        sample(behind)
 
 
 def test_two_further_prompts_are_told_apart_by_their_order() -> None:
