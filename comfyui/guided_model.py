@@ -1,14 +1,17 @@
 """A guidance attached to a MODEL: ComfyUI's hooks on one side, cfglab's rows of a batch on the other.
 
 ComfyUI calls the hooks once per denoiser call, in this order: `begin` sets the scale of the step, `calc` runs the
-predictions that the step needs, `pre` combines them, `post` gives the result. Everything is a prediction of x0. The state
-of a run is one `Run`, made when the sampler starts, held by the options of that run, and gone with them; the patched
-MODEL holds no memory.
+predictions that the step needs, `pre` combines them, `post` gives the result. Everything is a prediction of x0. The
+state of a run is one `Run`, made when the sampler starts, held by the options of that run, and gone with them; the
+patched MODEL holds no memory.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from itertools import count
 from typing import Any
 
 import torch
@@ -20,14 +23,51 @@ from cfglab.errors import InputError
 from cfglab.guidance import Perturbation, Space
 from cfglab.guidance.context import runs
 from cfglab.guidance.methods.weak_prediction import later_passes
+from cfglab.guidance.perturbations.weak_models import WeakModelPass
 from cfglab.hosts import SigmaSteps
+from cfglab.hosts.capabilities import perturbed_passes
 
-from .passes import KEY, check_pass, host_of, prompt_key, refuse_shared_weights, run_pass, weak_models_of
+from .passes import KEY, check_pass, check_prompts, host_of, prompt_key, refuse_shared_weights, run_pass, weak_models_of
+from .step_noise import same_noise_of_steps
 
 OF_ROWS = ("calc_cond_batch", "diffusion_model")
 """ComfyUI's kinds of wrappers that see the rows of a call, and may remember them until the next one, as caches do."""
 CLOSE_TO_1 = 0.5
 """A scale so close to 1 leaves the unconditional prediction too little weight to carry the guidance."""
+
+
+KEPT_RUNS = 8
+"""Runs of a MODEL whose traces are kept."""
+
+
+@dataclass
+class PastRun:
+    """What is kept of a run.
+
+    Attributes:
+        number: The number of the run of this MODEL, from 1.
+        sampler: ComfyUI's name of the sampler.
+        steps: The number of steps.
+        trace: What the guidance did.
+        latent: The digest of its samples; None before its end.
+    """
+
+    number: int
+    sampler: str
+    steps: int
+    trace: Trace
+    latent: str | None = None
+
+    def __str__(self) -> str:
+        return f"run {self.number} of this MODEL: {self.sampler}, {self.steps} step{'s' * (self.steps > 1)}"
+
+
+def digest_of(samples: Any) -> str | None:
+    """A digest of samples, by which a LATENT is found again on any device; None for what is no tensor."""
+    if not isinstance(samples, Tensor):
+        return None
+    values = samples.detach().float().cpu().contiguous()
+    return sha256(str(tuple(values.shape)).encode() + values.numpy().tobytes()).hexdigest()
 
 
 class GuidedModel:
@@ -45,6 +85,9 @@ class GuidedModel:
     ) -> None:
         self.guidances, self.prompts, self.weak, self.first = tuple(guidances), tuple(prompts), weak, first
         self.texts: list[str] = []
+        self.runs: deque[PastRun] = deque(maxlen=KEPT_RUNS)
+        """The last runs that were started: numbers alone."""
+        self._started = count(1)
 
     def __deepcopy__(self, memo: Any) -> "GuidedModel":
         """ComfyUI copies the options of a MODEL with every clone; the Trace node looks at the first one."""
@@ -60,8 +103,8 @@ class GuidedModel:
 
         if not hasattr(WrappersMP, "PREDICT_NOISE"):
             raise InputError(
-                "this version of ComfyUI has no wrapper of a prediction (PREDICT_NOISE), in which the scale of a step is "
-                "set: the pack needs one of September 2025 or later; update ComfyUI."
+                "this version of ComfyUI has no wrapper of a prediction (PREDICT_NOISE), in which the scale of a step "
+                "is set: the pack needs one of September 2025 or later; update ComfyUI."
             )
         patched = model.clone()
         options = patched.model_options
@@ -77,6 +120,13 @@ class GuidedModel:
                 f"{len(self.texts)} further prompts in the guidance ({named}) and {len(self.prompts)} connected: "
                 "connect one CONDITIONING for each, in this order, to prompt_1, prompt_2, prompt_3."
             )
+        passes = [each for one in self.guidances for each in perturbed_passes(one, path)]
+        check_prompts(dict(zip(self.texts, self.prompts, strict=True)), passes)
+        if self.weak is not None and not any(isinstance(wanted, WeakModelPass) for _, wanted in passes):
+            raise InputError(
+                "weak_model is connected and no method of the guidance uses it: write autoguidance(w=2, model=weak) "
+                "after a bar, or disconnect it."
+            )
         previous = options.get("sampler_calc_cond_batch_function")
         patched.set_model_sampler_calc_cond_batch_function(lambda args: _run(args).calc(args, previous))
         patched.set_model_sampler_pre_cfg_function(self._pre, disable_cfg1_optimization=True)
@@ -89,6 +139,25 @@ class GuidedModel:
         options["transformer_options"][KEY] = self
         return patched
 
+    @property
+    def trace(self) -> Trace | None:
+        """The trace of the last run that was started."""
+        return self.runs[-1].trace if self.runs else None
+
+    def run_of(self, latent: Any) -> "PastRun | None":
+        """The run that a LATENT is from.
+
+        Args:
+            latent: The LATENT.
+
+        Returns:
+            The newest run that gave these samples; the last one where it is none of those that are kept.
+        """
+        samples = latent.get("samples") if isinstance(latent, dict) else None
+        digest = digest_of(samples)
+        same = [run for run in self.runs if digest is not None and run.latent == digest]
+        return (same or [*self.runs] or [None])[-1]
+
     def _start(
         self, executor: Any, noise: Tensor, latent: Tensor, sampler: Any, sigmas: Tensor, *args: Any, **kw: Any
     ) -> Any:
@@ -98,16 +167,32 @@ class GuidedModel:
         guider = executor.class_obj
         refuse_shared_weights(guider.model_patcher, weak_models_of(guider))  # a LoRA node may stand behind the guidance
         guider.conds |= {prompt_key(text): convert_cond(c) for text, c in zip(self.texts, self.prompts, strict=True)}
-        guider.model_options["transformer_options"][KEY] = Run(self, guider, sampler, sigmas)
-        return executor(noise, latent, sampler, sigmas, *args, **kw)
+        run = guider.model_options["transformer_options"][KEY] = Run(self, guider, sampler, sigmas)
+        past = PastRun(next(self._started), name_of(sampler), len(run.steps.steps), run.trace)
+        self.runs.append(past)
+        samples = executor(noise, latent, sampler, sigmas, *args, **kw)
+        past.latent = digest_of(samples)
+        return samples
 
-    def _sample(self, executor: Any, guider: Any, *args: Any, **kw: Any) -> Any:
-        """Wraps the sampler of one run, when all models are loaded: the second MODEL is prepared as the first one is."""
+    def _sample(
+        self,
+        executor: Any,
+        guider: Any,
+        sigmas: Tensor,
+        options: dict[str, Any],
+        callback: Any,
+        noise: Tensor,
+        *args: Any,
+        **kw: Any,
+    ) -> Any:
+        """Wraps the sampler of one run, when all models are loaded: the second MODEL is prepared as the first one."""
         with ExitStack() as stack:
             for weak in weak_models_of(guider):
                 stack.callback(weak.cleanup)
                 weak.pre_run()
-            return executor(guider, *args, **kw)
+            sampler, seed = executor.class_obj, options.get("seed")
+            stack.enter_context(same_noise_of_steps(sampler, len(self.guidances), sigmas, noise, seed))
+            return executor(guider, sigmas, options, callback, noise, *args, **kw)
 
     def _predict(self, executor: Any, x: Tensor, sigma: Tensor, options: dict[str, Any], *args: Any, **kw: Any) -> Any:
         """Wraps one denoiser call: the guider's cfg, which the formula and other nodes read, is the w of this step."""
@@ -147,7 +232,6 @@ class Run:
         self.result: Tensor | None = None
         """What `post` returns; None if the pair of `pre` carries the guidance."""
         self.combined = False
-        model.trace = self.trace
 
     # -- the hooks -----------------------------------------------------------------------------------------------------
 
@@ -234,13 +318,13 @@ class Run:
 
     def _per_image(self, images: int) -> list[Guidance]:
         guidances = self.model.guidances
-        count = len(guidances)
-        if images % count:
+        number = len(guidances)
+        if images % number:
             raise InputError(
-                f"{count} guidances for a batch of {images}: every image has one; make a batch of {count}, or connect "
-                "the LATENT of the guidance list."
+                f"{number} guidances for a batch of {images}: every image has one; make a batch of {number}, or "
+                "connect the LATENT of the guidance list."
             )
-        return [guidances[image * count // images] for image in range(images)]
+        return [guidances[image * number // images] for image in range(images)]
 
     def _run_passes(self, args: dict[str, Any]) -> None:
         self.ran = {}
@@ -296,12 +380,12 @@ def name_of(sampler: Any) -> str:
     return getattr(function, "__name__", type(sampler).__name__).removeprefix("sample_")
 
 
-def steps_of_calls(sampler: str, count: int) -> list[int]:
+def steps_of_calls(sampler: str, steps: int) -> list[int]:
     """The step of every denoiser call, for a sampler whose calls are not at the noise levels of their steps.
 
     Args:
         sampler: ComfyUI's name of it.
-        count: The number of steps.
+        steps: The number of steps.
 
     Returns:
         The number of the step of each call; empty where the noise level of a call says its step.
@@ -311,7 +395,7 @@ def steps_of_calls(sampler: str, count: int) -> list[int]:
         ([0, 0, 0, 1, 1, 1, 2, 2, 3], [])
     """
     calls = CALLS_OF_A_STEP.get(sampler, 0)
-    in_step = [min(calls, count - step) if sampler == "heunpp2" else calls for step in range(count)]
+    in_step = [min(calls, steps - step) if sampler == "heunpp2" else calls for step in range(steps)]
     return [step for step, number in enumerate(in_step) for _ in range(number)]
 
 

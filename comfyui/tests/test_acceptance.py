@@ -275,6 +275,20 @@ def test_f_a_lora_before_or_behind_the_guidance_counts(before: bool) -> None:
     note("f", f"LoRA {'before' if before else 'behind'} the guidance", 0.0)
 
 
+STOCHASTIC = ("euler_ancestral", "dpmpp_sde", "dpmpp_2m_sde", "lcm", "seeds_2", "er_sde")
+
+
+@pytest.mark.filterwarnings("ignore:Should have tb<=t1")  # torchsde, of the rounding of its own end
+@pytest.mark.parametrize("sampler", STOCHASTIC)
+def test_f_an_image_of_a_list_has_the_noise_that_it_has_alone(sampler: str) -> None:
+    model, noise = patcher(ModelType.EPS), torch.randn(1, 4, 16, 16)
+    listed = sample(guided(model, "5", "5", "3"), sampler=sampler, images=3, noise=noise.repeat(3, 1, 1, 1))
+    for image, w in enumerate("553"):
+        alone = sample(guided(model, w), sampler=sampler, noise=noise)
+        assert difference(listed[image : image + 1], alone) < CLOSE
+    note("f", f"an image of a list alone, {sampler}", difference(listed[2:], alone))
+
+
 # -- (g) -------------------------------------------------------------------------------------------------------------
 
 OTHERS = ("APG", "TCFG", "Mahiro", "CFGZeroStar", "CFGNorm", "PerturbedAttentionGuidance", "RescaleCFG")

@@ -291,3 +291,61 @@ def test_a_layer_of_a_later_window_is_refused_at_the_first_step() -> None:
         sample(patched)
     assert not patched.model_options["transformer_options"]["cfglab"].trace.steps
     sample(guided(model, "5 | pag(start=0.99, stop=1)"))
+
+
+@pytest.mark.parametrize("method", ["nag(s=5, prompt=blurry)", "vsf(s=1, prompt=blurry)"])
+@pytest.mark.parametrize(
+    ("further", "words"),
+    [
+        ([*FURTHER, *condition(8)], "2 conditions for the prompt 'blurry': it reads the tokens of one text"),
+        (condition(8, start_percent=0.2, end_percent=1.0), "start_percent in the CONDITIONING of 'blurry'"),
+        (condition(8, mask=torch.ones(1, 16, 16)), "mask in the CONDITIONING"),
+        (condition(8, area=(8, 8, 0, 0), strength=1.5), "area and strength in the CONDITIONING"),
+        ([], "an empty CONDITIONING for the prompt 'blurry'"),
+    ],
+)
+def test_a_further_prompt_of_which_a_part_would_be_dropped_is_refused(method: str, further: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        guided(patcher(ModelType.EPS), f"5 | {method}", prompts=(further,))
+    assert "\n" not in str(caught.value)
+    whole = condition(8, strength=1.0, start_percent=0.0, end_percent=1.0)
+    guided(patcher(ModelType.EPS), f"5 | {method}", prompts=(whole,))
+
+
+def with_replaced_attention(model: Any, kind: str, *index: int) -> Any:
+    """A MODEL whose attention of one block gives its negative, as a node of the IPAdapter kind replaces it."""
+    from comfy.ldm.modules.attention import optimized_attention
+
+    def negative(q: Tensor, k: Tensor, v: Tensor, extra: Any) -> Tensor:
+        return -optimized_attention(q, k, v, heads=extra["n_heads"])
+
+    patched = model.clone()
+    patched.set_model_patch_replace(negative, kind, "middle", 0, *index)
+    return patched
+
+
+@pytest.mark.parametrize("index", [(), (0,)])
+def test_nag_and_seg_act_on_an_attention_that_another_node_has_replaced(index: tuple[int, ...]) -> None:
+    model = patcher(ModelType.EPS)
+    other = with_replaced_attention(model, "attn2", *index)
+    nothing = "5 | nag(s=1, alpha=0, prompt=blurry)"
+    assert difference(sample(guided(other, nothing, prompts=(FURTHER,))), sample(other, 5.0)) < CLOSE
+    assert difference(sample(model, 5.0), sample(other, 5.0)) > 100 * CLOSE
+    other = with_replaced_attention(model, "attn1", *index)
+    weak_blur = "5 | seg(s=3, layers=mid, sigma=0.001)"
+    assert difference(sample(guided(other, weak_blur)), sample(other, 5.0)) < 100 * CLOSE
+    assert difference(sample(guided(other, "5 | pag(layers=mid)")), sample(other, 5.0)) > 100 * CLOSE
+
+
+@pytest.mark.parametrize(("text", "further"), [("5 | pladis()", ()), ("5 | vsf(s=1, prompt=blurry)", (FURTHER,))])
+def test_a_method_that_needs_the_weights_of_a_replaced_attention_is_refused(text: str, further: Any) -> None:
+    other = with_replaced_attention(patcher(ModelType.EPS), "attn2")
+    with pytest.raises(InputError, match="beside a node that replaces the attention to the text"):
+        sample(guided(other, text, prompts=further))
+
+
+def test_a_second_model_and_autoguidance_need_each_other() -> None:
+    with pytest.raises(InputError, match="weak_model is connected and no method of the guidance uses it"):
+        guided(patcher(ModelType.EPS), "5 | apg()", weak=patcher(ModelType.EPS))
+    with pytest.raises(InputError, match="is that of a second MODEL; connect it to weak_model"):
+        guided(patcher(ModelType.EPS), "1 | autoguidance(w=2, model=small)")

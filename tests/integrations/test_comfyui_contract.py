@@ -110,9 +110,9 @@ class Guider:
         return self._wrapped("outer_sample", self._outer, noise, noise, None, SIGMAS)
 
     def _outer(self, noise: Tensor, _latent: Tensor, _sampler: Any, sigmas: Tensor) -> Tensor:
-        return self._wrapped("sampler_sample", self._sample, self, sigmas, noise)
+        return self._wrapped("sampler_sample", self._sample, self, sigmas, {}, None, noise)
 
-    def _sample(self, _guider: Any, sigmas: Tensor, noise: Tensor) -> Tensor:
+    def _sample(self, _guider: Any, sigmas: Tensor, _options: Any, _callback: Any, noise: Tensor) -> Tensor:
         x = noise * sigmas[0]
         for sigma, after in itertools.pairwise(sigmas):
             denoised = self._wrapped("predict_noise", self.predict, x, sigma.expand(len(x)), self.model_options)
@@ -148,6 +148,8 @@ def pack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The pack's module `guided_model`, with the stand-in in place of ComfyUI."""
     parts = {
         "comfy": {},
+        "comfy.k_diffusion": {},
+        "comfy.k_diffusion.sampling": {},
         "comfy.samplers": {"calc_cond_batch": calc_cond_batch},
         "comfy.model_sampling": {"CONST": CONST, "EPS": EPS},
         "comfy.patcher_extension": {"WrappersMP": types.SimpleNamespace(**WRAPPERS)},
@@ -276,7 +278,7 @@ def test_a_further_prompt_is_a_condition_of_the_guider(pack: Any) -> None:
         ),
         (lambda pack: Guider(guided(pack, "5"), negative=None).sample(noise()), "no negative CONDITIONING at step 1"),
         (
-            lambda pack: Guider(guided(pack, "5"))._sample(None, SIGMAS, noise()),
+            lambda pack: Guider(guided(pack, "5"))._sample(None, SIGMAS, {}, None, noise()),
             "a sampler that starts no guider",
         ),
     ],
@@ -297,7 +299,8 @@ def test_a_flow_model_starts_at_pure_noise_without_a_division_by_zero(
 
 @pytest.mark.usefixtures("pack")
 def test_the_live_check_says_the_first_fault_of_a_text() -> None:
-    check = importlib.import_module("contract_pack.live_check").first_fault
-    assert check("7.5\n5 | apg()\n") == ""
-    assert "cosine" in check("7.5\ncosin(max=7)")
-    assert check("  \n") == "no guidance: write a schedule, such as 7.5."
+    fault_of = importlib.import_module("contract_pack.texts").fault_of
+    assert fault_of("CfglabGuidanceList", "7.5\n5 | apg()\n") == ""
+    assert "cosine" in fault_of("CfglabGuidanceList", "7.5\ncosin(max=7)")
+    assert fault_of("CfglabGuidance", "7.5\n5 | apg()\n") != ""
+    assert fault_of("CfglabGuidance", "  \n") != ""
