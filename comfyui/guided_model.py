@@ -104,7 +104,7 @@ class GuidedModel:
         if not hasattr(WrappersMP, "PREDICT_NOISE"):
             raise InputError(
                 "this version of ComfyUI has no wrapper of a prediction (PREDICT_NOISE), in which the scale of a step "
-                "is set: the pack needs one of September 2025 or later; update ComfyUI."
+                "is set: the pack needs 0.3.56 or later; update ComfyUI."
             )
         patched = model.clone()
         options = patched.model_options
