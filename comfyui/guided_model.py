@@ -155,8 +155,8 @@ class GuidedModel:
         """
         samples = latent.get("samples") if isinstance(latent, dict) else None
         digest = digest_of(samples)
-        same = [run for run in self.runs if digest is not None and run.latent == digest]
-        return (same or [*self.runs] or [None])[-1]
+        candidates = [run for run in self.runs if digest is not None and run.latent == digest] or list(self.runs)
+        return candidates[-1] if candidates else None
 
     def _start(
         self, executor: Any, noise: Tensor, latent: Tensor, sampler: Any, sigmas: Tensor, *args: Any, **kw: Any

@@ -28,8 +28,9 @@ def same_noise_of_steps(
     """
     import comfy.k_diffusion.sampling as of_comfyui
 
-    function = getattr(sampler, "sampler_function", None)
-    if guidances == 1 or function is None or not _takes_noise(function) or "noise_sampler" in sampler.extra_options:
+    function: Any = getattr(sampler, "sampler_function", None)
+    shared = guidances > 1 and len(noise) % guidances == 0 and function is not None and _takes_noise(function)
+    if not shared or "noise_sampler" in sampler.extra_options:
         yield
         return
     images, name = noise[: len(noise) // guidances], function.__name__
