@@ -1,20 +1,10 @@
-"""The address at which the page asks, while a text is typed, whether it is a guidance."""
+"""The address at which the page asks, while a text is typed, what is wrong with it."""
 
-from cfglab import Guidance, InputError
-
-
-def first_fault(text: str) -> str:
-    """The one line that says what is wrong with a text of guidances, one a line; empty where nothing is."""
-    for line in filter(None, map(str.strip, text.splitlines())):
-        try:
-            Guidance(line)
-        except InputError as error:
-            return str(error)
-    return "" if text.strip() else "no guidance: write a schedule, such as 7.5."
+from .texts import fault_of
 
 
 def add_route() -> None:
-    """Add `POST /cfglab/check`, text in and a JSON object with `fault` out, to the server of ComfyUI."""
+    """Add `POST /cfglab/check?node=…`, text in and a JSON object with `fault` out, to the server of ComfyUI."""
     from aiohttp import web
     from server import PromptServer
 
@@ -23,4 +13,4 @@ def add_route() -> None:
 
     @PromptServer.instance.routes.post("/cfglab/check")
     async def check(request: web.Request) -> web.Response:
-        return web.json_response({"fault": first_fault(await request.text())})
+        return web.json_response({"fault": fault_of(request.query.get("node", ""), await request.text())})

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from .guided_model import GuidedModel, noise_path
 from .passes import KEY
 from .plots import Panel, plot
 from .scenes import load_scenes
+from .texts import fault_of, guidances_of
 
 CATEGORY = "cfglab"
 DEFAULT = "cosine(max=7.5, min=1, k=0.3)"
@@ -50,22 +52,9 @@ def _further_inputs() -> list[Any]:
     ]
 
 
-def _texts_in(lines: str) -> list[Guidance]:
-    return [Guidance(line.strip()) for line in lines.splitlines() if line.strip()]
-
-
 def _guided(guidances: list[Guidance], model: Any, weak_model: Any = None, first: bool = False, **prompts: Any) -> Any:
     connected = [prompts[name] for name in FURTHER if prompts.get(name) is not None]
     return GuidedModel(guidances, connected, weak_model, first).attach(model)
-
-
-def _valid(make: Any) -> bool | str:
-    """True, or the one line that ComfyUI shows at the node before anything runs."""
-    try:
-        make()
-    except InputError as error:
-        return str(error)
-    return True
 
 
 class GuidanceNode(io.ComfyNode):
@@ -84,7 +73,7 @@ class GuidanceNode(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, guidance: str | None = None) -> bool | str:
-        return guidance is None or _valid(lambda: Guidance(guidance))
+        return guidance is None or fault_of("CfglabGuidance", guidance) or True
 
     @classmethod
     def execute(cls, model: Any, guidance: str, **others: Any) -> io.NodeOutput:
@@ -112,23 +101,17 @@ class GuidanceListNode(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, guidances: str | None = None) -> bool | str:
-        return guidances is None or _valid(lambda: _some(_texts_in(guidances)))
+        return guidances is None or fault_of("CfglabGuidanceList", guidances) or True
 
     @classmethod
     def execute(cls, model: Any, latent: dict[str, Any], guidances: str, **others: Any) -> io.NodeOutput:
-        listed = _some(_texts_in(guidances))
+        listed = guidances_of(guidances)
         samples, count = latent["samples"], len(listed)
         noise = latent.get("batch_index", list(range(len(samples))))
         batch = {**latent, "samples": samples.repeat(count, *[1] * (samples.ndim - 1)), "batch_index": noise * count}
         if (mask := latent.get("noise_mask")) is not None and len(mask) > 1:
             batch["noise_mask"] = mask.repeat(count, *[1] * (mask.ndim - 1))
         return io.NodeOutput(_guided(listed, model, **others), batch, count)
-
-
-def _some(guidances: list[Guidance]) -> list[Guidance]:
-    if not guidances:
-        raise InputError("an empty list of guidances: one a line is needed; write 7.5 in the first line.")
-    return guidances
 
 
 class ScheduleNode(io.ComfyNode):
@@ -152,7 +135,7 @@ class ScheduleNode(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, schedule: str | None = None) -> bool | str:
-        return schedule is None or _valid(lambda: as_schedule(schedule))
+        return schedule is None or fault_of("CfglabSchedule", schedule) or True
 
     @classmethod
     def execute(cls, schedule: str, steps: int, sigmas: Any = None, model: Any = None) -> io.NodeOutput:
@@ -203,7 +186,10 @@ class CurveNode(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, points: str | None = None) -> bool | str:
-        return points is None or _valid(lambda: _heights(points))
+        try:
+            return points is None or bool(_heights(points))
+        except InputError as error:
+            return str(error)
 
     @classmethod
     def execute(cls, points: str, steps: int, min: float, max: float, curve: Any = None) -> io.NodeOutput:
@@ -225,7 +211,7 @@ def _heights(curve: Any) -> Callable[[float], float]:
 
 
 class TraceNode(io.ComfyNode):
-    """What the guidance did in the run before."""
+    """What the guidance did in the run that made a LATENT."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -242,13 +228,14 @@ class TraceNode(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: Any, latent: Any) -> io.NodeOutput:  # noqa: ARG003
+    def execute(cls, model: Any, latent: Any) -> io.NodeOutput:
         guided = model.model_options.get("transformer_options", {}).get(KEY)
-        if guided is None or guided.trace is None or not guided.trace.steps:
+        run = None if guided is None else guided.run_of(latent)
+        if run is None or not run.trace.steps:
             raise InputError(
                 "a MODEL whose guidance has not run: connect the MODEL of the guidance node, and the sampler's LATENT."
             )
-        records = guided.trace.steps
+        records = run.trace.steps
         calls = range(1, len(records) + 1)
         images = range(len(records[0].w))
         panels: list[Panel] = [
@@ -259,7 +246,7 @@ class TraceNode(io.ComfyNode):
             )
         ]
         panels.append(("call of the network", calls, "rows run", {"": [record.rows_run for record in records]}))
-        return io.NodeOutput(plot(*panels), guided.trace.table())
+        return io.NodeOutput(plot(*panels, title=str(run)), f"{run}\n{run.trace.table()}")
 
 
 class TunedNode(io.ComfyNode):
@@ -279,11 +266,21 @@ class TunedNode(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, file: str) -> str:
+        """The content of the file, so that the node runs again when it has changed."""
+        path = _in_input_folder(file)
+        return sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+    @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
-        path = Path(folder_paths.get_input_directory()) / Path(file).name
+        path = _in_input_folder(file)
         if not path.is_file():
             raise InputError(f"{path.name!r}: no such file in ComfyUI's input folder; copy a tuned.json there.")
         return io.NodeOutput(str(Guidance.from_json(read_text(path, limits.DOCUMENT_BYTES))))
+
+
+def _in_input_folder(file: str) -> Path:
+    return Path(folder_paths.get_input_directory()) / Path(file).name
 
 
 class ScenesNode(io.ComfyNode):

@@ -1,6 +1,6 @@
 """Perturbed passes by ComfyUI's own patching: one more call of the network, with other options or another condition."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cfglab.errors import InputError
-from cfglab.guidance import Perturbation
+from cfglab.guidance import Perturbation, Transform
 from cfglab.guidance.methods.second_prompt import SecondPrompt
 from cfglab.guidance.perturbations.flipped_values import FlippedValues
 from cfglab.guidance.perturbations.joint_attention import Product
@@ -49,13 +49,78 @@ def host_of(network: Any, weak: bool) -> Host:
     """
     if hasattr(network, "applies_passes"):
         return Host("ComfyUI", (object,), None)
+    second = ((WeakModelPass,), "is that of a second MODEL; connect it to weak_model")
     layers = OF_UNETS if _is_unet(network) else PASSES if layout_of(network) else (SkippedLayers,)
-    return Host("ComfyUI", (*layers, SecondPrompt, *((WeakModelPass,) if weak else ())), None)
+    return Host("ComfyUI", (*layers, SecondPrompt, *((WeakModelPass,) if weak else ())), None, (second,))
 
 
 def prompt_key(text: str) -> str:
     """The name of a further prompt among the conditions of a guider."""
     return f"{KEY}: {text}"
+
+
+ONE_TEXT = (NormalizedAttention, FlippedValues)
+"""Passes that read the tokens of a further prompt beside those of the own one, in every attention to the text."""
+LIMITS: dict[str, Any] = {
+    **dict.fromkeys(("area", "mask", "timestep_start", "timestep_end", "hooks", "control", "gligen", "default")),
+    **{"strength": 1.0, "start_percent": 0.0, "end_percent": 1.0},
+}
+"""What limits or changes a condition in ComfyUI, and the value that does nothing."""
+
+
+def check_prompts(prompts: dict[str, Any], passes: Iterable[tuple[Transform, Perturbation]]) -> None:
+    """Refuse CONDITIONING of which a method would read only a part.
+
+    Args:
+        prompts: The CONDITIONING of each further prompt.
+        passes: The perturbed passes of the guidances, each with its transform.
+
+    Raises:
+        InputError: A CONDITIONING is empty, or holds several conditions or a limited one for a method that reads the
+            tokens of one text.
+    """
+    for text, conditions in prompts.items():
+        if not conditions:
+            raise InputError(
+                f"an empty CONDITIONING for the prompt {text!r}: it has no condition; connect one of CLIP Text Encode."
+            )
+    for transform, wanted in passes:
+        if isinstance(wanted, ONE_TEXT):
+            conditions = prompts[wanted.prompt]
+            if len(conditions) > 1:
+                raise InputError(
+                    f"{transform.kind} with {len(conditions)} conditions for the prompt {wanted.prompt!r}: it reads "
+                    "the tokens of one text; connect a CONDITIONING that is not combined of several."
+                )
+            limits = [name for name, off in LIMITS.items() if conditions[0][1].get(name, off) != off]
+            if limits:
+                raise InputError(
+                    f"{transform.kind} with {' and '.join(limits)} in the CONDITIONING of {wanted.prompt!r}: it reads "
+                    "the tokens of a text alone, everywhere and in every step of its window; connect it without."
+                )
+
+
+def weak_models_of(guider: Any) -> list[Any]:
+    """The second MODEL of a run, in a list; an empty one if none is connected."""
+    return list(guider.model_patcher.get_additional_models_with_key(KEY))
+
+
+def refuse_shared_weights(model: Any, others: Sequence[Any]) -> None:
+    """Refuse a second MODEL with the weights of the first one.
+
+    Args:
+        model: The MODEL that is guided.
+        others: The second MODEL, in a list.
+
+    Raises:
+        InputError: ComfyUI holds one set of weights for both, so that both would predict the same.
+    """
+    if any(other.model is model.model for other in others):
+        raise InputError(
+            "weak_model is made from the loaded checkpoint of the MODEL itself, whose weights ComfyUI holds once, with "
+            "the LoRAs of one of them: autoguidance needs other weights; load another checkpoint, or a copy of the "
+            "file under another name."
+        )
 
 
 def run_pass(wanted: Perturbation, cond: Any, guider: Any, args: dict[str, Any]) -> Tensor:
@@ -78,7 +143,7 @@ def run_pass(wanted: Perturbation, cond: Any, guider: Any, args: dict[str, Any])
     model, options, text = args["model"], args["model_options"], getattr(wanted, "prompt", None)
     prompt = None if text is None else guider.conds[prompt_key(text)]
     patches: _Patches | TransformerPatches | None = None
-    weak = guider.model_patcher.get_additional_models_with_key(KEY) if isinstance(wanted, WeakModelPass) else []
+    weak = weak_models_of(guider) if isinstance(wanted, WeakModelPass) else []
     if isinstance(wanted, SecondPrompt):
         cond = prompt
     elif weak:
@@ -88,6 +153,8 @@ def run_pass(wanted: Perturbation, cond: Any, guider: Any, args: dict[str, Any])
         options = {**options, "transformer_options": {**options["transformer_options"], PASS: (wanted, context)}}
     else:
         patches = _patches_of(model.diffusion_model, options)
+    if not isinstance(wanted, SecondPrompt):  # a cache by conditions must not take this pass for the prediction itself
+        cond = [{**part, "uuid": (part.get("uuid"), type(wanted))} for part in cond]
     try:
         if patches is not None:
             patches.set(wanted, prompt)
@@ -138,20 +205,23 @@ class _Patches:
     def __init__(self, options: dict[str, Any], network: Any) -> None:
         self.options, self.network, self.called = options, network, False
         self.handles: list[Any] = []
+        self.earlier: dict[str, dict[Any, Patch]] = options["transformer_options"].get("patches_replace", {})
+        """What other nodes have put in the place of an attention, by its kind and block."""
 
     def set(self, wanted: Perturbation, prompt: Any) -> None:
         match wanted:
             case IdentityAttention():
-                self._replace("attn1", wanted.layers, lambda _q, _k, v, _extra, mask=None: v)  # noqa: ARG005
+                self._replace("attn1", wanted.layers, lambda _attention, _q, _k, v, _extra: v)
             case BlurredQueries():
                 self._replace("attn1", wanted.layers, partial(_blurred, wanted))
             case ShuffledTokens():
                 self._shuffle(wanted)
             case SparseAttention():
+                self._refuse_earlier("pladis")
                 self._replace("attn2", wanted.layers, partial(_sparse, wanted))
             case SkippedLayers():
                 for layer in wanted.layers:
-                    self._add("dit", _transformer_block(layer), lambda args, extra: args)  # noqa: ARG005
+                    self._add("dit", _transformer_block(layer), lambda _, args, __: args)
             case NormalizedAttention() | FlippedValues():
                 self._read_both_texts(wanted, prompt[0]["model_conds"]["c_crossattn"].cond)
 
@@ -179,28 +249,44 @@ class _Patches:
             self.handles.append(block.register_forward_pre_hook(wanted.shuffler(number), with_kwargs=True))
 
     def _add(self, kind: str, block: Block, patch: Patch) -> None:
+        """Put `patch` in the place of a block's attentions, also of those that another node has replaced.
+
+        `patch` is called with the attention that would run without it, and with the arguments of that.
+        """
         from comfy.model_patcher import set_model_options_patch_replace
 
-        def noted(*args: Any, **kwargs: Any) -> Any:
+        def noted(attention: Patch, *args: Any, mask: Any = None) -> Any:  # noqa: ARG001
             self.called = True
-            return patch(*args, **kwargs)
+            return patch(attention, *args)
 
-        self.options = set_model_options_patch_replace(self.options, noted, kind, *block)
+        earlier = self.earlier.get(kind, {})
+        for key in {block, *(key for key in earlier if key[:2] == block)}:
+            attention = earlier.get(key, earlier.get(block, _attention))
+            self.options = set_model_options_patch_replace(self.options, partial(noted, attention), kind, *key)
+
+    def _refuse_earlier(self, method: str) -> None:
+        if self.earlier.get("attn2"):
+            raise InputError(
+                f"{method} beside a node that replaces the attention to the text, such as IPAdapter: it changes the "
+                "weights of that attention, which the node computes itself; leave one of them out."
+            )
 
     def _read_both_texts(self, wanted: NormalizedAttention | FlippedValues, negative: Tensor) -> None:
         """The tokens of the negative prompt go behind those of the prompt, and every attention splits them again."""
         tokens = negative.shape[1]
+        if isinstance(wanted, FlippedValues):
+            self._refuse_earlier("vsf")
 
         def append(n: Tensor, context: Tensor, value: Tensor, extra: Any) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ARG001
             behind = negative.to(context).expand(len(context), -1, -1)
             return n, torch.cat([context, behind], 1), torch.cat([value, behind], 1)
 
-        def split(q: Tensor, k: Tensor, v: Tensor, extra: Any, mask: Any = None) -> Tensor:  # noqa: ARG001
+        def split(attention: Patch, q: Tensor, k: Tensor, v: Tensor, extra: Any) -> Tensor:
             if isinstance(wanted, FlippedValues):
                 product = _product(q, k, v, extra)
                 return wanted.of_product(product, last_of_text(product, tokens)).transpose(1, 2).flatten(2)
             own, other = (
-                _attention(q, k[:, part], v[:, part], extra) for part in (slice(-tokens), slice(-tokens, None))
+                attention(q, k[:, part], v[:, part], extra) for part in (slice(-tokens), slice(-tokens, None))
             )
             return wanted.guided(own, other)
 
@@ -213,24 +299,12 @@ class _Patches:
 
 
 def _blurred(
-    wanted: BlurredQueries,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    extra: dict[str, Any],
-    mask: Any = None,  # noqa: ARG001
+    wanted: BlurredQueries, attention: Patch, q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]
 ) -> Tensor:
-    return _attention(wanted.blurred(q, *extra["original_shape"][-2:]), k, v, extra)
+    return attention(wanted.blurred(q, *extra["original_shape"][-2:]), k, v, extra)
 
 
-def _sparse(
-    wanted: SparseAttention,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    extra: dict[str, Any],
-    mask: Any = None,  # noqa: ARG001
-) -> Tensor:
+def _sparse(wanted: SparseAttention, _: Patch, q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:
     return wanted.of_product(_product(q, k, v, extra)).transpose(1, 2).flatten(2)
 
 

@@ -11,11 +11,12 @@ Panel = tuple[str, Sequence[float], str, dict[str, list[float]]]
 """The label of x, the values of x, the label of y, and the lines by name."""
 
 
-def plot(*panels: Panel) -> Tensor:
+def plot(*panels: Panel, title: str = "") -> Tensor:
     """One image of panels side by side.
 
     Args:
         panels: The panels.
+        title: A line above them.
 
     Returns:
         The image.
@@ -25,6 +26,8 @@ def plot(*panels: Panel) -> Tensor:
 
     figure = Figure(figsize=(5.12 * len(panels), 3.2), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
+    if title:
+        figure.suptitle(title, fontsize=10)
     for axes, (x_label, x, y_label, lines) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
     ):

@@ -275,23 +275,103 @@ def test_f_a_lora_before_or_behind_the_guidance_counts(before: bool) -> None:
     note("f", f"LoRA {'before' if before else 'behind'} the guidance", 0.0)
 
 
+STOCHASTIC = ("euler_ancestral", "dpmpp_sde", "dpmpp_2m_sde", "lcm", "seeds_2", "er_sde")
+
+
+@pytest.mark.filterwarnings("ignore:Should have tb<=t1")  # torchsde, of the rounding of its own end
+@pytest.mark.parametrize("sampler", STOCHASTIC)
+def test_f_an_image_of_a_list_has_the_noise_that_it_has_alone(sampler: str) -> None:
+    model, noise = patcher(ModelType.EPS), torch.randn(1, 4, 16, 16)
+    listed = sample(guided(model, "5", "5", "3"), sampler=sampler, images=3, noise=noise.repeat(3, 1, 1, 1))
+    for image, w in enumerate("553"):
+        alone = sample(guided(model, w), sampler=sampler, noise=noise)
+        assert difference(listed[image : image + 1], alone) < CLOSE
+    note("f", f"an image of a list alone, {sampler}", difference(listed[2:], alone))
+
+
 # -- (g) -------------------------------------------------------------------------------------------------------------
 
-CHAIN = [row[:3] for row in ORACLES if row[1] in ("APG", "RescaleCFG", "PerturbedAttentionGuidance", "CFGNorm")][1:]
+OTHERS = ("APG", "TCFG", "Mahiro", "CFGZeroStar", "CFGNorm", "PerturbedAttentionGuidance", "RescaleCFG")
+CHAIN = [
+    *(row[:3] for row in ORACLES[1:] if row[1] in OTHERS),
+    ("nodes_lumina2", "RenormCFG", {"cfg_trunc": 100.0, "renorm_cfg": 1.0}),
+]
+CFGS = (1.0, 1.05, 3.0, 5.0)
+"""Of the sampler, which does not matter."""
 
 
 @pytest.mark.parametrize("kind", ["EPS", "FLOW"])
 @pytest.mark.parametrize(("module", "name", "settings"), CHAIN, ids=[row[1] for row in CHAIN])
 def test_g_other_nodes_of_a_chain_act_before_and_behind(kind: str, module: str, name: str, settings: Any) -> None:
-    """A plain w of 5 beside the node is the node alone at cfg 5, wherever it stands."""
+    """A plain w of 5 beside the node is the node alone at cfg 5, wherever it stands and whatever the sampler's cfg."""
     model, other = patcher(KINDS[kind]), node(module, name)
     alone = sample(other(model, **settings), 5.0)
     before, behind = guided(other(model, **settings), "5"), other(guided(model, "5"), **settings)
     for place, chain in (("before", before), ("behind", behind)):
-        apart = difference(sample(chain, 5.0), alone)
+        apart = max(difference(sample(chain, cfg), alone) for cfg in CFGS)
         note("g", f"{name} {place}, {kind}", apart)
         assert apart < CLOSE
     assert difference(sample(guided(model, "5"), 5.0), alone) > 100 * CLOSE
+
+
+def test_g_other_nodes_read_the_w_of_every_step() -> None:
+    model = guided(patcher(ModelType.EPS), "[1, 1.2, 5, 0.5, 0, -1] | pag()")
+    scales, apart = [], []
+
+    def read(args: dict[str, Any]) -> Tensor:
+        scales.append(args["cond_scale"])
+        cfg = args["uncond_denoised"] + (args["cond_denoised"] - args["uncond_denoised"]) * args["cond_scale"]
+        apart.append(difference(cfg, args["denoised"]))
+        return args["denoised"]
+
+    model.set_model_sampler_post_cfg_function(read)
+    model.set_model_sampler_pre_cfg_function(lambda args: args["conds_out"])
+    sample(model, 3.0)
+    assert scales == [1, 1.2, 5, 0.5, 0, -1]
+    assert max(apart) < CLOSE
+
+
+def test_g_a_list_of_guidances_passes_every_result_on_beside_other_nodes() -> None:
+    model, seen = guided(patcher(ModelType.EPS), "5", "1", "3 | pag()"), []
+    noise = torch.randn(1, 4, 16, 16).repeat(3, 1, 1, 1)
+    alone = sample(model, images=3, noise=noise)
+    model.set_model_sampler_pre_cfg_function(lambda args: (seen.append(args["cond_scale"]), args["conds_out"])[1])
+    assert difference(sample(model, images=3, noise=noise), alone) < CLOSE
+    assert seen == [5.0] * 6
+
+
+@pytest.mark.parametrize("text", ["constant(5).inside(progress=(0.3, 0.7))", "constant(5).inside(progress=(0.3, 1))"])
+def test_g_a_cache_beside_rows_that_are_not_needed_gets_them(text: str) -> None:
+    model, cache = patcher(ModelType.EPS), node("nodes_easycache", "EasyCacheNode")
+    settings = {"reuse_threshold": 0.5, "start_percent": 0.1, "end_percent": 0.95, "verbose": False}
+    cached = cache(guided(model, text), **settings)
+    with rows_counted(cached) as rows:
+        sample(cached, steps=12)
+    assert rows == [2] * len(rows)
+
+
+def test_g_a_cache_does_not_take_a_perturbed_pass_for_the_prediction() -> None:
+    model, cache = patcher(ModelType.EPS), node("nodes_easycache", "EasyCacheNode")
+    never = {"reuse_threshold": 1e-6, "start_percent": 0.1, "end_percent": 0.95, "verbose": False}
+    alone = sample(guided(model, "5 | pag()"), steps=12)
+    assert difference(sample(cache(guided(model, "5 | pag()"), **never), steps=12), alone) < CLOSE
+    assert difference(sample(guided(model, "5"), steps=12), alone) > 100 * CLOSE
+
+
+@pytest.mark.parametrize(
+    ("sampler", "indices"),
+    [
+        ("euler", [0, 1, 2, 3]),
+        ("heun", [0, 0, 1, 1, 2, 2, 3]),
+        ("heunpp2", [0, 0, 0, 1, 1, 1, 2, 2, 3]),
+    ],
+)
+def test_the_calls_of_a_step_have_its_w(sampler: str, indices: list[int]) -> None:
+    model = guided(patcher(ModelType.EPS), "[8, 6, 4, 2]")
+    sample(model, sampler=sampler, steps=4)
+    steps = model.model_options["transformer_options"]["cfglab"].trace.steps
+    assert [record.step.index for record in steps] == indices
+    assert [record.w[0] for record in steps] == [8 - 2 * index for index in indices]
 
 
 def test_g_a_formula_behind_the_guidance_does_not_depend_on_the_samplers_cfg() -> None:

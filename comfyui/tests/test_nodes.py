@@ -79,7 +79,39 @@ def test_a_trace_is_read_after_the_run_also_behind_another_patch(nodes: Any) -> 
     sample(model.clone(), steps=3)
     image, table = nodes.TraceNode.execute(model, None).args
     assert image.shape == (1, 320, 1536, 3)
-    assert len(table.splitlines()) == 5
+    assert len(table.splitlines()) == 6
+
+
+def test_a_trace_is_that_of_the_run_which_made_the_latent(nodes: Any) -> None:
+    (model,) = nodes.GuidanceNode.execute(patcher(ModelType.EPS), "7.5").args
+    first = sample(model, steps=3)
+    second = sample(model, sampler="heun", steps=2, denoise=0.5, latent=first)
+    titles = [nodes.TraceNode.execute(model, {"samples": latent}).args[1] for latent in (first, second, first + 1)]
+    assert titles[0].startswith("run 1 of this MODEL: euler, 3 steps\n")
+    assert len(titles[0].splitlines()) == 6
+    assert titles[1].startswith("run 2 of this MODEL: heun, 2 steps\n")
+    assert titles[2] == titles[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("GuidanceNode", "7.5\n5 | apg()", "7.5"),
+        ("GuidanceNode", "7.5\n| apg()", ""),
+        ("GuidanceListNode", "7.5\n5 | apg()\n", ""),
+        ("GuidanceListNode", " \n", "an empty list of guidances"),
+        ("ScheduleNode", "7.5 | apg()", "apg"),
+        ("ScheduleNode", "cosine(max=7.5, min=1)", ""),
+    ],
+)
+def test_the_line_while_typing_is_that_of_the_node(nodes: Any, name: str, text: str, words: str) -> None:
+    from cfglab_pack.texts import fault_of
+
+    node = getattr(nodes, name)
+    fault = fault_of(node.GET_SCHEMA().node_id, text)
+    assert node.validate_inputs(text) == (fault or True)
+    assert words in fault
+    assert bool(words) == bool(fault)
 
 
 def test_a_tuned_file_is_taken_from_the_input_folder_alone(
@@ -95,6 +127,21 @@ def test_a_tuned_file_is_taken_from_the_input_folder_alone(
     assert nodes.TunedNode.execute("tuned.json").args == ("cosine(max=6, min=1.5, k=0.5) | rescale(strength=0.5)",)
     with pytest.raises(InputError, match=r"secret\.json"):
         nodes.TunedNode.execute("../secret.json")
+
+
+def test_a_tuned_file_that_is_overwritten_is_read_again(
+    nodes: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from .workflows import TUNED
+
+    monkeypatch.setattr(sys.modules["folder_paths"], "get_input_directory", lambda: str(tmp_path))
+    (tmp_path / "tuned.json").write_text(TUNED)
+    before = nodes.TunedNode.fingerprint_inputs("tuned.json")
+    assert nodes.TunedNode.fingerprint_inputs(file="tuned.json") == before
+    (tmp_path / "tuned.json").write_text(TUNED.replace("6", "7"))
+    assert (
+        len({before, nodes.TunedNode.fingerprint_inputs("tuned.json"), nodes.TunedNode.fingerprint_inputs("no")}) == 3
+    )
 
 
 def test_every_node_has_a_schema_a_help_page_and_a_name_of_its_own(nodes: Any) -> None:

@@ -216,12 +216,13 @@ def test_autoguidance_runs_the_second_model_under_the_same_condition() -> None:
 
     class Auto(ByHand):
         def predict_noise(self, x: Tensor, timestep: Tensor, model_options: Any = None, seed: Any = None) -> Tensor:  # noqa: ARG002
-            weak.model.current_patcher = weak
             cond = self.conds["positive"]
+            weak.pre_run()
             strong, worse = (
                 comfy.samplers.calc_cond_batch(network, [cond], x, timestep, model_options)[0]
                 for network in (self.inner_model, weak.model)
             )
+            weak.cleanup()
             return worse + 2 * (strong - worse)
 
     guider = Auto(model)
@@ -234,6 +235,37 @@ def test_autoguidance_runs_the_second_model_under_the_same_condition() -> None:
     assert apart < CLOSE
     assert sum(rows) == 6
     assert difference(sample(model, 1.0), oracle) > 100 * CLOSE
+
+
+def test_the_second_model_is_prepared_for_a_run_and_released_also_after_an_error() -> None:
+    from comfy.patcher_extension import CallbacksMP
+
+    weak, calls = patcher(ModelType.EPS, unet(seed=5)), []
+    for event in (CallbacksMP.ON_PRE_RUN, CallbacksMP.ON_CLEANUP):
+        weak.add_callback(event, lambda _, event=event: calls.append(event))
+    ours = guided(patcher(ModelType.EPS), "1 | autoguidance(w=2, model=small)", weak=weak)
+    sample(ours)
+    assert [calls[0], calls[-1]] == [CallbacksMP.ON_PRE_RUN, CallbacksMP.ON_CLEANUP]
+    calls.clear()
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    weak.model.apply_model = broken
+    with pytest.raises(ZeroDivisionError):
+        sample(ours)
+    assert calls == [CallbacksMP.ON_PRE_RUN, CallbacksMP.ON_CLEANUP]
+    assert weak.model.current_patcher is None
+
+
+def test_a_second_model_with_the_weights_of_the_first_is_refused() -> None:
+    model, text = patcher(ModelType.EPS), "1 | autoguidance(w=2, model=small)"
+    with pytest.raises(InputError, match=r"weak_model is made from the loaded checkpoint of the MODEL itself"):
+        guided(model, text, weak=model.clone())
+    behind = guided(model, text, weak=patcher(ModelType.EPS, unet(seed=5)))
+    behind.set_additional_models("cfglab", [model.clone()])
+    with pytest.raises(InputError, match=r"load another checkpoint, or a copy of the file"):
+        sample(behind)
 
 
 def test_two_further_prompts_are_told_apart_by_their_order() -> None:
@@ -259,3 +291,61 @@ def test_a_layer_of_a_later_window_is_refused_at_the_first_step() -> None:
         sample(patched)
     assert not patched.model_options["transformer_options"]["cfglab"].trace.steps
     sample(guided(model, "5 | pag(start=0.99, stop=1)"))
+
+
+@pytest.mark.parametrize("method", ["nag(s=5, prompt=blurry)", "vsf(s=1, prompt=blurry)"])
+@pytest.mark.parametrize(
+    ("further", "words"),
+    [
+        ([*FURTHER, *condition(8)], "2 conditions for the prompt 'blurry': it reads the tokens of one text"),
+        (condition(8, start_percent=0.2, end_percent=1.0), "start_percent in the CONDITIONING of 'blurry'"),
+        (condition(8, mask=torch.ones(1, 16, 16)), "mask in the CONDITIONING"),
+        (condition(8, area=(8, 8, 0, 0), strength=1.5), "area and strength in the CONDITIONING"),
+        ([], "an empty CONDITIONING for the prompt 'blurry'"),
+    ],
+)
+def test_a_further_prompt_of_which_a_part_would_be_dropped_is_refused(method: str, further: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        guided(patcher(ModelType.EPS), f"5 | {method}", prompts=(further,))
+    assert "\n" not in str(caught.value)
+    whole = condition(8, strength=1.0, start_percent=0.0, end_percent=1.0)
+    guided(patcher(ModelType.EPS), f"5 | {method}", prompts=(whole,))
+
+
+def with_replaced_attention(model: Any, kind: str, *index: int) -> Any:
+    """A MODEL whose attention of one block gives its negative, as a node of the IPAdapter kind replaces it."""
+    from comfy.ldm.modules.attention import optimized_attention
+
+    def negative(q: Tensor, k: Tensor, v: Tensor, extra: Any) -> Tensor:
+        return -optimized_attention(q, k, v, heads=extra["n_heads"])
+
+    patched = model.clone()
+    patched.set_model_patch_replace(negative, kind, "middle", 0, *index)
+    return patched
+
+
+@pytest.mark.parametrize("index", [(), (0,)])
+def test_nag_and_seg_act_on_an_attention_that_another_node_has_replaced(index: tuple[int, ...]) -> None:
+    model = patcher(ModelType.EPS)
+    other = with_replaced_attention(model, "attn2", *index)
+    nothing = "5 | nag(s=1, alpha=0, prompt=blurry)"
+    assert difference(sample(guided(other, nothing, prompts=(FURTHER,))), sample(other, 5.0)) < CLOSE
+    assert difference(sample(model, 5.0), sample(other, 5.0)) > 100 * CLOSE
+    other = with_replaced_attention(model, "attn1", *index)
+    weak_blur = "5 | seg(s=3, layers=mid, sigma=0.001)"
+    assert difference(sample(guided(other, weak_blur)), sample(other, 5.0)) < 100 * CLOSE
+    assert difference(sample(guided(other, "5 | pag(layers=mid)")), sample(other, 5.0)) > 100 * CLOSE
+
+
+@pytest.mark.parametrize(("text", "further"), [("5 | pladis()", ()), ("5 | vsf(s=1, prompt=blurry)", (FURTHER,))])
+def test_a_method_that_needs_the_weights_of_a_replaced_attention_is_refused(text: str, further: Any) -> None:
+    other = with_replaced_attention(patcher(ModelType.EPS), "attn2")
+    with pytest.raises(InputError, match="beside a node that replaces the attention to the text"):
+        sample(guided(other, text, prompts=further))
+
+
+def test_a_second_model_and_autoguidance_need_each_other() -> None:
+    with pytest.raises(InputError, match="weak_model is connected and no method of the guidance uses it"):
+        guided(patcher(ModelType.EPS), "5 | apg()", weak=patcher(ModelType.EPS))
+    with pytest.raises(InputError, match="is that of a second MODEL; connect it to weak_model"):
+        guided(patcher(ModelType.EPS), "1 | autoguidance(w=2, model=small)")

@@ -5,8 +5,8 @@ import { api } from "/scripts/api.js";
 const TEXTS = { CfglabGuidance: "guidance", CfglabGuidanceList: "guidances", CfglabSchedule: "schedule" };
 const PAUSE = 250; // milliseconds after the last key
 
-async function faultOf(text) {
-  const response = await api.fetchApi("/cfglab/check", { method: "POST", body: text });
+async function faultOf(node, text) {
+  const response = await api.fetchApi(`/cfglab/check?node=${node}`, { method: "POST", body: text });
   return response.ok ? (await response.json()).fault : "";
 }
 
@@ -27,7 +27,7 @@ app.registerExtension({
       clearTimeout(waiting);
       waiting = setTimeout(async () => {
         const number = ++asked;
-        const fault = await faultOf(String(widget.value ?? ""));
+        const fault = await faultOf(node.comfyClass, String(widget.value ?? ""));
         if (number === asked) line.textContent = fault;
       }, PAUSE);
     };

@@ -70,6 +70,11 @@ def test_the_second_call_of_heun_belongs_to_the_interval_that_it_ends() -> None:
     assert [run.at(sigma, ending=ending).index for sigma, ending in calls] == [0, 0, 1, 1, 2, 2, 3]
 
 
+def test_a_call_that_looks_ahead_belongs_to_the_step_that_the_host_names() -> None:
+    step = SigmaSteps(GRID).evaluated(0, 1.0)
+    assert (step.index, step.sigma, step.next_sigma) == (0, 1.0, GRID[1])
+
+
 def test_a_level_of_the_grid_is_the_same_step_at_every_call() -> None:
     run = SigmaSteps(GRID, timestep=lambda sigma: 100 * sigma)
     assert run.at(2.0) is run.at(2.0) is run.steps[2]

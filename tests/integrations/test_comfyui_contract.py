@@ -20,6 +20,8 @@ from cfglab import Guidance
 from cfglab.errors import InputError
 
 PACK = Path(__file__).parents[2] / "comfyui"
+WRAPPERS = {name.upper(): name for name in ("outer_sample", "sampler_sample", "predict_noise")}
+"""ComfyUI's kinds of wrappers."""
 SIGMAS = torch.tensor([14.6, 6.0, 2.5, 1.0, 0.4, 0.0])
 SHAPE = (2, 4, 8, 8)
 
@@ -76,6 +78,9 @@ class Patcher:
     def add_wrapper_with_key(self, kind: str, _key: str, wrapper: Any) -> None:
         self.wrappers[kind] = wrapper
 
+    def get_additional_models_with_key(self, _key: str) -> list[Any]:
+        return []
+
 
 class Guider:
     """One run of Euler's method over the five hooks."""
@@ -87,29 +92,35 @@ class Guider:
             "transformer_options": dict(patcher.model_options["transformer_options"]),
         }
 
-    def sample(self, noise: Tensor) -> Tensor:
-        wrapper = self.model_patcher.wrappers.get("outer_sample")
+    def _wrapped(self, kind: str, function: Callable[..., Tensor], *args: Any) -> Tensor:
+        wrapper = self.model_patcher.wrappers.get(kind)
         if wrapper is None:
-            return self._sample(noise, noise, None, SIGMAS)
-        executor = self._sample
-        holder = types.SimpleNamespace(class_obj=self)
+            return function(*args)
+        guider = self
 
         class Executor:
-            class_obj = holder.class_obj
+            class_obj = guider
 
             def __call__(self, *args: Any) -> Tensor:
-                return executor(*args)
+                return function(*args)
 
-        return wrapper(Executor(), noise, noise, None, SIGMAS)
+        return wrapper(Executor(), *args)
 
-    def _sample(self, noise: Tensor, _latent: Tensor, _sampler: Any, sigmas: Tensor) -> Tensor:
+    def sample(self, noise: Tensor) -> Tensor:
+        return self._wrapped("outer_sample", self._outer, noise, noise, None, SIGMAS)
+
+    def _outer(self, noise: Tensor, _latent: Tensor, _sampler: Any, sigmas: Tensor) -> Tensor:
+        return self._wrapped("sampler_sample", self._sample, self, sigmas, {}, None, noise)
+
+    def _sample(self, _guider: Any, sigmas: Tensor, _options: Any, _callback: Any, noise: Tensor) -> Tensor:
         x = noise * sigmas[0]
         for sigma, after in itertools.pairwise(sigmas):
-            x = x + (x - self.predict(x, sigma.expand(len(x)))) / sigma * (after - sigma)
+            denoised = self._wrapped("predict_noise", self.predict, x, sigma.expand(len(x)), self.model_options)
+            x = x + (x - denoised) / sigma * (after - sigma)
         return x
 
-    def predict(self, x: Tensor, sigma: Tensor) -> Tensor:
-        options, model = self.model_options, self.model_patcher.model
+    def predict(self, x: Tensor, sigma: Tensor, options: dict[str, Any]) -> Tensor:
+        model = self.model_patcher.model
         conds = [self.conds["positive"], self.conds["negative"]]
         shared = {"input": x, "sigma": sigma, "model": model, "model_options": options}
         calc = options.get("sampler_calc_cond_batch_function")
@@ -137,9 +148,11 @@ def pack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The pack's module `guided_model`, with the stand-in in place of ComfyUI."""
     parts = {
         "comfy": {},
+        "comfy.k_diffusion": {},
+        "comfy.k_diffusion.sampling": {},
         "comfy.samplers": {"calc_cond_batch": calc_cond_batch},
         "comfy.model_sampling": {"CONST": CONST, "EPS": EPS},
-        "comfy.patcher_extension": {"WrappersMP": types.SimpleNamespace(OUTER_SAMPLE="outer_sample")},
+        "comfy.patcher_extension": {"WrappersMP": types.SimpleNamespace(**WRAPPERS)},
         "comfy.sampler_helpers": {"convert_cond": lambda condition: condition},
     }
     for name, content in parts.items():
@@ -200,7 +213,7 @@ def half(args: dict[str, Any]) -> Tensor:
 
 
 @pytest.mark.parametrize("before", [True, False])
-@pytest.mark.parametrize("cfg", [5.0, 2.0])
+@pytest.mark.parametrize("cfg", [5.0, 2.0, 1.05, 1.0])
 def test_a_formula_of_another_node_acts_on_the_guided_result_whatever_the_samplers_cfg(
     pack: Any, before: bool, cfg: float
 ) -> None:
@@ -265,7 +278,7 @@ def test_a_further_prompt_is_a_condition_of_the_guider(pack: Any) -> None:
         ),
         (lambda pack: Guider(guided(pack, "5"), negative=None).sample(noise()), "no negative CONDITIONING at step 1"),
         (
-            lambda pack: Guider(guided(pack, "5"))._sample(noise(), noise(), None, SIGMAS),
+            lambda pack: Guider(guided(pack, "5"))._sample(None, SIGMAS, {}, None, noise()),
             "a sampler that starts no guider",
         ),
     ],
@@ -286,7 +299,8 @@ def test_a_flow_model_starts_at_pure_noise_without_a_division_by_zero(
 
 @pytest.mark.usefixtures("pack")
 def test_the_live_check_says_the_first_fault_of_a_text() -> None:
-    check = importlib.import_module("contract_pack.live_check").first_fault
-    assert check("7.5\n5 | apg()\n") == ""
-    assert "cosine" in check("7.5\ncosin(max=7)")
-    assert check("  \n") == "no guidance: write a schedule, such as 7.5."
+    fault_of = importlib.import_module("contract_pack.texts").fault_of
+    assert fault_of("CfglabGuidanceList", "7.5\n5 | apg()\n") == ""
+    assert "cosine" in fault_of("CfglabGuidanceList", "7.5\ncosin(max=7)")
+    assert fault_of("CfglabGuidance", "7.5\n5 | apg()\n") != ""
+    assert fault_of("CfglabGuidance", "  \n") != ""

@@ -148,6 +148,17 @@ class GuidedRows:
         """
         return self._rows_by_pass(self._plans(step, reads_cond))
 
+    def scales(self, step: Step) -> list[float]:
+        """The scales that the schedules give at this step, before a transform changes them.
+
+        Args:
+            step: The step.
+
+        Returns:
+            One for each group of images that share a guidance of this library; 1 where guidance is off.
+        """
+        return [group.guide.plan(step).w for group in self._groups if hasattr(group.guide, "plan")]
+
     def predict(
         self,
         step: Step,
