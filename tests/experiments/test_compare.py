@@ -216,7 +216,7 @@ def test_what_a_split_needs() -> None:
     lifts = {"constant": 0.0, "a": 0.1, "b": 0.2}
     with pytest.raises(InputError, match=r"split 'prompts' finds 1 to split: .* needs at least two; run more prompts"):
         best_on_split(run(lifts, prompts=1), "alignment", "constant")
-    with pytest.raises(InputError, match="metric 'saturation' has no better direction; say which: better='higher'"):
+    with pytest.raises(InputError, match=r"metric 'saturation': no direction .*; add --better higher"):
         best_on_split(run(lifts, metric="saturation"), "saturation", "constant")
     low = best_on_split(run(lifts, metric="saturation"), "saturation", "constant", better="lower")
     assert low.setting == "a"
@@ -264,6 +264,25 @@ def test_too_few_crossed_seeds_are_not_halved_and_prompts_that_share_them_say_so
     own = best_on_split(run({"constant": 0.0, "a": 0.1}, seeds=3), "alignment", "constant", split="seeds")
     assert own.shares == "prompts"
     assert "both halves have the same prompts, and nothing is said about others" in str(own)
+
+
+def test_a_choice_names_the_halves_of_both_where_both_were_split() -> None:
+    found = best_on_split(run({"constant": 0.0, "a": 0.1}, crossed=True), "alignment", "constant")
+    assert found.both
+    assert "the best of 1 on one half of the prompts with one half of the seeds (" in str(found)
+    assert "; on the other halves +" in str(found)
+
+
+def test_differences_without_a_spread_are_not_in_the_degrees_of_freedom() -> None:
+    results = run({"constant": 0.0, "a": 0.1}, crossed=True)
+    equal = [it._replace(setting="b") for it in results if it.setting == "constant"]
+    note = compare([*results, *equal], "alignment", "constant").note
+    assert re.search(r"Student's t with \d+ degrees? of freedom", note)
+    assert re.search(r"say as much as [\d.]+ independent ones", note)
+    note = compare([it for it in [*results, *equal] if it.setting != "a"], "alignment", "constant").note
+    assert "freedom" not in note
+    assert "independent" not in note
+    assert "No interval: no setting's difference varies between its pairs." in note
 
 
 def test_the_note_and_the_table_say_whose_the_variance_is_and_how_many_noises_there_are() -> None:

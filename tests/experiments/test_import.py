@@ -62,7 +62,7 @@ def test_an_a1111_image_is_read_as_an_independent_reader_does(tmp_path: Path) ->
     assert str(made.guidance) == sampler.parameters["cfg_scale"]
     assert sampler.model is not None
     assert made.model == sampler.model.name
-    assert made.settings == {"Schedule type": "Automatic", "Clip skip": "2"}
+    assert made.settings == {"Schedule type": "Automatic", "Size": "16x16", "Clip skip": "2"}
     assert made.program == "A1111"
 
 
@@ -107,7 +107,8 @@ def test_a_comfyui_image_is_read_as_an_independent_reader_does(tmp_path: Path) -
     assert (made.seed, made.steps) == (sampler.parameters["seed"], sampler.parameters["steps"])
     assert str(made.guidance) == str(sampler.parameters["cfg_scale"])
     assert made.model == "v1-5-pruned-emaonly"
-    assert made.settings == {"scheduler": "normal", "denoise": "1"}
+    latent = {f"EmptyLatentImage {name}": value for name, value in (("width", "512"), ("height", "512"))}
+    assert made.settings == {"scheduler": "normal", "denoise": "1", "EmptyLatentImage batch_size": "1", **latent}
 
 
 def test_a_comfyui_image_made_through_the_api_has_no_workflow_and_is_read(tmp_path: Path) -> None:
@@ -120,7 +121,12 @@ def test_flux_in_comfyui_is_one_conditional_pass_with_a_distilled_scale(tmp_path
     assert (made.prompt, made.seed, made.steps, made.sampler) == ("a cat", 9, 28, "euler")
     assert str(made.guidance) == "1"
     assert made.model == "flux1-dev"
-    assert made.settings == {"FluxGuidance guidance": "3.5", "scheduler": "simple", "denoise": "1"}
+    assert made.settings == {
+        **{"FluxGuidance guidance": "3.5", "scheduler": "simple", "denoise": "1", "UNETLoader weight_dtype": "default"},
+        **{"DualCLIPLoader clip_name1": "t5xxl.safetensors", "DualCLIPLoader clip_name2": "clip_l"},
+        **{"EmptyLatentImage width": "1024", "EmptyLatentImage height": "1024", "EmptyLatentImage batch_size": "1"},
+        "VAELoader vae_name": "ae.safetensors",
+    }
 
 
 def test_patches_on_the_model_of_comfyui_are_settings_and_a_cfglab_node_is_the_guidance(tmp_path: Path) -> None:
@@ -283,6 +289,161 @@ def test_a_listing_in_the_names_of_diffusers_is_read(tmp_path: Path) -> None:
     lines = [header, *(",".join(str(value) for value in row.values()) for row in rows)]
     (tmp_path / "in" / "metadata.csv").write_text("\n".join(lines), encoding="utf-8")
     assert import_images([tmp_path / "in"], tmp_path / "csv").images == 4
+
+
+def _two_scales(folder: Path, make: Any) -> set[str]:
+    """The names of the configurations of images at the scales 5 and 7 with the texts `make(seed, scale)`."""
+    for number, (seed, scale) in enumerate((seed, scale) for seed in (1, 2) for scale in (5.0, 7.0)):
+        write_png(folder / "in" / f"{number}.png", make(seed, scale), number)
+    import_images([folder / "in"], folder / "run")
+    with cl.Store.open(folder / "run") as store:
+        return {setting.name for setting in store.experiment.settings}
+
+
+@pytest.mark.parametrize("field", ["Model hash", "Hashes", "Lora hashes", "TI hashes", "Size", "Parser", "Backend"])
+def test_a_field_that_differs_beside_the_scale_is_in_the_names(tmp_path: Path, field: str) -> None:
+    def texts(seed: int, scale: float) -> dict[str, str]:
+        return {"parameters": infotext(seed=seed, cfg=scale, **{field.replace(" ", "_"): f"v{scale:g}"})}
+
+    assert _two_scales(tmp_path, texts) == {f"scale=5, {field}=v5", f"scale=7, {field}=v7"}
+
+
+def test_hashes_that_follow_from_the_model_or_the_prompt_are_not_in_the_names(tmp_path: Path) -> None:
+    def texts(seed: int, scale: float) -> dict[str, str]:
+        more = {"Model": f"m{scale:g}", "Model_hash": f"h{scale:g}", "Lora_hashes": f"x{seed}"}
+        return {"parameters": infotext(f"prompt {seed}", seed, scale, **more)}
+
+    assert _two_scales(tmp_path, texts) == {"scale=5, model=m5", "scale=7, model=m7"}
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("vae", ({"name": "a"}, {"name": "b"})),
+        ("loras", ([{"lora": {"name": "x"}, "weight": 0.5}], [{"lora": {"name": "x"}, "weight": 1.0}])),
+        ("model", ({"name": "x", "hash": "aa"}, {"name": "x", "hash": "bb"})),
+        ("model", ("sd15/x", "sdxl/x")),
+        ("note", ("a" * 500 + "1", "a" * 500 + "2")),
+    ],
+)
+def test_lists_objects_paths_and_long_texts_are_compared_whole(
+    tmp_path: Path, field: str, values: tuple[Any, Any]
+) -> None:
+    names = _two_scales(tmp_path, lambda seed, cfg: invokeai_text(seed, cfg, **{field: values[cfg > 6]}))
+    assert len(names) == 2
+    assert all("," in name for name in names)
+
+
+def _changed(node: str, *, at: str | None = None, key: str = "", **inputs: Any) -> Any:
+    """A change of a graph: a node of this class with these inputs, linked to the input `key` of the node `at`."""
+
+    def change(graph: dict[str, Any]) -> None:
+        graph["50"] = {"class_type": node, "inputs": inputs}
+        graph[at or "3"]["inputs"][key] = ["50", 0]
+
+    return change
+
+
+def _from_image(name: str) -> Any:
+    def change(graph: dict[str, Any]) -> None:
+        graph["40"] = {"class_type": "LoadImage", "inputs": {"image": name}}
+        graph["41"] = {"class_type": "VAEEncode", "inputs": {"pixels": ["40", 0], "vae": ["4", 2]}}
+        graph["3"]["inputs"]["latent_image"] = ["41", 0]
+
+    return change
+
+
+def _two_loras(first: float) -> Any:
+    def change(graph: dict[str, Any]) -> None:
+        lora = {"class_type": "LoraLoader", "inputs": {"lora_name": "x", "strength_model": first, "model": ["51", 0]}}
+        graph["50"] = lora
+        graph["51"] = {**lora, "inputs": {"lora_name": "y", "strength_model": 1.0, "model": ["4", 0]}}
+        graph["3"]["inputs"]["model"] = ["50", 0]
+
+    return change
+
+
+_CONTROL = {"positive": ["6", 0], "negative": ["7", 0]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            [_changed("CLIPSetLastLayer", at="6", key="clip", stop_at_clip_layer=n, clip=["4", 1]) for n in (-1, -2)],
+            "CLIPSetLastLayer stop_at_clip_layer=-2",
+        ),
+        ([_changed("VAELoader", at="8", key="vae", vae_name=name) for name in "ab"], "VAELoader vae_name=b"),
+        ([_from_image(f"{name}.png") for name in "ab"], "LoadImage image=b.png"),
+        ([_two_loras(strength) for strength in (0.5, 1.0)], "LoraLoader strength_model=1"),
+        (
+            [_changed("ControlNetApplyAdvanced", key="negative", strength=s, **_CONTROL) for s in (0.5, 1.0)],
+            "ControlNetApplyAdvanced strength=1",
+        ),
+        ([_changed("ImageSharpen", at="9", key="images", alpha=a, image=["8", 0]) for a in (1, 2)], "alpha=2"),
+        ([_changed("CLIPTextEncodeSDXL", key="positive", text_g="x", width=w) for w in (1, 2)], "width=2"),
+    ],
+)
+def test_every_node_that_leads_into_an_image_of_comfyui_is_compared(
+    tmp_path: Path, changes: list[Any], words: str
+) -> None:
+    def texts(seed: int, scale: float) -> dict[str, str]:
+        graph = comfyui_graph(seed=seed, cfg=scale)
+        changes[scale > 6](graph)
+        return comfyui_texts(graph)
+
+    names = _two_scales(tmp_path, texts)
+    assert len(names) == 2
+    (name,) = (name for name in names if name.startswith("scale=7"))
+    assert words in name
+
+
+def test_the_negative_prompt_behind_a_control_net_is_its_own(tmp_path: Path) -> None:
+    graph = comfyui_graph("a cat")
+    _changed("ControlNetApplyAdvanced", key="negative", strength=1.0, **_CONTROL)(graph)
+    graph["3"]["inputs"]["positive"] = ["50", 0]
+    made = read_generation(write_png(tmp_path / "a.png", comfyui_texts(graph)))
+    assert (made.prompt, made.negative) == ("a cat", "bad hands")
+
+
+def test_values_of_a_node_of_one_value_and_seeds_do_not_make_a_configuration(tmp_path: Path) -> None:
+    def texts(seed: int, scale: float) -> dict[str, str]:
+        graph = flux_graph(f"prompt {seed}", seed, scale)
+        graph["31"] = {"class_type": "PrimitiveInt", "inputs": {"value": seed}}
+        graph["25"]["inputs"]["noise_seed"] = ["31", 0]
+        graph["32"] = {"class_type": "PrimitiveInt", "inputs": {"value": 1024}}
+        graph["5"]["inputs"]["width"] = ["32", 0]
+        return comfyui_texts(graph)
+
+    assert _two_scales(tmp_path, texts) == {"FluxGuidance guidance=5", "FluxGuidance guidance=7"}
+
+
+def test_an_import_that_fails_for_want_of_pairs_says_what_was_left_out(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        for number in (0, 1):
+            write_png(tmp_path / "in" / f"{seed}-{number}.png", {"parameters": infotext(seed=seed)}, 9 * number + seed)
+    with pytest.raises(InputError) as caught:
+        import_images([tmp_path / "in"], tmp_path / "run")
+    assert str(caught.value).startswith("2 images in 1 configuration: ")
+    assert "2 images (1-1.png, 2-1.png): has the metadata of another image" in str(caught.value)
+
+
+def test_a_decimal_comma_is_read(tmp_path: Path) -> None:
+    text = infotext(cfg="7,5", Denoising_strength="0,4")
+    made = read_generation(write_png(tmp_path / "a.png", {"parameters": text}))
+    assert (str(made.guidance), made.settings["Denoising strength"]) == ("7.5", "0,4")
+    with pytest.raises(Unusable, match="guidance scale"):
+        read_generation(write_png(tmp_path / "b.png", {"parameters": infotext(cfg="1,2,3")}))
+
+
+@pytest.mark.parametrize("name", ["train/{}.png", "./train/{}.png", "train\\{}.png"])
+def test_a_listing_above_the_folder_of_an_image_is_read(tmp_path: Path, name: str) -> None:
+    rows = []
+    for number, scale in enumerate((5, 7)):
+        write_png(tmp_path / "in" / "train" / f"{number}.png", {}, number)
+        rows.append({"file_name": name.format(number), "prompt": "a", "seed": 1, "steps": 9, "guidance": scale})
+    (tmp_path / "in" / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert import_images([tmp_path / "in"], tmp_path / "run").images == 2
 
 
 def test_a_guidance_of_the_listing_is_the_setting(tmp_path: Path) -> None:

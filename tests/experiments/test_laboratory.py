@@ -163,6 +163,14 @@ def test_a_picture_shows_where_the_samples_are() -> None:
     assert empty[0].argmin() // 128 in range(at[:, 0].min() - 2, at[:, 0].max() + 3)  # the density is highest there
 
 
+def test_samples_that_are_far_away_are_at_the_edge_without_a_warning() -> None:
+    one = modes().of_class(0).mixture
+    empty = class_density(one, 128)
+    with np.errstate(invalid="raise", over="raise"):
+        picture = scatter_plot(one, np.array([[1e30, -1e307]]), empty)
+    assert np.argwhere((picture != empty).any(axis=0)).tolist() == [[127, 127]]
+
+
 def test_a_picture_of_a_line_is_a_histogram() -> None:
     one = two().of_class(0).mixture
     picture = scatter_plot(one, one.sample(range(2000)).numpy(), class_density(one, 128))

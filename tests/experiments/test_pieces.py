@@ -126,6 +126,7 @@ def test_a_setting_that_the_model_refuses_fails_alone_and_a_refused_baseline_end
         assert wrong == {other.name}
         assert {result.error for result in run.store.results() if result.error} == {"no layer 'mid'"}
         patch.setattr(PipelineBackend, "generate", refusing(base))
+        assert run.refused == run.failed > 0
         with pytest.raises(InputError, match="no layer 'mid'"):
             running.run(experiment, tmp_path / "other", "cpu", score=False)
     again = running.run(experiment, tmp_path / "run", "cpu", score=False)

@@ -13,6 +13,7 @@ import pytest
 
 from cfglab.errors import InputError, MachineError
 from cfglab.experiments.analysis.scores import Scores
+from cfglab.experiments.spec.difference import describe_difference
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.storage import files
 from cfglab.experiments.storage.files import write_whole
@@ -118,6 +119,18 @@ def test_another_experiment_is_refused_with_both_names(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+def test_settings_in_another_order_are_named() -> None:
+    text = (
+        "{name: x, prompts: [a], baseline: {name: c, guidance: 7}, groups: [{name: w, guidance: '{w}', axes: {w: %s}}]}"
+    )
+    stored, requested = (Experiment.from_yaml(text % values) for values in ("[1, 2]", "[2, 1]"))
+    assert describe_difference(stored, requested).endswith(
+        "(the same ones in another order: 'w w=1' is before 'w w=2' there, and after it now)"
+    )
+    other = stored.model_copy(update={"settings": tuple(s.model_copy(update={"group": "g"}) for s in stored.settings)})
+    assert describe_difference(stored, other).endswith("('c' has group baseline, not g)")
+
+
 def test_words_that_are_not_of_the_identity_follow_the_last_run(tmp_path: Path) -> None:
     Store.create(tmp_path / "run", EXPERIMENT).close()
     with Store.create(tmp_path / "run", EXPERIMENT.model_copy(update={"title": "Hello"})) as store:
@@ -198,7 +211,11 @@ def test_torn_files_of_a_crash_are_swept_and_never_seen(tmp_path: Path) -> None:
     ("code", "error", "words"),
     [
         (errno.ENOSPC, MachineError, "the disk is full; free some space and run again"),
-        (errno.EACCES, MachineError, r"cannot be written \(Permission denied\); choose another --out"),
+        (
+            errno.EACCES,
+            MachineError,
+            r"cannot be written \(Permission denied\); make its folder writable, or use another",
+        ),
         (errno.EIO, MachineError, "cannot be written"),
     ],
 )
@@ -226,7 +243,9 @@ def test_a_folder_that_cannot_be_made_is_the_machines_fault(tmp_path: Path, monk
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "mkdir", fail)
-    with pytest.raises(MachineError, match=r"new: cannot be written \(Permission denied\); choose another --out"):
+    with pytest.raises(
+        MachineError, match=r"new: cannot be written \(Permission denied\); make its folder writable, or use another"
+    ):
         Store.create(tmp_path / "new", EXPERIMENT)
 
 

@@ -1,6 +1,8 @@
 """Images that cannot be shown: the report is made, and the cell says why there is no image."""
 
+import json
 import os
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -9,8 +11,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from cfglab.experiments.importing.importer import import_images
 from cfglab.report import report
 from cfglab.report.page.thumbnails import album
+from tests.experiments.foreign_images import infotext, write_png
 from tests.quick_run import run_quickly
 
 Harm = Callable[[Path], object]
@@ -101,3 +105,46 @@ def test_a_linked_image_that_is_missing_is_said_as_well(run: Path) -> None:
     found = album(run, [*names[:2], "images/gone.png"], budget=1)
     assert (found.embedded, found.linked) == (1, 1)
     assert found.unreadable == {"images/gone.png": "images/gone.png is missing"}
+
+
+def _section(page: str, name: str) -> str:
+    """The text of a section of the page; empty if there is none."""
+    found = re.search(rf'<section id="{name}">(.*?)</section>', page, re.DOTALL)
+    return found[1] if found else ""
+
+
+def test_lost_files_are_not_failed_cells_and_their_scores_count(run: Path) -> None:
+    image = sorted((run / "images").iterdir())[0]
+    content = image.read_bytes()
+    before = json.loads((report(run).parent / "report.json").read_text(encoding="utf-8"))
+    try:
+        image.unlink()
+        page = report(run).read_text(encoding="utf-8")
+        assert json.loads((run / "report.json").read_text(encoding="utf-8"))["settings"] == before["settings"]
+        lost = _section(page, "lost")
+        assert image.name in lost
+        assert "Their stored scores still count in every mean" in lost
+        assert not _section(page, "failed")
+        assert "<dt>images</dt><dd>7 of 8</dd>" in page
+        assert page.count('<span class="bad">1 of them lost</span>') == 1
+        assert '"lost": {"' in page
+        assert '"bad": {}' in page
+    finally:
+        image.write_bytes(content)
+    page = report(run).read_text(encoding="utf-8")
+    assert "<dt>images</dt><dd>8</dd>" in page
+    assert not _section(page, "lost")
+
+
+def test_the_report_of_imported_images_prints_no_command_that_is_refused(tmp_path: Path) -> None:
+    for number, scale in enumerate((5, 7)):
+        write_png(tmp_path / "in" / f"{number}.png", {"parameters": infotext(cfg=scale)}, number)
+    write_png(tmp_path / "in" / "bare.png", {})
+    import_images([tmp_path / "in"], tmp_path / "run")
+    page = report(tmp_path / "run").read_text(encoding="utf-8")
+    again = page[page.index('<section class="again">') : page.index("The experiment, experiment.yaml")]
+    assert re.findall(r"<code>cfglab (\w+)", again) == ["compare", "report"]
+    assert "Every image opens" not in again
+    assert '"remade": false' in page
+    assert "Images of the folders that are not in this run" in page
+    assert "Settings of the experiment that cannot be made" not in page

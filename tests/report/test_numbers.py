@@ -16,6 +16,8 @@ from cfglab.report.formatting import count, gap, gap_span, p_value, shown, span
         (7.5, "dose", "7.50"),
         (0.38251, "0 to 1", "0.383"),
         (12345.6, "", "12346"),
+        (1e30, "dose", "1e+30"),
+        (-1.2345e12, "", "−1.23e+12"),
         (-0.00012, "squared MMD", "−0.00012"),
         (None, "share", "–"),
     ],

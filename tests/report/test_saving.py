@@ -89,8 +89,8 @@ def test_a_contact_sheet_has_the_image_of_its_row_and_column(run: cfglab.Run, tm
     assert tiles(saved(run, tmp_path / "b.png", rows="prompt", columns="setting"), 2, 7) == [
         [colour(setting, prompt, 0) for setting in range(7)] for prompt in range(2)
     ]
-    assert tiles(saved(run, tmp_path / "c.png", rows="group", columns="k", at={"seed": "2"}), 2, 3) == [
-        [colour(setting, 0, 2) for setting in line] for line in ((1, 2, 3), (4, 5, 6))
+    assert tiles(saved(run, tmp_path / "c.png", rows="group", columns="k", at={"seed": "2"}), 2, 4) == [
+        [colour(setting, 0, 2) for setting in line] for line in ((0, 1, 2, 3), (0, 4, 5, 6))
     ]
     assert tiles(saved(run, tmp_path / "e.png", rows="prompt", columns="seed"), 2, 3) == [  # of the baseline
         [colour(0, prompt, seed) for seed in range(3)] for prompt in range(2)
@@ -98,8 +98,8 @@ def test_a_contact_sheet_has_the_image_of_its_row_and_column(run: cfglab.Run, tm
     assert tiles(saved(run, tmp_path / "f.png", rows="prompt", columns="seed", at={"k": "2"}), 2, 3) == [
         [colour(3, prompt, seed) for seed in range(3)] for prompt in range(2)
     ]
-    assert tiles(saved(run, tmp_path / "d.png"), 2, 3) == [  # as in the report
-        [colour(setting, 0, 0) for setting in line] for line in ((1, 2, 3), (4, 5, 6))
+    assert tiles(saved(run, tmp_path / "d.png"), 2, 4) == [  # as in the report, with the baseline before
+        [colour(setting, 0, 0) for setting in line] for line in ((0, 1, 2, 3), (0, 4, 5, 6))
     ]
 
 
@@ -117,6 +117,17 @@ def test_the_foot_of_a_sheet_names_what_is_fixed(run: cfglab.Run) -> None:
         grid = selection.grid(rows, columns, selection.pins(at))
         assert grid.note == note
     assert selection.grid("none", "k", {}).columns == ("baseline: constant", "k = 0.5", "k = 1", "k = 2")
+
+
+def test_settings_that_a_sheet_has_no_place_for_are_named(tmp_path: Path) -> None:
+    experiment = Experiment.from_yaml(YAML.replace("groups:", "settings: [{name: lone, guidance: 2}]\ngroups:"))
+    with Store.create(tmp_path / "run", experiment) as store:
+        selection = Selection(ResultArrays.read(store))
+    grid = selection.grid("group", "k", {})
+    assert grid.columns == ("baseline: constant", "k = 0.5", "k = 1", "k = 2")
+    assert grid.note == "a cat · seed 0 · not shown: lone"
+    assert selection.grid("none", "setting", {}).note == "a cat · seed 0"
+    assert selection.grid("none", "k", selection.pins({"group": "inverted"})).note == "group inverted · a cat · seed 0"
 
 
 def test_small_images_keep_their_pixels_and_a_size_is_the_longest_side(run: cfglab.Run, tmp_path: Path) -> None:

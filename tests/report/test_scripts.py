@@ -43,6 +43,7 @@ DATA: dict[str, Any] = {
     "src": [f"data:{index}" for index in range(12)],
     "file": [None if index == 5 else f"images/{index}.png" for index in range(12)],
     "bad": {"6": "boom"},
+    "lost": {"8": "images/8.png is missing"},
     "scores": [[1, 0, None, 1, 0, 1, 1, 1, 0, 0, 1, 1], [0.5, 0.1, 0.3, None, 0.2, 0.9, 0.4, 0.6, 0.7, 0.8, 1, 0]],
     "traces": base64.b64encode(struct.pack("<120f", *range(120))).decode(),
 }
@@ -57,9 +58,10 @@ CASES: dict[str, tuple[str, Any]] = {
     "a name has the prompt where there are several": ("[nameOf(0), nameOf(7)]",
         ["base (baseline) · a cat · seed 7", "k = 1 · a dog · seed 9007199254740993"]),
     "values are spelled by kind": (
-        "[[0.123, 'share'], [1, 'yes'], [0, 'yes'], [null, 'yes'], [-0.5, 'number'], [7.456, 'dose'], [1234.5, 'n']]"
+        "[[0.123, 'share'], [1, 'yes'], [0, 'yes'], [null, 'yes'], [-0.5, 'number'], [7.456, 'dose'], [1234.5, 'n'],"
+        " [1e30, 'dose']]"
         ".map((it) => spelled(...it))",
-        ["12.3\u202f%", "yes", "no", "–", "−0.5", "7.46", "1230"],
+        ["12.3\u202f%", "yes", "no", "–", "−0.5", "7.46", "1230", "1.00e+30"],
     ),
     "a mean of yes and no is a share": ("spelledMean(0.625, 'yes')", "62.5\u202f%"),
     "a shell gets one word": ("[quoted('a/b-1.png'), quoted(`it's $HOME`)]", ["a/b-1.png", """'it'"'"'s $HOME'"""]),
@@ -69,8 +71,8 @@ CASES: dict[str, tuple[str, Any]] = {
     ),
     "blocks are asked for once each": ("numbersOf([0, 5, 31, 32, 70, 33], 32)", [0, 1, 2]),
     "a cell without an image says why": (
-        "[faultOf(6), faultOf(0), sourceOf(6), scoreOf(0, 2), scoreOf(1, 5)]",
-        ["failed: boom", "", None, None, 0.9],
+        "[faultOf(6), faultOf(0), sourceOf(6), faultOf(8), sourceOf(8), scoreOf(0, 2), scoreOf(1, 5)]",
+        ["failed: boom", "", None, "images/8.png is missing", None, None, 0.9],
     ),
     "a trace has its rows in the order of the columns": (
         "[traceOf(1).w, traceOf(1).saved, traceOf(11).run]", [[10, 11], [18, 19], [116, 117]],

@@ -65,7 +65,26 @@ def test_a_difference_that_was_found(tmp_path: Path) -> None:
         "same numbers, looks better than it is."
     )
     assert plain(held).startswith(
-        "Chosen on one half of the prompts and tested on the other, “k = 1” of k-decay scores +"
+        "Chosen on one half of the prompts and tested on the other half, “k = 1” of k-decay scores +"
+    )
+
+
+def test_a_choice_on_seeds_of_one_prompt_says_its_limit(tmp_path: Path) -> None:
+    run = Experiment.preset("k-decay", prompts=["a cat"], seeds="0..11", set=ONE_K)
+    folder = make(tmp_path / "run", run, score=lambda s, _, seed: {"alignment": (s.name == "k-decay k=1") * seed / 12})
+    with Store.open(folder) as store:
+        held = plain(held_back(build(store)))
+    assert held.startswith("Chosen on one half of the seeds and tested on the other half, ")
+    assert held.endswith("6 pairs: this number is not biased by the choice, for this prompt only.")
+
+
+def test_halves_of_prompts_and_seeds_are_both_named(tmp_path: Path) -> None:
+    run = Experiment.preset("k-decay", prompts=PROMPTS, seeds="0..3", noise="crossed", set=ONE_K)
+    folder = make(tmp_path / "run", run, score=scores(best=1.0, other=0.2, base=0.3))  # type: ignore[arg-type]
+    with Store.open(folder) as store:
+        held = plain(held_back(build(store)))
+    assert held.startswith(
+        "Chosen on one half of the prompts with one half of the seeds and tested on the other halves, "
     )
 
 

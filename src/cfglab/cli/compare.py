@@ -28,6 +28,10 @@ def compare(
         Literal["prompts", "seeds"] | None,
         typer.Option(help="Choose the best setting on one half of these, and report it on the other half."),
     ] = None,
+    better: Annotated[
+        Literal["higher", "lower"] | None,
+        typer.Option(help="Which values are better, for --choose.  [default: the metric's own direction]"),
+    ] = None,
     shuffled: Annotated[
         bool,
         typer.Option("--shuffled", help="Add a row of the chance level: each image is scored with another prompt."),
@@ -57,6 +61,7 @@ def compare(
       cfglab compare runs/scale --metric kid
       cfglab compare runs/dispute --equal dose
       cfglab compare runs/k-decay --choose seeds
+      cfglab compare runs/tree --metric spread --choose prompts --better higher
       cfglab compare runs/k-decay --out table.tex
     """
     from cfglab.experiments import Run
@@ -66,11 +71,13 @@ def compare(
         raise InputError("--shuffled adds a row to the table, and --choose prints none; leave one of them out.")
     if choose and out:
         raise InputError("--out saves the table, and --choose prints none; leave one of them out.")
+    if better and not choose:
+        raise InputError(f"--better {better}: is of a choice; add --choose prompts or --choose seeds, or leave it out.")
     if width is not None and out is None:
         raise InputError(f"--width {width:g}: is of a figure; give its file: --out figure.pdf.")
     if out:
         print(run.compare(metric, baseline, equal=equal, shuffled=shuffled).save(out, width=width))
     elif choose:
-        print(run.best_on_split(metric, baseline, split=choose, equal=equal))
+        print(run.best_on_split(metric, baseline, split=choose, better=better, equal=equal))
     else:
         print(run.compare(metric, baseline, equal=equal, shuffled=shuffled))

@@ -133,7 +133,7 @@ def run(
         page = result.report(live=False)
     print(f"report: {page}")
     if result.failed:
-        raise MachineError(_failures(result, counts["good"]))
+        raise MachineError(_failures(result, counts["good"] + result.refused))
 
 
 def _say(line: str) -> None:
@@ -149,7 +149,7 @@ def _say_nothing(_line: str) -> None:
 
 
 def _failures(result: "Run", permanent: int) -> str:
-    """How many images failed, why, and what can be done about it; `permanent` failures are not tried again."""
+    """How many images failed, why, and what can be done about it; `permanent` ones would fail again."""
     advice = "run it again to retry" + (f" all but {permanent}, which would fail again" if permanent else "")
     if permanent == result.failed:
         advice = "they would fail again: choose another guidance or dtype, and another --out"

@@ -3,6 +3,8 @@
 from math import floor, log10
 
 MINUS = "\N{MINUS SIGN}"
+LARGE = 1e7
+"""Size from which on numbers are shown with an exponent."""
 NARROW = "\N{NARROW NO-BREAK SPACE}"
 
 
@@ -70,6 +72,8 @@ def _digits(value: float, unit: str, sign: str = "", fewer: int = 0) -> str:
     if unit == "share":
         value *= 100
     size = abs(value)
+    if size >= LARGE:
+        return f"{value:{sign}.{3 - fewer}g}".replace("-", MINUS)
     if unit == "dose":
         decimals = 2
     elif size >= 0.001 or value == 0:

@@ -167,12 +167,15 @@ def _resampling(differences: Mapping[str, Difference], tested: int, crossed: boo
 
 
 def _two_way(of: list[Difference]) -> str:
+    tested = [d for d in of if d.degrees is not None]  # equal differences have no spread: no t test
+    if not tested:
+        return "No interval: no setting's difference varies between its pairs."
+    degrees = _span([round(d.degrees) for d in tested if d.degrees is not None], "degree")
     return (
         "Intervals (95 %) take prompts and starting noises as random samples, for all prompts share the noises of the "
-        f"seeds: effectively {_effective(of)}; two-way variance components, Student's t with "
-        f"{_span([round(d.degrees or 0) for d in of], 'degree')} of freedom. The pairs say as much as "
-        f"{_range([d.independent for d in of])} independent ones. p is the larger of that t test's and of sign flips "
-        "of whole prompts."
+        f"seeds: effectively {_effective(tested)}; two-way variance components, Student's t with {degrees} of freedom. "
+        f"The pairs say as much as {_range([d.independent for d in tested])} independent ones. p is the larger of that "
+        "t test's and of sign flips of whole prompts."
     )
 
 

@@ -31,6 +31,7 @@ class SplitChoice(BaseModel):
         reported_on: the difference on the held-out half.
         against: the matched opponent, if it is not the baseline itself.
         shares: what both halves have in common; the result makes no claim about other prompts or noises of that kind.
+        both: whether prompts and seeds were both split.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,25 +45,40 @@ class SplitChoice(BaseModel):
     reported_on: Difference
     against: str | None = None
     shares: Literal["nothing", "prompts", "noises"] = "nothing"
+    both: bool = False
+
+    @property
+    def halves(self) -> tuple[str, str]:
+        """What was chosen on and what was reported on, in words."""
+        if self.both:
+            return "one half of the prompts with one half of the seeds", "the other halves"
+        return f"one half of the {self.split}", "the other half"
+
+    @property
+    def limit(self) -> str:
+        """What the result makes no claim about, in words; empty if both halves share neither prompts nor noises."""
+        if self.reported_on.resampled == "seeds":
+            return "for this prompt only"
+        return {
+            "nothing": "",
+            "prompts": "both halves have the same prompts, and nothing is said about others",
+            "noises": f"both halves have the same {self.reported_on.n_seeds} starting noises, and with others the "
+            "choice may look worse",
+        }[self.shares]
 
     def __str__(self) -> str:
         chosen, reported = self.chosen_on, self.reported_on
         numbers = f"{reported.difference:+.3g}"
         if reported.low is not None:
             numbers += f" [{reported.low:+.3g}, {reported.high:+.3g}], p = {reported.p:.3g}"
-        limits = {
-            "nothing": "",
-            "prompts": "; both halves have the same prompts, and nothing is said about others",
-            "noises": f"; both halves have the same {reported.n_seeds} starting noises, and with others the choice may "
-            "look worse",
-        }[self.shares]
-        if reported.resampled == "seeds":
-            limits = "; for this prompt only"
+        limits = f"; {self.limit}" if self.limit else ""
+        of = f"{reported.n_prompts} prompt{'' if reported.n_prompts == 1 else 's'}"
+        choosing, reporting = self.halves
         opponent = self.against or repr(self.baseline)
         return inline(
-            f"{self.metric}: '{self.setting}' less {opponent}, the best of {self.candidates} on one half of the "
-            f"{self.split} ({chosen.difference:+.3g} there, flattered by the choice, n = {chosen.n}); "
-            f"on the other half {numbers} (n = {reported.n} of {reported.n_prompts} prompts{limits})."
+            f"{self.metric}: '{self.setting}' less {opponent}, the best of {self.candidates} on {choosing} "
+            f"({chosen.difference:+.3g} there, flattered by the choice, n = {chosen.n}); "
+            f"on {reporting} {numbers} (n = {reported.n} of {of}{limits})."
         )
 
 
@@ -98,7 +114,10 @@ def best_on_split(
     pairs = Pairs.of(source, metric, baseline)
     better = better or pairs.better
     if better is None:
-        raise InputError(f"metric '{metric}' has no better direction; say which: better='higher' or better='lower'")
+        raise InputError(
+            f"metric '{metric}': no direction is better by itself, and a choice needs one; add --better higher or "
+            "--better lower (in Python better='higher')."
+        )
     halves = _halves(pairs, split, seed)
     names = pairs.settings
     opponents: Mapping[str, str] = {}
@@ -131,6 +150,7 @@ def best_on_split(
         reported_on=reported,
         against=opponents.get(best),
         shares=halves.shares,
+        both=halves.both,
     )
 
 
@@ -145,6 +165,7 @@ class _Halves:
     choosing: NDArray[np.bool_]
     reporting: NDArray[np.bool_]
     shares: Literal["nothing", "prompts", "noises"]
+    both: bool
 
 
 def _halves(pairs: Pairs, split: str, seed: int) -> _Halves:
@@ -177,7 +198,7 @@ def _halves(pairs: Pairs, split: str, seed: int) -> _Halves:
     shared: Literal["nothing", "prompts", "noises"] = "nothing"
     if not two_way and len(prompts) > 1:
         shared = "prompts" if split == "seeds" else "noises" if pairs.scores.crossed else "nothing"
-    return _Halves(choosing, reporting, shared)
+    return _Halves(choosing, reporting, shared, two_way)
 
 
 def _half(units: NDArray[np.intp], size: int, random: np.random.Generator) -> NDArray[np.bool_]:

@@ -58,7 +58,9 @@ def scatter_plot(mixture: "Mixture", x: NDArray[np.float64], density: Image) -> 
         return np.full_like(density, np.nan)
     size = density.shape[1]
     low, high = _frame(mixture)
-    pixels = ((x[:, :2] - low[:2]) / (high[:2] - low[:2]) * size).astype(int)
+    with np.errstate(over="ignore"):  # samples that are far away, which is the edge
+        places = ((x[:, :2] - low[:2]) / (high[:2] - low[:2])).clip(-1, 2)
+    pixels = (places * size).astype(int)
     image = density.copy()
     if x.shape[1] == 1:
         counts = np.bincount(pixels[:, 0].clip(0, size - 1) // 4, minlength=size // 4)

@@ -64,11 +64,13 @@ class Run:
         folder: the run folder.
         drawn: images generated in the last session.
         failed: failed cells.
+        refused: failed cells whose guidance the model cannot run; another attempt fails again.
     """
 
     folder: Path
     drawn: int = 0
     failed: int = 0
+    refused: int = 0
 
     @cached_property
     def store(self) -> Store:
@@ -282,14 +284,14 @@ def run(
             if any(position not in intact for cell in batch for position, *_ in placements[cell.id])
         ]
         workers = (workers or start_workers(todo)) if todo else None
-        drawn = 0
+        drawn = refused = 0
         try:
             if workers:
                 store.set_meta("weights", model.weights)
                 store.note_versions(workers.environment)
                 total = len(placements)
                 progress = RunProgress(folder, total - sum(map(len, todo)), total, first_pass(all_cells))
-                drawn = _draw_all(
+                drawn, refused = _draw_all(
                     store, workers, todo, placements, intact, score, quiet, progress, _noted(session, workers, watch)
                 )
             worker_stack.close()
@@ -304,7 +306,7 @@ def run(
             raise
         store.write_csv()
         failed = store.counts()["failed"]
-    return Run(folder, drawn, failed)
+    return Run(folder, drawn, failed, refused)
 
 
 def _as_stored(folder: Path, experiment: Experiment) -> Experiment:
@@ -357,14 +359,15 @@ def _draw_all(
     quiet: bool,
     progress: RunProgress,
     watch: Callable[[RunProgress], object],
-) -> int:
-    """Write the outcomes of the workers, batch after batch, scored if requested; returns the number of images.
+) -> tuple[int, int]:
+    """Write the outcomes of the workers, batch after batch, scored if requested; returns the number of images, and of
+    failed cells that the model refuses.
 
     A cell that fails while its batch is generated again does not remove an image that is intact.
     """
     from cfglab.experiments.scoring.scorer import Scorer
 
-    drawn, infotext = 0, store.meta(INFOTEXT) is not None
+    drawn, refused, infotext = 0, 0, store.meta(INFOTEXT) is not None
     watch(progress)
     with ExitStack() as stack:
         scorer = stack.enter_context(Scorer(store)) if score else None
@@ -380,10 +383,12 @@ def _draw_all(
                 raise
             store.record(scored_rows)
             drawn += sum(row.result.status == "done" for row in rows)
+            cells = {outcome.cell.id for outcome in outcomes if outcome.refused}
+            refused += sum(row.result.cell in cells for row in rows)
             advance(len(outcomes))
             progress = replace(progress, done=progress.done + len(outcomes))
             watch(progress)
-    return drawn
+    return drawn, refused
 
 
 def _check_baseline(experiment: Experiment, outcomes: Sequence[Outcome], placements: Placements) -> None:

@@ -1,9 +1,10 @@
 """What a file says about how its image was generated, in one form for all programs, and how texts in it are cleaned."""
 
+import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from cfglab.limits import LARGEST_SEED, NAME_CHARACTERS, PNG_TEXT_BYTES, PROMPT_
 from cfglab.schedules.fields import shown
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,30}")
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]{1,30},[0-9]{1,30}")
 
 
 class Unusable(ValueError):
@@ -34,6 +36,8 @@ class Generation:
         sampler: the sampler as the program names it; "unknown" if it is not recorded.
         model: the model as the program names it; "unknown" if it is not recorded.
         settings: everything else that is recorded and may change the image, by name.
+        hashes: the path of the model and the hashes of the files that were used, by name. They follow from the names
+            of the files, so they tell configurations apart only where one name has several of them.
     """
 
     program: str
@@ -45,6 +49,7 @@ class Generation:
     sampler: str = "unknown"
     model: str = "unknown"
     settings: Mapping[str, str] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
 
 
 def generation(
@@ -58,6 +63,7 @@ def generation(
     sampler: object = None,
     model: object = None,
     settings: Mapping[str, object] | None = None,
+    hashes: Mapping[str, object] | None = None,
 ) -> Generation:
     """A Generation from values as they stand in a file, each checked.
 
@@ -70,7 +76,8 @@ def generation(
         scale: a number, its text, a list with one scale per step, or the text of a guidance.
         sampler: a text or None.
         model: a text or None.
-        settings: other values that may change the image.
+        settings: other values that may change the image; lists and objects are taken apart.
+        hashes: hashes of the model and of other files.
 
     Raises:
         Unusable: a value is missing or cannot be read.
@@ -85,7 +92,6 @@ def generation(
             raise Unusable(f"records a {name} that is no text")
         if len(text) > PROMPT_CHARACTERS:
             raise Unusable(f"has a {name} of {len(text):,} characters, and at most {PROMPT_CHARACTERS:,} are read")
-    others = {label(name): label(value) for name, value in (settings or {}).items() if _is_scalar(value)}
     return Generation(
         program=program,
         prompt=clean(prompt),
@@ -93,9 +99,10 @@ def generation(
         seed=_whole("seed", seed, 0, LARGEST_SEED),
         steps=_whole("number of steps", steps, 1, STEPS),
         guidance=_guidance(scale),
-        sampler=label(sampler) if isinstance(sampler, str) and sampler else "unknown",
+        sampler=_unique(sampler) if isinstance(sampler, str) and sampler else "unknown",
         model=_file_name(model) if isinstance(model, str) and model else "unknown",
-        settings={name: value for name, value in others.items() if name and value},
+        settings=_settings(settings or {}),
+        hashes=_settings({**_model_path(model), **(hashes or {})}),
     )
 
 
@@ -128,18 +135,44 @@ def label(value: object) -> str:
     return " ".join(clean(text[: 4 * NAME_CHARACTERS]).split())[:NAME_CHARACTERS]
 
 
+def _settings(values: Mapping[str, object]) -> dict[str, str]:
+    settings = {_unique(name): _unique(value) for name, value in _scalars("", values)}
+    return {name: value for name, value in settings.items() if name and value}
+
+
+def _scalars(name: str, value: object) -> Iterator[tuple[str, object]]:
+    """The scalars in a value with their names: `loras 1 weight` is in the first object of the list `loras`."""
+    if isinstance(value, Mapping | list | tuple):
+        parts = value.items() if isinstance(value, Mapping) else enumerate(value, start=1)
+        for key, part in parts:
+            yield from _scalars(f"{name} {key}".strip(), part)
+    elif isinstance(value, str | int | float | bool):
+        yield name, value
+
+
+def _unique(value: object) -> str:
+    """`label`, with a checksum of the value where it is cut, so that values that differ have names that differ."""
+    text = str(value)
+    if len(text) <= NAME_CHARACTERS:
+        return label(value)
+    checksum = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{label(text)[: NAME_CHARACTERS - 10]}… {checksum}"
+
+
 def _is_control(character: str) -> bool:
     return character not in "\n\t" and unicodedata.category(character) in ("Cc", "Cs")
-
-
-def _is_scalar(value: object) -> bool:
-    return isinstance(value, str | int | float | bool)
 
 
 def _file_name(model: str) -> str:
     """The model's file without folders, which are those of another machine, and without its ending."""
     name = re.split(r"[\\/]", model)[-1]
-    return label(re.sub(r"\.(?:safetensors|ckpt|gguf|sft|pt|pth|bin)$", "", name))
+    return _unique(re.sub(r"\.(?:safetensors|ckpt|gguf|sft|pt|pth|bin)$", "", name))
+
+
+def _model_path(model: object) -> dict[str, str]:
+    """The model's path or hub id where it is more than a name: two folders may hold a file of one name."""
+    path = model.replace("\\", "/") if isinstance(model, str) else ""
+    return {"model path": path} if "/" in path else {}
 
 
 def _whole(name: str, value: object, least: int, most: int) -> int:
@@ -159,7 +192,8 @@ def _guidance(scale: object) -> Guidance:
         raise Unusable("records no guidance scale")
     try:
         if isinstance(scale, str):
-            return parse_guidance(scale)
+            comma = _DECIMAL_COMMA.fullmatch(scale.strip())
+            return parse_guidance(scale.replace(",", ".") if comma else scale)
         if isinstance(scale, bool) or not isinstance(scale, int | float | list):
             raise InputError("it is no number")
         return Guidance(float(scale) if isinstance(scale, int) else scale)

@@ -94,9 +94,10 @@ def import_images(
 # -- reading
 
 
-def _files(folders: Sequence[Path | str], out: Path) -> list[Path]:
-    """The image files below the folders in a fixed order, without those of the run folder itself."""
-    files: dict[Path, None] = {}
+def _files(folders: Sequence[Path | str], out: Path) -> dict[Path, Path]:
+    """The image files below the folders in a fixed order, without those of the run folder itself, each with the folder
+    that was given."""
+    files: dict[Path, Path] = {}
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise InputError(f"{folder}: is no folder; give folders of images.")
@@ -105,22 +106,20 @@ def _files(folders: Sequence[Path | str], out: Path) -> list[Path]:
             inner[:] = [name for name in inner if (Path(root) / name).resolve() != out.resolve()]
             for name in sorted(names):
                 if name.lower().endswith(ENDINGS):
-                    files[Path(root) / name] = None
+                    files[Path(root) / name] = folder
             if len(files) > IMPORT_FILES:
                 raise InputError(f"{folder}: has more than {IMPORT_FILES:,} images; give fewer folders.")
     if not files:
         raise InputError(f"{folders[0]}: has no image ({', '.join(ENDINGS)}); give folders of images.")
-    return list(files)
+    return files
 
 
-def _read(files: Sequence[Path], left_out: dict[str, list[str]], quiet: bool) -> Iterator[ImportedImage]:
+def _read(files: Mapping[Path, Path], left_out: dict[str, list[str]], quiet: bool) -> Iterator[ImportedImage]:
     listings: dict[Path, Mapping[str, Mapping[str, object]]] = {}
     with progress_bar(len(files), quiet, "reading") as advance:
-        for path in files:
+        for path, folder in files.items():
             advance(1)
-            if path.parent not in listings:
-                listings[path.parent] = read_listing(path.parent)
-            row = listings[path.parent].get(path.name)
+            row = _row(path, folder, listings)
             try:
                 if path.name.startswith("grid-"):
                     raise Unusable("is a grid of images")
@@ -128,6 +127,19 @@ def _read(files: Sequence[Path], left_out: dict[str, list[str]], quiet: bool) ->
                 yield ImportedImage(path, read_rgb(path).shape[1::-1], made)
             except Unusable as error:
                 left_out[str(error)].append(path.name)
+
+
+def _row(
+    path: Path, folder: Path, listings: dict[Path, Mapping[str, Mapping[str, object]]]
+) -> Mapping[str, object] | None:
+    """The row of an image in the listing of its own folder, or of the nearest one above up to the folder given."""
+    for above in path.parents:
+        if above not in listings:
+            listings[above] = read_listing(above)
+        row = listings[above].get(path.relative_to(above).as_posix())
+        if row is not None or above == folder:
+            return row
+    return None
 
 
 def _one_size(images: list[ImportedImage], left_out: dict[str, list[str]]) -> list[ImportedImage]:
@@ -149,6 +161,8 @@ def _one_size(images: list[ImportedImage], left_out: dict[str, list[str]]) -> li
 def _settings_of(images: Sequence[ImportedImage]) -> list[str]:
     """The name of each image's configuration, made of the values that differ: `scale=7, sampler=Euler`."""
     values = [_values(image.generation) for image in images]
+    for row, hashes in zip(values, _hashes(images), strict=True):
+        row |= hashes
     fields = list(dict.fromkeys(name for row in values for name in row))
     varying = [name for name in fields if len({row.get(name) for row in values}) > 1]
     by_prompt: dict[str, set[str]] = defaultdict(set)
@@ -172,6 +186,30 @@ def _values(made: Generation) -> dict[str, str]:
         "negative prompt": made.negative,
         **made.settings,
     }
+
+
+def _hashes(images: Sequence[ImportedImage]) -> list[dict[str, str]]:
+    """The hashes and paths of each image that its model, prompts and settings do not determine.
+
+    Those of the model belong to its name, the hashes of LoRAs and embeddings also to the prompts and settings that name
+    them. So they are the same wherever the names are, unless one name stands for several files.
+    """
+    rows: list[dict[str, str]] = [{} for _ in images]
+    for name in dict.fromkeys(name for image in images for name in image.generation.hashes):
+        known: dict[Hashable, set[str]] = defaultdict(set)
+        keys = []
+        for image, row in zip(images, rows, strict=True):
+            made = image.generation
+            key: tuple[Hashable, ...] = (made.model,)
+            if not name.lower().startswith("model "):
+                key += (made.prompt, made.negative, *made.settings.items(), *row.items())
+            keys.append(key)
+            if name in made.hashes:
+                known[key].add(made.hashes[name])
+        for image, row, key in zip(images, rows, keys, strict=True):
+            if len(known[key]) > 1 and name in image.generation.hashes:
+                row[name] = image.generation.hashes[name]
+    return rows
 
 
 def _distinct(keys: Sequence[Hashable], names: Sequence[str]) -> list[str]:
@@ -216,8 +254,9 @@ def _paired(
     kept = [count[_pair(image)] > 1 for image in images]
     if not any(kept):
         raise InputError(
-            f"{len(images)} images in {len(set(names))} configurations: no prompt and seed is in two of them, so "
-            "nothing can be compared; generate the same prompts and seeds with each, or keep all with --unpaired."
+            f"{_counted(len(images), 'image')} in {_counted(len(set(names)), 'configuration')}: no prompt and seed is "
+            f"in two of them, so nothing can be compared{_reasons(left_out)}; generate the same prompts and seeds with "
+            "each, or keep all with --unpaired."
         )
     left_out["has a prompt and seed that no other configuration has (--unpaired keeps it)"] += [
         image.path.name for image, keep in zip(images, kept, strict=True) if not keep
@@ -315,15 +354,19 @@ def _listed(names: Iterable[str], most: int = 3) -> str:
 
 
 def _file_names(files: Sequence[str]) -> str:
-    count = f"{len(files)} image{'s' * (len(files) > 1)}"
+    count = _counted(len(files), "image")
     more = ", …" if len(files) > _NAMES else ""
     return f"{count} ({', '.join(map(label, files[:_NAMES]))}{more})"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _reasons(left_out: Mapping[str, Sequence[str]]) -> str:
     """The two most frequent reasons, for a message."""
     ordered = sorted(left_out.items(), key=lambda pair: -len(pair[1]))[:2]
-    return "".join(f"; {_file_names(files)} {reason}" for reason, files in ordered)
+    return "".join(f"; {_file_names(files)}: {reason}" for reason, files in ordered)
 
 
 def _natural(name: str) -> list[tuple[int, float, str]]:

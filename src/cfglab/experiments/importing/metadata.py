@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from PIL import Image
@@ -20,10 +20,11 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 _COMFYUI, _INVOKEAI, _INVOKEAI_2 = "prompt", "invokeai_metadata", "sd-metadata"
 _EXIF_FOLDER, _USER_COMMENT = 0x8769, 0x9286
 _NO_CONFIGURATION = (
-    *("Version", "App", "Seed", "Steps", "Sampler", "CFG scale", "Size", "Model", "Model hash", GUIDANCE, "Operations"),
-    *("Parser", "Backend", "Pipeline", "Time", "Comment", "Created Date", "User", "Lora hashes", "TI hashes", "Hashes"),
+    *("Seed", "Steps", "Sampler", "CFG scale", "Model", GUIDANCE),
+    *("Version", "App", "Time", "Comment", "Created Date", "User"),
 )
 """Fields of an infotext that are read on their own, or that do not change the image."""
+_HASHES = ("Model hash", "Lora hashes", "TI hashes", "Hashes")
 
 
 def read_generation(path: Path) -> Generation:
@@ -54,6 +55,8 @@ def read_generation(path: Path) -> Generation:
 def read_listing(folder: Path) -> dict[str, Mapping[str, Any]]:
     """The rows of a folder's `metadata.jsonl` or `metadata.csv` by file name, as diffusers and datasets have them.
 
+    A file name may lead into folders below, such as `train/0.png`.
+
     Raises:
         InputError: the file cannot be read.
     """
@@ -71,7 +74,9 @@ def read_listing(folder: Path) -> dict[str, Mapping[str, Any]]:
         except (Unusable, csv.Error) as error:
             raise InputError(f"{path}: a line {error}; write one JSON object a line, with file_name.") from error
         return {
-            row["file_name"]: row for row in rows if isinstance(row, dict) and isinstance(row.get("file_name"), str)
+            PurePosixPath(row["file_name"].replace("\\", "/")).as_posix(): row
+            for row in rows
+            if isinstance(row, dict) and isinstance(row.get("file_name"), str)
         }
     return {}
 
@@ -82,7 +87,7 @@ def listed_generation(row: Mapping[str, Any]) -> Generation:
     Raises:
         Unusable: prompt, seed, num_inference_steps or guidance_scale is missing or cannot be read.
     """
-    values = {name: value for name, value in row.items() if value not in (None, "")}
+    values = {name: value for name, value in row.items() if isinstance(name, str) and value not in (None, "")}
     values.pop("file_name", None)
     return generation(
         "diffusers",
@@ -105,7 +110,7 @@ def _first(values: dict[str, Any], *names: str) -> Any:
 def _a1111(info: Infotext) -> Generation:
     fields = dict(info.settings)
     sampler = fields.get("Sampler")
-    others = {name: value for name, value in fields.items() if name not in _NO_CONFIGURATION}
+    others = {name: value for name, value in fields.items() if name not in (*_NO_CONFIGURATION, *_HASHES)}
     program = fields.get("App") or ("Forge" if str(fields.get("Version", "")).startswith("f") else "A1111")
     return generation(
         program if program in ("SD.Next", "cfglab") else "Forge" if program == "Forge" else "A1111",
@@ -117,6 +122,7 @@ def _a1111(info: Infotext) -> Generation:
         sampler=sampler,
         model=fields.get("Model") or fields.get("Model hash"),
         settings=others,
+        hashes={name: fields[name] for name in _HASHES if name in fields},
     )
 
 
@@ -130,15 +136,13 @@ def _invokeai(fields: Mapping[str, str]) -> Generation:
         values = {**image, "model": values.get("model_weights")} if isinstance(image, dict) else None
     if not isinstance(values, dict):
         raise Unusable("has InvokeAI metadata that is no object")
-    values = {
-        name: value
-        for name, value in values.items()
-        if name not in ("app_version", "generation_mode", "width", "height")
-    }
+    values = {name: value for name, value in values.items() if name != "app_version"}
     prompt, model = _first(values, "positive_prompt", "prompt"), _first(values, "model")
     if isinstance(prompt, list):  # of InvokeAI 2: parts with weights
         prompt = " AND ".join(str(part.get("prompt", "")) for part in prompt if isinstance(part, dict))
+    hashes = {}
     if isinstance(model, dict):
+        hashes = {"model hash": model.get("hash")}
         model = model.get("name") or model.get("model_name")
     return generation(
         "InvokeAI",
@@ -150,6 +154,7 @@ def _invokeai(fields: Mapping[str, str]) -> Generation:
         sampler=_first(values, "scheduler", "sampler"),
         model=model,
         settings=values,
+        hashes=hashes,
     )
 
 

@@ -33,7 +33,7 @@ def describe_difference(stored: Experiment, requested: Experiment) -> str:
 
 
 def _setting_difference(stored: Experiment, requested: Experiment) -> str:
-    """` ('constant' is 7.5, not 8)`: the first setting that is not the same in both."""
+    """` ('constant' is 7.5, not 8)`: the first setting that is not the same in both, or is in another place."""
     guidances, requested_guidances = (
         {setting.name: _what_it_is(setting) for setting in (experiment.baseline, *experiment.settings)}
         for experiment in (stored, requested)
@@ -45,7 +45,22 @@ def _setting_difference(stored: Experiment, requested: Experiment) -> str:
             return f" ({name!r} is no longer asked for)"
         if guidances[name] != requested_guidances[name]:
             return f" ({name!r} is {_short(guidances[name])}, not {_short(requested_guidances[name])})"
-    return ""
+    if list(guidances) != list(requested_guidances):
+        pairs = zip(guidances, requested_guidances, strict=True)
+        name, other = next(pair for pair in pairs if pair[0] != pair[1])
+        return f" (the same ones in another order: {name!r} is before {other!r} there, and after it now)"
+    return _field_difference(stored, requested)
+
+
+def _field_difference(stored: Experiment, requested: Experiment) -> str:
+    """` ('constant' has group 'a', not 'b')`: the first other field of a setting that differs."""
+    pairs = zip((stored.baseline, *stored.settings), (requested.baseline, *requested.settings), strict=False)
+    for setting, other in pairs:
+        for field in Setting.model_fields:
+            value, requested_value = getattr(setting, field), getattr(other, field)
+            if value != requested_value:
+                return f" ({setting.name!r} has {field} {_short(value)}, not {_short(requested_value)})"
+    return " (in what is left out)" if stored.left_out != requested.left_out else ""
 
 
 def _what_it_is(setting: Setting) -> str:

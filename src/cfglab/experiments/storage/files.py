@@ -26,14 +26,14 @@ def refuse(path: Path, error: OSError) -> CfglabError:
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
         return MachineError(f"{path}: the disk is full; free some space and run again.")
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
-        return InputError(f"{path}: a run is a folder, but there is a file in the way; choose another --out.")
+        return InputError(f"{path}: a run is a folder, but there is a file in the way; move it, or use another folder.")
     if error.errno == errno.ENOMEM:
         return MachineError(f"{path}: the machine is out of memory; free some and run again.")
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return MachineError(f"{path}: too many files are open; close some, or raise ulimit -n, and run again.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return MachineError(f"{path}: cannot be written ({reason}); choose another --out.")
-    return MachineError(f"{path}: cannot be written ({reason}); look after the disk, or choose another --out.")
+        return MachineError(f"{path}: cannot be written ({reason}); make its folder writable, or use another folder.")
+    return MachineError(f"{path}: cannot be written ({reason}); look after the disk, or use another folder.")
 
 
 _UNSAFE = re.compile(r"""[^\w .,=+()\[\]{}'!@#$%&~^;-]""")

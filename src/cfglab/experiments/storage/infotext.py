@@ -18,8 +18,11 @@ from cfglab.schedules import Constant
 KEYWORD = "parameters"
 GUIDANCE = "cfglab guidance"
 """The field that holds the text of a guidance."""
-_FIELD = re.compile(r'\s{0,8}+(\w[\w \-/]{1,60}+):\s{0,8}+("(?:\\.|[^\\"])++"|[^,]*+)(?:,|$)')
-"""One field of the settings line, as the web UI reads it, without backtracking."""
+_FIELD = re.compile(
+    r'\s{0,8}+(\w[\w \-/]{1,60}+):\s{0,8}+("(?:\\.|[^\\"])++"|[+-]?[0-9.]++(?:,[0-9.]++)++(?=,|$)|[^,]*+)(?:,|$)'
+)
+"""One field of the settings line, as the web UI reads it, without backtracking. Numbers with commas and no space
+between them are one value (`7,5`), which the web UI cuts at the first comma."""
 _LEAST = 3
 """Fields that make a line the settings line, as in the web UI."""
 _LAST_LINES = 5

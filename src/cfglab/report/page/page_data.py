@@ -50,6 +50,7 @@ def page_data(tables: Tables, views: Sequence[SettingView], traces: Traces) -> d
         "axes": [{"name": axis.name, "values": axis.values} for axis in axes.axes],
         "at": axes.at,
         "first": {"rows": axes.rows, "columns": axes.columns},
+        "remade": not (experiment.imported or experiment.in_memory),
         "trace": {"step": traces.steps, "sigma": traces.sigmas} if traces.steps else None,
     }
 
@@ -63,27 +64,14 @@ def cell_data(columns: Columns, album: Album, metrics: Sequence[Metric], traces:
         metrics: the metrics of images.
         traces: the traces of the run.
     """
-    faults = {
-        position: fault for position in range(len(columns.images)) if (fault := fault_of(columns, position, album))
-    }
     return {
         "src": [album.sources.get(image) if image else None for image in columns.images],
         "file": columns.images,
-        "bad": faults,
+        "bad": dict(columns.errors),
+        "lost": album.lost(columns.images),
         "scores": [[_rounded(value) for value in columns.scores[metric.name].flat] for metric in metrics],
         "traces": float_text(traces.block(columns.cells)) if traces.steps else None,
     }
-
-
-def fault_of(columns: Columns, position: int, album: Album) -> str | None:
-    """Return why a cell has no image: the last line of its error, or the fault of its file; None if it has one.
-
-    Args:
-        columns: every cell of the run.
-        position: the position of the cell.
-        album: the embedded and linked images.
-    """
-    return columns.errors.get(position) or album.unreadable.get(columns.images[position] or "")
 
 
 def _metric(metric: Metric) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The page: tables, figures and images put into one HTML file with its style and its script inside."""
 
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -15,7 +16,7 @@ from cfglab.limits import VERSIONS_BYTES
 from cfglab.report import formatting as numbers
 from cfglab.report.page import svg_plots as plots
 from cfglab.report.page import view
-from cfglab.report.page.page_data import cell_data, fault_of, page_data
+from cfglab.report.page.page_data import cell_data, page_data
 from cfglab.report.page.paged_data import FOLDER, PICTURES, TRACES, Traces
 from cfglab.report.page.thumbnails import BUDGET, Album, album
 from cfglab.report.summary import verdict as words
@@ -82,7 +83,9 @@ def render(
             frontier=len([it for it in data["measures"] if any(row["numbers"] for row in data["settings"])]) > 1,
             album=album_of_run,
             sources=_first_sources(tables, views, album_of_run, large),
-            failures=_failures(tables, album_of_run),
+            failures=_faults(tables, tables.columns.errors),
+            lost=_faults(tables, album_of_run.lost(tables.columns.images)),
+            lost_of_settings=_lost_of_settings(tables, album_of_run),
             shown_failures=SHOWN_FAILURES,
             shown_cards=SHOWN_CARDS,
             versions=_versions(folder),
@@ -203,16 +206,22 @@ def _dose_figure(tables: Tables, grids: Sequence[view.ImageGrid]) -> Markup | No
     )
 
 
-def _failures(tables: Tables, images: Album) -> list[tuple[str, str, int, str]]:
-    """(setting's title, prompt, seed, message) of every cell without an image."""
-    columns, settings = tables.columns, tables.experiment.settings
-    positions = range(len(columns.images)) if images.unreadable else sorted(columns.errors)
-    faults = [(columns.where(position), fault_of(columns, position, images)) for position in positions]
-    titles = [setting.title or setting.name for setting in settings]
-    return [(titles[setting], prompt, seed, fault) for (setting, prompt, seed), fault in faults if fault]
+def _faults(tables: Tables, faults: Mapping[int, str]) -> list[tuple[str, str, int, str]]:
+    """(setting's title, prompt, seed, message) of the cells at these positions."""
+    titles = [setting.title or setting.name for setting in tables.experiment.settings]
+    places = [(tables.columns.where(position), faults[position]) for position in sorted(faults)]
+    return [(titles[setting], prompt, seed, fault) for (setting, prompt, seed), fault in places]
+
+
+def _lost_of_settings(tables: Tables, images: Album) -> dict[str, int]:
+    """Setting's name -> images whose file is lost."""
+    settings = tables.experiment.settings
+    counts = Counter(tables.columns.where(position)[0] for position in images.lost(tables.columns.images))
+    return {setting.name: counts[index] for index, setting in enumerate(settings)}
 
 
 def _commands(tables: Tables) -> list[tuple[str, str]]:
+    """(what it does, command) for this run; none that the run's model refuses."""
     baseline = shlex.quote(tables.experiment.baseline.name)
     metric = shlex.quote(tables.main.name if tables.main else "alignment")
     image = next((image for image in tables.columns.images if image), "images/….png")
@@ -223,8 +232,12 @@ def _commands(tables: Tables) -> list[tuple[str, str]]:
         ("What guidance did in each step of one image", f"cfglab trace {shlex.quote(image)}"),
         ("Write this page again", "cfglab report ."),
     ]
-    by_name = not tables.experiment.in_memory  # no command finds a model that was in memory
-    return commands if by_name else [pair for pair in commands if pair[1].split()[1] not in ("run", "reproduce")]
+    refused: tuple[str, ...] = ()
+    if tables.experiment.imported:  # cfglab did not generate these images
+        refused = ("run", "reproduce", "trace")
+    elif tables.experiment.in_memory:  # no command finds a model that was in memory
+        refused = ("run", "reproduce")
+    return [pair for pair in commands if pair[1].split()[1] not in refused]
 
 
 def _versions(folder: Path) -> list[dict[str, str]]:

@@ -3,7 +3,7 @@
 import base64
 import io
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -36,6 +36,17 @@ class Album:
     embedded: int
     linked: int
     side: int
+
+    def lost(self, images: Sequence[str | None]) -> dict[int, str]:
+        """Return position -> why the file of the image there cannot be shown.
+
+        Args:
+            images: the file of each position, relative to the run folder; None where there is no image.
+        """
+        if not self.unreadable:
+            return {}
+        faults = ((index, self.unreadable.get(image or "")) for index, image in enumerate(images))
+        return {index: fault for index, fault in faults if fault}
 
 
 def album(folder: Path, images: Iterable[str], budget: int = BUDGET) -> Album:

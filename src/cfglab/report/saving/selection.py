@@ -1,6 +1,7 @@
 """Which images stand where in a grid of a run: rows and columns by axes, prompts or seeds, everything else fixed."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from cfglab.errors import InputError
@@ -14,6 +15,9 @@ NONE = "none"
 """The name of no axis: one row, one column."""
 TILES = 4_000
 """Images of one grid, and of all frames of an animation."""
+
+_NAMED = 4
+"""Settings that a note names."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ class Selection:
     def grid(self, rows: str, columns: str, pins: Mapping[str, int]) -> ImageGrid:
         """Return the images of two axes; what is neither an axis nor pinned is fixed at its first value.
 
-        If one of the two axes is of the settings, the baseline stands before its values.
+        If an axis is of the settings, the baseline stands before its values; if both are, before the columns.
 
         Args:
             rows: the axis from top to bottom, or "none".
@@ -136,19 +140,18 @@ class Selection:
         settings, fixed = self._candidates(used, pins)
         row_places, column_places = self._places(rows, settings), self._places(columns, settings)
         of_settings = [axis for axis in used if axis in self._of_settings]
-        if len(of_settings) == 1 and of_settings[0] != "setting" and 0 not in settings:
-            (row_places if of_settings[0] == rows else column_places).insert(0, -1)
         if not settings or not row_places or not column_places:
             raise InputError("no setting of this run has all these values; fix fewer of them.")
-        tiles = tuple(
-            tuple(self._tile(settings, fixed, {rows: row, columns: column}) for column in column_places)
-            for row in row_places
-        )
+        if of_settings and "setting" not in used and 0 not in settings:
+            (column_places if columns in of_settings else row_places).insert(0, -1)
+        places = [[{rows: row, columns: column} for column in column_places] for row in row_places]
+        tiles = tuple(tuple(self._tile(settings, fixed, place) for place in line) for line in places)
+        visible = {self._setting_at(settings, place) for line in places for place in line}
         return ImageGrid(
             tuple(self._label(rows, place) for place in row_places),
             tuple(self._label(columns, place) for place in column_places),
             tiles,
-            self._note(fixed, used),
+            " · ".join(filter(None, (self._note(fixed, used), self._hidden(visible, fixed, used, pins)))),
         )
 
     def _candidates(self, used: Sequence[str], pins: Mapping[str, int]) -> tuple[list[int], dict[str, int]]:
@@ -183,17 +186,39 @@ class Selection:
             return [place for place in range(len(self._values[axis])) if place in present]
         return list(range(len(self._values[axis])))
 
-    def _tile(self, settings: Sequence[int], fixed: Mapping[str, int], place: Mapping[str, int]) -> Tile:
+    def _setting_at(self, settings: Sequence[int], place: Mapping[str, int]) -> int | None:
+        """The setting that a place shows; None if there is none."""
         of_settings = {axis: index for axis, index in place.items() if axis in self._of_settings}
         if -1 in of_settings.values():
-            setting: int | None = 0
-        else:
-            matching = (
-                setting
-                for setting in settings
-                if all(self._index[axis][setting] == index for axis, index in of_settings.items())
+            return 0
+        matching = (
+            setting
+            for setting in settings
+            if all(self._index[axis][setting] == index for axis, index in of_settings.items())
+        )
+        return next(matching, None)
+
+    def _hidden(
+        self, visible: AbstractSet[int | None], fixed: Mapping[str, int], used: Sequence[str], pins: Mapping[str, int]
+    ) -> str:
+        """The settings that have the fixed values, or none on those axes, and no place in the grid."""
+        if "setting" in (*fixed, *used):
+            return ""
+        chosen = {axis: (index,) if axis in pins else (index, -1) for axis, index in fixed.items()}
+        hidden = [
+            name
+            for setting, name in enumerate(self._values["setting"])
+            if setting
+            and setting not in visible
+            and all(
+                self._index[axis][setting] in places for axis, places in chosen.items() if axis in self._of_settings
             )
-            setting = next(matching, None)
+        ]
+        more = f" and {len(hidden) - _NAMED} more" if len(hidden) > _NAMED else ""
+        return f"not shown: {', '.join(hidden[:_NAMED])}{more}" if hidden else ""
+
+    def _tile(self, settings: Sequence[int], fixed: Mapping[str, int], place: Mapping[str, int]) -> Tile:
+        setting = self._setting_at(settings, place)
         if setting is None:
             return Tile(None)
         prompt, seed = (place.get(axis, fixed.get(axis, 0)) for axis in ("prompt", "seed"))

@@ -139,12 +139,13 @@ def held_back(tables: Tables) -> str:
     row = next(row for row in tables.rows if row.setting.name == choice.setting)
     evaluated = choice.reported_on
     interval = f", 95{NARROW}% interval {gap_span(evaluated.low, evaluated.high, main.unit)}, {_p_is(evaluated.p)}"
-    ends = "this number is not biased by the choice."
-    if choice.shares == "noises":
-        ends = "both halves share their starting noises, so with others the choice may look worse."
+    choosing, reporting = choice.halves
+    ends = "this number is not biased by the choice"
+    if choice.limit:
+        ends = choice.limit if choice.shares == "noises" else f"{ends}, {choice.limit}"
     return (
-        f"Chosen on one half of the {choice.split} and tested on the other, {_named(row)} scores "
-        f"{gap(evaluated.difference, main.unit)} against the baseline{interval}, {count(evaluated.n, 'pair')}: {ends}"
+        f"Chosen on {choosing} and tested on {reporting}, {_named(row)} scores "
+        f"{gap(evaluated.difference, main.unit)} against the baseline{interval}, {count(evaluated.n, 'pair')}: {ends}."
     )
 
 

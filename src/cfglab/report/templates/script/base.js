@@ -29,6 +29,7 @@ function rebuild(where, ...children) {
 function spelled(value, kind) {
   if (value === null || value === undefined) return "–";
   if (kind === "yes") return value > 0.5 ? "yes" : "no";
+  if (Math.abs(value) >= 1e7) return value.toPrecision(3).replace("-", "−");
   if (kind === "dose") return value.toFixed(2).replace("-", "−");
   return (kind === "share" ? `${+(100 * value).toFixed(1)}\u202f%` : String(+value.toPrecision(3))).replace("-", "−");
 }

@@ -1,7 +1,7 @@
 /* every cell by its position; the page of a large run loads them from files beside it when somebody looks */
 const pages = data.pages, requests = new Map(), blocks = [];
 const SHOWN = ["w", "difference", "cosine", "run", "saved"];
-if (pages) Object.assign(data, { file: [], bad: {}, scores: data.metrics.map(() => []) });
+if (pages) Object.assign(data, { file: [], bad: {}, lost: {}, scores: data.metrics.map(() => []) });
 
 function floats(text) {
   const bytes = atob(text), numbers = new Float32Array(bytes.length / 4), view = new DataView(numbers.buffer);
@@ -52,8 +52,8 @@ function withCells(positions, then, { traces = false, pictures = true } = {}) {
 }
 
 const fileOf = (position) => data.file[position] ?? null;
-const sourceOf = (position) => position in data.bad ? null : pages ? fileOf(position) && encodeURI(fileOf(position)) : data.src[position];
-const faultOf = (position) => data.bad[position] ? `failed: ${data.bad[position]}` : sourceOf(position) ? "" : lost() || "not generated yet";
+const sourceOf = (position) => position in data.bad || position in data.lost ? null : pages ? fileOf(position) && encodeURI(fileOf(position)) : data.src[position];
+const faultOf = (position) => data.bad[position] ? `failed: ${data.bad[position]}` : data.lost[position] ? data.lost[position] : sourceOf(position) ? "" : lost() || "not generated yet";
 function scoreOf(metric, position) {
   const value = data.scores[metric]?.[position];
   return value === undefined || value === null || Number.isNaN(value) ? null : value;
@@ -74,7 +74,8 @@ function fill(frame, position) {
   if (source) image.src = source; else image.removeAttribute("src");
   image.alt = source ? nameOf(position) : "";
   image.onerror = () => { frame.classList.add("empty"); frame.dataset.fault = `${fileOf(position) ?? "the image"} cannot be read`; };
-  frame.classList.toggle("failed", position in data.bad);
-  frame.classList.toggle("empty", !source && !(position in data.bad));
+  const failed = position in data.bad || position in data.lost;
+  frame.classList.toggle("failed", failed);
+  frame.classList.toggle("empty", !source && !failed);
   frame.dataset.fault = faultOf(position);
 }

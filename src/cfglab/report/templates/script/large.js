@@ -26,8 +26,9 @@ function showLarge(position) {
     return row;
   }));
   drawTraces(byId("box-traces"), position);
-  byId("box-command").textContent = file ? `cfglab reproduce ${quoted(file)} --out copy.png` : "";
-  byId("box-command").parentElement.hidden = byId("box-file").hidden = !file;
+  byId("box-command").textContent = file && data.remade ? `cfglab reproduce ${quoted(file)} --out copy.png` : "";
+  byId("box-command").parentElement.hidden = !file || !data.remade;
+  byId("box-file").hidden = !file;
   byId("box-file").href = file ? encodeURI(file) : "";
   byId("box-flicker").hidden = place.setting === data.baseline || !source;
   if (!box.open) box.showModal();
