@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
+from cfglab.denoising import intercepted
 from cfglab.errors import InputError
 from cfglab.guidance import Perturbation
-from cfglab.pipelines.interception import intercepted
 
 Call = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 
