@@ -50,7 +50,7 @@ on the left, and with {FACTOR} times the scale on the right, where plain guidanc
 after a bar, w is {SCALE}, about the best scale of this model.
 
 One image shows what a method does, not whether it helps: [Every method](findings/methods.md) compares fourteen
-of them on 512 images each. `make gallery` generates this page again.
+of them on 512 images each, and all of them on 128. `make gallery` generates this page again.
 """
 
 
