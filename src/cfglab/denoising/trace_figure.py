@@ -6,6 +6,7 @@ from typing import Protocol
 
 from cfglab.denoising.spans import scales, span
 from cfglab.notebook import Html, TableContent, card, details, sparkline, table
+from cfglab.schedules.fields import counted
 from cfglab.step import Step
 
 Values = tuple[float | None, ...]
@@ -54,13 +55,13 @@ def draw(records: Sequence[Record]) -> Html:
         return card("Trace", about=["no denoiser call yet"])
     saved = sum(record.rows_saved for record in records)
     about = [
-        _count(len(records), "denoiser call"),
-        _count(sum(record.rows_run for record in records), "row"),
+        counted(len(records), "denoiser call"),
+        counted(sum(record.rows_run for record in records), "row"),
         *([f"{saved:,} saved"] if saved else []),
     ]
     parts = [_run(run, len(runs) > 1) for run in runs[:RUNS]]
     if len(runs) > RUNS:
-        parts.append(Html(f'<p class="soft">and {_count(len(runs) - RUNS, "more run")}</p>'))
+        parts.append(Html(f'<p class="soft">and {counted(len(runs) - RUNS, "more run")}</p>'))
     return card("Trace", *parts, about=about)
 
 
@@ -88,7 +89,7 @@ def _run(records: Sequence[Record], several: bool) -> Html:
     )
     rows.append(("NFE per image", picture, *_ends(nfe)[:3], f"{sum(_numbers(nfe)):.4g}"))
     heading = f"run {records[0].run}, " if several else ""
-    caption = f"{heading}{_count(images, 'image')}, {_count(records[0].step.count, 'step')}{_sigmas(records)}"
+    caption = f"{heading}{counted(images, 'image')}, {counted(records[0].step.count, 'step')}{_sigmas(records)}"
     body = table(
         TableContent(
             ("", f"step 1 to {records[-1].step.index + 1}", "first", "last", "range", "sum"), rows, (2, 3, 4, 5)
@@ -129,7 +130,3 @@ def _calls(records: Sequence[Record]) -> Html:
 def _sigmas(records: Sequence[Record]) -> str:
     first, last = records[0].step.sigma, records[-1].step.sigma
     return "" if first is None or last is None else f", sigma {first:.4g} to {last:.4g}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError
 from cfglab.guidance.names import Space
-from cfglab.hosts.sigma_steps import check_level, nearest_level
+from cfglab.hosts.sigma_steps import check_level, step_of_rounded
 from cfglab.schedules import as_schedule
 from cfglab.schedules.fields import nearest, shown
 from cfglab.step import Step
@@ -69,11 +69,8 @@ class Levels:
             InputError: The level is not a number, or far outside the run's.
         """
         check_level(self.level, level, self.hosts)
-        near = nearest_level(level, self.hosts, rounding)
-        if near is not None:
-            return self.evaluated(
-                max(0, min(near, len(self.steps)) - (ending or near == len(self.steps))), self.hosts[near]
-            )
+        if (near := step_of_rounded(level, self.hosts, rounding, ending=ending)) is not None:
+            return self.evaluated(*near)
         sign = 1.0 if self.hosts[-1] > self.hosts[0] else -1.0
         keys, key = [sign * host for host in self.hosts], sign * level
         index = max(0, bisect_right(keys, key, 0, len(self.steps)) - 1)

@@ -103,10 +103,8 @@ class SigmaSteps:
             raise InputError(
                 f"sigma {sigma}: a noise level is a number, 0 or more; give what the sampler evaluates at."
             )
-        near = nearest_level(sigma, self._hosts, rounding)
-        if near is not None:
-            last = len(self.steps)
-            return self.evaluated(max(0, near - (ending or near == last)), self._hosts[near])
+        if (near := step_of_rounded(sigma, self._hosts, rounding, ending=ending)) is not None:
+            return self.evaluated(*near)
         edge = sigma * (1 + ROUNDING if ending else 1 - ROUNDING)
         return self.evaluated(max(0, bisect_right(self._rising, -edge) - 1), sigma)
 
@@ -172,21 +170,26 @@ class SigmaSteps:
         return Step(step.index, step.count, time, sigma, step.next_sigma, self.alpha(sigma), host)
 
 
-def nearest_level(level: float, levels: Sequence[float], rounding: float) -> int | None:
-    """The position of the level of a run that a number of half precision stands for.
+def step_of_rounded(
+    level: float, levels: Sequence[float], rounding: float, *, ending: bool
+) -> tuple[int, float] | None:
+    """The step of a call at a number of half precision, and the level of the run that it stands for.
 
     Args:
         level: The number.
         levels: The levels of the run, n + 1.
         rounding: The relative error of the number; one of single precision or better is not read here.
+        ending: The call is at the end of its step.
 
     Returns:
-        The position of the nearest level; None where none is as near as the error, or the number has none.
+        The index of the step and the nearest level; None where none is as near as the error, or the number has none.
     """
     if rounding <= ROUNDING:
         return None
     distance, place = min((abs(own - level), place) for place, own in enumerate(levels))
-    return place if distance <= rounding * abs(level) else None
+    if distance > rounding * abs(level):
+        return None
+    return max(0, place - (ending or place == len(levels) - 1)), levels[place]
 
 
 def check_level(name: str, level: float, levels: Sequence[float]) -> None:

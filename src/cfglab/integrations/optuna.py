@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfglab.errors import InputError, MachineError
-from cfglab.experiments.spec.prompts import counted
 from cfglab.experiments.storage.files import only_writer, remove_temp_files, write_whole
 from cfglab.experiments.tuning.objective import Draw, Objective, SharedModel
 from cfglab.experiments.tuning.search import SEARCH, Search, as_stored, check_folder
@@ -23,6 +22,7 @@ from cfglab.guidance import Guidance
 from cfglab.integrations.metric_models import metric_models_of
 from cfglab.metrics.registry import METRICS
 from cfglab.progress import progress_bar
+from cfglab.schedules.fields import counted
 
 if TYPE_CHECKING:
     from optuna.study import Study

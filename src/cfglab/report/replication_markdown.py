@@ -9,11 +9,12 @@ from cfglab.experiments.analysis.paired import Difference
 from cfglab.experiments.replication.replicate import Finding, Replication, Verdict
 from cfglab.experiments.spec.experiment import Experiment
 from cfglab.experiments.spec.models import is_mixture
-from cfglab.experiments.spec.prompts import counted, write_seeds
+from cfglab.experiments.spec.prompts import write_seeds
 from cfglab.experiments.storage.files import write_whole
 from cfglab.metrics.registry import METRICS
 from cfglab.report.formatting import gap, gap_span, p_value, shown
 from cfglab.report.markdown import code, text
+from cfglab.schedules.fields import counted
 
 PAGE = "findings.md"
 COLUMNS = (

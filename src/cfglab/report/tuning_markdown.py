@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cfglab.experiments.analysis.comparison import ComparisonRow
 from cfglab.experiments.spec.models import is_mixture
-from cfglab.experiments.spec.prompts import counted, write_seeds
+from cfglab.experiments.spec.prompts import write_seeds
 from cfglab.experiments.storage.files import write_whole
 from cfglab.experiments.storage.store import Store
 from cfglab.experiments.tuning.verdict import MeasuredPoint, Side, Tuned, TuningVerdict
@@ -13,6 +13,7 @@ from cfglab.metrics.registry import METRICS
 from cfglab.report.formatting import gap, gap_span, p_value, shown, span
 from cfglab.report.markdown import code
 from cfglab.report.summary.estimates import clamped
+from cfglab.schedules.fields import counted
 
 
 def write(done: Tuned, folder: Path | str) -> str:

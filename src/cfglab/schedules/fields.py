@@ -307,3 +307,20 @@ def explain(error: ValidationError, owner: str, fields: Iterable[str] = ()) -> s
     if not name:
         return rule
     return f"{owner}({name}={shown(fault['input'])}): {rule}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, in the plural unless it is 1.
+
+    Args:
+        number: The number.
+        noun: The noun in the singular; its plural ends in s.
+
+    Returns:
+        The text.
+
+    Examples:
+        >>> counted(1, "prompt"), counted(1200, "prompt")
+        ('1 prompt', '1,200 prompts')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

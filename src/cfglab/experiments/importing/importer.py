@@ -20,7 +20,7 @@ from cfglab.experiments.spec.setting import Setting
 from cfglab.file_input import given_path
 from cfglab.limits import IMPORT_CELLS, IMPORT_FILES
 from cfglab.progress import progress_bar
-from cfglab.schedules.fields import nearest
+from cfglab.schedules.fields import counted, nearest
 
 _NAMES = 3
 """Files that a note names."""
@@ -254,7 +254,7 @@ def _paired(
     kept = [count[_pair(image)] > 1 for image in images]
     if not any(kept):
         raise InputError(
-            f"{_counted(len(images), 'image')} in {_counted(len(set(names)), 'configuration')}: no prompt and seed is "
+            f"{counted(len(images), 'image')} in {counted(len(set(names)), 'configuration')}: no prompt and seed is "
             f"in two of them, so nothing can be compared{_reasons(left_out)}; generate the same prompts and seeds with "
             "each, or keep all with --unpaired."
         )
@@ -354,13 +354,9 @@ def _listed(names: Iterable[str], most: int = 3) -> str:
 
 
 def _file_names(files: Sequence[str]) -> str:
-    count = _counted(len(files), "image")
+    count = counted(len(files), "image")
     more = ", …" if len(files) > _NAMES else ""
     return f"{count} ({', '.join(map(label, files[:_NAMES]))}{more})"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _reasons(left_out: Mapping[str, Sequence[str]]) -> str:

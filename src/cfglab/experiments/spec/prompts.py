@@ -234,17 +234,3 @@ def check_distinct(name: str, values: Sequence[Any]) -> None:
         if value in distinct:
             raise InputError(f"{name}: {shown(value, 80)} is there twice; results are paired by it, so leave one out.")
         distinct.add(value)
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, in the plural unless it is 1.
-
-    Args:
-        number: the number.
-        noun: the noun in the singular; its plural ends in s.
-
-    Examples:
-        >>> counted(1, "prompt"), counted(1200, "prompt")
-        ('1 prompt', '1,200 prompts')
-    """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -19,13 +19,13 @@ from cfglab.experiments.execution.outcome import is_refusal
 from cfglab.experiments.execution.run import run
 from cfglab.experiments.scoring.metric_models import MetricModel, measure
 from cfglab.experiments.spec.experiment import Experiment
-from cfglab.experiments.spec.prompts import counted
 from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.store import Store
 from cfglab.experiments.tuning.search import TRIAL, Search
 from cfglab.file_input import last_line
 from cfglab.guidance import Guidance
 from cfglab.metrics.registry import METRICS
+from cfglab.schedules.fields import counted
 
 Draw = Callable[[Experiment, Path], object]
 WORSE = 0.1

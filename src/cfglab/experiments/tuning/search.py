@@ -11,7 +11,7 @@ from cfglab.experiments.scoring.scorer import ENOUGH
 from cfglab.experiments.spec.content_hash import ContentHashed
 from cfglab.experiments.spec.difference import describe_difference
 from cfglab.experiments.spec.experiment import Experiment
-from cfglab.experiments.spec.prompts import counted, refuse_same_noise
+from cfglab.experiments.spec.prompts import refuse_same_noise
 from cfglab.experiments.spec.setting import Setting
 from cfglab.experiments.storage.files import LOCK
 from cfglab.experiments.tuning.search_space import SearchSpace
@@ -19,7 +19,7 @@ from cfglab.file_input import read_bytes
 from cfglab.guidance import Guidance
 from cfglab.limits import SEARCH_BYTES
 from cfglab.metrics.registry import METRICS
-from cfglab.schedules.fields import nearest
+from cfglab.schedules.fields import counted, nearest
 
 SEARCH = "search.json"
 TRIAL = "trial"
